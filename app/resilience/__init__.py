@@ -1,0 +1,1 @@
+"""Pure state machines that keep trouble small; time is an argument."""

@@ -1,0 +1,1 @@
+"""The verbs of Hopgate, written against the ports only."""

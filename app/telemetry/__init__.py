@@ -1,0 +1,1 @@
+"""What operators see: logs. Listens, is never imported by the core."""

@@ -1,0 +1,1 @@
+"""HTTP: the Robyn application and the RSGI bridge that serves it."""

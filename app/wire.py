@@ -1,0 +1,140 @@
+"""
+Events and cache entries as bytes, and the names of exchanges, queues and keys.
+
+Shared by whoever writes and whoever reads, so the two cannot drift apart. Every message
+names its format (`"v":1`); an unknown format is poison, not a guess.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+
+from app.domain.errors import PoisonMessage
+from app.domain.events import Event, LinkChanged, LinksMissed
+from app.domain.link import Resolution, Slug
+from app.domain.slug import MAX_LENGTH
+
+# --- names -----------------------------------------------------------------------------
+
+EVENTS_EXCHANGE = "hopgate.events"  # direct: routes to the work queue and the retry queues
+CACHE_QUEUE = "hopgate.cache"  # quorum: what the workers consume
+DEAD_QUEUE = "hopgate.cache.dead"  # quorum: parked messages, replayable
+INVALIDATIONS_EXCHANGE = "hopgate.invalidations"  # fanout: one exclusive queue per gateway
+RETRY_DELAYS_S = (1, 10, 60)  # queues hopgate.cache.retry.<n>s dead-letter back after n seconds
+ATTEMPT_HEADER = "x-hopgate-attempt"
+
+
+def retry_queue(delay_s: int) -> str:
+    """Return the name of the queue that holds messages back for *delay_s* seconds."""
+    return f"{CACHE_QUEUE}.retry.{delay_s}s"
+
+
+def cache_key(slug: Slug) -> str:
+    """Return the Redis key of *slug*; the braces keep its companions on the same shard."""
+    return f"hg:link:{{{slug}}}"
+
+
+# --- events ----------------------------------------------------------------------------
+
+MAX_SLUGS_A_MESSAGE = 1000
+# Lua numbers are doubles: beyond 2^53 two versions would compare equal.
+MAX_VERSION = 2**53 - 1
+
+_SlugText = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_LENGTH)]
+
+
+class _Changed(msgspec.Struct, tag_field="kind", tag="changed", forbid_unknown_fields=True):
+    v: Annotated[int, msgspec.Meta(ge=1, le=1)]
+    slug: _SlugText
+    version: Annotated[int, msgspec.Meta(ge=1, le=MAX_VERSION)]
+
+
+class _Missed(msgspec.Struct, tag_field="kind", tag="missed", forbid_unknown_fields=True):
+    v: Annotated[int, msgspec.Meta(ge=1, le=1)]
+    slugs: Annotated[tuple[_SlugText, ...], msgspec.Meta(min_length=1, max_length=MAX_SLUGS_A_MESSAGE)]
+
+
+_encoder = msgspec.json.Encoder()
+_event_decoder = msgspec.json.Decoder(_Changed | _Missed)
+_changes_decoder = msgspec.json.Decoder(list[_Changed])
+
+
+def encode_event(event: Event) -> bytes:
+    """Return *event* as JSON."""
+    if isinstance(event, LinkChanged):
+        return _encoder.encode(_Changed(1, event.slug, event.version))
+    return _encoder.encode(_Missed(1, event.slugs))
+
+
+def decode_event(body: bytes) -> Event:
+    """
+    Return the event in *body*.
+
+    Raises:
+        PoisonMessage: it is none, or of a format this code does not know.
+    """
+    try:
+        message = _event_decoder.decode(body)
+    except (msgspec.MsgspecError, RecursionError) as error:
+        raise PoisonMessage(str(error)) from error
+    if isinstance(message, _Changed):
+        return LinkChanged(Slug(message.slug), message.version)
+    return LinksMissed(tuple(Slug(slug) for slug in message.slugs))
+
+
+def encode_changes(changes: list[LinkChanged]) -> bytes:
+    """Return *changes* as one fan-out message."""
+    return _encoder.encode([_Changed(1, change.slug, change.version) for change in changes])
+
+
+def decode_changes(body: bytes) -> list[LinkChanged]:
+    """
+    Return the changes in a fan-out message.
+
+    Raises:
+        PoisonMessage: it is none, or of a format this code does not know.
+    """
+    try:
+        return [LinkChanged(Slug(c.slug), c.version) for c in _changes_decoder.decode(body)]
+    except (msgspec.MsgspecError, RecursionError) as error:
+        raise PoisonMessage(str(error)) from error
+
+
+# --- cache entries ---------------------------------------------------------------------
+
+
+class _Entry(msgspec.Struct, omit_defaults=True):
+    url: str | None = None
+    code: int = 302
+    query: bool = False
+    start: float | None = None
+    end: float | None = None
+
+
+_entry_decoder = msgspec.json.Decoder(_Entry)
+
+
+def encode_resolution(resolution: Resolution) -> bytes:
+    """Return *resolution* without its slug; the version stands before the first `|`, where Lua reads it."""
+    entry = _Entry(
+        resolution.long_url,
+        resolution.redirect_code,
+        resolution.forward_query,
+        resolution.valid_from,
+        resolution.expires_at,
+    )
+    return b"%d|%s" % (resolution.version, _encoder.encode(entry))
+
+
+def decode_resolution(slug: Slug, value: bytes) -> Resolution | None:
+    """Return the resolution of *slug* in *value*; None if it cannot be read, which is a miss."""
+    version, separator, body = value.partition(b"|")
+    if not separator or not version.isdigit() or len(version) > 16:
+        return None
+    try:
+        entry = _entry_decoder.decode(body)
+    except (msgspec.MsgspecError, RecursionError):
+        return None
+    return Resolution(slug, int(version), entry.url, entry.code, entry.query, entry.start, entry.end)

@@ -1,0 +1,1 @@
+"""Private servers for tests: started on free ports, in throw-away folders, stopped at the end."""
