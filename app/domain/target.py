@@ -1,4 +1,4 @@
-"""
+r"""
 Targets: one parser decides what is stored, and what is stored is what is emitted.
 
 The parser is ada, the WHATWG URL parser that Node and browsers' test suites hold to; a
