@@ -1,0 +1,246 @@
+"""
+`LinkStore` in one SQLite file, for a gateway that runs alone on its machine.
+
+Reads run in the event loop: they take microseconds, a hop to a thread would take longer.
+Writes go through one thread, because a commit waits for the disk; writes that arrive while
+it is busy share the next commit. Other processes may use the same file at the same time.
+
+Times are microseconds since 1970 in UTC, lists are JSON (see `app/migrations/sqlite`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Self
+
+import apsw
+import msgspec
+
+from app.adapters import store_sqlite_sql as sql
+from app.adapters.store_sqlite_writer import OLD_SCHEMA, Writer, translated
+from app.domain.errors import Unavailable
+from app.domain.link import Link, LinkFields, NewLink, Slug
+from app.ports import (
+    Added,
+    ApiKey,
+    Changed,
+    IdempotentRequest,
+    OutboxDepth,
+    OutboxEvent,
+    Page,
+    Replayed,
+    RequestMismatch,
+    VersionMismatch,
+)
+
+
+class SqliteStore:
+    """Made by `open`; whoever opened it awaits `aclose`. Belongs to one event loop and process."""
+
+    def __init__(self, reader: apsw.Connection, writer: Writer) -> None:
+        self._reader = reader
+        self._writer = writer
+
+    @classmethod
+    async def open(cls, path: Path, *, busy_timeout_s: float = 5.0) -> Self:
+        """
+        Open the file at *path*, which `migrate` has made.
+
+        Args:
+            path: on a local disk; WAL does not work across a network.
+            busy_timeout_s: how long a write waits for another process's.
+
+        Raises:
+            Unavailable: there is no such file, or it is no database.
+        """
+        with translated():
+            writing = _connect(path, busy_timeout_s)
+            reading = _connect(path, 0.05)  # it would wait in the event loop
+            reading.pragma("query_only", 1)
+        return cls(reading, Writer(writing))
+
+    async def add(
+        self, new: Sequence[NewLink], *, now: datetime, request: IdempotentRequest | None = None
+    ) -> Added | Replayed | RequestMismatch:
+        """See `LinkStore.add`."""
+
+        def work(db: apsw.Connection) -> Added | Replayed | RequestMismatch:
+            if request is not None and (answer := _replay(db, request)) is not None:
+                return answer
+            added = _insert(db, new, now)
+            if request is not None and added.events:
+                slugs = sql.json(event.change.slug for event in added.events)
+                bindings = (request.scope, request.key, request.fingerprint, slugs, sql.micros(now))
+                db.execute(sql.INSERT_REQUEST, bindings)
+            return added
+
+        return await self._writer.run(work)
+
+    async def get(self, slug: Slug) -> Link | None:
+        """See `LinkStore.get`."""
+        with translated():
+            return _select_link(self._reader, slug)
+
+    async def get_many(self, slugs: Sequence[Slug]) -> Mapping[Slug, Link]:
+        """See `LinkStore.get_many`."""
+        with translated():
+            return _select_links(self._reader, slugs)
+
+    async def page(self, *, after: int | None, limit: int) -> Page:
+        """See `LinkStore.page`."""
+        before = 2**63 - 1 if after is None else after
+        with translated():
+            rows = sql.rows(self._reader, sql.SELECT_PAGE, (before, limit + 1))
+        next_after = rows[limit - 1][-1] if len(rows) > limit else None
+        return Page(tuple(sql.link(row) for row in rows[:limit]), next_after)
+
+    async def update(
+        self, slug: Slug, fields: LinkFields, *, expected_version: int, now: datetime
+    ) -> Changed | VersionMismatch | None:
+        """See `LinkStore.update`."""
+        bindings = (slug, *sql.field_values(fields), sql.micros(now))
+        return await self._change(slug, expected_version, sql.UPDATE_LINK, bindings)
+
+    async def remove(
+        self, slug: Slug, *, expected_version: int | None, now: datetime
+    ) -> Changed | VersionMismatch | None:
+        """See `LinkStore.remove`."""
+        return await self._change(slug, expected_version, sql.REMOVE_LINK, (slug, sql.micros(now)))
+
+    async def touch(self, slugs: Sequence[Slug], *, now: datetime) -> Sequence[Changed]:
+        """See `LinkStore.touch`."""
+
+        def work(db: apsw.Connection) -> list[Changed]:
+            changes = (_apply(db, slug, sql.TOUCH_LINK, (slug,)) for slug in dict.fromkeys(slugs))
+            return [change for change in changes if change is not None]
+
+        return await self._writer.run(work)
+
+    async def take_events(self, *, limit: int, lease_s: float) -> Sequence[OutboxEvent]:
+        """See `LinkStore.take_events`."""
+
+        def work(db: apsw.Connection) -> list[OutboxEvent]:
+            rows = sql.rows(db, sql.TAKE_EVENTS, (round(lease_s * 1_000_000), limit))
+            return [sql.event(*row) for row in sorted(rows)]
+
+        return await self._writer.run(work)
+
+    async def drop_events(self, ids: Sequence[int]) -> None:
+        """See `LinkStore.drop_events`."""
+        await self._writer.run(lambda db: sql.rows(db, sql.DROP_EVENTS, (sql.json(ids),)))
+
+    async def outbox_depth(self) -> OutboxDepth:
+        """See `LinkStore.outbox_depth`."""
+        with translated():
+            [(rows, oldest_us)] = sql.rows(self._reader, sql.OUTBOX_DEPTH)
+        return OutboxDepth(rows, max(0.0, oldest_us / 1_000_000))
+
+    async def forget_requests(self, *, before: datetime) -> int:
+        """See `LinkStore.forget_requests`."""
+        bindings = (sql.micros(before),)
+        return await self._writer.run(lambda db: len(sql.rows(db, sql.FORGET_REQUESTS, bindings)))
+
+    async def add_key(self, key: ApiKey) -> None:
+        """See `LinkStore.add_key`."""
+        times = (sql.micros(key.created_at), sql.micros(key.revoked_at))
+        bindings = (key.key_id, key.name, key.secret_hash, sql.json(sorted(key.scopes)), *times)
+        await self._writer.run(lambda db: sql.rows(db, sql.INSERT_KEY, bindings))
+
+    async def get_key(self, key_id: str) -> ApiKey | None:
+        """See `LinkStore.get_key`."""
+        with translated():
+            rows = sql.rows(self._reader, sql.SELECT_KEY, (key_id,))
+        return sql.key(rows[0]) if rows else None
+
+    async def list_keys(self) -> Sequence[ApiKey]:
+        """See `LinkStore.list_keys`."""
+        with translated():
+            return [sql.key(row) for row in sql.rows(self._reader, sql.SELECT_KEYS)]
+
+    async def revoke_key(self, key_id: str, *, now: datetime) -> bool:
+        """See `LinkStore.revoke_key`."""
+        bindings = (key_id, sql.micros(now))
+        return await self._writer.run(lambda db: bool(sql.rows(db, sql.REVOKE_KEY, bindings)))
+
+    async def ping(self) -> None:
+        """See `LinkStore.ping`."""
+        with translated():
+            version = self._reader.pragma("user_version")
+        if version < sql.SCHEMA_VERSION:
+            raise Unavailable("sqlite", OLD_SCHEMA)
+
+    async def aclose(self) -> None:
+        """See `LinkStore.aclose`. Writes that were asked for before it are finished."""
+        self._reader.close()
+        await self._writer.aclose()
+
+    async def _change(
+        self, slug: Slug, expected_version: int | None, statement: str, bindings: sql.Row
+    ) -> Changed | VersionMismatch | None:
+        def work(db: apsw.Connection) -> Changed | VersionMismatch | None:
+            current = _select_link(db, slug)
+            if current is None or current.removed_at is not None:
+                return None
+            if expected_version is not None and current.version != expected_version:
+                return VersionMismatch(current)
+            return _apply(db, slug, statement, bindings)
+
+        return await self._writer.run(work)
+
+
+def _connect(path: Path, busy_timeout_s: float) -> apsw.Connection:
+    db = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
+    db.set_busy_timeout(round(busy_timeout_s * 1000))
+    db.pragma("journal_mode", "wal")
+    db.pragma("synchronous", "full")  # what was acknowledged survives a power cut
+    return db
+
+
+def _replay(db: apsw.Connection, request: IdempotentRequest) -> Replayed | RequestMismatch | None:
+    rows = sql.rows(db, sql.SELECT_REQUEST, (request.scope, request.key))
+    if not rows:
+        return None
+    fingerprint, slugs = rows[0]
+    if fingerprint != request.fingerprint:
+        return RequestMismatch()
+    served = msgspec.json.decode(slugs, type=list[Slug])
+    found = _select_links(db, served)
+    return Replayed(tuple(found[slug] for slug in served))
+
+
+def _insert(db: apsw.Connection, new: Sequence[NewLink], now: datetime) -> Added:
+    created_us = sql.micros(now)
+    links: list[Link | None] = []
+    events: list[OutboxEvent] = []
+    for one in new:
+        bindings = (one.slug, *sql.field_values(one.fields), created_us)
+        db.execute(sql.INSERT_LINK, bindings)
+        if db.changes():
+            links.append(Link(slug=one.slug, fields=one.fields, version=1, created_at=now, updated_at=now))
+            events.append(_write_event(db, one.slug, 1))
+        else:
+            links.append(None)
+    return Added(tuple(links), tuple(events))
+
+
+def _apply(db: apsw.Connection, slug: Slug, statement: str, bindings: sql.Row) -> Changed | None:
+    db.execute(statement, bindings)
+    link = _select_link(db, slug)
+    return None if link is None else Changed(link, _write_event(db, slug, link.version))
+
+
+def _write_event(db: apsw.Connection, slug: Slug, version: int) -> OutboxEvent:
+    [(event_id,)] = sql.rows(db, sql.INSERT_EVENT, (slug, version))
+    return sql.event(event_id, slug, version)
+
+
+def _select_link(db: apsw.Connection, slug: Slug) -> Link | None:
+    rows = sql.rows(db, sql.SELECT_LINK, (slug,))
+    return sql.link(rows[0]) if rows else None
+
+
+def _select_links(db: apsw.Connection, slugs: Sequence[Slug]) -> dict[Slug, Link]:
+    links = map(sql.link, sql.rows(db, sql.SELECT_LINKS, (sql.json(slugs),)))
+    return {link.slug: link for link in links}

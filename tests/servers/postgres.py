@@ -1,0 +1,227 @@
+"""A PostgreSQL server of one's own: started, stopped, killed and paused at will."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from itertools import count
+from pathlib import Path
+from types import TracebackType
+from typing import Literal, Self
+
+import psycopg
+
+from app.migrations import migrate
+
+_READY_S = 20.0
+_STOP_SIGNALS = {"smart": signal.SIGTERM, "fast": signal.SIGINT, "immediate": signal.SIGQUIT}
+
+# Waits until the pipe to its owner closes, which the kernel sees to however the owner ends;
+# then ends the server and removes the directory. $0 is the directory.
+_WATCHER = """
+trap '' INT TERM HUP
+read -r _
+pid=$(head -n 1 "$0/data/postmaster.pid" 2>/dev/null) && kill -QUIT "$pid" && kill -CONT "$pid"
+for _ in $(seq 100); do [ -e "$0/data/postmaster.pid" ] || break; sleep 0.1; done
+rm -rf "$0"
+"""
+
+
+class PrivatePostgres:
+    """
+    A PostgreSQL server in a temporary directory, on a free port of 127.0.0.1 (Linux).
+
+    Use it as a context manager. Server and directory go when the block or the process
+    ends, even by SIGKILL. As root, the server runs as `postgres` or `nobody`.
+
+    Args:
+        fsync: off is faster, and honest only where no test kills the server.
+        settings: further settings of the server, e.g. `{"max_connections": "20"}`.
+    """
+
+    def __init__(self, *, fsync: bool = True, settings: dict[str, str] | None = None) -> None:
+        self._settings = {
+            "listen_addresses": "127.0.0.1",
+            "unix_socket_directories": "",
+            "fsync": "on" if fsync else "off",
+            "shared_buffers": "32MB",
+            # Nobody may lean on the zone of the server.
+            "timezone": "Asia/Kathmandu",
+            **(settings or {}),
+        }
+        self._bin = _find_binaries()
+        self._user = _unprivileged_user()
+        self._names = (f"hopgate_{n}" for n in count())
+        self._server: subprocess.Popen[bytes] | None = None
+        self._template: str | None = None
+        self.port = 0
+
+    def __enter__(self) -> Self:
+        self._dir = Path(tempfile.mkdtemp(prefix="hopgate-postgres-"))
+        self._data = self._dir / "data"
+        if self._user is not None:
+            shutil.chown(self._dir, self._user)
+        self._watcher = subprocess.Popen(
+            ["sh", "-c", _WATCHER, str(self._dir)], stdin=subprocess.PIPE, start_new_session=True
+        )
+        try:
+            self._initdb()
+            self.start()
+        except BaseException:
+            self.__exit__(None, None, None)
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._server is not None:
+            self.resume()
+            self.stop("immediate")
+        self._watcher.communicate()
+
+    def url(self, database: str = "postgres") -> str:
+        """Return the URL of *database*; its user may do everything."""
+        return f"postgresql://postgres@127.0.0.1:{self.port}/{database}"
+
+    def create_database(self, *, migrated: bool = True) -> str:
+        """Create a database that nobody else uses and return its URL."""
+        if migrated and self._template is None:
+            self._template = self._create("template0")
+            migrate(self.url(self._template))
+        return self.url(self._create(self._template if migrated and self._template else "template0"))
+
+    def _create(self, template: str) -> str:
+        name = next(self._names)
+        with psycopg.connect(self.url(), autocommit=True) as connection:
+            connection.execute(f"CREATE DATABASE {name} TEMPLATE {template}".encode())
+        return name
+
+    def start(self) -> None:
+        """Start the server and wait until it answers; the port stays what it was."""
+        self.port = self.port or _free_port()
+        options = [f"-c{name}={value}" for name, value in self._settings.items()]
+        with (self._dir / "log").open("ab") as log:
+            self._server = subprocess.Popen(
+                [self._bin / "postgres", "-D", self._data, f"-p{self.port}", *options],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                user=self._user,
+                cwd=self._dir,
+                start_new_session=True,
+            )
+        end = time.monotonic() + _READY_S
+        while not self._is_ready():
+            if self._server.poll() is not None or time.monotonic() > end:
+                self.kill()
+                log_end = (self._dir / "log").read_text()[-2000:]
+                raise RuntimeError(f"PostgreSQL did not start on port {self.port}:\n{log_end}")
+            time.sleep(0.01)
+
+    def stop(self, mode: Literal["smart", "fast", "immediate"] = "fast") -> None:
+        """Shut the server down and wait until it is gone."""
+        assert self._server is not None, "the server is not running"
+        self._server.send_signal(_STOP_SIGNALS[mode])
+        self._server.wait(_READY_S)
+        self._server = None
+
+    def kill(self) -> None:
+        """End all processes of the server by SIGKILL, as a power cut would."""
+        assert self._server is not None, "the server is not running"
+        if self._server.poll() is None:
+            self._server.send_signal(signal.SIGSTOP)  # or it would start new children meanwhile
+            for pid in self._children():
+                _signal(pid, signal.SIGKILL)
+            self._server.kill()
+            self._server.wait()
+        self._server = None
+        # The watcher must never signal a number that meanwhile belongs to somebody else.
+        (self._data / "postmaster.pid").unlink(missing_ok=True)
+
+    def pause(self) -> None:
+        """Stop all processes of the server: connections stay, answers do not come."""
+        assert self._server is not None, "the server is not running"
+        self._server.send_signal(signal.SIGSTOP)
+        for pid in self._children():
+            _signal(pid, signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Continue after `pause`."""
+        assert self._server is not None, "the server is not running"
+        for pid in self._children():
+            _signal(pid, signal.SIGCONT)
+        self._server.send_signal(signal.SIGCONT)
+
+    def _initdb(self) -> None:
+        command = [self._bin / "initdb", "-D", self._data, "-U", "postgres"]
+        done = subprocess.run(
+            [*command, "-A", "trust", "-E", "UTF8", "--no-locale", "--no-sync"],
+            user=self._user,
+            cwd=self._dir,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode:
+            raise RuntimeError(f"initdb failed: {done.stderr}")
+
+    def _is_ready(self) -> bool:
+        """Does the server's own status line say so? Costs no connection."""
+        try:
+            lines = (self._data / "postmaster.pid").read_text().splitlines()
+        except FileNotFoundError:
+            return False
+        return len(lines) >= 8 and lines[7].strip() == "ready"
+
+    def _children(self) -> Iterator[int]:
+        # Every child has a session of its own, so the process group would not do.
+        assert self._server is not None
+        for entry in Path("/proc").glob("[0-9]*/stat"):
+            try:
+                fields = entry.read_text().rpartition(")")[2].split()
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+            if int(fields[1]) == self._server.pid:
+                yield int(entry.parent.name)
+
+
+def _signal(pid: int, number: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError):  # a child may end at any time
+        os.kill(pid, number)
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+    return port
+
+
+def _unprivileged_user() -> str | None:
+    if os.geteuid() != 0:
+        return None
+    names = {entry.pw_name for entry in pwd.getpwall()}
+    return "postgres" if "postgres" in names else "nobody"
+
+
+def _find_binaries() -> Path:
+    candidates = []
+    if shutil.which("pg_config"):
+        found = subprocess.run(["pg_config", "--bindir"], capture_output=True, text=True, check=True)
+        candidates.append(Path(found.stdout.strip()))
+    versions = Path("/usr/lib/postgresql").glob("*/bin")
+    candidates += sorted(versions, key=lambda path: int(path.parent.name), reverse=True)
+    if (on_path := shutil.which("initdb")) is not None:
+        candidates.append(Path(on_path).resolve().parent)
+    for directory in candidates:
+        if (directory / "postgres").exists() and (directory / "initdb").exists():
+            return directory
+    raise RuntimeError("PostgreSQL's server programs are missing: install the package `postgresql`")
