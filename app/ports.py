@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from enum import Enum
+from enum import StrEnum
 from typing import Protocol
 
 from app.domain.events import Event, LinkChanged
@@ -128,9 +128,10 @@ class LinkStore(Protocol):
         """
         Store *new* links at version 1; a slug that is taken, even by a removed link, is skipped.
 
-        Two entries of *new* with the same slug: the first wins. *request* is remembered only
-        if at least one link was stored. Concurrent calls with the same *request*: one stores,
-        the others see `Replayed`.
+        Two entries of *new* with the same slug: the first wins. With a *request* it is all
+        or nothing: if one slug is taken, no link is stored, every entry of the answer is None
+        and the request is not remembered. Concurrent calls with the same *request*: one
+        stores, the others see `Replayed`.
         """
         ...
 
@@ -311,7 +312,7 @@ MAX_ATTEMPTS = 6
 # --- Gate ------------------------------------------------------------------------------
 
 
-class Policy(Enum):
+class Policy(StrEnum):
     """What is being limited; each has its own rate."""
 
     REDIRECT = "redirect"

@@ -4,7 +4,10 @@ Everything Hopgate raises on purpose.
     HopgateError
     ├── InvalidInput        a value breaks a rule; carries every broken rule at once
     ├── PoisonMessage       bytes from the broker that can never be understood
-    └── Unavailable         a dependency did not answer; trying later may help
+    ├── Unavailable         a dependency did not answer; trying later may help
+    ├── SettingsError       app.settings: the environment describes no service
+    ├── UnreadableBody      app.web: a request body that is no JSON object
+    └── UnsendableHeader    app.web: a bug caught before granian drops the header
 
 Expected outcomes (a taken slug, a version that moved on, a missing link) are
 values, not errors: see `app.ports`.

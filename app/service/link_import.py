@@ -1,0 +1,193 @@
+"""
+Bulk import: a file of URLs or a CSV becomes links, in batches that happen once.
+
+Each batch is one transaction, remembered under the digest of the file and its number. An
+import that was interrupted is run again in full: what was stored before is recognised and
+skipped, so nothing is stored twice and nothing is left out.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import islice
+from typing import TextIO
+
+from app.domain import rules, slug
+from app.domain.errors import FieldError, InvalidInput
+from app.domain.link import DEFAULT_REDIRECT_CODE, Link, LinkFields
+from app.ports import IdempotentRequest
+from app.service.links import Draft, Links
+
+BATCH = 500
+_SCOPE = "import"
+
+# Column names of other shorteners' exports → ours.
+_ALIASES = {
+    "long_url": "long_url",
+    "long url": "long_url",
+    "longurl": "long_url",
+    "url": "long_url",
+    "target": "long_url",
+    "longlink": "long_url",
+    "slug": "slug",
+    "short code": "slug",
+    "shortcode": "slug",
+    "code": "slug",
+    "keyword": "slug",
+    "shortlink": "slug",
+    "title": "title",
+    "tags": "tags",
+    "redirect_code": "redirect_code",
+    "expires_at": "expires_at",
+    "expiry_time": "expires_at",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One link that a file asks for; `line` counts from 1."""
+
+    line: int
+    values: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Imported:
+    """A row that is a link now; `before` if an earlier run had stored it."""
+
+    row: Row
+    link: Link
+    before: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A row that was left out, and why."""
+
+    row: Row
+    errors: tuple[FieldError, ...]
+
+
+def rows(file: TextIO) -> Iterator[Row]:
+    """
+    Read *file*: CSV if its first line names a column for the target, else one URL a line.
+
+    Empty lines, and lines that start with `#`, are passed over where URLs stand alone.
+
+    Raises:
+        InvalidInput: a CSV that cannot be read.
+    """
+    first = file.readline()
+    names = [_ALIASES.get(name.strip().casefold()) for name in next(csv.reader([first.rstrip("\r\n")]), [])]
+    if "long_url" in names:
+        yield from _csv_rows(file, names)
+        return
+    for number, line in enumerate(_chain(first, file), start=1):
+        text = line.strip("\r\n")
+        if text.strip() and not text.startswith("#"):
+            yield Row(number, {"long_url": text})
+
+
+def _chain(first: str, rest: Iterable[str]) -> Iterator[str]:
+    if first:
+        yield first
+    yield from rest
+
+
+def _csv_rows(file: TextIO, names: list[str | None]) -> Iterator[Row]:
+    reader = csv.reader(file)
+    try:
+        for cells in reader:
+            if cells:
+                values = {name: cell.strip() for name, cell in zip(names, cells, strict=False) if name}
+                yield Row(reader.line_num + 1, values)
+    except csv.Error as error:
+        line = reader.line_num + 1
+        raise InvalidInput([FieldError(f"line {line}", "csv_unreadable", str(error))]) from error
+
+
+async def run(
+    links: Links, source: Iterable[Row], *, digest: str, own_hosts: Collection[str]
+) -> AsyncIterator[list[Imported | Refused]]:
+    """
+    Store every row of *source* that obeys the rules; yield what became of each, batch by batch.
+
+    Args:
+        digest: names the file's contents; the same digest means the same import.
+
+    Raises:
+        Unavailable: run it again to go on where it stopped.
+    """
+    iterator = iter(source)
+    number = 0
+    while batch := list(islice(iterator, BATCH)):
+        checked = [(row, _draft(row, own_hosts)) for row in batch]
+        accepted = [(row, draft) for row, draft in checked if isinstance(draft, Draft)]
+        request = IdempotentRequest(_SCOPE, f"{digest}:{number}", _fingerprint(batch))
+        outcome = await links.create_many([draft for _, draft in accepted], request=request)
+        results: list[Imported | Refused] = [
+            Refused(row, draft) for row, draft in checked if not isinstance(draft, Draft)
+        ]
+        for (row, _), link in zip(accepted, outcome.links, strict=True):
+            if link is None:
+                results.append(Refused(row, (FieldError("slug", "slug_taken", "is taken"),)))
+            else:
+                results.append(Imported(row, link, outcome.replayed))
+        yield sorted(results, key=lambda result: result.row.line)
+        number += 1
+
+
+def _draft(row: Row, own_hosts: Collection[str]) -> Draft | tuple[FieldError, ...]:
+    values = row.values
+    errors: list[FieldError] = []
+    wanted = None
+    try:
+        wanted = slug.parse(values["slug"]) if values.get("slug") else None
+    except InvalidInput as error:
+        errors += error.errors
+    try:
+        fields = rules.checked(
+            LinkFields(
+                long_url=values.get("long_url", ""),
+                title=values.get("title", ""),
+                tags=tuple(
+                    tag.strip() for tag in values.get("tags", "").replace("|", ",").split(",") if tag.strip()
+                ),
+                redirect_code=_redirect_code(values.get("redirect_code", "")),
+                expires_at=_time(values.get("expires_at", "")),
+            ),
+            own_hosts=own_hosts,
+        )
+    except InvalidInput as error:
+        errors += error.errors
+    return tuple(errors) if errors else Draft(fields, wanted)
+
+
+def _redirect_code(text: str) -> int:
+    if not text:
+        return DEFAULT_REDIRECT_CODE
+    return int(text) if text.isascii() and text.isdigit() and len(text) == 3 else 0
+
+
+def _time(text: str) -> datetime | None:
+    """Read ISO 8601, or unix seconds as some exports have them."""
+    if not text:
+        return None
+    try:
+        if text.isascii() and text.isdigit():
+            return datetime.fromtimestamp(int(text), UTC)
+        return datetime.fromisoformat(text)
+    except (ValueError, OverflowError, OSError):
+        message = "must be ISO 8601 or unix seconds"
+        raise InvalidInput([FieldError("expires_at", "time_unreadable", message)]) from None
+
+
+def _fingerprint(batch: list[Row]) -> bytes:
+    digest = hashlib.sha256()
+    for row in batch:
+        digest.update(repr((row.line, sorted(row.values.items()))).encode("utf-8", "surrogatepass"))
+    return digest.digest()

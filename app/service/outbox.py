@@ -1,0 +1,131 @@
+"""
+From the outbox to the broker: at once by whoever wrote the change, later by the relay.
+
+A change is in the outbox from its own transaction until the broker confirmed it, so neither
+a crash nor an outage loses it; it may be delivered twice, which costs nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Sequence
+
+from app.domain.errors import Unavailable
+from app.ports import EventBus, InvalidationListener, LinkStore, OutboxEvent
+from app.resilience.deadline import SYNC_CACHE_S
+from app.service.cache_sync import CacheSync
+
+log = logging.getLogger(__name__)
+
+_BATCH = 200
+_LEASE_S = 30.0
+# What waits here waits in the outbox too, so it may be dropped: the relay pays the debt.
+_MAX_WAITING = 10_000
+
+
+class OutboxPublisher:
+    """
+    Publishes changes in batches right after their transaction, off the request.
+
+    While the broker does not confirm, the change is written to the cache in the request
+    instead, so that the writer's next read sees it.
+    """
+
+    def __init__(
+        self, store: LinkStore, bus: EventBus, sync: CacheSync, local: InvalidationListener | None = None
+    ) -> None:
+        self._store = store
+        self._bus = bus
+        self._sync = sync
+        self._local = local
+        self._waiting: asyncio.Queue[OutboxEvent] = asyncio.Queue(_MAX_WAITING)
+        self._confirming = True
+
+    async def deliver(self, events: Sequence[OutboxEvent]) -> None:
+        """Take *events* over from a request that has committed. Never raises, never takes long."""
+        if self._local is not None:
+            self._local.on_changes([event.change for event in events])
+        for event in events:
+            with contextlib.suppress(asyncio.QueueFull):
+                self._waiting.put_nowait(event)
+        if not self._confirming:
+            with contextlib.suppress(Unavailable, TimeoutError):
+                async with asyncio.timeout(SYNC_CACHE_S):
+                    await self._sync.refresh([event.change.slug for event in events])
+
+    async def run(self) -> None:
+        """Publish until cancelled."""
+        while True:
+            batch = [await self._waiting.get()]
+            await self._publish(batch)
+
+    async def flush(self) -> None:
+        """Publish what still waits, once: what the broker does not take stays in the outbox."""
+        while not self._waiting.empty():
+            await self._publish([])
+
+    async def _publish(self, batch: list[OutboxEvent]) -> None:
+        while len(batch) < _BATCH and not self._waiting.empty():
+            batch.append(self._waiting.get_nowait())
+        confirmed = await publish_and_drop(self._store, self._bus, batch)
+        if confirmed != self._confirming:
+            log.warning(
+                "broker confirms again"
+                if confirmed
+                else "broker does not confirm: writing the cache directly"
+            )
+        self._confirming = confirmed
+        if not confirmed:
+            with contextlib.suppress(Unavailable):
+                await self._sync.refresh([event.change.slug for event in batch])
+
+
+class OutboxRelay:
+    """Sweeps the outbox for changes that their writer did not deliver. Any number may run."""
+
+    def __init__(self, store: LinkStore, bus: EventBus, *, poll_s: float = 0.2) -> None:
+        self._store = store
+        self._bus = bus
+        self._poll_s = poll_s
+
+    async def run(self) -> None:
+        """Relay until cancelled; back off while the store or the broker is away."""
+        pause = self._poll_s
+        while True:
+            try:
+                moved, stuck = await self.sweep()
+            except Unavailable as error:
+                log.warning("relay waits: %s", error)
+                moved, stuck = 0, True
+            if stuck:
+                pause = min(pause * 2, 5.0)
+                await asyncio.sleep(pause)
+            else:
+                pause = self._poll_s
+                if moved < _BATCH:
+                    await asyncio.sleep(pause)
+
+    async def sweep(self) -> tuple[int, bool]:
+        """
+        Lease one batch and deliver it; return how many rows it had and whether any is stuck.
+
+        Raises:
+            Unavailable: the store did not answer.
+        """
+        events = await self._store.take_events(limit=_BATCH, lease_s=_LEASE_S)
+        if not events:
+            return 0, False
+        return len(events), not await publish_and_drop(self._store, self._bus, events)
+
+
+async def publish_and_drop(store: LinkStore, bus: EventBus, events: Sequence[OutboxEvent]) -> bool:
+    """Publish *events* and forget those that were confirmed; were all of them?"""
+    confirmations = await bus.publish([event.change for event in events])
+    confirmed = [event.id for event, taken in zip(events, confirmations, strict=True) if taken]
+    if confirmed:
+        # A row that could not be dropped is delivered again later.
+        with contextlib.suppress(Unavailable):
+            await store.drop_events(confirmed)
+    return len(confirmed) == len(events)

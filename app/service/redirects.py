@@ -1,0 +1,94 @@
+"""
+Slug → answer, by way of ever slower places: this process, the shared cache, the store.
+
+The first caller who misses asks on behalf of all who miss the same slug meanwhile; if that
+caller goes away, the others still get their answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Sequence
+from typing import Generic, TypeVar
+
+from app.domain.errors import Unavailable
+from app.domain.events import LinksMissed
+from app.domain.link import Resolution, Slug
+from app.ports import EventBus, LinkCache, LinkStore
+from app.service.hot_links import HotLinks
+
+T = TypeVar("T")
+
+# Slugs missed within this time are reported together.
+_FILL_INTERVAL_S = 0.01
+_MAX_FILL = 1000
+
+
+class Redirects(Generic[T]):
+    """
+    Resolves slugs to answers of type T (see `HotLinks`), at most two seconds stale.
+
+    404 is decided by the store alone: a cache that knows nothing, or is away, proves nothing.
+    """
+
+    def __init__(self, hot: HotLinks[T], cache: LinkCache, store: LinkStore, bus: EventBus) -> None:
+        self._hot = hot
+        self._cache = cache
+        self._store = store
+        self._bus = bus
+        self._loading: dict[Slug, asyncio.Task[T]] = {}
+        self._missed: dict[Slug, Resolution] = {}
+        self._missed_some = asyncio.Event()
+
+    async def resolve(self, slug: Slug) -> T:
+        """
+        Return the answer for *slug*.
+
+        Raises:
+            Unavailable: no cached copy, and the store did not answer.
+        """
+        entry = self._hot.get(slug)
+        if entry is not None:
+            return entry.answer
+        task = self._loading.get(slug)
+        if task is None:
+            task = asyncio.create_task(self._load(slug))
+            self._loading[slug] = task
+            task.add_done_callback(lambda done: self._finished(slug, done))
+        return await asyncio.shield(task)
+
+    def _finished(self, slug: Slug, task: asyncio.Task[T]) -> None:
+        del self._loading[slug]
+        if not task.cancelled():
+            task.exception()  # seen, even if every caller has gone away
+
+    async def _load(self, slug: Slug) -> T:
+        with contextlib.suppress(Unavailable):
+            cached = await self._cache.get(slug)
+            if cached is not None and self._hot.accepts(cached):
+                return self._hot.put(cached).answer
+        link = await self._store.get(slug)
+        resolution = Resolution.of(link) if link is not None else Resolution.absent(slug)
+        # A flood of misses must not grow without bound; a slug left out is only missed again.
+        if len(self._missed) < _MAX_FILL:
+            self._missed[slug] = resolution
+            self._missed_some.set()
+        return self._hot.put(resolution).answer
+
+    async def run(self) -> None:
+        """Report misses, so that the shared cache is filled, until cancelled."""
+        while True:
+            await self._missed_some.wait()
+            await asyncio.sleep(_FILL_INTERVAL_S)
+            self._missed_some.clear()
+            missed, self._missed = self._missed, {}
+            await self._fill(list(missed.values()))
+
+    async def _fill(self, missed: Sequence[Resolution]) -> None:
+        event = LinksMissed(tuple(resolution.slug for resolution in missed))
+        taken = await self._bus.publish([event])
+        if not all(taken):
+            # What was read from the store moments ago is what the worker would write.
+            with contextlib.suppress(Unavailable):
+                await self._cache.put(missed)

@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+import hashlib
+
+import pytest
+
+from app.domain.errors import InvalidInput
+from app.service import keys
+from app.service.keys import Authenticator, Scope
+from tests.conftest import NOW
+
+
+@pytest.fixture
+async def issued(embedded_store, choice):
+    text, record = keys.issue("test", frozenset({Scope.LINKS_READ}), now=NOW, choice=choice)
+    await embedded_store.add_key(record)
+    return text, record
+
+
+async def test_an_issued_key_is_recognised_with_its_scopes(embedded_store, issued, monotonic):
+    principal = await Authenticator(embedded_store, monotonic=monotonic).authenticate(issued[0])
+
+    assert principal is not None
+    assert principal.may(Scope.LINKS_READ)
+    assert not principal.may(Scope.LINKS_WRITE)
+
+
+def test_only_a_hash_is_stored(choice):
+    text, record = keys.issue("test", frozenset(), now=NOW, choice=choice)
+
+    secret = text.split("_")[2]
+    assert record.secret_hash == hashlib.sha256(secret.encode()).digest()
+    assert secret not in repr(record)
+
+
+def test_admin_may_everything(choice):
+    principal = keys.Principal("x", frozenset({"admin"}))
+
+    assert all(principal.may(scope) for scope in Scope)
+
+
+async def test_every_altered_key_is_refused(embedded_store, issued, monotonic):
+    """One character more, less or other: 401, wherever it is."""
+    text = issued[0]
+    authenticator = Authenticator(embedded_store, monotonic=monotonic)
+    altered = [text[:i] + ("a" if text[i] != "a" else "b") + text[i + 1 :] for i in range(len(text))]
+    altered += [text[:-1], text + "a", "", "hg_", "null", "0", text.upper(), text + "\n", f" {text}", "é" * 60]
+
+    assert [one for one in altered if await authenticator.authenticate(one) is not None] == []
+
+
+async def test_a_secret_of_another_key_is_refused(embedded_store, issued, monotonic, choice):
+    """The checksum holds, the id exists, the secret is somebody else's."""
+    _, mine, _, _ = issued[0].split("_")
+    other, _ = keys.issue("other", frozenset(), now=NOW, choice=choice)
+    body = f"hg_{mine}_{other.split('_')[2]}"
+    forged = f"{body}_{keys._checksum(body)}"
+
+    assert await Authenticator(embedded_store, monotonic=monotonic).authenticate(forged) is None
+
+
+async def test_a_revoked_key_stops_working_within_a_second(embedded_store, issued, monotonic):
+    text, record = issued
+    authenticator = Authenticator(embedded_store, monotonic=monotonic)
+    assert await authenticator.authenticate(text) is not None
+
+    await embedded_store.revoke_key(record.key_id, now=NOW)
+    monotonic.now += 1.0
+
+    assert await authenticator.authenticate(text) is None
+
+
+def test_unknown_scopes_are_named():
+    with pytest.raises(InvalidInput, match="links:steal"):
+        keys.parse_scopes(["links:read", "links:steal"])
