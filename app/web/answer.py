@@ -1,0 +1,105 @@
+"""An HTTP answer as plain data, and the one shape of every error: problem+json (RFC 9457)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import msgspec
+
+from app.domain.errors import FieldError, HopgateError
+
+Headers = list[tuple[str, str]]
+
+# On every API answer: it is data for one caller, and no browser may run or frame it.
+_API_HEADERS: Headers = [
+    ("cache-control", "no-store"),
+    ("content-security-policy", "default-src 'none'; frame-ancestors 'none'"),
+    ("x-content-type-options", "nosniff"),
+]
+_encode = msgspec.json.Encoder().encode
+_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9a-z]+\Z")
+_VALUE = re.compile(r"[\x20-\x7e\t]*\Z")
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """
+    What goes back to the client.
+
+    `forward_query`: the request's query string is appended to the `location` header.
+    """
+
+    status: int
+    headers: Headers = field(default_factory=list)
+    body: bytes = b""
+    forward_query: bool = False
+
+    def adding(self, headers: Iterable[tuple[str, str]]) -> Answer:
+        """Return this answer with more headers."""
+        return replace(self, headers=[*self.headers, *headers])
+
+
+def json_answer(status: int, document: object, headers: Iterable[tuple[str, str]] = ()) -> Answer:
+    """Return *document* as JSON."""
+    return Answer(status, [("content-type", "application/json"), *_API_HEADERS, *headers], _encode(document))
+
+
+def empty_answer(status: int, headers: Iterable[tuple[str, str]] = ()) -> Answer:
+    """Return an answer without a body."""
+    return Answer(status, [*_API_HEADERS, *headers])
+
+
+def problem(
+    status: int,
+    code: str,
+    title: str,
+    *,
+    detail: str = "",
+    errors: Sequence[FieldError] = (),
+    headers: Iterable[tuple[str, str]] = (),
+    extra: Mapping[str, Any] | None = None,
+) -> Answer:
+    """
+    Return an error.
+
+    Args:
+        code: stable and short, for programs; `title` is the same in words, `detail` this case.
+        errors: what is wrong, field by field.
+        extra: further members, such as the link that holds a wanted slug.
+    """
+    document: dict[str, Any] = {
+        "type": f"urn:hopgate:problem:{code}",
+        "title": title,
+        "status": status,
+        "code": code,
+    }
+    if detail:
+        document["detail"] = detail
+    if errors:
+        document["errors"] = [{"field": e.field, "code": e.code, "message": e.message} for e in errors]
+    if extra:
+        document.update(extra)
+    return Answer(
+        status, [("content-type", "application/problem+json"), *_API_HEADERS, *headers], _encode(document)
+    )
+
+
+class UnsendableHeader(HopgateError):
+    """A header that the server would drop without a word. A bug of ours, never the client's."""
+
+
+def check_headers(headers: Iterable[tuple[str, str]]) -> None:
+    """
+    Make sure that every header will reach the client as it is.
+
+    Raises:
+        UnsendableHeader: granian would leave it out, turning a redirect into an answer
+            without a target.
+    """
+    for name, value in headers:
+        if not _NAME.match(name) or not _VALUE.match(value):
+            message = f"header {name!r} cannot be sent"
+            raise UnsendableHeader(message)

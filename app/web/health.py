@@ -1,0 +1,44 @@
+"""Is it alive, can it serve: answered from probes, never refused, never limited."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+
+from app.domain.errors import Unavailable
+from app.web.answer import Answer, json_answer
+from app.web.services import Probe
+
+_PROBE_S = 1.0
+
+
+def alive() -> Answer:
+    """The event loop turns."""
+    return json_answer(200, {"status": "ok"})
+
+
+async def ready(probes: Mapping[str, Probe]) -> Answer:
+    """
+    Can redirects be served?
+
+    200 as long as the store or the cache answers: a dead dependency is shown, not passed on,
+    or a load balancer would take every gateway away at once.
+    """
+    names = list(probes)
+    results = await asyncio.gather(*(_probe(probes[name]) for name in names))
+    dependencies = dict(zip(names, results, strict=True))
+    serving = any(dependencies.get(name) == "ok" for name in ("store", "cache"))
+    degraded = any(result != "ok" for result in results)
+    status = "unavailable" if not serving else "degraded" if degraded else "ok"
+    return json_answer(200 if serving else 503, {"status": status, "dependencies": dependencies})
+
+
+async def _probe(probe: Probe) -> str:
+    try:
+        async with asyncio.timeout(_PROBE_S):
+            await probe()
+    except Unavailable as error:
+        return error.reason
+    except TimeoutError:
+        return f"no answer within {_PROBE_S:g} s"
+    return "ok"

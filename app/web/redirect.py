@@ -1,0 +1,113 @@
+"""
+Redirects: the answer of a link, and the lane that gives it.
+
+The lane answers from the first cache without awaiting anything: no I/O, no task, no lock.
+What it does not find there takes the slow way, which is the same for the lane and for the
+Robyn handler.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import replace
+from urllib.parse import quote
+
+from app.domain import slug as slugs
+from app.domain.errors import Unavailable
+from app.domain.link import Resolution, Slug, State
+from app.ports import Gate, Policy
+from app.resilience.deadline import REDIRECT_S
+from app.service.hot_links import HotLinks
+from app.service.redirects import Redirects
+from app.web import errors
+from app.web.answer import Answer, check_headers
+
+# A browser keeps a permanent redirect for ever unless told otherwise, and links change.
+_TEMPORARY = ("cache-control", "private, no-cache, max-age=0")
+_PERMANENT = ("cache-control", "private, max-age=60")
+_NOT_FOUND, _GONE = errors.not_found(), errors.gone()
+
+
+def render(resolution: Resolution, now: float) -> Answer:
+    """
+    Return the answer for *resolution* at *now* (unix seconds).
+
+    Raises:
+        UnsendableHeader: the stored target could not be sent as it is.
+    """
+    state = resolution.state(now)
+    if state is State.ABSENT:
+        return _NOT_FOUND
+    if state is State.GONE or resolution.long_url is None:
+        return _GONE
+    caching = _PERMANENT if resolution.redirect_code in {301, 308} else _TEMPORARY
+    headers = [("location", resolution.long_url), caching]
+    check_headers(headers)
+    return Answer(resolution.redirect_code, headers, forward_query=resolution.forward_query)
+
+
+def with_query(answer: Answer, query: str) -> Answer:
+    """Return *answer* with the request's query string appended to its target."""
+    (name, location), *rest = answer.headers
+    target, hash_mark, fragment = location.partition("#")
+    # What is not allowed in a URL is escaped; what is escaped already stays as it is.
+    safe = quote(query, safe="!$%&'()*+,-./:;=?@_~[]|^{}`")
+    joined = f"{target}{'&' if '?' in target else '?'}{safe}{hash_mark}{fragment}"
+    return replace(answer, headers=[(name, joined), *rest])
+
+
+class RedirectLane:
+    """
+    Answers `GET` and `HEAD` of `/{slug}`.
+
+    Args:
+        monotonic: the clock that `hot` runs on.
+    """
+
+    def __init__(
+        self,
+        hot: HotLinks[Answer],
+        redirects: Redirects[Answer],
+        gate: Gate,
+        *,
+        monotonic: Callable[[], float],
+    ) -> None:
+        self._peek = hot.peek
+        self._redirects = redirects
+        self._admit = gate.admit
+        self._gate = gate
+        self._monotonic = monotonic
+
+    def answer_hot(self, slug: str, client: str, query: str) -> Answer | None:
+        """Answer at once if *slug* is in the first cache; None if it has to be looked up."""
+        entry = self._peek(slug)
+        if entry is None or self._monotonic() >= entry.fresh_until:
+            return None
+        if not self._admit(Policy.REDIRECT, client):
+            return self._refuse(Policy.REDIRECT, client)
+        return self._finish(entry.answer, client, query)
+
+    async def answer(self, slug: str, client: str, query: str) -> Answer:
+        """Answer, looking *slug* up where needed. Never raises for a dependency that is away."""
+        hot = self.answer_hot(slug, client, query)
+        if hot is not None:
+            return hot
+        if not self._admit(Policy.REDIRECT, client):
+            return self._refuse(Policy.REDIRECT, client)
+        if not slugs.is_well_formed(slug):
+            return self._finish(_NOT_FOUND, client, query)
+        try:
+            async with asyncio.timeout(REDIRECT_S):
+                found = await self._redirects.resolve(Slug(slug))
+        except (Unavailable, TimeoutError) as error:
+            return errors.unavailable(error)
+        return self._finish(found, client, query)
+
+    def _finish(self, answer: Answer, client: str, query: str) -> Answer:
+        if answer.status == 404 and not self._admit(Policy.NOT_FOUND, client):
+            return self._refuse(Policy.NOT_FOUND, client)
+        return with_query(answer, query) if query and answer.forward_query else answer
+
+    def _refuse(self, policy: Policy, client: str) -> Answer:
+        return errors.too_many_requests(self._gate.refusal(policy, client))

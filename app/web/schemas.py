@@ -1,0 +1,133 @@
+"""What the API reads and writes, as JSON."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, TypeVar
+
+import msgspec
+
+from app.domain.errors import FieldError, HopgateError, InvalidInput
+from app.domain.link import DEFAULT_REDIRECT_CODE, Link, LinkFields
+
+MAX_SLUGS = 1000
+
+
+class CreateLink(msgspec.Struct, forbid_unknown_fields=True):
+    """The body of `POST /api/v1/links`. Without `slug` a random one is made."""
+
+    long_url: str
+    slug: str | None = None
+    title: str = ""
+    tags: tuple[str, ...] = ()
+    redirect_code: int = DEFAULT_REDIRECT_CODE
+    valid_from: datetime | None = None
+    expires_at: datetime | None = None
+    forward_query: bool = False
+    enabled: bool = True
+
+    def fields(self) -> LinkFields:
+        """Return everything but the slug."""
+        values = {name: getattr(self, name) for name in PatchLink.__struct_fields__}
+        return LinkFields(**values)
+
+
+class PatchLink(msgspec.Struct, forbid_unknown_fields=True):
+    """The body of `PATCH /api/v1/links/{slug}`: what is left out stays as it is."""
+
+    long_url: str | msgspec.UnsetType = msgspec.UNSET
+    title: str | msgspec.UnsetType = msgspec.UNSET
+    tags: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
+    redirect_code: int | msgspec.UnsetType = msgspec.UNSET
+    valid_from: datetime | msgspec.UnsetType | None = msgspec.UNSET
+    expires_at: datetime | msgspec.UnsetType | None = msgspec.UNSET
+    forward_query: bool | msgspec.UnsetType = msgspec.UNSET
+    enabled: bool | msgspec.UnsetType = msgspec.UNSET
+
+    def changes(self) -> Mapping[str, Any]:
+        """Return what was said, by name."""
+        values = {name: getattr(self, name) for name in self.__struct_fields__}
+        return {name: value for name, value in values.items() if value is not msgspec.UNSET}
+
+
+class Invalidate(msgspec.Struct, forbid_unknown_fields=True):
+    """The body of `POST /api/v1/cache/invalidate`."""
+
+    slugs: list[str]
+
+
+def link_document(link: Link, public_url: str) -> dict[str, Any]:
+    """Return *link* as the API shows it."""
+    fields = link.fields
+    return {
+        "slug": link.slug,
+        "short_url": f"{public_url}/{link.slug}",
+        "long_url": fields.long_url,
+        "title": fields.title,
+        "tags": fields.tags,
+        "redirect_code": fields.redirect_code,
+        "valid_from": fields.valid_from,
+        "expires_at": fields.expires_at,
+        "forward_query": fields.forward_query,
+        "enabled": fields.enabled,
+        "version": link.version,
+        "created_at": link.created_at,
+        "updated_at": link.updated_at,
+    }
+
+
+class UnreadableBody(HopgateError):
+    """The body is not one JSON object; the message says where."""
+
+
+T = TypeVar("T")
+
+
+def read(body: bytes, schema: type[T]) -> T:
+    """
+    Return *body* as *schema*.
+
+    Stricter than most readers: a name given twice, NaN or Infinity make a body unreadable,
+    because two readers could take it for two different things.
+
+    Raises:
+        UnreadableBody: it is not JSON.
+        InvalidInput: it is JSON of another shape.
+    """
+    try:
+        document = json.loads(
+            body.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_refuse, parse_float=_finite
+        )
+    except (ValueError, RecursionError) as error:
+        reason = "is nested too deeply" if isinstance(error, RecursionError) else str(error)
+        raise UnreadableBody(reason) from None
+    try:
+        return msgspec.convert(document, schema)
+    except msgspec.ValidationError as error:
+        message, _, path = str(error).partition(" - at `$.")
+        field = path.rstrip("`") or "body"
+        raise InvalidInput([FieldError(field, "schema", message)]) from None
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    document = dict(pairs)
+    if len(document) != len(pairs):
+        message = "a name occurs twice in an object"
+        raise ValueError(message)
+    return document
+
+
+def _refuse(constant: str) -> None:
+    message = f"{constant} is not JSON"
+    raise ValueError(message)
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        message = "a number is too large"
+        raise ValueError(message)
+    return value

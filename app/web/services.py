@@ -1,0 +1,34 @@
+"""What the web layer is given: everything it may call, and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+
+from app.ports import Gate
+from app.service.keys import Authenticator
+from app.service.links import Links
+from app.settings import IpNetwork
+from app.web.redirect import RedirectLane
+
+# Returns if the dependency answers; raises Unavailable.
+Probe = Callable[[], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Services:
+    """
+    Built by `app.bootstrap`.
+
+    `probes` by name; the gateway can serve as long as one of `probes["store"]` and
+    `probes["cache"]` answers. `trace_id` makes the id by which one failure is found in the log.
+    """
+
+    links: Links
+    lane: RedirectLane
+    authenticator: Authenticator
+    gate: Gate
+    probes: Mapping[str, Probe]
+    public_url: str
+    trusted_proxies: tuple[IpNetwork, ...]
+    trace_id: Callable[[], str]
