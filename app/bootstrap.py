@@ -1,0 +1,205 @@
+"""
+The composition root: the only place that knows both ports and adapters.
+
+Each `open_*` returns a context manager that closes what it opened, in reverse.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import secrets
+import signal
+import time
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import can_ada
+
+from app.domain.errors import Unavailable
+from app.ports import EventBus, LinkCache, LinkStore, Policy
+from app.service.cache_sync import CacheSync
+from app.service.hot_links import HotLinks
+from app.service.keys import Authenticator
+from app.service.links import Links, leave_to_relay
+from app.service.outbox import OutboxPublisher, OutboxRelay
+from app.service.redirects import Redirects
+from app.settings import Settings
+from app.web.answer import Answer
+from app.web.redirect import RedirectLane, render
+from app.web.services import Services
+
+log = logging.getLogger(__name__)
+
+# As long as clients may retry a create with the same Idempotency-Key.
+_REQUEST_MEMORY = timedelta(hours=24)
+_HOUSEKEEPING_S = 600.0
+
+
+@asynccontextmanager
+async def open_store(settings: Settings) -> AsyncIterator[LinkStore]:
+    """The truth: PostgreSQL, or SQLite when embedded."""
+    store: LinkStore
+    if settings.database_url is None:
+        from app.adapters.store_sqlite import SqliteStore
+
+        store = await SqliteStore.open(settings.sqlite_path)
+    else:
+        from app.adapters.store_postgres import PostgresStore
+
+        store = await PostgresStore.open(settings.database_url.get_secret_value())
+    try:
+        yield store
+    finally:
+        await store.aclose()
+
+
+@asynccontextmanager
+async def open_cache(settings: Settings) -> AsyncIterator[LinkCache]:
+    """The shared cache: Redis, or memory when embedded."""
+    cache: LinkCache
+    if settings.redis_url is None:
+        from app.adapters.cache_memory import MemoryCache
+
+        cache = MemoryCache()
+    else:
+        from app.adapters.cache_redis import RedisCache
+
+        cache = RedisCache(settings.redis_url.get_secret_value())
+    try:
+        yield cache
+    finally:
+        with suppress(Unavailable):
+            await cache.aclose()
+
+
+@asynccontextmanager
+async def open_bus(settings: Settings) -> AsyncIterator[EventBus]:
+    """The bus: RabbitMQ, or this process when embedded."""
+    bus: EventBus
+    if settings.amqp_url is None:
+        from app.adapters.bus_inprocess import InProcessBus
+
+        bus = InProcessBus()
+    else:
+        from app.adapters.bus_rabbitmq import RabbitBus
+
+        bus = RabbitBus(settings.amqp_url.get_secret_value())
+    try:
+        yield bus
+    finally:
+        await bus.aclose()
+
+
+@asynccontextmanager
+async def open_links(settings: Settings) -> AsyncIterator[Links]:
+    """The verbs alone, for the command line: changes reach the caches by way of the relay."""
+    async with open_store(settings) as store:
+        yield Links(
+            store, leave_to_relay, clock=utc_now, choice=secrets.choice, own_hosts=own_hosts(settings)
+        )
+
+
+@asynccontextmanager
+async def open_gateway(settings: Settings) -> AsyncIterator[Services]:
+    """One gateway process. Embedded, it is its own worker too."""
+    from app.adapters.gate_native import NativeGate
+
+    async with AsyncExitStack() as stack:
+        store = await stack.enter_async_context(open_store(settings))
+        cache = await stack.enter_async_context(open_cache(settings))
+        bus = await stack.enter_async_context(open_bus(settings))
+        gate = NativeGate(
+            {
+                Policy.REDIRECT: settings.limit_redirect,
+                Policy.API: settings.limit_api,
+                Policy.CREATE: settings.limit_create,
+                Policy.NOT_FOUND: settings.limit_not_found,
+            }
+        )
+        hot: HotLinks[Answer] = HotLinks(render, monotonic=time.monotonic, wall=time.time)
+        redirects = Redirects(hot, cache, store, bus)
+        sync = CacheSync(store, cache, bus)
+        publisher = OutboxPublisher(store, bus, sync, hot)
+        stack.push_async_callback(publisher.flush)
+        await bus.listen(hot)
+        await stack.enter_async_context(_running("outbox publisher", publisher.run()))
+        await stack.enter_async_context(_running("cache filler", redirects.run()))
+        if settings.embedded:
+            await stack.enter_async_context(_working(store, bus, sync))
+        yield Services(
+            links=Links(
+                store, publisher.deliver, clock=utc_now, choice=secrets.choice, own_hosts=own_hosts(settings)
+            ),
+            lane=RedirectLane(hot, redirects, gate, monotonic=time.monotonic),
+            authenticator=Authenticator(store, monotonic=time.monotonic),
+            gate=gate,
+            probes={"store": store.ping, "cache": cache.ping, "bus": bus.ping},
+            public_url=settings.public_url,
+            trusted_proxies=settings.trusted_proxies,
+            trace_id=lambda: secrets.token_hex(8),
+        )
+
+
+@asynccontextmanager
+async def open_worker(settings: Settings) -> AsyncIterator[None]:
+    """One worker process: consumes events and relays the outbox, until closed."""
+    async with (
+        open_store(settings) as store,
+        open_cache(settings) as cache,
+        open_bus(settings) as bus,
+        _working(store, bus, CacheSync(store, cache, bus)),
+    ):
+        yield
+
+
+@asynccontextmanager
+async def _working(store: LinkStore, bus: EventBus, sync: CacheSync) -> AsyncIterator[None]:
+    await bus.consume(sync.apply)
+    async with (
+        _running("outbox relay", OutboxRelay(store, bus).run()),
+        _running("housekeeping", _keep_house(store)),
+    ):
+        yield
+
+
+async def _keep_house(store: LinkStore) -> None:
+    while True:
+        with suppress(Unavailable):
+            await store.forget_requests(before=utc_now() - _REQUEST_MEMORY)
+        await asyncio.sleep(_HOUSEKEEPING_S)
+
+
+@asynccontextmanager
+async def _running(name: str, work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """Run *work* beside the body, and stop it after. If it fails by itself, the process ends."""
+
+    def check(task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and task.exception() is not None:
+            # A process that looks alive without its publisher is worse than none: whoever
+            # supervises it starts another.
+            log.critical("%s failed; stopping this process", name, exc_info=task.exception())
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    task = asyncio.create_task(work, name=name)
+    task.add_done_callback(check)
+    try:
+        yield
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+
+def utc_now() -> datetime:
+    """Return the present time."""
+    return datetime.now(UTC)
+
+
+def own_hosts(settings: Settings) -> frozenset[str]:
+    """Hosts that lead back here: a link to one of them could loop."""
+    host: str = can_ada.parse(settings.public_url).hostname
+    return frozenset({host, host.removeprefix("www."), f"www.{host}"})

@@ -1,0 +1,138 @@
+"""The only reader of the environment. Every setting is HOPGATE_<NAME>; see docs/operations.md."""
+
+from __future__ import annotations
+
+import ipaddress
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from app.domain.errors import HopgateError
+
+IpNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+class Settings(BaseSettings):
+    """
+    What an operator decides.
+
+    Without any of the three URLs, Hopgate runs embedded: SQLite in `data_dir`, cache and
+    events in the process. With all three it runs on PostgreSQL, Redis and RabbitMQ. URLs
+    are secret: they carry passwords.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix="HOPGATE_", env_ignore_empty=True, frozen=True, extra="ignore"
+    )
+
+    bind: str = "127.0.0.1:8000"
+    base_url: str = ""
+    data_dir: Path = Path("data")
+    database_url: SecretStr | None = None
+    redis_url: SecretStr | None = None
+    amqp_url: SecretStr | None = None
+    workers: Annotated[int, Field(ge=1, le=64)] = 1
+    trusted_proxies: Annotated[tuple[IpNetwork, ...], NoDecode] = ()
+    limit_redirect: str = "100/s burst 200"
+    limit_api: str = "600/min burst 100"
+    limit_create: str = "120/min burst 60"
+    limit_not_found: str = "60/min burst 60"
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+    @field_validator("bind")
+    @classmethod
+    def _host_and_port(cls, value: str) -> str:
+        host, colon, port = value.rpartition(":")
+        if not (colon and host and port.isdigit() and 1 <= int(port) <= 65535):
+            msg = f"{value!r} is not HOST:PORT"
+            raise ValueError(msg)
+        return value
+
+    @field_validator("base_url")
+    @classmethod
+    def _no_trailing_slash(cls, value: str) -> str:
+        if value and not value.startswith(("http://", "https://")):
+            msg = f"{value!r} must start with http:// or https://"
+            raise ValueError(msg)
+        return value.rstrip("/")
+
+    @field_validator("trusted_proxies", mode="before")
+    @classmethod
+    def _comma_separated(cls, value: object) -> object:
+        return (
+            [item.strip() for item in value.split(",") if item.strip()] if isinstance(value, str) else value
+        )
+
+    @model_validator(mode="after")
+    def _all_services_or_none(self) -> Self:
+        urls = {
+            "HOPGATE_DATABASE_URL": self.database_url,
+            "HOPGATE_REDIS_URL": self.redis_url,
+            "HOPGATE_AMQP_URL": self.amqp_url,
+        }
+        missing = [name for name, url in urls.items() if url is None]
+        if 0 < len(missing) < len(urls):
+            msg = f"set all three service URLs or none: {' and '.join(missing)} missing"
+            raise ValueError(msg)
+        if self.embedded and self.workers > 1:
+            msg = "HOPGATE_WORKERS above 1 needs PostgreSQL, Redis and RabbitMQ (set their three URLs)"
+            raise ValueError(msg)
+        return self
+
+    @property
+    def embedded(self) -> bool:
+        """Does Hopgate run alone, without services?"""
+        return self.database_url is None
+
+    @property
+    def host(self) -> str:
+        """The address to listen on, brackets removed."""
+        return self.bind.rpartition(":")[0].strip("[]")
+
+    @property
+    def port(self) -> int:
+        """The port to listen on."""
+        return int(self.bind.rpartition(":")[2])
+
+    @property
+    def public_url(self) -> str:
+        """What short URLs start with, without a slash at the end."""
+        if self.base_url:
+            return self.base_url
+        host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(self.host, self.bind.rpartition(":")[0])  # noqa: S104
+        return f"http://{host}:{self.port}"
+
+    @property
+    def sqlite_path(self) -> Path:
+        """Where the embedded store keeps its data."""
+        return self.data_dir / "hopgate.db"
+
+    @property
+    def store_url(self) -> str:
+        """The URL that migrations run against; secret."""
+        return self.database_url.get_secret_value() if self.database_url else f"sqlite:///{self.sqlite_path}"
+
+
+class SettingsError(HopgateError):
+    """The environment does not describe a service; one line says why."""
+
+
+def load() -> Settings:
+    """
+    Read the environment.
+
+    Raises:
+        SettingsError: with every problem on one line. Values are not repeated: they may be secret.
+    """
+    try:
+        return Settings()
+    except ValidationError as error:
+        problems = (
+            "_".join(["HOPGATE", *(str(part).upper() for part in e["loc"][:1])]) + f": {e['msg']}"
+            if e["loc"]
+            else e["msg"].removeprefix("Value error, ")
+            for e in error.errors(include_input=False, include_url=False)
+        )
+        raise SettingsError("; ".join(problems)) from None
