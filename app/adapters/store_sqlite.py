@@ -65,16 +65,19 @@ class SqliteStore:
         self, new: Sequence[NewLink], *, now: datetime, request: IdempotentRequest | None = None
     ) -> Added | Replayed | RequestMismatch:
         """See `LinkStore.add`."""
+        if not new:
+            return Added((), ())
 
         def work(db: apsw.Connection) -> Added | Replayed | RequestMismatch:
             if request is not None and (answer := _replay(db, request)) is not None:
                 return answer
-            added = _insert(db, new, now)
-            if request is not None and added.events:
-                slugs = sql.json(event.change.slug for event in added.events)
-                bindings = (request.scope, request.key, request.fingerprint, slugs, sql.micros(now))
-                db.execute(sql.INSERT_REQUEST, bindings)
-            return added
+            slugs = [one.slug for one in new]
+            if request is not None and (len(set(slugs)) < len(slugs) or _select_links(db, slugs)):
+                return Added((None,) * len(slugs), ())
+            if request is not None:
+                memory = (request.scope, request.key, request.fingerprint, sql.json(slugs), sql.micros(now))
+                db.execute(sql.INSERT_REQUEST, memory)
+            return _insert(db, new, now)
 
         return await self._writer.run(work)
 

@@ -109,7 +109,9 @@ def _migrate_sqlite(path: Path) -> int:
         connection = apsw.Connection(str(path))
         try:
             connection.set_busy_timeout(LOCK_WAIT_S * 1000)
-            connection.execute("PRAGMA journal_mode = wal").fetchall()
+            if connection.pragma("user_version") >= latest_version("sqlite"):
+                return 0  # without a lock: a gateway may be writing right now
+            connection.pragma("journal_mode", "wal")
             connection.execute("BEGIN IMMEDIATE")
             present = connection.pragma("user_version")
             for migration in _migrations("sqlite"):

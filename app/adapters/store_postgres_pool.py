@@ -1,0 +1,210 @@
+"""
+Connections to PostgreSQL that survive restarts, silent servers and cancelled callers.
+
+A call runs in a task of its own and is never interrupted in the middle of a conversation:
+whoever is cancelled leaves at once, while the call comes to its end and hands back a clean
+connection. A call that takes longer than the server's own limit has its socket shut.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import select
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from typing import Any, Self, TypeVar
+
+import psycopg
+from psycopg import AsyncConnection
+from psycopg.conninfo import conninfo_to_dict
+from psycopg_pool import AsyncConnectionPool, PoolTimeout, TooManyRequests
+
+from app.domain.errors import Unavailable
+
+Connection = AsyncConnection[tuple[Any, ...]]
+_T = TypeVar("_T")
+
+# How long the server may overrun its own time limit before it counts as silent.
+_SILENCE_S = 1.0
+# The pool doubles its delay between attempts, up to this sum; then the next call that wants
+# a connection starts afresh. So it is never more than this behind a server that came back.
+_RECONNECT_S = 1.0
+
+
+class Connections:
+    """Made by `open`; whoever opened it awaits `aclose`."""
+
+    def __init__(self, pool: AsyncConnectionPool[Connection], call_timeout_s: float) -> None:
+        self._pool = pool
+        self._call_timeout_s = call_timeout_s
+        self._calls: set[asyncio.Task[Any]] = set()
+
+    @classmethod
+    async def open(
+        cls,
+        url: str,
+        *,
+        max_connections: int,
+        max_waiting: int,
+        wait_timeout_s: float,
+        connect_timeout_s: int,
+        statement_timeout_s: float,
+    ) -> Self:
+        """See `PostgresStore.open`."""
+        call_timeout_s = statement_timeout_s + _SILENCE_S
+        pool: AsyncConnectionPool[Connection] = AsyncConnectionPool(
+            url,
+            kwargs=_connection_settings(url, connect_timeout_s, statement_timeout_s),
+            min_size=1,
+            max_size=max_connections,
+            max_waiting=max_waiting,
+            timeout=wait_timeout_s,
+            reconnect_timeout=_RECONNECT_S,
+            name="hopgate",
+            open=False,
+        )
+        await pool.open()
+        return cls(pool, call_timeout_s)
+
+    async def run(self, work: Callable[[Connection], Awaitable[_T]], *, is_read: bool = False) -> _T:
+        """
+        Return what *work* returns, given a connection in autocommit mode.
+
+        A read that loses its connection is done once more on another; a write is not, as
+        nobody knows whether it happened.
+
+        Raises:
+            Unavailable: whatever is not a mistake in this program.
+        """
+        call = asyncio.create_task(self._perform(work, is_read=is_read))
+        self._calls.add(call)
+        call.add_done_callback(self._forget)
+        await asyncio.wait((call,))  # cancelling this does not cancel the call
+        with _translated():
+            return call.result()
+
+    async def aclose(self) -> None:
+        """Let the calls under way end, then close every connection."""
+        if self._calls:
+            await asyncio.wait(self._calls, timeout=self._call_timeout_s)
+        await self._pool.close()
+
+    async def _perform(self, work: Callable[[Connection], Awaitable[_T]], *, is_read: bool) -> _T:
+        try:
+            return await self._attempt(work)
+        except psycopg.Error as error:
+            if not (is_read and _was_lost(error)):
+                raise
+        return await self._attempt(work)
+
+    async def _attempt(self, work: Callable[[Connection], Awaitable[_T]]) -> _T:
+        loop = asyncio.get_running_loop()
+        async with self._living_connection() as connection:
+            limit = loop.call_later(self._call_timeout_s, _shut, connection)
+            try:
+                return await work(connection)
+            except psycopg.OperationalError as error:
+                if loop.time() >= limit.when():
+                    message = f"no answer within {self._call_timeout_s:g} s"
+                    raise Unavailable("postgresql", message) from error
+                raise
+            finally:
+                limit.cancel()
+
+    @asynccontextmanager
+    async def _living_connection(self) -> AsyncIterator[Connection]:
+        # After a restart of the server all idle connections are dead. They are sorted out
+        # before anything is sent, so that even a write is safe to go on with the next one.
+        while True:
+            async with self._pool.connection() as connection:
+                if not _hung_up(connection):
+                    yield connection
+                    return
+                await connection.close()
+
+    def _forget(self, call: asyncio.Task[Any]) -> None:
+        self._calls.discard(call)
+        if not call.cancelled():
+            call.exception()  # whoever asked may have left: then nobody else looks at it
+
+
+def _connection_settings(
+    url: str, connect_timeout_s: int, statement_timeout_s: float
+) -> dict[str, str | int | bool]:
+    try:
+        given = conninfo_to_dict(url)
+    except psycopg.ProgrammingError:
+        # Its message quotes the URL, which holds the password.
+        raise ValueError("the database URL cannot be parsed as postgresql://user@host/database") from None
+    ours = (
+        f"-c statement_timeout={round(statement_timeout_s * 1000)}"
+        " -c timezone=UTC -c default_transaction_isolation=read\\ committed"
+    )
+    return {
+        "autocommit": True,
+        "application_name": "hopgate",
+        # Of several hosts, the one that holds the truth.
+        "target_session_attrs": given.get("target_session_attrs") or "primary",
+        "connect_timeout": given.get("connect_timeout") or connect_timeout_s,
+        "options": f"{given.get('options') or ''} {ours}".strip(),
+    }
+
+
+def _hung_up(connection: Connection) -> bool:
+    """Did the server say anything to an idle connection? It does so only to end it. No round trip."""
+    if connection.closed:
+        return True
+    poll = select.poll()  # select() knows no descriptor above 1023
+    poll.register(connection.fileno(), select.POLLIN)
+    return bool(poll.poll(0))
+
+
+def _shut(connection: Connection) -> None:
+    """Make whoever reads from *connection* see its end; the descriptor stays the driver's to close."""
+    if connection.closed:
+        return
+    # An error means that it ended by itself.
+    with socket.socket(fileno=os.dup(connection.fileno())) as shared, suppress(OSError):
+        shared.shutdown(socket.SHUT_RDWR)
+
+
+# --- errors ----------------------------------------------------------------------------
+
+_UNAVAILABLE = (
+    psycopg.OperationalError,  # among others all of the pool's
+    psycopg.InterfaceError,
+    psycopg.errors.ReadOnlySqlTransaction,
+    psycopg.errors.InternalError_,
+    psycopg.errors.DataCorrupted,
+    psycopg.errors.IndexCorrupted,
+    psycopg.errors.InsufficientPrivilege,
+)
+OLD_SCHEMA = "its schema is older than this program: run `hopgate migrate`"
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    """Turn what is the server's fault into `Unavailable`; a mistake in this program stays what it is."""
+    try:
+        yield
+    except _UNAVAILABLE as error:
+        raise Unavailable("postgresql", _reason(error)) from error
+    except (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedColumn) as error:
+        raise Unavailable("postgresql", OLD_SCHEMA) from error
+
+
+def _reason(error: psycopg.Error) -> str:
+    if error.sqlstate is not None:
+        return f"{error.diag.message_primary} ({error.sqlstate})"
+    return str(error).partition("\n")[0]
+
+
+def _was_lost(error: psycopg.Error) -> bool:
+    """Did the connection break, or the server throw it out?"""
+    if isinstance(error, PoolTimeout | TooManyRequests):
+        return False
+    if error.sqlstate is None:
+        return isinstance(error, psycopg.OperationalError | psycopg.InterfaceError)
+    return error.sqlstate.startswith(("08", "57P"))
