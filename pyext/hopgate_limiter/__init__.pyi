@@ -1,0 +1,340 @@
+"""
+An in-process rate limiter: exact, bounded in memory, and quick.
+
+    limiter = Limiter("10/s burst 20; 1000/h")
+    if not limiter.allow(client_key("198.51.100.7")):
+        ...
+
+Every class is final, immutable from outside and safe to share between threads. No call does I/O, blocks,
+or calls back into Python. Times are seconds as float where a person reads them and nanoseconds as int
+(`_ns`) where exactness matters. Errors are ValueError (makes no sense), OverflowError (makes sense, does not
+fit) and TypeError; their messages name the argument and the value.
+"""
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Literal, TypeAlias, final
+
+__all__ = [
+    "Clock",
+    "Decision",
+    "Key",
+    "Limiter",
+    "ManualClock",
+    "Rate",
+    "Seconds",
+    "Stats",
+    "__version__",
+    "client_key",
+]
+
+__version__: str
+
+Seconds: TypeAlias = float
+"""A duration or a delay. Never a date."""
+
+Key: TypeAlias = str | bytes | int
+"""
+Who is limited. Keys of different types are different keys: `"1"`, `b"1"` and `1` do not meet.
+
+A limiter remembers a 64-bit hash of the key under a random seed, not the key. Two of n remembered keys share
+a budget with a probability below n² / 2⁶⁵ (a million keys: one in 36 million); that admits less, never more.
+"""
+
+@final
+class Rate:
+    """
+    `limit` units per period, at most `burst` at once.
+
+    In any span of Δ a token bucket admits at most burst + Δ · limit / period: with the default burst that is
+    up to twice the limit in the first period. Use a sliding window where that is too much.
+    """
+
+    def __new__(
+        cls,
+        limit: int,
+        per: str | Seconds | timedelta,
+        *,
+        burst: int | None = None,
+        name: str = "default",
+    ) -> Rate:
+        """
+        Make a rate.
+
+        Args:
+            limit: units per period, 1 to 2⁶³ − 1.
+            per: the period: a unit with an optional whole number before it ("s", "10s", "500ms", "min", "h",
+                "d"), seconds, or a timedelta. Rounded to a nanosecond.
+            burst: most units at once, 1 to 2⁶³ − 1; `limit` if None. Sliding windows take none.
+            name: shown in decisions and headers; 1 to 64 printable ASCII characters without quotes and
+                backslashes. The rates of one limiter need different names.
+
+        Raises:
+            ValueError: a number below 1, an unknown unit, a bad name.
+            OverflowError: a number of 2⁶³ or more, more than 4096 units per nanosecond, or an empty burst
+                that would take 2⁶³ ns (292 years) to fill up.
+        """
+
+    @staticmethod
+    def parse(spec: str) -> tuple[Rate, ...]:
+        """
+        Rates from text: clauses `LIMIT/PERIOD [burst N]` separated by `;`, as "10/s burst 20; 1000/h".
+
+        Each is named after its clause without the burst: "10/s", "1000/h".
+
+        Raises:
+            ValueError: a clause that cannot be read, which the message names.
+            OverflowError: as the constructor.
+        """
+
+    @property
+    def limit(self) -> int:
+        """Units per period."""
+
+    @property
+    def period_ns(self) -> int:
+        """Length of the period in nanoseconds."""
+
+    @property
+    def burst(self) -> int:
+        """Most units admitted at once."""
+
+    @property
+    def name(self) -> str:
+        """Name shown in decisions and headers."""
+
+    def __eq__(self, other: object, /) -> bool: ...
+    def __ne__(self, other: object, /) -> bool: ...
+    def __hash__(self, /) -> int: ...
+
+@final
+class Decision:
+    """The answer to one call. True if the call may go ahead. Attributes are converted when they are read."""
+
+    @property
+    def allowed(self) -> bool:
+        """Whether the call may go ahead."""
+
+    @property
+    def limit(self) -> int:
+        """Units per period of the rate named by `policy`."""
+
+    @property
+    def remaining(self) -> int:
+        """The largest cost that would be admitted right now, after this call: 0 to the smallest burst."""
+
+    @property
+    def cost(self) -> int:
+        """Units asked for."""
+
+    @property
+    def retry_after(self) -> Seconds:
+        """
+        When the same call will be admitted if nothing else happens: exact to the nanosecond and minimal.
+
+        0.0 if it was admitted now, inf if the cost is more than can ever be admitted at once.
+        If the table was full and the policy is "deny", this is a guess: the shortest time in which a rate
+        refills.
+        """
+
+    @property
+    def reset_after(self) -> Seconds:
+        """Time until the key is as good as new, for all rates."""
+
+    @property
+    def policy(self) -> str:
+        """Name of the rate that refused for longest or, if none did, of the one with the least left."""
+
+    @property
+    def source(self) -> Literal["local", "shadow"]:
+        """Who decided: "local", this limiter; "shadow", it would have refused but only watches."""
+
+    def headers(
+        self, *, style: Literal["ietf", "legacy", "both"] = "ietf", redirect: bool = False
+    ) -> dict[str, str]:
+        """
+        Headers for the response.
+
+        "ietf" gives `RateLimit-Policy` and `RateLimit` (draft-ietf-httpapi-ratelimit-headers-11). A rate is
+        announced as q = burst per w = seconds in which an empty burst fills up, since that holds in every
+        such window; w is left out below one second. t is `retry_after` if refused, else `reset_after`,
+        rounded up.
+        "legacy" gives `X-RateLimit-Limit`, `-Remaining` and `-Reset` (seconds from now).
+        A refused call also gets `Retry-After`: whole seconds, rounded up, at least 1; none if it can never
+        succeed.
+
+        Args:
+            redirect: the response is a 3xx. An exhausted quota is then not announced, because clients may
+                wait before they follow the redirect.
+        """
+
+    def __bool__(self, /) -> bool: ...
+
+@final
+class Limiter:
+    """
+    Decides who may go ahead. What all rates admit is admitted; a refused call changes nothing.
+
+    Time is the system's monotonic clock: steps of the wall clock do not matter.
+    """
+
+    def __new__(
+        cls,
+        *rates: Rate | str,
+        algorithm: Literal["gcra", "sliding_log", "sliding_window"] = "gcra",
+        max_keys: int = 1_000_000,
+        on_full: Literal["deny", "shared_bucket", "evict_idle"] = "evict_idle",
+        precision: int = 16,
+        shadow: bool = False,
+        clock: Clock | None = None,
+    ) -> Limiter:
+        """
+        Make a limiter.
+
+        Args:
+            rates: at least one; text is read by `Rate.parse`. All must agree for a call to go ahead.
+            algorithm:
+                "gcra": token bucket by the Generic Cell Rate Algorithm (ITU-T I.371). In any span of Δ at
+                    most burst + Δ · limit / period. 16 bytes of state per key and rate.
+                "sliding_log": at most `limit` in any half-open window (t − period, t], and nothing refused
+                    that would fit. 16 bytes of state per admitted instant, so for small limits.
+                "sliding_window": the same bound from `precision` buckets. The oldest bucket counts in full,
+                    so up to one bucket's width longer. 8 bytes of state per bucket.
+            max_keys: most keys remembered, 1 to 2³². Memory grows with the keys in use, up to this. A large
+                table is split into up to 64 shards of equal size, so about its last 2 % may stay unused.
+            on_full: what happens to a new key when there is no room. A key that owes nothing (its state is
+                the same as a new key's) leaves by itself as new ones arrive. One that still owes is never
+                dropped.
+                "deny": the new key is refused.
+                "shared_bucket": it shares one bucket with all keys that found no room (one bucket per shard).
+                "evict_idle": the same, after looking harder for a key that owes nothing.
+            precision: buckets per window, 1 to 1024, for "sliding_window".
+            shadow: decide and count as usual, but let every call through.
+            clock: a clock to move by hand, for tests.
+
+        Raises:
+            ValueError: no rate, two of one name, a burst on a sliding window, a number out of range, an
+                unknown word.
+        """
+
+    def allow(self, key: Key, cost: int = 1, /) -> bool:
+        """
+        Take `cost` units if they are there. The fastest question: no object is made.
+
+        Args:
+            cost: 0 to 2⁶³ − 1 units. 0 is always admitted and changes nothing.
+
+        Raises:
+            ValueError, OverflowError: a cost out of range. TypeError: not a key, not a cost.
+        """
+
+    def hit(self, key: Key, cost: int = 1, *, rates: Sequence[Rate] | None = None) -> Decision:
+        """
+        Take `cost` units if they are there, and tell all about it.
+
+        Args:
+            rates: use these for this call: as many as the limiter has and in the same order; for sliding
+                windows with the same periods. Give one key the same rates at every call: what it owes is
+                kept as time, and cut to what the rates in use could have admitted.
+        """
+
+    def peek(self, key: Key, cost: int = 1) -> Decision:
+        """What `hit` would answer now. Takes nothing and is not counted."""
+
+    def hit_many(self, items: Sequence[tuple[Key, int]]) -> list[Decision]:
+        """
+        Several hits at one instant, one after the other, for the price of one call.
+
+        All items are read first: if one is bad, nothing has been taken.
+        """
+
+    def refund(self, key: Key, cost: int = 1) -> None:
+        """
+        Give back `cost` units that were just taken and not used. A key never holds more than a new one.
+
+        Do it soon: units that have flowed back in the meantime would be counted twice. Windows give back
+        their oldest hits. A key that is not remembered gets nothing.
+        """
+
+    def reset(self, key: Key) -> None:
+        """Forget the key: it is new again."""
+
+    def configure(self, *rates: Rate | str) -> None:
+        """
+        Change the rates, for all keys at once.
+
+        A rate continues the one of the same name, else the one at the same position; others start anew.
+        What was spent stays spent, so a looser rate never refuses what the old one would have admitted and a
+        tighter one never remembers more than it could have admitted. Takes time proportional to the number
+        of keys, during which other threads wait.
+
+        Raises:
+            ValueError: as the constructor; then nothing has changed.
+        """
+
+    def stats(self) -> Stats:
+        """What has happened since the limiter was made."""
+
+    def close(self) -> None:
+        """Stop background work. A limiter that lives in one process has none, so this does nothing."""
+
+@final
+class Stats:
+    """What a limiter has done since it was made."""
+
+    @property
+    def allowed(self) -> int:
+        """Calls admitted."""
+
+    @property
+    def denied(self) -> int:
+        """Calls refused; in shadow mode, calls that would have been."""
+
+    @property
+    def keys(self) -> int:
+        """Keys remembered now."""
+
+    @property
+    def evicted_idle(self) -> int:
+        """Keys dropped because they owed nothing, which changes no decision."""
+
+    @property
+    def evicted_live(self) -> int:
+        """Keys dropped although they owed something: always 0, the engine has no way to do it."""
+
+    @property
+    def overflowed(self) -> int:
+        """Calls decided by a shared bucket because there was no room for the key."""
+
+@final
+class ManualClock:
+    """A clock that stands still until it is told to move; several limiters may share it."""
+
+    def __new__(cls, now_ns: int = 0) -> ManualClock: ...
+    @property
+    def now_ns(self) -> int:
+        """What the clock shows, 0 to 2⁶⁴ − 1 ns."""
+
+    def advance(self, ns: int, /) -> None:
+        """Move forward. Stops at 2⁶⁴ − 1."""
+
+    def set(self, ns: int, /) -> None:
+        """Show another time. If it is earlier, limiters stand still until the clock has caught up."""
+
+Clock: TypeAlias = ManualClock
+
+def client_key(address: str, *, v6_prefix: int = 64) -> str:
+    """
+    The key for a client's address.
+
+    An IPv4 address is returned as it is. An IPv6 address becomes its network ("2001:db8::/64"), because one
+    customer commonly owns a whole /64 (RFC 6177); limit a wider tier with `v6_prefix=48`. An IPv4 address
+    mapped into IPv6 becomes the IPv4 address; brackets and a zone ("[fe80::1%eth0]") are dropped.
+
+    Args:
+        address: an address without a port. Take it from the connection, not from a header anyone can send.
+        v6_prefix: 1 to 128 bits.
+
+    Raises:
+        ValueError: not an address, or a prefix out of range.
+    """

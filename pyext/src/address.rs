@@ -1,0 +1,86 @@
+//! Turns a client's address into a key.
+
+use std::borrow::Cow;
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use crate::error::Error;
+
+/// The key for a client at `address`: an IPv4 address as it is, an IPv6 address as its network of
+/// `v6_prefix` bits (`2001:db8::/64`), because one customer commonly owns a whole /64 (RFC 6177).
+///
+/// An IPv4 address mapped into IPv6 (`::ffff:192.0.2.1`) becomes the IPv4 address. Brackets and a zone
+/// (`[fe80::1%eth0]`) are dropped. Ports are not accepted.
+///
+/// # Errors
+/// [`Error::Invalid`] if `address` is not an address or `v6_prefix` is not 1 to 128.
+pub fn client_key(address: &str, v6_prefix: u8) -> Result<Cow<'_, str>, Error> {
+    if !(1..=128).contains(&v6_prefix) {
+        return Err(Error::invalid("v6_prefix must be 1 to 128 bits"));
+    }
+    // Only the canonical form of an IPv4 address parses: four numbers without leading zeros.
+    if address.parse::<Ipv4Addr>().is_ok() {
+        return Ok(Cow::Borrowed(address));
+    }
+    let unreadable = || Error::invalid(format!("{address:?} is not an IP address"));
+    let inner = match address.strip_prefix('[') {
+        Some(rest) => rest.strip_suffix(']').ok_or_else(unreadable)?,
+        None => address,
+    };
+    let bare = match inner.split_once('%') {
+        Some((_, "")) => return Err(unreadable()),
+        Some((bare, _zone)) => bare,
+        None => inner,
+    };
+    let v6: Ipv6Addr = bare.parse().map_err(|_| unreadable())?;
+    if let Some(v4) = v6.to_ipv4_mapped() {
+        return Ok(Cow::Owned(v4.to_string()));
+    }
+    let mask = u128::MAX << (128 - u32::from(v6_prefix));
+    let network = Ipv6Addr::from_bits(v6.to_bits() & mask);
+    Ok(Cow::Owned(format!("{network}/{v6_prefix}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_become_keys() {
+        let table = [
+            ("192.0.2.1", 64, "192.0.2.1"),
+            ("::ffff:192.0.2.1", 64, "192.0.2.1"),
+            ("[::ffff:192.0.2.1]", 64, "192.0.2.1"),
+            ("2001:db8:1:2:3:4:5:6", 64, "2001:db8:1:2::/64"),
+            ("2001:DB8:1:2:0::6", 48, "2001:db8:1::/48"),
+            ("[fe80::1%eth0]", 64, "fe80::/64"),
+            ("::1", 128, "::1/128"),
+            ("ffff::", 1, "8000::/1"),
+        ];
+        for (address, prefix, key) in table {
+            assert_eq!(client_key(address, prefix).unwrap(), key, "{address}");
+        }
+    }
+
+    #[test]
+    fn nonsense_is_refused() {
+        for address in [
+            "",
+            "localhost",
+            "192.0.2",
+            "192.0.2.256",
+            "192.0.2.01",
+            "192.0.2.1:80",
+            "[192.0.2.1]",
+            "[::1",
+            "::1]",
+            "[::1]:80",
+            "::1%",
+            "1::2::3",
+            " 192.0.2.1",
+        ] {
+            assert!(client_key(address, 64).is_err(), "{address:?}");
+        }
+        assert!(client_key("::1", 0).is_err());
+        assert!(client_key("::1", 129).is_err());
+    }
+}

@@ -1,0 +1,85 @@
+//! Where "now" comes from: nanoseconds since some fixed start, never going back.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+/// The time source of one limiter.
+#[derive(Debug)]
+pub enum Clock {
+    /// The operating system's monotonic clock, counted from the given instant.
+    Monotonic(Instant),
+    /// A clock moved by hand, for tests.
+    Manual {
+        /// The hand.
+        source: ManualClock,
+        /// Largest time read so far, ns. A manual clock may be set back; a limiter must not follow it.
+        high_water_ns: AtomicU64,
+    },
+}
+
+impl Clock {
+    /// The operating system's monotonic clock, starting at 0 now.
+    pub fn monotonic() -> Self {
+        Self::Monotonic(Instant::now())
+    }
+
+    /// A limiter's view of `source`.
+    pub fn manual(source: ManualClock) -> Self {
+        Self::Manual {
+            source,
+            high_water_ns: AtomicU64::new(0),
+        }
+    }
+
+    /// Nanoseconds since the start of this clock; never less than an earlier reading.
+    #[inline]
+    pub fn now_ns(&self) -> u64 {
+        match self {
+            Self::Monotonic(start) => {
+                let elapsed = start.elapsed();
+                // Wraps after 584 years of uptime.
+                elapsed.as_secs() * 1_000_000_000 + u64::from(elapsed.subsec_nanos())
+            }
+            Self::Manual {
+                source,
+                high_water_ns,
+            } => {
+                let now = source.now_ns();
+                // Relaxed: the value is the whole message, it publishes no other memory.
+                high_water_ns.fetch_max(now, Ordering::Relaxed).max(now)
+            }
+        }
+    }
+}
+
+/// A clock that stands still until it is told to move. Clones share the same hand.
+#[derive(Debug, Clone, Default)]
+pub struct ManualClock {
+    now_ns: Arc<AtomicU64>,
+}
+
+impl ManualClock {
+    /// A clock showing `now_ns` nanoseconds.
+    pub fn new(now_ns: u64) -> Self {
+        Self {
+            now_ns: Arc::new(AtomicU64::new(now_ns)),
+        }
+    }
+
+    /// What the clock shows, ns.
+    pub fn now_ns(&self) -> u64 {
+        self.now_ns.load(Ordering::SeqCst)
+    }
+
+    /// Moves the clock forward; stops at `u64::MAX`, 584 years from zero.
+    pub fn advance(&self, by_ns: u64) {
+        let moved = self.now_ns().saturating_add(by_ns);
+        self.set(moved);
+    }
+
+    /// Moves the clock to `now_ns`, forward or back.
+    pub fn set(&self, now_ns: u64) {
+        self.now_ns.store(now_ns, Ordering::SeqCst);
+    }
+}

@@ -1,0 +1,116 @@
+//! The answer to one call, and its form as HTTP headers.
+
+use std::sync::Arc;
+
+use crate::rate::Rate;
+
+/// Structured fields carry integers of at most 15 digits (RFC 9651, 3.3.1).
+const MAX_HEADER_INTEGER: u64 = 999_999_999_999_999;
+const NS_PER_S: u64 = 1_000_000_000;
+
+/// Who decided.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Source {
+    /// This process's own table.
+    Local,
+    /// The limiter would have refused, but only watches.
+    Shadow,
+}
+
+impl Source {
+    /// The word used in the Python API.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Local => "local",
+            Self::Shadow => "shadow",
+        }
+    }
+}
+
+/// Which headers to write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)] // the variants are the documentation
+pub enum HeaderStyle {
+    Ietf,
+    Legacy,
+    Both,
+}
+
+/// The answer to one call.
+#[derive(Debug, Clone)]
+#[must_use = "a decision that nobody reads limits nothing"]
+pub struct Decision {
+    /// Whether the call may go ahead.
+    pub allowed: bool,
+    /// Units asked for.
+    pub cost: u64,
+    /// The largest cost that would be admitted right now, after this call.
+    pub remaining: u64,
+    /// Wait until the same call would be admitted, ns: 0 if it was, `None` if it never will be.
+    pub retry_after_ns: Option<u64>,
+    /// Time until the key is as good as new, ns.
+    pub reset_after_ns: u64,
+    /// Who decided.
+    pub source: Source,
+    pub(crate) rates: Arc<[Rate]>,
+    pub(crate) tightest: usize,
+}
+
+impl Decision {
+    /// The rate that refused for longest or, if none did, the one with the least left.
+    pub fn rate(&self) -> &Rate {
+        &self.rates[self.tightest]
+    }
+
+    /// Headers for a response, as (name, value).
+    ///
+    /// `Ietf` is draft-ietf-httpapi-ratelimit-headers-11. A bucket is announced as its burst per time
+    /// to fill up, since that is what holds in every such window. On a redirect (3xx) an exhausted
+    /// quota is not announced, since clients may then delay following it.
+    /// A refused call also gets `Retry-After` (RFC 9110, 10.2.3), at least 1, unless it can never succeed.
+    pub fn headers(&self, style: HeaderStyle, redirect: bool) -> Vec<(&'static str, String)> {
+        let mut headers = Vec::with_capacity(6);
+        let wait_s = self.retry_after_ns.map(seconds_ceil);
+        // Seconds until more is available. Retry-After must not point earlier than this.
+        let t = if self.allowed {
+            Some(seconds_ceil(self.reset_after_ns))
+        } else {
+            wait_s.map(|s| s.max(1))
+        };
+        let announce = !redirect || self.remaining > 0;
+        if style != HeaderStyle::Legacy && announce {
+            let policy: Vec<String> = self.rates.iter().map(policy_item).collect();
+            headers.push(("RateLimit-Policy", policy.join(", ")));
+            let remaining = self.remaining.min(MAX_HEADER_INTEGER);
+            let limit = format!("\"{}\";r={remaining}", self.rate().name());
+            let until = t.map_or(String::new(), |t| format!(";t={t}"));
+            headers.push(("RateLimit", limit + &until));
+        }
+        if style != HeaderStyle::Ietf && announce {
+            headers.push(("X-RateLimit-Limit", self.rate().burst().to_string()));
+            headers.push(("X-RateLimit-Remaining", self.remaining.to_string()));
+            if let Some(t) = t {
+                headers.push(("X-RateLimit-Reset", t.to_string()));
+            }
+        }
+        if let (false, Some(wait_s)) = (self.allowed, wait_s) {
+            headers.push(("Retry-After", wait_s.max(1).to_string()));
+        }
+        headers
+    }
+}
+
+fn seconds_ceil(ns: u64) -> u64 {
+    ns.div_ceil(NS_PER_S)
+}
+
+/// `"name";q=burst;w=seconds`; a window under a second cannot be written in whole seconds and is left out.
+fn policy_item(rate: &Rate) -> String {
+    let quota = rate.burst().min(MAX_HEADER_INTEGER);
+    let item = format!("\"{}\";q={quota}", rate.name());
+    if rate.refill_ns() < NS_PER_S {
+        return item;
+    }
+    format!("{item};w={}", seconds_ceil(rate.refill_ns()))
+}

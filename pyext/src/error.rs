@@ -1,0 +1,33 @@
+//! The one error type of the crate.
+
+use std::fmt;
+
+/// Why an argument was refused. The text names the argument and its value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Error {
+    /// The value makes no sense (a limit of zero, an unknown unit).
+    Invalid(String),
+    /// The value makes sense but does not fit the engine's integers.
+    TooLarge(String),
+}
+
+impl Error {
+    pub(crate) fn invalid(message: impl Into<String>) -> Self {
+        Self::Invalid(message.into())
+    }
+
+    pub(crate) fn too_large(message: impl Into<String>) -> Self {
+        Self::TooLarge(message.into())
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Invalid(message) | Self::TooLarge(message) => f.write_str(message),
+        }
+    }
+}
+
+impl std::error::Error for Error {}
