@@ -1,0 +1,62 @@
+"""What the tests of the limiter share: the exact model of a token bucket, and a settings profile."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from fractions import Fraction
+
+import pytest
+from hopgate_limiter import Rate
+from hypothesis import HealthCheck, settings
+
+settings.register_profile(
+    "native", max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+
+
+@pytest.fixture(autouse=True)
+def native_profile() -> Iterator[None]:
+    before = settings.get_current_profile_name()
+    settings.load_profile("native")
+    yield
+    settings.load_profile(before)
+
+
+TICK = Fraction(1, 2**32)
+
+
+@dataclass
+class Bucket:
+    """A token bucket in exact rationals: the definition, not the implementation."""
+
+    rate: Rate
+    full_at: Fraction = Fraction(0)
+    now: int = 0
+    interval: Fraction = field(init=False)
+
+    def __post_init__(self) -> None:
+        exact = Fraction(self.rate.period_ns, self.rate.limit)
+        self.interval = -(-exact // TICK) * TICK
+
+    def tokens(self) -> Fraction:
+        return self.rate.burst - max(Fraction(0), self.full_at - self.now) / self.interval
+
+    def wait(self, cost: int) -> Fraction:
+        return max(Fraction(0), (cost - self.tokens()) * self.interval)
+
+    def hit(self, cost: int) -> bool:
+        if cost > self.tokens():
+            return False
+        self.full_at = max(self.full_at, Fraction(self.now)) + cost * self.interval
+        return True
+
+
+@pytest.fixture(scope="session")
+def bucket() -> Callable[[Rate], Bucket]:
+    """Make a model of a token bucket."""
+    return Bucket
+
+
+@pytest.fixture(scope="session")
+def as_ns() -> Callable[[float], int]:
+    """Turn a delay of a decision into nanoseconds: exact below 104 days."""
+    return lambda seconds: round(seconds * 1e9)

@@ -1,0 +1,39 @@
+"""The README's promises are run."""
+
+import re
+from pathlib import Path
+
+import hopgate_limiter
+import pytest
+from hopgate_limiter import _native
+
+ROOT = Path(__file__).parents[2]
+DOCUMENTS = [ROOT / "pyext" / "README.md", ROOT / "docs" / "limiter.md"]
+BLOCKS = [
+    pytest.param(block, id=f"{path.name}-{index}")
+    for path in DOCUMENTS
+    if path.exists()
+    for index, block in enumerate(re.findall(r"```python\n(.*?)```", path.read_text(), re.DOTALL))
+]
+
+
+@pytest.mark.parametrize("block", BLOCKS)
+def test_example_runs(block):
+    """Each Python block works as it stands."""
+    exec(compile(block, "example", "exec"), {})
+
+
+def test_exported_names():
+    """The public names, all documented in the stub."""
+    stub = Path(hopgate_limiter.__file__).with_suffix(".pyi").read_text()
+    for name in hopgate_limiter.__all__:
+        assert hasattr(hopgate_limiter, name)
+        assert re.search(rf"^(class |def )?{name}\b", stub, re.MULTILINE), name
+    public = {name for name in dir(hopgate_limiter) if not name.startswith("_")} - {"TypeAlias"}
+    assert public == set(hopgate_limiter.__all__) - {"__version__"}
+
+
+def test_build_profile_is_told():
+    """A benchmark can refuse a debug build."""
+    assert _native.build_profile in {"debug", "release"}
+    assert _native._Baseline().allow("k") is True
