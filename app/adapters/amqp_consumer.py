@@ -1,0 +1,169 @@
+"""Consuming the work queue: batches, acknowledgements, retries and dead letters."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from aio_pika.abc import AbstractConnection
+from aio_pika.exceptions import AMQPError
+from aiormq.abc import AbstractChannel, DeliveredMessage
+from pamqp.common import FieldTable
+
+from app.adapters.amqp_link import redacted
+from app.adapters.amqp_publisher import Outgoing, Publisher
+from app.adapters.amqp_topology import declare
+from app.adapters.bus_delivery import MAX_BATCH, Delivery
+from app.domain.errors import Unavailable
+from app.domain.events import Event
+from app.ports import MAX_ATTEMPTS, EventHandler
+from app.wire import ATTEMPT_HEADER, CACHE_QUEUE, DEAD_QUEUE, EVENTS_EXCHANGE, decode_event, retry_queue
+
+logger = logging.getLogger(__name__)
+
+REASON_HEADER = "x-hopgate-reason"
+_MAX_REASON = 300
+# One batch is worked on while the next is on its way.
+_PREFETCH = MAX_BATCH + MAX_BATCH // 2
+_RPC_TIMEOUT_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Arrival:
+    tag: int
+    body: bytes
+    headers: FieldTable
+    attempts: int
+    event: Event | None
+    poison: str | None
+
+
+class Consumer:
+    """The session of a consuming link: feeds one handler until the connection is lost."""
+
+    def __init__(
+        self,
+        handler: EventHandler,
+        publisher: Publisher,
+        retry_delays_s: Sequence[int],
+        *,
+        sleep: Callable[[float], Awaitable[None]],
+    ) -> None:
+        self._publisher = publisher
+        self._retry_delays_s = retry_delays_s
+        self._delivery = Delivery(handler, sleep=sleep)
+        self._feeder: asyncio.Task[None] | None = None
+        self.is_consuming = False
+
+    async def session(self, connection: AbstractConnection, ready: Callable[[], None]) -> None:
+        """Serve one connection until it, its channel or its consumer is lost."""
+        await declare(connection, self._retry_delays_s)
+        channel = await connection.channel(publisher_confirms=False)
+        await channel.set_qos(_PREFETCH, timeout=_RPC_TIMEOUT_S)
+        underlay = await channel.get_underlay_channel()
+        arrivals: asyncio.Queue[_Arrival] = asyncio.Queue()
+        cancelled = asyncio.get_running_loop().create_future()
+
+        async def on_message(message: DeliveredMessage) -> None:
+            arrivals.put_nowait(_arrival(message))
+
+        def on_cancel(_: object) -> None:
+            # The queue was deleted, or its leader moved.
+            if not cancelled.done():
+                cancelled.set_result(None)
+
+        underlay.on_consumer_cancel_callbacks.add(on_cancel)
+        await underlay.basic_consume(CACHE_QUEUE, on_message, timeout=_RPC_TIMEOUT_S)
+        feeder = self._feeder = asyncio.create_task(self._feed(underlay, arrivals))
+        self.is_consuming = True
+        ready()
+        closing = underlay.closing
+        try:
+            await asyncio.wait({feeder, closing, cancelled}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            self.is_consuming = False
+            closing.cancel()
+            # Never two feeders: the handler finishes before the next session begins.
+            await self._delivery.stop(feeder, timeout_s=None)
+        if feeder.done() and not feeder.cancelled() and (error := feeder.exception()) is not None:
+            raise error
+
+    async def stop(self, *, timeout_s: float) -> None:
+        """Finish the current batch and take no other. The session ends."""
+        if self._feeder is not None:
+            await self._delivery.stop(self._feeder, timeout_s=timeout_s)
+
+    async def _feed(self, channel: AbstractChannel, arrivals: asyncio.Queue[_Arrival]) -> None:
+        while True:
+            taken = [await arrivals.get()]
+            # Whatever came while the last batch was worked on is the next one: a lone event
+            # does not wait for company, and under load batches fill by themselves.
+            while len(taken) < MAX_BATCH and not arrivals.empty():
+                taken.append(arrivals.get_nowait())
+            for group in _groups(taken):
+                await self._work(channel, group)
+
+    async def _work(self, channel: AbstractChannel, group: Sequence[_Arrival]) -> None:
+        async def settle(reason: str | None) -> None:
+            why = group[0].poison or reason
+            if why is not None:
+                await self._move_on(group, why)
+            # Groups are settled in the order of their tags, so nothing before them is open.
+            async with asyncio.timeout(_RPC_TIMEOUT_S):
+                await channel.basic_ack(group[-1].tag, multiple=True, wait=False)
+
+        # Poison has no event, so it is settled without meeting the handler.
+        await self._delivery.give([a.event for a in group if a.event is not None], settle)
+
+    async def _move_on(self, group: Sequence[_Arrival], reason: str) -> None:
+        # Published and confirmed before it is acknowledged: it may double, it cannot vanish.
+        outgoing = [self._next_stop(arrival, redacted(reason)[:_MAX_REASON]) for arrival in group]
+        if not all(await self._publisher.publish(outgoing)):
+            raise Unavailable("rabbitmq", f"did not take {len(group)} events for a later attempt")
+
+    def _next_stop(self, arrival: _Arrival, reason: str) -> Outgoing:
+        attempts = arrival.attempts + 1
+        headers = {
+            # x-death grows with every round and is of no use to anybody.
+            **{name: value for name, value in arrival.headers.items() if name != "x-death"},
+            ATTEMPT_HEADER: attempts,
+            REASON_HEADER: reason,
+        }
+        if arrival.poison is not None or attempts >= MAX_ATTEMPTS:
+            logger.error("an event was parked in %s after %d attempts: %s", DEAD_QUEUE, attempts, reason)
+            return Outgoing(EVENTS_EXCHANGE, DEAD_QUEUE, arrival.body, headers)
+        delay_s = self._retry_delays_s[min(attempts, len(self._retry_delays_s)) - 1]
+        return Outgoing(EVENTS_EXCHANGE, retry_queue(delay_s), arrival.body, headers)
+
+
+def _arrival(message: DeliveredMessage) -> _Arrival:
+    tag = message.delivery_tag
+    if tag is None:
+        raise AMQPError("a delivery without a tag")
+    headers = message.header.properties.headers or {}
+    attempts = headers.get(ATTEMPT_HEADER)
+    # Headers come from the wire like bodies do.
+    if not isinstance(attempts, int) or not 0 <= attempts < MAX_ATTEMPTS:
+        attempts = 0
+    try:
+        return _Arrival(tag, message.body, headers, attempts, decode_event(message.body), None)
+    except Exception as error:  # noqa: BLE001 - whatever a decoder trips over: an arrival that vanishes
+        # here would stay unacknowledged for ever, and the bytes will not get better.
+        return _Arrival(tag, message.body, headers, attempts, None, f"PoisonMessage: {error}")
+
+
+def _groups(arrivals: Sequence[_Arrival]) -> Iterator[list[_Arrival]]:
+    """Fresh events together; poison, and what failed before, each alone. In order."""
+    fresh: list[_Arrival] = []
+    for arrival in arrivals:
+        if arrival.poison is None and arrival.attempts == 0:
+            fresh.append(arrival)
+            continue
+        if fresh:
+            yield fresh
+            fresh = []
+        yield [arrival]
+    if fresh:
+        yield fresh

@@ -1,0 +1,130 @@
+"""
+One AMQP connection that is kept: opened, watched, and opened again.
+
+Deliberately not `aio_pika.connect_robust`: its replay of channels and consumers hides when
+something was lost, and a publish on it waits for the reconnect. Here a lost connection ends
+a session, and everything on it is declared anew by the next one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random as random_module
+import re
+from collections.abc import Awaitable, Callable
+
+import aio_pika
+from aio_pika.abc import AbstractConnection
+from yarl import URL
+
+logger = logging.getLogger(__name__)
+
+# The library notices a dead peer after three heartbeats and a bit: 18 s instead of 183 s.
+HEARTBEAT_S = 5
+CONNECT_TIMEOUT_S = 5.0
+CLOSE_TIMEOUT_S = 2.0
+_FIRST_DELAY_S, _LONGEST_DELAY_S = 0.2, 15.0
+_CREDENTIALS = re.compile(r"//[^/\s@]*@")
+
+Session = Callable[[AbstractConnection, Callable[[], None]], Awaitable[None]]
+
+
+class Link:
+    """
+    Runs *session* on a connection, again and again until it is closed.
+
+    A session sets up what it needs, calls the function it is given (now it is ready), and
+    returns or raises when a new connection is needed.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        name: str,
+        session: Session,
+        *,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        random: Callable[[], float] = random_module.random,
+    ) -> None:
+        """
+        Prepare the link; `start` connects.
+
+        Args:
+            url: `amqp://` or `amqps://`; a heartbeat in its query wins over ours.
+            name: shown in logs and in the broker's list of connections.
+            session: see the class.
+            sleep: waits for a number of seconds.
+            random: gives floats in [0, 1), for the jitter between two attempts.
+        """
+        self._url = URL(url)
+        if "heartbeat" not in self._url.query:
+            self._url = self._url.update_query(heartbeat=HEARTBEAT_S)
+        self._name = name
+        self._session = session
+        self._sleep = sleep
+        self._random = random
+        self._failures = 0
+        self._task: asyncio.Task[None] | None = None
+        self._goodbye: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin to connect in the background, unless that was begun before."""
+        if self._task is None:
+            self._task = asyncio.create_task(self._supervise(), name=f"amqp-{self._name}")
+
+    async def aclose(self) -> None:
+        """End the session and disconnect. Takes little more than `CLOSE_TIMEOUT_S` at the worst."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        if self._goodbye is not None:
+            await self._goodbye
+
+    async def _supervise(self) -> None:
+        while True:
+            try:
+                await self._connect_and_run()
+                reason = "the session ended"
+            except Exception as error:  # noqa: BLE001 - a supervisor: any end is followed by a new start
+                reason = f"{type(error).__name__}: {error}"
+            # Full jitter: after an outage the whole fleet comes back, but not at once.
+            delay_s = self._random() * min(_LONGEST_DELAY_S, _FIRST_DELAY_S * 2**self._failures)
+            self._failures = min(self._failures + 1, 16)
+            logger.warning(
+                "RabbitMQ link %s was lost (%s), connecting again in %.2f s",
+                self._name,
+                redacted(reason),
+                delay_s,
+            )
+            await self._sleep(delay_s)
+
+    async def _connect_and_run(self) -> None:
+        async with asyncio.timeout(CONNECT_TIMEOUT_S):
+            connection = await aio_pika.connect(
+                self._url, client_properties={"connection_name": f"hopgate {self._name}"}
+            )
+        try:
+            await self._session(connection, self._succeeded)
+        finally:
+            # `aclose` cancels us, and must not leave a connection behind that is half closed.
+            self._goodbye = asyncio.create_task(_close(connection))
+            await asyncio.shield(self._goodbye)
+
+    def _succeeded(self) -> None:
+        if self._failures:
+            logger.warning("RabbitMQ link %s is back", self._name)
+        self._failures = 0
+
+
+def redacted(text: str) -> str:
+    """Return *text* without the credentials of any URL in it."""
+    return _CREDENTIALS.sub("//***@", text)
+
+
+async def _close(connection: AbstractConnection) -> None:
+    try:
+        async with asyncio.timeout(CLOSE_TIMEOUT_S):
+            await connection.close()
+    except Exception as error:  # noqa: BLE001 - it is given up anyway, and a silent peer cannot say goodbye
+        logger.debug("closing a connection: %r", error)

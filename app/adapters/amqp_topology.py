@@ -1,0 +1,79 @@
+"""
+The exchanges and queues of Hopgate on RabbitMQ, declared by whoever connects.
+
+What keeps messages safe stands here as queue arguments, so that a broker without our
+policies loses nothing either; numbers an operator may want to change (lengths, delivery
+limit) stand in policies, see `deploy/rabbitmq/definitions.json`. All of it is understood by
+RabbitMQ 3.10 to 4.x. Changing an argument needs a new queue name: a queue cannot be
+redeclared with other arguments.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from aio_pika import ExchangeType
+from aio_pika.abc import AbstractConnection
+from aio_pika.exceptions import ChannelNotFoundEntity
+from pamqp.common import FieldValue
+
+from app.wire import CACHE_QUEUE, DEAD_QUEUE, EVENTS_EXCHANGE, INVALIDATIONS_EXCHANGE, retry_queue
+
+_RPC_TIMEOUT_S = 5.0
+
+# The source keeps a message until the target has confirmed it. Without, a dead-lettered
+# message is gone if its target is full or has no leader at that moment.
+_SAFE_DEAD_LETTERING: Mapping[str, FieldValue] = {
+    "x-dead-letter-exchange": EVENTS_EXCHANGE,
+    "x-dead-letter-strategy": "at-least-once",
+    "x-overflow": "reject-publish",
+}
+
+
+async def declare(connection: AbstractConnection, retry_delays_s: Sequence[int]) -> None:
+    """Declare everything that is shared. Repeating it changes nothing."""
+    async with connection.channel(publisher_confirms=False) as channel:
+        events = await channel.declare_exchange(
+            EVENTS_EXCHANGE, ExchangeType.DIRECT, durable=True, timeout=_RPC_TIMEOUT_S
+        )
+        await channel.declare_exchange(
+            INVALIDATIONS_EXCHANGE, ExchangeType.FANOUT, durable=True, timeout=_RPC_TIMEOUT_S
+        )
+        for name, arguments in _queues(retry_delays_s).items():
+            queue = await channel.declare_queue(
+                name, durable=True, arguments=dict(arguments), timeout=_RPC_TIMEOUT_S
+            )
+            await queue.bind(events, routing_key=name, timeout=_RPC_TIMEOUT_S)
+
+
+async def depths(connection: AbstractConnection, retry_delays_s: Sequence[int]) -> Mapping[str, int]:
+    """Return how many messages are ready in each queue. A queue that is missing is left out."""
+    found = {}
+    for name in _queues(retry_delays_s):
+        # A failed passive declare closes its channel.
+        async with connection.channel(publisher_confirms=False) as channel:
+            try:
+                queue = await channel.declare_queue(name, passive=True, timeout=_RPC_TIMEOUT_S)
+            except ChannelNotFoundEntity:
+                continue
+            found[name] = queue.declaration_result.message_count or 0
+    return found
+
+
+def _queues(retry_delays_s: Sequence[int]) -> Mapping[str, Mapping[str, FieldValue]]:
+    quorum: Mapping[str, FieldValue] = {"x-queue-type": "quorum"}
+    retries = {
+        retry_queue(delay_s): {
+            **quorum,
+            **_SAFE_DEAD_LETTERING,
+            "x-dead-letter-routing-key": CACHE_QUEUE,
+            "x-message-ttl": int(delay_s * 1000),
+        }
+        for delay_s in retry_delays_s
+    }
+    return {
+        # Dead-letters only by a delivery limit: a message that keeps killing its consumer.
+        CACHE_QUEUE: {**quorum, **_SAFE_DEAD_LETTERING, "x-dead-letter-routing-key": DEAD_QUEUE},
+        **retries,
+        DEAD_QUEUE: quorum,
+    }

@@ -1,0 +1,79 @@
+"""How a batch meets its handler: the same for every bus."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+
+from app.domain.errors import Unavailable
+from app.domain.events import Event
+from app.ports import EventHandler
+
+logger = logging.getLogger(__name__)
+
+MAX_BATCH = 200
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 5.0
+
+Settle = Callable[[str | None], Awaitable[None]]
+
+
+class Delivery:
+    """Gives batches to one handler, one batch at a time, and can be stopped between two."""
+
+    def __init__(self, handler: EventHandler, *, sleep: Callable[[float], Awaitable[None]]) -> None:
+        self._handler = handler
+        self._sleep = sleep
+        # Held while a batch is worked on, so that `stop` waits for that and for nothing else.
+        self._working = asyncio.Lock()
+
+    async def give(self, events: Sequence[Event], settle: Settle) -> None:
+        """
+        Call the handler, then *settle* with None, or with why it failed.
+
+        Without *events* only *settle* is called. Whichever of the two raises `Unavailable`
+        is called again, after a pause that grows.
+        """
+        pause_s = _FIRST_PAUSE_S
+        reason: str | None = None
+        is_handled = not events
+        while True:
+            async with self._working:
+                try:
+                    if not is_handled:
+                        reason = await self._try(events)
+                        is_handled = True
+                    await settle(reason)
+                except Unavailable as error:
+                    logger.warning("consuming pauses for %.1f s: %s", pause_s, error)
+                else:
+                    return
+            await self._sleep(pause_s)
+            pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+
+    async def stop(self, feeder: asyncio.Task[None], *, timeout_s: float | None) -> None:
+        """Cancel *feeder*, the task that calls `give`, once its current batch is settled."""
+        try:
+            async with asyncio.timeout(timeout_s), self._working:
+                feeder.cancel()
+        except TimeoutError:
+            logger.warning("a handler did not finish within %s s and is cancelled", timeout_s)
+            feeder.cancel()
+        await asyncio.gather(feeder, return_exceptions=True)
+
+    async def _try(self, events: Sequence[Event]) -> str | None:
+        try:
+            await self._handler(events)
+        except Unavailable:
+            raise
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            # Something inside the handler was cancelled, not we: consuming must go on.
+            return "CancelledError"
+        except Exception as error:
+            # A supervisor of foreign code: whatever it raises, the next batch runs.
+            logger.exception("a handler failed on %d events", len(events))
+            return f"{type(error).__name__}: {error}"
+        return None
