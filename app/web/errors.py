@@ -72,7 +72,7 @@ def invalid(error: InvalidInput) -> Answer:
 
 def too_many_requests(refusal: Refusal) -> Answer:
     """429: over the client's limit."""
-    headers = dict(refusal.headers)
+    headers = {name.lower(): value for name, value in refusal.headers.items()}
     # RFC 9110: whole seconds; never zero, or every refused client comes back at once.
     headers.setdefault("retry-after", str(max(1, math.ceil(min(refusal.retry_after_s, 86_400)))))
     return problem(429, "too_many_requests", "Over the limit", headers=headers.items())

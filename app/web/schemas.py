@@ -90,8 +90,9 @@ def read(body: bytes, schema: type[T]) -> T:
     """
     Return *body* as *schema*.
 
-    Stricter than most readers: a name given twice, NaN or Infinity make a body unreadable,
-    because two readers could take it for two different things.
+    Stricter than most readers, as I-JSON (RFC 7493) is: a name given twice, NaN, Infinity or
+    half a surrogate pair make a body unreadable. Two readers could take the first for two
+    different things, and no UTF-8 can carry the last back to the client.
 
     Raises:
         UnreadableBody: it is not JSON.
@@ -101,6 +102,8 @@ def read(body: bytes, schema: type[T]) -> T:
         document = json.loads(
             body.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_refuse, parse_float=_finite
         )
+        if b"\\u" in body:
+            json.dumps(document, ensure_ascii=False).encode("utf-8")
     except (ValueError, RecursionError) as error:
         reason = "is nested too deeply" if isinstance(error, RecursionError) else str(error)
         raise UnreadableBody(reason) from None

@@ -41,7 +41,9 @@ def test_the_peer_is_told_apart_from_its_port(client, address):
         ("10.0.0.1", ["x" * 10_000], "10.0.0.1"),
     ],
 )
-def test_forwarded_addresses_are_believed_from_the_right_and_from_trusted_proxies_only(peer, forwarded, client):
+def test_forwarded_addresses_are_believed_from_the_right_and_from_trusted_proxies_only(
+    peer, forwarded, client
+):
     assert client_address(peer, forwarded, TRUSTED) == client
 
 

@@ -44,7 +44,18 @@ async def test_every_altered_key_is_refused(embedded_store, issued, monotonic):
     text = issued[0]
     authenticator = Authenticator(embedded_store, monotonic=monotonic)
     altered = [text[:i] + ("a" if text[i] != "a" else "b") + text[i + 1 :] for i in range(len(text))]
-    altered += [text[:-1], text + "a", "", "hg_", "null", "0", text.upper(), text + "\n", f" {text}", "é" * 60]
+    altered += [
+        text[:-1],
+        text + "a",
+        "",
+        "hg_",
+        "null",
+        "0",
+        text.upper(),
+        text + "\n",
+        f" {text}",
+        "é" * 60,
+    ]
 
     assert [one for one in altered if await authenticator.authenticate(one) is not None] == []
 

@@ -40,7 +40,10 @@ def test_tags_are_kept_once_each_in_order():
         ({"redirect_code": 303}, "redirect_code_invalid"),
         ({"valid_from": datetime(2030, 1, 1)}, "time_without_zone"),  # noqa: DTZ001 - the case
         ({"expires_at": datetime(1, 1, 1, tzinfo=timezone(timedelta(hours=14)))}, "time_out_of_range"),
-        ({"expires_at": datetime(9999, 12, 31, 23, tzinfo=timezone(-timedelta(hours=12)))}, "time_out_of_range"),
+        (
+            {"expires_at": datetime(9999, 12, 31, 23, tzinfo=timezone(-timedelta(hours=12)))},
+            "time_out_of_range",
+        ),
         ({"valid_from": NOON, "expires_at": NOON}, "never_valid"),
     ],
 )

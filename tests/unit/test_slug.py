@@ -69,7 +69,9 @@ def test_malformed_slugs_are_refused(text):
     assert caught.value.errors[0].code == "slug_malformed"
 
 
-@pytest.mark.parametrize("text", ["api", "API", "Login", "healthz", "_admin", "docs-", "well-known", "Metrics"])
+@pytest.mark.parametrize(
+    "text", ["api", "API", "Login", "healthz", "_admin", "docs-", "well-known", "Metrics"]
+)
 def test_reserved_words_are_refused_however_they_are_dressed(text):
     with pytest.raises(InvalidInput) as caught:
         slug.parse(text)

@@ -1,0 +1,184 @@
+"""`hopgate serve` as a newcomer meets it: embedded, from the printed curl to the restart."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import signal
+import socket
+import subprocess
+import threading
+import time
+
+import httpx
+import pytest
+
+from tests.servers.hopgate import Gateway, eventually, hopgate
+from tests.servers.raw_http import exchange
+
+
+@pytest.fixture
+def settings(tmp_path):
+    return {"HOPGATE_DATA_DIR": str(tmp_path / "data")}
+
+
+def printed_curl(gateway: Gateway) -> list[str]:
+    match = re.search(r"^ *(curl .*?\}')$", gateway.output, re.DOTALL | re.MULTILINE)
+    assert match, gateway.output
+    return shlex.split(match[1].replace("\\\n", " "))
+
+
+def test_the_printed_curl_makes_a_link_that_redirects_and_survives_a_restart(settings, tmp_path):
+    gateway = Gateway(settings, tmp_path)
+    with gateway:
+        made = subprocess.run(
+            [*printed_curl(gateway), "--silent"], capture_output=True, text=True, timeout=10
+        )
+        head, _, body = made.stdout.partition("\n\n")
+        assert " 201 " in head.splitlines()[0]
+        short_url = re.search(r'"short_url":"([^"]+)"', body)[1]
+        assert short_url.startswith(gateway.url)
+        first = httpx.get(short_url)
+
+    with gateway:
+        second = httpx.get(short_url)
+
+    for answer in (first, second):
+        assert answer.status_code == 302
+        assert answer.headers["location"] == "https://example.com/a/long/path?with=query"
+
+
+def test_the_printed_key_ends_with_the_next_start(settings, tmp_path):
+    gateway = Gateway(settings, tmp_path)
+    with gateway:
+        old = printed_curl(gateway)
+    (tmp_path / f"gateway-{gateway.port}.log").unlink()
+    with gateway:
+        answer = subprocess.run([*old, "--silent"], capture_output=True, text=True, timeout=10).stdout
+        new = printed_curl(gateway)
+
+    assert " 401 " in answer.splitlines()[0]
+    assert new != old
+
+
+def test_no_key_is_printed_once_there_is_a_lasting_one(settings, tmp_path):
+    assert hopgate(settings, "keys", "create", "mine").returncode == 0
+
+    with Gateway(settings, tmp_path) as gateway:
+        assert "Bearer" not in gateway.output
+
+
+def test_a_second_server_on_the_same_address_is_refused_in_one_line(settings, tmp_path):
+    with Gateway(settings, tmp_path) as gateway:
+        second = hopgate({**settings, "HOPGATE_BIND": f"127.0.0.1:{gateway.port}"}, "serve")
+
+    assert second.returncode == 1
+    assert second.stderr.startswith(f"hopgate: cannot listen on 127.0.0.1:{gateway.port}: ")
+    assert second.stderr.count("\n") == 1
+
+
+def test_sigterm_lets_the_request_under_way_finish(settings, tmp_path):
+    """A body that is still being sent when the signal comes is read to its end and answered."""
+    gateway = Gateway(settings, tmp_path)
+    with gateway:
+        token = re.search(r"Bearer (hg_\w+)", gateway.output)[1]
+        content = b'{"long_url": "https://example.com/late"}'
+        with socket.create_connection(("127.0.0.1", gateway.port), timeout=20) as connection:
+            connection.sendall(
+                b"POST /api/v1/links HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+                + f"Authorization: Bearer {token}\r\nContent-Length: {len(content)}\r\n\r\n".encode()
+                + content[:5]
+            )
+            time.sleep(0.3)  # the handler has begun to read
+            stopped = threading.Thread(target=gateway.stop)
+            stopped.start()
+            time.sleep(0.3)  # the signal has arrived
+            connection.sendall(content[5:])
+            answer = connection.recv(65536)
+            stopped.join()
+
+    assert b" 201 " in answer.split(b"\r\n")[0]
+
+
+def test_sigterm_ends_the_server_though_a_client_holds_its_connection(settings, tmp_path):
+    with Gateway(settings, tmp_path) as gateway:
+        with socket.create_connection(("127.0.0.1", gateway.port)) as idle:
+            idle.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+            idle.recv(65536)
+
+            assert gateway.stop(timeout=25) == 0
+
+
+def test_a_killed_worker_process_is_replaced(settings, tmp_path):
+    with Gateway(settings, tmp_path) as gateway:
+        children = subprocess.run(
+            ["pgrep", "-P", str(gateway.pid)], capture_output=True, text=True
+        ).stdout.split()
+        for child in children:
+            subprocess.run(["kill", f"-{signal.SIGKILL.value}", child])
+
+        def answers() -> bool:
+            try:
+                return httpx.get(f"{gateway.url}/healthz", timeout=1).status_code == 200
+            except httpx.HTTPError:
+                return False
+
+        eventually(answers, what="a new worker answers")
+
+
+def test_limits_are_enforced_with_the_headers_that_say_so(settings, tmp_path):
+    limits = {"HOPGATE_LIMIT_REDIRECT": "2/min burst 2", "HOPGATE_LIMIT_NOT_FOUND": "1000/min burst 1000"}
+    with Gateway({**settings, **limits}, tmp_path) as gateway:
+        statuses = [httpx.get(f"{gateway.url}/unknown-slug") for _ in range(3)]
+        health = httpx.get(f"{gateway.url}/healthz")
+
+    assert [answer.status_code for answer in statuses] == [404, 404, 429]
+    assert 1 <= int(statuses[2].headers["retry-after"]) <= 31
+    assert statuses[2].json()["code"] == "too_many_requests"
+    assert health.status_code == 200
+
+
+def test_clients_behind_a_trusted_proxy_are_told_apart(settings, tmp_path):
+    proxied = {"HOPGATE_TRUSTED_PROXIES": "127.0.0.0/8", "HOPGATE_LIMIT_REDIRECT": "1/min burst 1"}
+    with Gateway({**settings, **proxied}, tmp_path) as gateway:
+
+        def ask(address: str) -> int:
+            return httpx.get(f"{gateway.url}/unknown-slug", headers={"X-Forwarded-For": address}).status_code
+
+        assert [ask("198.51.100.1"), ask("198.51.100.1"), ask("198.51.100.2")] == [404, 429, 404]
+        assert [ask("2001:db8::1"), ask("2001:db8::ffff")] == [404, 429]  # one /64
+
+
+def test_a_spoofed_address_changes_nothing_without_a_trusted_proxy(settings, tmp_path):
+    with Gateway({**settings, "HOPGATE_LIMIT_REDIRECT": "1/min burst 1"}, tmp_path) as gateway:
+        answers = [
+            httpx.get(
+                f"{gateway.url}/unknown-slug", headers={"X-Forwarded-For": f"198.51.100.{i}"}
+            ).status_code
+            for i in range(3)
+        ]
+
+    assert answers == [404, 429, 429]
+
+
+def test_pipelined_requests_are_answered_in_order(settings, tmp_path):
+    with Gateway(settings, tmp_path) as gateway:
+        one = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
+        last = b"GET /unknown-slug HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+        with socket.create_connection(("127.0.0.1", gateway.port), timeout=5) as connection:
+            connection.sendall(one * 3 + last)
+            received = b""
+            while chunk := connection.recv(65536):
+                received += chunk
+
+    assert re.findall(rb"HTTP/1.1 (\d+)", received) == [b"200", b"200", b"200", b"404"]
+
+
+def test_http_1_0_and_a_missing_host_do_no_harm(settings, tmp_path):
+    with Gateway(settings, tmp_path) as gateway:
+        for request in (
+            b"GET /healthz HTTP/1.0\r\n\r\n",
+            b"GET /healthz HTTP/1.1\r\nConnection: close\r\n\r\n",
+        ):
+            answer = exchange(gateway.port, request)
+            assert answer is None or answer.status in {200, 400}
