@@ -5,7 +5,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+PIP := PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pip --disable-pip-version-check --quiet
 NATIVE := Cargo.toml Cargo.lock pyext/Cargo.toml pyext/pyproject.toml $(shell find pyext/src pyext/hopgate_limiter -name '*.rs' -o -name '*.py' -o -name '*.pyi')
 
 # $(call need,COMMAND,what it is and how to get it)

@@ -87,7 +87,8 @@ async def open_bus(settings: Settings) -> AsyncIterator[EventBus]:
     else:
         from app.adapters.bus_rabbitmq import RabbitBus
 
-        bus = RabbitBus(settings.amqp_url.get_secret_value())
+        bus = rabbit = RabbitBus(settings.amqp_url.get_secret_value())
+        rabbit.start()
     try:
         yield bus
     finally:
