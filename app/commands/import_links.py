@@ -20,7 +20,8 @@ from app.settings import Settings
 
 _EXAMPLES = 3
 # Undecodable bytes become surrogates, which the rules refuse line by line.
-_TEXT: dict[str, Any] = {"encoding": "utf-8-sig", "errors": "surrogateescape", "newline": ""}
+_READ: dict[str, Any] = {"mode": "r", "encoding": "utf-8-sig", "errors": "surrogateescape", "newline": ""}
+_WRITE: dict[str, Any] = {"mode": "w", "encoding": "utf-8", "newline": ""}
 
 
 class UnreadableFile(HopgateError):
@@ -41,7 +42,7 @@ async def import_file(settings: Settings, file: Path, output: Path | None, refus
     examples: dict[str, list[str]] = {}
     with ExitStack() as stack:
         digest, lines = _measure(file)
-        source = stack.enter_context(_opened(file, "r"))
+        source = stack.enter_context(_opened(file, _READ))
         links_out = _csv(stack, output, ["line", "slug", "short_url", "long_url"])
         refused_out = _csv(stack, refused, ["line", "long_url", "field", "code", "reason"])
         progress = stack.enter_context(
@@ -123,17 +124,18 @@ def _measure(file: Path) -> tuple[str, int]:
     return digest.hexdigest(), lines + (last != b"\n")
 
 
-def _opened(path: Path, mode: str) -> TextIO:
+def _opened(path: Path, how: dict[str, Any]) -> TextIO:
     try:
-        return path.open(mode, **_TEXT)  # type: ignore[return-value]
+        file: TextIO = path.open(**how)
     except OSError as error:
         message = f"cannot open {path}: {error.strerror}"
         raise UnreadableFile(message) from None
+    return file
 
 
 def _csv(stack: ExitStack, path: Path | None, header: list[str]) -> Any:
     if path is None:
         return None
-    writer = csv.writer(stack.enter_context(_opened(path, "w")))
+    writer = csv.writer(stack.enter_context(_opened(path, _WRITE)))
     writer.writerow(header)
     return writer

@@ -101,12 +101,14 @@ def test_sigterm_lets_the_request_under_way_finish(settings, tmp_path):
 
 
 def test_sigterm_ends_the_server_though_a_client_holds_its_connection(settings, tmp_path):
-    with Gateway(settings, tmp_path) as gateway:
-        with socket.create_connection(("127.0.0.1", gateway.port)) as idle:
-            idle.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
-            idle.recv(65536)
+    with (
+        Gateway(settings, tmp_path) as gateway,
+        socket.create_connection(("127.0.0.1", gateway.port)) as idle,
+    ):
+        idle.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+        idle.recv(65536)
 
-            assert gateway.stop(timeout=25) == 0
+        assert gateway.stop(timeout=25) == 0
 
 
 def test_a_killed_worker_process_is_replaced(settings, tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 from dataclasses import dataclass
 
@@ -21,10 +22,9 @@ class RawAnswer:
 def exchange(port: int, data: bytes, *, timeout: float = 10.0) -> RawAnswer | None:
     """Send *data*, and read until the server is done; None if it closed without an answer."""
     with socket.create_connection(("127.0.0.1", port), timeout=timeout) as connection:
-        try:
+        # Refused before everything was sent: the answer may still be there.
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             connection.sendall(data)
-        except (BrokenPipeError, ConnectionResetError):
-            pass  # refused before everything was sent: the answer may still be there
         return read_answer(connection, head=data.startswith(b"HEAD "))
 
 
