@@ -46,10 +46,15 @@ async def declare(connection: AbstractConnection, retry_delays_s: Sequence[int])
             await queue.bind(events, routing_key=name, timeout=_RPC_TIMEOUT_S)
 
 
-async def depths(connection: AbstractConnection, retry_delays_s: Sequence[int]) -> Mapping[str, int]:
+def queue_names(retry_delays_s: Sequence[int]) -> Sequence[str]:
+    """Return the names of all queues that `declare` declares."""
+    return tuple(_queues(retry_delays_s))
+
+
+async def depths(connection: AbstractConnection, names: Sequence[str]) -> Mapping[str, int]:
     """Return how many messages are ready in each queue. A queue that is missing is left out."""
     found = {}
-    for name in _queues(retry_delays_s):
+    for name in names:
         # A failed passive declare closes its channel.
         async with connection.channel(publisher_confirms=False) as channel:
             try:

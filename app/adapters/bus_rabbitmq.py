@@ -14,7 +14,7 @@ from aiormq.abc import DeliveredMessage
 from app.adapters.amqp_consumer import Consumer
 from app.adapters.amqp_link import Link, redacted
 from app.adapters.amqp_publisher import Outgoing, Publisher
-from app.adapters.amqp_topology import depths
+from app.adapters.amqp_topology import depths, queue_names
 from app.domain.errors import Unavailable
 from app.domain.events import Event, LinkChanged
 from app.ports import EventHandler, InvalidationListener
@@ -117,23 +117,14 @@ class RabbitBus:
 
     async def ping(self) -> None:
         """See `EventBus.ping`. Asks the broker, on the connection that publishes."""
-        self.start()
         if self._consumer is not None and not self._consumer.is_consuming:
             raise Unavailable("rabbitmq", "is not delivering")
-        if CACHE_QUEUE not in await self.depths():
+        if CACHE_QUEUE not in await self._depths([CACHE_QUEUE]):
             raise Unavailable("rabbitmq", f"has no queue {CACHE_QUEUE}")
 
     async def depths(self) -> Mapping[str, int]:
         """Return how many messages are ready in each queue; missing queues are left out."""
-        self.start()
-        connection = self._publisher.connection
-        try:
-            async with asyncio.timeout(_RPC_TIMEOUT_S):
-                return await depths(connection, self._retry_delays_s)
-        except Exception as error:
-            # The library raises its own errors, OSError, RuntimeError and bare TimeoutError here.
-            reason = redacted(f"{type(error).__name__}: {error}")
-            raise Unavailable("rabbitmq", reason) from error
+        return await self._depths(queue_names(self._retry_delays_s))
 
     async def aclose(self) -> None:
         """See `EventBus.aclose`. Takes `_CLOSE_TIMEOUT_S` for the batch, and as much again."""
@@ -141,6 +132,17 @@ class RabbitBus:
         if self._consumer is not None:
             await self._consumer.stop(timeout_s=_CLOSE_TIMEOUT_S)
         await asyncio.gather(*(link.aclose() for link in [*self._other_links, self._publishing]))
+
+    async def _depths(self, queues: Sequence[str]) -> Mapping[str, int]:
+        self.start()
+        connection = self._publisher.connection
+        try:
+            async with asyncio.timeout(_RPC_TIMEOUT_S):
+                return await depths(connection, queues)
+        except Exception as error:
+            # The library raises its own errors, OSError, RuntimeError and bare TimeoutError here.
+            reason = redacted(f"{type(error).__name__}: {error}")
+            raise Unavailable("rabbitmq", reason) from error
 
     def _start_another(
         self,

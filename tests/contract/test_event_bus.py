@@ -248,6 +248,7 @@ async def test_a_lone_event_is_not_kept_waiting(make_bus: MakeBus) -> None:
     assert sorted(waits)[len(waits) // 2] < 0.1  # some 5 ms on an idle machine
 
 
+@pytest.mark.services
 async def test_two_consumers_share_the_work(make_rabbit: MakeBus) -> None:
     """Events go to one consumer among many."""
     publisher, *others = [await make_rabbit() for _ in range(3)]

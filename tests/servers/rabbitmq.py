@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 
+from tests.servers import processes
 from tests.servers.ports import free_ports, is_listening
 
 # Debian's /usr/sbin/rabbitmq-server changes to the user rabbitmq and its directories; the
@@ -82,11 +83,13 @@ class PrivateRabbit:
 
     def pause(self) -> None:
         """Make it silent: connections stay open, nothing is answered."""
-        self._signal(signal.SIGSTOP)
+        if self._process is not None:
+            processes.pause(self._process.pid)
 
     def resume(self) -> None:
         """End `pause`."""
-        self._signal(signal.SIGCONT)
+        if self._process is not None:
+            processes.resume(self._process.pid)
 
     def ctl(self, *arguments: str) -> str:
         """Run rabbitmqctl and return what it printed."""

@@ -14,6 +14,7 @@ from types import TracebackType
 
 import redis
 
+from tests.servers import processes
 from tests.servers.ports import free_ports
 
 _PLACES = "/usr/bin:/usr/sbin:/usr/local/bin:/usr/local/sbin"
@@ -71,11 +72,13 @@ class PrivateRedis:
 
     def pause(self) -> None:
         """Make it silent: connections stay open, nothing is answered."""
-        self._signal(signal.SIGSTOP)
+        if self._process is not None:
+            processes.pause(self._process.pid)
 
     def resume(self) -> None:
         """End `pause`."""
-        self._signal(signal.SIGCONT)
+        if self._process is not None:
+            processes.resume(self._process.pid)
 
     def command(self, *arguments: str | bytes | int) -> object:
         """Run one command outside of the adapter and return the reply."""
