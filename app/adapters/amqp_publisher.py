@@ -94,6 +94,7 @@ class Publisher:
         tasks = [asyncio.create_task(_publish_one(channel, message)) for message in messages]
         done, late = await asyncio.wait(tasks, timeout=CONFIRM_TIMEOUT_S)
         for task in late:
+            task.add_done_callback(_ignore)
             task.cancel()
         if late:
             await asyncio.wait(late, timeout=0.1)
@@ -117,6 +118,12 @@ class Publisher:
         if self._channel is channel:
             self._connection = self._channel = None
             self._renewal.set()
+
+
+def _ignore(task: asyncio.Task[None]) -> None:
+    # It was reported as not confirmed already; asyncio wants every error to be looked at.
+    if not task.cancelled():
+        task.exception()
 
 
 async def _publish_one(channel: Channel, message: Outgoing) -> None:

@@ -95,13 +95,16 @@ class RedisCache:
 
     async def get(self, slug: Slug) -> Resolution | None:
         """See `LinkCache.get`."""
-        async with self._connection_slot():
-            try:
-                value = await self._client.get(cache_key(slug))
-            except ResponseError as error:
-                if str(error).startswith("WRONGTYPE"):
-                    return None
-                raise
+        # `_connection_slot` written out: every redirect that misses L1 pays for this call.
+        await self._take_slot()
+        try:
+            value = await self._client.get(cache_key(slug))
+        except (RedisError, OSError) as error:
+            if isinstance(error, ResponseError) and str(error).startswith("WRONGTYPE"):
+                return None
+            raise self._unavailable(error) from error
+        finally:
+            self._slots.release()
         return decode_resolution(slug, value) if isinstance(value, bytes) else None
 
     async def put(self, resolutions: Sequence[Resolution]) -> int:
@@ -171,16 +174,20 @@ class RedisCache:
                 pipeline.execute_command(command, script, 1, *call)
             return list(await pipeline.execute(raise_on_error=False))
 
+    async def _take_slot(self) -> None:
+        if not self._slots.locked():
+            await self._slots.acquire()
+            return
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                await self._slots.acquire()
+        except TimeoutError:
+            reason = f"all {self._max_connections} connections are busy"
+            raise Unavailable("redis", reason) from None
+
     @asynccontextmanager
     async def _connection_slot(self) -> AsyncIterator[None]:
-        if self._slots.locked():
-            try:
-                async with asyncio.timeout(self._timeout_s):
-                    await self._slots.acquire()
-            except TimeoutError:
-                raise Unavailable("redis", f"all {self._max_connections} connections are busy") from None
-        else:
-            await self._slots.acquire()
+        await self._take_slot()
         try:
             yield
         except (RedisError, OSError) as error:
