@@ -2,7 +2,17 @@
 
 from typing import TypeAlias
 
-from hopgate_limiter._native import Decision, Limiter, ManualClock, Rate, Stats, __version__, client_key
+from hopgate_limiter._native import (
+    Decision,
+    Limiter,
+    ManualClock,
+    Rate,
+    Reservation,
+    Stats,
+    __version__,
+    client_key,
+)
+from hopgate_limiter._waiting import RateLimitExceeded
 
 Clock: TypeAlias = ManualClock
 Key: TypeAlias = str | bytes | int
@@ -15,6 +25,8 @@ __all__ = [
     "Limiter",
     "ManualClock",
     "Rate",
+    "RateLimitExceeded",
+    "Reservation",
     "Seconds",
     "Stats",
     "__version__",

@@ -13,6 +13,7 @@ fit) and TypeError; their messages name the argument and the value.
 
 from collections.abc import Sequence
 from datetime import timedelta
+from math import inf
 from typing import Literal, TypeAlias, final
 
 __all__ = [
@@ -22,6 +23,8 @@ __all__ = [
     "Limiter",
     "ManualClock",
     "Rate",
+    "RateLimitExceeded",
+    "Reservation",
     "Seconds",
     "Stats",
     "__version__",
@@ -248,12 +251,44 @@ class Limiter:
         All items are read first: if one is bad, nothing has been taken.
         """
 
+    def acquire(self, key: Key, cost: int = 1, *, timeout: Seconds | None = None) -> Decision:
+        """
+        Wait for `cost` units; other threads run meanwhile.
+
+        Callers of one key are served in the order of their calls, each at a time of its own; a small cost
+        does not overtake a large one. Interrupting the wait cancels as `Reservation.cancel` does.
+
+        Args:
+            timeout: the longest wait in seconds, for ever if None. It is compared before waiting: if the turn
+                would come later, or never, a refusal is returned at once and nothing is taken.
+        """
+
+    async def acquire_async(
+        self,
+        key: Key,
+        cost: int = 1,
+        *,
+        timeout: Seconds | None = None,  # noqa: ASYNC109
+    ) -> Decision:
+        """As `acquire`, for asyncio. The turn is taken when the call is first awaited."""
+
+    def reserve(self, key: Key, cost: int = 1, *, max_wait: Seconds = inf) -> Reservation:
+        """
+        Take the first free slot for `cost` units, and wait for it yourself.
+
+        Raises:
+            RateLimitExceeded: the slot starts more than `max_wait` seconds from now, or there will be none.
+        """
+
+    def _reserve(
+        self, key: Key, cost: int, timeout: Seconds | None
+    ) -> tuple[Decision, Reservation | None]: ...
     def refund(self, key: Key, cost: int = 1) -> None:
         """
         Give back `cost` units that were just taken and not used. A key never holds more than a new one.
 
         Do it soon: units that have flowed back in the meantime would be counted twice. Windows give back
-        their oldest hits. A key that is not remembered gets nothing.
+        their oldest hits. A key that is not remembered, or for which slots are reserved, gets nothing.
         """
 
     def reset(self, key: Key) -> None:
@@ -277,6 +312,45 @@ class Limiter:
 
     def close(self) -> None:
         """Stop background work. A limiter that lives in one process has none, so this does nothing."""
+
+@final
+class Reservation:
+    """
+    A slot taken in advance, made by `Limiter.reserve`.
+
+    As a context manager, plain or async, it waits for the slot. If the wait is interrupted, it is cancelled.
+
+        with limiter.reserve("alice", max_wait=2.0):
+            ...
+    """
+
+    @property
+    def delay(self) -> Seconds:
+        """How long until the slot starts; 0.0 once it has."""
+
+    def cancel(self) -> None:
+        """
+        Give the slot back.
+
+        The last slot of a key is then as if it had never been taken, except that a "sliding_window" may still
+        make newcomers wait for it. One with others behind it moves nobody, because they have been told their
+        times, and in a "gcra" bucket it stays empty. The second time does nothing.
+        """
+
+    @property
+    def _is_real_time(self) -> bool: ...
+    def __enter__(self) -> Reservation: ...
+    def __exit__(self, *exception: object) -> None: ...
+    async def __aenter__(self) -> Reservation: ...
+    async def __aexit__(self, *exception: object) -> None: ...
+
+class RateLimitExceeded(Exception):
+    """No slot within the time the caller would wait."""
+
+    decision: Decision
+    """When there will be one."""
+
+    def __init__(self, decision: Decision) -> None: ...
 
 @final
 class Stats:

@@ -6,6 +6,7 @@ from hopgate_limiter import Decision as Decision
 from hopgate_limiter import Limiter as Limiter
 from hopgate_limiter import ManualClock as ManualClock
 from hopgate_limiter import Rate as Rate
+from hopgate_limiter import Reservation as Reservation
 from hopgate_limiter import Stats as Stats
 from hopgate_limiter import client_key as client_key
 
@@ -14,6 +15,7 @@ __all__ = [
     "Limiter",
     "ManualClock",
     "Rate",
+    "Reservation",
     "Stats",
     "_Baseline",
     "__version__",

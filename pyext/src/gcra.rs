@@ -68,10 +68,27 @@ impl Meter for Gcra {
         *tat = (*tat).max(ticks(at)) + self.interval * u128::from(cost);
     }
 
+    fn mark(&self, &tat: &u128) -> u128 {
+        tat
+    }
+
+    /// Only the last hit can be taken back. Those behind it have been told their times by what it
+    /// added; giving it back under them would let a newcomer into a slot that is taken.
+    fn undo(&self, tat: &mut u128, at: u64, cost: u64, mark: u128) {
+        let mut after = mark;
+        self.spend(&mut after, at, cost);
+        if *tat == after {
+            *tat = mark;
+        }
+    }
+
     fn refund(&self, tat: &mut u128, now: u64, cost: u64) {
-        let credit = self.interval * u128::from(cost.min(self.burst));
-        if *tat > ticks(now) {
-            *tat = tat.saturating_sub(credit).max(ticks(now));
+        let now = ticks(now);
+        // While slots are reserved, giving back would let a newcomer into one of them.
+        let is_reserved = *tat > now + self.capacity;
+        if *tat > now && !is_reserved {
+            let credit = self.interval * u128::from(cost.min(self.burst));
+            *tat = tat.saturating_sub(credit).max(now);
         }
     }
 
@@ -98,9 +115,14 @@ impl Meter for Gcra {
     }
 
     fn adopt(&self, tat: &mut u128, now: u64, old: &Self) {
+        let owed = tat.saturating_sub(ticks(now));
+        if owed > old.capacity {
+            // Slots are reserved; when the last one comes, the bucket is empty.
+            *tat = *tat - old.capacity + self.capacity;
+            return;
+        }
         // The debt is carried over in tokens, not in time: a key that had spent 5 of 10 has spent 5
         // of whatever the new burst is.
-        let owed = tat.saturating_sub(ticks(now));
         let (whole, part) = (owed / old.interval, owed % old.interval);
         let whole = whole.min(u128::from(self.burst));
         let part = match part.checked_mul(self.interval) {

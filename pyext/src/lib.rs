@@ -56,5 +56,5 @@ pub use address::client_key;
 pub use clock::{Clock, ManualClock};
 pub use decision::{Decision, HeaderStyle, Source};
 pub use error::Error;
-pub use limiter::{Algorithm, Config, Key, Limiter, OnFull, PreparedKey, Stats};
+pub use limiter::{Algorithm, Config, Key, Limiter, OnFull, PreparedKey, Reservation, Stats};
 pub use rate::Rate;

@@ -1,7 +1,7 @@
 //! The limiter: rates, an algorithm, a clock and a table of keys.
 
 use std::hash::{BuildHasher, Hasher};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use foldhash::quality::RandomState;
 
@@ -11,7 +11,7 @@ use crate::error::Error;
 use crate::gcra::Gcra;
 use crate::log::SlidingLog;
 use crate::rate::Rate;
-use crate::store::{Engine, Store};
+use crate::store::{Engine, Store, Ticket};
 use crate::window::SlidingWindow;
 
 /// How units are counted.
@@ -103,6 +103,15 @@ impl From<i64> for Key<'_> {
 /// A [`Key`] as one limiter remembers it. Means nothing to another limiter.
 #[derive(Debug, Clone, Copy)]
 pub struct PreparedKey(u64);
+
+/// A slot taken in advance. Belongs to the limiter that made it.
+#[derive(Debug)]
+pub struct Reservation {
+    /// When the slot starts, on the limiter's clock.
+    at_ns: u64,
+    /// Gone once cancelled, and if nothing was taken.
+    ticket: Mutex<Option<Ticket>>,
+}
 
 /// What a limiter has done since it was made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -237,6 +246,50 @@ impl Limiter {
             self.engine
                 .peek(self.fingerprint(key), self.clock.now_ns(), cost),
         )
+    }
+
+    /// Takes the first slot for `cost` units that starts within `max_wait_ns`, after all slots already
+    /// taken for this key. The caller waits until [`Limiter::delay_ns`] is 0, or cancels.
+    ///
+    /// No reservation comes with a refusal: the slot would start too late, or never.
+    pub fn reserve(
+        &self,
+        key: Key<'_>,
+        cost: u64,
+        max_wait_ns: u64,
+    ) -> (Decision, Option<Reservation>) {
+        // A limiter that only watches makes nobody wait.
+        let max_wait_ns = if self.shadow { 0 } else { max_wait_ns };
+        let (fingerprint, now) = (self.fingerprint(key), self.clock.now_ns());
+        let (decision, ticket) = self.engine.reserve(fingerprint, now, cost, max_wait_ns);
+        let reserved = decision.allowed || self.shadow;
+        let reservation = reserved.then(|| Reservation {
+            at_ns: ticket.as_ref().map_or(now, |ticket| ticket.at),
+            ticket: Mutex::new(ticket),
+        });
+        (self.overrule(decision), reservation)
+    }
+
+    /// Nanoseconds until the reserved slot; 0 once it has come.
+    pub fn delay_ns(&self, reservation: &Reservation) -> u64 {
+        reservation.at_ns.saturating_sub(self.clock.now_ns())
+    }
+
+    /// Gives the slot back if nobody has reserved behind it. (A slot in the middle of a queue stays
+    /// empty: those behind it have been told their times.) Does nothing the second time.
+    pub fn cancel(&self, reservation: &Reservation) {
+        let mut ticket = reservation
+            .ticket
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some(ticket) = ticket.take() {
+            self.engine.cancel(&ticket);
+        }
+    }
+
+    /// Whether time passes by itself, so that waiting makes sense.
+    pub fn is_real_time(&self) -> bool {
+        matches!(self.clock, Clock::Monotonic(_))
     }
 
     /// Gives back `cost` units just taken. A key never holds more than a fresh one.

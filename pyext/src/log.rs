@@ -107,7 +107,7 @@ impl Meter for SlidingLog {
     }
 
     fn spend(&self, history: &mut History, at: u64, cost: u64) {
-        self.settle(history, at);
+        // Nothing is forgotten here: a slot in the future may yet be cancelled.
         history.total += cost;
         match history.hits.back_mut() {
             Some(last) if last.at == at => last.cost += cost,
@@ -115,9 +115,28 @@ impl Meter for SlidingLog {
         }
     }
 
+    fn mark(&self, _history: &History) -> u128 {
+        0 // a hit is found by its time
+    }
+
+    fn undo(&self, history: &mut History, at: u64, cost: u64, _mark: u128) {
+        let Some(index) = history.hits.iter().rposition(|hit| hit.at == at) else {
+            return;
+        };
+        let credit = history.hits[index].cost.min(cost);
+        history.hits[index].cost -= credit;
+        history.total -= credit;
+        if history.hits[index].cost == 0 {
+            history.hits.remove(index);
+        }
+    }
+
     /// The oldest hits are given back first: what stays is younger, so it blocks for longer.
     fn refund(&self, history: &mut History, now: u64, mut cost: u64) {
         self.settle(history, now);
+        if history.hits.back().is_some_and(|last| last.at > now) {
+            return; // as the other algorithms: nothing is given back while slots are reserved
+        }
         while cost > 0 {
             let Some(oldest) = history.hits.front_mut() else {
                 break;

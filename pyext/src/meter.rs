@@ -24,10 +24,20 @@ pub(crate) trait Meter: Sized + Send + 'static {
     /// never fits. Once it fits it keeps fitting: composite rates rely on that.
     fn earliest(&self, state: &Self::State, now: u64, cost: u64) -> Option<u64>;
 
-    /// Records `cost` at `at`, which [`Meter::earliest`] must have offered.
+    /// Records `cost` at `at`, which [`Meter::earliest`] must have offered. `at` may lie in the future;
+    /// nothing is admitted before it from then on.
     fn spend(&self, state: &mut Self::State, at: u64, cost: u64);
 
-    /// Gives back up to `cost` units, never lifting the key above "never seen".
+    /// What [`Meter::undo`] needs to know of the state before a [`Meter::spend`].
+    fn mark(&self, state: &Self::State) -> u128;
+
+    /// Takes back `spend(state, at, cost)`, which came upon the state that gave `mark`, as if it had
+    /// never happened. If later hits have built on it and it cannot be told apart any more, it stays:
+    /// then less is admitted, never more.
+    fn undo(&self, state: &mut Self::State, at: u64, cost: u64, mark: u128);
+
+    /// Gives back up to `cost` units, never lifting the key above "never seen". Does nothing while
+    /// slots in the future are reserved.
     fn refund(&self, state: &mut Self::State, now: u64, cost: u64);
 
     /// The largest cost that fits at `now`.

@@ -32,11 +32,34 @@ pub(crate) trait Engine: Send + Sync + fmt::Debug {
         rates: &[Rate],
     ) -> Result<Decision, Error>;
     fn peek(&self, fingerprint: u64, now: u64, cost: u64) -> Decision;
+    fn reserve(
+        &self,
+        fingerprint: u64,
+        now: u64,
+        cost: u64,
+        max_wait_ns: u64,
+    ) -> (Decision, Option<Ticket>);
+    fn cancel(&self, ticket: &Ticket);
     fn refund(&self, fingerprint: u64, now: u64, cost: u64);
     fn reset(&self, fingerprint: u64);
     fn configure(&self, rates: &[Rate], now: u64) -> Result<(), Error>;
     fn rates(&self) -> Arc<[Rate]>;
     fn stats(&self) -> Stats;
+}
+
+/// What a reservation took, so that it can be taken back.
+#[derive(Debug)]
+pub(crate) struct Ticket {
+    fingerprint: u64,
+    /// The slot, ns on the limiter's clock.
+    pub(crate) at: u64,
+    cost: u64,
+    /// One per rate, see [`Meter::mark`].
+    marks: Box<[u128]>,
+    /// The configuration it was made under.
+    generation: u64,
+    /// Whether it was taken from the shared bucket.
+    is_shared: bool,
 }
 
 /// All keys of one limiter.
@@ -60,6 +83,8 @@ struct Shard<M: Meter> {
     newcomer: Box<[M::State]>,
     on_full: OnFull,
     stats: Stats,
+    /// How often the rates have changed.
+    generation: u64,
 }
 
 /// Where the state of a key lies.
@@ -220,6 +245,68 @@ impl<M: Meter> Shard<M> {
         self.overflow = overflow;
         self.newcomer = vec![M::State::default(); rates.len()].into_boxed_slice();
         self.rates = rates;
+        self.generation += 1;
+    }
+
+    /// Takes the first slot that starts within `max_wait_ns`.
+    fn reserve(
+        &mut self,
+        fingerprint: u64,
+        now: u64,
+        cost: u64,
+        max_wait_ns: u64,
+    ) -> (Decision, Option<Ticket>) {
+        let place = self.place(fingerprint, now);
+        if matches!(place, Place::Nowhere) {
+            self.stats.denied += 1;
+            return (refused_for_room(self.rates.clone(), cost), None);
+        }
+        let generation = self.generation;
+        let (meters, states) = self.parts(place);
+        let Some(at) = slot(meters, states, now, cost).filter(|at| at - now <= max_wait_ns) else {
+            self.stats.denied += 1;
+            return (self.report(place, now, cost, false), None);
+        };
+        let mut ticket = None;
+        if cost > 0 {
+            let marks = meters
+                .iter()
+                .zip(&*states)
+                .map(|(meter, state)| meter.mark(state))
+                .collect();
+            for (meter, state) in meters.iter().zip(states) {
+                meter.spend(state, at, cost);
+            }
+            ticket = Some(Ticket {
+                fingerprint,
+                at,
+                cost,
+                marks,
+                generation,
+                is_shared: matches!(place, Place::Overflow),
+            });
+        }
+        self.stats.allowed += 1;
+        let decision = self.report(place, now, cost, true);
+        if matches!(place, Place::Newcomer) && cost > 0 {
+            self.table.insert(fingerprint, &mut self.newcomer);
+        }
+        (decision, ticket)
+    }
+
+    fn cancel(&mut self, ticket: &Ticket) {
+        if ticket.generation != self.generation {
+            return; // the states have been translated; what it took cannot be recognised
+        }
+        let place = match self.table.find(ticket.fingerprint) {
+            _ if ticket.is_shared => Place::Overflow,
+            Some(slot) => Place::Slot(slot),
+            None => return, // reset, or so long ago that it no longer counts
+        };
+        let (meters, states) = self.parts(place);
+        for ((meter, state), mark) in meters.iter().zip(states).zip(&ticket.marks) {
+            meter.undo(state, ticket.at, ticket.cost, *mark);
+        }
     }
 }
 
@@ -238,6 +325,19 @@ fn admits_all<M: Meter>(meters: &[M], states: &mut [M::State], now: u64, cost: u
             meter.settle(state, now);
             meter.admits(state, now, cost)
         })
+}
+
+/// The first time at which all meters admit `cost`. Each goes on admitting once it does, so this is the
+/// latest of their first times.
+fn slot<M: Meter>(meters: &[M], states: &mut [M::State], now: u64, cost: u64) -> Option<u64> {
+    let mut slot = now;
+    if cost > 0 {
+        for (meter, state) in meters.iter().zip(states) {
+            meter.settle(state, now);
+            slot = slot.max(meter.earliest(state, now, cost)?);
+        }
+    }
+    Some(slot)
 }
 
 fn report<M: Meter>(
@@ -357,6 +457,7 @@ impl<M: Meter + Clone> Store<M> {
                 newcomer: fresh,
                 on_full,
                 stats: Stats::default(),
+                generation: 0,
             }))
         };
         Ok(Self {
@@ -433,6 +534,21 @@ impl<M: Meter + Clone + Sync> Engine for Store<M> {
         let (meters, states) = shard.parts(place);
         let allowed = admits_all(meters, states, now, cost);
         shard.report(place, now, cost, allowed)
+    }
+
+    fn reserve(
+        &self,
+        fingerprint: u64,
+        now: u64,
+        cost: u64,
+        max_wait_ns: u64,
+    ) -> (Decision, Option<Ticket>) {
+        self.shard(fingerprint)
+            .reserve(fingerprint, now, cost, max_wait_ns)
+    }
+
+    fn cancel(&self, ticket: &Ticket) {
+        self.shard(ticket.fingerprint).cancel(ticket);
     }
 
     fn refund(&self, fingerprint: u64, now: u64, cost: u64) {

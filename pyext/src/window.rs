@@ -28,7 +28,8 @@ pub(crate) struct SlidingWindow {
 pub(crate) struct Buckets {
     /// Lowest bucket not yet forgotten.
     first: u64,
-    /// Time of the latest hit, ns; its bucket is the highest.
+    /// Time of the latest hit, ns; its bucket is the highest. Nothing is admitted before this time:
+    /// what counted earlier may have been forgotten when a slot in the future was taken.
     last_ns: u64,
     /// Sum of `counts`.
     total: u64,
@@ -111,12 +112,7 @@ impl Meter for SlidingWindow {
         if cost > self.limit {
             return None;
         }
-        // A reserved hit lies in the future; whoever comes later waits behind it.
-        let from = if buckets.total > 0 {
-            buckets.last_ns.max(now)
-        } else {
-            now
-        };
+        let from = buckets.last_ns.max(now);
         let used = self.used(buckets, from);
         let Some(mut excess) = (used + cost).checked_sub(self.limit).filter(|e| *e > 0) else {
             return Some(from);
@@ -140,10 +136,35 @@ impl Meter for SlidingWindow {
         buckets.counts[self.slot(self.bucket(at))] += cost;
     }
 
+    /// What had been forgotten, and the time of the latest hit.
+    fn mark(&self, buckets: &Buckets) -> u128 {
+        u128::from(buckets.first) << 64 | u128::from(buckets.last_ns)
+    }
+
+    fn undo(&self, buckets: &mut Buckets, at: u64, cost: u64, mark: u128) {
+        let bucket = self.bucket(at);
+        if buckets.counts.is_empty() || bucket < buckets.first {
+            return;
+        }
+        let slot = self.slot(bucket);
+        let credit = buckets.counts[slot].min(cost);
+        buckets.counts[slot] -= credit;
+        buckets.total -= credit;
+        // If this was the latest hit, and nothing was forgotten for it, then the one before it is the
+        // latest again.
+        #[allow(clippy::cast_possible_truncation)] // takes the halves apart again
+        let (first, last_ns) = ((mark >> 64) as u64, mark as u64);
+        let is_alone = buckets.counts[slot] == 0 || self.bucket(last_ns) == bucket;
+        if buckets.last_ns == at && buckets.first == first && is_alone {
+            buckets.last_ns = last_ns;
+        }
+    }
+
     /// The oldest hits are given back first: what stays is younger, so it blocks for longer.
     fn refund(&self, buckets: &mut Buckets, now: u64, mut cost: u64) {
         self.settle(buckets, now);
-        if buckets.total == 0 {
+        // With a slot reserved, what was used may be forgotten already; the slot must not pay for it.
+        if buckets.total == 0 || buckets.last_ns > now {
             return;
         }
         for bucket in buckets.first..=self.bucket(buckets.last_ns) {
@@ -156,7 +177,7 @@ impl Meter for SlidingWindow {
     }
 
     fn remaining(&self, buckets: &Buckets, now: u64) -> u64 {
-        if buckets.total > 0 && buckets.last_ns > now {
+        if buckets.last_ns > now {
             return 0;
         }
         self.limit.saturating_sub(self.used(buckets, now))
@@ -171,7 +192,8 @@ impl Meter for SlidingWindow {
     }
 
     fn is_idle(&self, buckets: &Buckets, now: u64) -> bool {
-        buckets.total == 0 || self.bucket(buckets.last_ns) < self.oldest_live(now)
+        let is_empty = buckets.total == 0 && buckets.last_ns <= now;
+        is_empty || self.bucket(buckets.last_ns) < self.oldest_live(now)
     }
 
     fn shares_states_with(&self, other: &Self) -> bool {
@@ -182,17 +204,16 @@ impl Meter for SlidingWindow {
     fn adopt(&self, buckets: &mut Buckets, now: u64, old: &Self) {
         old.settle(buckets, now);
         let before = std::mem::take(buckets);
-        if before.total == 0 {
-            return;
-        }
-        for bucket in before.first..=old.bucket(before.last_ns) {
-            let cost = before.counts[old.slot(bucket)];
-            let latest = (bucket + 1).saturating_mul(old.bucket_ns) - 1;
-            let at = latest.min(before.last_ns);
-            if cost > 0 {
-                self.spend(buckets, at, cost);
+        if before.total > 0 {
+            for bucket in before.first..=old.bucket(before.last_ns) {
+                let cost = before.counts[old.slot(bucket)];
+                let latest = (bucket + 1).saturating_mul(old.bucket_ns) - 1;
+                if cost > 0 {
+                    self.spend(buckets, latest.min(before.last_ns), cost);
+                }
             }
         }
+        buckets.last_ns = before.last_ns;
         self.settle(buckets, now);
     }
 }

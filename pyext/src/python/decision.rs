@@ -7,7 +7,7 @@ use pyo3::types::{IntoPyDict, PyDict};
 use super::seconds;
 use crate::HeaderStyle;
 
-#[pyclass(frozen, module = "hopgate_limiter")]
+#[pyclass(frozen, freelist = 64, module = "hopgate_limiter")]
 pub(super) struct Decision(pub(super) crate::Decision);
 
 #[pymethods]

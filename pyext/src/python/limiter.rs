@@ -8,10 +8,11 @@ use super::clock::ManualClock;
 use super::decision::Decision;
 use super::key::{Cost, with_key};
 use super::rate::Rate;
+use super::reservation::{Reservation, max_wait_ns, waiting};
 use crate::{Algorithm, Clock, Config, OnFull};
 
 #[pyclass(frozen, module = "hopgate_limiter")]
-pub(super) struct Limiter(crate::Limiter);
+pub(super) struct Limiter(pub(super) crate::Limiter);
 
 /// One of several words.
 fn word<T: Copy>(what: &str, given: &str, words: &[(&str, T)]) -> PyResult<T> {
@@ -106,6 +107,58 @@ impl Limiter {
             .collect())
     }
 
+    #[pyo3(signature = (key, cost = Cost(1), *, timeout = None), text_signature = "($self, key, cost=1, *, timeout=None)")]
+    fn acquire(
+        slf: &Bound<'_, Self>,
+        key: &Bound<'_, PyAny>,
+        cost: Cost,
+        timeout: Option<f64>,
+    ) -> PyResult<Decision> {
+        let (decision, reservation) = Self::_reserve(slf, key, cost, timeout)?;
+        if let Some(reservation) = reservation
+            && slf.get().0.delay_ns(&reservation.slot) > 0
+        {
+            waiting(slf.py(), "wait")?.call1((reservation,))?;
+        }
+        Ok(decision)
+    }
+
+    #[pyo3(signature = (key, cost = Cost(1), *, timeout = None), text_signature = "($self, key, cost=1, *, timeout=None)")]
+    fn acquire_async<'py>(
+        slf: &Bound<'py, Self>,
+        key: &Bound<'py, PyAny>,
+        cost: Cost,
+        timeout: Option<f64>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        waiting(slf.py(), "acquire_async")?.call1((slf, key, cost.0, timeout))
+    }
+
+    #[pyo3(signature = (key, cost = Cost(1), *, max_wait = f64::INFINITY), text_signature = "($self, key, cost=1, *, max_wait=inf)")]
+    fn reserve(
+        slf: &Bound<'_, Self>,
+        key: &Bound<'_, PyAny>,
+        cost: Cost,
+        max_wait: f64,
+    ) -> PyResult<Reservation> {
+        let max_wait_ns = max_wait_ns("max_wait", Some(max_wait))?;
+        let (decision, reservation) = Self::take_slot(slf, key, cost, max_wait_ns)?;
+        if let Some(reservation) = reservation {
+            return Ok(reservation);
+        }
+        let exceeded = waiting(slf.py(), "RateLimitExceeded")?;
+        Err(PyErr::from_value(exceeded.call1((decision,))?))
+    }
+
+    /// For `acquire` and `acquire_async`: the decision, and the slot to wait for if there is one.
+    fn _reserve(
+        slf: &Bound<'_, Self>,
+        key: &Bound<'_, PyAny>,
+        cost: Cost,
+        timeout: Option<f64>,
+    ) -> PyResult<(Decision, Option<Reservation>)> {
+        Self::take_slot(slf, key, cost, max_wait_ns("timeout", timeout)?)
+    }
+
     #[pyo3(signature = (key, cost = Cost(1)), text_signature = "($self, key, cost=1)")]
     fn refund(&self, key: &Bound<'_, PyAny>, cost: Cost) -> PyResult<()> {
         with_key(key, |key| self.0.refund(key, cost.0))
@@ -142,6 +195,22 @@ impl Limiter {
             .map(|r| format!("{} per {} ns burst {}", r.limit(), r.period_ns(), r.burst()))
             .collect();
         format!("<Limiter {}>", texts.join("; "))
+    }
+}
+
+impl Limiter {
+    fn take_slot(
+        slf: &Bound<'_, Self>,
+        key: &Bound<'_, PyAny>,
+        cost: Cost,
+        max_wait_ns: u64,
+    ) -> PyResult<(Decision, Option<Reservation>)> {
+        let (decision, slot) = with_key(key, |key| slf.get().0.reserve(key, cost.0, max_wait_ns))?;
+        let reservation = slot.map(|slot| Reservation {
+            limiter: slf.clone().unbind(),
+            slot,
+        });
+        Ok((Decision(decision), reservation))
     }
 }
 

@@ -9,6 +9,7 @@ mod decision;
 mod key;
 mod limiter;
 mod rate;
+mod reservation;
 
 /// The only translation of errors.
 impl From<crate::Error> for PyErr {
@@ -36,6 +37,8 @@ mod _native {
     use super::limiter::{Limiter, Stats};
     #[pymodule_export]
     use super::rate::Rate;
+    #[pymodule_export]
+    use super::reservation::Reservation;
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
