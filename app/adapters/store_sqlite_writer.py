@@ -120,13 +120,16 @@ class Writer:
         return outcomes
 
     def _attempt(self, job: _Job) -> Any:
+        self._db.execute("SAVEPOINT job")
         try:
-            with self._db:
-                return job.work(self._db)
+            result = job.work(self._db)
         except Exception as error:  # whatever it is, it is the caller's to hear
             if not self._db.in_transaction:  # e.g. a full disk: SQLite took everything back
                 raise
-            return _Failure(error)
+            self._db.execute("ROLLBACK TO job")
+            result = _Failure(error)
+        self._db.execute("RELEASE job")
+        return result
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,153 @@
+"""What the SQLite store promises beyond the contract: other processes, full disks, bad files."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import apsw
+import pytest
+
+from app.adapters.store_sqlite import SqliteStore
+from app.domain.errors import Unavailable
+from app.domain.link import LinkFields, NewLink, Slug
+from app.migrations import migrate
+from app.ports import Added
+
+NOW = datetime(2030, 1, 31, tzinfo=UTC)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    path = tmp_path / "links.db"
+    migrate(f"sqlite:///{path}")
+    return path
+
+
+@pytest.fixture
+async def store(path: Path) -> AsyncIterator[SqliteStore]:
+    store = await SqliteStore.open(path, busy_timeout_s=0.05)
+    yield store
+    await store.aclose()
+
+
+def new(slug: str, title: str = "") -> list[NewLink]:
+    return [NewLink(slug=Slug(slug), fields=LinkFields(long_url="https://example.com/", title=title))]
+
+
+async def test_a_missing_file_is_not_made(tmp_path: Path) -> None:
+    with pytest.raises(Unavailable, match="unable to open"):
+        await SqliteStore.open(tmp_path / "links.db")
+
+    assert not list(tmp_path.iterdir())
+
+
+async def test_a_file_that_is_no_database_is_unavailable(tmp_path: Path) -> None:
+    (tmp_path / "links.db").write_bytes(b"no database at all" * 100)
+
+    with pytest.raises(Unavailable, match="not a database"):
+        await SqliteStore.open(tmp_path / "links.db")
+
+
+async def test_without_tables_every_call_names_the_remedy(tmp_path: Path) -> None:
+    apsw.Connection(str(tmp_path / "links.db")).close()
+    store = await SqliteStore.open(tmp_path / "links.db")
+
+    for call in (store.ping(), store.get(Slug("slug")), store.add(new("slug"), now=NOW)):
+        with pytest.raises(Unavailable, match="hopgate migrate"):
+            await call
+    await store.aclose()
+
+
+async def test_a_write_that_another_process_holds_up_is_unavailable_and_reads_go_on(
+    store: SqliteStore, path: Path
+) -> None:
+    await store.add(new("slug"), now=NOW)
+    other = apsw.Connection(str(path))
+    other.execute("BEGIN IMMEDIATE")
+
+    with pytest.raises(Unavailable, match="BusyError"):
+        await store.add(new("other"), now=NOW)
+    assert await store.get(Slug("slug")) is not None
+    other.execute("ROLLBACK")
+    assert isinstance(await store.add(new("other"), now=NOW), Added)
+    other.close()
+
+
+async def test_a_full_disk_is_unavailable_and_stores_nothing(store: SqliteStore) -> None:
+    before = await store._writer.run(lambda db: db.pragma("max_page_count"))
+    await store._writer.run(lambda db: db.pragma("max_page_count", db.pragma("page_count")))
+
+    answers = await asyncio.gather(
+        *(store.add(new(f"s{n}", title="x" * 50_000), now=NOW) for n in range(3)), return_exceptions=True
+    )
+
+    assert [str(answer) for answer in answers] == [
+        "sqlite is unavailable: FullError: database or disk is full"
+    ] * 3
+    assert await store.get_many([Slug(f"s{n}") for n in range(3)]) == {}
+    assert (await store.outbox_depth()).rows == 0
+    await store._writer.run(lambda db: db.pragma("max_page_count", before))
+    assert isinstance(await store.add(new("s0"), now=NOW), Added)
+
+
+async def test_several_processes_write_one_file_at_once(path: Path) -> None:
+    code = f"""
+import asyncio, datetime, sys
+from pathlib import Path
+from app.adapters.store_sqlite import SqliteStore
+from app.domain.link import LinkFields, NewLink, Slug
+
+async def main():
+    store = await SqliteStore.open(Path({str(path)!r}))
+    fields = LinkFields(long_url="https://example.com/")
+    for n in range(50):
+        slugs = [f"s{{n}}", f"{{sys.argv[1]}}-{{n}}"]
+        new = [NewLink(slug=Slug(slug), fields=fields) for slug in slugs]
+        await store.add(new, now=datetime.datetime.now(datetime.UTC))
+    await store.aclose()
+
+asyncio.run(main())
+"""
+    command = [sys.executable, "-W", "error", "-c", code]
+    processes = [subprocess.Popen([*command, name]) for name in ("a", "b", "c")]
+
+    assert [await asyncio.to_thread(process.wait) for process in processes] == [0, 0, 0]
+    store = await SqliteStore.open(path)
+    assert (await store.outbox_depth()).rows == 200
+    assert len((await store.page(after=None, limit=300)).links) == 200
+    await store.aclose()
+
+
+async def test_what_was_acknowledged_survives_a_killed_process(path: Path) -> None:
+    code = f"""
+import asyncio, datetime
+from pathlib import Path
+from app.adapters.store_sqlite import SqliteStore
+from app.domain.link import LinkFields, NewLink, Slug
+
+async def main():
+    store = await SqliteStore.open(Path({str(path)!r}))
+    for n in range(10_000):
+        link = NewLink(slug=Slug(f"s{{n}}"), fields=LinkFields(long_url="https://example.com/"))
+        await store.add([link], now=datetime.datetime.now(datetime.UTC))
+        print(n, flush=True)
+
+asyncio.run(main())
+"""
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    for _ in range(50):
+        process.stdout.readline()
+    process.kill()
+    acknowledged = 50 + len(process.communicate()[0].splitlines())
+
+    store = await SqliteStore.open(path)
+    found = await store.get_many([Slug(f"s{n}") for n in range(acknowledged)])
+    assert len(found) == acknowledged
+    assert (await store.outbox_depth()).rows in (acknowledged, acknowledged + 1)
+    await store.aclose()
