@@ -34,7 +34,7 @@ _RECONNECT_S = 1.0
 
 
 class Connections:
-    """Made by `open`; whoever opened it awaits `aclose`."""
+    """Made by `open`. Without `aclose` the event loop may not end: the pool's tasks outlive a cancel."""
 
     def __init__(self, pool: AsyncConnectionPool[Connection], call_timeout_s: float) -> None:
         self._pool = pool
