@@ -27,8 +27,9 @@
 //! * [`rate`]: what is allowed. [`clock`]: when it is. [`decision`]: the answer.
 //! * [`gcra`], [`log`], [`window`]: the algorithms, each a *meter* that reads and writes the state of
 //!   one key under one rate. They know neither keys nor clocks.
-//! * `table` and `store`: where states live. A call takes one lock, asks every meter, and only if all
-//!   agree lets them write. A refusal therefore changes nothing.
+//! * `panel`: all meters of a limiter, asked together.
+//! * `table`, `shard` and `store`: where states live. A call takes one lock, asks every meter, and only
+//!   if all agree lets them write. A refusal therefore changes nothing.
 //! * [`limiter`]: ties them together. `python`: the same for Python, and the only place that knows it.
 //!
 //! # What is remembered of a key
@@ -45,10 +46,14 @@ pub mod gcra;
 pub mod limiter;
 pub mod log;
 mod meter;
+mod panel;
 #[cfg(feature = "python")]
 mod python;
 pub mod rate;
+mod shard;
 mod store;
+#[cfg(test)]
+mod stress;
 mod table;
 pub mod window;
 

@@ -11,7 +11,8 @@ use crate::error::Error;
 use crate::gcra::Gcra;
 use crate::log::SlidingLog;
 use crate::rate::Rate;
-use crate::store::{Engine, Store, Ticket};
+use crate::shard::Ticket;
+use crate::store::{Engine, Store};
 use crate::window::SlidingWindow;
 
 /// How units are counted.

@@ -137,6 +137,7 @@ def test_full_table_denies():
     assert not limiter.peek("c")
     assert refused.remaining == 0
     assert refused.retry_after == 1.0
+    assert limiter.allow("c", 0)
 
     clock.advance(10**9)
     assert limiter.allow("c")
