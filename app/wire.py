@@ -57,6 +57,8 @@ class _Missed(msgspec.Struct, tag_field="kind", tag="missed", forbid_unknown_fie
 
 
 _encoder = msgspec.json.Encoder()
+# What a decoder raises, invalid UTF-8 inside a string included.
+_UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 _event_decoder = msgspec.json.Decoder(_Changed | _Missed)
 _changes_decoder = msgspec.json.Decoder(list[_Changed])
 
@@ -77,7 +79,7 @@ def decode_event(body: bytes) -> Event:
     """
     try:
         message = _event_decoder.decode(body)
-    except (msgspec.MsgspecError, RecursionError) as error:
+    except _UNREADABLE as error:
         raise PoisonMessage(str(error)) from error
     if isinstance(message, _Changed):
         return LinkChanged(Slug(message.slug), message.version)
@@ -98,7 +100,7 @@ def decode_changes(body: bytes) -> list[LinkChanged]:
     """
     try:
         return [LinkChanged(Slug(c.slug), c.version) for c in _changes_decoder.decode(body)]
-    except (msgspec.MsgspecError, RecursionError) as error:
+    except _UNREADABLE as error:
         raise PoisonMessage(str(error)) from error
 
 
@@ -131,10 +133,10 @@ def encode_resolution(resolution: Resolution) -> bytes:
 def decode_resolution(slug: Slug, value: bytes) -> Resolution | None:
     """Return the resolution of *slug* in *value*; None if it cannot be read, which is a miss."""
     version, separator, body = value.partition(b"|")
-    if not separator or not version.isdigit() or len(version) > 16:
+    if not separator or not version.isdigit() or len(version) > 16 or int(version) > MAX_VERSION:
         return None
     try:
         entry = _entry_decoder.decode(body)
-    except (msgspec.MsgspecError, RecursionError):
+    except _UNREADABLE:
         return None
     return Resolution(slug, int(version), entry.url, entry.code, entry.query, entry.start, entry.end)
