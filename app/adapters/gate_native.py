@@ -43,7 +43,10 @@ class NativeGate:
 
 
 def _key(client: str) -> str | bytes:
+    # An IPv4 address and the id of an API key are their own key.
+    if ":" not in client:
+        return client
     try:
         return client_key(client)
-    except ValueError:  # the id of an API key, or a peer without an address
+    except ValueError:  # a peer without an address
         return client

@@ -10,8 +10,10 @@ from app.settings import IpNetwork
 
 def peer_address(client: str) -> str:
     """Return the address in granian's `client`, "203.0.113.7:54321", without port and brackets."""
-    host = client.rpartition(":")[0]
-    return host.strip("[]") if host else client
+    end = client.rfind(":")
+    if end <= 0:
+        return client
+    return client[1 : end - 1] if client[0] == "[" else client[:end]
 
 
 def client_address(peer: str, forwarded_for: Sequence[str], trusted: Sequence[IpNetwork]) -> str:

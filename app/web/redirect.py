@@ -27,6 +27,8 @@ from app.web.answer import Answer, check_headers
 _TEMPORARY = ("cache-control", "private, no-cache, max-age=0")
 _PERMANENT = ("cache-control", "private, max-age=60")
 _NOT_FOUND, _GONE = errors.not_found(), errors.gone()
+# Looking a member up in its class costs as much as the rest of a decision.
+_REDIRECT, _MISS = Policy.REDIRECT, Policy.NOT_FOUND
 
 
 def render(resolution: Resolution, now: float) -> Answer:
@@ -48,7 +50,9 @@ def render(resolution: Resolution, now: float) -> Answer:
 
 
 def with_query(answer: Answer, query: str) -> Answer:
-    """Return *answer* with the request's query string appended to its target."""
+    """Return *answer* with the request's query string appended to its target, if the link wants that."""
+    if not query or not answer.forward_query:
+        return answer
     (name, location), *rest = answer.headers
     target, hash_mark, fragment = location.partition("#")
     # What is not allowed in a URL is escaped; what is escaped already stays as it is.
@@ -59,7 +63,7 @@ def with_query(answer: Answer, query: str) -> Answer:
 
 class RedirectLane:
     """
-    Answers `GET` and `HEAD` of `/{slug}`.
+    Answers `GET` and `HEAD` of `/{slug}`, but for the query string (see `with_query`).
 
     Args:
         monotonic: the clock that `hot` runs on.
@@ -75,39 +79,39 @@ class RedirectLane:
     ) -> None:
         self._peek = hot.peek
         self._redirects = redirects
-        self._admit = gate.admit
         self._gate = gate
+        self._admit = gate.admit
         self._monotonic = monotonic
 
-    def answer_hot(self, slug: str, client: str, query: str) -> Answer | None:
+    def answer_hot(self, slug: str, client: str) -> Answer | None:
         """Answer at once if *slug* is in the first cache; None if it has to be looked up."""
         entry = self._peek(slug)
         if entry is None or self._monotonic() >= entry.fresh_until:
             return None
-        if not self._admit(Policy.REDIRECT, client):
-            return self._refuse(Policy.REDIRECT, client)
-        return self._finish(entry.answer, client, query)
+        if not self._admit(_REDIRECT, client):
+            return self._refuse(_REDIRECT, client)
+        answer = entry.answer
+        return self._counted(answer, client) if answer.status == 404 else answer
 
-    async def answer(self, slug: str, client: str, query: str) -> Answer:
+    async def answer(self, slug: str, client: str) -> Answer:
         """Answer, looking *slug* up where needed. Never raises for a dependency that is away."""
-        hot = self.answer_hot(slug, client, query)
+        hot = self.answer_hot(slug, client)
         if hot is not None:
             return hot
-        if not self._admit(Policy.REDIRECT, client):
-            return self._refuse(Policy.REDIRECT, client)
+        if not self._admit(_REDIRECT, client):
+            return self._refuse(_REDIRECT, client)
         if not slugs.is_well_formed(slug):
-            return self._finish(_NOT_FOUND, client, query)
+            return self._counted(_NOT_FOUND, client)
         try:
             async with asyncio.timeout(REDIRECT_S):
                 found = await self._redirects.resolve(Slug(slug))
         except (Unavailable, TimeoutError) as error:
             return errors.unavailable(error)
-        return self._finish(found, client, query)
+        return self._counted(found, client) if found.status == 404 else found
 
-    def _finish(self, answer: Answer, client: str, query: str) -> Answer:
-        if answer.status == 404 and not self._admit(Policy.NOT_FOUND, client):
-            return self._refuse(Policy.NOT_FOUND, client)
-        return with_query(answer, query) if query and answer.forward_query else answer
+    def _counted(self, not_found: Answer, client: str) -> Answer:
+        """Let a client find nothing only so often: a scan of slugs is slowed down to guessing."""
+        return not_found if self._admit(_MISS, client) else self._refuse(_MISS, client)
 
     def _refuse(self, policy: Policy, client: str) -> Answer:
         return errors.too_many_requests(self._gate.refusal(policy, client))

@@ -1,6 +1,7 @@
 """The HTTP API: each handler parses, calls one verb of the service, and renders."""
 
-from __future__ import annotations
+# No `from __future__ import annotations` here: Robyn's own server reads the annotations of
+# handlers as objects, and cannot call a handler whose annotations are text.
 
 import asyncio
 import base64
@@ -19,6 +20,7 @@ from app.service.keys import Principal, Scope
 from app.service.links import Removed, SlugTaken
 from app.web import errors, health, schemas
 from app.web.answer import Answer, Headers, empty_answer, json_answer, problem
+from app.web.redirect import with_query
 from app.web.robyn_compat import to_response
 from app.web.services import Services
 
@@ -46,7 +48,7 @@ def register(application: Any, services: Services) -> None:
 
     # Robyn's own server has no raw query string to give, and leaves the default.
     async def redirect(slug: str, ip_addr: str, query_string: str = "") -> Any:
-        return to_response(await services.lane.answer(slug, ip_addr, query_string))
+        return to_response(with_query(await services.lane.answer(slug, ip_addr), query_string))
 
     async def healthz() -> Any:
         return to_response(health.alive())
@@ -99,25 +101,23 @@ class _Api:
     """The verbs over HTTP."""
 
     def __init__(self, services: Services) -> None:
-        self._links = services.links
-        self._gate = services.gate
-        self._public_url = services.public_url
+        self._services = services
 
     async def create(self, request: Request, principal: Principal) -> Answer:
         body = _json_body(request)
         if body is None:
             return errors.not_json()
-        if not self._gate.admit(Policy.CREATE, principal.key_id):
-            return errors.too_many_requests(self._gate.refusal(Policy.CREATE, principal.key_id))
+        if not self._services.gate.admit(Policy.CREATE, principal.key_id):
+            return errors.too_many_requests(self._services.gate.refusal(Policy.CREATE, principal.key_id))
         draft = schemas.read(body, schemas.CreateLink)
-        outcome = await self._links.create(
+        outcome = await self._services.links.create(
             draft.fields(), custom_slug=draft.slug, request=_idempotent_request(request, principal, body)
         )
         if isinstance(outcome, RequestMismatch):
             detail = "This Idempotency-Key was used before with another body."
             return problem(422, "idempotency_key_reused", "The idempotency key is taken", detail=detail)
         if isinstance(outcome, SlugTaken):
-            taken = schemas.link_document(outcome.link, self._public_url)
+            taken = schemas.link_document(outcome.link, self._services.public_url)
             extra = None if outcome.link.removed_at else {"link": taken}
             detail = (
                 f"{outcome.link.slug} is in use"
@@ -131,18 +131,20 @@ class _Api:
 
     async def page(self, request: Request, _principal: Principal) -> Answer:
         limit = _limit(request.query_params.get("limit", None))
-        page = await self._links.page(after=_after(request.query_params.get("cursor", None)), limit=limit)
+        page = await self._services.links.page(
+            after=_after(request.query_params.get("cursor", None)), limit=limit
+        )
         return json_answer(
             200,
             {
-                "links": [schemas.link_document(link, self._public_url) for link in page.links],
+                "links": [schemas.link_document(link, self._services.public_url) for link in page.links],
                 "next_cursor": _cursor(page.next_after),
             },
         )
 
     async def read(self, request: Request, _principal: Principal) -> Answer:
         name = _slug(request)
-        return self._outcome(await self._links.get(name) if name else None)
+        return self._outcome(await self._services.links.get(name) if name else None)
 
     async def change(self, request: Request, _principal: Principal) -> Answer:
         body = _json_body(request)
@@ -153,12 +155,12 @@ class _Api:
             raise InvalidInput([FieldError("body", "nothing_to_change", "must name at least one field")])
         name, expected = _slug(request), _if_match(request)
         return self._outcome(
-            await self._links.change(name, patch, expected_version=expected) if name else None
+            await self._services.links.change(name, patch, expected_version=expected) if name else None
         )
 
     async def remove(self, request: Request, _principal: Principal) -> Answer:
         name, expected = _slug(request), _if_match(request)
-        outcome = await self._links.remove(name, expected_version=expected) if name else None
+        outcome = await self._services.links.remove(name, expected_version=expected) if name else None
         return empty_answer(204) if isinstance(outcome, Link) else self._outcome(outcome)
 
     async def invalidate(self, request: Request, _principal: Principal) -> Answer:
@@ -169,7 +171,7 @@ class _Api:
         if not 1 <= len(slugs) <= schemas.MAX_SLUGS:
             message = f"must name 1 to {schemas.MAX_SLUGS} slugs"
             raise InvalidInput([FieldError("slugs", "slugs_count", message)])
-        known = await self._links.invalidate([Slug(slug) for slug in slugs if is_well_formed(slug)])
+        known = await self._services.links.invalidate([Slug(slug) for slug in slugs if is_well_formed(slug)])
         unknown = [slug for slug in slugs if slug not in set(known)]
         return json_answer(202, {"invalidated": len(known), "unknown": unknown})
 
@@ -179,7 +181,7 @@ class _Api:
         if isinstance(outcome, Removed):
             return errors.gone()
         if isinstance(outcome, VersionMismatch):
-            current = schemas.link_document(outcome.current, self._public_url)
+            current = schemas.link_document(outcome.current, self._services.public_url)
             detail = f"The link is at version {outcome.current.version}."
             return problem(
                 412,
@@ -192,7 +194,9 @@ class _Api:
 
     def _link(self, status: int, link: Link, headers: Headers | None = None) -> Answer:
         etag = ("etag", f'"{link.version}"')
-        return json_answer(status, schemas.link_document(link, self._public_url), [etag, *(headers or [])])
+        return json_answer(
+            status, schemas.link_document(link, self._services.public_url), [etag, *(headers or [])]
+        )
 
 
 def _slug(request: Request) -> Slug | None:
