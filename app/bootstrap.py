@@ -21,6 +21,7 @@ import can_ada
 
 from app.domain.errors import Unavailable
 from app.ports import EventBus, LinkCache, LinkStore, Policy
+from app.resilience.deadline import CACHE_S
 from app.service.cache_sync import CacheSync
 from app.service.hot_links import HotLinks
 from app.service.keys import Authenticator
@@ -68,7 +69,7 @@ async def open_cache(settings: Settings) -> AsyncIterator[LinkCache]:
     else:
         from app.adapters.cache_redis import RedisCache
 
-        cache = RedisCache(settings.redis_url.get_secret_value())
+        cache = RedisCache(settings.redis_url.get_secret_value(), timeout_s=CACHE_S)
     try:
         yield cache
     finally:

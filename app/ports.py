@@ -159,7 +159,7 @@ class LinkStore(Protocol):
         """Mark the link removed, for ever. None if absent or removed already."""
         ...
 
-    async def touch(self, slugs: Sequence[Slug], *, now: datetime) -> Sequence[Changed]:
+    async def touch(self, slugs: Sequence[Slug]) -> Sequence[Changed]:
         """Raise the version of those that exist, removed ones included, changing nothing else."""
         ...
 
@@ -202,7 +202,7 @@ class LinkStore(Protocol):
         ...
 
     async def ping(self) -> None:
-        """Return if the store answers and its schema is the one this code knows."""
+        """Return if the store answers and its schema is not older than this code."""
         ...
 
     async def aclose(self) -> None:

@@ -109,7 +109,7 @@ class PostgresStore:
         """See `LinkStore.remove`."""
         return await self._change(slug, expected_version, sql.REMOVE_LINK, {"slug": slug, "now": now})
 
-    async def touch(self, slugs: Sequence[Slug], *, now: datetime) -> Sequence[Changed]:
+    async def touch(self, slugs: Sequence[Slug]) -> Sequence[Changed]:
         """See `LinkStore.touch`."""
         asked = list(dict.fromkeys(slugs))
 

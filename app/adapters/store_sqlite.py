@@ -112,7 +112,7 @@ class SqliteStore:
         """See `LinkStore.remove`."""
         return await self._change(slug, expected_version, sql.REMOVE_LINK, (slug, sql.micros(now)))
 
-    async def touch(self, slugs: Sequence[Slug], *, now: datetime) -> Sequence[Changed]:
+    async def touch(self, slugs: Sequence[Slug]) -> Sequence[Changed]:
         """See `LinkStore.touch`."""
 
         def work(db: apsw.Connection) -> list[Changed]:

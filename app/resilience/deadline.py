@@ -7,8 +7,6 @@ to answer. Nothing else in the code may wait without one of these.
 
 REDIRECT_S = 0.5  # the whole of a redirect that is in no local cache
 CACHE_S = 0.06  # one Redis round trip; no retry, the store is the retry
-POOL_WAIT_S = 0.1  # for a free PostgreSQL connection
-QUERY_S = 0.2  # one statement on the redirect path
 WRITE_S = 2.0  # a create, an edit, a removal: admission to commit
 ADMIN_S = 5.0  # listings, invalidations, health checks
 BODY_S = 5.0  # for a client to send its request body

@@ -243,7 +243,7 @@ class Links:
         Raises:
             Unavailable: some may have been invalidated.
         """
-        changed = await self._store.touch(names, now=self._clock())
+        changed = await self._store.touch(names)
         await self._deliver([change.event for change in changed])
         return [change.link.slug for change in changed]
 

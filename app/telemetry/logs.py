@@ -36,7 +36,7 @@ def configure(level: str, stream: TextIO = sys.stderr) -> None:
     handler.setFormatter(JsonFormatter())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     # These tell each reconnect step by step; the adapters say it once.
-    for name in ("aio_pika", "aiormq", "psycopg.pool", "yoyo"):
+    for name in ("aio_pika", "aiormq", "psycopg.pool"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
 
 

@@ -7,7 +7,7 @@ import itertools
 import json
 import logging
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,12 +33,6 @@ from tests.servers.rabbitmq import PrivateRabbit
 
 RETRY_DELAYS_S: Any = (0.02, 0.04)
 QUEUES = [CACHE_QUEUE, DEAD_QUEUE, *(retry_queue(delay) for delay in RETRY_DELAYS_S)]
-
-
-@pytest.fixture(scope="session")
-def rabbitmq() -> Iterator[PrivateRabbit]:
-    with PrivateRabbit() as server:
-        yield server
 
 
 class Broker:

@@ -27,12 +27,6 @@ def live(slug: Slug, version: int) -> Resolution:
     return Resolution(slug, version, f"https://example.com/{slug}/{version}", 301, True, 1.5, 9e9)
 
 
-@pytest.fixture(scope="session")
-def redis_server() -> Iterator[PrivateRedis]:
-    with PrivateRedis() as server:
-        yield server
-
-
 @pytest.fixture
 async def redis_cache(redis_server: PrivateRedis) -> AsyncIterator[RedisCache]:
     redis_server.flush()

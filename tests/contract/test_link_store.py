@@ -326,7 +326,7 @@ async def test_reads_see_what_another_store_acknowledged(store: LinkStore, datab
         if version == 1:
             await added(other, "slug")
         else:
-            await other.touch([Slug("slug")], now=NOW)
+            await other.touch([Slug("slug")])
 
         link = await store.get(Slug("slug"))
 
@@ -374,7 +374,7 @@ async def test_removing_is_a_change_like_others(store: LinkStore, database: Data
 @pytest.mark.parametrize("expected_version", [0, 1, 3])
 async def test_another_version_changes_nothing(store: LinkStore, expected_version: int) -> None:
     await added(store, "slug")
-    [touched] = await store.touch([Slug("slug")], now=NOW)
+    [touched] = await store.touch([Slug("slug")])
 
     updated = await store.update(Slug("slug"), FULL, expected_version=expected_version, now=LATER)
     removed = await store.remove(Slug("slug"), expected_version=expected_version, now=LATER)
@@ -402,13 +402,13 @@ async def test_touch_raises_only_the_version_of_those_that_exist(
     one, two = await added(store, "one", "two")
     gone = await store.remove(Slug("two"), expected_version=None, now=NOW)
 
-    answers = await store.touch([Slug("two"), Slug("nope"), Slug("one"), Slug("two")], now=LATER)
+    answers = await store.touch([Slug("two"), Slug("nope"), Slug("one"), Slug("two")])
 
     assert isinstance(gone, Changed)
     assert [answer.link for answer in answers] == [replace(gone.link, version=3), replace(one, version=2)]
     assert await store.get_many([one.slug, two.slug]) == {a.link.slug: a.link for a in answers}
     assert (await changes(store, database))["two", 3] == 1
-    assert await store.touch([], now=LATER) == []
+    assert await store.touch([]) == []
 
 
 async def test_of_concurrent_updates_to_one_version_one_succeeds(store: LinkStore) -> None:
@@ -427,7 +427,7 @@ async def test_concurrent_touches_each_make_a_version(store: LinkStore, database
     await added(store, "a", "b")
     orders = [[Slug("a"), Slug("b")], [Slug("b"), Slug("a")]]
 
-    await asyncio.gather(*(store.touch(orders[n % 2], now=NOW) for n in range(20)))
+    await asyncio.gather(*(store.touch(orders[n % 2]) for n in range(20)))
 
     assert await changes(store, database) == Counter((slug, n) for slug in "ab" for n in range(1, 22))
 
@@ -643,7 +643,7 @@ async def compare(store: LinkStore, database: Database, steps: Sequence[Any]) ->
         else:
             slugs, now = rest
             expected = model.touch(slugs)
-            answer = await store.touch(slugs, now=now)
+            answer = await store.touch(slugs)
         assert without_ids(answer) == expected, verb
 
     listing: list[Link] = []

@@ -279,7 +279,7 @@ async def test_cancelled_writes_leave_no_transaction_open(store: PostgresStore, 
                 store.update(Slug("slug"), new("x")[0].fields, expected_version=stage, now=NOW)
             ),
             asyncio.ensure_future(store.add(new(f"s{stage}"), now=NOW, request=REQUEST)),
-            asyncio.ensure_future(store.touch([Slug("slug")], now=NOW)),
+            asyncio.ensure_future(store.touch([Slug("slug")])),
         ]
         await asyncio.sleep(0.0005 * stage)
         for call in calls:

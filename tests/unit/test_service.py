@@ -1,0 +1,280 @@
+"""The services over the adapters that ship: SQLite, memory, in-process."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+
+import pytest
+
+from app.adapters.bus_inprocess import InProcessBus
+from app.adapters.cache_memory import MemoryCache
+from app.domain.errors import InvalidInput, Unavailable
+from app.domain.link import LinkFields, Resolution, Slug
+from app.ports import IdempotentRequest
+from app.service.cache_sync import CacheSync
+from app.service.hot_links import HotLinks
+from app.service.links import Draft, Links, leave_to_relay
+from app.service.outbox import OutboxPublisher, OutboxRelay
+from app.service.redirects import Redirects
+from tests.conftest import NOW
+
+FIELDS = LinkFields(long_url="https://example.com/")
+SLUG = Slug("abcdefg")
+
+
+@pytest.fixture
+async def bus():
+    bus = InProcessBus()
+    yield bus
+    await bus.aclose()
+
+
+@pytest.fixture
+def cache():
+    return MemoryCache()
+
+
+@pytest.fixture
+def links(embedded_store, choice):
+    return Links(embedded_store, leave_to_relay, clock=lambda: NOW, choice=choice, own_hosts=())
+
+
+class CountingStore:
+    """Lets a real store through, counts the calls, and can hold them back or be away."""
+
+    def __init__(self, store):
+        self._store = store
+        self.calls = Counter()
+        self.open = asyncio.Event()
+        self.open.set()
+        self.away = False
+
+    def __getattr__(self, name):
+        async def call(*args, **kwargs):
+            self.calls[name] += 1
+            await self.open.wait()
+            if self.away:
+                raise Unavailable("store", "away")
+            return await getattr(self._store, name)(*args, **kwargs)
+
+        return call
+
+
+class AwayCache:
+    async def get(self, slug):
+        raise Unavailable("cache", "away")
+
+    async def put(self, resolutions):
+        raise Unavailable("cache", "away")
+
+
+class SilentBus(InProcessBus):
+    """A broker that takes nothing on."""
+
+    async def publish(self, events):
+        return [False] * len(events)
+
+
+@pytest.fixture
+def store(embedded_store):
+    return CountingStore(embedded_store)
+
+
+def resolver(store, cache, bus, monotonic):
+    hot = HotLinks(lambda resolution, _: resolution, monotonic=monotonic, wall=lambda: 0.0)
+    return hot, Redirects(hot, cache, store, bus)
+
+
+# --- redirects -------------------------------------------------------------------------
+
+
+async def test_a_thousand_who_miss_the_same_slug_ask_the_store_once(store, links, cache, bus, monotonic):
+    await links.create(FIELDS, custom_slug=SLUG)
+    _, redirects = resolver(store, cache, bus, monotonic)
+
+    answers = await asyncio.gather(*(redirects.resolve(SLUG) for _ in range(1000)))
+
+    assert store.calls["get"] == 1
+    assert {answer.long_url for answer in answers} == {FIELDS.long_url}
+
+
+async def test_the_first_who_asks_may_go_away_without_failing_the_others(store, links, cache, bus, monotonic):
+    await links.create(FIELDS, custom_slug=SLUG)
+    _, redirects = resolver(store, cache, bus, monotonic)
+    store.open.clear()
+    first = asyncio.create_task(redirects.resolve(SLUG))
+    await asyncio.sleep(0)
+    others = [asyncio.create_task(redirects.resolve(SLUG)) for _ in range(3)]
+    await asyncio.sleep(0)
+
+    first.cancel()
+    store.open.set()
+
+    assert {answer.long_url for answer in await asyncio.gather(*others)} == {FIELDS.long_url}
+    assert store.calls["get"] == 1
+    with pytest.raises(asyncio.CancelledError):
+        await first
+
+
+async def test_a_cache_that_is_away_is_passed_over(store, links, bus, monotonic):
+    await links.create(FIELDS, custom_slug=SLUG)
+    _, redirects = resolver(store, AwayCache(), bus, monotonic)
+
+    assert (await redirects.resolve(SLUG)).long_url == FIELDS.long_url
+
+
+async def test_a_cached_link_is_served_while_the_store_is_away(store, cache, bus, monotonic):
+    await cache.put([Resolution(SLUG, 1, FIELDS.long_url)])
+    store.away = True
+    _, redirects = resolver(store, cache, bus, monotonic)
+
+    assert (await redirects.resolve(SLUG)).long_url == FIELDS.long_url
+
+
+async def test_not_found_is_said_on_proof_of_the_store_alone(store, cache, bus, monotonic):
+    """An unknown slug while the store is away is no 404."""
+    store.away = True
+    _, redirects = resolver(store, cache, bus, monotonic)
+
+    with pytest.raises(Unavailable):
+        await redirects.resolve(SLUG)
+
+
+async def test_what_the_cache_holds_is_passed_over_once_a_newer_version_was_heard_of(
+    store, links, cache, bus, monotonic
+):
+    created = await links.create(FIELDS, custom_slug=SLUG)
+    await cache.put([Resolution.of(created.link)])
+    hot, redirects = resolver(store, cache, bus, monotonic)
+    await links.change(SLUG, {"long_url": "https://example.com/new"})
+
+    from app.domain.events import LinkChanged
+
+    hot.on_changes([LinkChanged(SLUG, 2)])
+
+    assert (await redirects.resolve(SLUG)).long_url == "https://example.com/new"
+
+
+async def test_a_miss_is_written_to_the_cache_by_the_worker(store, links, cache, bus, monotonic):
+    await links.create(FIELDS, custom_slug=SLUG)
+    _, redirects = resolver(store, cache, bus, monotonic)
+    await bus.consume(CacheSync(store, cache, bus).apply)
+    filling = asyncio.create_task(redirects.run())
+
+    await redirects.resolve(SLUG)
+
+    while await cache.get(SLUG) is None:
+        await asyncio.sleep(0)
+    filling.cancel()
+    assert (await cache.get(SLUG)).long_url == FIELDS.long_url
+
+
+async def test_a_miss_is_written_by_the_gateway_itself_while_the_broker_takes_nothing(
+    store, links, cache, monotonic
+):
+    await links.create(FIELDS, custom_slug=SLUG)
+    _, redirects = resolver(store, cache, SilentBus(), monotonic)
+    filling = asyncio.create_task(redirects.run())
+
+    await redirects.resolve(SLUG)
+
+    while await cache.get(SLUG) is None:
+        await asyncio.sleep(0)
+    filling.cancel()
+
+
+# --- outbox ----------------------------------------------------------------------------
+
+
+async def test_a_change_leaves_the_outbox_when_the_broker_took_it(embedded_store, links, cache, bus):
+    publisher = OutboxPublisher(embedded_store, bus, CacheSync(embedded_store, cache, bus))
+    publishing = asyncio.create_task(publisher.run())
+    links._deliver = publisher.deliver
+
+    await links.create(FIELDS)
+
+    while (await embedded_store.outbox_depth()).rows:
+        await asyncio.sleep(0)
+    publishing.cancel()
+
+
+async def test_a_change_stays_in_the_outbox_and_is_cached_directly_while_the_broker_takes_nothing(
+    embedded_store, links, cache
+):
+    bus = SilentBus()
+    publisher = OutboxPublisher(embedded_store, bus, CacheSync(embedded_store, cache, bus))
+    links._deliver = publisher.deliver
+
+    await links.create(FIELDS, custom_slug=SLUG)
+    await publisher.flush()
+
+    assert (await embedded_store.outbox_depth()).rows == 1
+    assert (await cache.get(SLUG)).version == 1
+    # From now on the writer's own request writes the cache.
+    await links.change(SLUG, {"title": "new"})
+    assert (await cache.get(SLUG)).version == 2
+
+
+async def test_the_relay_moves_what_is_due_and_keeps_what_was_not_taken(embedded_store, links, bus):
+    await links.create(FIELDS)
+    taken = []
+
+    class ReadyStore(CountingStore):
+        def __getattr__(self, name):
+            return getattr(embedded_store, name)
+
+        async def take_events(self, *, limit, lease_s):  # the grace is the adapter's to test
+            return taken
+
+    from app.domain.events import LinkChanged
+    from app.ports import OutboxEvent
+
+    taken = [OutboxEvent(1, LinkChanged(SLUG, 1))]
+
+    assert await OutboxRelay(ReadyStore(embedded_store), SilentBus()).sweep() == (1, True)
+    assert (await embedded_store.outbox_depth()).rows == 1
+    assert await OutboxRelay(ReadyStore(embedded_store), bus).sweep() == (1, False)
+    assert (await embedded_store.outbox_depth()).rows == 0
+
+
+# --- links -----------------------------------------------------------------------------
+
+
+async def test_random_slugs_that_are_taken_are_drawn_again(embedded_store):
+    """The first two draws hit slugs that exist."""
+    drawn = iter("aaaaaaa" + "bbbbbbb" + "aaaaaaa" + "bbbbbbb" + "ccccccc")
+    links = Links(
+        embedded_store, leave_to_relay, clock=lambda: NOW, choice=lambda _: next(drawn), own_hosts=()
+    )
+
+    made = [(await links.create(FIELDS)).link.slug for _ in range(3)]
+
+    assert made == ["aaaaaaa", "bbbbbbb", "ccccccc"]
+
+
+async def test_a_batch_leaves_out_taken_slugs_and_is_the_same_again(links):
+    await links.create(FIELDS, custom_slug="taken")
+    drafts = [
+        Draft(FIELDS, Slug("one")),
+        Draft(FIELDS, Slug("taken")),
+        Draft(FIELDS),
+        Draft(FIELDS, Slug("one")),
+    ]
+    request = IdempotentRequest("import", "1", b"x")
+
+    first = await links.create_many(drafts, request=request)
+    second = await links.create_many(drafts, request=request)
+
+    assert [link.slug if link else None for link in first.links][:2] == ["one", None]
+    assert first.links[2] is not None
+    assert first.links[3] is None
+    assert second.links == first.links
+    assert (first.replayed, second.replayed) == (False, True)
+
+
+async def test_a_batch_under_a_used_name_is_refused(links):
+    await links.create_many([Draft(FIELDS)], request=IdempotentRequest("import", "1", b"x"))
+
+    with pytest.raises(InvalidInput):
+        await links.create_many([Draft(FIELDS)], request=IdempotentRequest("import", "1", b"y"))
