@@ -1,0 +1,1 @@
+"""What Hopgate is measured against."""

@@ -1,0 +1,15 @@
+"""The least that granian can do: a constant 302, nothing decided."""
+
+from __future__ import annotations
+
+from typing import Any
+
+HEADERS = [
+    ("location", "https://example.com/a/long/path?with=query"),
+    ("cache-control", "private, no-cache, max-age=0"),
+]
+
+
+async def app(_scope: Any, protocol: Any) -> None:
+    """Answer anything with the same redirect."""
+    protocol.response_empty(302, HEADERS)
