@@ -253,9 +253,17 @@ def test_a_hostile_if_match_is_refused(send, method, etag):
 
 
 @pytest.mark.parametrize(
-    "content", [b'{"slugs": []}', b'{"slugs": "abc"}', b'{"slugs": [1]}', b'{"slugs": [null]}', b"{}", b'{"slug": []}',
-                json.dumps({"slugs": [str(i) for i in range(1001)]}).encode()]
-)  # fmt: skip
+    "content",
+    [
+        b"{}",
+        b'{"slug": []}',
+        b'{"slugs": []}',
+        b'{"slugs": "abc"}',
+        b'{"slugs": [1]}',
+        b'{"slugs": [null]}',
+        json.dumps({"slugs": [str(i) for i in range(1001)]}).encode(),
+    ],
+)
 def test_a_hostile_invalidation_is_refused(send, content):
     answer = send("POST", "/api/v1/cache/invalidate", content, "Content-Type: application/json")
 
