@@ -21,7 +21,7 @@ import can_ada
 
 from app.domain.errors import Unavailable
 from app.ports import EventBus, LinkCache, LinkStore, Policy
-from app.resilience.deadline import CACHE_S
+from app.resilience.deadline import CACHE_FILL_S, CACHE_S
 from app.service.cache_sync import CacheSync
 from app.service.hot_links import HotLinks
 from app.service.keys import Authenticator
@@ -59,7 +59,7 @@ async def open_store(settings: Settings) -> AsyncIterator[LinkStore]:
 
 
 @asynccontextmanager
-async def open_cache(settings: Settings) -> AsyncIterator[LinkCache]:
+async def open_cache(settings: Settings, *, timeout_s: float = CACHE_S) -> AsyncIterator[LinkCache]:
     """The shared cache: Redis, or memory when embedded."""
     cache: LinkCache
     if settings.redis_url is None:
@@ -69,7 +69,7 @@ async def open_cache(settings: Settings) -> AsyncIterator[LinkCache]:
     else:
         from app.adapters.cache_redis import RedisCache
 
-        cache = RedisCache(settings.redis_url.get_secret_value(), timeout_s=CACHE_S)
+        cache = RedisCache(settings.redis_url.get_secret_value(), timeout_s=timeout_s)
     try:
         yield cache
     finally:
@@ -151,7 +151,7 @@ async def open_worker(settings: Settings) -> AsyncIterator[None]:
     """One worker process: consumes events and relays the outbox, until closed."""
     async with (
         open_store(settings) as store,
-        open_cache(settings) as cache,
+        open_cache(settings, timeout_s=CACHE_FILL_S) as cache,
         open_bus(settings) as bus,
         _working(store, bus, CacheSync(store, cache, bus)),
     ):

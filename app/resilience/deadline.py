@@ -7,6 +7,7 @@ to answer. Nothing else in the code may wait without one of these.
 
 REDIRECT_S = 0.5  # the whole of a redirect that is in no local cache
 CACHE_S = 0.06  # one Redis round trip; no retry, the store is the retry
+CACHE_FILL_S = 1.0  # the same for a worker, which writes hundreds of keys at once
 WRITE_S = 2.0  # a create, an edit, a removal: admission to commit
 ADMIN_S = 5.0  # listings, invalidations, health checks
 BODY_S = 5.0  # for a client to send its request body
