@@ -10,6 +10,7 @@ import subprocess
 import threading
 import time
 
+import apsw
 import httpx
 import pytest
 
@@ -184,3 +185,17 @@ def test_http_1_0_and_a_missing_host_do_no_harm(settings, tmp_path):
         ):
             answer = exchange(gateway.port, request)
             assert answer is None or answer.status in {200, 400}
+
+
+def test_a_target_that_cannot_be_sent_is_an_error_and_never_a_redirect_without_target(settings, tmp_path):
+    """Whatever got into the database: granian would drop such a Location without a word."""
+    assert hopgate(settings, "links", "create", "https://example.com/", "--slug", "broken").returncode == 0
+    with apsw.Connection(f"{settings['HOPGATE_DATA_DIR']}/hopgate.db") as db:
+        db.execute("UPDATE links SET long_url = ? WHERE slug = 'broken'", ("https://example.com/\r\nX: y",))
+
+    with Gateway(settings, tmp_path) as gateway:
+        answer = httpx.get(f"{gateway.url}/broken")
+
+    assert answer.status_code == 500
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.json()["trace_id"] in gateway.output
