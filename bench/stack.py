@@ -80,9 +80,7 @@ def run_import(
     wrong = _wrong_redirects(gateways, rows, lines)
     stale = asyncio.run(_stale(settings, redis, [row["slug"] for row in rows]))
     _say(f"lines {len(lines)}, links {len(rows)}, refused {len(lines) - len(rows)}")
-    _say(
-        f"import {len(rows) / imported_s:,.0f} links/s, all cached after {drained_s / imported_s:.2f} × its time"
-    )
+    _say(f"import {len(rows) / imported_s:,.0f} links/s, all cached after {drained_s / imported_s:.1f}× that")
     _say(f"redirects checked {len(rows) * len(gateways)}, not byte for byte: {len(wrong)} {wrong[:3]}")
     _say(f"cached states that are not the stored ones: {len(stale)}, of them missing: {stale.count(None)}")
     _say(f"left in outbox, queues, dead letters: {asyncio.run(_waiting(settings))}")
