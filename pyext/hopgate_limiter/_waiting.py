@@ -8,6 +8,9 @@ if TYPE_CHECKING:
     from hopgate_limiter import Decision, Key, Limiter, Reservation, Seconds
 
 
+LONGEST_SLEEP_S = 3600.0  # far below what the system refuses to sleep for at once
+
+
 class RateLimitExceeded(Exception):
     """No slot within the time the caller would wait; `decision` tells when there will be one."""
 
@@ -18,7 +21,9 @@ class RateLimitExceeded(Exception):
 
 def _pause(reservation: "Reservation") -> float:
     # A manual clock does not move while we sleep: let others run and look again.
-    return reservation.delay if reservation._is_real_time else 0.0  # noqa: SLF001
+    if not reservation._is_real_time:  # noqa: SLF001
+        return 0.0
+    return min(reservation.delay, LONGEST_SLEEP_S)
 
 
 def wait(reservation: "Reservation") -> None:

@@ -9,7 +9,7 @@ from hopgate_limiter import Rate
 from hypothesis import HealthCheck, settings
 
 settings.register_profile(
-    "native", max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    "native", max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 
 
