@@ -65,7 +65,7 @@ def _prepared(settings: Settings) -> Settings:
         from app.migrations import migrate as apply
 
         try:
-            settings.data_dir.mkdir(parents=True, exist_ok=True)
+            settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
             _fail(f"cannot make {settings.data_dir}: {error.strerror} (set HOPGATE_DATA_DIR)")
         apply(settings.store_url)
