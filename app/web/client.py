@@ -10,10 +10,8 @@ from app.settings import IpNetwork
 
 def peer_address(client: str) -> str:
     """Return the address in granian's `client`, "203.0.113.7:54321", without port and brackets."""
-    end = client.rfind(":")
-    if end <= 0:
-        return client
-    return client[1 : end - 1] if client[0] == "[" else client[:end]
+    host = client.rpartition(":")[0]
+    return host[1:-1] if host[:1] == "[" else host
 
 
 def client_address(peer: str, forwarded_for: Sequence[str], trusted: Sequence[IpNetwork]) -> str:

@@ -114,18 +114,17 @@ class RsgiApplication:
 
     async def __rsgi__(self, scope: Scope, protocol: Any) -> None:
         """Answer one HTTP request. Every attribute of *scope* is a call into Rust: read what is needed."""
-        path, method = scope.path, scope.method
-        if self._with_lane and (method == "GET" or method == "HEAD"):  # noqa: PLR1714 - twice as fast as a set
+        method = scope.method
+        if (method == "GET" or method == "HEAD") and self._with_lane:  # noqa: PLR1714 - half the time of a set
+            path = scope.path
             slug, client = path[1:], self._client(scope)
             answer = self._answer_hot(slug, client)
             if answer is None and slugs.is_well_formed(slug) and not self._table.is_literal(path):
                 answer = await self._look_up(slug, client)
             if answer is not None:
-                _send(
-                    protocol,
-                    method,
-                    with_query(answer, scope.query_string) if answer.forward_query else answer,
-                )
+                if answer.forward_query:
+                    answer = with_query(answer, scope.query_string)
+                _send(protocol, method, answer)
                 return
         _send(protocol, method, await self._dispatch(scope, protocol))
 
