@@ -42,6 +42,10 @@ from tests.servers.ports import free_ports
 from tests.servers.rabbitmq import PrivateRabbit
 from tests.servers.raw_http import exchange
 
+# Setting up takes as long as five servers take on a busy machine.
+pytestmark = pytest.mark.timeout(120)
+needs_servers = pytest.mark.services
+
 ROOT = Path(__file__).parents[2]
 LINKS = "/api/v1/links"
 OURS = ("gateway-1", "gateway-2", "worker", "migrate")
@@ -426,10 +430,6 @@ def visitor(stack) -> Iterator[httpx.Client]:
         yield client
 
 
-pytestmark = pytest.mark.timeout(120)
-needs_servers = pytest.mark.services
-
-
 def make_link(api, **fields) -> str:
     answer = api.post(LINKS, json={"long_url": "https://example.com/", **fields})
     assert answer.status_code == 201, answer.text
@@ -745,7 +745,7 @@ def test_a_gateway_is_told_host_client_and_scheme_and_nothing_made_up(tmp_path):
     assert "evil" not in request.decode()
 
 
-@pytest.mark.parametrize("reply", [HANGS_UP, b"nonsense", b"HTTP/1.1 204 x\r\nConnection: close\r\n\r\n"])
+@pytest.mark.parametrize("reply", [HANGS_UP, b"HTTP/1.1 204 x\r\nConnection: close\r\n\r\n"])
 def test_logs_hold_no_query_strings(tmp_path, reply):
     """Also not while gateways fail, when nginx has more to say."""
     with nginx_before(tmp_path, reply, reply) as (client, _):

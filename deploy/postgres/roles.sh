@@ -1,0 +1,12 @@
+#!/bin/sh
+# Runs once, when the database is created. The superuser owns the schema and migrates it;
+# gateways and workers get a role that can change rows and nothing else.
+set -eu
+
+# psql reads the password from its environment: an argument could be seen by every process.
+psql --set ON_ERROR_STOP=1 --no-psqlrc --quiet --username "$POSTGRES_USER" --dbname "$POSTGRES_DB" <<'SQL'
+\getenv password DATABASE_PASSWORD
+CREATE ROLE hopgate LOGIN PASSWORD :'password';
+ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT SELECT, INSERT, UPDATE, DELETE ON TABLES TO hopgate;
+ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT USAGE ON SEQUENCES TO hopgate;
+SQL
