@@ -64,7 +64,7 @@ lint: $(VENV)/.dev ## Check style, types, the direction of imports, and docker-c
 	@$(BIN)/lint-imports --verbose >/dev/null || $(BIN)/lint-imports
 	@$(BIN)/python -m mypy.stubtest hopgate_limiter --ignore-disjoint-bases
 	@cargo fmt --all --check
-	@cargo clippy --quiet --workspace --all-targets -- --deny warnings
+	@cargo clippy --quiet --workspace --all-targets --features python -- --deny warnings
 
 fmt: $(VENV)/.dev ## Format everything.
 	@$(BIN)/ruff format .
