@@ -1,25 +1,11 @@
-"""What the tests of the limiter share: the exact model of a token bucket, and a settings profile."""
+"""What the tests of the limiter share: the exact model of a token bucket."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from fractions import Fraction
 
 import pytest
 from hopgate_limiter import Rate
-from hypothesis import HealthCheck, settings
-
-settings.register_profile(
-    "native", max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
-
-
-@pytest.fixture(autouse=True)
-def native_profile() -> Iterator[None]:
-    before = settings.get_current_profile_name()
-    settings.load_profile("native")
-    yield
-    settings.load_profile(before)
-
 
 TICK = Fraction(1, 2**32)
 

@@ -4,10 +4,14 @@ from ipaddress import ip_address, ip_network
 
 import pytest
 from hopgate_limiter import client_key
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+# A busy machine is no reason to fail.
+quick = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
+
+@quick
 @given(st.ip_addresses(v=4).map(str))
 def test_v4_is_its_own_key(address):
     """An IPv4 address is returned as it is, the very same object."""
@@ -15,6 +19,7 @@ def test_v4_is_its_own_key(address):
     assert client_key(f"::ffff:{address}") == address
 
 
+@quick
 @given(st.ip_addresses(v=6), st.integers(1, 128))
 def test_v6_is_its_network(address, prefix):
     """An IPv6 address becomes its network in canonical form."""
@@ -67,6 +72,7 @@ def test_bad_prefix(prefix):
             client_key(address, v6_prefix=prefix)
 
 
+@quick
 @given(st.text(max_size=30) | st.text(alphabet="0123456789abcdef:.[]%", max_size=45))
 def test_never_accepts_what_ipaddress_refuses(text):
     """Stricter than the standard library, never looser (brackets and zones apart)."""

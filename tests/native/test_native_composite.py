@@ -5,8 +5,11 @@ from math import inf
 
 import pytest
 from hopgate_limiter import Limiter, ManualClock, Rate
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
+# A busy machine is no reason to fail.
+quick = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 rate_sets = st.lists(
     st.builds(
@@ -21,6 +24,7 @@ calls = st.lists(st.tuples(st.integers(0, 200_000) | st.just(0), st.integers(0, 
 
 
 @pytest.mark.parametrize("algorithm", ["gcra", "sliding_log", "sliding_window"])
+@quick
 @given(rates=rate_sets, steps=calls)
 def test_all_agree_or_nobody_is_charged(algorithm, rates, steps):
     """CMP: a composite is admitted iff each part, charged with exactly the admitted calls, would admit it."""
@@ -48,6 +52,7 @@ def test_all_agree_or_nobody_is_charged(algorithm, rates, steps):
             assert named.retry_after == decision.retry_after
 
 
+@quick
 @given(rate_sets, calls)
 def test_order_does_not_matter(rates, steps):
     """CMP: the same rates in any order give the same decisions, policy included."""
@@ -58,6 +63,7 @@ def test_order_does_not_matter(rates, steps):
         assert len({repr(limiter.hit("k", cost)) for limiter in limiters}) == 1
 
 
+@quick
 @given(rate_sets, calls)
 def test_composite_retry_after_is_exact(as_ns, rates, steps):
     """TB2 for several rates: enough, and not one nanosecond too much."""

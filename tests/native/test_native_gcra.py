@@ -6,8 +6,11 @@ from math import inf
 
 import pytest
 from hopgate_limiter import Limiter, ManualClock, Rate
-from hypothesis import example, given
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+
+# A busy machine is no reason to fail.
+quick = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 BIG = 2**63 - 1
 
@@ -35,6 +38,7 @@ def fresh(rate: Rate, now: int = 0) -> tuple[Limiter, ManualClock]:
     return Limiter(rate, clock=clock), clock
 
 
+@quick
 @given(histories())
 def test_agrees_with_exact_rationals(bucket, as_ns, history):
     """Every field of every decision is what exact arithmetic says (TB1, TB2, TB5, TB7)."""
@@ -60,6 +64,7 @@ def test_agrees_with_exact_rationals(bucket, as_ns, history):
             assert as_ns(decision.retry_after) == -(-delay // 1)
 
 
+@quick
 @given(histories())
 def test_never_over_the_exact_rate(history):
     """TB1: any admitted i ≤ j carry at most burst + (t_j − t_i) · limit / period units."""
@@ -76,6 +81,7 @@ def test_never_over_the_exact_rate(history):
             assert total <= rate.burst + Fraction(end - start) * rate.limit / rate.period_ns
 
 
+@quick
 @given(rates, st.integers(1, 200))
 def test_backlog_is_served_at_the_full_rate(rate, polls):
     """TB1′: with demand always waiting, no fraction is ever lost (one part in a million for rounding)."""
@@ -94,6 +100,7 @@ def test_backlog_is_served_at_the_full_rate(rate, polls):
     assert admitted <= exact
 
 
+@quick
 @given(histories())
 def test_retry_after_is_enough_and_not_too_much(as_ns, history):
     """TB2: refused now, admitted after retry_after, and still refused one nanosecond earlier."""
@@ -113,6 +120,7 @@ def test_retry_after_is_enough_and_not_too_much(as_ns, history):
         assert limiter.hit("k", cost)
 
 
+@quick
 @given(histories(), st.integers(1, 40))
 def test_refused_calls_leave_no_trace(history, extra):
     """TB3: a run with refused and zero-cost calls thrown in decides the same as one without."""
@@ -129,6 +137,7 @@ def test_refused_calls_leave_no_trace(history, extra):
         assert repr(plain.hit("k", cost)) == repr(noisy.hit("k", cost))
 
 
+@quick
 @given(histories())
 def test_peek_says_what_hit_does(history):
     """TB4: peek foresees hit and takes nothing."""
@@ -165,6 +174,7 @@ def test_cost_zero_is_free():
     assert not limiter.allow("k")
 
 
+@quick
 @given(rates, st.integers(0, 30), st.integers(0, 30))
 def test_costs_add_up(rate, a, b):
     """TB6: at one instant, hit(a) and hit(b) are hit(a + b)."""
@@ -180,6 +190,7 @@ def test_costs_add_up(rate, a, b):
     assert (second.remaining, second.reset_after) == (whole.remaining, whole.reset_after)
 
 
+@quick
 @given(histories())
 def test_remaining_is_exactly_what_fits(history):
     """TB7: remaining fits, one more does not, and it only grows while nothing is taken."""
@@ -198,6 +209,7 @@ def test_remaining_is_exactly_what_fits(history):
         assert before == left
 
 
+@quick
 @given(rates, st.lists(st.tuples(st.integers(0, 10**11), st.integers(0, 5)), max_size=40))
 def test_time_never_runs_back(rate, calls):
     """TB8: readings in any order decide like their running maximum."""
@@ -210,6 +222,7 @@ def test_time_never_runs_back(rate, calls):
         assert repr(wild.hit("k", cost)) == repr(tame.hit("k", cost))
 
 
+@quick
 @given(histories(), st.integers(0, 10**18))
 @example((Rate(3, "1s"), [(0, 3), (1, 1), (333_333_333, 1)]), 2**63)
 def test_the_start_of_time_does_not_matter(history, shift):
@@ -224,6 +237,7 @@ def test_the_start_of_time_does_not_matter(history, shift):
         assert repr(early.hit("k", cost)) == repr(late.hit("k", cost))
 
 
+@quick
 @given(histories(), st.integers(2, 1000))
 def test_the_same_rate_in_other_numbers(history, factor):
     """TB10: 10/s and 600/min with one burst are the same limiter."""
@@ -242,6 +256,7 @@ def test_the_same_rate_in_other_numbers(history, factor):
         )  # fmt: skip
 
 
+@quick
 @given(histories(), st.integers(0, 10**9))
 def test_idle_is_as_good_as_new(history, extra):
     """TB12: after reset_after a key is a new key: the burst, and not one unit more."""
@@ -264,6 +279,7 @@ def test_frozen_clock_admits_exactly_the_burst(limit, now):
     assert sum(limiter.allow("k") for _ in range(1500)) == 1000
 
 
+@quick
 @given(histories(), st.lists(st.integers(1, 5), max_size=5))
 def test_refund_never_gains(history, refunds):
     """TB15: what is given back can be taken again, and never lifts a key above a new one."""
@@ -296,6 +312,7 @@ def test_reset_makes_new():
     assert limiter.peek("b").remaining == 0
 
 
+@quick
 @given(histories(), rates)
 def test_reconfigure_keeps_what_was_spent(history, new):
     """TB14: tokens owed carry over, cut to the new burst; the key is never reset to full."""
@@ -312,6 +329,7 @@ def test_reconfigure_keeps_what_was_spent(history, new):
     assert limiter.peek("k").remaining == new.burst
 
 
+@quick
 @given(histories(), st.integers(1, 20), st.integers(0, 20))
 def test_loosening_never_refuses_what_was_admitted(history, faster, more):
     """TB14: raising rate or burst flips no decision from admitted to refused."""

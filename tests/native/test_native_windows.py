@@ -4,8 +4,11 @@ from math import inf
 
 import pytest
 from hopgate_limiter import Limiter, ManualClock, Rate
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
+# A busy machine is no reason to fail.
+quick = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 BIG = 2**63 - 1
 both = pytest.mark.parametrize("algorithm", ["sliding_log", "sliding_window"])
@@ -45,6 +48,7 @@ class Log:
         return next((edge for edge in edges if self.fits(now + edge, cost)), inf)
 
 
+@quick
 @given(histories())
 def test_log_agrees_with_a_list(as_ns, history):
     """SL1–SL6: admitted if and only if it fits in (t − W, t]; every field is exact; refusals are free."""
@@ -71,6 +75,7 @@ def test_log_agrees_with_a_list(as_ns, history):
         assert as_ns(decision.reset_after) == max(0, last + rate.period_ns - now)
 
 
+@quick
 @given(histories())
 def test_buckets_never_exceed_the_limit(history):
     """BW1: at most `limit` in every half-open window of the period, wherever it starts."""
@@ -88,6 +93,7 @@ def test_buckets_never_exceed_the_limit(history):
         assert admitted.used(at + rate.period_ns - 1) <= rate.limit
 
 
+@quick
 @given(histories())
 def test_buckets_refuse_at_most_one_bucket_too_long(history):
     """BW2: whatever the exact log over W + q admits on the same history is admitted."""
@@ -104,6 +110,7 @@ def test_buckets_refuse_at_most_one_bucket_too_long(history):
 
 
 @both
+@quick
 @given(history=histories())
 def test_window_fields_are_exact(algorithm, as_ns, history):
     """SL4, TB7: retry_after and reset_after are enough and minimal; remaining fits, one more does not."""
@@ -131,6 +138,7 @@ def test_window_fields_are_exact(algorithm, as_ns, history):
 
 
 @both
+@quick
 @given(history=histories())
 def test_windows_forget_refused_calls(algorithm, history):
     """SL5: a run with refused calls thrown in decides the same as one without."""
@@ -147,6 +155,7 @@ def test_windows_forget_refused_calls(algorithm, history):
 
 
 @both
+@quick
 @given(history=histories(), times=st.lists(st.integers(0, 10**10), min_size=1, max_size=40))
 def test_windows_do_not_run_back(algorithm, history, times):
     """SL7: readings in any order decide like their running maximum."""
@@ -172,6 +181,7 @@ def test_the_window_is_half_open(wait, fits):
 
 
 @both
+@quick
 @given(history=histories(), units=st.integers(0, 15))
 def test_window_refunds_never_gain(algorithm, history, units):
     """TB15: a refund makes room for what was given back, at most for a new key's worth."""
