@@ -13,6 +13,7 @@ import logging
 from collections.abc import Sequence
 
 from app.domain.errors import Unavailable
+from app.domain.link import Slug
 from app.ports import EventBus, InvalidationListener, LinkStore, OutboxEvent
 from app.resilience.deadline import SYNC_CACHE_S
 from app.service.cache_sync import CacheSync
@@ -29,8 +30,8 @@ class OutboxPublisher:
     """
     Publishes changes in batches right after their transaction, off the request.
 
-    While the broker does not confirm, the change is written to the cache in the request
-    instead, so that the writer's next read sees it.
+    It writes them to the shared cache as well (see docs/adr/0005); while the broker does not
+    confirm, in the request itself, so that the writer's next read sees the change.
     """
 
     def __init__(
@@ -51,9 +52,9 @@ class OutboxPublisher:
             with contextlib.suppress(asyncio.QueueFull):
                 self._waiting.put_nowait(event)
         if not self._confirming:
-            with contextlib.suppress(Unavailable, TimeoutError):
+            with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(SYNC_CACHE_S):
-                    await self._sync.refresh([event.change.slug for event in events])
+                    await self._write_cache([event.change.slug for event in events])
 
     async def run(self) -> None:
         """Publish until cancelled."""
@@ -69,17 +70,19 @@ class OutboxPublisher:
     async def _publish(self, batch: list[OutboxEvent]) -> None:
         while len(batch) < _BATCH and not self._waiting.empty():
             batch.append(self._waiting.get_nowait())
-        confirmed = await publish_and_drop(self._store, self._bus, batch)
+        confirmed, _ = await asyncio.gather(
+            publish_and_drop(self._store, self._bus, batch),
+            self._write_cache([event.change.slug for event in batch]),
+        )
         if confirmed != self._confirming:
-            log.warning(
-                "broker confirms again"
-                if confirmed
-                else "broker does not confirm: writing the cache directly"
-            )
+            log.warning("the broker confirms again" if confirmed else "the broker does not confirm")
         self._confirming = confirmed
-        if not confirmed:
-            with contextlib.suppress(Unavailable):
-                await self._sync.refresh([event.change.slug for event in batch])
+
+    async def _write_cache(self, slugs: Sequence[Slug]) -> None:
+        # The worker does the same, and is who guarantees it; but visitors should not have to
+        # wait for a worker that is away.
+        with contextlib.suppress(Unavailable):
+            await self._sync.refresh(slugs)
 
 
 class OutboxRelay:
