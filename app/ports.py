@@ -337,5 +337,5 @@ class Gate(Protocol):
         ...
 
     def refusal(self, policy: Policy, client: str) -> Refusal:
-        """Say why *client* was turned away just now. Counts nothing."""
+        """Say how *client* stands: `retry_after_s` is 0 if a request would be admitted. Counts nothing."""
         ...

@@ -84,9 +84,12 @@ def _guarded(services: Services, scope: Scope, deadline_s: float, verb: _Verb) -
 
 async def _admitted(services: Services, scope: Scope, verb: _Verb, request: Request) -> Answer:
     gate, client = services.gate, request.ip_addr
+    # An address that tried too many keys gets no further look-up: trying costs us a query each.
+    refusal = gate.refusal(Policy.API, client)
+    if refusal.retry_after_s > 0:
+        return errors.too_many_requests(refusal)
     scheme, _, token = (request.headers.get("authorization") or "").partition(" ")
     principal = await services.authenticator.authenticate(token) if scheme.lower() == "bearer" else None
-    # Without a valid key the address is what is limited, so keys cannot be tried at speed.
     who = principal.key_id if principal else client
     if not gate.admit(Policy.API, who):
         return errors.too_many_requests(gate.refusal(Policy.API, who))

@@ -141,6 +141,20 @@ def test_limits_are_enforced_with_the_headers_that_say_so(settings, tmp_path):
     assert health.status_code == 200
 
 
+def test_an_address_that_tries_keys_is_limited_and_a_valid_key_elsewhere_is_not(settings, tmp_path):
+    key = hopgate(settings, "keys", "create", "mine").stdout.strip()
+    limits = {"HOPGATE_LIMIT_API": "3/min burst 3", "HOPGATE_TRUSTED_PROXIES": "127.0.0.0/8"}
+    with Gateway({**settings, **limits}, tmp_path) as gateway:
+
+        def ask(token: str, address: str) -> int:
+            headers = {"Authorization": f"Bearer {token}", "X-Forwarded-For": address}
+            return httpx.get(f"{gateway.url}/api/v1/links", headers=headers).status_code
+
+        assert [ask("hg_wrong", "198.51.100.1") for _ in range(5)] == [401, 401, 401, 429, 429]
+        assert ask(key, "198.51.100.1") == 429
+        assert [ask(key, "198.51.100.2") for _ in range(4)] == [200, 200, 200, 429]
+
+
 def test_clients_behind_a_trusted_proxy_are_told_apart(settings, tmp_path):
     proxied = {"HOPGATE_TRUSTED_PROXIES": "127.0.0.0/8", "HOPGATE_LIMIT_REDIRECT": "1/min burst 1"}
     with Gateway({**settings, **proxied}, tmp_path) as gateway:
