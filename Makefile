@@ -64,6 +64,7 @@ lint: $(VENV)/.dev ## Check style, types, the direction of imports, and docker-c
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --verbose >/dev/null || $(BIN)/lint-imports
 	@$(BIN)/python -m mypy.stubtest hopgate_limiter --ignore-disjoint-bases
+	@$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml >/dev/null
 	@cargo fmt --all --check
 	@cargo clippy --quiet --workspace --all-targets --features python -- --deny warnings
 
