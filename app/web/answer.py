@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 
 import msgspec
 
 from app.domain.errors import FieldError, HopgateError
+from app.web.schemas import FieldProblem, LinkDocument, Problem
 
 Headers = list[tuple[str, str]]
 
@@ -37,10 +37,6 @@ class Answer:
     body: bytes = b""
     forward_query: bool = False
 
-    def adding(self, headers: Iterable[tuple[str, str]]) -> Answer:
-        """Return this answer with more headers."""
-        return replace(self, headers=[*self.headers, *headers])
-
 
 def json_answer(status: int, document: object, headers: Iterable[tuple[str, str]] = ()) -> Answer:
     """Return *document* as JSON."""
@@ -60,7 +56,8 @@ def problem(
     detail: str = "",
     errors: Sequence[FieldError] = (),
     headers: Iterable[tuple[str, str]] = (),
-    extra: Mapping[str, Any] | None = None,
+    link: LinkDocument | None = None,
+    trace_id: str | None = None,
 ) -> Answer:
     """
     Return an error.
@@ -68,20 +65,19 @@ def problem(
     Args:
         code: stable and short, for programs; `title` is the same in words, `detail` this case.
         errors: what is wrong, field by field.
-        extra: further members, such as the link that holds a wanted slug.
+        link: the link that stands in the way.
+        trace_id: what finds this failure in the log.
     """
-    document: dict[str, Any] = {
-        "type": f"urn:hopgate:problem:{code}",
-        "title": title,
-        "status": status,
-        "code": code,
-    }
-    if detail:
-        document["detail"] = detail
-    if errors:
-        document["errors"] = [{"field": e.field, "code": e.code, "message": e.message} for e in errors]
-    if extra:
-        document.update(extra)
+    document = Problem(
+        type=f"urn:hopgate:problem:{code}",
+        title=title,
+        status=status,
+        code=code,
+        detail=detail,
+        errors=[FieldProblem(e.field, e.code, e.message) for e in errors],
+        link=link,
+        trace_id=trace_id,
+    )
     return Answer(
         status, [("content-type", "application/problem+json"), *_API_HEADERS, *headers], _encode(document)
     )

@@ -80,7 +80,7 @@ def too_many_requests(refusal: Refusal) -> Answer:
 
 def server_error(trace_id: str) -> Answer:
     """500: our mistake; *trace_id* finds it in the log."""
-    return problem(500, "server_error", "Something went wrong on our side", extra={"trace_id": trace_id})
+    return problem(500, "server_error", "Something went wrong on our side", trace_id=trace_id)
 
 
 def unavailable(error: Unavailable | TimeoutError) -> Answer:

@@ -18,7 +18,7 @@ from app.ports import IdempotentRequest, Policy, RequestMismatch, VersionMismatc
 from app.resilience.deadline import ADMIN_S, WRITE_S
 from app.service.keys import Principal, Scope
 from app.service.links import Removed, SlugTaken
-from app.web import errors, health, schemas
+from app.web import errors, health, openapi, schemas
 from app.web.answer import Answer, Headers, empty_answer, json_answer, problem
 from app.web.redirect import with_query
 from app.web.robyn_compat import to_response
@@ -59,9 +59,13 @@ def register(application: Any, services: Services) -> None:
     async def robots() -> Any:
         return to_response(Answer(200, [("content-type", "text/plain; charset=utf-8")], _ROBOTS))
 
+    async def describe() -> Any:
+        return to_response(openapi.document(services.public_url))
+
     application.add_route("GET", "/healthz", healthz)
     application.add_route("GET", "/readyz", readyz)
     application.add_route("GET", "/robots.txt", robots)
+    application.add_route("GET", "/api/v1/openapi.json", describe)
     application.add_route("GET", "/:slug", redirect)
 
 
@@ -120,14 +124,10 @@ class _Api:
             detail = "This Idempotency-Key was used before with another body."
             return problem(422, "idempotency_key_reused", "The idempotency key is taken", detail=detail)
         if isinstance(outcome, SlugTaken):
-            taken = schemas.link_document(outcome.link, self._services.public_url)
-            extra = None if outcome.link.removed_at else {"link": taken}
-            detail = (
-                f"{outcome.link.slug} is in use"
-                + (" no more, but slugs are never given out twice" if not extra else "")
-                + "."
-            )
-            return problem(409, "slug_taken", "The slug is taken", detail=detail, extra=extra)
+            taken = None if outcome.link.removed_at else self._document(outcome.link)
+            why = "is in use" if taken else "was in use, and slugs are never given out twice"
+            detail = f"{outcome.link.slug} {why}."
+            return problem(409, "slug_taken", "The slug is taken", detail=detail, link=taken)
         location = ("location", f"/api/v1/links/{outcome.link.slug}")
         replayed: Headers = [("idempotency-replayed", "true")] if outcome.replayed else []
         return self._link(201, outcome.link, [location, *replayed])
@@ -137,13 +137,8 @@ class _Api:
         page = await self._services.links.page(
             after=_after(request.query_params.get("cursor", None)), limit=limit
         )
-        return json_answer(
-            200,
-            {
-                "links": [schemas.link_document(link, self._services.public_url) for link in page.links],
-                "next_cursor": _cursor(page.next_after),
-            },
-        )
+        links = [self._document(link) for link in page.links]
+        return json_answer(200, schemas.LinkPage(links, _cursor(page.next_after)))
 
     async def read(self, request: Request, _principal: Principal) -> Answer:
         name = _slug(request)
@@ -176,7 +171,7 @@ class _Api:
             raise InvalidInput([FieldError("slugs", "slugs_count", message)])
         known = await self._services.links.invalidate([Slug(slug) for slug in slugs if is_well_formed(slug)])
         unknown = [slug for slug in slugs if slug not in set(known)]
-        return json_answer(202, {"invalidated": len(known), "unknown": unknown})
+        return json_answer(202, schemas.Invalidated(len(known), unknown))
 
     def _outcome(self, outcome: Link | VersionMismatch | Removed | None) -> Answer:
         if outcome is None:
@@ -184,22 +179,23 @@ class _Api:
         if isinstance(outcome, Removed):
             return errors.gone()
         if isinstance(outcome, VersionMismatch):
-            current = schemas.link_document(outcome.current, self._services.public_url)
+            current = self._document(outcome.current)
             detail = f"The link is at version {outcome.current.version}."
             return problem(
                 412,
                 "version_mismatch",
                 "The link has changed meanwhile",
                 detail=detail,
-                extra={"link": current},
+                link=current,
             )
         return self._link(200, outcome)
 
     def _link(self, status: int, link: Link, headers: Headers | None = None) -> Answer:
         etag = ("etag", f'"{link.version}"')
-        return json_answer(
-            status, schemas.link_document(link, self._services.public_url), [etag, *(headers or [])]
-        )
+        return json_answer(status, self._document(link), [etag, *(headers or [])])
+
+    def _document(self, link: Link) -> schemas.LinkDocument:
+        return schemas.link_document(link, self._services.public_url)
 
 
 def _slug(request: Request) -> Slug | None:

@@ -59,24 +59,77 @@ class Invalidate(msgspec.Struct, forbid_unknown_fields=True):
     slugs: list[str]
 
 
-def link_document(link: Link, public_url: str) -> dict[str, Any]:
+class Invalidated(msgspec.Struct):
+    """What became of an invalidation; `unknown` are the slugs that no link has."""
+
+    invalidated: int
+    unknown: list[str]
+
+
+class LinkDocument(msgspec.Struct):
+    """A link. `version` grows by one with every change, and is the ETag."""
+
+    slug: str
+    short_url: str
+    long_url: str
+    title: str
+    tags: tuple[str, ...]
+    redirect_code: int
+    valid_from: datetime | None
+    expires_at: datetime | None
+    forward_query: bool
+    enabled: bool
+    version: int
+    created_at: datetime
+    updated_at: datetime
+
+
+class LinkPage(msgspec.Struct):
+    """One page of links, newest first; `next_cursor` is null on the last."""
+
+    links: list[LinkDocument]
+    next_cursor: str | None
+
+
+class FieldProblem(msgspec.Struct):
+    """One broken rule."""
+
+    field: str
+    code: str
+    message: str
+
+
+class Problem(msgspec.Struct, omit_defaults=True, kw_only=True):
+    """Every error (RFC 9457). `code` is stable; `link` is the one that stands in the way."""
+
+    type: str
+    title: str
+    status: int
+    code: str
+    detail: str = ""
+    errors: list[FieldProblem] = []
+    link: LinkDocument | None = None
+    trace_id: str | None = None
+
+
+def link_document(link: Link, public_url: str) -> LinkDocument:
     """Return *link* as the API shows it."""
     fields = link.fields
-    return {
-        "slug": link.slug,
-        "short_url": f"{public_url}/{link.slug}",
-        "long_url": fields.long_url,
-        "title": fields.title,
-        "tags": fields.tags,
-        "redirect_code": fields.redirect_code,
-        "valid_from": fields.valid_from,
-        "expires_at": fields.expires_at,
-        "forward_query": fields.forward_query,
-        "enabled": fields.enabled,
-        "version": link.version,
-        "created_at": link.created_at,
-        "updated_at": link.updated_at,
-    }
+    return LinkDocument(
+        slug=link.slug,
+        short_url=f"{public_url}/{link.slug}",
+        long_url=fields.long_url,
+        title=fields.title,
+        tags=fields.tags,
+        redirect_code=fields.redirect_code,
+        valid_from=fields.valid_from,
+        expires_at=fields.expires_at,
+        forward_query=fields.forward_query,
+        enabled=fields.enabled,
+        version=link.version,
+        created_at=link.created_at,
+        updated_at=link.updated_at,
+    )
 
 
 class UnreadableBody(HopgateError):
