@@ -129,10 +129,9 @@ def load() -> Settings:
     try:
         return Settings()
     except ValidationError as error:
-        problems = (
-            "_".join(["HOPGATE", *(str(part).upper() for part in e["loc"][:1])]) + f": {e['msg']}"
-            if e["loc"]
-            else e["msg"].removeprefix("Value error, ")
-            for e in error.errors(include_input=False, include_url=False)
-        )
+        problems = []
+        for problem in error.errors(include_input=False, include_url=False):
+            message = problem["msg"].removeprefix("Value error, ")
+            name = f"HOPGATE_{str(problem['loc'][0]).upper()}: " if problem["loc"] else ""
+            problems.append(name + message)
         raise SettingsError("; ".join(problems)) from None

@@ -100,13 +100,16 @@ def _summarise(
     console: Console, counts: Counter[str], reasons: Counter[str], examples: dict[str, list[str]]
 ) -> None:
     before = f", {counts['before']:,} were there from an earlier run" if counts["before"] else ""
-    console.print(
-        f"{counts['new']:,} links imported{before}, {counts['refused']:,} lines refused", highlight=False
-    )
+    done = f"{_count(counts['new'], 'link')} imported{before}, {_count(counts['refused'], 'line')} refused"
+    console.print(done, highlight=False)
     for reason, count in reasons.most_common():
         console.print(f"  {count:,} × {reason}", highlight=False, markup=False)
         for example in examples[reason]:
             console.print(f"      {example}", highlight=False, markup=False)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def _measure(file: Path) -> tuple[str, int]:

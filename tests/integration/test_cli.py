@@ -234,11 +234,11 @@ def test_a_csv_keeps_its_slugs_titles_and_tags(settings, tmp_path):
     ("content", "summary"),
     [
         (b"", "0 links imported, 0 lines refused"),
-        (b"\xff\xfe\x00", "0 links imported, 1 lines refused"),
-        (b"\xef\xbb\xbfhttps://example.com/bom\r\n", "1 links imported, 0 lines refused"),
-        (b"https://example.com/no-newline", "1 links imported, 0 lines refused"),
-        (b"https://example.com/" + b"a" * 5_000_000, "0 links imported, 1 lines refused"),
-        (b"long_url,title\nhttps://example.com/,\x00\n", "0 links imported, 1 lines refused"),
+        (b"\xff\xfe\x00", "0 links imported, 1 line refused"),
+        (b"\xef\xbb\xbfhttps://example.com/bom\r\n", "1 link imported, 0 lines refused"),
+        (b"https://example.com/no-newline", "1 link imported, 0 lines refused"),
+        (b"https://example.com/" + b"a" * 5_000_000, "0 links imported, 1 line refused"),
+        (b"long_url,title\nhttps://example.com/,\x00\n", "0 links imported, 1 line refused"),
         (b"long_url\n", "0 links imported, 0 lines refused"),
     ],
 )
