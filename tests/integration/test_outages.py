@@ -1,0 +1,132 @@
+"""
+What the gateway promises while a dependency is away, one at a time.
+
+The servers are this module's own: it kills them. Each story heals what it broke and ends with
+everything acknowledged in place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+
+import httpx
+import pytest
+
+from tests.servers.hopgate import Gateway, Worker, eventually, make_key
+from tests.servers.postgres import PrivatePostgres
+from tests.servers.rabbitmq import PrivateRabbit
+from tests.servers.redis import PrivateRedis
+from tests.servers.stack import stack_settings
+
+pytestmark = [pytest.mark.services, pytest.mark.timeout(180)]
+LINKS = "/api/v1/links"
+
+
+class World:
+    """Own servers, one gateway, one worker, and a client with a key."""
+
+    def __init__(self, postgres, redis, rabbitmq, gateway, api) -> None:
+        self.postgres = postgres
+        self.redis = redis
+        self.rabbitmq = rabbitmq
+        self.gateway = gateway
+        self.api = api
+
+    def create(self) -> str:
+        answer = self.api.post(LINKS, json={"long_url": "https://example.com/outage"})
+        assert answer.status_code == 201, answer.text
+        return f"/{answer.json()['slug']}"
+
+    def status(self, path: str) -> int:
+        return self.api.get(path).status_code
+
+    def ready(self) -> dict[str, str]:
+        return self.api.get("/readyz").json()["dependencies"]
+
+    def all_well(self) -> bool:
+        return set(self.ready().values()) == {"ok"}
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    directory = tmp_path_factory.mktemp("outages")
+    with ExitStack() as running:
+        servers = [running.enter_context(kind()) for kind in (PrivatePostgres, PrivateRedis, PrivateRabbit)]
+        settings = stack_settings(*servers)
+        gateway = running.enter_context(Gateway(settings, directory))
+        running.enter_context(Worker(settings, directory))
+        headers = {"Authorization": f"Bearer {make_key(settings)}"}
+        api = running.enter_context(httpx.Client(base_url=gateway.url, headers=headers, timeout=10))
+        world = World(*servers, gateway, api)
+        eventually(world.all_well, 20, "everything is connected")
+        yield world
+
+
+def test_without_redis_everything_works_and_it_is_shown(world):
+    before = world.create()
+    world.redis.kill()
+
+    made = world.create()
+    assert [world.status(before), world.status(made)] == [302, 302]
+    assert world.api.patch(LINKS + made, json={"title": "x"}).status_code == 200
+    readiness = world.api.get("/readyz")
+    assert readiness.status_code == 200
+    assert readiness.json()["status"] == "degraded"
+
+    world.redis.start()
+    eventually(world.all_well, 20, "Redis is back")
+    assert world.status(made) == 302
+
+
+def test_without_rabbitmq_everything_works_and_nothing_is_lost(world):
+    world.rabbitmq.kill()
+
+    made = [world.create() for _ in range(5)]
+    assert [world.status(path) for path in made] == [302] * 5
+    assert (
+        world.api.patch(LINKS + made[0], json={"long_url": "https://example.com/edited"}).status_code == 200
+    )
+    assert world.api.get(made[0]).headers["location"] == "https://example.com/edited"
+    assert world.api.delete(LINKS + made[1]).status_code == 204
+    assert world.status(made[1]) == 410
+
+    world.rabbitmq.start()
+    eventually(world.all_well, 60, "RabbitMQ is back")
+    assert [world.status(path) for path in made] == [302, 410, 302, 302, 302]
+
+
+def test_without_postgresql_known_links_redirect_and_the_rest_says_when_to_come_back(world):
+    """Never 404 for a link that may exist: only the store can prove that it does not."""
+    made = world.create()
+    assert world.status(made) == 302
+    world.postgres.kill()
+
+    try:
+        assert world.status(made) == 302
+        for answer in (
+            world.api.get("/never-seen"),
+            world.api.post(LINKS, json={"long_url": "https://example.com/"}),
+            world.api.get(LINKS),
+        ):
+            assert answer.status_code == 503
+            assert answer.headers["content-type"] == "application/problem+json"
+            assert int(answer.headers["retry-after"]) >= 1
+    finally:
+        world.postgres.start()
+
+    eventually(world.all_well, 20, "PostgreSQL is back")
+    assert world.api.get("/never-seen").status_code == 404
+    assert world.status(world.create()) == 302
+
+
+def test_a_silent_redis_delays_a_redirect_but_does_not_fail_it(world):
+    """Stopped, not dead: connections stand and nothing answers."""
+    made = world.create()
+    world.redis.pause()
+    try:
+        assert world.status(made) == 302
+        assert world.status(world.create()) == 302
+    finally:
+        world.redis.resume()
+    eventually(world.all_well, 20, "Redis is back")
