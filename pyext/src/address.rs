@@ -15,7 +15,9 @@ use crate::error::Error;
 /// [`Error::Invalid`] if `address` is not an address or `v6_prefix` is not 1 to 128.
 pub fn client_key(address: &str, v6_prefix: u8) -> Result<Cow<'_, str>, Error> {
     if !(1..=128).contains(&v6_prefix) {
-        return Err(Error::invalid("v6_prefix must be 1 to 128 bits"));
+        return Err(Error::invalid(format!(
+            "v6_prefix must be 1 to 128 bits, got {v6_prefix}"
+        )));
     }
     if is_ipv4(address.as_bytes()) {
         return Ok(Cow::Borrowed(address));

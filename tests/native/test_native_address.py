@@ -68,7 +68,7 @@ def test_not_an_address(text):
 def test_bad_prefix(prefix):
     """1 to 128 bits, whatever the address is."""
     for address in ("::1", "1.2.3.4"):
-        with pytest.raises(ValueError, match="v6_prefix must be 1 to 128 bits"):
+        with pytest.raises(ValueError, match=f"v6_prefix must be 1 to 128 bits, got {prefix}"):
             client_key(address, v6_prefix=prefix)
 
 

@@ -237,7 +237,7 @@ def test_windows_take_no_burst(algorithm):
 @pytest.mark.parametrize("precision", [-1, 0, 1025])
 def test_precision_is_bounded(precision):
     """1 to 1024 buckets."""
-    with pytest.raises(ValueError, match="precision must be 1 to 1024"):
+    with pytest.raises(ValueError, match=f"precision must be 1 to 1024 buckets, got {precision}"):
         Limiter("10/s", algorithm="sliding_window", precision=precision)
 
 

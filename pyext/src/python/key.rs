@@ -72,7 +72,10 @@ impl<'py> FromPyObject<'_, 'py> for Cost {
 fn refuse_cost(value: &Bound<'_, PyAny>) -> PyErr {
     if !value.is_instance_of::<PyInt>() {
         let kind = value.get_type();
-        return PyTypeError::new_err(format!("cost must be int, not {kind}"));
+        let name = kind
+            .name()
+            .map_or_else(|_| String::from("?"), |name| name.to_string());
+        return PyTypeError::new_err(format!("cost must be int, not {name}"));
     }
     if value.lt(0).unwrap_or(false) {
         return PyValueError::new_err(format!("cost must be at least 0, got {value}"));
@@ -80,7 +83,7 @@ fn refuse_cost(value: &Bound<'_, PyAny>) -> PyErr {
     PyOverflowError::new_err(format!("cost must be below 2**63, got {value}"))
 }
 
-/// A prefix length of any size, so that the range is checked in one place.
+/// A prefix length. The engine checks the range of what fits a byte.
 #[derive(Clone, Copy)]
 pub(super) struct Prefix(u8);
 
@@ -90,8 +93,9 @@ impl<'py> FromPyObject<'_, 'py> for Prefix {
     fn extract(value: Borrowed<'_, 'py, PyAny>) -> PyResult<Self> {
         match value.extract::<u8>() {
             Ok(bits) => Ok(Self(bits)),
-            // 0 is outside the range, as this value is.
-            Err(error) if error.is_instance_of::<PyOverflowError>(value.py()) => Ok(Self(0)),
+            Err(error) if error.is_instance_of::<PyOverflowError>(value.py()) => Err(
+                PyValueError::new_err(format!("v6_prefix must be 1 to 128 bits, got {}", &*value)),
+            ),
             Err(error) => Err(error),
         }
     }

@@ -49,10 +49,15 @@ impl Limiter {
         ];
         let config = Config {
             algorithm: word("algorithm", algorithm, &algorithms)?,
-            // The engine knows the ranges; 0 is outside all of them.
-            max_keys: u64::try_from(max_keys).unwrap_or(0),
+            max_keys: u64::try_from(max_keys).map_err(|_| {
+                PyValueError::new_err(format!("max_keys must be 1 to 2**32, got {max_keys}"))
+            })?,
             on_full: word("on_full", on_full, &policies)?,
-            precision: u32::try_from(precision).unwrap_or(0),
+            precision: u32::try_from(precision).map_err(|_| {
+                PyValueError::new_err(format!(
+                    "precision must be 1 to 1024 buckets, got {precision}"
+                ))
+            })?,
             shadow,
             clock: clock.map_or_else(Clock::monotonic, |clock| {
                 Clock::manual(clock.get().0.clone())
