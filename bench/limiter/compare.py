@@ -38,9 +38,9 @@ ROUNDS = 3
 
 
 NOTE = (
-    "Nanoseconds of processor time per call. Absolute figures depend on the machine and its mood; the ratios are "
-    "what counts. limits sweeps its keys in a background thread, whose time falls on whichever side is being "
-    "measured: with a million keys its rows show ours as too slow."
+    "Nanoseconds of processor time per call. Absolute figures depend on the machine and its mood; the ratios "
+    "are what counts. limits sweeps its keys in a background thread, whose time falls on whichever side is "
+    "being measured: with a million keys its rows show ours as too slow."
 )
 
 
