@@ -1,6 +1,6 @@
 # The only list of commands. `make help` shows it.
 .DEFAULT_GOAL := help
-.PHONY: help run worker test lint fmt types bench bench-gates lock up down clean
+.PHONY: help run worker test lint fmt types bench bench-limiter bench-gates lock up down clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -75,6 +75,9 @@ fmt: $(VENV)/.dev ## Format everything.
 
 bench: $(VENV)/.dev ## Measure redirects against bare servers; writes bench/RESULTS.md.
 	@$(BIN)/python -m bench.redirect
+
+bench-limiter: $(VENV)/.dev ## Measure the limiter beside others in memory, about ten minutes.
+	@$(BIN)/python -m bench.limiter.compare
 
 bench-gates: $(VENV)/.dev ## Check that nothing has become much slower, in ratios.
 	@$(BIN)/python -m pytest --quiet bench --benchmark-enable --benchmark-disable-gc
