@@ -34,18 +34,16 @@ class NativeGate:
 
     def admit(self, policy: Policy, client: str) -> bool:
         """See `Gate.admit`."""
-        return self._limiters[policy].allow(_key(client))
+        # An IPv4 address and the id of an API key are their own key.
+        return self._limiters[policy].allow(_network(client) if ":" in client else client)
 
     def refusal(self, policy: Policy, client: str) -> Refusal:
         """See `Gate.refusal`."""
-        decision = self._limiters[policy].peek(_key(client))
+        decision = self._limiters[policy].peek(_network(client) if ":" in client else client)
         return Refusal(decision.retry_after, decision.headers())
 
 
-def _key(client: str) -> str | bytes:
-    # An IPv4 address and the id of an API key are their own key.
-    if ":" not in client:
-        return client
+def _network(client: str) -> str:
     try:
         return client_key(client)
     except ValueError:  # a peer without an address

@@ -117,14 +117,18 @@ class RsgiApplication:
         method = scope.method
         if (method == "GET" or method == "HEAD") and self._with_lane:  # noqa: PLR1714 - half the time of a set
             path = scope.path
-            slug, client = path[1:], self._client(scope)
+            slug = path[1:]
+            client = self._client(scope) if self._trusted else peer_address(scope.client)
             answer = self._answer_hot(slug, client)
             if answer is None and slugs.is_well_formed(slug) and not self._table.is_literal(path):
                 answer = await self._look_up(slug, client)
             if answer is not None:
                 if answer.forward_query:
                     answer = with_query(answer, scope.query_string)
-                _send(protocol, method, answer)
+                if answer.body:
+                    _send(protocol, method, answer)
+                else:
+                    protocol.response_empty(answer.status, answer.headers)
                 return
         _send(protocol, method, await self._dispatch(scope, protocol))
 
