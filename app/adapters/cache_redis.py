@@ -15,6 +15,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import NoScriptError, RedisError, ResponseError
 from redis.maint_notifications import MaintNotificationsConfig
 
+from app.adapters.batched_reads import BatchedReads
 from app.adapters.cache_ttl import time_to_live_s
 from app.domain.errors import Unavailable
 from app.domain.link import Resolution, Slug
@@ -79,6 +80,7 @@ class RedisCache:
         # waiter cannot lose a connection.
         self._max_connections = max_connections
         self._slots = asyncio.Semaphore(max_connections)
+        self._reads = BatchedReads(self._read)
         self._client = redis.asyncio.Redis.from_url(
             url,
             max_connections=max_connections,
@@ -95,16 +97,10 @@ class RedisCache:
 
     async def get(self, slug: Slug) -> Resolution | None:
         """See `LinkCache.get`."""
-        # `_connection_slot` written out: every redirect that misses L1 pays for this call.
-        await self._take_slot()
-        try:
-            value = await self._client.get(cache_key(slug))
-        except (RedisError, OSError) as error:
-            if isinstance(error, ResponseError) and str(error).startswith("WRONGTYPE"):
-                return None
-            raise self._unavailable(error) from error
-        finally:
-            self._slots.release()
+        value = await self._reads.get(cache_key(slug))
+        # What is no string was not written by us: a miss. Anything else is Redis in trouble.
+        if isinstance(value, Exception) and not str(value).startswith("WRONGTYPE"):
+            raise self._unavailable(value) from value
         return decode_resolution(slug, value) if isinstance(value, bytes) else None
 
     async def put(self, resolutions: Sequence[Resolution]) -> int:
@@ -125,10 +121,23 @@ class RedisCache:
 
     async def aclose(self) -> None:
         """See `LinkCache.aclose`."""
+        await self._reads.aclose()
         try:
             await self._client.aclose()
         except (RedisError, OSError) as error:
             raise self._unavailable(error) from error
+
+    async def _read(self, keys: Sequence[str]) -> Sequence[object]:
+        async with self._connection_slot():
+            if len(keys) == 1:  # a pipeline of one takes half as long again
+                try:
+                    return [await self._client.get(keys[0])]
+                except ResponseError as error:
+                    return [error]
+            async with self._client.pipeline(transaction=False) as pipeline:
+                for key in keys:
+                    pipeline.execute_command("GET", key)
+                return list(await pipeline.execute(raise_on_error=False))
 
     async def _put_some(self, resolutions: Sequence[Resolution]) -> int:
         calls: list[_Call] = [
@@ -174,20 +183,16 @@ class RedisCache:
                 pipeline.execute_command(command, script, 1, *call)
             return list(await pipeline.execute(raise_on_error=False))
 
-    async def _take_slot(self) -> None:
-        if not self._slots.locked():
-            await self._slots.acquire()
-            return
-        try:
-            async with asyncio.timeout(self._timeout_s):
-                await self._slots.acquire()
-        except TimeoutError:
-            reason = f"all {self._max_connections} connections are busy"
-            raise Unavailable("redis", reason) from None
-
     @asynccontextmanager
     async def _connection_slot(self) -> AsyncIterator[None]:
-        await self._take_slot()
+        if self._slots.locked():
+            try:
+                async with asyncio.timeout(self._timeout_s):
+                    await self._slots.acquire()
+            except TimeoutError:
+                raise Unavailable("redis", f"all {self._max_connections} connections are busy") from None
+        else:
+            await self._slots.acquire()
         try:
             yield
         except (RedisError, OSError) as error:
