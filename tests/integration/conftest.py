@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
+from tests.integration.compose_file import compose, interpolated, written_by_the_documented_command
 from tests.servers.hopgate import UNLIMITED, Gateway, make_key
 
 
@@ -41,3 +42,15 @@ def visitor(embedded: Gateway) -> Iterator[httpx.Client]:
     """A client without a key."""
     with httpx.Client(base_url=embedded.url) as client:
         yield client
+
+
+@pytest.fixture(scope="module")
+def variables(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """What .env holds, freshly made."""
+    return written_by_the_documented_command(tmp_path_factory.mktemp("env"))
+
+
+@pytest.fixture(scope="module")
+def services(variables: dict[str, str]) -> dict[str, dict]:
+    """The services of docker-compose.yml, with these variables put in."""
+    return interpolated(compose(), variables)["services"]

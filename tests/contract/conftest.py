@@ -1,0 +1,68 @@
+"""What several contract suites are run on: databases of either kind, and buses over RabbitMQ."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import aio_pika
+import pytest
+
+from app.adapters.bus_rabbitmq import RabbitBus
+from app.migrations import migrate
+from app.ports import LinkStore
+from tests.contract.bus_parties import QUEUES, RETRY_DELAYS_S, Broker, MakeBus, is_up, until
+from tests.contract.store_database import Database, PostgresDatabase, SqliteDatabase
+from tests.servers.rabbitmq import PrivateRabbit
+
+
+@pytest.fixture(scope="session")
+def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("template") / "links.db"
+    migrate(f"sqlite:///{path}")
+    return path
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.services)])
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> Database:
+    if request.param == "sqlite":
+        return SqliteDatabase(request.getfixturevalue("sqlite_template"), tmp_path)
+    return PostgresDatabase(request.getfixturevalue("postgres"))
+
+
+@pytest.fixture
+async def store(database: Database) -> AsyncIterator[LinkStore]:
+    store = await database.open()
+    yield store
+    await store.aclose()
+
+
+@pytest.fixture
+async def broker(rabbitmq: PrivateRabbit) -> AsyncIterator[Broker]:
+    """Without queues: each test finds them as new."""
+    connection = await aio_pika.connect(rabbitmq.url)
+    channel = await connection.channel(on_return_raises=True)
+    await _delete_all(channel)
+    yield Broker(rabbitmq, channel)
+    await connection.close()
+
+
+async def _delete_all(channel: aio_pika.abc.AbstractChannel) -> None:
+    for queue in QUEUES:
+        await channel.queue_delete(queue)
+
+
+@pytest.fixture
+async def make_rabbit(broker: Broker) -> AsyncIterator[MakeBus]:
+    """Makes one more process's bus, connected."""
+    buses: list[RabbitBus] = []
+
+    async def make() -> RabbitBus:
+        bus = RabbitBus(broker.server.url, retry_delays_s=RETRY_DELAYS_S, random=lambda: 0.1)
+        buses.append(bus)
+        await until(lambda: is_up(bus))
+        return bus
+
+    yield make
+    await asyncio.gather(*(bus.aclose() for bus in buses))

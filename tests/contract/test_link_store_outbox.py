@@ -1,0 +1,92 @@
+"""The outbox of a `LinkStore`: events are leased, given again and dropped, over every adapter."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from datetime import timedelta
+
+from app.domain.events import LinkChanged
+from app.domain.link import Slug
+from app.ports import Added, LinkStore, OutboxDepth
+from tests.contract.store_database import Database
+from tests.contract.store_links import NOW, added, changes, new
+
+
+async def test_events_are_due_after_the_grace(store: LinkStore, database: Database) -> None:
+    await added(store, "slug")
+
+    early = await store.take_events(limit=10, lease_s=60)
+    database.make_events_due()
+    due = await store.take_events(limit=10, lease_s=60)
+
+    assert early == []
+    assert [event.change for event in due] == [LinkChanged(Slug("slug"), 1)]
+
+
+async def test_the_grace_is_two_seconds_of_the_database_clock(store: LinkStore, database: Database) -> None:
+    await added(store, "slug")
+
+    [(grace,)] = database.execute("SELECT next_attempt_at - created_at FROM outbox")
+
+    assert grace in (timedelta(seconds=2), 2_000_000)
+
+
+async def test_a_leased_event_is_nobody_elses(store: LinkStore, database: Database) -> None:
+    other = await database.open()
+    await added(store, *(f"s{n}" for n in range(100)))
+    database.make_events_due()
+
+    batches = await asyncio.gather(*(s.take_events(limit=7, lease_s=60) for s in (store, other) * 10))
+    rest = await other.take_events(limit=100, lease_s=60)
+
+    taken = Counter(event.id for batch in [*batches, rest] for event in batch)
+    assert len(taken) == 100
+    assert set(taken.values()) == {1}
+    assert max(len(batch) for batch in batches) == 7
+    await other.aclose()
+
+
+async def test_an_event_comes_back_when_its_lease_ends(store: LinkStore, database: Database) -> None:
+    await added(store, "slug")
+    database.make_events_due()
+
+    [first] = await store.take_events(limit=10, lease_s=0)
+    async with asyncio.timeout(5):
+        while not (again := await store.take_events(limit=10, lease_s=60)):
+            await asyncio.sleep(0.001)
+
+    assert again == [first]
+    assert database.execute("SELECT attempts FROM outbox") == [(2,)]
+
+
+async def test_dropped_events_are_gone_and_unknown_ids_no_error(store: LinkStore, database: Database) -> None:
+    answer = await store.add(new("one", "two"), now=NOW)
+    assert isinstance(answer, Added)
+
+    await store.drop_events([answer.events[0].id, 10**12, answer.events[0].id])
+    await store.drop_events([])
+
+    assert await changes(store, database) == Counter([("two", 1)])
+
+
+async def test_ids_are_those_that_are_taken_later(store: LinkStore, database: Database) -> None:
+    answer = await store.add(new("b", "a"), now=NOW)
+    database.make_events_due()
+
+    taken = await store.take_events(limit=10, lease_s=60)
+
+    assert isinstance(answer, Added)
+    assert set(taken) == set(answer.events)
+
+
+async def test_depth_counts_all_rows_and_the_age_of_the_oldest(store: LinkStore, database: Database) -> None:
+    assert await store.outbox_depth() == OutboxDepth(0, 0.0)
+    await added(store, "one", "two")
+    database.make_events_due()
+    await store.take_events(limit=1, lease_s=60)
+
+    depth = await store.outbox_depth()
+
+    assert depth.rows == 2
+    assert 0 <= depth.oldest_s < 30

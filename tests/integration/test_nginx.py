@@ -1,0 +1,140 @@
+"""nginx as it ships: what it allows, tells, repeats and logs, before gateways that misbehave."""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+import httpx
+import pytest
+
+from app.resilience.deadline import ADMIN_S
+from app.web.rsgi import MAX_BODY_BYTES
+from tests.servers.hopgate import eventually
+from tests.servers.nginx import CONFIGURATION, PrivateNginx
+
+# Starting takes long on a busy machine.
+pytestmark = pytest.mark.timeout(120)
+
+
+class Upstream:
+    """Stands in for a gateway: gives every request the same bytes, or just hangs up."""
+
+    def __init__(self, reply: bytes) -> None:
+        self.requests: list[bytes] = []
+        self._reply = reply
+        self._socket = socket.create_server(("127.0.0.1", 0))
+        self.port = self._socket.getsockname()[1]
+        self._thread = threading.Thread(target=self._serve)
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                connection, _ = self._socket.accept()
+            except OSError:
+                return
+            with connection:
+                received = connection.recv(65536)
+                if received:
+                    self.requests.append(received)
+                    connection.sendall(self._reply)
+
+    def __enter__(self) -> Upstream:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        # Closing alone does not wake a thread that accepts.
+        self._socket.shutdown(socket.SHUT_RDWR)
+        self._socket.close()
+        self._thread.join()
+
+
+@contextmanager
+def nginx_before(tmp_path, *replies: bytes) -> Iterator[tuple[httpx.Client, list[Upstream]]]:
+    with ExitStack() as opened:
+        upstreams = [opened.enter_context(Upstream(reply)) for reply in replies]
+        nginx = opened.enter_context(PrivateNginx(tmp_path, [upstream.port for upstream in upstreams]))
+        yield opened.enter_context(httpx.Client(base_url=nginx.url)), upstreams
+
+
+HANGS_UP = b""
+
+
+def test_nginx_allows_what_a_gateway_allows():
+    text = (CONFIGURATION / "nginx.conf").read_text()
+
+    def value(name: str) -> str:
+        [found] = re.findall(rf"^\s*{name}\s+(.*);$", text, re.MULTILINE)
+        return found
+
+    assert value("client_max_body_size") == value("client_body_buffer_size") == f"{MAX_BODY_BYTES // 1024}k"
+    assert int(value("proxy_read_timeout").removesuffix("s")) > ADMIN_S
+
+
+def test_a_visit_is_repeated_and_a_write_never(tmp_path):
+    with nginx_before(tmp_path, HANGS_UP, HANGS_UP) as (client, upstreams):
+
+        def seen(method: str) -> int:
+            return sum(r.startswith(f"{method} ".encode()) for u in upstreams for r in u.requests)
+
+        answers = {method: client.request(method, "/x") for method in ("GET", "POST", "PATCH")}
+
+        assert {answer.status_code for answer in answers.values()} == {503}
+        assert {answer.headers["retry-after"] for answer in answers.values()} == {"1"}
+        assert {answer.json()["code"] for answer in answers.values()} == {"unavailable"}
+        assert {method: seen(method) for method in answers} == {"GET": 3, "POST": 1, "PATCH": 1}
+
+
+def test_the_503_of_a_gateway_is_passed_on_and_takes_no_gateway_away(tmp_path):
+    reply = (
+        b"HTTP/1.1 503 x\r\nRetry-After: 7\r\nServer: secret/1.0\r\n"
+        b"Content-Length: 2\r\nConnection: close\r\n\r\n{}"
+    )
+    with nginx_before(tmp_path, reply, reply) as (client, upstreams):
+        answers = [client.get("/x") for _ in range(20)]
+
+    assert {(a.status_code, a.headers["retry-after"], a.headers["server"], a.text) for a in answers} == {
+        (503, "7", "nginx", "{}")
+    }
+    assert sum(len(upstream.requests) for upstream in upstreams) == 20
+
+
+def test_a_gateway_is_told_host_client_and_scheme_and_nothing_made_up(tmp_path):
+    reply = b"HTTP/1.1 204 x\r\nConnection: close\r\n\r\n"
+    forged = {"X-Forwarded-For": "1.1.1.1", "X-Real-IP": "1.1.1.1", "Forwarded": "for=1.1.1.1"}
+    more = {"X-Forwarded-Host": "evil.example", "X-Forwarded-Proto": "https", "Host": "hop.example"}
+    with nginx_before(tmp_path, reply, reply) as (client, upstreams):
+        client.get("/x", headers={**forged, **more})
+        [request] = [request for upstream in upstreams for request in upstream.requests]
+
+    lines = request.decode().lower().split("\r\n")
+    assert {"host: hop.example", "x-forwarded-for: 127.0.0.1", "x-forwarded-proto: http"} <= set(lines)
+    assert "1.1.1.1" not in request.decode()
+    assert "evil" not in request.decode()
+
+
+@pytest.mark.parametrize("reply", [HANGS_UP, b"HTTP/1.1 204 x\r\nConnection: close\r\n\r\n"])
+def test_logs_hold_no_query_strings(tmp_path, reply):
+    """Also not while gateways fail, when nginx has more to say."""
+    with nginx_before(tmp_path, reply, reply) as (client, _):
+        status = client.get("/abc?token=canary", headers={"Referer": "https://x/?canary"}).status_code
+        client.get("//abc/%2e/?canary")
+        client.post("/abc?canary", content=b"x" * (MAX_BODY_BYTES + 1))
+        client.get("/abc?canary=" + 9000 * "x")
+        [log] = tmp_path.glob("nginx-*/output.log")
+        eventually(lambda: log.read_text().count('"status"') == 4, what="all four are logged")
+
+    text = log.read_text()
+    assert "canary" not in text
+    first = json.loads(text.splitlines()[0])
+    assert (first["client"], first["method"], first["path"], first["status"]) == (
+        "127.0.0.1",
+        "GET",
+        "/abc",
+        status,
+    )
