@@ -1,4 +1,4 @@
-"""One embedded gateway for all tests that only need some gateway."""
+"""What several suites share: an embedded gateway with clients, and the compose file as it is."""
 
 from __future__ import annotations
 
