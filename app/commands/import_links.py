@@ -36,6 +36,7 @@ async def import_file(settings: Settings, file: Path, output: Path | None, refus
         Unavailable: the store went away; running it again goes on where it stopped.
         UnreadableFile: a file cannot be opened.
     """
+    _distinct(file, output, refused)
     console = Console(stderr=True)
     counts: Counter[str] = Counter()
     reasons: Counter[str] = Counter()
@@ -106,6 +107,14 @@ def _summarise(
         console.print(f"  {count:,} × {reason}", highlight=False, markup=False)
         for example in examples[reason]:
             console.print(f"      {example}", highlight=False, markup=False)
+
+
+def _distinct(*paths: Path | None) -> None:
+    """Opening a file to write empties it, so it must not be one that is read or written otherwise."""
+    resolved = [path.resolve() for path in paths if path is not None]
+    if len(set(resolved)) < len(resolved):
+        message = "the file to import, --output and --refused must be three different files"
+        raise UnreadableFile(message)
 
 
 def _count(number: int, noun: str) -> str:

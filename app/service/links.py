@@ -138,33 +138,32 @@ class Links:
             Unavailable: it may or may not have been done; ask again with the same *request*.
         """
         now = self._clock()
+        wanted = [draft.slug for draft in drafts if draft.slug is not None]
+        taken: set[Slug] = set()
         for _ in range(_TRIES):
-            wanted = [draft.slug for draft in drafts if draft.slug is not None]
-            taken = set(await self._store.get_many(wanted)) if wanted else set()
-            names: list[Slug | None] = []
-            for draft in drafts:
-                name = draft.slug or self._free_slug(taken)
-                names.append(None if name in taken else name)
-                taken.add(name)
+            names = self._names(drafts, taken)
             new = [
                 NewLink(slug=name, fields=draft.fields)
                 for name, draft in zip(names, drafts, strict=True)
                 if name is not None
             ]
-            # The store is asked even for nothing at all: the request may have been served before.
+            if not new:
+                return BatchCreated((None,) * len(drafts), replayed=False)
+            # Whatever it holds, the store says first whether the request was served before.
             outcome = await self._store.add(new, now=now, request=request)
             if isinstance(outcome, RequestMismatch):
-                message = "was used before, for other links"
+                message = "was used before, for other links: a file was imported under other rules"
                 raise InvalidInput([FieldError("request", "idempotency_key_reused", message)])
             if isinstance(outcome, Replayed):
                 return BatchCreated(_aligned(drafts, outcome.links), replayed=True)
-            stored = iter(outcome.links)
-            # With a request the store takes all or nothing; nothing: somebody was faster.
-            if not new or outcome.events:
+            if outcome.events:
                 await self._deliver(outcome.events)
+                stored = iter(outcome.links)
                 return BatchCreated(
                     tuple(next(stored) if name is not None else None for name in names), replayed=False
                 )
+            # With a request the store takes all or nothing: leave out what somebody has.
+            taken = set(await self._store.get_many(wanted))
         raise Unavailable("store", f"others took slugs of the batch {_TRIES} times in a row")
 
     async def get(self, name: Slug) -> Link | Removed | None:
@@ -246,6 +245,16 @@ class Links:
         changed = await self._store.touch(names)
         await self._deliver([change.event for change in changed])
         return [change.link.slug for change in changed]
+
+    def _names(self, drafts: Sequence[Draft], taken: Collection[Slug]) -> list[Slug | None]:
+        """Return a slug for each draft; None where it is taken, or an earlier draft wants it."""
+        gone = set(taken)
+        names: list[Slug | None] = []
+        for draft in drafts:
+            name = draft.slug or self._free_slug(gone)
+            names.append(None if name in gone else name)
+            gone.add(name)
+        return names
 
     def _free_slug(self, taken: Collection[str]) -> Slug:
         while (name := slug.generate(self._choice)) in taken:
