@@ -79,6 +79,8 @@ class HotLinks(Generic[T]):
             self._entries.move_to_end(resolution.slug)
             if len(self._entries) > MAX_ENTRIES:
                 self._entries.popitem(last=False)
+            # A slower source may know less: what was newer once is not forgotten for it.
+            self._raise_floor(resolution.slug, resolution.version, now + FLOOR_TTL_S)
         return entry
 
     def on_changes(self, changes: Sequence[LinkChanged]) -> None:
@@ -88,15 +90,18 @@ class HotLinks(Generic[T]):
             entry = self._entries.get(slug)
             if entry is not None and entry.resolution.version < version:
                 del self._entries[slug]
-            floor = self._floors.get(slug)
-            self._floors[slug] = (max(version, floor[0]) if floor else version, until)
-            self._floors.move_to_end(slug)
-            if len(self._floors) > MAX_ENTRIES:
-                self._floors.popitem(last=False)
+            self._raise_floor(slug, version, until)
 
     def on_gap(self) -> None:
         """Changes may have been missed: forget everything."""
         self._entries.clear()
+
+    def _raise_floor(self, slug: str, version: int, until: float) -> None:
+        floor = self._floors.get(slug)
+        self._floors[slug] = (max(version, floor[0]) if floor else version, until)
+        self._floors.move_to_end(slug)
+        if len(self._floors) > MAX_ENTRIES:
+            self._floors.popitem(last=False)
 
 
 def _constant_for(resolution: Resolution, wall: float) -> float:

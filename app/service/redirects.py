@@ -68,13 +68,19 @@ class Redirects(Generic[T]):
             cached = await self._cache.get(slug)
             if cached is not None and self._hot.accepts(cached):
                 return self._hot.put(cached).answer
-        link = await self._store.get(slug)
-        resolution = Resolution.of(link) if link is not None else Resolution.absent(slug)
+        resolution = await self._read(slug)
+        if not self._hot.accepts(resolution):
+            # It changed while it was read, and somebody may have asked since.
+            resolution = await self._read(slug)
         # A flood of misses must not grow without bound; a slug left out is only missed again.
         if len(self._missed) < _MAX_FILL:
             self._missed[slug] = resolution
             self._missed_some.set()
         return self._hot.put(resolution).answer
+
+    async def _read(self, slug: Slug) -> Resolution:
+        link = await self._store.get(slug)
+        return Resolution.of(link) if link is not None else Resolution.absent(slug)
 
     async def run(self) -> None:
         """Report misses, so that the shared cache is filled, until cancelled."""

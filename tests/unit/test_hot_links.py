@@ -46,6 +46,15 @@ def test_an_older_read_that_comes_back_after_a_change_is_answered_but_not_kept(m
     assert hot.get("aaa").answer == 5
 
 
+def test_a_slower_source_does_not_take_a_newer_link_back(monotonic):
+    hot = cache(monotonic)
+    hot.put(Resolution(SLUGS[0], 2))
+
+    hot.put(Resolution(SLUGS[0], 1))
+
+    assert hot.get("aaa").answer == 2
+
+
 def test_an_absent_slug_is_forgotten_when_it_is_created(monotonic):
     hot = cache(monotonic)
     hot.put(Resolution.absent(SLUGS[0]))

@@ -10,6 +10,7 @@ import pytest
 from app.adapters.bus_inprocess import InProcessBus
 from app.adapters.cache_memory import MemoryCache
 from app.domain.errors import InvalidInput, Unavailable
+from app.domain.events import LinkChanged
 from app.domain.link import LinkFields, Resolution, Slug
 from app.ports import IdempotentRequest
 from app.service.cache_sync import CacheSync
@@ -48,6 +49,8 @@ class CountingStore:
         self.calls = Counter()
         self.open = asyncio.Event()
         self.open.set()
+        self.answering = asyncio.Event()
+        self.answering.set()
         self.away = False
 
     def __getattr__(self, name):
@@ -56,7 +59,9 @@ class CountingStore:
             await self.open.wait()
             if self.away:
                 raise Unavailable("store", "away")
-            return await getattr(self._store, name)(*args, **kwargs)
+            answer = await getattr(self._store, name)(*args, **kwargs)
+            await self.answering.wait()
+            return answer
 
         return call
 
@@ -149,11 +154,26 @@ async def test_what_the_cache_holds_is_passed_over_once_a_newer_version_was_hear
     hot, redirects = resolver(store, cache, bus, monotonic)
     await links.change(SLUG, {"long_url": "https://example.com/new"})
 
-    from app.domain.events import LinkChanged
-
     hot.on_changes([LinkChanged(SLUG, 2)])
 
     assert (await redirects.resolve(SLUG)).long_url == "https://example.com/new"
+
+
+async def test_a_read_that_a_change_overtook_is_made_again(store, links, cache, bus, monotonic):
+    """Who asks after the change was acknowledged is not answered from before it."""
+    hot, redirects = resolver(store, cache, bus, monotonic)
+    store.answering.clear()
+    before = asyncio.create_task(redirects.resolve(SLUG))
+    while not store.calls["get"]:
+        await asyncio.sleep(0)
+    await links.create(FIELDS, custom_slug=SLUG)
+    hot.on_changes([LinkChanged(SLUG, 1)])
+    after = asyncio.create_task(redirects.resolve(SLUG))
+    await asyncio.sleep(0)
+
+    store.answering.set()
+
+    assert {answer.long_url for answer in await asyncio.gather(before, after)} == {FIELDS.long_url}
 
 
 async def test_a_miss_is_written_to_the_cache_by_the_worker(store, links, cache, bus, monotonic):
@@ -227,7 +247,6 @@ async def test_the_relay_moves_what_is_due_and_keeps_what_was_not_taken(embedded
         async def take_events(self, *, limit, lease_s):  # the grace is the adapter's to test
             return taken
 
-    from app.domain.events import LinkChanged
     from app.ports import OutboxEvent
 
     taken = [OutboxEvent(1, LinkChanged(SLUG, 1))]
