@@ -1,8 +1,8 @@
 """
-Every deadline of the house, in seconds, in one table.
+The deadlines of requests and of their cache reads, in seconds, in one table.
 
-A redirect's parts add up to less than its whole, so that the last resort still has time
-to answer. Nothing else in the code may wait without one of these.
+A request's own deadline is what holds: the adapters' limits (for a connection, a statement, a
+confirm) are longer, and end what a request that was given up has left behind.
 """
 
 REDIRECT_S = 0.5  # the whole of a redirect that is in no local cache

@@ -10,11 +10,28 @@ from app.web.answer import Answer, json_answer
 from app.web.services import Probe
 
 _PROBE_S = 1.0
+_REMEMBERED_S = 1.0
 
 
 def alive() -> Answer:
     """The event loop turns."""
     return json_answer(200, {"status": "ok"})
+
+
+class Readiness:
+    """Asks the dependencies at most once a second, however many ask for the answer."""
+
+    def __init__(self) -> None:
+        self._asking: asyncio.Task[Answer] | None = None
+        self._until = 0.0
+
+    async def answer(self, probes: Mapping[str, Probe]) -> Answer:
+        """Return what `ready` says, at most a second old."""
+        now = asyncio.get_running_loop().time()
+        if self._asking is None or (self._asking.done() and now >= self._until):
+            self._asking = asyncio.create_task(ready(probes))
+            self._until = now + _REMEMBERED_S
+        return await asyncio.shield(self._asking)
 
 
 async def ready(probes: Mapping[str, Probe]) -> Answer:

@@ -102,6 +102,10 @@ class RedirectLane:
             return self._refuse(_REDIRECT, client)
         if not slugs.is_well_formed(slug):
             return self._counted(_NOT_FOUND, client)
+        # Who found nothing too often looks nothing up: or a hit would still show among misses.
+        refusal = self._gate.refusal(_MISS, client)
+        if refusal.retry_after_s > 0:
+            return errors.too_many_requests(refusal)
         try:
             async with asyncio.timeout(REDIRECT_S):
                 found = await self._redirects.resolve(Slug(slug))

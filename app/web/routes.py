@@ -53,8 +53,10 @@ def register(application: Any, services: Services) -> None:
     async def healthz() -> Any:
         return to_response(health.alive())
 
+    readiness = health.Readiness()
+
     async def readyz() -> Any:
-        return to_response(await health.ready(services.probes))
+        return to_response(await readiness.answer(services.probes))
 
     async def robots() -> Any:
         return to_response(Answer(200, [("content-type", "text/plain; charset=utf-8")], _ROBOTS))
@@ -88,7 +90,7 @@ def _guarded(services: Services, scope: Scope, deadline_s: float, verb: _Verb) -
 
 async def _admitted(services: Services, scope: Scope, verb: _Verb, request: Request) -> Answer:
     gate, client = services.gate, request.ip_addr
-    # An address that tried too many keys gets no further look-up: trying costs us a query each.
+    # An address that tried too many keys gets no further look-up (those under way at once aside).
     refusal = gate.refusal(Policy.API, client)
     if refusal.retry_after_s > 0:
         return errors.too_many_requests(refusal)
@@ -170,7 +172,8 @@ class _Api:
             message = f"must name 1 to {schemas.MAX_SLUGS} slugs"
             raise InvalidInput([FieldError("slugs", "slugs_count", message)])
         known = await self._services.links.invalidate([Slug(slug) for slug in slugs if is_well_formed(slug)])
-        unknown = [slug for slug in slugs if slug not in set(known)]
+        found = set(known)
+        unknown = [slug for slug in slugs if slug not in found]
         return json_answer(202, schemas.Invalidated(len(known), unknown))
 
     def _outcome(self, outcome: Link | VersionMismatch | Removed | None) -> Answer:

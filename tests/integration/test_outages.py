@@ -70,9 +70,8 @@ def test_without_redis_everything_works_and_it_is_shown(world):
     made = world.create()
     assert [world.status(before), world.status(made)] == [302, 302]
     assert world.api.patch(LINKS + made, json={"title": "x"}).status_code == 200
-    readiness = world.api.get("/readyz")
-    assert readiness.status_code == 200
-    assert readiness.json()["status"] == "degraded"
+    eventually(lambda: world.api.get("/readyz").json()["status"] == "degraded", 5, "it is shown")
+    assert world.api.get("/readyz").status_code == 200
 
     world.redis.start()
     eventually(world.all_well, 20, "Redis is back")
