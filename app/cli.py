@@ -87,10 +87,14 @@ def serve() -> None:
     from app.commands import serve as server
 
     settings = _prepared(environment.load())
-    server.check(settings)
-    if settings.embedded:
-        _say(_run(server.quickstart(settings)))
-    server.serve(settings)
+    lock = server.check(settings)
+    try:
+        if settings.embedded:
+            _say(_run(server.quickstart(settings)))
+        server.serve(settings)
+    finally:
+        if lock is not None:
+            lock.close()
 
 
 @app.command()

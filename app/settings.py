@@ -5,7 +5,9 @@ from __future__ import annotations
 import ipaddress
 from pathlib import Path
 from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
 
+import can_ada
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
@@ -41,6 +43,15 @@ class Settings(BaseSettings):
     limit_not_found: str = "60/min burst 60"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
+    @field_validator("database_url", "redis_url", "amqp_url")
+    @classmethod
+    def _readable_url(cls, value: SecretStr | None) -> SecretStr | None:
+        # Drivers quote what they cannot read, and that may be half a password.
+        if value is not None and not _is_readable(value.get_secret_value()):
+            msg = "is not a URL; is every special character of the password percent-encoded?"
+            raise ValueError(msg)
+        return value
+
     @field_validator("bind")
     @classmethod
     def _host_and_port(cls, value: str) -> str:
@@ -48,13 +59,16 @@ class Settings(BaseSettings):
         if not (colon and host and port.isdigit() and 1 <= int(port) <= 65535):
             msg = f"{value!r} is not HOST:PORT"
             raise ValueError(msg)
+        if ":" in host and not (host.startswith("[") and host.endswith("]")):
+            msg = f"{value!r}: an IPv6 address needs brackets, as in [::1]:8000"
+            raise ValueError(msg)
         return value
 
     @field_validator("base_url")
     @classmethod
     def _no_trailing_slash(cls, value: str) -> str:
-        if value and not value.startswith(("http://", "https://")):
-            msg = f"{value!r} must start with http:// or https://"
+        if value and not (value.startswith(("http://", "https://")) and can_ada.can_parse(value)):
+            msg = f"{value!r} must be a URL with http:// or https:// and a host"
             raise ValueError(msg)
         return value.rstrip("/")
 
@@ -113,6 +127,14 @@ class Settings(BaseSettings):
     def store_url(self) -> str:
         """The URL that migrations run against; secret."""
         return self.database_url.get_secret_value() if self.database_url else f"sqlite:///{self.sqlite_path}"
+
+
+def _is_readable(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return bool(parts.scheme and (parts.hostname or parts.path)) and (parts.port or 1) > 0
+    except ValueError:
+        return False
 
 
 class SettingsError(HopgateError):

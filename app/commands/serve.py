@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import secrets
 import socket
+from typing import IO
 
 from app.bootstrap import open_store, utc_now
 from app.domain.errors import HopgateError
@@ -19,11 +21,20 @@ class AddressInUse(HopgateError):
     """Somebody listens there already."""
 
 
-def check(settings: Settings) -> None:
+class DataInUse(HopgateError):
+    """Another embedded gateway keeps its data there."""
+
+
+def check(settings: Settings) -> IO[str] | None:
     """
-    Find in this process what would otherwise end every worker.
+    Find in this process what would otherwise end every worker, or be found out too late.
+
+    Returns:
+        The lock on the data of an embedded gateway: keep it while serving. Each has a cache of
+        its own, and a second one would never hear of the changes that the first one makes.
 
     Raises:
+        DataInUse: there is one already.
         SettingsError: a limit that cannot be read.
         AddressInUse: granian shares its port with whoever is there; two gateways that do
             not know of each other must not.
@@ -44,6 +55,19 @@ def check(settings: Settings) -> None:
         except OSError as error:
             message = f"cannot listen on {settings.bind}: {error.strerror} (set HOPGATE_BIND)"
             raise AddressInUse(message) from None
+    return _locked(settings) if settings.embedded else None
+
+
+def _locked(settings: Settings) -> IO[str]:
+    file = (settings.data_dir / "gateway.lock").open("w", encoding="ascii")
+    try:
+        # Its workers inherit the lock, so it lasts as long as any of them.
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        file.close()
+        message = f"another gateway serves from {settings.data_dir} (set HOPGATE_DATA_DIR)"
+        raise DataInUse(message) from None
+    return file
 
 
 async def quickstart(settings: Settings) -> str:

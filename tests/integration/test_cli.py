@@ -79,6 +79,10 @@ def test_keys_are_made_listed_and_revoked(settings):
         ({"HOPGATE_BIND": "127.0.0.1:99999"}, ("serve",), "HOPGATE_BIND"),
         ({"HOPGATE_BIND": "203.0.113.1:8000"}, ("serve",), "cannot listen on 203.0.113.1:8000"),
         ({"HOPGATE_BASE_URL": "ftp://x"}, ("serve",), "HOPGATE_BASE_URL"),
+        ({"HOPGATE_BASE_URL": "https://"}, ("serve",), "HOPGATE_BASE_URL"),
+        ({"HOPGATE_BIND": "::1:8000"}, ("serve",), "needs brackets"),
+        ({"HOPGATE_REDIS_URL": "redis://:geheim/x@h:1/0"}, ("doctor",), "HOPGATE_REDIS_URL: is not a URL"),
+        ({"HOPGATE_AMQP_URL": "amqp://u:geheim#x@h:1/"}, ("doctor",), "HOPGATE_AMQP_URL: is not a URL"),
         ({"HOPGATE_WORKERS": "0"}, ("serve",), "HOPGATE_WORKERS"),
         ({"HOPGATE_WORKERS": "2"}, ("serve",), "HOPGATE_WORKERS above 1 needs"),
         ({"HOPGATE_TRUSTED_PROXIES": "everyone"}, ("serve",), "HOPGATE_TRUSTED_PROXIES"),
@@ -166,6 +170,41 @@ def test_an_import_stores_what_obeys_the_rules_and_says_what_did_not(settings, t
         assert (
             json.loads(hopgate(settings, "links", "get", row["slug"]).stdout)["long_url"] == row["long_url"]
         )
+
+
+def test_an_import_never_writes_over_a_file_that_it_reads(settings, tmp_path):
+    file = tmp_path / "urls.txt"
+    file.write_text(URLS)
+
+    for options in (("--output", file), ("--refused", file), ("--output", "x", "--refused", "x")):
+        done = hopgate(settings, "links", "import", str(file), *map(str, options))
+        assert done.returncode == 1
+        assert "three different files" in done.stderr
+    assert file.read_text() == URLS
+
+
+def test_an_import_of_chosen_slugs_run_again_recognises_them(settings, tmp_path):
+    file, first, second = tmp_path / "export.csv", tmp_path / "1.csv", tmp_path / "2.csv"
+    file.write_text("slug,long_url\none,https://example.com/1\ntwo,https://example.com/2\n")
+
+    hopgate(settings, "links", "import", str(file), "--output", str(first))
+    again = hopgate(settings, "links", "import", str(file), "--output", str(second))
+
+    assert "0 links imported, 2 were there from an earlier run, 0 lines refused" in again.stderr
+    assert second.read_text() == first.read_text()
+
+
+def test_an_import_run_again_under_other_rules_pairs_nothing_wrongly(settings, tmp_path):
+    """The second line becomes the service's own host: the batch is another one, and is refused."""
+    file = tmp_path / "urls.txt"
+    file.write_text("https://e.example/1\nhttps://other.example/2\nhttps://e.example/3\n")
+    assert hopgate(settings, "links", "import", str(file)).returncode == 0
+
+    changed = {**settings, "HOPGATE_BASE_URL": "https://other.example"}
+    again = hopgate(changed, "links", "import", str(file))
+
+    assert again.returncode == 1
+    assert "imported under other rules" in again.stderr
 
 
 def test_an_import_run_again_stores_nothing_twice_and_tells_the_same_links(settings, tmp_path):

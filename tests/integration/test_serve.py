@@ -15,6 +15,7 @@ import httpx
 import pytest
 
 from tests.servers.hopgate import Gateway, eventually, hopgate
+from tests.servers.ports import free_ports
 from tests.servers.raw_http import exchange
 
 
@@ -76,6 +77,29 @@ def test_a_second_server_on_the_same_address_is_refused_in_one_line(settings, tm
     assert second.returncode == 1
     assert second.stderr.startswith(f"hopgate: cannot listen on 127.0.0.1:{gateway.port}: ")
     assert second.stderr.count("\n") == 1
+
+
+def test_a_second_embedded_gateway_on_the_same_data_is_refused(settings, tmp_path):
+    """Each has a cache of its own, so changes made on one would stay unseen on the other."""
+    with Gateway(settings, tmp_path):
+        second = hopgate({**settings, "HOPGATE_BIND": f"127.0.0.1:{free_ports(1)[0]}"}, "serve")
+
+    assert second.returncode == 1
+    assert "another gateway serves from" in second.stderr
+    assert second.stderr.count("\n") == 1
+
+
+def test_who_found_nothing_too_often_finds_nothing_more(settings, tmp_path):
+    """Or a hit would still show among the refusals, and guessing would cost nothing."""
+    for name in ("first", "later"):
+        assert hopgate(settings, "links", "create", "https://example.com/", "--slug", name).returncode == 0
+    with Gateway({**settings, "HOPGATE_LIMIT_NOT_FOUND": "2/h burst 2"}, tmp_path) as gateway:
+        answers = [
+            httpx.get(f"{gateway.url}/{slug}").status_code
+            for slug in ("first", "guess-1", "guess-2", "guess-3", "later", "first")
+        ]
+
+    assert answers == [302, 404, 404, 429, 429, 302]
 
 
 def test_sigterm_lets_the_request_under_way_finish(settings, tmp_path):
