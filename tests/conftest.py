@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import random
 from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import UTC, datetime
@@ -68,8 +67,3 @@ class ManualTime:
 @pytest.fixture
 def monotonic() -> ManualTime:
     return ManualTime()
-
-
-@pytest.fixture
-def counter() -> Iterator[int]:
-    return itertools.count(1)

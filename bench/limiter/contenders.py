@@ -147,7 +147,7 @@ def aiolimiter_bucket(setting: str) -> Ask:
             asyncio._set_running_loop(None)
 
     if setting != UNLIMITED:
-        raise NotImplementedError("it can only wait")
+        raise ValueError(f"aiolimiter waits and never refuses: it has no figure for {setting!r}")
     return drive
 
 
