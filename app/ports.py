@@ -336,6 +336,10 @@ class Gate(Protocol):
         """Count one request of *client*; False if it is over the limit (then it is not counted)."""
         ...
 
+    def refund(self, policy: Policy, client: str) -> None:
+        """Take back that a request of *client* was just counted."""
+        ...
+
     def refusal(self, policy: Policy, client: str) -> Refusal:
         """Say how *client* stands: `retry_after_s` is 0 if a request would be admitted. Counts nothing."""
         ...

@@ -37,6 +37,10 @@ class NativeGate:
         # An IPv4 address and the id of an API key are their own key.
         return self._limiters[policy].allow(_network(client) if ":" in client else client)
 
+    def refund(self, policy: Policy, client: str) -> None:
+        """See `Gate.refund`. Clients beyond `max_clients` get nothing back."""
+        self._limiters[policy].refund(_network(client) if ":" in client else client)
+
     def refusal(self, policy: Policy, client: str) -> Refusal:
         """See `Gate.refusal`."""
         decision = self._limiters[policy].peek(_network(client) if ":" in client else client)

@@ -20,6 +20,7 @@ from enum import StrEnum
 
 from app.domain.errors import FieldError, InvalidInput
 from app.ports import ApiKey, LinkStore
+from app.service.single_flight import SingleFlight
 
 _BASE62 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _ID_LENGTH, _SECRET_LENGTH, _CRC_LENGTH = 8, 43, 6  # 62^43 > 2^256, 62^6 > 2^32
@@ -105,6 +106,7 @@ class Authenticator:
         self._store = store
         self._monotonic = monotonic
         self._cache: OrderedDict[str, tuple[ApiKey | None, float]] = OrderedDict()
+        self._asking: SingleFlight[str, ApiKey | None] = SingleFlight()
 
     async def authenticate(self, text: str) -> Principal | None:
         """
@@ -127,12 +129,15 @@ class Authenticator:
         return Principal(key.key_id, key.scopes)
 
     async def _find(self, key_id: str) -> ApiKey | None:
-        now = self._monotonic()
         known = self._cache.get(key_id)
-        if known is not None and now < known[1]:
+        if known is not None and self._monotonic() < known[1]:
             return known[0]
+        return await self._asking.do(key_id, lambda: self._ask(key_id))
+
+    async def _ask(self, key_id: str) -> ApiKey | None:
+        asked = self._monotonic()
         key = await self._store.get_key(key_id)
-        self._cache[key_id] = (key, now + _CACHE_S)
+        self._cache[key_id] = (key, asked + _CACHE_S)
         self._cache.move_to_end(key_id)
         if len(self._cache) > _MAX_CACHED:
             self._cache.popitem(last=False)

@@ -17,6 +17,7 @@ from app.domain.events import LinksMissed
 from app.domain.link import Resolution, Slug
 from app.ports import EventBus, LinkCache, LinkStore
 from app.service.hot_links import HotLinks
+from app.service.single_flight import SingleFlight
 
 T = TypeVar("T")
 
@@ -37,7 +38,7 @@ class Redirects(Generic[T]):
         self._cache = cache
         self._store = store
         self._bus = bus
-        self._loading: dict[Slug, asyncio.Task[T]] = {}
+        self._loading: SingleFlight[Slug, T] = SingleFlight()
         self._missed: dict[Slug, Resolution] = {}
         self._missed_some = asyncio.Event()
 
@@ -51,17 +52,11 @@ class Redirects(Generic[T]):
         entry = self._hot.get(slug)
         if entry is not None:
             return entry.answer
-        task = self._loading.get(slug)
-        if task is None:
-            task = asyncio.create_task(self._load(slug))
-            self._loading[slug] = task
-            task.add_done_callback(lambda done: self._finished(slug, done))
-        return await asyncio.shield(task)
+        return await self._loading.do(slug, lambda: self._load(slug))
 
-    def _finished(self, slug: Slug, task: asyncio.Task[T]) -> None:
-        del self._loading[slug]
-        if not task.cancelled():
-            task.exception()  # seen, even if every caller has gone away
+    def is_known(self, slug: Slug) -> bool:
+        """Would `resolve` answer *slug* without a look-up of its own?"""
+        return slug in self._loading or self._hot.get(slug) is not None
 
     async def _load(self, slug: Slug) -> T:
         with contextlib.suppress(Unavailable):
@@ -73,7 +68,8 @@ class Redirects(Generic[T]):
             # It changed while it was read, and somebody may have asked since.
             resolution = await self._read(slug)
         # A flood of misses must not grow without bound; a slug left out is only missed again.
-        if len(self._missed) < _MAX_FILL:
+        # That a slug is unknown stays in this process: a scan must not fill the shared cache.
+        if resolution.version > 0 and len(self._missed) < _MAX_FILL:
             self._missed[slug] = resolution
             self._missed_some.set()
         return self._hot.put(resolution).answer

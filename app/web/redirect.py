@@ -102,16 +102,31 @@ class RedirectLane:
             return self._refuse(_REDIRECT, client)
         if not slugs.is_well_formed(slug):
             return self._counted(_NOT_FOUND, client)
+        return await self._look_up(Slug(slug), client)
+
+    async def _look_up(self, slug: Slug, client: str) -> Answer:
         # Who found nothing too often looks nothing up: or a hit would still show among misses.
-        refusal = self._gate.refusal(_MISS, client)
-        if refusal.retry_after_s > 0:
-            return errors.too_many_requests(refusal)
+        if self._redirects.is_known(slug):
+            refusal = self._gate.refusal(_MISS, client)
+            if refusal.retry_after_s > 0:
+                return errors.too_many_requests(refusal)
+            found = await self._resolve(slug)
+            return self._counted(found, client) if found.status == 404 else found
+        # A look-up is paid for before it is made, or any number could be under way at once; who
+        # found something gets it back. Who hangs up does not: a scan would be free that way.
+        if not self._admit(_MISS, client):
+            return self._refuse(_MISS, client)
+        found = await self._resolve(slug)
+        if found.status != 404:
+            self._gate.refund(_MISS, client)
+        return found
+
+    async def _resolve(self, slug: Slug) -> Answer:
         try:
             async with asyncio.timeout(REDIRECT_S):
-                found = await self._redirects.resolve(Slug(slug))
+                return await self._redirects.resolve(slug)
         except (Unavailable, TimeoutError) as error:
             return errors.unavailable(error)
-        return self._counted(found, client) if found.status == 404 else found
 
     def _counted(self, not_found: Answer, client: str) -> Answer:
         """Let a client find nothing only so often: a scan of slugs is slowed down to guessing."""

@@ -90,20 +90,30 @@ def _guarded(services: Services, scope: Scope, deadline_s: float, verb: _Verb) -
 
 async def _admitted(services: Services, scope: Scope, verb: _Verb, request: Request) -> Answer:
     gate, client = services.gate, request.ip_addr
-    # An address that tried too many keys gets no further look-up (those under way at once aside).
-    refusal = gate.refusal(Policy.API, client)
-    if refusal.retry_after_s > 0:
-        return errors.too_many_requests(refusal)
-    scheme, _, token = (request.headers.get("authorization") or "").partition(" ")
-    principal = await services.authenticator.authenticate(token) if scheme.lower() == "bearer" else None
-    who = principal.key_id if principal else client
-    if not gate.admit(Policy.API, who):
-        return errors.too_many_requests(gate.refusal(Policy.API, who))
+    # An address pays for looking a key up before it is looked up, and gets it back if there is
+    # such a key: who tries too many gets no further look-up, however many are sent at once.
+    if not gate.admit(Policy.API, client):
+        return errors.too_many_requests(gate.refusal(Policy.API, client))
+    principal = await _principal(services, request, client)
     if principal is None:
         return errors.unauthorized()
+    gate.refund(Policy.API, client)
+    if not gate.admit(Policy.API, principal.key_id):
+        return errors.too_many_requests(gate.refusal(Policy.API, principal.key_id))
     if not principal.may(scope):
         return errors.forbidden(scope)
     return await verb(request, principal)
+
+
+async def _principal(services: Services, request: Request, client: str) -> Principal | None:
+    scheme, _, token = (request.headers.get("authorization") or "").partition(" ")
+    if scheme.lower() != "bearer":
+        return None
+    try:
+        return await services.authenticator.authenticate(token)
+    except Unavailable:
+        services.gate.refund(Policy.API, client)
+        raise
 
 
 class _Api:

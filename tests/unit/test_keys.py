@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import hashlib
 
 import pytest
@@ -8,6 +9,7 @@ from app.domain.errors import InvalidInput
 from app.service import keys
 from app.service.keys import Authenticator, Scope
 from tests.conftest import NOW
+from tests.unit.test_service import CountingStore
 
 
 @pytest.fixture
@@ -84,3 +86,16 @@ async def test_a_revoked_key_stops_working_within_a_second(embedded_store, issue
 def test_unknown_scopes_are_named():
     with pytest.raises(InvalidInput, match="links:steal"):
         keys.parse_scopes(["links:read", "links:steal"])
+
+
+async def test_a_thousand_requests_with_one_key_ask_the_store_once(embedded_store, issued, monotonic):
+    store = CountingStore(embedded_store)
+    authenticator = Authenticator(store, monotonic=monotonic)
+
+    store.open.clear()
+    asked = [asyncio.create_task(authenticator.authenticate(issued[0])) for _ in range(1000)]
+    await asyncio.sleep(0)
+    store.open.set()
+
+    assert None not in await asyncio.gather(*asked)
+    assert store.calls["get_key"] == 1

@@ -1,0 +1,38 @@
+"""Who asks for what is being asked for already waits for the same answer."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any, Generic, TypeVar
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+
+class SingleFlight(Generic[K, V]):
+    """
+    One question at a time for each key, however many ask; belongs to one event loop.
+
+    The question outlives whoever asked first: a caller that goes away cancels nobody's answer.
+    """
+
+    def __init__(self) -> None:
+        self._under_way: dict[K, asyncio.Task[V]] = {}
+
+    def __contains__(self, key: K) -> bool:
+        """Is *key* being asked for right now?"""
+        return key in self._under_way
+
+    async def do(self, key: K, ask: Callable[[], Coroutine[Any, Any, V]]) -> V:
+        """Return what the question about *key* that is under way gives; else what *ask* gives, or raises."""
+        task = self._under_way.get(key)
+        if task is None:
+            task = self._under_way[key] = asyncio.create_task(ask())
+            task.add_done_callback(lambda done: self._finished(key, done))
+        return await asyncio.shield(task)
+
+    def _finished(self, key: K, task: asyncio.Task[V]) -> None:
+        del self._under_way[key]
+        if not task.cancelled():
+            task.exception()  # seen, even if every caller has gone away
