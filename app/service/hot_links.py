@@ -1,36 +1,52 @@
 """
 The first cache: a dictionary in the process, asked before anything else.
 
-An entry lives two seconds at most, which bounds what a lost invalidation can cost. An
+An entry is fresh for two seconds at most, which bounds what a lost invalidation can cost. An
 invalidation leaves a floor behind: a read that was under way when the link changed comes
-back older than the floor and is not kept.
+back older than the floor and is not kept. After those two seconds an entry is kept as well,
+for when nobody can be asked (see `HotLinks.stale`).
 """
 
 from __future__ import annotations
 
+import math
+import random as random_module
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from app.domain.events import LinkChanged
-from app.domain.link import Resolution
+from app.domain.link import Resolution, State
 
 TTL_S = 2.0
+# Entries that were loaded together must not expire together: up to this part less.
+JITTER = 0.1
+# What is stale may be served for this long after it was read, if store and cache are both away.
+# A change needs the store, and invalidations arrive all the while: so it matters only to a
+# process that is cut off from everything while others are not, and bounds what that can cost.
+STALE_S = 300.0
 # Longer than any read can be under way.
 FLOOR_TTL_S = 10.0
 MAX_ENTRIES = 65_536
+# Of these, slugs that do not exist: a scan pushes out its own guesses, and no link.
+MAX_ABSENT = 8_192
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
 class HotLink(Generic[T]):
-    """A resolution, the answer made from it, and until when both are good (monotonic seconds)."""
+    """
+    A resolution, the answer made from it, and until when both are good (monotonic seconds).
+
+    From `fresh_until` to `stale_until` they are better than nothing, and only that.
+    """
 
     resolution: Resolution
     answer: T
     fresh_until: float
+    stale_until: float
 
 
 class HotLinks(Generic[T]):
@@ -43,6 +59,7 @@ class HotLinks(Generic[T]):
         render: makes the answer of a resolution, at a time in unix seconds.
         monotonic: seconds that never go back.
         wall: unix seconds.
+        random: gives floats in [0, 1), for the jitter of the times to live.
     """
 
     def __init__(
@@ -51,11 +68,14 @@ class HotLinks(Generic[T]):
         *,
         monotonic: Callable[[], float],
         wall: Callable[[], float],
+        random: Callable[[], float] = random_module.random,
     ) -> None:
         self._render = render
         self._monotonic = monotonic
         self._wall = wall
+        self._random = random
         self._entries: OrderedDict[str, HotLink[T]] = OrderedDict()
+        self._absent: OrderedDict[str, None] = OrderedDict()
         self._floors: OrderedDict[str, tuple[int, float]] = OrderedDict()
         # The redirect lane asks this for every request: bound once, called without a frame.
         self.peek = self._entries.get
@@ -65,23 +85,39 @@ class HotLinks(Generic[T]):
         entry = self._entries.get(slug)
         return entry if entry is not None and self._monotonic() < entry.fresh_until else None
 
+    def stale(self, slug: str) -> HotLink[T] | None:
+        """
+        Return what was known of *slug* until recently, and let it be fresh once more.
+
+        For when nobody who knows better can be asked. Only a link that is live by its own
+        times, no older than any change heard of, and read less than `STALE_S` ago.
+        """
+        entry = self._entries.get(slug)
+        now, wall = self._monotonic(), self._wall()
+        if entry is None or now >= entry.stale_until or entry.resolution.state(wall) is not State.LIVE:
+            return None
+        return self._keep(entry.resolution, now, wall, stale_until=entry.stale_until)
+
     def accepts(self, resolution: Resolution) -> bool:
-        """Is *resolution* at least as new as every change heard of?"""
+        """Is *resolution* at least as new as every change heard of, and what is held?"""
+        now = self._monotonic()
+        entry = self._entries.get(resolution.slug)
+        if entry is not None and now < entry.stale_until and entry.resolution.version > resolution.version:
+            return False
         floor = self._floors.get(resolution.slug)
-        return floor is None or resolution.version >= floor[0] or self._monotonic() >= floor[1]
+        return floor is None or resolution.version >= floor[0] or now >= floor[1]
 
     def put(self, resolution: Resolution) -> HotLink[T]:
         """Keep *resolution*, unless it is known to be old, and return its answer."""
         now, wall = self._monotonic(), self._wall()
-        entry = HotLink(resolution, self._render(resolution, wall), now + _constant_for(resolution, wall))
-        if self.accepts(resolution):
-            self._entries[resolution.slug] = entry
-            self._entries.move_to_end(resolution.slug)
-            if len(self._entries) > MAX_ENTRIES:
-                self._entries.popitem(last=False)
-            # A slower source may know less: what was newer once is not forgotten for it.
+        if not self.accepts(resolution):
+            return self._entry(resolution, now, wall, stale_until=now)
+        # A slower source may know less: what was newer once is not forgotten for it.
+        if resolution.version > 0:
             self._raise_floor(resolution.slug, resolution.version, now + FLOOR_TTL_S)
-        return entry
+        else:
+            self._limit_absent(resolution.slug)
+        return self._keep(resolution, now, wall, stale_until=now + STALE_S)
 
     def on_changes(self, changes: Sequence[LinkChanged]) -> None:
         """Drop what is older than *changes*, and refuse it for a while."""
@@ -96,6 +132,31 @@ class HotLinks(Generic[T]):
         """Changes may have been missed: forget everything."""
         self._entries.clear()
 
+    def __len__(self) -> int:
+        """How many entries are held, stale ones included."""
+        return len(self._entries)
+
+    def _keep(self, resolution: Resolution, now: float, wall: float, *, stale_until: float) -> HotLink[T]:
+        entry = self._entry(resolution, now, wall, stale_until=stale_until)
+        self._entries[resolution.slug] = entry
+        self._entries.move_to_end(resolution.slug)
+        if len(self._entries) > MAX_ENTRIES:
+            self._entries.popitem(last=False)
+        return entry
+
+    def _entry(self, resolution: Resolution, now: float, wall: float, *, stale_until: float) -> HotLink[T]:
+        ttl_s = min(TTL_S * (1 - JITTER * self._random()), _constant_for(resolution, wall))
+        return HotLink(resolution, self._render(resolution, wall), now + ttl_s, stale_until)
+
+    def _limit_absent(self, slug: str) -> None:
+        self._absent[slug] = None
+        self._absent.move_to_end(slug)
+        if len(self._absent) > MAX_ABSENT:
+            oldest, _ = self._absent.popitem(last=False)
+            entry = self._entries.get(oldest)
+            if entry is not None and entry.resolution.version == 0:
+                del self._entries[oldest]
+
     def _raise_floor(self, slug: str, version: int, until: float) -> None:
         floor = self._floors.get(slug)
         self._floors[slug] = (max(version, floor[0]) if floor else version, until)
@@ -105,10 +166,10 @@ class HotLinks(Generic[T]):
 
 
 def _constant_for(resolution: Resolution, wall: float) -> float:
-    """How long the answer stays what it is: two seconds, or less if the link's own time comes first."""
+    """How many seconds the answer stays what it is: until the link's own time comes."""
     edges = [
         edge - wall
         for edge in (resolution.valid_from, resolution.expires_at)
         if edge is not None and edge > wall
     ]
-    return min([TTL_S, *edges])
+    return min(edges, default=math.inf)

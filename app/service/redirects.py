@@ -58,6 +58,11 @@ class Redirects(Generic[T]):
         """Would `resolve` answer *slug* without a look-up of its own?"""
         return slug in self._loading or self._hot.get(slug) is not None
 
+    def stale(self, slug: Slug) -> T | None:
+        """Return what *slug* gave until recently, for when `resolve` fails; see `HotLinks.stale`."""
+        entry = self._hot.stale(slug)
+        return entry.answer if entry is not None else None
+
     async def _load(self, slug: Slug) -> T:
         with contextlib.suppress(Unavailable):
             cached = await self._cache.get(slug)

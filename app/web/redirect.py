@@ -126,7 +126,8 @@ class RedirectLane:
             async with asyncio.timeout(REDIRECT_S):
                 return await self._redirects.resolve(slug)
         except (Unavailable, TimeoutError) as error:
-            return errors.unavailable(error)
+            stale = self._redirects.stale(slug)
+            return stale if stale is not None else errors.unavailable(error)
 
     def _counted(self, not_found: Answer, client: str) -> Answer:
         """Let a client find nothing only so often: a scan of slugs is slowed down to guessing."""

@@ -7,12 +7,14 @@ everything acknowledged in place.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 
 import httpx
 import pytest
 
+from app.service import hot_links
 from tests.servers.hopgate import Gateway, Worker, eventually, make_key
 from tests.servers.postgres import PrivatePostgres
 from tests.servers.rabbitmq import PrivateRabbit
@@ -117,6 +119,31 @@ def test_without_postgresql_known_links_redirect_and_the_rest_says_when_to_come_
     eventually(world.all_well, 20, "PostgreSQL is back")
     assert world.api.get("/never-seen").status_code == 404
     assert world.status(world.create()) == 302
+
+
+def test_without_redis_and_postgresql_links_of_the_process_redirect_and_removed_ones_do_not(world):
+    """For longer than the first cache calls them fresh."""
+    known, removed = world.create(), world.create()
+    assert [world.status(known), world.status(removed)] == [302, 302]
+    assert world.api.delete(LINKS + removed).status_code == 204
+    world.redis.kill()
+    world.postgres.kill()
+
+    try:
+        until = time.monotonic() + 2 * hot_links.TTL_S
+        seen = set()
+        while time.monotonic() < until:
+            assert world.status(known) == 302
+            seen.add(world.status(removed))
+            time.sleep(0.2)
+        assert 503 in seen
+        assert seen <= {410, 503}
+    finally:
+        world.redis.start()
+        world.postgres.start()
+
+    eventually(world.all_well, 20, "both are back")
+    assert [world.status(known), world.status(removed)] == [302, 410]
 
 
 def test_a_silent_redis_delays_a_redirect_but_does_not_fail_it(world):

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
+import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from app.domain.events import LinkChanged
-from app.domain.link import Resolution, Slug
+from app.domain.link import Resolution, Slug, State
 from app.service import hot_links
 from app.service.hot_links import HotLinks
 from tests.conftest import ManualTime
@@ -13,7 +16,9 @@ SLUGS = [Slug("aaa"), Slug("bbb")]
 
 
 def cache(monotonic, wall=lambda: 0.0):
-    return HotLinks(lambda resolution, _: resolution.version, monotonic=monotonic, wall=wall)
+    return HotLinks(
+        lambda resolution, _: resolution.version, monotonic=monotonic, wall=wall, random=lambda: 0.0
+    )
 
 
 def test_an_entry_is_served_until_two_seconds_have_passed(monotonic):
@@ -82,6 +87,103 @@ def test_it_is_bounded_and_the_oldest_leaves_first(monotonic, monkeypatch):
     assert [hot.get(name) is not None for name in ("aaa", "bbb", "ccc")] == [False, True, True]
 
 
+def test_what_was_loaded_together_does_not_expire_together(monotonic):
+    draws = iter([0.0, 0.5, 0.999])
+    hot = HotLinks(lambda *_: None, monotonic=monotonic, wall=lambda: 0.0, random=lambda: next(draws))
+
+    ends = [hot.put(Resolution(Slug(name), 1)).fresh_until - monotonic() for name in ("aaa", "bbb", "ccc")]
+
+    assert ends[0] == hot_links.TTL_S
+    assert hot_links.TTL_S * (1 - hot_links.JITTER) < ends[2] < ends[1] < ends[0]
+
+
+# --- stale entries -----------------------------------------------------------------------
+
+LIVE = Resolution(SLUGS[0], 1, "https://example.com/")
+
+
+def test_a_stale_entry_is_fresh_once_more_until_its_time_is_over(monotonic):
+    hot = cache(monotonic)
+    hot.put(LIVE)
+
+    for _ in range(int(hot_links.STALE_S / hot_links.TTL_S)):
+        monotonic.now += hot_links.TTL_S - 0.001
+        assert hot.stale("aaa").answer == 1
+        assert hot.get("aaa").answer == 1
+    monotonic.now += hot_links.TTL_S
+    assert hot.stale("aaa") is None
+
+
+def test_a_link_is_not_served_stale_past_its_own_end(monotonic):
+    wall = ManualTime(100.0)
+    hot = cache(monotonic, wall)
+    hot.put(replace(LIVE, expires_at=110.0))
+
+    wall.now, monotonic.now = 109.5, monotonic.now + 9.5
+    assert hot.stale("aaa").fresh_until == monotonic.now + 0.5
+    wall.now, monotonic.now = 110.0, monotonic.now + 0.5
+    assert hot.get("aaa") is None
+    assert hot.stale("aaa") is None
+
+
+def test_a_link_that_began_meanwhile_is_rendered_as_what_it_is_now(monotonic):
+    wall = ManualTime(100.0)
+    hot = HotLinks(lambda resolution, now: resolution.state(now), monotonic=monotonic, wall=wall)
+    hot.put(replace(LIVE, valid_from=101.0))
+
+    wall.now, monotonic.now = 103.0, monotonic.now + 3.0
+
+    assert hot.stale("aaa").answer is State.LIVE
+
+
+@pytest.mark.parametrize("resolution", [Resolution(SLUGS[0], 2), Resolution.absent(SLUGS[0])])
+def test_what_is_gone_or_absent_is_not_said_from_a_stale_entry(monotonic, resolution):
+    """404 needs proof, and 410 may have been taken back."""
+    hot = cache(monotonic)
+    hot.put(resolution)
+
+    assert hot.stale("aaa") is None
+
+
+def test_nothing_stale_is_served_after_a_change_or_a_gap(monotonic):
+    hot = cache(monotonic)
+    for slug in SLUGS:
+        hot.put(Resolution(slug, 1, "https://example.com/"))
+    monotonic.now += hot_links.FLOOR_TTL_S
+
+    hot.on_changes([LinkChanged(SLUGS[0], 2)])
+    assert hot.stale("aaa") is None
+    assert hot.stale("bbb") is not None
+    hot.on_gap()
+    assert hot.stale("bbb") is None
+
+
+def test_an_older_version_does_not_replace_a_newer_stale_one(monotonic):
+    hot = cache(monotonic)
+    hot.put(replace(LIVE, version=2))
+    monotonic.now += 2 * hot_links.FLOOR_TTL_S
+
+    assert not hot.accepts(LIVE)
+    hot.put(LIVE)
+
+    assert hot.stale("aaa").resolution.version == 2
+
+
+def test_a_scan_pushes_out_its_own_guesses_and_no_link(monotonic, monkeypatch):
+    monkeypatch.setattr(hot_links, "MAX_ABSENT", 2)
+    hot = cache(monotonic)
+    hot.put(LIVE)
+    # One of them is created meanwhile.
+    hot.put(Resolution.absent(Slug("guess-0")))
+    hot.put(Resolution(Slug("guess-0"), 1))
+    for number in range(1, 10):
+        hot.put(Resolution.absent(Slug(f"guess-{number}")))
+
+    assert len(hot) == 4
+    assert hot.get("aaa") is not None
+    assert [hot.get(f"guess-{number}") is not None for number in (0, 7, 8, 9)] == [True, False, True, True]
+
+
 class NeverOlderThanHeard(RuleBasedStateMachine):
     """Whatever the order of reads, changes and waits: nothing older than a change heard of is kept."""
 
@@ -93,12 +195,21 @@ class NeverOlderThanHeard(RuleBasedStateMachine):
 
     @rule(slug=st.sampled_from(SLUGS), version=st.integers(0, 6))
     def read(self, slug, version):
-        self.hot.put(Resolution(slug, version))
+        self.hot.put(Resolution(slug, version, "https://example.com/" if version else None))
 
     @rule(slug=st.sampled_from(SLUGS), version=st.integers(1, 6))
     def change(self, slug, version):
         self.hot.on_changes([LinkChanged(slug, version)])
         self.heard[slug] = max(self.heard[slug], version)
+
+    @rule()
+    def gap(self):
+        self.hot.on_gap()
+
+    @rule(slug=st.sampled_from(SLUGS))
+    def nobody_can_be_asked(self, slug):
+        entry = self.hot.stale(slug)
+        assert entry is None or entry.resolution.version >= max(1, self.heard[slug])
 
     @rule(seconds=st.sampled_from([0.5, 1.9]))
     def wait(self, seconds):
