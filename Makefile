@@ -41,10 +41,16 @@ $(VENV)/.dev: $(VENV)/.native requirements/dev.txt
 	@$(PIP) install --require-hashes -r requirements/dev.txt
 	@touch $@
 
+$(VENV)/.bench: $(VENV)/.dev requirements/bench.txt
+	@echo "Installing what redirects are measured against ..."
+	@$(PIP) install --require-hashes -r requirements/bench.txt
+	@touch $@
+
 lock: $(VENV)/.dev ## Resolve the dependencies anew and write the lock files.
 	$(BIN)/uv pip compile --quiet --universal --upgrade --generate-hashes --no-header --no-emit-package hopgate-limiter --group build pyproject.toml -o requirements/run.txt
 	$(BIN)/uv pip compile --quiet --universal --upgrade --generate-hashes --no-header --no-emit-package hopgate-limiter --extra services --group dev -c requirements/run.txt pyproject.toml -o requirements/dev.txt
 	$(BIN)/uv pip compile --quiet --universal --upgrade --generate-hashes --no-header --no-emit-package hopgate-limiter --extra services -c requirements/dev.txt pyproject.toml -o requirements/services.txt
+	$(BIN)/uv pip compile --quiet --universal --upgrade --generate-hashes --no-header --group bench -c requirements/dev.txt -o requirements/bench.txt
 
 # --- the two commands -------------------------------------------------------------------
 
@@ -73,8 +79,8 @@ fmt: $(VENV)/.dev ## Format everything.
 	@$(BIN)/ruff check --fix .
 	@cargo fmt --all
 
-bench: $(VENV)/.dev ## Measure redirects against bare servers; writes bench/RESULTS.md.
-	@$(BIN)/python -m bench.redirect
+bench: $(VENV)/.bench ## Measure redirects against other servers, about an hour; writes bench/RESULTS.md.
+	@$(BIN)/python -m bench
 
 bench-limiter: $(VENV)/.dev ## Measure the limiter beside others in memory, about ten minutes.
 	@$(BIN)/python -m bench.limiter.compare

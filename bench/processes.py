@@ -1,31 +1,54 @@
-"""Servers under measurement, and wrk: each on a processor of its own where there are two."""
+"""Servers under measurement: each on a processor of its own where there are two, stopped however it ends."""
 
 from __future__ import annotations
 
 import contextlib
 import os
-import re
-import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 _START_S = 20.0
-# Servers on the first processor, the load on the last; the same one if there is only one.
-_CPUS = sorted(os.sched_getaffinity(0))
-SERVER_CPU, LOAD_CPU = _CPUS[0], _CPUS[-1]
+_END_S = 5.0
+# Servers on the first processor; the load, and what stands behind the servers, on the others.
+CPUS = sorted(os.sched_getaffinity(0))
+SERVER_CPU, LOAD_CPU = CPUS[0], CPUS[-1]
+BACK_CPUS = CPUS[1:] or CPUS
+_TICKS = os.sysconf("SC_CLK_TCK")
+_PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
 @dataclass(frozen=True, slots=True)
-class Load:
-    """What wrk saw: requests per second, answers that were no 2xx or 3xx, errors, p99 in ms."""
+class Server:
+    """A running server, with every process that it started: they share its session."""
 
-    per_second: float
-    bad: int
-    p99_ms: float
+    pid: int
+    port: int
+
+    def cpu_s(self) -> float:
+        """Return the processor time of all its processes so far, in seconds (10 ms steps)."""
+        return sum(int(stat[11]) + int(stat[12]) for stat in self._stats()) / _TICKS
+
+    def rss_mb(self) -> float:
+        """Return the resident memory of all its processes; pages that they share count for each."""
+        return sum(int(stat[21]) for stat in self._stats()) * _PAGE / 1e6
+
+    def is_gone(self) -> bool:
+        """Has every one of its processes ended?"""
+        return not any(self._stats())
+
+    def _stats(self) -> Iterator[list[str]]:
+        for process in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                # After the name, which may hold anything but a newline and ends the last bracket.
+                stat = (process / "stat").read_text().rpartition(")")[2].split()
+                if int(stat[3]) == self.pid and stat[0] != "Z":
+                    yield stat
 
 
 def free_port() -> int:
@@ -35,40 +58,60 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def serving(command: Sequence[str], port: int, environment: Mapping[str, str]) -> Iterator[None]:
-    """Run *command*, which listens on *port*, while the body runs."""
-    process = subprocess.Popen(
-        ["taskset", "--cpu-list", str(SERVER_CPU), *command],
-        env={**os.environ, **environment},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
+def serving(
+    command: Sequence[str],
+    port: int,
+    environment: Mapping[str, str],
+    *,
+    cpus: Sequence[int] = (SERVER_CPU,),
+) -> Iterator[Server]:
+    """Run *command*, which listens on *port*, while the body runs; nothing of it is left after."""
+    complaints = tempfile.TemporaryFile()  # noqa: SIM115 - closed below, with the process
+    process: subprocess.Popen[bytes] | None = None
     try:
+        with _interrupted_later():
+            process = subprocess.Popen(
+                ["taskset", "--cpu-list", ",".join(map(str, cpus)), *command],
+                env={**os.environ, **environment},
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=complaints,
+                start_new_session=True,
+            )
         deadline = time.monotonic() + _START_S
         while not _listens(port):
             if process.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError(f"{' '.join(command)} does not listen on {port}")
+                complaints.seek(0)
+                reason = complaints.read()[-2000:].decode(errors="replace")
+                raise RuntimeError(f"{' '.join(command)} does not listen on {port}: {reason}")
             time.sleep(0.05)
+        yield Server(process.pid, port)
+    finally:
+        if process is not None:
+            _end(process)
+        complaints.close()
+
+
+@contextlib.contextmanager
+def _interrupted_later() -> Iterator[None]:
+    """Hold Ctrl-C back until the body is done: a process that nobody knows of cannot be stopped."""
+    came: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _: came.append(number))
+    try:
         yield
     finally:
+        signal.signal(signal.SIGINT, before)
+    if came:
+        raise KeyboardInterrupt
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-
-
-def wrk(url: str, *, seconds: int, connections: int = 64) -> Load:
-    """Ask for *url* as fast as answers come, from one thread."""
-    if shutil.which("wrk") is None:
-        raise SystemExit("the benchmark needs wrk: install the package wrk")
-    command = ["taskset", "--cpu-list", str(LOAD_CPU), "wrk", "-t1", f"-c{connections}", f"-d{seconds}s"]
-    out = subprocess.run([*command, "--latency", url], capture_output=True, text=True, check=True).stdout
-    rate = re.search(r"Requests/sec: +([\d.]+)", out)
-    p99 = re.search(r"99% +([\d.]+)(us|ms|s)", out)
-    if rate is None or p99 is None:
-        raise RuntimeError(f"wrk said something else: {out}")
-    bad = sum(map(int, re.findall(r"Non-2xx or 3xx responses: (\d+)", out)))
-    bad += sum(map(int, re.findall(r"(?:connect|read|write|timeout) (\d+)", out)))
-    return Load(float(rate[1]), bad, float(p99[1]) * {"us": 0.001, "ms": 1.0, "s": 1000.0}[p99[2]])
+    process.wait()
+    deadline = time.monotonic() + _END_S
+    while not Server(process.pid, 0).is_gone() and time.monotonic() < deadline:
+        time.sleep(0.01)
 
 
 def _listens(port: int) -> bool:

@@ -1,0 +1,93 @@
+"""The servers that are compared: their names in reports, and how each is started."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+_NGINX = """
+worker_processes 1; daemon off; pid {folder}/nginx.pid; error_log stderr error;
+events {{ worker_connections 4096; }}
+http {{
+    access_log off; keepalive_requests 1000000000;
+    server {{ listen 127.0.0.1:{port} backlog=4096; return 302 https://example.com/a/long/path?with=query; }}
+}}
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Contender:
+    """
+    One server.
+
+    Args:
+        title: as reports call it.
+        command: gives its command line for a port, a number of workers, and a folder of its own.
+        needs: a package that only requirements/bench.txt installs.
+    """
+
+    title: str
+    command: Callable[[int, int, Path], list[str]]
+    needs: str = ""
+
+
+def _hopgate(_port: int, _workers: int, _folder: Path) -> list[str]:
+    return [sys.executable, "-m", "app.cli", "serve"]
+
+
+def _granian(target: str, *options: str, interface: str = "rsgi") -> Callable[[int, int, Path], list[str]]:
+    def command(port: int, workers: int, _folder: Path) -> list[str]:
+        common = [sys.executable, "-m", "granian", "--interface", interface, "--loop", "uvloop", "--no-ws"]
+        return [*common, "--workers", str(workers), "--port", str(port), *options, target]
+
+    return command
+
+
+def _robyn(port: int, _workers: int, _folder: Path) -> list[str]:
+    return [sys.executable, "-m", "bench.servers.robyn_own", str(port)]
+
+
+def _uvicorn(port: int, _workers: int, _folder: Path) -> list[str]:
+    fastest = ["--loop", "uvloop", "--http", "httptools", "--no-access-log", "--log-level", "warning"]
+    target = "bench.servers.fastapi_own:create"
+    return [sys.executable, "-m", "uvicorn", "--factory", "--port", str(port), *fastest, target]
+
+
+def _nginx(port: int, _workers: int, folder: Path) -> list[str]:
+    file = folder / f"nginx-{port}.conf"
+    file.write_text(_NGINX.format(folder=folder, port=port))
+    return ["/usr/sbin/nginx", "-e", "stderr", "-p", f"{folder}/", "-c", str(file)]
+
+
+CONTENDERS: Mapping[str, Contender] = {
+    "hopgate": Contender("Hopgate", _hopgate),
+    "handler": Contender(
+        "Hopgate without the lane: its Robyn handler on granian",
+        _granian("tests.servers.lane_off:create", "--factory"),
+    ),
+    "bare": Contender("granian alone, RSGI, constant 302", _granian("bench.servers.bare_rsgi:app")),
+    "robyn": Contender("the same handlers on Robyn's own server", _robyn),
+    "fastapi": Contender("the same handler on FastAPI and uvicorn", _uvicorn, "fastapi"),
+    "blacksheep": Contender(
+        "the same handler on BlackSheep and granian (ASGI)",
+        _granian("bench.servers.blacksheep_own:create", "--factory", interface="asgi"),
+        "blacksheep",
+    ),
+    "nginx": Contender("nginx, `return 302`", _nginx),
+    "redis-get": Contender(
+        "granian alone, one redis-py GET a request", _granian("bench.servers.redis_get:app")
+    ),
+    "postgres-get": Contender(
+        "granian alone, one psycopg SELECT a request", _granian("bench.servers.postgres_get:app")
+    ),
+}
+
+
+def title(name: str) -> str:
+    """Return how reports call *name*, which is a contender's, with `-2` for two workers of it."""
+    base, dash, workers = name.rpartition("-")
+    if dash and workers.isdigit():
+        return f"{CONTENDERS[base].title}, {workers} workers"
+    return CONTENDERS[name].title

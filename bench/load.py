@@ -1,0 +1,162 @@
+"""The load: wrk for as much as goes through, h2load for the latency at a fixed rate."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.processes import LOAD_CPU, Server
+
+_SCRIPT = Path(__file__).parent / "lua" / "visit.lua"
+_PACKAGES = {"wrk": "wrk", "h2load": "nghttp2-client", "nginx": "nginx-light", "taskset": "util-linux"}
+
+
+@dataclass(frozen=True, slots=True)
+class Visit:
+    """
+    How a server is visited.
+
+    Args:
+        path: what is asked for, unless `paths` names a file with many.
+        paths: one a line; every turn starts somewhere else in it.
+        right: the statuses that are no error.
+        close: a new connection for each request.
+        create_every: each so-many-th request creates a link, with the API key `key`.
+    """
+
+    path: str = "/"
+    paths: Path | None = None
+    right: tuple[int, ...] = (302,)
+    connections: int = 64
+    close: bool = False
+    create_every: int = 0
+    key: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """
+    What one turn saw. `bad`: wrong statuses and broken connections.
+
+    `cpu_us`: the server's processor time for each request, in µs, whatever else the machine did.
+    """
+
+    requests: int
+    per_second: float
+    bad: int
+    p50_ms: float
+    p99_ms: float
+    p999_ms: float
+    cpu_us: float = 0.0
+
+    @property
+    def us_each(self) -> float:
+        """The time of one request after the other, in µs."""
+        return 1e6 / self.per_second
+
+
+def check_tools() -> None:
+    """Say in one line what is missing."""
+    path = f"{os.environ.get('PATH', '')}:/usr/sbin"
+    missing = sorted(package for tool, package in _PACKAGES.items() if not shutil.which(tool, path=path))
+    if missing:
+        raise SystemExit(f"the benchmarks need programs: apt-get install {' '.join(missing)}")
+
+
+def flood(server: Server, visit: Visit, *, seconds: int, start: int = 0) -> Load:
+    """Ask as fast as answers come, from one thread; begin with the path numbered *start*."""
+    command = ["wrk", "-t1", f"-c{visit.connections}", f"-d{seconds}s", "-s", str(_SCRIPT)]
+    command += ["-H", "Connection: close"] if visit.close else []
+    command += [_url(server, visit)]
+    if visit.paths is not None:
+        right = ",".join(map(str, visit.right))
+        command += ["--", str(visit.paths), str(start), right, str(visit.create_every), visit.key]
+    before_s = server.cpu_s()
+    out = json.loads(_run(command).splitlines()[-1])
+    cpu_s = server.cpu_s() - before_s
+    if not out["requests"]:
+        raise RuntimeError(f"no request came through: {out}")
+    return Load(
+        out["requests"],
+        out["requests"] / (out["us"] / 1e6),
+        out["wrong"] + out["broken"],
+        *(out[name] / 1000 for name in ("p50", "p99", "p999")),
+        cpu_s * 1e6 / out["requests"],
+    )
+
+
+def at_rate(server: Server, visit: Visit, *, seconds: int, rate: float) -> Load:
+    """
+    Ask *rate* times a second, however long answers take.
+
+    A connection has one request under way, so a slow answer holds back those that were due
+    meanwhile. They are added, as late as they would have been (as wrk2 does).
+    """
+    each_s = visit.connections / rate
+    arguments = [f"-c{visit.connections}", f"--rps={1 / each_s:.6f}", f"-D{seconds}"]
+    return _h2load(server, visit, arguments, each_s)
+
+
+def one_by_one(server: Server, visit: Visit, *, count: int) -> Load:
+    """Ask for the first *count* paths, one after the other, on one connection."""
+    with tempfile.NamedTemporaryFile("w", suffix=".txt") as urls:
+        if visit.paths is None:
+            raise ValueError("one_by_one needs a list of paths")
+        paths = visit.paths.read_text().splitlines()[:count]
+        urls.write("".join(f"http://127.0.0.1:{server.port}{path}\n" for path in paths))
+        urls.flush()
+        return _h2load(server, visit, ["-c1", f"-n{len(paths)}", f"--input-file={urls.name}"], None)
+
+
+def _h2load(server: Server, visit: Visit, arguments: Sequence[str], each_s: float | None) -> Load:
+    urls = [] if any(argument.startswith("--input-file") for argument in arguments) else [_url(server, visit)]
+    with tempfile.TemporaryDirectory(prefix="hopgate-h2load-") as folder:
+        log = Path(folder) / "requests.tsv"
+        before_s = server.cpu_s()
+        _run(["h2load", "--h1", "-t1", *arguments, f"--log-file={log}", *urls])
+        cpu_s = server.cpu_s() - before_s
+        rows = [tuple(map(int, line.split("\t"))) for line in log.read_text().splitlines()]
+    if len(rows) < 2:
+        raise RuntimeError(f"h2load {' '.join(arguments)}: no answers")
+    span_s = (max(row[0] + row[2] for row in rows) - min(row[0] for row in rows)) / 1e6
+    bad = sum(row[1] not in visit.right for row in rows)
+    latencies_ms = sorted(_as_planned([row[2] / 1000 for row in rows], each_s))
+    return Load(
+        len(rows),
+        len(rows) / span_s,
+        bad,
+        *(percentile(latencies_ms, share) for share in (0.5, 0.99, 0.999)),
+        cpu_s * 1e6 / len(rows),
+    )
+
+
+def _as_planned(latencies_ms: Iterable[float], each_s: float | None) -> Iterable[float]:
+    """Add the requests that a slow answer held back; one was due every *each_s* on its connection."""
+    for latency_ms in latencies_ms:
+        yield latency_ms
+        while each_s is not None and (latency_ms := latency_ms - each_s * 1000) > 0:
+            yield latency_ms
+
+
+def percentile(ordered: Sequence[float], share: float) -> float:
+    """Return the value of *ordered* (ascending, not empty) that *share* of them do not exceed."""
+    return ordered[min(len(ordered) - 1, int(len(ordered) * share))]
+
+
+def _url(server: Server, visit: Visit) -> str:
+    return f"http://127.0.0.1:{server.port}{visit.path}"
+
+
+def _run(command: Sequence[str]) -> str:
+    done = subprocess.run(
+        ["taskset", "--cpu-list", str(LOAD_CPU), *command], capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(command)}: {done.stderr.strip() or done.stdout.strip()}")
+    return done.stdout

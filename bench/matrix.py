@@ -1,0 +1,251 @@
+"""The scenarios that are one comparison of servers, and how each is measured."""
+
+from __future__ import annotations
+
+import bisect
+import http.client
+import itertools
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from bench import load
+from bench import site as sites
+from bench.contenders import title
+from bench.load import Load, Visit
+from bench.processes import Server
+from bench.results import Bar, Measure, Result, Run, Side
+from bench.site import ONE, Site
+
+# More than the first cache holds: who asks for them in turn never finds one there.
+MANY = 100_000
+_ONE_LINK = Visit(path=f"/{ONE}")
+_ZIPF_REQUESTS = 200_000
+
+Turn = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Data:
+    """Where the many links are, as files of paths; all empty for a site without services."""
+
+    visits: Mapping[str, Visit] = field(default_factory=dict)
+    cached: Sequence[tuple[str, str]] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """
+    One comparison. The first of `servers` is ours.
+
+    Args:
+        visit: the name of a `Visit` in the site's data, or one that needs none.
+        redis: what the site's Redis holds at each turn, whoever's it is.
+        rate: None for as much as goes through; else the share of what the slowest carries.
+    """
+
+    name: str
+    title: str
+    method: str
+    servers: tuple[str, ...]
+    where: Literal["embedded", "stack"]
+    visit: Visit | str = _ONE_LINK
+    redis: Literal["full", "empty", "as it is"] = "as it is"
+    rate: float | None = None
+    bars: Mapping[str, Bar] = field(default_factory=dict)
+
+    @property
+    def measure(self) -> Measure:
+        """What its servers are compared by."""
+        return "per_second" if self.rate is None else "p99_ms"
+
+
+_ALL = ("hopgate", "bare", "nginx", "handler", "robyn", "fastapi", "blacksheep")
+_CACHED = {"bare": Bar(at_least=0.85, moonshot=0.95), "robyn": Bar(at_least=3.5, moonshot=5)}
+
+SCENARIOS: Sequence[Scenario] = (
+    Scenario(
+        "l1-hit",
+        "One link, in the first cache",
+        "`wrk -c64`, one link, embedded: everything but a renewal every two seconds is an L1 hit.",
+        _ALL,
+        "embedded",
+        bars=_CACHED,
+    ),
+    Scenario(
+        "connections-1",
+        "The same over 1 connection",
+        "`wrk -c1`: one request after the other.",
+        ("hopgate", "bare", "robyn"),
+        "embedded",
+        Visit(path=f"/{ONE}", connections=1),
+    ),
+    Scenario(
+        "connections-512",
+        "The same over 512 connections",
+        "`wrk -c512`.",
+        ("hopgate", "bare", "robyn"),
+        "embedded",
+        Visit(path=f"/{ONE}", connections=512),
+    ),
+    Scenario(
+        "churn",
+        "A new connection for each request",
+        "`wrk -c64` with `Connection: close`.",
+        ("hopgate", "bare", "nginx", "robyn"),
+        "embedded",
+        Visit(path=f"/{ONE}", close=True),
+    ),
+    Scenario(
+        "latency-shared",
+        "Latency, at a rate that all can carry",
+        "`h2load --rps`, 64 connections, half of what the slowest carries; late requests count as late.",
+        _ALL,
+        "embedded",
+        rate=0.5,
+    ),
+    Scenario(
+        "latency-high",
+        "Latency, at half of our own peak",
+        "`h2load --rps`, 64 connections, half of what the slowest of these carries.",
+        ("hopgate", "bare", "nginx"),
+        "embedded",
+        rate=0.5,
+    ),
+    Scenario(
+        "hot-key",
+        "One link on the whole stack",
+        "`wrk -c64`, one link on PostgreSQL, Redis and RabbitMQ: each renewal is one read of Redis.",
+        ("hopgate", "bare", "robyn"),
+        "stack",
+        redis="full",
+        bars=_CACHED,
+    ),
+    Scenario(
+        "workers-2",
+        "Two workers",
+        "`wrk -c64`, one link on the whole stack. Two workers share all processors with the load.",
+        ("hopgate-2", "hopgate", "bare-2"),
+        "stack",
+        redis="full",
+    ),
+    Scenario(
+        "redis-hit",
+        "Out of Redis, every time",
+        f"`wrk -c64`, {MANY:,} links one after the other: more than the first cache holds, so none is in it.",
+        ("hopgate", "redis-get", "robyn"),
+        "stack",
+        "many",
+        redis="full",
+        bars={"redis-get": Bar(at_least=0.9, moonshot=1)},
+    ),
+    Scenario(
+        "zipf",
+        "As people visit: Zipf over imported URLs",
+        "`wrk -c64`; the link of rank k is asked for with a weight of 1/k. Redis is full.",
+        ("hopgate", "redis-get", "robyn"),
+        "stack",
+        "zipf",
+        redis="full",
+    ),
+    Scenario(
+        "read-write",
+        "Nine redirects, one create",
+        "`wrk -c64`, the Zipf list, each tenth request a POST that commits to PostgreSQL.",
+        ("hopgate", "handler", "robyn"),
+        "stack",
+        "mixed",
+        redis="full",
+    ),
+    Scenario(
+        "postgres-hit",
+        "Out of PostgreSQL, every time",
+        f"`wrk -c64`, {MANY:,} links one after the other, Redis empty; misses are reported to RabbitMQ.",
+        ("hopgate", "postgres-get", "robyn"),
+        "stack",
+        "many",
+        redis="empty",
+    ),
+    Scenario(
+        "not-found",
+        "A scan of slugs that do not exist",
+        "`wrk -c64`, limits far away: each is asked of Redis and PostgreSQL, and answered 404.",
+        ("hopgate", "postgres-get", "robyn"),
+        "stack",
+        "absent",
+        redis="empty",
+    ),
+)
+
+
+def stack_data(site: Site, imported: Sequence[tuple[str, str]], links: int = MANY) -> Data:
+    """Return what the scenarios on *site* visit: its numbered links, the imported ones, and none."""
+    numbered = [sites.numbered_slug(number) for number in range(links)]
+    target = "https://example.com/a/long/path?with=query&number="
+    cached = [(slug, f"{target}{number}") for number, slug in enumerate(numbered)]
+    ranked = site.paths("zipf", zipf([slug for slug, _ in imported], _ZIPF_REQUESTS))
+    absent = [f"{slug[::-1]}-" for slug in numbered]
+    visits = {
+        "many": Visit(paths=site.paths("many", numbered)),
+        "zipf": Visit(paths=ranked),
+        "mixed": Visit(paths=ranked, right=(302, 201), create_every=10, key=site.key),
+        "absent": Visit(paths=site.paths("absent", absent), right=(404,)),
+    }
+    return Data(visits, [*cached, *imported, (ONE, sites.TARGET)])
+
+
+def zipf(slugs: Sequence[str], count: int) -> list[str]:
+    """Draw *count* of *slugs*, the k-th with a weight of 1/k; the same ones in every run."""
+    weights = list(itertools.accumulate(1 / rank for rank in range(1, len(slugs) + 1)))
+    choose = random.Random(0)
+    return [slugs[bisect.bisect_left(weights, choose.random() * weights[-1])] for _ in range(count)]
+
+
+def measure(scenario: Scenario, site: Site, data: Data, run: Run, turn: Turn) -> Result:
+    """Visit the servers of *scenario* in turn, round after round; *turn* hears of each."""
+    visit = data.visits[scenario.visit] if isinstance(scenario.visit, str) else scenario.visit
+    servers = {name: site.server(name) for name in scenario.servers}
+    if scenario.redis == "full":
+        sites.fill_redis(site, data.cached)
+    for server in servers.values():
+        _check(server, visit)
+    starts = random.Random(scenario.name)
+
+    def visited(name: str, seconds: int, rate: float | None) -> Load:
+        turn(title(name))
+        if scenario.redis == "empty":
+            sites.flush_redis(site)
+        if rate is not None:
+            return load.at_rate(servers[name], visit, seconds=seconds, rate=rate)
+        return load.flood(servers[name], visit, seconds=seconds, start=starts.randrange(MANY))
+
+    warm = [visited(name, 1, None).per_second for name in servers]
+    rate = None if scenario.rate is None else round(min(warm) * scenario.rate, -1)
+    rounds = [{name: visited(name, run.seconds, rate) for name in servers} for _ in range(run.rounds)]
+    sides = [Side(name, title(name), [one[name] for one in rounds]) for name in servers]
+    method = scenario.method if rate is None else f"{scenario.method} Here: {rate:,.0f}/s."
+    bars = dict(scenario.bars)
+    return Result(scenario.name, scenario.title, method, scenario.measure, sides, bars, run)
+
+
+def turns(rounds: int, scenario: Scenario) -> int:
+    """Return how often `measure` reports a turn."""
+    return len(scenario.servers) * (rounds + 1)
+
+
+def _check(server: Server, visit: Visit) -> None:
+    """Make sure that *server* answers as it should before anything is measured."""
+    path = visit.path
+    if visit.paths is not None:
+        with visit.paths.open() as file:
+            path = file.readline().strip()
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
+    try:
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        location = answer.getheader("location")
+        if answer.status not in visit.right or (answer.status == 302) != bool(location):
+            raise RuntimeError(f"port {server.port} answers {path} with {answer.status} to {location}")
+    finally:
+        connection.close()

@@ -1,0 +1,173 @@
+"""What stands behind the servers under measurement: a folder, or PostgreSQL, Redis and RabbitMQ."""
+
+from __future__ import annotations
+
+import asyncio
+import csv
+import hashlib
+import secrets
+import tempfile
+from collections.abc import Sequence
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from pathlib import Path
+
+import psycopg
+import redis
+
+from app.adapters.cache_redis import RedisCache
+from app.bootstrap import open_store
+from app.domain.link import LinkFields, NewLink, Resolution, Slug
+from app.migrations import migrate
+from app.service import keys
+from app.settings import Settings
+from bench.contenders import CONTENDERS
+from bench.processes import CPUS, SERVER_CPU, Server, free_port, serving
+from bench.servers.redis_get import PREFIX
+from tests.servers.hopgate import hopgate
+from tests.servers.postgres import PrivatePostgres
+from tests.servers.rabbitmq import PrivateRabbit
+from tests.servers.redis import PrivateRedis
+
+ONE = Slug("onelink")
+TARGET = "https://example.com/a/long/path?with=query"
+UNLIMITED = {
+    f"HOPGATE_LIMIT_{name}": "1000000000/s burst 1000000000"
+    for name in ("REDIRECT", "API", "CREATE", "NOT_FOUND")
+}
+# In one statement: a million links are there in seconds, and their slugs are known without a list.
+_INSERT = """
+INSERT INTO links (slug, long_url, title, tags, redirect_code, forward_query, enabled, version,
+                   created_at, updated_at)
+SELECT substr(md5(n::text), 1, 12), %s || n, '', '{}', 302, false, true, 1, now(), now()
+FROM generate_series(0, %s - 1) AS n
+"""
+
+
+def numbered_slug(number: int) -> Slug:
+    """Return the slug of link *number* among those that `Stack.add_database` makes."""
+    return Slug(hashlib.md5(b"%d" % number).hexdigest()[:12])
+
+
+class Site:
+    """
+    Servers on one set of settings, each started when it is first asked for, all stopped at the end.
+
+    `key` is an API key that may do everything.
+    """
+
+    def __init__(self, running: ExitStack, settings: dict[str, str]) -> None:
+        self.settings = settings
+        self.folder = Path(running.enter_context(tempfile.TemporaryDirectory(prefix="hopgate-bench-")))
+        self._running = running
+        self._servers: dict[str, Server] = {}
+        self.key = ""
+
+    def server(self, name: str) -> Server:
+        """Return the contender *name*; `name-2` is one with two workers, which gets all processors."""
+        if name not in self._servers:
+            base, dash, workers = name.rpartition("-")
+            count = int(workers) if dash and workers.isdigit() else 1
+            port = free_port()
+            command = CONTENDERS[base if count > 1 else name].command(port, count, self.folder)
+            bind = {"HOPGATE_BIND": f"127.0.0.1:{port}", "HOPGATE_WORKERS": str(count)}
+            cpus = CPUS if count > 1 else [SERVER_CPU]
+            self._servers[name] = self._running.enter_context(
+                serving(command, port, {**self.settings, **bind}, cpus=cpus)
+            )
+        return self._servers[name]
+
+    def paths(self, name: str, slugs: Sequence[str]) -> Path:
+        """Write the paths of *slugs* to a file for the load."""
+        file = self.folder / f"{name}.paths"
+        file.write_text("".join(f"/{slug}\n" for slug in slugs))
+        return file
+
+    def prepare(self) -> None:
+        """Make the schema, the key and one link, `/onelink`."""
+        values = {name.removeprefix("HOPGATE_").lower(): value for name, value in self.settings.items()}
+        settings = Settings(**values)
+        migrate(settings.store_url)
+        self.key = asyncio.run(_start(settings))
+
+
+async def _start(settings: Settings) -> str:
+    now = datetime.now(UTC)
+    text, record = keys.issue("bench", keys.ALL_SCOPES, now=now, choice=secrets.choice)
+    async with open_store(settings) as store:
+        await store.add_key(record)
+        await store.add([NewLink(slug=ONE, fields=LinkFields(long_url=TARGET))], now=now)
+    return text
+
+
+def embedded(running: ExitStack) -> Site:
+    """Return a site without services: SQLite in a folder."""
+    site = Site(running, dict(UNLIMITED))
+    site.settings["HOPGATE_DATA_DIR"] = str(site.folder)
+    site.prepare()
+    return site
+
+
+class Stack:
+    """
+    Private PostgreSQL, Redis and RabbitMQ. No worker runs: its processor time is not a gateway's.
+
+    Caches are therefore filled and emptied here, as each scenario wants them.
+    """
+
+    def __init__(self, running: ExitStack) -> None:
+        self._running = running
+        self._postgres = running.enter_context(PrivatePostgres(settings={"shared_buffers": "512MB"}))
+        self.redis = running.enter_context(PrivateRedis())
+        self._rabbitmq = running.enter_context(PrivateRabbit())
+        self._databases = 0
+
+    def site(self, links: int) -> Site:
+        """Return a site that has databases and a virtual host of its own, and *links* links."""
+        number, self._databases = self._databases, self._databases + 1
+        settings = {
+            "HOPGATE_DATABASE_URL": self._postgres.create_database(),
+            "HOPGATE_REDIS_URL": f"redis://127.0.0.1:{self.redis.port}/{number}",
+            "HOPGATE_AMQP_URL": self._rabbitmq.add_vhost(f"bench-{secrets.token_hex(4)}"),
+            "HOPGATE_BASE_URL": "http://hop.example",
+            **UNLIMITED,
+        }
+        site = Site(self._running, settings)
+        site.prepare()
+        with psycopg.connect(settings["HOPGATE_DATABASE_URL"], autocommit=True) as connection:
+            connection.execute(_INSERT, ("https://example.com/a/long/path?with=query&number=", links))
+            connection.execute("VACUUM ANALYZE links")
+        return site
+
+
+def flush_redis(site: Site) -> None:
+    """Empty the site's Redis database."""
+    with redis.Redis.from_url(site.settings["HOPGATE_REDIS_URL"]) as client:
+        client.flushdb()
+
+
+def fill_redis(site: Site, links: Sequence[tuple[str, str]]) -> None:
+    """Put slugs and targets where Hopgate reads them, and, as they are, where the bare server does."""
+    with redis.Redis.from_url(site.settings["HOPGATE_REDIS_URL"]) as client:
+        for start in range(0, len(links), 1000):
+            client.mset({PREFIX + slug: target for slug, target in links[start : start + 1000]})
+    resolutions = [Resolution(Slug(slug), 1, target) for slug, target in links]
+    asyncio.run(_put(site.settings["HOPGATE_REDIS_URL"], resolutions))
+
+
+async def _put(url: str, resolutions: Sequence[Resolution]) -> None:
+    cache = RedisCache(url, timeout_s=10)
+    try:
+        await cache.put(resolutions)
+    finally:
+        await cache.aclose()
+
+
+def import_urls(site: Site, urls: Path) -> list[tuple[str, str]]:
+    """Import *urls* by the command operators use; return slug and target of what was accepted."""
+    output = site.folder / "imported.csv"
+    done = hopgate(site.settings, "links", "import", str(urls), "--output", str(output), timeout=900)
+    if done.returncode:
+        raise SystemExit(done.stderr)
+    with output.open(encoding="utf-8", newline="") as file:
+        return [(row["slug"], row["long_url"]) for row in csv.DictReader(file)]
