@@ -21,7 +21,9 @@ import can_ada
 
 from app.domain.errors import Unavailable
 from app.ports import EventBus, LinkCache, LinkStore, Policy
+from app.resilience.admission import Admission
 from app.resilience.deadline import CACHE_FILL_S, CACHE_S
+from app.service.admission import Entrance
 from app.service.cache_sync import CacheSync
 from app.service.hot_links import HotLinks
 from app.service.keys import Authenticator
@@ -123,13 +125,16 @@ async def open_gateway(settings: Settings) -> AsyncIterator[Services]:
             }
         )
         hot: HotLinks[Answer] = HotLinks(render, monotonic=time.monotonic, wall=time.time)
-        redirects = Redirects(hot, cache, store, bus)
+        admission = Admission()
+        entrance = Entrance(admission, monotonic=time.monotonic)
+        redirects = Redirects(hot, cache, store, bus, entrance)
         sync = CacheSync(store, cache, bus)
         publisher = OutboxPublisher(store, bus, sync, hot)
         stack.push_async_callback(publisher.flush)
         await bus.listen(hot)
         await stack.enter_async_context(_running("outbox publisher", publisher.run()))
         await stack.enter_async_context(_running("cache filler", redirects.run()))
+        await stack.enter_async_context(_running("admission", entrance.run()))
         if settings.embedded:
             await stack.enter_async_context(_working(store, bus, sync))
         yield Services(
@@ -139,6 +144,7 @@ async def open_gateway(settings: Settings) -> AsyncIterator[Services]:
             lane=RedirectLane(hot, redirects, gate, monotonic=time.monotonic),
             authenticator=Authenticator(store, monotonic=time.monotonic),
             gate=gate,
+            entrance=entrance,
             probes={"store": store.ping, "cache": cache.ping, "bus": bus.ping},
             public_url=settings.public_url,
             trusted_proxies=settings.trusted_proxies,

@@ -5,6 +5,7 @@ Everything Hopgate raises on purpose.
     ├── InvalidInput        a value breaks a rule; carries every broken rule at once
     ├── PoisonMessage       bytes from the broker that can never be understood
     ├── Unavailable         a dependency did not answer; trying later may help
+    ├── Overloaded          there is more to do than can be done; nothing was begun
     ├── SettingsError       app.settings: the environment describes no service
     ├── UnreadableBody      app.web: a request body that is no JSON object
     └── UnsendableHeader    app.web: a bug caught before granian drops the header
@@ -55,3 +56,7 @@ class Unavailable(HopgateError):
         self.dependency = dependency
         self.reason = reason
         super().__init__(f"{dependency} is unavailable: {reason}")
+
+
+class Overloaded(HopgateError):
+    """This process has more to do than it can do in time. Nothing was begun."""

@@ -16,6 +16,8 @@ from app.domain.errors import Unavailable
 from app.domain.events import LinksMissed
 from app.domain.link import Resolution, Slug
 from app.ports import EventBus, LinkCache, LinkStore
+from app.resilience.admission import Kind
+from app.service.admission import Entrance
 from app.service.hot_links import HotLinks
 from app.service.single_flight import SingleFlight
 
@@ -33,11 +35,14 @@ class Redirects(Generic[T]):
     404 is decided by the store alone: a cache that knows nothing, or is away, proves nothing.
     """
 
-    def __init__(self, hot: HotLinks[T], cache: LinkCache, store: LinkStore, bus: EventBus) -> None:
+    def __init__(
+        self, hot: HotLinks[T], cache: LinkCache, store: LinkStore, bus: EventBus, entrance: Entrance
+    ) -> None:
         self._hot = hot
         self._cache = cache
         self._store = store
         self._bus = bus
+        self._entrance = entrance
         self._loading: SingleFlight[Slug, T] = SingleFlight()
         self._missed: dict[Slug, Resolution] = {}
         self._missed_some = asyncio.Event()
@@ -48,11 +53,14 @@ class Redirects(Generic[T]):
 
         Raises:
             Unavailable: no cached copy, and the store did not answer.
+            Overloaded: it would have to be looked up.
         """
         entry = self._hot.get(slug)
         if entry is not None:
             return entry.answer
-        return await self._loading.do(slug, lambda: self._load(slug))
+        # Waiting for what is under way costs nothing, so only who begins it has to be let in.
+        entered = 0.0 if slug in self._loading else self._entrance.enter(Kind.LOOK_UP)
+        return await self._loading.do(slug, lambda: self._load_admitted(slug, entered))
 
     def is_known(self, slug: Slug) -> bool:
         """Would `resolve` answer *slug* without a look-up of its own?"""
@@ -62,6 +70,15 @@ class Redirects(Generic[T]):
         """Return what *slug* gave until recently, for when `resolve` fails; see `HotLinks.stale`."""
         entry = self._hot.stale(slug)
         return entry.answer if entry is not None else None
+
+    async def _load_admitted(self, slug: Slug, entered: float) -> T:
+        succeeded = False
+        try:
+            answer = await self._load(slug)
+            succeeded = True
+        finally:
+            self._entrance.leave(Kind.LOOK_UP, entered, succeeded=succeeded)
+        return answer
 
     async def _load(self, slug: Slug) -> T:
         with contextlib.suppress(Unavailable):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterable
 
@@ -95,5 +96,23 @@ def unavailable(error: Unavailable | TimeoutError) -> Answer:
     )
 
 
+def overloaded() -> Answer:
+    """503: more to do than can be done, see `app.resilience.admission`. Ready-made."""
+    return next(_OVERLOADED)
+
+
 def _retry_later() -> Iterable[tuple[str, str]]:
     return [("retry-after", str(_RETRY_S))]
+
+
+# In turn, so that those who are refused together do not come back together.
+_OVERLOADED = itertools.cycle(
+    problem(
+        503,
+        "overloaded",
+        "Too much to do",
+        detail="Nothing was done.",
+        headers=[("retry-after", str(seconds))],
+    )
+    for seconds in (1, 2, 3)
+)

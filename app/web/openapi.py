@@ -37,7 +37,7 @@ _TITLES = {
     415: "The body is not declared as JSON",
     422: "A rule is broken; `errors` says which",
     429: "Over the limit; Retry-After says until when",
-    503: "A dependency does not answer; a write may or may not have taken place",
+    503: "Too much to do, or a dependency does not answer; a write may or may not have taken place",
 }
 
 _SLUG = {"name": "slug", "in": "path", "required": True, "schema": {"type": "string"}}

@@ -14,7 +14,7 @@ from dataclasses import replace
 from urllib.parse import quote
 
 from app.domain import slug as slugs
-from app.domain.errors import Unavailable
+from app.domain.errors import Overloaded, Unavailable
 from app.domain.link import Resolution, Slug, State
 from app.ports import Gate, Policy
 from app.resilience.deadline import REDIRECT_S
@@ -126,8 +126,9 @@ class RedirectLane:
             async with asyncio.timeout(REDIRECT_S):
                 return await self._redirects.resolve(slug)
         except (Unavailable, TimeoutError) as error:
-            stale = self._redirects.stale(slug)
-            return stale if stale is not None else errors.unavailable(error)
+            return self._redirects.stale(slug) or errors.unavailable(error)
+        except Overloaded:
+            return self._redirects.stale(slug) or errors.overloaded()
 
     def _counted(self, not_found: Answer, client: str) -> Answer:
         """Let a client find nothing only so often: a scan of slugs is slowed down to guessing."""

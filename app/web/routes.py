@@ -11,10 +11,11 @@ import re
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from app.domain.errors import FieldError, InvalidInput, Unavailable
+from app.domain.errors import FieldError, InvalidInput, Overloaded, Unavailable
 from app.domain.link import Link, Slug
 from app.domain.slug import is_well_formed
 from app.ports import IdempotentRequest, Policy, RequestMismatch, VersionMismatch
+from app.resilience.admission import Kind
 from app.resilience.deadline import ADMIN_S, WRITE_S
 from app.service.keys import Principal, Scope
 from app.service.links import Removed, SlugTaken
@@ -73,17 +74,31 @@ def register(application: Any, services: Services) -> None:
 
 def _guarded(services: Services, scope: Scope, deadline_s: float, verb: _Verb) -> Callable[..., Any]:
     """Put limits, authentication and the deadline before *verb*, and its errors in words after it."""
+    kind = Kind.WRITE if scope is Scope.LINKS_WRITE else Kind.LIST
 
     async def handler(request: Request) -> Any:
         try:
+            entered = services.entrance.enter(kind)
+        except Overloaded:
+            return to_response(errors.overloaded())
+        succeeded = False
+        try:
+            answer = await answered(request)
+            succeeded = answer.status < 500
+        finally:
+            services.entrance.leave(kind, entered, succeeded=succeeded)
+        return to_response(answer)
+
+    async def answered(request: Request) -> Answer:
+        try:
             async with asyncio.timeout(deadline_s):
-                return to_response(await _admitted(services, scope, verb, request))
+                return await _admitted(services, scope, verb, request)
         except InvalidInput as error:
-            return to_response(errors.invalid(error))
+            return errors.invalid(error)
         except schemas.UnreadableBody as error:
-            return to_response(errors.unreadable(str(error)))
+            return errors.unreadable(str(error))
         except (Unavailable, TimeoutError) as error:
-            return to_response(errors.unavailable(error))
+            return errors.unavailable(error)
 
     return handler
 

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
 from app.ports import Gate
+from app.service.admission import Entrance
 from app.service.keys import Authenticator
 from app.service.links import Links
 from app.settings import IpNetwork
@@ -28,6 +29,7 @@ class Services:
     lane: RedirectLane
     authenticator: Authenticator
     gate: Gate
+    entrance: Entrance
     probes: Mapping[str, Probe]
     public_url: str
     trusted_proxies: tuple[IpNetwork, ...]

@@ -12,6 +12,8 @@ from app.adapters.cache_memory import MemoryCache
 from app.adapters.gate_native import NativeGate
 from app.domain.link import Resolution, Slug
 from app.ports import Policy
+from app.resilience.admission import Admission
+from app.service.admission import Entrance
 from app.service.hot_links import HotLinks
 from app.service.redirects import Redirects
 from app.web.redirect import RedirectLane, render
@@ -32,7 +34,10 @@ async def lane(store, cache):
     bus = InProcessBus()
     limits = {**dict.fromkeys(Policy, UNLIMITED), Policy.NOT_FOUND: f"1/h burst {BUDGET}"}
     hot = HotLinks(render, monotonic=time.monotonic, wall=time.time)
-    yield RedirectLane(hot, Redirects(hot, cache, store, bus), NativeGate(limits), monotonic=time.monotonic)
+    entrance = Entrance(Admission(), monotonic=time.monotonic)
+    yield RedirectLane(
+        hot, Redirects(hot, cache, store, bus, entrance), NativeGate(limits), monotonic=time.monotonic
+    )
     await bus.aclose()
 
 

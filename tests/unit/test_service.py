@@ -13,6 +13,8 @@ from app.domain.errors import InvalidInput, Unavailable
 from app.domain.events import LinkChanged
 from app.domain.link import LinkFields, Resolution, Slug
 from app.ports import IdempotentRequest
+from app.resilience.admission import Admission
+from app.service.admission import Entrance
 from app.service.cache_sync import CacheSync
 from app.service.hot_links import HotLinks
 from app.service.links import Draft, Links, leave_to_relay
@@ -88,7 +90,7 @@ def store(embedded_store):
 
 def resolver(store, cache, bus, monotonic):
     hot = HotLinks(lambda resolution, _: resolution, monotonic=monotonic, wall=lambda: 0.0)
-    return hot, Redirects(hot, cache, store, bus)
+    return hot, Redirects(hot, cache, store, bus, Entrance(Admission(), monotonic=monotonic))
 
 
 # --- redirects -------------------------------------------------------------------------
