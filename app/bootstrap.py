@@ -19,6 +19,7 @@ from typing import Any
 
 import can_ada
 
+from app.adapters.guarded import GuardedBus, GuardedCache, GuardedStore, Guards
 from app.domain.errors import Unavailable
 from app.ports import EventBus, LinkCache, LinkStore, Policy
 from app.resilience.admission import Admission
@@ -43,8 +44,8 @@ _HOUSEKEEPING_S = 600.0
 
 
 @asynccontextmanager
-async def open_store(settings: Settings) -> AsyncIterator[LinkStore]:
-    """The truth: PostgreSQL, or SQLite when embedded."""
+async def open_store(settings: Settings, guards: Guards | None = None) -> AsyncIterator[LinkStore]:
+    """The truth: PostgreSQL, guarded, or SQLite when embedded."""
     store: LinkStore
     if settings.database_url is None:
         from app.adapters.store_sqlite import SqliteStore
@@ -53,7 +54,8 @@ async def open_store(settings: Settings) -> AsyncIterator[LinkStore]:
     else:
         from app.adapters.store_postgres import PostgresStore
 
-        store = await PostgresStore.open(settings.database_url.get_secret_value())
+        postgres = await PostgresStore.open(settings.database_url.get_secret_value())
+        store = GuardedStore(postgres, (guards or Guards()).store)
     try:
         yield store
     finally:
@@ -61,8 +63,10 @@ async def open_store(settings: Settings) -> AsyncIterator[LinkStore]:
 
 
 @asynccontextmanager
-async def open_cache(settings: Settings, *, timeout_s: float = CACHE_S) -> AsyncIterator[LinkCache]:
-    """The shared cache: Redis, or memory when embedded."""
+async def open_cache(
+    settings: Settings, guards: Guards | None = None, *, timeout_s: float = CACHE_S
+) -> AsyncIterator[LinkCache]:
+    """The shared cache: Redis, guarded, or memory when embedded."""
     cache: LinkCache
     if settings.redis_url is None:
         from app.adapters.cache_memory import MemoryCache
@@ -71,7 +75,8 @@ async def open_cache(settings: Settings, *, timeout_s: float = CACHE_S) -> Async
     else:
         from app.adapters.cache_redis import RedisCache
 
-        cache = RedisCache(settings.redis_url.get_secret_value(), timeout_s=timeout_s)
+        redis = RedisCache(settings.redis_url.get_secret_value(), timeout_s=timeout_s)
+        cache = GuardedCache(redis, (guards or Guards()).cache)
     try:
         yield cache
     finally:
@@ -80,8 +85,8 @@ async def open_cache(settings: Settings, *, timeout_s: float = CACHE_S) -> Async
 
 
 @asynccontextmanager
-async def open_bus(settings: Settings) -> AsyncIterator[EventBus]:
-    """The bus: RabbitMQ, or this process when embedded."""
+async def open_bus(settings: Settings, guards: Guards | None = None) -> AsyncIterator[EventBus]:
+    """The bus: RabbitMQ, guarded, or this process when embedded."""
     bus: EventBus
     if settings.amqp_url is None:
         from app.adapters.bus_inprocess import InProcessBus
@@ -90,8 +95,9 @@ async def open_bus(settings: Settings) -> AsyncIterator[EventBus]:
     else:
         from app.adapters.bus_rabbitmq import RabbitBus
 
-        bus = rabbit = RabbitBus(settings.amqp_url.get_secret_value())
+        rabbit = RabbitBus(settings.amqp_url.get_secret_value())
         rabbit.start()
+        bus = GuardedBus(rabbit, (guards or Guards()).publish)
     try:
         yield bus
     finally:
@@ -112,10 +118,11 @@ async def open_gateway(settings: Settings) -> AsyncIterator[Services]:
     """One gateway process. Embedded, it is its own worker too."""
     from app.adapters.gate_native import NativeGate
 
+    guards = Guards()
     async with AsyncExitStack() as stack:
-        store = await stack.enter_async_context(open_store(settings))
-        cache = await stack.enter_async_context(open_cache(settings))
-        bus = await stack.enter_async_context(open_bus(settings))
+        store = await stack.enter_async_context(open_store(settings, guards))
+        cache = await stack.enter_async_context(open_cache(settings, guards))
+        bus = await stack.enter_async_context(open_bus(settings, guards))
         gate = NativeGate(
             {
                 Policy.REDIRECT: settings.limit_redirect,
@@ -146,6 +153,7 @@ async def open_gateway(settings: Settings) -> AsyncIterator[Services]:
             gate=gate,
             entrance=entrance,
             probes={"store": store.ping, "cache": cache.ping, "bus": bus.ping},
+            guards=None if settings.embedded else guards.snapshot,
             public_url=settings.public_url,
             trusted_proxies=settings.trusted_proxies,
             trace_id=lambda: secrets.token_hex(8),
@@ -155,10 +163,11 @@ async def open_gateway(settings: Settings) -> AsyncIterator[Services]:
 @asynccontextmanager
 async def open_worker(settings: Settings) -> AsyncIterator[None]:
     """One worker process: consumes events and relays the outbox, until closed."""
+    guards = Guards(cache_read_s=CACHE_FILL_S)
     async with (
-        open_store(settings) as store,
-        open_cache(settings, timeout_s=CACHE_FILL_S) as cache,
-        open_bus(settings) as bus,
+        open_store(settings, guards) as store,
+        open_cache(settings, guards, timeout_s=CACHE_FILL_S) as cache,
+        open_bus(settings, guards) as bus,
         _working(store, bus, CacheSync(store, cache, bus)),
     ):
         yield

@@ -81,18 +81,18 @@ class PostgresStore:
 
     async def get(self, slug: Slug) -> Link | None:
         """See `LinkStore.get`."""
-        rows = await self._read(sql.SELECT_LINK, {"slug": slug})
+        rows = await self._query(sql.SELECT_LINK, {"slug": slug})
         return sql.link(rows[0]) if rows else None
 
     async def get_many(self, slugs: Sequence[Slug]) -> Mapping[Slug, Link]:
         """See `LinkStore.get_many`."""
-        links = map(sql.link, await self._read(sql.SELECT_LINKS, {"slugs": list(slugs)}))
+        links = map(sql.link, await self._query(sql.SELECT_LINKS, {"slugs": list(slugs)}))
         return {link.slug: link for link in links}
 
     async def page(self, *, after: int | None, limit: int) -> Page:
         """See `LinkStore.page`."""
         before = 2**63 - 1 if after is None else after
-        rows = await self._read(sql.SELECT_PAGE, {"before": before, "limit": limit + 1})
+        rows = await self._query(sql.SELECT_PAGE, {"before": before, "limit": limit + 1})
         next_after = rows[limit - 1][-1] if len(rows) > limit else None
         return Page(tuple(sql.link(row) for row in rows[:limit]), next_after)
 
@@ -124,7 +124,7 @@ class PostgresStore:
 
     async def take_events(self, *, limit: int, lease_s: float) -> Sequence[OutboxEvent]:
         """See `LinkStore.take_events`."""
-        rows = await self._write(sql.TAKE_EVENTS, {"limit": limit, "lease_s": lease_s})
+        rows = await self._query(sql.TAKE_EVENTS, {"limit": limit, "lease_s": lease_s})
         return [sql.event(*row) for row in sorted(rows)]
 
     async def drop_events(self, ids: Sequence[int]) -> None:
@@ -133,7 +133,7 @@ class PostgresStore:
 
     async def outbox_depth(self) -> OutboxDepth:
         """See `LinkStore.outbox_depth`."""
-        [(rows, oldest_s)] = await self._read(sql.OUTBOX_DEPTH, {})
+        [(rows, oldest_s)] = await self._query(sql.OUTBOX_DEPTH, {})
         return OutboxDepth(rows, oldest_s)
 
     async def forget_requests(self, *, before: datetime) -> int:
@@ -146,12 +146,12 @@ class PostgresStore:
 
     async def get_key(self, key_id: str) -> ApiKey | None:
         """See `LinkStore.get_key`."""
-        rows = await self._read(sql.SELECT_KEY, {"key_id": key_id})
+        rows = await self._query(sql.SELECT_KEY, {"key_id": key_id})
         return sql.key(rows[0]) if rows else None
 
     async def list_keys(self) -> Sequence[ApiKey]:
         """See `LinkStore.list_keys`."""
-        return [sql.key(row) for row in await self._read(sql.SELECT_KEYS, {})]
+        return [sql.key(row) for row in await self._query(sql.SELECT_KEYS, {})]
 
     async def revoke_key(self, key_id: str, *, now: datetime) -> bool:
         """See `LinkStore.revoke_key`."""
@@ -159,7 +159,7 @@ class PostgresStore:
 
     async def ping(self) -> None:
         """See `LinkStore.ping`."""
-        [(version,)] = await self._read(sql.SELECT_SCHEMA_VERSION, {})
+        [(version,)] = await self._query(sql.SELECT_SCHEMA_VERSION, {})
         if version is None or version < sql.SCHEMA_VERSION:
             raise Unavailable("postgresql", OLD_SCHEMA)
 
@@ -183,12 +183,7 @@ class PostgresStore:
 
         return await self._connections.run(work)
 
-    async def _read(self, statement: str, parameters: sql.Parameters) -> list[sql.Row]:
-        return await self._connections.run(
-            lambda connection: _rows(connection, statement, parameters), is_read=True
-        )
-
-    async def _write(self, statement: str, parameters: sql.Parameters) -> list[sql.Row]:
+    async def _query(self, statement: str, parameters: sql.Parameters) -> list[sql.Row]:
         return await self._connections.run(lambda connection: _rows(connection, statement, parameters))
 
     async def _count(self, statement: str, parameters: sql.Parameters) -> int:

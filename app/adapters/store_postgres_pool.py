@@ -68,17 +68,15 @@ class Connections:
         await pool.open()
         return cls(pool, call_timeout_s)
 
-    async def run(self, work: Callable[[Connection], Awaitable[_T]], *, is_read: bool = False) -> _T:
+    async def run(self, work: Callable[[Connection], Awaitable[_T]]) -> _T:
         """
         Return what *work* returns, given a connection in autocommit mode.
 
-        A read that loses its connection is done once more on another; a write is not, as
-        nobody knows whether it happened.
-
         Raises:
-            Unavailable: whatever is not a mistake in this program.
+            Unavailable: whatever is not a mistake in this program. Its `was_lost` says that a
+                read may be done again; of a write nobody knows whether it happened.
         """
-        call = asyncio.create_task(self._perform(work, is_read=is_read))
+        call = asyncio.create_task(self._perform(work))
         self._calls.add(call)
         call.add_done_callback(self._forget)
         await asyncio.wait((call,))  # cancelling this does not cancel the call
@@ -91,15 +89,7 @@ class Connections:
             await asyncio.wait(self._calls, timeout=self._call_timeout_s)
         await self._pool.close()
 
-    async def _perform(self, work: Callable[[Connection], Awaitable[_T]], *, is_read: bool) -> _T:
-        try:
-            return await self._attempt(work)
-        except psycopg.Error as error:
-            if not (is_read and _was_lost(error)):
-                raise
-        return await self._attempt(work)
-
-    async def _attempt(self, work: Callable[[Connection], Awaitable[_T]]) -> _T:
+    async def _perform(self, work: Callable[[Connection], Awaitable[_T]]) -> _T:
         loop = asyncio.get_running_loop()
         async with self._living_connection() as connection:
             limit = loop.call_later(self._call_timeout_s, _shut, connection)
@@ -190,7 +180,7 @@ def _translated() -> Iterator[None]:
     try:
         yield
     except _UNAVAILABLE as error:
-        raise Unavailable("postgresql", _reason(error)) from error
+        raise Unavailable("postgresql", _reason(error), was_lost=_was_lost(error)) from error
     except (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedColumn) as error:
         raise Unavailable("postgresql", OLD_SCHEMA) from error
 

@@ -49,12 +49,14 @@ class Unavailable(HopgateError):
     """
     *dependency* did not answer in time, or refused.
 
-    What was asked may or may not have happened.
+    What was asked may or may not have happened. `was_lost` if the connection broke under the
+    call: a read may be asked again at once, on another one.
     """
 
-    def __init__(self, dependency: str, reason: str) -> None:
+    def __init__(self, dependency: str, reason: str, *, was_lost: bool = False) -> None:
         self.dependency = dependency
         self.reason = reason
+        self.was_lost = was_lost
         super().__init__(f"{dependency} is unavailable: {reason}")
 
 

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from app.domain.errors import Unavailable
 from app.domain.link import Slug
 from app.ports import EventBus, InvalidationListener, LinkStore, OutboxEvent
-from app.resilience.deadline import SYNC_CACHE_S
+from app.resilience.deadline import SYNC_CACHE_S, within
 from app.service.cache_sync import CacheSync
 
 log = logging.getLogger(__name__)
@@ -53,7 +53,7 @@ class OutboxPublisher:
                 self._waiting.put_nowait(event)
         if not self._confirming:
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(SYNC_CACHE_S):
+                async with within(SYNC_CACHE_S):
                     await self._write_cache([event.change.slug for event in events])
 
     async def run(self) -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from typing import Any
 
 from app.domain.errors import Unavailable
 from app.web.answer import Answer, json_answer
-from app.web.services import Probe
+from app.web.services import GuardStates, Probe
 
 _PROBE_S = 1.0
 _REMEMBERED_S = 1.0
@@ -25,21 +26,22 @@ class Readiness:
         self._asking: asyncio.Task[Answer] | None = None
         self._until = 0.0
 
-    async def answer(self, probes: Mapping[str, Probe]) -> Answer:
+    async def answer(self, probes: Mapping[str, Probe], guards: GuardStates | None) -> Answer:
         """Return what `ready` says, at most a second old."""
         now = asyncio.get_running_loop().time()
         if self._asking is None or (self._asking.done() and now >= self._until):
-            self._asking = asyncio.create_task(ready(probes))
+            self._asking = asyncio.create_task(ready(probes, guards))
             self._until = now + _REMEMBERED_S
         return await asyncio.shield(self._asking)
 
 
-async def ready(probes: Mapping[str, Probe]) -> Answer:
+async def ready(probes: Mapping[str, Probe], guards: GuardStates | None) -> Answer:
     """
     Can redirects be served?
 
     200 as long as the store or the cache answers: a dead dependency is shown, not passed on,
-    or a load balancer would take every gateway away at once.
+    or a load balancer would take every gateway away at once. Breakers are shown and decide
+    nothing: they open and close by the second.
     """
     names = list(probes)
     results = await asyncio.gather(*(_probe(probes[name]) for name in names))
@@ -47,7 +49,10 @@ async def ready(probes: Mapping[str, Probe]) -> Answer:
     serving = any(dependencies.get(name) == "ok" for name in ("store", "cache"))
     degraded = any(result != "ok" for result in results)
     status = "unavailable" if not serving else "degraded" if degraded else "ok"
-    return json_answer(200 if serving else 503, {"status": status, "dependencies": dependencies})
+    document: dict[str, Any] = {"status": status, "dependencies": dependencies}
+    if guards is not None:
+        document["breakers"] = {name: guard.state for name, guard in guards().items()}
+    return json_answer(200 if serving else 503, document)
 
 
 async def _probe(probe: Probe) -> str:

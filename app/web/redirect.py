@@ -8,7 +8,6 @@ Robyn handler.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from dataclasses import replace
 from urllib.parse import quote
@@ -17,7 +16,7 @@ from app.domain import slug as slugs
 from app.domain.errors import Overloaded, Unavailable
 from app.domain.link import Resolution, Slug, State
 from app.ports import Gate, Policy
-from app.resilience.deadline import REDIRECT_S
+from app.resilience.deadline import REDIRECT_S, within
 from app.service.hot_links import HotLinks
 from app.service.redirects import Redirects
 from app.web import errors
@@ -123,7 +122,7 @@ class RedirectLane:
 
     async def _resolve(self, slug: Slug) -> Answer:
         try:
-            async with asyncio.timeout(REDIRECT_S):
+            async with within(REDIRECT_S):
                 return await self._redirects.resolve(slug)
         except (Unavailable, TimeoutError) as error:
             return self._redirects.stale(slug) or errors.unavailable(error)

@@ -3,7 +3,6 @@
 # No `from __future__ import annotations` here: Robyn's own server reads the annotations of
 # handlers as objects, and cannot call a handler whose annotations are text.
 
-import asyncio
 import base64
 import binascii
 import hashlib
@@ -16,7 +15,7 @@ from app.domain.link import Link, Slug
 from app.domain.slug import is_well_formed
 from app.ports import IdempotentRequest, Policy, RequestMismatch, VersionMismatch
 from app.resilience.admission import Kind
-from app.resilience.deadline import ADMIN_S, WRITE_S
+from app.resilience.deadline import ADMIN_S, WRITE_S, within
 from app.service.keys import Principal, Scope
 from app.service.links import Removed, SlugTaken
 from app.web import errors, health, openapi, schemas
@@ -57,7 +56,7 @@ def register(application: Any, services: Services) -> None:
     readiness = health.Readiness()
 
     async def readyz() -> Any:
-        return to_response(await readiness.answer(services.probes))
+        return to_response(await readiness.answer(services.probes, services.guards))
 
     async def robots() -> Any:
         return to_response(Answer(200, [("content-type", "text/plain; charset=utf-8")], _ROBOTS))
@@ -91,7 +90,7 @@ def _guarded(services: Services, scope: Scope, deadline_s: float, verb: _Verb) -
 
     async def answered(request: Request) -> Answer:
         try:
-            async with asyncio.timeout(deadline_s):
+            async with within(deadline_s):
                 return await _admitted(services, scope, verb, request)
         except InvalidInput as error:
             return errors.invalid(error)

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
 from app.ports import Gate
+from app.resilience.guard import GuardSnapshot
 from app.service.admission import Entrance
 from app.service.keys import Authenticator
 from app.service.links import Links
@@ -14,6 +15,7 @@ from app.web.redirect import RedirectLane
 
 # Returns if the dependency answers; raises Unavailable.
 Probe = Callable[[], Awaitable[None]]
+GuardStates = Callable[[], Mapping[str, GuardSnapshot]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,7 +24,8 @@ class Services:
     Built by `app.bootstrap`.
 
     `probes` by name; the gateway can serve as long as one of `probes["store"]` and
-    `probes["cache"]` answers. `trace_id` makes the id by which one failure is found in the log.
+    `probes["cache"]` answers. `guards` says how the ways to them stand, by name; None where
+    there is nothing to guard. `trace_id` makes the id by which one failure is found in the log.
     """
 
     links: Links
@@ -31,6 +34,7 @@ class Services:
     gate: Gate
     entrance: Entrance
     probes: Mapping[str, Probe]
+    guards: GuardStates | None
     public_url: str
     trusted_proxies: tuple[IpNetwork, ...]
     trace_id: Callable[[], str]

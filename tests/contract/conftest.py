@@ -13,7 +13,13 @@ from app.adapters.bus_rabbitmq import RabbitBus
 from app.migrations import migrate
 from app.ports import LinkStore
 from tests.contract.bus_parties import QUEUES, RETRY_DELAYS_S, Broker, MakeBus, is_up, until
-from tests.contract.store_database import Database, PostgresDatabase, SqliteDatabase
+from tests.contract.guards import GuardedRabbit
+from tests.contract.store_database import (
+    Database,
+    GuardedPostgresDatabase,
+    PostgresDatabase,
+    SqliteDatabase,
+)
 from tests.servers.rabbitmq import PrivateRabbit
 
 
@@ -24,11 +30,18 @@ def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.services)])
+@pytest.fixture(
+    params=[
+        "sqlite",
+        pytest.param("postgres", marks=pytest.mark.services),
+        pytest.param("guarded postgres", marks=pytest.mark.services),
+    ]
+)
 def database(request: pytest.FixtureRequest, tmp_path: Path) -> Database:
     if request.param == "sqlite":
         return SqliteDatabase(request.getfixturevalue("sqlite_template"), tmp_path)
-    return PostgresDatabase(request.getfixturevalue("postgres"))
+    kind = PostgresDatabase if request.param == "postgres" else GuardedPostgresDatabase
+    return kind(request.getfixturevalue("postgres"))
 
 
 @pytest.fixture
@@ -66,3 +79,13 @@ async def make_rabbit(broker: Broker) -> AsyncIterator[MakeBus]:
 
     yield make
     await asyncio.gather(*(bus.aclose() for bus in buses))
+
+
+@pytest.fixture
+def make_guarded(make_rabbit: MakeBus) -> MakeBus:
+    """The same behind a guard."""
+
+    async def make() -> GuardedRabbit:
+        return GuardedRabbit(await make_rabbit())
+
+    return make

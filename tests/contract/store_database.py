@@ -9,9 +9,11 @@ from typing import Any, Protocol
 import apsw
 import psycopg
 
+from app.adapters.guarded import GuardedStore
 from app.adapters.store_postgres import PostgresStore
 from app.adapters.store_sqlite import SqliteStore
 from app.ports import LinkStore
+from tests.contract.guards import wide_store_guards
 from tests.servers.postgres import PrivatePostgres
 
 
@@ -51,7 +53,7 @@ class PostgresDatabase:
     def __init__(self, server: PrivatePostgres) -> None:
         self.url = server.create_database()
 
-    async def open(self) -> PostgresStore:
+    async def open(self) -> LinkStore:
         # The suite asks for far more at once than a gateway behind its bulkheads does.
         return await PostgresStore.open(self.url, max_waiting=500, wait_timeout_s=20)
 
@@ -65,3 +67,8 @@ class PostgresDatabase:
 
     def forget_schema(self) -> None:
         self.execute("DELETE FROM schema_migrations")
+
+
+class GuardedPostgresDatabase(PostgresDatabase):
+    async def open(self) -> LinkStore:
+        return GuardedStore(await super().open(), wide_store_guards())

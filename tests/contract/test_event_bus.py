@@ -40,7 +40,13 @@ async def make_inprocess() -> AsyncIterator[MakeBus]:
     await bus.aclose()
 
 
-@pytest.fixture(params=["inprocess", pytest.param("rabbit", marks=pytest.mark.services)])
+@pytest.fixture(
+    params=[
+        "inprocess",
+        pytest.param("rabbit", marks=pytest.mark.services),
+        pytest.param("guarded", marks=pytest.mark.services),
+    ]
+)
 def make_bus(request: pytest.FixtureRequest) -> MakeBus:
     return request.getfixturevalue(f"make_{request.param}")
 

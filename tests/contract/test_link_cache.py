@@ -13,15 +13,23 @@ from hypothesis import strategies as st
 
 from app.adapters.cache_memory import MemoryCache
 from app.adapters.cache_redis import RedisCache
+from app.adapters.guarded import GuardedCache
 from app.domain.link import Resolution, Slug
 from app.ports import LinkCache
 from app.wire import MAX_VERSION
 from tests.contract.cache_entries import A, B, live
+from tests.contract.guards import wide_cache_guards
 
 _fresh = itertools.count()
 
 
-@pytest.fixture(params=["memory", pytest.param("redis", marks=pytest.mark.services)])
+@pytest.fixture(
+    params=[
+        "memory",
+        pytest.param("redis", marks=pytest.mark.services),
+        pytest.param("guarded redis", marks=pytest.mark.services),
+    ]
+)
 async def cache(request: pytest.FixtureRequest) -> AsyncIterator[LinkCache]:
     if request.param == "memory":
         memory = MemoryCache()
@@ -31,7 +39,7 @@ async def cache(request: pytest.FixtureRequest) -> AsyncIterator[LinkCache]:
         redis_server = request.getfixturevalue("redis_server")
         redis_server.flush()
         over_redis = RedisCache(redis_server.url, timeout_s=2)
-        yield over_redis
+        yield over_redis if request.param == "redis" else GuardedCache(over_redis, wide_cache_guards())
         await over_redis.aclose()
 
 

@@ -123,17 +123,18 @@ async def test_a_killed_server_is_unavailable_and_back_within_seconds(
     assert "s3cret" not in "".join(reasons) + caplog.text
 
 
-async def test_a_read_under_way_when_its_connection_dies_is_done_again(
-    store: PostgresStore, url: str
-) -> None:
+async def test_a_call_under_way_when_its_connection_dies_says_so(store: PostgresStore, url: str) -> None:
+    """Whoever made it knows whether it may be made again."""
     with psycopg.connect(url) as blocker:
         blocker.execute("LOCK TABLE links")
         read = asyncio.ensure_future(store.get(Slug("slug")))
         await wait_for_a_waiting_backend(url)
         execute(url, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE wait_event_type = 'Lock'")
-        await wait_for_a_waiting_backend(url)
 
-    assert await read is not None
+        with pytest.raises(Unavailable, match="57P01") as caught:
+            await read
+
+    assert caught.value.was_lost
 
 
 async def test_a_write_under_way_when_its_connection_dies_is_not(store: PostgresStore, url: str) -> None:

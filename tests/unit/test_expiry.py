@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from app.resilience.expiry import Expiry
+
+
+async def limited(expiry: Expiry, work) -> str:
+    call = expiry.start()
+    try:
+        await work
+    except asyncio.CancelledError:
+        if expiry.stop(call):
+            return "expired"
+        raise
+    return "too late" if expiry.stop(call) else "done"
+
+
+async def never() -> None:
+    await asyncio.Event().wait()
+
+
+async def test_only_what_lasts_too_long_is_ended():
+    expiry = Expiry(0.05)
+
+    results = await asyncio.gather(
+        limited(expiry, never()), limited(expiry, asyncio.sleep(0)), limited(expiry, never())
+    )
+
+    assert results == ["expired", "done", "expired"]
+
+
+async def test_calls_that_begin_later_end_later():
+    expiry, loop = Expiry(0.1), asyncio.get_running_loop()
+    first = asyncio.create_task(limited(expiry, never()))
+    await asyncio.sleep(0.05)
+    began = loop.time()
+
+    assert [await first, await limited(expiry, never())] == ["expired", "expired"]
+    assert loop.time() - began >= 0.099
+
+
+async def test_who_is_cancelled_by_others_stays_cancelled():
+    """Also if both come at once: a request that was given up must not go on."""
+    expiry = Expiry(0.01)
+    task = asyncio.create_task(limited(expiry, never()))
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+    def both() -> None:
+        task.cancel()
+
+    task = asyncio.create_task(limited(expiry, never()))
+    await asyncio.sleep(0)
+    asyncio.get_running_loop().call_at(next(iter(expiry._calls)).end, both)
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+async def test_a_task_goes_on_as_before_after_its_call_was_ended():
+    expiry = Expiry(0.01)
+
+    assert await limited(expiry, never()) == "expired"
+    assert asyncio.current_task().cancelling() == 0
+    async with asyncio.timeout(5):
+        await asyncio.sleep(0)
+
+
+async def test_who_survives_the_cancellation_is_left_in_peace():
+    async def stubborn() -> None:
+        try:
+            await never()
+        except asyncio.CancelledError:
+            await asyncio.sleep(0)
+
+    assert await limited(Expiry(0.01), stubborn()) == "too late"
+    assert asyncio.current_task().cancelling() == 0
