@@ -197,6 +197,11 @@ class RedisCache:
             yield
         except (RedisError, OSError) as error:
             raise self._unavailable(error) from error
+        except RuntimeError as error:
+            # uvloop's word for a write to a connection that was reset while it lay in the pool.
+            if "closed=True" not in str(error):
+                raise
+            raise Unavailable("redis", "the connection was reset") from error
         finally:
             self._slots.release()
 

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
+import uvloop
 
 from app.adapters.cache_redis import RedisCache
 from app.domain.errors import Unavailable
 from app.domain.link import Resolution, Slug
 from app.wire import cache_key, decode_resolution, encode_resolution
 from tests.contract.cache_entries import A, B, live
+from tests.servers.proxy import FaultProxy
 from tests.servers.redis import PrivateRedis
 
 GARBAGE = [
@@ -276,3 +279,22 @@ async def test_a_broken_disk() -> None:
         await _is_unavailable(cache, writes_only=True)
         assert await cache.get(A) == live(A, 1)
         await cache.aclose()
+
+
+@pytest.mark.services
+def test_connections_that_were_reset_are_unavailable_and_then_replaced(redis_server: PrivateRedis) -> None:
+    """On the loop that ships, whose transports raise an error of their own for that."""
+
+    async def check(proxy: FaultProxy) -> None:
+        cache = RedisCache(f"redis://127.0.0.1:{proxy.port}/0", timeout_s=2)
+        for call in (lambda: cache.get(A), lambda: cache.put([live(A, 1)]), cache.ping):
+            await call()
+            proxy.reset()
+            await asyncio.sleep(0.05)  # the loop has seen it
+            with contextlib.suppress(Unavailable):
+                await call()
+            await call()
+        await cache.aclose()
+
+    with FaultProxy(redis_server.port) as proxy:
+        uvloop.run(check(proxy))

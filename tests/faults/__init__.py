@@ -1,0 +1,1 @@
+"""Faults on real servers under load, and the ledger that says whether the promises held."""

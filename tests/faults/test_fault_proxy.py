@@ -1,0 +1,176 @@
+"""The bad network itself: what it breaks, and that it breaks nothing else."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+
+import pytest
+
+from tests.servers.hopgate import eventually
+from tests.servers.proxy import GOOD, SILENT, FaultProxy, Network
+
+
+class Echo:
+    """Sends back what comes, and remembers it."""
+
+    def __init__(self) -> None:
+        self._server = socket.create_server(("127.0.0.1", 0))
+        self.port = self._server.getsockname()[1]
+        self.received = b""
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                connection, _ = self._server.accept()
+            except OSError:
+                return
+            threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
+
+    def _serve(self, connection: socket.socket) -> None:
+        with connection:
+            try:
+                while data := connection.recv(65536):
+                    self.received += data
+                    connection.sendall(data)
+            except OSError:
+                pass
+
+    def close(self) -> None:
+        self._server.close()
+
+
+@pytest.fixture
+def echo() -> Iterator[Echo]:
+    server = Echo()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def proxy(echo: Echo) -> Iterator[FaultProxy]:
+    with FaultProxy(echo.port) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def connect(proxy: FaultProxy):
+    with ExitStack() as opened:
+        yield lambda: opened.enter_context(socket.create_connection(("127.0.0.1", proxy.port), timeout=5))
+
+
+def read(connection: socket.socket, size: int) -> bytes:
+    data = b""
+    while len(data) < size and (chunk := connection.recv(size - len(data))):
+        data += chunk
+    return data
+
+
+def is_silent(connection: socket.socket) -> bool:
+    connection.settimeout(0.2)
+    try:
+        connection.recv(1)
+    except TimeoutError:
+        return True
+    finally:
+        connection.settimeout(5)
+    return False
+
+
+def test_a_good_network_delivers_everything_both_ways(connect):
+    connection = connect()
+    data = bytes(range(256)) * 4000
+    threading.Thread(target=connection.sendall, args=(data,)).start()
+    assert read(connection, len(data)) == data
+
+
+def test_silence_delivers_nothing_until_it_ends(proxy, echo, connect):
+    connection = connect()
+    connection.sendall(b"a")
+    assert read(connection, 1) == b"a"
+    proxy.become(SILENT)
+    connection.sendall(b"b")
+    assert is_silent(connection)
+    assert echo.received == b"a"
+    proxy.become(GOOD)
+    assert read(connection, 1) == b"b"
+
+
+def test_one_way_silence_lets_the_request_through_and_not_its_answer(proxy, echo, connect):
+    connection = connect()
+    proxy.become(Network(silent_down=True))
+    connection.sendall(b"commit")
+    eventually(lambda: echo.received == b"commit", 5)
+    assert is_silent(connection)
+
+
+def test_what_was_sent_arrives_late_though_its_sender_hung_up(proxy, echo, connect):
+    connection = connect()
+    connection.sendall(b"1")
+    read(connection, 1)
+    proxy.become(Network(latency_s=0.3))
+    connection.sendall(b"late")
+    connection.close()
+    assert echo.received == b"1"
+    eventually(lambda: echo.received == b"1late", 5)
+
+
+def test_latency_keeps_the_order(proxy, connect):
+    connection = connect()
+    proxy.become(Network(latency_s=0.03, jitter_s=0.03))
+    for i in range(50):
+        connection.sendall(b"%02d" % i)
+        time.sleep(0.001)
+    assert read(connection, 100) == b"".join(b"%02d" % i for i in range(50))
+
+
+def test_slices_and_bandwidth_deliver_everything(proxy, connect):
+    connection = connect()
+    proxy.become(Network(slice_bytes=3, bytes_per_s=100_000))
+    data = bytes(range(256)) * 4
+    connection.sendall(data)
+    assert read(connection, len(data)) == data
+
+
+def test_refusing_leaves_open_connections_alone_and_ends(proxy, connect):
+    connection = connect()
+    connection.sendall(b"a")
+    read(connection, 1)
+    proxy.become(Network(refuse=True))
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", proxy.port), timeout=5)
+    connection.sendall(b"b")
+    assert read(connection, 1) == b"b"
+    proxy.become(GOOD)
+    again = connect()
+    again.sendall(b"c")
+    assert read(again, 1) == b"c"
+
+
+def test_a_reset_is_seen_as_one(proxy, connect):
+    connection = connect()
+    connection.sendall(b"a")
+    read(connection, 1)
+    assert proxy.reset() == 1
+    with pytest.raises(ConnectionResetError):
+        read(connection, 1)
+
+
+def test_a_server_that_is_not_there_is_met_as_a_broken_connection(echo, proxy):
+    with FaultProxy(1) as dead, pytest.raises(ConnectionResetError):  # noqa: SIM117, PT012
+        # It may come as early as while connecting.
+        with socket.create_connection(("127.0.0.1", dead.port), timeout=5) as connection:
+            connection.recv(1)
+
+
+def test_a_server_that_hangs_up_hangs_up_through_the_proxy(proxy, connect, echo):
+    connection = connect()
+    connection.sendall(b"a")
+    read(connection, 1)
+    connection.shutdown(socket.SHUT_WR)
+    assert connection.recv(1) == b""
+    eventually(lambda: proxy.connections == 0, 5)
