@@ -1,4 +1,4 @@
-"""An in-process rate limiter: exact, bounded in memory, and quick. The manual is `__init__.pyi`."""
+"""A rate limiter: exact, quick, alone or shared through Redis. The manual is `__init__.pyi`."""
 
 from typing import TypeAlias
 
@@ -7,6 +7,7 @@ from hopgate_limiter._native import (
     Limiter,
     ManualClock,
     Rate,
+    RedisSync,
     Reservation,
     Stats,
     __version__,
@@ -26,6 +27,7 @@ __all__ = [
     "ManualClock",
     "Rate",
     "RateLimitExceeded",
+    "RedisSync",
     "Reservation",
     "Seconds",
     "Stats",

@@ -1,12 +1,12 @@
 """
-An in-process rate limiter: exact, bounded in memory, and quick.
+A rate limiter: exact, bounded in memory, and quick; alone, or shared by processes through Redis.
 
     limiter = Limiter("10/s burst 20; 1000/h")
     if not limiter.allow(client_key("198.51.100.7")):
         ...
 
-Every class is final, immutable from outside and safe to share between threads. No call does I/O, blocks,
-or calls back into Python. Times are seconds as float where a person reads them and nanoseconds as int
+Every class is final, immutable from outside and safe to share between threads. No call does I/O, and none
+blocks but those that say so. Times are seconds as float where a person reads them and nanoseconds as int
 (`_ns`) where exactness matters. Errors are ValueError (makes no sense), OverflowError (makes sense, does not
 fit) and TypeError; their messages name the argument and the value.
 """
@@ -16,6 +16,8 @@ from datetime import timedelta
 from math import inf
 from typing import Literal, TypeAlias, final
 
+from hopgate_limiter._native import _Mailbox, _Parcel
+
 __all__ = [
     "Clock",
     "Decision",
@@ -24,6 +26,7 @@ __all__ = [
     "ManualClock",
     "Rate",
     "RateLimitExceeded",
+    "RedisSync",
     "Reservation",
     "Seconds",
     "Stats",
@@ -149,11 +152,22 @@ class Decision:
         """Name of the rate that refused for longest or, if none did, of the one with the least left."""
 
     @property
-    def source(self) -> Literal["local", "shadow"]:
-        """Who decided: "local", this limiter; "shadow", it would have refused but only watches."""
+    def source(self) -> Literal["local", "lease", "redis", "negative-cache", "fallback", "shadow"]:
+        """
+        Who decided.
+
+        "local": this process alone. "lease": this process, from tokens that Redis has leased to it.
+        "redis": Redis. "negative-cache": this process, because Redis has refused and nothing can have
+        changed since. "fallback": this process, because Redis does not answer. "shadow": the limiter would
+        have refused, but only watches.
+        """
 
     def headers(
-        self, *, style: Literal["ietf", "legacy", "both"] = "ietf", redirect: bool = False
+        self,
+        *,
+        style: Literal["ietf", "legacy", "both"] = "ietf",
+        redirect: bool = False,
+        jitter: int = 0,
     ) -> dict[str, str]:
         """
         Headers for the response.
@@ -169,6 +183,8 @@ class Decision:
         Args:
             redirect: the response is a 3xx. An exhausted quota is then not announced, because clients may
                 wait before they follow the redirect.
+            jitter: seconds added to the wait of a refused client. Draw it at random, so that many who were
+                refused at once do not come back at once.
         """
 
     def __bool__(self, /) -> bool: ...
@@ -178,7 +194,9 @@ class Limiter:
     """
     Decides who may go ahead. What all rates admit is admitted; a refused call changes nothing.
 
-    Time is the system's monotonic clock: steps of the wall clock do not matter.
+    Time is the system's monotonic clock: steps of the wall clock do not matter. With `sync`, several
+    processes keep the limits together (see `RedisSync`); the context manager then gives back, at its end,
+    what this one holds.
     """
 
     def __new__(
@@ -190,6 +208,7 @@ class Limiter:
         precision: int = 16,
         shadow: bool = False,
         clock: Clock | None = None,
+        sync: RedisSync | None = None,
     ) -> Limiter:
         """
         Make a limiter.
@@ -214,10 +233,12 @@ class Limiter:
             precision: buckets per window, 1 to 1024, for "sliding_window".
             shadow: decide and count as usual, but let every call through.
             clock: a clock to move by hand, for tests.
+            sync: share the limits with other processes. Not for "sliding_log".
 
         Raises:
             ValueError: no rate, two of one name, a burst on a sliding window, a number out of range, an
-                unknown word.
+                unknown word, a `sync` that another limiter has.
+            OverflowError: a number too large; a shared rate holds at most 2³² units and 35 years.
         """
 
     def allow(self, key: Key, cost: int = 1, /) -> bool:
@@ -235,20 +256,32 @@ class Limiter:
         """
         Take `cost` units if they are there, and tell all about it.
 
+        A shared limiter that must ask Redis sleeps meanwhile (other threads run), for at most three times
+        its `timeout`; in an event loop use `hit_async`. So does `allow`.
+
         Args:
             rates: use these for this call: as many as the limiter has and in the same order; for sliding
                 windows with the same periods. Give one key the same rates at every call: what it owes is
-                kept as time, and cut to what the rates in use could have admitted.
+                kept as time, and cut to what the rates in use could have admitted. Not for shared limits.
         """
 
+    async def hit_async(self, key: Key, cost: int = 1) -> Decision:
+        """As `hit`, for asyncio: while Redis is asked, other tasks run."""
+
     def peek(self, key: Key, cost: int = 1) -> Decision:
-        """What `hit` would answer now. Takes nothing and is not counted."""
+        """
+        What `hit` would answer now. Takes nothing and is not counted.
+
+        Of shared limits it tells what this process knows, without asking; a key it knows nothing of is
+        taken to be new.
+        """
 
     def hit_many(self, items: Sequence[tuple[Key, int]]) -> list[Decision]:
         """
         Several hits at one instant, one after the other, for the price of one call.
 
-        All items are read first: if one is bad, nothing has been taken.
+        All items are read first: if one is bad, nothing has been taken. What has to be asked of Redis is
+        asked in one pipeline.
         """
 
     def acquire(self, key: Key, cost: int = 1, *, timeout: Seconds | None = None) -> Decision:
@@ -257,6 +290,7 @@ class Limiter:
 
         Callers of one key are served in the order of their calls, each at a time of its own; a small cost
         does not overtake a large one. Interrupting the wait cancels as `Reservation.cancel` does.
+        Shared limits know no queue: callers sleep as long as they are told and try again, in no order.
 
         Args:
             timeout: the longest wait in seconds, for ever if None. It is compared before waiting: if the turn
@@ -278,6 +312,7 @@ class Limiter:
 
         Raises:
             RateLimitExceeded: the slot starts more than `max_wait` seconds from now, or there will be none.
+            ValueError: the limits are shared: Redis keeps no slots in the future. Use `acquire`.
         """
 
     def _reserve(
@@ -289,10 +324,16 @@ class Limiter:
 
         Do it soon: units that have flowed back in the meantime would be counted twice. Windows give back
         their oldest hits. A key that is not remembered, or for which slots are reserved, gets nothing.
+        With shared limits they go back into this process's lease, as far as it still counts; else they are
+        gone.
         """
 
     def reset(self, key: Key) -> None:
-        """Forget the key: it is new again."""
+        """
+        Forget the key: it is new again.
+
+        With shared limits it is for all processes, once Redis has been told; they keep what they hold.
+        """
 
     def configure(self, *rates: Rate | str) -> None:
         """
@@ -301,7 +342,8 @@ class Limiter:
         A rate continues the one of the same name, else the one at the same position; others start anew.
         What was spent stays spent, so a looser rate never refuses what the old one would have admitted and a
         tighter one never remembers more than it could have admitted. Takes time proportional to the number
-        of keys, during which other threads wait.
+        of keys, during which other threads wait. Shared limits continue by position, and all processes
+        should be given the same rates.
 
         Raises:
             ValueError: as the constructor; then nothing has changed.
@@ -311,7 +353,18 @@ class Limiter:
         """What has happened since the limiter was made."""
 
     def close(self) -> None:
-        """Stop background work. A limiter that lives in one process has none, so this does nothing."""
+        """
+        Give back what is held on lease and stop asking Redis, within three of its timeouts.
+
+        Calls are then decided as if Redis were away. A limiter that is not shared has nothing to stop.
+        """
+
+    def __enter__(self) -> Limiter: ...
+    def __exit__(self, *exception: object) -> None: ...
+    def _submit(self, key: Key, cost: int, mailbox: _Mailbox, ticket: int) -> Decision | None: ...
+    def _collect(self, limit: int = 256) -> list[_Parcel]: ...
+    def _deliver(self, parcel: _Parcel, reply: list[int] | None) -> None: ...
+    def _ledger(self) -> tuple[int, int, int, int]: ...
 
 @final
 class Reservation:
@@ -379,6 +432,102 @@ class Stats:
     @property
     def overflowed(self) -> int:
         """Calls decided by a shared bucket because there was no room for the key."""
+
+    @property
+    def lease_hits(self) -> int:
+        """Calls decided from tokens held on lease."""
+
+    @property
+    def remote_calls(self) -> int:
+        """Requests sent to Redis, each about one key."""
+
+    @property
+    def redis_errors(self) -> int:
+        """Requests that Redis did not answer in time, and failed attempts to reach it."""
+
+    @property
+    def held(self) -> int:
+        """Tokens held on lease now, over all keys."""
+
+    @property
+    def max_overshoot(self) -> int:
+        """`RedisSync.overshoot_bound` for the processes known now; the largest of all rates."""
+
+@final
+class RedisSync:
+    """
+    Limits that several processes keep together, through Redis 7 or later (or Valkey).
+
+    Calls are decided in the process, from tokens that Redis has leased to it and *debited before*: so in
+    "strict" mode all processes together never admit more than the rates, however many they are and whatever
+    becomes of messages, processes and connections. A background thread fetches tokens before they run out;
+    a call on a busy key costs what it costs without Redis.
+
+        limiter = Limiter("100/s burst 200", sync=RedisSync("redis://localhost/1", prefix="rl:api:"))
+
+    What is not known resolves to fewer admissions: if Redis may have granted tokens and the reply was lost,
+    they are not used.
+    """
+
+    def __new__(
+        cls,
+        url: str,
+        *,
+        prefix: str = "rl:",
+        mode: Literal["strict", "leased", "every_hit"] = "strict",
+        max_outstanding: float = 0.25,
+        lease_ttl: Seconds = 0.5,
+        max_lease: int | None = None,
+        cold: Literal["sync", "optimistic"] = "sync",
+        optimistic: int | None = None,
+        on_error: Literal["share", "deny", "allow"] = "share",
+        timeout: Seconds = 0.05,
+        fresh: Literal["full", "empty"] = "full",
+    ) -> RedisSync:
+        """
+        Say how limits are shared. Nothing is connected before the first call that needs it.
+
+        Args:
+            url: `redis://[user:password@]host[:port][/db]`, `rediss://` for TLS (certificates are checked
+                against the system's, or the file named by SSL_CERT_FILE), `redis+unix:///path`,
+                `redis+cluster://` and `rediss+cluster://` with any node of a cluster.
+            prefix: what every key in Redis begins with. Each limiter needs its own, the same in all
+                processes. Use a Redis that does not evict keys by memory pressure (or a database of it with
+                volatile eviction off): an evicted key is a forgotten limit.
+            mode:
+                "strict": never more than `burst + Δ · limit / period` over all processes. The most that may
+                    be out on lease is held back from the burst; one call can take no more than the rest.
+                "leased": the whole burst can be leased, so up to `max_outstanding` more can be admitted.
+                "every_hit": Redis decides each call, at one round trip. Concurrent calls share pipelines.
+            max_outstanding: most tokens of a key that may be out on lease, over all processes: a number
+                (int), or a part of the smallest burst (float, rounded down). With 0 every call asks Redis.
+            lease_ttl: how long a lease lasts, 0.001 to 60 s. An idle one is given back after half of it.
+            max_lease: most tokens one process asks for at once; by default as many as may be out.
+            cold: what a call does that finds no token here.
+                "sync": it waits for Redis.
+                "optimistic": it never waits. Each process admits up to `optimistic` units of a key that it
+                    has not had debited yet, and refuses while more are being asked for.
+            optimistic: see there; 1 by default.
+            on_error: who decides while Redis does not answer, once the lease is spent or has ended.
+                "share": this process, at its share of the rate (by the processes last counted), from an
+                    empty bucket. What it admits is debited when Redis is back.
+                "deny": everything is refused. "allow": everything is admitted.
+            timeout: how long Redis may take, 0.001 to 60 s. Should be several times the usual round trip.
+            fresh: how a key starts of which Redis knows nothing: "full", or "empty" so that a Redis that has
+                lost everything does not give every key a burst.
+
+        Raises:
+            ValueError: an unknown word, a number out of range. (A URL that cannot be read is refused by
+                `Limiter`.)
+        """
+
+    def overshoot_bound(self, rate: Rate, nodes: int) -> int:
+        """
+        By how many units `nodes` processes together can exceed `burst + Δ · limit / period`.
+
+        0 in "strict" and "every_hit" mode with `cold="sync"`. It holds while Redis answers and keeps what it
+        was told, and with on_error="deny" also while it does not.
+        """
 
 @final
 class ManualClock:

@@ -1,14 +1,26 @@
-"""Waiting for a reserved slot. The slots are given out by the engine; only the sleeping is done here."""
+"""
+Waiting: for a reserved slot, for Redis to decide, for a refusal to be over.
+
+The engine says what is decided and when; only the sleeping is done here.
+"""
 
 import asyncio
+import itertools
+import os
 import time
+import weakref
+from math import inf
 from typing import TYPE_CHECKING
+
+from hopgate_limiter._native import _Mailbox
 
 if TYPE_CHECKING:
     from hopgate_limiter import Decision, Key, Limiter, Reservation, Seconds
 
 
 LONGEST_SLEEP_S = 3600.0  # far below what the system refuses to sleep for at once
+# A shared limit can be looked at again, but not so often that looking is all one does.
+SHORTEST_SLEEP_S = 0.001
 
 
 class RateLimitExceeded(Exception):
@@ -17,6 +29,9 @@ class RateLimitExceeded(Exception):
     def __init__(self, decision: "Decision") -> None:
         super().__init__(f"refused by the rate '{decision.policy}', retry after {decision.retry_after} s")
         self.decision = decision
+
+
+# --- a reserved slot --------------------------------------------------------------------
 
 
 def _pause(reservation: "Reservation") -> float:
@@ -56,3 +71,91 @@ async def acquire_async(limiter: "Limiter", key: "Key", cost: int, max_wait: "Se
     if reservation is not None:
         await wait_async(reservation)
     return decision
+
+
+# --- a decision of Redis ----------------------------------------------------------------
+
+
+class _Post:
+    """
+    Where decisions for one event loop come in.
+
+    The thread that talks to Redis puts them into the mailbox and writes a byte to a pipe; the loop reads
+    it and wakes the tasks. So that thread never waits for the interpreter.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.tickets = itertools.count()
+        self.waiting: dict[int, asyncio.Future[Decision]] = {}
+        self._reader, writer = os.pipe()
+        os.set_blocking(self._reader, False)
+        os.set_blocking(writer, False)
+        self.mailbox = _Mailbox(writer)
+        loop.add_reader(self._reader, self._open)
+        weakref.finalize(loop, _close, self.mailbox, self._reader, writer)
+
+    def _open(self) -> None:
+        os.read(self._reader, 4096)
+        for ticket, decision in self.mailbox.take_all():
+            future = self.waiting.pop(ticket, None)
+            if future is not None and not future.done():
+                future.set_result(decision)
+
+
+def _close(mailbox: _Mailbox, *fds: int) -> None:
+    mailbox.close()
+    for fd in fds:
+        os.close(fd)
+
+
+_POSTS: "weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Post]" = weakref.WeakKeyDictionary()
+
+
+async def hit_async(limiter: "Limiter", key: "Key", cost: int) -> "Decision":
+    loop = asyncio.get_running_loop()
+    post = _POSTS.get(loop)
+    if post is None:
+        post = _POSTS[loop] = _Post(loop)
+    ticket = next(post.tickets)
+    decision = limiter._submit(key, cost, post.mailbox, ticket)  # noqa: SLF001
+    if decision is not None:
+        return decision
+    # The answer may be in the mailbox already, but nobody opens it before this task lets go.
+    future = post.waiting[ticket] = loop.create_future()
+    try:
+        return await future
+    finally:
+        post.waiting.pop(ticket, None)
+
+
+# --- a refusal by a shared limit --------------------------------------------------------
+
+
+def _look_again_after(decision: "Decision", left: float) -> float | None:
+    """Return how long to sleep before asking again; None if *decision* is the last word."""
+    wait = decision.retry_after
+    if decision or wait == inf or wait > left:
+        return None
+    return min(max(wait, SHORTEST_SLEEP_S), LONGEST_SLEEP_S)
+
+
+def acquire_shared(limiter: "Limiter", key: "Key", cost: int, max_wait: "Seconds | None") -> "Decision":
+    until = time.monotonic() + (inf if max_wait is None else max_wait)
+    while True:
+        decision = limiter.hit(key, cost)
+        pause = _look_again_after(decision, until - time.monotonic())
+        if pause is None:
+            return decision
+        time.sleep(pause)
+
+
+async def acquire_shared_async(
+    limiter: "Limiter", key: "Key", cost: int, max_wait: "Seconds | None"
+) -> "Decision":
+    until = time.monotonic() + (inf if max_wait is None else max_wait)
+    while True:
+        decision = await hit_async(limiter, key, cost)
+        pause = _look_again_after(decision, until - time.monotonic())
+        if pause is None:
+            return decision
+        await asyncio.sleep(pause)

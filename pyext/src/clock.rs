@@ -9,6 +9,9 @@ use std::time::Instant;
 pub enum Clock {
     /// The operating system's monotonic clock, counted from the given instant.
     Monotonic(Instant),
+    /// The time since the machine started, which also passes while it sleeps; ns when the clock was made.
+    /// What is held on lease must not outlast it because a laptop was closed.
+    Boot(u64),
     /// A clock moved by hand, for tests.
     Manual {
         /// The hand.
@@ -22,6 +25,17 @@ impl Clock {
     /// The operating system's monotonic clock, starting at 0 now.
     pub fn monotonic() -> Self {
         Self::Monotonic(Instant::now())
+    }
+
+    /// Time that also passes while the machine sleeps, starting at 0 now. Where the system does not tell,
+    /// as [`Clock::monotonic`].
+    pub fn boot() -> Self {
+        boot_ns().map_or_else(Self::monotonic, Self::Boot)
+    }
+
+    /// Whether time passes by itself.
+    pub fn is_real_time(&self) -> bool {
+        !matches!(self, Self::Manual { .. })
     }
 
     /// A limiter's view of `source`.
@@ -41,6 +55,7 @@ impl Clock {
                 // Wraps after 584 years of uptime.
                 elapsed.as_secs() * 1_000_000_000 + u64::from(elapsed.subsec_nanos())
             }
+            Self::Boot(start) => boot_ns().unwrap_or(*start) - start,
             Self::Manual {
                 source,
                 high_water_ns,
@@ -51,6 +66,43 @@ impl Clock {
             }
         }
     }
+}
+
+impl Clone for Clock {
+    fn clone(&self) -> Self {
+        match self {
+            Self::Monotonic(start) => Self::Monotonic(*start),
+            Self::Boot(start) => Self::Boot(*start),
+            Self::Manual {
+                source,
+                high_water_ns,
+            } => Self::Manual {
+                source: source.clone(),
+                high_water_ns: AtomicU64::new(high_water_ns.load(Ordering::Relaxed)),
+            },
+        }
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[inline]
+fn boot_ns() -> Option<u64> {
+    let mut time = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // SAFETY: `time` is a valid place for one timespec, for the length of the call.
+    let failed = unsafe { libc::clock_gettime(libc::CLOCK_BOOTTIME, &raw mut time) };
+    let (s, ns) = (
+        u64::try_from(time.tv_sec).ok()?,
+        u64::try_from(time.tv_nsec).ok()?,
+    );
+    (failed == 0).then_some(s * 1_000_000_000 + ns)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn boot_ns() -> Option<u64> {
+    None
 }
 
 /// A clock that stands still until it is told to move. Clones share the same hand.

@@ -14,6 +14,14 @@ const NS_PER_S: u64 = 1_000_000_000;
 pub enum Source {
     /// This process's own table.
     Local,
+    /// Tokens that this process holds on lease.
+    Lease,
+    /// Redis.
+    Redis,
+    /// This process, because Redis has refused and nothing can have changed since.
+    NegativeCache,
+    /// This process, because Redis does not answer.
+    Fallback,
     /// The limiter would have refused, but only watches.
     Shadow,
 }
@@ -23,6 +31,10 @@ impl Source {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Local => "local",
+            Self::Lease => "lease",
+            Self::Redis => "redis",
+            Self::NegativeCache => "negative-cache",
+            Self::Fallback => "fallback",
             Self::Shadow => "shadow",
         }
     }
@@ -63,20 +75,39 @@ impl Decision {
         &self.rates[self.tightest]
     }
 
+    /// The same, let through by a limiter that only watches.
+    pub(crate) fn overruled(mut self) -> Self {
+        if !self.allowed {
+            self.allowed = true;
+            self.retry_after_ns = Some(0);
+            self.source = Source::Shadow;
+        }
+        self
+    }
+
     /// Headers for a response, as (name, value).
     ///
     /// `Ietf` is draft-ietf-httpapi-ratelimit-headers-11. A bucket is announced as its burst per time
     /// to fill up, since that is what holds in every such window. On a redirect (3xx) an exhausted
     /// quota is not announced, since clients may then delay following it.
     /// A refused call also gets `Retry-After` (RFC 9110, 10.2.3), at least 1, unless it can never succeed.
-    pub fn headers(&self, style: HeaderStyle, redirect: bool) -> Vec<(&'static str, String)> {
+    /// `jitter_s` is added to the seconds a refused client is told to wait, so that many who were refused at
+    /// once do not come back at once.
+    pub fn headers(
+        &self,
+        style: HeaderStyle,
+        redirect: bool,
+        jitter_s: u64,
+    ) -> Vec<(&'static str, String)> {
         let mut headers = Vec::with_capacity(6);
-        let wait_s = self.retry_after_ns.map(seconds_ceil);
+        let jitter_s = if self.allowed { 0 } else { jitter_s };
+        let later = |s: u64| s.max(1).saturating_add(jitter_s);
+        let wait_s = self.retry_after_ns.map(|ns| later(seconds_ceil(ns)));
         // Seconds until more is available. Retry-After must not point earlier than this.
         let t = if self.allowed {
             Some(seconds_ceil(self.reset_after_ns))
         } else {
-            wait_s.map(|s| s.max(1))
+            wait_s
         };
         let announce = !redirect || self.remaining > 0;
         if style != HeaderStyle::Legacy && announce {
@@ -95,7 +126,7 @@ impl Decision {
             }
         }
         if let (false, Some(wait_s)) = (self.allowed, wait_s) {
-            headers.push(("Retry-After", wait_s.max(1).to_string()));
+            headers.push(("Retry-After", wait_s.to_string()));
         }
         headers
     }

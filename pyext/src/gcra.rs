@@ -26,6 +26,18 @@ pub(crate) struct Gcra {
     capacity: u128,
 }
 
+impl Gcra {
+    /// The state of a bucket that is empty at `now`.
+    pub(crate) fn empty_at(&self, now: u64) -> u128 {
+        ticks(now) + self.capacity
+    }
+
+    /// Most tokens in the bucket.
+    pub(crate) fn burst(&self) -> u64 {
+        self.burst
+    }
+}
+
 /// Ticks at `ns` nanoseconds.
 const fn ticks(ns: u64) -> u128 {
     (ns as u128) << TICK_BITS

@@ -1,4 +1,4 @@
-//! An in-process rate limiter: exact, bounded in memory, and quick.
+//! A rate limiter: exact, bounded in memory, and quick; alone, or shared by processes through Redis.
 //!
 //! ```
 //! use hopgate_limiter::{Clock, Config, Limiter, ManualClock, Rate};
@@ -30,6 +30,7 @@
 //! * `panel`: all meters of a limiter, asked together.
 //! * `table`, `shard` and `store`: where states live. A call takes one lock, asks every meter, and only
 //!   if all agree lets them write. A refusal therefore changes nothing.
+//! * [`shared`]: limits that several processes keep together, through Redis.
 //! * [`limiter`]: ties them together. `python`: the same for Python, and the only place that knows it.
 //!
 //! # What is remembered of a key
@@ -51,6 +52,7 @@ mod panel;
 mod python;
 pub mod rate;
 mod shard;
+pub mod shared;
 mod store;
 #[cfg(test)]
 mod stress;
@@ -61,5 +63,8 @@ pub use address::client_key;
 pub use clock::{Clock, ManualClock};
 pub use decision::{Decision, HeaderStyle, Source};
 pub use error::Error;
-pub use limiter::{Algorithm, Config, Key, Limiter, OnFull, PreparedKey, Reservation, Stats};
+pub use limiter::{
+    Algorithm, Answer, Config, Key, Limiter, OnFull, PreparedKey, Reservation, Stats,
+};
 pub use rate::Rate;
+pub use shared::{Cold, Ledger, Mailbox, Mode, OnError, Outstanding, Parcel, Pending, SyncConfig};

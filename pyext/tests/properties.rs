@@ -96,7 +96,7 @@ proptest! {
             for (wait, cost) in &steps {
                 clock.advance(*wait);
                 let before = format!("{:?}", limiter.peek("k".into(), 1));
-                let (_, reservation) = limiter.reserve("k".into(), *cost, u64::MAX);
+                let (_, reservation) = limiter.reserve("k".into(), *cost, u64::MAX).unwrap();
                 let Some(reservation) = reservation.filter(|_| *cost > 0) else { continue };
                 if *cost % 3 == 0 {
                     limiter.cancel(&reservation);

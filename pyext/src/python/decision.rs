@@ -52,12 +52,13 @@ impl Decision {
         self.0.source.as_str()
     }
 
-    #[pyo3(signature = (*, style = "ietf", redirect = false))]
+    #[pyo3(signature = (*, style = "ietf", redirect = false, jitter = 0))]
     fn headers<'py>(
         &self,
         py: Python<'py>,
         style: &str,
         redirect: bool,
+        jitter: u64,
     ) -> PyResult<Bound<'py, PyDict>> {
         let style = match style {
             "ietf" => HeaderStyle::Ietf,
@@ -68,7 +69,7 @@ impl Decision {
                 return Err(PyValueError::new_err(message));
             }
         };
-        self.0.headers(style, redirect).into_py_dict(py)
+        self.0.headers(style, redirect, jitter).into_py_dict(py)
     }
 
     fn __bool__(&self) -> bool {

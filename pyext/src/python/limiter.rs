@@ -9,25 +9,18 @@ use super::decision::Decision;
 use super::key::{Cost, with_key};
 use super::rate::Rate;
 use super::reservation::{Reservation, max_wait_ns, waiting};
-use crate::{Algorithm, Clock, Config, OnFull};
+use super::sync::{Mailbox, Parcel, RedisSync};
+use super::word;
+use crate::{Algorithm, Answer, Clock, Config, OnFull};
 
 #[pyclass(frozen, module = "hopgate_limiter")]
 pub(super) struct Limiter(pub(super) crate::Limiter);
 
-/// One of several words.
-fn word<T: Copy>(what: &str, given: &str, words: &[(&str, T)]) -> PyResult<T> {
-    if let Some((_, meaning)) = words.iter().find(|(word, _)| *word == given) {
-        return Ok(*meaning);
-    }
-    let known: Vec<String> = words.iter().map(|(word, _)| format!("'{word}'")).collect();
-    let message = format!("{what} must be one of {}, got '{given}'", known.join(", "));
-    Err(PyValueError::new_err(message))
-}
-
 #[pymethods]
 impl Limiter {
     #[new]
-    #[pyo3(signature = (*rates, algorithm = "gcra", max_keys = 1_000_000, on_full = "evict_idle", precision = 16, shadow = false, clock = None))]
+    #[pyo3(signature = (*rates, algorithm = "gcra", max_keys = 1_000_000, on_full = "evict_idle", precision = 16, shadow = false, clock = None, sync = None))]
+    #[allow(clippy::too_many_arguments)] // all of them named
     fn new(
         rates: &Bound<'_, PyTuple>,
         algorithm: &str,
@@ -36,6 +29,7 @@ impl Limiter {
         precision: i64,
         shadow: bool,
         clock: Option<&Bound<'_, ManualClock>>,
+        sync: Option<&Bound<'_, RedisSync>>,
     ) -> PyResult<Self> {
         let algorithms = [
             ("gcra", Algorithm::Gcra),
@@ -62,6 +56,7 @@ impl Limiter {
             clock: clock.map_or_else(Clock::monotonic, |clock| {
                 Clock::manual(clock.get().0.clone())
             }),
+            sync: sync.map(|sync| sync.get().take()).transpose()?,
         };
         Ok(Self(crate::Limiter::new(
             &super::rate::rates(rates.iter())?,
@@ -70,19 +65,26 @@ impl Limiter {
     }
 
     #[pyo3(signature = (key, cost = Cost(1), /), text_signature = "($self, key, cost=1, /)")]
-    fn allow(&self, key: &Bound<'_, PyAny>, cost: Cost) -> PyResult<bool> {
-        with_key(key, |key| self.0.allow(key, cost.0))
+    fn allow(&self, py: Python<'_>, key: &Bound<'_, PyAny>, cost: Cost) -> PyResult<bool> {
+        match with_key(key, |key| self.0.try_allow(key, cost.0))? {
+            Answer::Now(allowed) => Ok(allowed),
+            Answer::Later(pending) => Ok(py.detach(|| self.0.wait(&pending)).allowed),
+        }
     }
 
     #[pyo3(signature = (key, cost = Cost(1), *, rates = None), text_signature = "($self, key, cost=1, *, rates=None)")]
     fn hit(
         &self,
+        py: Python<'_>,
         key: &Bound<'_, PyAny>,
         cost: Cost,
         rates: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Decision> {
         let Some(given) = rates else {
-            return with_key(key, |key| Decision(self.0.hit(key, cost.0)));
+            return match with_key(key, |key| self.0.try_hit(key, cost.0))? {
+                Answer::Now(decision) => Ok(Decision(decision)),
+                Answer::Later(pending) => Ok(Decision(py.detach(|| self.0.wait(&pending)))),
+            };
         };
         let rates = given
             .try_iter()?
@@ -97,7 +99,32 @@ impl Limiter {
         with_key(key, |key| Decision(self.0.peek(key, cost.0)))
     }
 
+    #[pyo3(signature = (key, cost = Cost(1)), text_signature = "($self, key, cost=1)")]
+    fn hit_async<'py>(
+        slf: &Bound<'py, Self>,
+        key: &Bound<'py, PyAny>,
+        cost: Cost,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        waiting(slf.py(), "hit_async")?.call1((slf, key, cost.0))
+    }
+
+    /// For `hit_async`: the decision, or None if it will be in the mailbox under `ticket`.
+    fn _submit(
+        &self,
+        key: &Bound<'_, PyAny>,
+        cost: Cost,
+        mailbox: &Bound<'_, Mailbox>,
+        ticket: u64,
+    ) -> PyResult<Option<Decision>> {
+        let mailbox = &mailbox.get().letters;
+        let decision = with_key(key, |key| self.0.submit(key, cost.0, mailbox, ticket))?;
+        Ok(decision.map(Decision))
+    }
+
     fn hit_many(&self, items: &Bound<'_, PyAny>) -> PyResult<Vec<Decision>> {
+        if self.0.is_shared() {
+            return self.hit_many_shared(items);
+        }
         // Everything is read before anything is taken: a bad item leaves no half of the work behind.
         let mut prepared = Vec::new();
         for item in items.try_iter()? {
@@ -106,7 +133,7 @@ impl Limiter {
         }
         Ok(self
             .0
-            .hit_many(prepared)
+            .hit_many(prepared)?
             .into_iter()
             .map(Decision)
             .collect())
@@ -119,6 +146,12 @@ impl Limiter {
         cost: Cost,
         timeout: Option<f64>,
     ) -> PyResult<Decision> {
+        if slf.get().0.is_shared() {
+            max_wait_ns("timeout", timeout)?;
+            let decision =
+                waiting(slf.py(), "acquire_shared")?.call1((slf, key, cost.0, timeout))?;
+            return Ok(Decision(decision.cast::<Decision>()?.get().0.clone()));
+        }
         let (decision, reservation) = Self::_reserve(slf, key, cost, timeout)?;
         if let Some(reservation) = reservation
             && slf.get().0.delay_ns(&reservation.slot) > 0
@@ -135,6 +168,10 @@ impl Limiter {
         cost: Cost,
         timeout: Option<f64>,
     ) -> PyResult<Bound<'py, PyAny>> {
+        if slf.get().0.is_shared() {
+            max_wait_ns("timeout", timeout)?;
+            return waiting(slf.py(), "acquire_shared_async")?.call1((slf, key, cost.0, timeout));
+        }
         waiting(slf.py(), "acquire_async")?.call1((slf, key, cost.0, timeout))
     }
 
@@ -187,11 +224,49 @@ impl Limiter {
             evicted_idle: stats.evicted_idle,
             evicted_live: stats.evicted_live,
             overflowed: stats.overflowed,
+            lease_hits: stats.lease_hits,
+            remote_calls: stats.remote_calls,
+            redis_errors: stats.redis_errors,
+            held: stats.held,
+            max_overshoot: stats.max_overshoot,
         }
     }
 
-    #[allow(clippy::unused_self)] // there is nothing to stop yet, but callers should not need to know
-    fn close(&self) {}
+    fn close(&self, py: Python<'_>) {
+        py.detach(|| self.0.close());
+    }
+
+    fn __enter__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
+        slf
+    }
+
+    #[pyo3(signature = (*_exception))]
+    fn __exit__(&self, py: Python<'_>, _exception: &Bound<'_, PyTuple>) {
+        self.close(py);
+    }
+
+    /// For tests with a manual clock, which carry requests by hand.
+    #[pyo3(signature = (limit = 256))]
+    fn _collect(&self, limit: usize) -> Vec<Parcel> {
+        self.0.collect(limit).into_iter().map(Parcel).collect()
+    }
+
+    /// The reply to a request carried by hand; None if nobody knows what became of it.
+    #[allow(clippy::needless_pass_by_value)] // what Python hands over
+    fn _deliver(&self, parcel: &Bound<'_, Parcel>, reply: Option<Vec<i64>>) {
+        self.0.deliver(&parcel.get().0, reply.as_deref());
+    }
+
+    /// Leased tokens: granted, spent, returned, expired.
+    fn _ledger(&self) -> (u64, u64, u64, u64) {
+        let ledger = self.0.ledger();
+        (
+            ledger.granted,
+            ledger.spent,
+            ledger.returned,
+            ledger.expired,
+        )
+    }
 
     fn __repr__(&self) -> String {
         let rates = self.0.rates();
@@ -204,13 +279,34 @@ impl Limiter {
 }
 
 impl Limiter {
+    /// Everything is asked before anything is waited for, so all of it goes to Redis at once.
+    fn hit_many_shared(&self, items: &Bound<'_, PyAny>) -> PyResult<Vec<Decision>> {
+        let mut asked = Vec::new();
+        for item in items.try_iter()? {
+            let (key, cost): (Bound<'_, PyAny>, Cost) = item?.extract()?;
+            with_key(&key, |_| ())?;
+            asked.push((key, cost.0));
+        }
+        let answers = asked
+            .into_iter()
+            .map(|(key, cost)| with_key(&key, |key| self.0.try_hit(key, cost)))
+            .collect::<PyResult<Vec<_>>>()?;
+        let decide = |answer| match answer {
+            Answer::Now(decision) => Decision(decision),
+            Answer::Later(pending) => Decision(self.0.wait(&pending)),
+        };
+        Ok(items
+            .py()
+            .detach(|| answers.into_iter().map(decide).collect()))
+    }
+
     fn take_slot(
         slf: &Bound<'_, Self>,
         key: &Bound<'_, PyAny>,
         cost: Cost,
         max_wait_ns: u64,
     ) -> PyResult<(Decision, Option<Reservation>)> {
-        let (decision, slot) = with_key(key, |key| slf.get().0.reserve(key, cost.0, max_wait_ns))?;
+        let (decision, slot) = with_key(key, |key| slf.get().0.reserve(key, cost.0, max_wait_ns))??;
         let reservation = slot.map(|slot| Reservation {
             limiter: slf.clone().unbind(),
             slot,
@@ -227,19 +323,29 @@ pub(super) struct Stats {
     evicted_idle: u64,
     evicted_live: u64,
     overflowed: u64,
+    lease_hits: u64,
+    remote_calls: u64,
+    redis_errors: u64,
+    held: u64,
+    max_overshoot: u64,
 }
 
 #[pymethods]
 impl Stats {
     fn __repr__(&self) -> String {
         format!(
-            "Stats(allowed={}, denied={}, keys={}, evicted_idle={}, evicted_live={}, overflowed={})",
+            "Stats(allowed={}, denied={}, keys={}, evicted_idle={}, evicted_live={}, overflowed={}, lease_hits={}, remote_calls={}, redis_errors={}, held={}, max_overshoot={})",
             self.allowed,
             self.denied,
             self.keys,
             self.evicted_idle,
             self.evicted_live,
-            self.overflowed
+            self.overflowed,
+            self.lease_hits,
+            self.remote_calls,
+            self.redis_errors,
+            self.held,
+            self.max_overshoot
         )
     }
 }

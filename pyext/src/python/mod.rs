@@ -10,6 +10,7 @@ mod key;
 mod limiter;
 mod rate;
 mod reservation;
+mod sync;
 
 /// The only translation of errors.
 impl From<crate::Error> for PyErr {
@@ -39,6 +40,8 @@ mod _native {
     use super::rate::Rate;
     #[pymodule_export]
     use super::reservation::Reservation;
+    #[pymodule_export]
+    use super::sync::{Mailbox, Parcel, RedisSync};
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
@@ -56,4 +59,14 @@ mod _native {
 /// A duration as Python counts it.
 fn seconds(ns: u64) -> f64 {
     ns as f64 / 1e9
+}
+
+/// One of several words.
+fn word<T: Copy>(what: &str, given: &str, words: &[(&str, T)]) -> PyResult<T> {
+    if let Some((_, meaning)) = words.iter().find(|(word, _)| *word == given) {
+        return Ok(*meaning);
+    }
+    let known: Vec<String> = words.iter().map(|(word, _)| format!("'{word}'")).collect();
+    let message = format!("{what} must be one of {}, got '{given}'", known.join(", "));
+    Err(PyValueError::new_err(message))
 }

@@ -1,0 +1,159 @@
+//! The thread that carries requests to Redis and replies back, and notices when Redis is away.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use crate::shared::fork;
+use crate::shared::link::{Lines, Link};
+use crate::shared::{Inner, PROBATION_NS, lock};
+
+/// Most requests in one pipeline: both directions then fit into the buffers of a socket.
+const MAX_BATCH: usize = 256;
+const HEARTBEAT: Duration = Duration::from_secs(1);
+/// Pause before Redis is tried again: at first, and at most (below the probation, so that all nodes are
+/// back within it).
+const FIRST_PAUSE: Duration = Duration::from_millis(25);
+const LONGEST_PAUSE: Duration = Duration::from_millis(400);
+/// The set of nodes; no key looks like it.
+const NODES_KEY: &[u8] = b"\0nodes";
+
+/// The running thread.
+#[derive(Debug)]
+pub(crate) struct Courier(JoinHandle<()>);
+
+impl Courier {
+    /// None if the system has no thread left; then somebody will try again.
+    pub(crate) fn start(inner: Arc<Inner>, link: Link) -> Option<Self> {
+        let run = move || {
+            *lock(&inner.carrier) = Some(thread::current());
+            let mut rounds = Rounds::new(&inner, &link);
+            while !rounds.is_over {
+                // A panic is a bug in this crate. The next round starts with new connections.
+                if catch_unwind(AssertUnwindSafe(|| rounds.next())).is_err() {
+                    rounds.lines = link.open();
+                    rounds.fall();
+                }
+            }
+            *lock(&inner.carrier) = None;
+        };
+        let thread = thread::Builder::new()
+            .name("hopgate-limiter".into())
+            .spawn(run);
+        thread.ok().map(Self)
+    }
+
+    pub(crate) fn join(self) {
+        // It has said all it had to say.
+        let _ = self.0.join();
+    }
+}
+
+struct Rounds<'a> {
+    inner: &'a Inner,
+    lines: Lines,
+    pause: Duration,
+    next_heartbeat: Instant,
+    is_over: bool,
+}
+
+impl<'a> Rounds<'a> {
+    fn new(inner: &'a Inner, link: &Link) -> Self {
+        Self {
+            inner,
+            lines: link.open(),
+            pause: FIRST_PAUSE,
+            next_heartbeat: Instant::now(),
+            is_over: false,
+        }
+    }
+
+    /// One round: everything that waits is sent, or Redis is tried, or there is nothing to do.
+    fn next(&mut self) {
+        let is_closing = self.inner.is_closed.load(Ordering::SeqCst);
+        if self.inner.is_down.load(Ordering::Relaxed) {
+            self.is_over = is_closing;
+            self.inner.refuse_waiting();
+            thread::park_timeout(self.jittered_pause());
+            if self.beat() {
+                self.rise();
+            }
+            return;
+        }
+        if !is_closing && Instant::now() >= self.next_heartbeat && !self.beat() {
+            self.fall();
+            return;
+        }
+        let parcels = self.inner.collect(MAX_BATCH);
+        if parcels.is_empty() {
+            self.is_over = is_closing;
+            if !is_closing {
+                let idle = self
+                    .next_heartbeat
+                    .saturating_duration_since(Instant::now());
+                thread::park_timeout(idle.min(self.inner.next_lease_due()));
+            }
+            return;
+        }
+        let started = Instant::now();
+        let (mut delivered, mut lost) = (0_usize, 0_usize);
+        let pause_ns = u64::try_from(self.pause.as_nanos()).unwrap_or(u64::MAX);
+        let inner = self.inner;
+        self.lines.exchange(&parcels, &mut |parcel, reply| {
+            if let Ok(numbers) = reply {
+                delivered += 1;
+                inner.deliver(parcel, numbers);
+            } else {
+                lost += 1;
+                inner.give_up(parcel, pause_ns);
+            }
+        });
+        if delivered > 0 {
+            self.inner.note_round_trip(started.elapsed());
+        }
+        if lost > 0 && delivered == 0 {
+            self.fall();
+        }
+    }
+
+    /// Says that this node lives. False if Redis did not hear it.
+    fn beat(&mut self) -> bool {
+        self.next_heartbeat = Instant::now() + HEARTBEAT;
+        let key = [&self.inner.config.prefix[..], NODES_KEY].concat();
+        let node = self.inner.node.load(Ordering::Relaxed);
+        let Ok(nodes) = self.lines.count_nodes(&key, node) else {
+            return false;
+        };
+        self.inner.nodes.store(nodes.max(1), Ordering::Relaxed);
+        true
+    }
+
+    fn fall(&mut self) {
+        self.inner.is_down.store(true, Ordering::SeqCst);
+        self.inner.redis_errors.fetch_add(1, Ordering::Relaxed);
+        self.inner.refuse_waiting();
+    }
+
+    fn rise(&mut self) {
+        self.pause = FIRST_PAUSE;
+        let until = self.inner.clock.now_ns() + PROBATION_NS;
+        self.inner.probation_until.store(until, Ordering::Relaxed);
+        self.inner.is_down.store(false, Ordering::SeqCst);
+    }
+
+    /// Doubles from one attempt to the next; a random part of it keeps nodes from coming back together.
+    fn jittered_pause(&mut self) -> Duration {
+        let pause = self.pause;
+        self.pause = (pause * 2).min(LONGEST_PAUSE);
+        pause.mul_f64(0.5 + 0.5 * f64::from(random() % 1024) / 1024.0)
+    }
+}
+
+/// A number nobody can foresee.
+#[allow(clippy::cast_possible_truncation)] // any bits will do
+fn random() -> u32 {
+    use std::hash::BuildHasher;
+    foldhash::quality::RandomState::default().hash_one((Instant::now(), fork::count())) as u32
+}
