@@ -3,7 +3,7 @@ Measure redirects against other servers, and write bench/results.json and bench/
 
     python -m bench                     # everything, about an hour
     python -m bench --only redis-hit    # one scenario (or several); the others keep their results
-    python -m bench --quick             # everything in a minute or two, for the screen: nothing is written
+    python -m bench --quick             # everything in a few minutes, for the screen: nothing is written
     python -m bench --report            # render what was measured before
 
 In every scenario all servers run at once and are visited in turn, so that a slow moment of the
@@ -108,6 +108,8 @@ class _Matrix:
 
         def turn(doing: str) -> None:
             self._progress.update(task, advance=1, doing=doing)
+            if not self._progress.console.is_terminal:  # a log shows no bars
+                print(f"{name}: {doing}", file=sys.stderr, flush=True)
 
         return turn
 
@@ -135,7 +137,7 @@ def _check_packages(names: Sequence[str]) -> None:
 def _progress() -> Progress:
     return Progress(
         TextColumn("{task.description:16}"),
-        BarColumn(),
+        BarColumn(12),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
         TextColumn("{task.fields[doing]}"),
