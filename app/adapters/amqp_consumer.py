@@ -28,6 +28,7 @@ _MAX_REASON = 300
 # One batch is worked on while the next is on its way.
 _PREFETCH = MAX_BATCH + MAX_BATCH // 2
 _RPC_TIMEOUT_S = 5.0
+_RETRY_JITTER = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +51,10 @@ class Consumer:
         retry_delays_s: Sequence[int],
         *,
         sleep: Callable[[float], Awaitable[None]],
+        random: Callable[[], float],
     ) -> None:
         self._publisher = publisher
+        self._random = random
         self._retry_delays_s = retry_delays_s
         self._delivery = Delivery(handler, sleep=sleep)
         self._feeder: asyncio.Task[None] | None = None
@@ -135,7 +138,9 @@ class Consumer:
             logger.error("an event was parked in %s after %d attempts: %s", DEAD_QUEUE, attempts, reason)
             return Outgoing(EVENTS_EXCHANGE, DEAD_QUEUE, arrival.body, headers)
         delay_s = self._retry_delays_s[min(attempts, len(self._retry_delays_s)) - 1]
-        return Outgoing(EVENTS_EXCHANGE, retry_queue(delay_s), arrival.body, headers)
+        # What failed together must not come again together. The queue's own limit is the longest.
+        wait_s = delay_s * (1 - _RETRY_JITTER * self._random())
+        return Outgoing(EVENTS_EXCHANGE, retry_queue(delay_s), arrival.body, headers, expires_s=wait_s)
 
 
 def _arrival(message: DeliveredMessage) -> _Arrival:

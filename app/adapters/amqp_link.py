@@ -12,22 +12,28 @@ import asyncio
 import logging
 import random as random_module
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
 
 import aio_pika
 from aio_pika.abc import AbstractConnection
 from yarl import URL
 
+from app.domain.errors import Unavailable
+
 logger = logging.getLogger(__name__)
 
 # The library notices a dead peer after three heartbeats and a bit: 18 s instead of 183 s.
 HEARTBEAT_S = 5
+# So each connection is asked for an answer too: a silent broker is noticed within the sum.
+PROBE_S = 3.0
+PROBE_TIMEOUT_S = 2.0
 CONNECT_TIMEOUT_S = 5.0
 CLOSE_TIMEOUT_S = 2.0
 _FIRST_DELAY_S, _LONGEST_DELAY_S = 0.2, 15.0
 _CREDENTIALS = re.compile(r"//[^/\s@]*@")
 
-Session = Callable[[AbstractConnection, Callable[[], None]], Awaitable[None]]
+Session = Callable[[AbstractConnection, Callable[[], None]], Coroutine[Any, Any, None]]
 
 
 class Link:
@@ -44,6 +50,7 @@ class Link:
         name: str,
         session: Session,
         *,
+        probe_s: float = PROBE_S,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         random: Callable[[], float] = random_module.random,
     ) -> None:
@@ -54,6 +61,7 @@ class Link:
             url: `amqp://` or `amqps://`; a heartbeat in its query wins over ours.
             name: shown in logs and in the broker's list of connections.
             session: see the class.
+            probe_s: between two questions whether the broker still answers.
             sleep: waits for a number of seconds.
             random: gives floats in [0, 1), for the jitter between two attempts.
         """
@@ -62,6 +70,7 @@ class Link:
             self._url = self._url.update_query(heartbeat=HEARTBEAT_S)
         self._name = name
         self._session = session
+        self._probe_s = probe_s
         self._sleep = sleep
         self._random = random
         self._failures = 0
@@ -104,9 +113,18 @@ class Link:
             connection = await aio_pika.connect(
                 self._url, client_properties={"connection_name": f"hopgate {self._name}"}
             )
+        tasks = [
+            asyncio.create_task(self._session(connection, self._succeeded)),
+            asyncio.create_task(_probe(connection, self._probe_s)),
+        ]
         try:
-            await self._session(connection, self._succeeded)
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
         finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
             # `aclose` cancels us, and must not leave a connection behind that is half closed.
             self._goodbye = asyncio.create_task(_close(connection))
             await asyncio.shield(self._goodbye)
@@ -120,6 +138,17 @@ class Link:
 def redacted(text: str) -> str:
     """Return *text* without the credentials of any URL in it."""
     return _CREDENTIALS.sub("//***@", text)
+
+
+async def _probe(connection: AbstractConnection, interval_s: float) -> None:
+    """Ask for an answer again and again; raise when none comes."""
+    while True:
+        await asyncio.sleep(interval_s)
+        try:
+            async with asyncio.timeout(PROBE_TIMEOUT_S), connection.channel(publisher_confirms=False):
+                pass
+        except TimeoutError:
+            raise Unavailable("rabbitmq", f"is silent for {PROBE_TIMEOUT_S:g} s") from None
 
 
 async def _close(connection: AbstractConnection) -> None:

@@ -26,7 +26,11 @@ CONFIRM_TIMEOUT_S = 1.5
 
 @dataclass(frozen=True, slots=True)
 class Outgoing:
-    """One message. A `mandatory` one is refused, not dropped, if no queue would get it."""
+    """
+    One message. A `mandatory` one is refused, not dropped, if no queue would get it.
+
+    With `expires_s` it leaves its queue after that time, for wherever that queue sends dead letters.
+    """
 
     exchange: str
     routing_key: str
@@ -34,6 +38,7 @@ class Outgoing:
     headers: FieldTable = field(default_factory=dict)
     is_durable: bool = True
     mandatory: bool = True
+    expires_s: float | None = None
 
 
 class Publisher:
@@ -133,6 +138,7 @@ async def _publish_one(channel: Channel, message: Outgoing) -> None:
         # Returns are matched by this id alone: it must be new at every attempt.
         message_id=uuid4().hex,
         headers=message.headers,
+        expiration=None if message.expires_s is None else str(round(message.expires_s * 1000)),
     )
     try:
         await channel.basic_publish(

@@ -12,7 +12,7 @@ from aio_pika.abc import AbstractConnection
 from aiormq.abc import DeliveredMessage
 
 from app.adapters.amqp_consumer import Consumer
-from app.adapters.amqp_link import Link, redacted
+from app.adapters.amqp_link import PROBE_S, Link, Session, redacted
 from app.adapters.amqp_publisher import Outgoing, Publisher
 from app.adapters.amqp_topology import depths, queue_names
 from app.domain.errors import Unavailable
@@ -47,6 +47,7 @@ class RabbitBus:
         url: str,
         *,
         retry_delays_s: Sequence[int] = RETRY_DELAYS_S,
+        probe_s: float = PROBE_S,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         random: Callable[[], float] = random_module.random,
     ) -> None:
@@ -57,11 +58,13 @@ class RabbitBus:
             url: `amqp://user:password@host:port/vhost` or `amqps://`.
             retry_delays_s: after the first attempt, the second, …; the last one repeats.
                 Each has a queue of its own, named for it.
+            probe_s: between two questions, on each connection, whether the broker still answers.
             sleep: waits for a number of seconds, between connections and after `Unavailable`.
-            random: gives floats in [0, 1), for the jitter between connections.
+            random: gives floats in [0, 1), for the jitter between connections and before retries.
         """
         self._url = url
         self._retry_delays_s = tuple(retry_delays_s)
+        self._probe_s = probe_s
         self._sleep = sleep
         self._random = random
         self._publisher = Publisher(self._retry_delays_s)
@@ -112,7 +115,9 @@ class RabbitBus:
             raise RuntimeError("the bus has a consumer already")
         # What fails is published again, and that needs the other connection.
         self.start()
-        self._consumer = Consumer(handler, self._publisher, self._retry_delays_s, sleep=self._sleep)
+        self._consumer = Consumer(
+            handler, self._publisher, self._retry_delays_s, sleep=self._sleep, random=self._random
+        )
         self._start_another("consumer", self._consumer.session)
 
     async def ping(self) -> None:
@@ -147,7 +152,7 @@ class RabbitBus:
     def _start_another(
         self,
         name: str,
-        session: Callable[[AbstractConnection, Callable[[], None]], Awaitable[None]],
+        session: Session,
     ) -> None:
         if self._is_closed:
             raise Unavailable("rabbitmq", "the bus is closed")
@@ -158,9 +163,9 @@ class RabbitBus:
     def _link(
         self,
         name: str,
-        session: Callable[[AbstractConnection, Callable[[], None]], Awaitable[None]],
+        session: Session,
     ) -> Link:
-        return Link(self._url, name, session, sleep=self._sleep, random=self._random)
+        return Link(self._url, name, session, probe_s=self._probe_s, sleep=self._sleep, random=self._random)
 
 
 async def _listen(

@@ -9,6 +9,7 @@ connection. A call that takes longer than the server's own limit has its socket 
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import select
 import socket
@@ -23,6 +24,8 @@ from psycopg_pool import AsyncConnectionPool, PoolTimeout, TooManyRequests
 
 from app.domain.errors import Unavailable
 
+log = logging.getLogger(__name__)
+
 Connection = AsyncConnection[tuple[Any, ...]]
 _T = TypeVar("_T")
 
@@ -31,14 +34,22 @@ _SILENCE_S = 1.0
 # The pool doubles its delay between attempts, up to this sum; then the next call that wants
 # a connection starts afresh. So it is never more than this behind a server that came back.
 _RECONNECT_S = 1.0
+# Pools have been seen that give no connection for hours after an outage (psycopg#1315).
+_STUCK_S = 15.0
 
 
 class Connections:
     """Made by `open`. Without `aclose` the event loop may not end: the pool's tasks outlive a cancel."""
 
-    def __init__(self, pool: AsyncConnectionPool[Connection], call_timeout_s: float) -> None:
-        self._pool = pool
+    def __init__(
+        self, make_pool: Callable[[], AsyncConnectionPool[Connection]], call_timeout_s: float, stuck_s: float
+    ) -> None:
+        self._make_pool = make_pool
+        self._pool = make_pool()
         self._call_timeout_s = call_timeout_s
+        self._stuck_s = stuck_s
+        self._obtained_at = asyncio.get_running_loop().time()
+        self._is_mending = False
         self._calls: set[asyncio.Task[Any]] = set()
 
     @classmethod
@@ -51,22 +62,27 @@ class Connections:
         wait_timeout_s: float,
         connect_timeout_s: int,
         statement_timeout_s: float,
+        stuck_s: float = _STUCK_S,
     ) -> Self:
-        """See `PostgresStore.open`."""
-        call_timeout_s = statement_timeout_s + _SILENCE_S
-        pool: AsyncConnectionPool[Connection] = AsyncConnectionPool(
-            url,
-            kwargs=_connection_settings(url, connect_timeout_s, statement_timeout_s),
-            min_size=1,
-            max_size=max_connections,
-            max_waiting=max_waiting,
-            timeout=wait_timeout_s,
-            reconnect_timeout=_RECONNECT_S,
-            name="hopgate",
-            open=False,
-        )
-        await pool.open()
-        return cls(pool, call_timeout_s)
+        """See `PostgresStore.open`. After *stuck_s* without a connection the pool itself is suspected."""
+        settings = _connection_settings(url, connect_timeout_s, statement_timeout_s)
+
+        def make_pool() -> AsyncConnectionPool[Connection]:
+            return AsyncConnectionPool(
+                url,
+                kwargs=settings,
+                min_size=1,
+                max_size=max_connections,
+                max_waiting=max_waiting,
+                timeout=wait_timeout_s,
+                reconnect_timeout=_RECONNECT_S,
+                name="hopgate",
+                open=False,
+            )
+
+        connections = cls(make_pool, statement_timeout_s + _SILENCE_S, stuck_s)
+        await connections._pool.open()
+        return connections
 
     async def run(self, work: Callable[[Connection], Awaitable[_T]]) -> _T:
         """
@@ -90,6 +106,13 @@ class Connections:
         await self._pool.close()
 
     async def _perform(self, work: Callable[[Connection], Awaitable[_T]]) -> _T:
+        try:
+            return await self._attempt(work)
+        except PoolTimeout:
+            await self._mend()
+            raise
+
+    async def _attempt(self, work: Callable[[Connection], Awaitable[_T]]) -> _T:
         loop = asyncio.get_running_loop()
         async with self._living_connection() as connection:
             limit = loop.call_later(self._call_timeout_s, _shut, connection)
@@ -109,10 +132,29 @@ class Connections:
         # before anything is sent, so that even a write is safe to go on with the next one.
         while True:
             async with self._pool.connection() as connection:
+                self._obtained_at = asyncio.get_running_loop().time()
                 if not _hung_up(connection):
                     yield connection
                     return
                 await connection.close()
+
+    async def _mend(self) -> None:
+        """Put a new pool in the place of one that gives nothing though the server takes connections."""
+        now = asyncio.get_running_loop().time()
+        if self._is_mending or now - self._obtained_at < self._stuck_s:
+            return
+        self._is_mending = True
+        suspect, fresh = self._pool, self._make_pool()
+        try:
+            await fresh.open(wait=True, timeout=_RECONNECT_S)
+            self._pool = fresh
+            log.warning("the connection pool gave nothing for %.0f s and is replaced", self._stuck_s)
+            await suspect.close(timeout=1)
+        except PoolTimeout:  # the server is away, not the pool
+            await fresh.close()
+        finally:
+            self._obtained_at = now
+            self._is_mending = False
 
     def _forget(self, call: asyncio.Task[Any]) -> None:
         self._calls.discard(call)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import http.client
+import json
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
@@ -53,7 +55,29 @@ async def examine(settings: Settings) -> list[Finding]:
         findings.append(await _probe("cache", cache.ping, "is Redis up, and is HOPGATE_REDIS_URL right?"))
         bus = await stack.enter_async_context(open_bus(settings))
         findings.append(await _probe("bus", bus.ping, "is RabbitMQ up, and is HOPGATE_AMQP_URL right?"))
+    if not settings.embedded:
+        findings.append(await asyncio.to_thread(_breakers, settings))
     return findings
+
+
+def _breakers(settings: Settings) -> Finding:
+    """Ask the gateway on this machine how its circuit breakers stand; they are its own, not ours."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)  # noqa: S104
+    connection = http.client.HTTPConnection(host, settings.port, timeout=ADMIN_S)
+    try:
+        connection.request("GET", "/readyz")
+        states = json.loads(connection.getresponse().read())["breakers"]
+        bad = [f"{name} is {state.replace('_', '-')}" for name, state in states.items() if state != "closed"]
+        is_open = "open" in states.values()
+    except (OSError, http.client.HTTPException):
+        detail = f"no gateway answers on {settings.bind}, so there are none to show"
+        return Finding("breakers", healthy=True, detail=detail)
+    except (ValueError, LookupError, TypeError, AttributeError):
+        return Finding("breakers", healthy=True, detail=f"what answers on {settings.bind} is no gateway")
+    finally:
+        connection.close()
+    remedy = "what it guards failed or was slow a moment ago; it is tried again within seconds"
+    return Finding("breakers", not is_open, ", ".join(bad) or "all closed", remedy if is_open else "")
 
 
 def _store_remedy(settings: Settings) -> str:

@@ -351,3 +351,48 @@ async def test_a_retry_that_the_broker_does_not_take_is_not_forgotten(
 
     await until(lambda: handler.seen.count(changed(1)) >= 2)
     await until(lambda: is_empty(bus))
+
+
+@pytest.mark.services
+async def test_a_silent_broker_is_noticed_on_connections_that_only_receive(broker: Broker) -> None:
+    """A consumer and a listener send nothing that could fail; heartbeats alone would take 18 s."""
+    bus, listener = RabbitBus(broker.server.url, probe_s=0.1, random=lambda: 0.1), Listener()
+    try:
+        await bus.consume(Handler())
+        await bus.listen(listener)
+        await until(lambda: is_up(bus))
+        await until(lambda: listener.gaps == 1)
+        assert bus._consumer is not None
+        broker.server.pause()
+        try:
+            await until(lambda: bus._consumer is not None and not bus._consumer.is_consuming, within_s=6)
+        finally:
+            broker.server.resume()
+
+        # What was announced meanwhile is lost to a listener, so it has to hear of the gap.
+        await until(lambda: listener.gaps >= 2)
+        await until(lambda: is_up(bus))
+    finally:
+        await bus.aclose()
+
+
+@pytest.mark.services
+async def test_retries_are_spread(broker: Broker) -> None:
+    """What failed together must not come again together."""
+    draws = itertools.cycle([0.0, 0.5])
+    bus = RabbitBus(broker.server.url, retry_delays_s=(60,), random=lambda: next(draws))
+    queue = retry_queue(60)
+    try:
+        await until(lambda: is_up(bus))
+        await bus.consume(failing(ValueError, on=changed(1)))
+        await bus.publish([changed(1)])
+        await bus.publish([changed(1)])
+        await until(lambda: has_depth(bus, queue, 2))
+
+        waits = {message.expiration for message in await broker.take(queue)}
+    finally:
+        await bus.aclose()
+        await broker.delete(queue)
+
+    assert len(waits) == 2
+    assert all(wait is not None and 30 <= wait <= 60 for wait in waits)

@@ -14,6 +14,7 @@ import psycopg
 import pytest
 
 from app.adapters.store_postgres import PostgresStore
+from app.adapters.store_postgres_pool import Connections
 from app.domain.errors import Unavailable
 from app.domain.link import LinkFields, NewLink, Slug
 from app.ports import Added, IdempotentRequest, Replayed
@@ -121,6 +122,53 @@ async def test_a_killed_server_is_unavailable_and_back_within_seconds(
     assert recovery_s < 3
     assert isinstance(await store.add(new("other"), now=NOW), Added)
     assert "s3cret" not in "".join(reasons) + caplog.text
+
+
+async def test_a_pool_that_is_stuck_is_replaced(url: str, caplog: pytest.LogCaptureFixture) -> None:
+    """One that gives no connection, though the server would: here it has lost sight of them all."""
+    connections = await Connections.open(
+        url,
+        max_connections=2,
+        max_waiting=10,
+        wait_timeout_s=0.05,
+        connect_timeout_s=2,
+        statement_timeout_s=2,
+        stuck_s=0.2,
+    )
+    store = PostgresStore(connections)
+    await store.ping()
+    stuck = connections._pool
+    lost = [await stuck.getconn(timeout=5) for _ in range(2)]
+
+    assert await seconds_until(store.ping) < 15
+    assert connections._pool is not stuck
+    assert "is replaced" in caplog.text
+    for connection in lost:
+        await stuck.putconn(connection)
+    await store.aclose()
+
+
+async def test_a_pool_is_not_replaced_while_the_server_is_away(server: PrivatePostgres, url: str) -> None:
+    connections = await Connections.open(
+        url,
+        max_connections=2,
+        max_waiting=10,
+        wait_timeout_s=0.05,
+        connect_timeout_s=2,
+        statement_timeout_s=2,
+        stuck_s=0.1,
+    )
+    store, pool = PostgresStore(connections), connections._pool
+    await store.ping()
+    server.kill()
+    for _ in range(10):
+        with pytest.raises(Unavailable):
+            await store.ping()
+    assert connections._pool is pool
+    server.start()
+
+    assert await seconds_until(store.ping) < 15
+    await store.aclose()
 
 
 async def test_a_call_under_way_when_its_connection_dies_says_so(store: PostgresStore, url: str) -> None:

@@ -22,6 +22,7 @@ from app.domain.link import Resolution, Slug
 from app.domain.target import canonical
 from app.wire import DEAD_QUEUE, cache_key, decode_resolution
 from tests.servers.hopgate import Gateway, Worker, eventually, hopgate, make_key
+from tests.servers.ports import free_ports
 from tests.servers.stack import stack_settings
 
 pytestmark = [pytest.mark.services, pytest.mark.timeout(180)]
@@ -234,9 +235,18 @@ def test_changes_made_while_no_worker_runs_arrive_when_one_does(stack, clients):
 
 
 def test_doctor_finds_the_stack_well(stack):
-    done = hopgate(stack.settings, "doctor")
+    bind = f"127.0.0.1:{stack.gateways[0].port}"
+    done = hopgate({**stack.settings, "HOPGATE_BIND": bind}, "doctor")
 
     assert done.returncode == 0, done.stdout
+    assert "breakers   all closed" in done.stdout
+
+
+def test_doctor_without_a_gateway_says_that_there_are_no_breakers_to_show(stack):
+    done = hopgate({**stack.settings, "HOPGATE_BIND": f"127.0.0.1:{free_ports(1)[0]}"}, "doctor")
+
+    assert done.returncode == 0, done.stdout
+    assert "no gateway answers on" in done.stdout
 
 
 def test_sigterm_ends_gateway_and_worker_cleanly(stack, clients):
