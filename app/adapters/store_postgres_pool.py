@@ -20,7 +20,7 @@ from typing import Any, Self, TypeVar
 import psycopg
 from psycopg import AsyncConnection
 from psycopg.conninfo import conninfo_to_dict
-from psycopg_pool import AsyncConnectionPool, PoolTimeout, TooManyRequests
+from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from app.domain.errors import Unavailable
 
@@ -34,7 +34,7 @@ _SILENCE_S = 1.0
 # The pool doubles its delay between attempts, up to this sum; then the next call that wants
 # a connection starts afresh. So it is never more than this behind a server that came back.
 _RECONNECT_S = 1.0
-# Pools have been seen that give no connection for hours after an outage (psycopg#1315).
+# A pool that lost sight of its connections gives none for ever.
 _STUCK_S = 15.0
 
 
@@ -42,14 +42,19 @@ class Connections:
     """Made by `open`. Without `aclose` the event loop may not end: the pool's tasks outlive a cancel."""
 
     def __init__(
-        self, make_pool: Callable[[], AsyncConnectionPool[Connection]], call_timeout_s: float, stuck_s: float
+        self,
+        make_pool: Callable[[], AsyncConnectionPool[Connection]],
+        *,
+        max_calls: int,
+        call_timeout_s: float,
+        stuck_s: float,
     ) -> None:
         self._make_pool = make_pool
         self._pool = make_pool()
+        self._max_calls = max_calls
         self._call_timeout_s = call_timeout_s
         self._stuck_s = stuck_s
         self._obtained_at = asyncio.get_running_loop().time()
-        self._is_mending = False
         self._calls: set[asyncio.Task[Any]] = set()
 
     @classmethod
@@ -73,14 +78,21 @@ class Connections:
                 kwargs=settings,
                 min_size=1,
                 max_size=max_connections,
-                max_waiting=max_waiting,
+                # Bounded here, by `run`: the pool goes on counting who has given up waiting, and
+                # once it counts too many it does not even connect again (psycopg#1315).
+                max_waiting=0,
                 timeout=wait_timeout_s,
                 reconnect_timeout=_RECONNECT_S,
                 name="hopgate",
                 open=False,
             )
 
-        connections = cls(make_pool, statement_timeout_s + _SILENCE_S, stuck_s)
+        connections = cls(
+            make_pool,
+            max_calls=max_connections + max_waiting,
+            call_timeout_s=statement_timeout_s + _SILENCE_S,
+            stuck_s=stuck_s,
+        )
         await connections._pool.open()
         return connections
 
@@ -92,6 +104,8 @@ class Connections:
             Unavailable: whatever is not a mistake in this program. Its `was_lost` says that a
                 read may be done again; of a write nobody knows whether it happened.
         """
+        if len(self._calls) >= self._max_calls:
+            raise Unavailable("postgresql", f"{self._max_calls} calls are under way already")
         call = asyncio.create_task(self._perform(work))
         self._calls.add(call)
         call.add_done_callback(self._forget)
@@ -139,22 +153,15 @@ class Connections:
                 await connection.close()
 
     async def _mend(self) -> None:
-        """Put a new pool in the place of one that gives nothing though the server takes connections."""
+        """Replace a pool that gives nothing. If it is the server that is away, nothing is lost by it."""
         now = asyncio.get_running_loop().time()
-        if self._is_mending or now - self._obtained_at < self._stuck_s:
+        if now - self._obtained_at < self._stuck_s:
             return
-        self._is_mending = True
-        suspect, fresh = self._pool, self._make_pool()
-        try:
-            await fresh.open(wait=True, timeout=_RECONNECT_S)
-            self._pool = fresh
-            log.warning("the connection pool gave nothing for %.0f s and is replaced", self._stuck_s)
-            await suspect.close(timeout=1)
-        except PoolTimeout:  # the server is away, not the pool
-            await fresh.close()
-        finally:
-            self._obtained_at = now
-            self._is_mending = False
+        self._obtained_at = now
+        suspect, self._pool = self._pool, self._make_pool()
+        log.warning("the connection pool gave nothing for %.0f s and is replaced", self._stuck_s)
+        await self._pool.open()
+        await suspect.close(timeout=1)
 
     def _forget(self, call: asyncio.Task[Any]) -> None:
         self._calls.discard(call)
@@ -235,7 +242,7 @@ def _reason(error: psycopg.Error) -> str:
 
 def _was_lost(error: psycopg.Error) -> bool:
     """Did the connection break, or the server throw it out?"""
-    if isinstance(error, PoolTimeout | TooManyRequests):
+    if isinstance(error, PoolTimeout):
         return False
     if error.sqlstate is None:
         return isinstance(error, psycopg.OperationalError | psycopg.InterfaceError)

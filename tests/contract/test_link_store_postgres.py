@@ -148,27 +148,33 @@ async def test_a_pool_that_is_stuck_is_replaced(url: str, caplog: pytest.LogCapt
     await store.aclose()
 
 
-async def test_a_pool_is_not_replaced_while_the_server_is_away(server: PrivatePostgres, url: str) -> None:
-    connections = await Connections.open(
-        url,
-        max_connections=2,
-        max_waiting=10,
-        wait_timeout_s=0.05,
-        connect_timeout_s=2,
-        statement_timeout_s=2,
-        stuck_s=0.1,
-    )
-    store, pool = PostgresStore(connections), connections._pool
+async def test_more_calls_in_an_outage_than_may_wait_do_not_outlast_it(
+    server: PrivatePostgres, url: str, open_store: Open
+) -> None:
+    """Long after the pool gave up connecting: the next call makes it try again."""
+    store = await open_store(max_connections=2, max_waiting=5, wait_timeout_s=0.05)
     await store.ping()
     server.kill()
-    for _ in range(10):
+    for _ in range(50):
         with pytest.raises(Unavailable):
             await store.ping()
-    assert connections._pool is pool
+    await asyncio.sleep(2)  # the pool has given up by now
     server.start()
 
-    assert await seconds_until(store.ping) < 15
-    await store.aclose()
+    assert await seconds_until(store.ping) < 3
+
+
+async def test_calls_beyond_those_that_may_wait_fail_at_once(url: str, open_store: Open) -> None:
+    store = await open_store(max_connections=1, max_waiting=2, wait_timeout_s=5)
+    await store.add(new("slug"), now=NOW)
+    with psycopg.connect(url) as blocker:
+        blocker.execute("LOCK TABLE links")
+        reads = [asyncio.create_task(store.get(Slug("slug"))) for _ in range(3)]
+        await asyncio.sleep(0)
+        with pytest.raises(Unavailable, match="under way already"):
+            await store.get(Slug("slug"))
+
+    assert all(await asyncio.gather(*reads))
 
 
 async def test_a_call_under_way_when_its_connection_dies_says_so(store: PostgresStore, url: str) -> None:
