@@ -67,7 +67,9 @@ def main() -> None:
                         REPORT.write_text(render(keep([result], _ORDER).values()))
     except KeyboardInterrupt:
         sys.exit("interrupted; every server was stopped")
-    Console(width=170).print(Markdown(render(results)))
+    finally:
+        if results:
+            Console(width=170).print(Markdown(render(results)))
 
 
 class _Matrix:
