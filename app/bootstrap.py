@@ -129,8 +129,10 @@ async def open_gateway(settings: Settings) -> AsyncIterator[Services]:
                 Policy.API: settings.limit_api,
                 Policy.CREATE: settings.limit_create,
                 Policy.NOT_FOUND: settings.limit_not_found,
-            }
+            },
+            redis_url=settings.redis_url.get_secret_value() if settings.redis_url else None,
         )
+        stack.push_async_callback(asyncio.to_thread, gate.close)
         hot: HotLinks[Answer] = HotLinks(render, monotonic=time.monotonic, wall=time.time)
         admission = Admission()
         entrance = Entrance(admission, monotonic=time.monotonic)

@@ -36,6 +36,11 @@ def cache_key(slug: Slug) -> str:
     return f"hg:link:{{{slug}}}"
 
 
+def limit_prefix(policy: str) -> str:
+    """Return what the Redis keys of the clients that *policy* limits begin with."""
+    return f"hg:limit:{policy}:"
+
+
 # --- events ----------------------------------------------------------------------------
 
 MAX_SLUGS_A_MESSAGE = 1000

@@ -161,7 +161,7 @@ def test_a_reset_is_seen_as_one(proxy, connect):
 
 
 def test_a_server_that_is_not_there_is_met_as_a_broken_connection(echo, proxy):
-    with FaultProxy(1) as dead, pytest.raises(ConnectionResetError):  # noqa: SIM117, PT012
+    with FaultProxy(1) as dead, pytest.raises(ConnectionResetError):  # noqa: SIM117
         # It may come as early as while connecting.
         with socket.create_connection(("127.0.0.1", dead.port), timeout=5) as connection:
             connection.recv(1)

@@ -250,6 +250,10 @@ impl Entry {
 
     /// Gives back units just spent here, as far as Redis still reckons with them.
     pub(crate) fn refund(&mut self, now: u64, cost: u64) {
+        // First what has not been debited. If that is under way, more is debited than was used.
+        let unasked = cost.min(self.owed);
+        self.owed -= unasked;
+        let cost = cost - unasked;
         if now < self.deadline {
             let credit = cost.min(self.ceiling.saturating_sub(self.tokens));
             let credit = credit.min(self.ledger.spent);
@@ -438,7 +442,8 @@ impl Entry {
 
         self.denied_until = 0;
         if reply.left == 0 && reply.grant == 0 && flight.want > 0 {
-            self.deny(1, now + terms.poll_ns.max(pace.round_trip_ns));
+            let pause_ns = reply.next_ns.max(terms.poll_ns).max(pace.round_trip_ns);
+            self.deny(1, now.saturating_add(pause_ns));
         }
         let poll_ns = if terms.most_outstanding > 0 {
             terms.poll_ns

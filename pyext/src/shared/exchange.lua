@@ -313,10 +313,13 @@ if changed then
   redis.call('SET', KEYS[1], value, 'PX', math.ceil(lives / 1000) + 1000)
 end
 
-local reset = 0
-for i, rate in ipairs(rates) do reset = math.max(reset, full_in(rate, states[i])) end
+local reset, one = 0, 0
+for i, rate in ipairs(rates) do
+  reset = math.max(reset, full_in(rate, states[i]))
+  one = math.max(one, wait(rate, states[i], 1))
+end
 if #needs == 0 or answers[#needs] == -1 then tightest = narrowest end
-local reply = {1, grant, left - grant, reset, tightest - 1, changed and generation or stored and generation or 0, sequence, #needs}
+local reply = {1, grant, left - grant, one, reset, tightest - 1, changed and generation or stored and generation or 0, sequence, #needs}
 for _, answer in ipairs(answers) do reply[#reply + 1] = answer end
 for i, rate in ipairs(rates) do
   local state = states[i]

@@ -92,6 +92,8 @@ pub(crate) struct Reply {
     pub(crate) grant: u64,
     /// Units left in Redis after this.
     pub(crate) left: u64,
+    /// Until one unit is left, ns.
+    pub(crate) next_ns: u64,
     /// Until the key is as good as new, ns.
     pub(crate) reset_ns: u64,
     pub(crate) tightest: usize,
@@ -108,6 +110,7 @@ impl Reply {
             1,
             grant,
             left,
+            next_us,
             reset_us,
             tightest,
             generation,
@@ -130,6 +133,7 @@ impl Reply {
         Some(Self {
             grant: count(grant)?,
             left: count(left)?,
+            next_ns: count(next_us)?.saturating_mul(NS_PER_US),
             reset_ns: count(reset_us)?.saturating_mul(NS_PER_US),
             tightest: usize::try_from(*tightest).ok()?,
             generation: count(generation)?,
