@@ -1,6 +1,6 @@
 # The only list of commands. `make help` shows it.
 .DEFAULT_GOAL := help
-.PHONY: help run worker test lint fmt types bench bench-limiter bench-gates lock up down clean
+.PHONY: help run worker test test-faults lint fmt types bench bench-limiter bench-gates lock up down clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -61,6 +61,10 @@ test: $(VENV)/.dev ## Run all tests; they start their own PostgreSQL, Redis and 
 	@$(BIN)/python -m tests.servers
 	@cargo test --quiet --workspace
 	@$(BIN)/python -m pytest --quiet
+
+test-faults: $(VENV)/.dev ## Break things under load, about an hour; writes tests/faults/REPORT.md.
+	@$(BIN)/python -m tests.servers
+	@$(BIN)/python -m tests.faults.report
 
 # --- the rest ---------------------------------------------------------------------------
 

@@ -83,6 +83,14 @@ class Process:
                 start_new_session=True,
             )
 
+    @property
+    def is_alive(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send *number* to the process and its children."""
+        os.killpg(self.pid, number)
+
     def check_alive(self) -> None:
         assert self._process is not None
         assert self._process.poll() is None, self.output
@@ -147,8 +155,10 @@ class Gateway(Process):
 class Worker(Process):
     """`hopgate worker`."""
 
-    def __init__(self, settings: Mapping[str, str], directory: Path) -> None:
-        super().__init__(command("worker"), settings, directory / "worker.log")
+    def __init__(
+        self, settings: Mapping[str, str], directory: Path, arguments: list[str] | None = None
+    ) -> None:
+        super().__init__(arguments or command("worker"), settings, directory / "worker.log")
 
 
 def eventually(condition, timeout: float = 15.0, what: str = "condition") -> None:

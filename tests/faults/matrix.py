@@ -1,0 +1,227 @@
+"""The matrix: what breaks, what is expected, and the bounds. Data only; `play` runs a row."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from tests.faults import faults, more_stories, stories
+from tests.faults.drill import Fault, Outcomes, Timing, run
+from tests.faults.observer import settle
+from tests.faults.stage import Stage
+from tests.servers.proxy import Network
+
+Story = Callable[[Stage], Mapping[str, float]]
+FULL_LOAD = {"visits": 200.0, "creates": 20.0, "edits": 5.0, "warm": 200}
+
+
+@dataclass(frozen=True)
+class Bound:
+    """A figure (see `figures.py`) that must not exceed `most`, and not stay below `least`."""
+
+    figure: str
+    most: float = float("inf")
+    least: float = float("-inf")
+
+    def holds(self, value: float) -> bool:
+        return self.least <= value <= self.most
+
+    def __str__(self) -> str:
+        sign, limit = ("≤", self.most) if self.least == float("-inf") else ("≥", self.least)
+        return f"{self.figure} {sign} {limit:g}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """
+    One row. The ledger must hold after each; `bounds` are what else was promised.
+
+    Args:
+        fault: happens under a load; or `story`: told step by step.
+        quick: part of `make test`: its ledger and its statuses, not its times.
+        settings: further settings of Hopgate.
+        worker: a bug of `sabotaged.py` that the worker has.
+    """
+
+    id: str
+    what: str
+    expected: str
+    fault: Fault | None = None
+    story: Story | None = None
+    bounds: tuple[Bound, ...] = ()
+    quick: bool = False
+    timing: Timing = field(default_factory=Timing)
+    load: Mapping[str, object] = field(default_factory=dict)
+    settings: Mapping[str, str] = field(default_factory=dict)
+    worker: str | None = None
+
+
+def play(row: Row, stage: Stage, timing: Timing | None = None, **load: object) -> Outcomes:
+    """Run *row* on *stage*; with a *timing* and a *load* other than its own where given."""
+    if row.fault is not None:
+        return run(stage, row.fault, timing or row.timing, **{**load, **row.load})
+    assert row.story is not None
+    figures = row.story(stage)
+    hurry = timing is not None and timing.hurry
+    found, drain_s = settle(stage, hurry=hurry)
+    return Outcomes(found, {"drain_s": drain_s, **figures})
+
+
+def most(**limits: float) -> tuple[Bound, ...]:
+    """Return bounds that figures must not exceed."""
+    return tuple(Bound(figure, most=limit) for figure, limit in limits.items())
+
+
+def least(**limits: float) -> tuple[Bound, ...]:
+    """Return bounds that figures must reach."""
+    return tuple(Bound(figure, least=limit) for figure, limit in limits.items())
+
+
+def _f(row_id: str, what: str, fault: Fault, expected: str, *bounds: Bound, **more) -> Row:
+    return Row(id=row_id, what=what, fault=fault, expected=expected, bounds=bounds, **more)
+
+
+def _s(row_id: str, what: str, story: Story, expected: str, *bounds: Bound, **more) -> Row:
+    return Row(id=row_id, what=what, story=story, expected=expected, bounds=bounds, **more)
+
+
+_NO_ERRORS = most(visit_errors=0, write_errors=0)
+_WELL_AFTER = most(visit_errors_late=0, write_errors_late=0)
+_SLOW = Network(latency_s=0.2, jitter_s=0.1, slice_bytes=64, bytes_per_s=50_000)
+_REDIS_IS_AWAY = "visits are served by PostgreSQL, writes succeed, the cache refills"
+_POSTGRES_IS_AWAY = "what is cached redirects; the rest is 503 with Retry-After, never a false 404"
+_RABBIT_IS_AWAY = "writes succeed, the outbox grows and drains, the cache is written meanwhile"
+
+ROWS: tuple[Row, ...] = (
+    _f("F0", "nothing", faults.nothing, "all is well", *_NO_ERRORS, *most(stale_s=1.0)),
+    _f(
+        "F1",
+        "Redis SIGKILL, back empty",
+        faults.killed("redis"),
+        _REDIS_IS_AWAY,
+        *most(visit_errors_1s=0.01, visit_errors_after_1s=0, write_errors=0, visit_p99_s=0.3),
+        *_WELL_AFTER,
+        quick=True,
+    ),
+    _f(
+        "F2",
+        "Redis SIGSTOP, SIGCONT",
+        faults.paused("redis"),
+        f"{_REDIS_IS_AWAY}; no late write wins",
+        *_NO_ERRORS,
+        *most(visit_p99_s=0.3),
+        quick=True,
+    ),
+    _f("F3", "Redis silent, both ways", faults.silent("redis"), _REDIS_IS_AWAY, *_NO_ERRORS,
+       *most(visit_max_s=0.5)),
+    _f("F4", "Redis takes requests, answers are lost", faults.network("redis", Network(silent_down=True)),
+       _REDIS_IS_AWAY, *_NO_ERRORS, *most(visit_max_s=0.5)),
+    _f("F5", "Redis: one chunk in ten 80 ms late",
+       faults.network("redis", Network(latency_s=0.08, share=0.1)), "no errors", *_NO_ERRORS,
+       *most(visit_p99_s=0.2)),
+    _f("F6", "Redis connections reset every 0.3 s",
+       faults.again_and_again(faults.reset("redis"), 0.3), "no errors", *_NO_ERRORS),
+    _f("F7", "Redis out of memory (noeviction)", faults.redis_full, "reads work, failed writes harm nobody",
+       *_NO_ERRORS),
+    _f("F8a", "Redis MISCONF", faults.redis_cannot_save, "as F7", *_NO_ERRORS),
+    _f("F8b", "Redis READONLY", faults.redis_read_only, "as F7", *_NO_ERRORS),
+    _f("F10", "FLUSHALL under a load of misses", faults.redis_flushed,
+       "may be shed; recovers while the load stays", *_WELL_AFTER,
+       load={"visits": 400.0, "warm": 1000}, timing=Timing(during_s=5.0)),
+    _f("F11", "PostgreSQL SIGKILL, recovers", faults.killed("postgres"), _POSTGRES_IS_AWAY,
+       *most(without_retry_after=0, first_create_s=3.0), *_WELL_AFTER, quick=True),
+    _f("F12", "PostgreSQL stop -m immediate, 60 s", faults.postgres_restarted, _POSTGRES_IS_AWAY,
+       *most(without_retry_after=0, first_create_s=3.0), *_WELL_AFTER, timing=Timing(during_s=60.0)),
+    _f("F13", "PostgreSQL SIGSTOP", faults.paused("postgres"), _POSTGRES_IS_AWAY,
+       *most(visit_p99_s=0.02, without_retry_after=0), *_WELL_AFTER),
+    _f("F14", "PostgreSQL commits, its answer is lost", faults.network("postgres", Network(silent_down=True)),
+       "outcomes are unknown; asking again with the key finds the same link",
+       *least(unknown=1, replayed=1), *_WELL_AFTER, quick=True),
+    _f("F15", "PostgreSQL ends every session, each second",
+       faults.again_and_again(faults.postgres_terminates, 1.0), "visits do not notice",
+       *most(visit_errors=0), *_WELL_AFTER),
+    _f("F16", "PostgreSQL has no connection left", faults.postgres_crowded, "fails fast",
+       *most(visit_errors=0.01, write_max_s=0.1, without_retry_after=0), *_WELL_AFTER),
+    _f("F17", "the table of links is locked", faults.links_locked, _POSTGRES_IS_AWAY,
+       *most(write_max_s=2.0, without_retry_after=0), *_WELL_AFTER),
+    _f("F18", "PostgreSQL is read-only", faults.postgres_read_only, "visits work, writes get 503",
+       *most(visit_errors=0, without_retry_after=0), *_WELL_AFTER),
+    _s("F20", "100 creators want one slug", more_stories.slug_race, "one 201, 99 × 409",
+       *most(created=1), *least(created=1, taken=99), quick=True),
+    _s("F21", "a lower outbox id commits late", stories.late_commit, "its event arrives all the same",
+       quick=True),
+    _f("F22", "RabbitMQ SIGKILL", faults.killed("rabbitmq"), _RABBIT_IS_AWAY, *_NO_ERRORS,
+       *most(drain_s=30.0)),
+    _f("F22b", "RabbitMQ refuses connections", faults.refused("rabbitmq"), _RABBIT_IS_AWAY, *_NO_ERRORS,
+       *most(drain_s=30.0), quick=True),
+    _f("F23", "RabbitMQ silent, both ways", faults.silent("rabbitmq"), _RABBIT_IS_AWAY, *_NO_ERRORS,
+       *most(create_p99_s=0.3, drain_s=30.0)),
+    _f("F23b", "RabbitMQ SIGSTOP", faults.paused("rabbitmq"), _RABBIT_IS_AWAY, *_NO_ERRORS,
+       *most(create_p99_s=0.3, drain_s=30.0)),
+    _s("F23c", "RabbitMQ SIGSTOP while changes are published", stories.unconfirmed_publish,
+       "a channel that timed out is given up; the outbox drains", quick=True),
+    _f("F24", "RabbitMQ memory alarm", faults.rabbit_alarmed, _RABBIT_IS_AWAY, *_NO_ERRORS,
+       *most(write_max_s=5.0, drain_s=30.0)),
+    _f("F25a", "RabbitMQ hangs up on everybody", faults.rabbit_hangs_up, _RABBIT_IS_AWAY, *_NO_ERRORS,
+       *most(drain_s=30.0), timing=Timing(during_s=6.0)),
+    _f("F25b", "the work queue is deleted", faults.queue_deleted, "declared anew, consumed again",
+       *_NO_ERRORS, *most(drain_s=30.0), timing=Timing(during_s=6.0)),
+    _f("F26", "RabbitMQ far away: slow, sliced, narrow", faults.network("rabbitmq", _SLOW), _RABBIT_IS_AWAY,
+       *_NO_ERRORS, *most(drain_s=30.0)),
+    _f("F27", "the worker is killed every second",
+       faults.again_and_again(faults.worker_killed_and_back, 1.0), "redelivered; repeating harms nothing",
+       *_NO_ERRORS),
+    _s("F27b", "the worker is killed with events it could not apply", stories.worker_killed_at_work,
+       "redelivered", quick=True),
+    _f("F28", "the worker stands still", faults.worker_paused, "no late write wins", *_NO_ERRORS,
+       *most(stale_s=2.5)),
+    _s("F29", "poison among the events", more_stories.poisoned_queue,
+       "parked; neighbours are applied within 2 s", *most(neighbours_s=2.0), quick=True),
+    _s("F30", "an event that kills the worker each time", more_stories.crash_loop,
+       "parked by the delivery limit; neighbours arrive", *most(neighbours_lost=0), worker="crash_on_one"),
+    _s("F31", "events shuffled, ten times each", more_stories.shuffled_events, "the store wins", quick=True),
+    _s("F32", "one gateway's writes to Redis arrive late", stories.late_writer, "newer ones win", quick=True),
+    _s("F33", "late events of a removed link; its slug asked for again", more_stories.no_resurrection,
+       "410 for ever; 409 for who wants it", *most(recreated=0), quick=True),
+    _f("F34", "a gateway's process is killed every 3 s",
+       faults.again_and_again(faults.gateway_process_killed, 3.0),
+       "started again; what was acknowledged is safe",
+       *most(visit_errors=0.05), *_WELL_AFTER),
+    _f("F35", "rolling restart, a connection held open", faults.gateways_restarted,
+       "no visit fails; each ends within 20 s", *most(visit_errors=0, restart_s=20.0),
+       load={"failover": True}, timing=Timing(during_s=1.0)),
+    _f("F36", "Redis and RabbitMQ refuse",
+       faults.together(faults.refused("redis"), faults.refused("rabbitmq")),
+       "PostgreSQL serves alone; nothing is lost", *_NO_ERRORS),
+    _s("F36b", "edits and removals while Redis (with its data) and RabbitMQ are away",
+       stories.edits_without_caches, "the outbox remembers them", quick=True),
+    _f("F37", "Redis, RabbitMQ and PostgreSQL refuse",
+       faults.together(*map(faults.refused, ("redis", "rabbitmq", "postgres"))),
+       "first caches, then 503 with Retry-After; no hang",
+       *most(without_retry_after=0, visit_max_s=0.5, write_max_s=2.0), *_WELL_AFTER, quick=True),
+    _f("F37b", "Redis, RabbitMQ and PostgreSQL silent",
+       faults.together(*map(faults.silent, ("redis", "rabbitmq", "postgres"))),
+       "as F37", *most(without_retry_after=0, visit_max_s=0.5, write_max_s=2.0), *_WELL_AFTER),
+    _f("F38", "Redis and PostgreSQL are away",
+       faults.together(faults.killed("redis"), faults.killed("postgres")),
+       "503 with Retry-After", *most(without_retry_after=0), *_WELL_AFTER),
+    _f("F40", "slow clients: idle, slow headers, slow bodies, none that reads", faults.slow_clients,
+       "others do not notice", *_NO_ERRORS, *most(visit_p99_s=0.05)),
+    _s("F42", "500 concurrent misses on one link, the first caller gone", more_stories.hot_miss,
+       "one look-up a process", *most(lookups_a_process=1), quick=True),
+    _s("F43", "2,000 guesses of slugs from one address", more_stories.slug_scan,
+       "PostgreSQL hardly hears of it; others are served", *most(lookups=120, others_refused=0),
+       settings={"HOPGATE_LIMIT_NOT_FOUND": "60/min burst 60"}),
+)  # fmt: skip
+
+# Rows of the matrix that this machine cannot play, and why.
+NOT_COVERED: Mapping[str, str] = {
+    "F8 LOADING": "a Redis that is a pure cache has no snapshot to load",
+    "F18 disk full": "needs a file system of its own; the read-only server stands in for it",
+    "F39": "needs a load generator that outruns a gateway: bench/",
+    "F44": "limits count in each process; there is no shared state to lose",
+    "F45": "the table of the limiter is tested in tests/native and measured in bench/limiter",
+    "F46": "needs a Redis Cluster",
+    "F47": "needs PostgreSQL replicas",
+    "F48": "needs a resolver and a certificate authority of its own",
+}

@@ -1,0 +1,180 @@
+"""Stories of races, bad messages and too many requests; see `stories.py`."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections import Counter
+from collections.abc import Mapping
+
+import psycopg
+
+from app.domain.events import LinkChanged
+from app.domain.link import Slug
+from app.wire import CACHE_QUEUE, encode_event
+from tests.faults.bad_events import POISON, publish
+from tests.faults.faults import refused
+from tests.faults.http_client import HttpClient
+from tests.faults.journal import Kind
+from tests.faults.observer import cached, outbox_rows, queue_depths, stored
+from tests.faults.stage import Stage
+from tests.faults.teller import Teller
+from tests.servers.hopgate import eventually
+
+Figures = Mapping[str, float]
+
+
+def slug_race(stage: Stage) -> Figures:
+    """A hundred creators ask for the same slug at once, on both gateways."""
+    with Teller(stage) as tell:
+        slug = f"race-{random.getrandbits(40):x}"
+        done = tell.send([tell.intent(Kind.CREATE, slug, gateway=i % 2) for i in range(100)])
+    statuses = Counter(op.status for op in done)
+    return {"created": statuses[201], "taken": statuses[409]}
+
+
+def poisoned_queue(stage: Stage) -> Figures:
+    """Unreadable messages stand in the queue before and between good ones."""
+    with Teller(stage) as tell:
+        publish(stage, POISON)
+        stage.poison += len(POISON)
+        began = time.monotonic()
+        slugs = tell.create_many(20)
+        publish(stage, POISON)
+        stage.poison += len(POISON)
+        eventually(lambda: not queue_depths(stage)[CACHE_QUEUE], 20, "the neighbours are applied")
+        took_s = time.monotonic() - began
+        missing = set(slugs) - set(cached(stage))
+    return {"neighbours_s": took_s, "neighbours_missing": len(missing)}
+
+
+def crash_loop(stage: Stage) -> Figures:
+    """One event kills the worker's process whenever it is met; whoever supervises it starts it again."""
+    stage.servers.rabbitmq.ctl(
+        *("set_policy", "-p", stage.vhost, "limit", "^hopgate\\.cache$", '{"delivery-limit":10}')
+    )
+    with Teller(stage) as tell:
+        # Gateways write caches as well: only the worker's own writing is of interest.
+        stage.servers.redis.flush()
+        slugs = tell.create_many(20)
+        tell.create(f"crash-{random.getrandbits(40):x}")
+        end = time.monotonic() + 90
+        starts = 0
+        while time.monotonic() < end:
+            if not stage.worker.is_alive:
+                stage.worker.kill()
+                stage.worker.start()
+                starts += 1
+            depths = queue_depths(stage)
+            if depths["hopgate.cache.dead"] and not depths[CACHE_QUEUE]:
+                break
+            time.sleep(0.5)
+        time.sleep(3)
+        dead = queue_depths(stage)["hopgate.cache.dead"]
+        stage.poison += 1
+    return {"starts": starts, "dead": dead, "neighbours_lost": max(0, dead - 1), "links": len(slugs)}
+
+
+def shuffled_events(stage: Stage) -> Figures:
+    """Every event of some links arrives ten times, in any order, with versions old and new."""
+    with Teller(stage) as tell:
+        slugs = tell.create_many(10)
+        for slug in slugs[:6]:
+            assert tell.edit(slug) == 200
+        for slug in slugs[:2]:
+            assert tell.remove(slug) == 204
+        events = [LinkChanged(Slug(slug), version) for slug in slugs for version in (1, 2, 3)] * 10
+        random.Random(0).shuffle(events)
+        publish(stage, [encode_event(event) for event in events])
+    return {"events": len(events)}
+
+
+def no_resurrection(stage: Stage) -> Figures:
+    """Late events of a removed link, and somebody who wants its slug."""
+    with Teller(stage) as tell:
+        slug = tell.create(f"gone-{random.getrandbits(40):x}")
+        assert tell.remove(slug) == 204
+        publish(stage, [encode_event(LinkChanged(Slug(slug), version)) for version in (2, 1, 1)])
+        again = tell.send([tell.intent(Kind.CREATE, slug, gateway=i % 2) for i in range(10)])
+        publish(stage, [encode_event(LinkChanged(Slug(slug), 1))])
+        eventually(lambda: not queue_depths(stage)[CACHE_QUEUE], 20, "the events are applied")
+    return {"recreated": sum(1 for op in again if op.status == 201)}
+
+
+def hot_miss(stage: Stage) -> Figures:
+    """Five hundred visitors miss one link at once on each gateway; the first of them goes away."""
+    with Teller(stage) as tell:
+        slug = tell.create()
+    eventually(lambda: outbox_rows(stage) == 0, 40, "the outbox is empty")
+    with refused("redis")(stage):
+        stage.servers.redis.flush()
+        time.sleep(2.5)  # first caches have forgotten it
+        before = _lookups(stage)
+        answers = asyncio.run(_crowd([gateway.port for gateway in stage.gateways], f"/{slug}", 500))
+        time.sleep(2.0)  # the server counts once a second
+        lookups = _lookups(stage) - before
+    good = sum(1 for status in answers if status == 302)
+    return {"lookups_a_process": lookups / len(stage.gateways), "answered": good, "asked": len(answers)}
+
+
+def slug_scan(stage: Stage) -> Figures:
+    """One address guesses slugs as fast as it can, while others visit links that exist."""
+    with Teller(stage) as tell:
+        slugs = tell.create_many(10)
+    before, memory = _lookups(stage), _used_memory(stage)
+    port = stage.gateways[0].port
+
+    async def scan() -> Counter[int]:
+        clients = [HttpClient(port, "127.0.0.77") for _ in range(8)]
+        statuses: Counter[int] = Counter()
+
+        async def guess(client: HttpClient, numbers: range) -> None:
+            for number in numbers:
+                statuses[(await client.ask("GET", f"/guess{number:06d}")).status] += 1
+
+        await asyncio.gather(*(guess(client, range(i, 2000, 8)) for i, client in enumerate(clients)))
+        return statuses
+
+    statuses = asyncio.run(scan())
+    with Teller(stage) as tell:
+        others = [tell.visit(slug).status for slug in slugs]
+    time.sleep(2.0)  # the server counts once a second
+    return {
+        "guesses": sum(statuses.values()),
+        "guesses_refused": statuses[429],
+        "lookups": _lookups(stage) - before,
+        "others_refused": sum(1 for status in others if status != 302),
+        "redis_bytes": _used_memory(stage) - memory,
+        "links": len(stored(stage)),
+    }
+
+
+async def _crowd(ports: list[int], path: str, size: int) -> list[int]:
+    async def ask(port: int, give_up_s: float) -> int:
+        client = HttpClient(port)
+        try:
+            async with asyncio.timeout(give_up_s):
+                return (await client.ask("GET", path)).status
+        except (OSError, TimeoutError):
+            return 0
+        finally:
+            await client.aclose()
+
+    first = [ask(port, 0.002) for port in ports]
+    return (await asyncio.gather(*first, *(ask(port, 5.0) for port in ports for _ in range(size))))[
+        len(first) :
+    ]
+
+
+def _lookups(stage: Stage) -> int:
+    """How many look-ups the table of links has had, as its server counts them."""
+    with psycopg.connect(stage.settings["HOPGATE_DATABASE_URL"]) as connection:
+        row = connection.execute(
+            "SELECT idx_scan + seq_scan FROM pg_stat_user_tables WHERE relname = 'links'"
+        ).fetchone()
+    return int(row[0]) if row else 0
+
+
+def _used_memory(stage: Stage) -> int:
+    return int(str(stage.servers.redis.info()["used_memory"]))

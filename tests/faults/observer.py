@@ -1,0 +1,164 @@
+"""The final state of a stage, read from the servers themselves, and when it is quiet."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Mapping, Sequence
+from urllib.parse import quote
+
+import psycopg
+import redis
+
+from app.adapters import store_postgres_sql as sql
+from app.adapters.bus_rabbitmq import RabbitBus
+from app.domain.errors import Unavailable
+from app.domain.link import Link, Resolution, Slug
+from app.wire import DEAD_QUEUE, cache_key, decode_resolution
+from tests.faults.http_client import HttpClient
+from tests.faults.journal import Kind, of_kind
+from tests.faults.ledger import FinalState, Shown, Violation, violations_at_the_end, violations_on_the_way
+from tests.faults.stage import Stage
+
+# The longest that a gateway may show what it was not told of.
+_FIRST_CACHE_S = 2.1
+_PREFIX, _SUFFIX = (part.encode() for part in cache_key(Slug("|")).split("|"))
+
+
+def stored(stage: Stage) -> dict[str, Link]:
+    """Return every link in PostgreSQL, removed ones included."""
+    with psycopg.connect(stage.settings["HOPGATE_DATABASE_URL"], options="-c timezone=UTC") as connection:
+        rows = connection.execute(f"SELECT {sql._LINK} FROM links".encode()).fetchall()
+    links = [sql.link(row) for row in rows]
+    return {link.slug: link for link in links}
+
+
+def outbox_rows(stage: Stage) -> int:
+    """Return how many changes wait in the outbox."""
+    with psycopg.connect(stage.settings["HOPGATE_DATABASE_URL"]) as connection:
+        row = connection.execute("SELECT count(*) FROM outbox").fetchone()
+    return int(row[0]) if row else 0
+
+
+def make_due(stage: Stage) -> None:
+    """Let the relay try at once again what it has put off; it leases rows for half a minute."""
+    with psycopg.connect(stage.settings["HOPGATE_DATABASE_URL"]) as connection:
+        connection.execute(
+            "UPDATE outbox SET next_attempt_at = now()"
+            " WHERE id IN (SELECT id FROM outbox FOR UPDATE SKIP LOCKED)"
+        )
+
+
+def cached(stage: Stage) -> dict[str, Resolution]:
+    """Return everything in Redis; what cannot be read counts as a state of version -1."""
+    found = {}
+    with redis.Redis(port=stage.servers.redis.port, socket_timeout=10) as client:
+        keys = list(client.scan_iter(match=_glob(_PREFIX) + b"*" + _glob(_SUFFIX), count=1000))
+        for start in range(0, len(keys), 500):
+            some = keys[start : start + 500]
+            for key, value in zip(some, client.mget(some), strict=True):
+                slug = Slug(key[len(_PREFIX) : -len(_SUFFIX)].decode())
+                if value is not None:  # else it expired in between
+                    found[slug] = decode_resolution(slug, value) or Resolution(slug, -1)
+    return {str(slug): resolution for slug, resolution in found.items()}
+
+
+def queue_depths(stage: Stage) -> Mapping[str, int]:
+    """Return how many messages are ready in each queue."""
+
+    async def ask() -> Mapping[str, int]:
+        bus = RabbitBus(stage.settings["HOPGATE_AMQP_URL"])
+        bus.start()
+        try:
+            async with asyncio.timeout(30):
+                while True:
+                    try:
+                        return await bus.depths()
+                    except Unavailable:  # it still connects
+                        await asyncio.sleep(0.05)
+        finally:
+            await bus.aclose()
+
+    return asyncio.run(ask())
+
+
+def unacknowledged(stage: Stage) -> int:
+    """Return how many messages were delivered and not acknowledged. The broker counts every 5 s."""
+    text = stage.servers.rabbitmq.ctl(
+        "list_queues", "--formatter", "json", "-p", stage.vhost, "name", "messages_unacknowledged"
+    )
+    return sum(int(queue["messages_unacknowledged"]) for queue in json.loads(text))
+
+
+def shown(stage: Stage, slugs: Sequence[str]) -> dict[str, dict[str, Shown]]:
+    """Return what every gateway answers for *slugs*."""
+
+    async def ask_one(client: HttpClient, slug: str) -> Shown:
+        try:
+            async with asyncio.timeout(5):
+                answer = await client.ask("GET", f"/{quote(slug)}")
+        except (OSError, TimeoutError):
+            return Shown(0)
+        return Shown(answer.status, answer.headers.get("location"))
+
+    async def ask(port: int) -> dict[str, Shown]:
+        client = HttpClient(port)
+        answers = {slug: await ask_one(client, slug) for slug in slugs}
+        await client.aclose()
+        return answers
+
+    async def ask_all() -> dict[str, dict[str, Shown]]:
+        ports = [gateway.port for gateway in stage.gateways]
+        answers = await asyncio.gather(*map(ask, ports))
+        return {f"gateway {port}": found for port, found in zip(ports, answers, strict=True)}
+
+    return asyncio.run(ask_all())
+
+
+def final_state(stage: Stage, *, ask: Sequence[str] = ()) -> FinalState:
+    """Read everything, now; of the gateways, what they answer for the slugs to *ask* for."""
+    links = stored(stage)
+    depths = dict(queue_depths(stage))
+    dead = depths.pop(DEAD_QUEUE, 0)
+    return FinalState(
+        links=links,
+        cached=cached(stage),
+        outbox=outbox_rows(stage),
+        waiting=sum(depths.values()),
+        dead=dead,
+        shown=shown(stage, [slug for slug in ask if slug in links]) if ask else {},
+    )
+
+
+def settle(stage: Stage, *, within_s: float = 60.0, hurry: bool = False) -> tuple[list[Violation], float]:
+    """
+    Wait until all is quiet and right, and return what is wrong after *within_s*, and the seconds it took.
+
+    Gateways are asked last: a visit makes them repair a cache that they know to be old, and
+    what nobody has visited yet must be right as well. With *hurry*, whatever waits in the
+    outbox is due now.
+    """
+    history = stage.history()
+    began = time.monotonic()
+    while True:
+        is_over = time.monotonic() - began > within_s
+        if hurry:
+            make_due(stage)
+        # The outbox is asked first: as long as it holds something, the rest need not be read.
+        if is_over or outbox_rows(stage) == 0:
+            left = violations_at_the_end(history, final_state(stage), poison=stage.poison)
+            if not left or is_over:
+                break
+        time.sleep(0.5)
+    took_s = time.monotonic() - began
+    created = {op.slug for op in of_kind(history, Kind.CREATE) if op.slug is not None}
+    time.sleep(_FIRST_CACHE_S)
+    final = final_state(stage, ask=sorted(created))
+    # What was wrong before the gateways were asked is wrong, whatever they have repaired since.
+    left = [*left, *violations_at_the_end(history, final, poison=stage.poison)]
+    return [*violations_on_the_way(history), *dict.fromkeys(left)], took_s
+
+
+def _glob(text: bytes) -> bytes:
+    return text.replace(b"[", b"\\[")

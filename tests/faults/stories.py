@@ -1,0 +1,116 @@
+"""
+Faults that need their moment: told step by step instead of happening under a load.
+
+Each story takes a stage, leaves it healed, and returns figures of its own.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+
+import psycopg
+
+from tests.faults.faults import refused
+from tests.faults.journal import Kind, Reply
+from tests.faults.observer import outbox_rows, queue_depths
+from tests.faults.stage import Stage
+from tests.faults.teller import Teller
+from tests.servers.hopgate import eventually
+from tests.servers.proxy import GOOD, Network
+
+Figures = Mapping[str, float]
+
+
+def late_writer(stage: Stage) -> Figures:
+    """One gateway's way to Redis is slow: what it writes arrives after what came later."""
+    with Teller(stage) as tell:
+        for slug in _cached_links(stage, tell, 4):
+            assert tell.edit(slug, gateway=0) == 200  # a connection to Redis is open
+            time.sleep(0.3)
+            # Its caller gives up at once; what it sent is on its way.
+            stage.network("redis", Network(latency_s=1.0), party="gateway-0")
+            assert tell.edit(slug, gateway=0) == 200
+            assert tell.edit(slug, gateway=1) == 200
+            time.sleep(1.5)
+            stage.network("redis", GOOD, party="gateway-0")
+    return {}
+
+
+def edits_without_caches(stage: Stage) -> Figures:
+    """Redis (which keeps its data) and RabbitMQ are away while links are edited and removed."""
+    with Teller(stage) as tell:
+        slugs = _cached_links(stage, tell, 12)
+        with refused("redis")(stage), refused("rabbitmq")(stage):
+            for slug in slugs[:8]:
+                tell.edit(slug)
+            for slug in slugs[8:]:
+                tell.remove(slug)
+            # Long enough for each writer to have tried, and given up, what it holds in memory.
+            time.sleep(5.0)
+    return {}
+
+
+def worker_killed_at_work(stage: Stage) -> Figures:
+    """The worker holds events that it cannot apply, as Redis is away, and is killed. Redis has its data."""
+    with Teller(stage) as tell:
+        slugs = _cached_links(stage, tell, 8)
+        with refused("redis")(stage):
+            for slug in slugs:
+                assert tell.edit(slug) == 200
+            time.sleep(1.0)  # the worker has them
+            stage.worker.kill()
+        stage.worker.start()
+    return {}
+
+
+def late_commit(stage: Stage) -> Figures:
+    """A transaction that drew its outbox id early commits after others were relayed."""
+    with Teller(stage) as tell:
+        slug, *others = _cached_links(stage, tell, 4)
+        intent = tell.intent(Kind.EDIT, slug)
+        with psycopg.connect(stage.settings["HOPGATE_DATABASE_URL"]) as held:
+            held.execute(
+                "UPDATE links SET long_url = %s, version = version + 1 WHERE slug = %s", (intent.url, slug)
+            )
+            held.execute("INSERT INTO outbox (slug, version, next_attempt_at) VALUES (%s, 2, now())", (slug,))
+            # Only the relay can deliver what the gateways write now.
+            for party in ("gateway-0", "gateway-1"):
+                stage.network("rabbitmq", Network(refuse=True), party=party)
+                stage.proxies[party]["rabbitmq"].reset()
+            for other in others:
+                assert tell.edit(other) == 200
+            eventually(lambda: _outbox_is_empty(stage), 20, "the others are relayed")
+            held.commit()
+        tell.note(intent, Reply(id=intent.id, status=200, at=time.monotonic(), slug=slug, version=2))
+        stage.network("rabbitmq", GOOD)
+    return {}
+
+
+def unconfirmed_publish(stage: Stage) -> Figures:
+    """RabbitMQ falls silent while changes are published, and comes back before anybody hangs up."""
+    with Teller(stage) as tell:
+        slugs = _cached_links(stage, tell, 8)
+        stage.servers.rabbitmq.pause()
+        try:
+            for slug in slugs:
+                assert tell.edit(slug) == 200
+            time.sleep(4.0)  # longer than a confirm may take
+        finally:
+            stage.servers.rabbitmq.resume()
+    return {}
+
+
+def _cached_links(stage: Stage, tell: Teller, number: int) -> list[str]:
+    slugs = tell.create_many(number)
+    for slug in slugs:
+        tell.visit(slug)
+        tell.visit(slug, gateway=1)
+    # Events and fills are applied and acknowledged: one that came again would repair everything.
+    eventually(lambda: outbox_rows(stage) == 0 and not any(queue_depths(stage).values()), 40, "quiet")
+    time.sleep(2.0)
+    return slugs
+
+
+def _outbox_is_empty(stage: Stage) -> bool:
+    return outbox_rows(stage) == 0 and not any(queue_depths(stage).values())
