@@ -11,6 +11,7 @@ from collections.abc import Mapping
 
 import psycopg
 
+from app.wire import DEAD_QUEUE
 from tests.faults.faults import refused
 from tests.faults.journal import Kind, Reply
 from tests.faults.observer import outbox_rows, queue_depths
@@ -80,7 +81,7 @@ def late_commit(stage: Stage) -> Figures:
                 stage.proxies[party]["rabbitmq"].reset()
             for other in others:
                 assert tell.edit(other) == 200
-            eventually(lambda: _outbox_is_empty(stage), 20, "the others are relayed")
+            eventually(lambda: _is_quiet(stage), 20, "the others are relayed")
             held.commit()
         tell.note(intent, Reply(id=intent.id, status=200, at=time.monotonic(), slug=slug, version=2))
         stage.network("rabbitmq", GOOD)
@@ -107,10 +108,11 @@ def _cached_links(stage: Stage, tell: Teller, number: int) -> list[str]:
         tell.visit(slug)
         tell.visit(slug, gateway=1)
     # Events and fills are applied and acknowledged: one that came again would repair everything.
-    eventually(lambda: outbox_rows(stage) == 0 and not any(queue_depths(stage).values()), 40, "quiet")
+    eventually(lambda: _is_quiet(stage), 40, "all is quiet")
     time.sleep(2.0)
     return slugs
 
 
-def _outbox_is_empty(stage: Stage) -> bool:
-    return outbox_rows(stage) == 0 and not any(queue_depths(stage).values())
+def _is_quiet(stage: Stage) -> bool:
+    depths = queue_depths(stage)
+    return outbox_rows(stage) == 0 and not any(depths[name] for name in depths if name != DEAD_QUEUE)

@@ -1,0 +1,69 @@
+"""What a drill reports is what its journal says."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from tests.faults.figures import Window, figures, quantile, stale_s
+from tests.faults.journal import Intent, Kind, Operation, Reply
+from tests.faults.resources import Held, grown
+
+WINDOW = Window(began=0, fault=10, heal=20, healed=21)
+
+
+def op(name: str, kind: Kind, at: float, status: int, took: float = 0.1, **more) -> Operation:
+    location, version = more.pop("location", None), more.pop("version", None)
+    intent = Intent(id=name, kind=kind, due_at=at, sent_at=at, **more)
+    reply = Reply(id=name, status=status, at=at + took, location=location, version=version, retry_after=True)
+    return Operation(intent, (reply,) if status else ())
+
+
+def test_errors_are_counted_where_they_were_due():
+    history = [
+        op("a", Kind.VISIT, 5, 503),
+        op("b", Kind.VISIT, 10.5, 503),
+        op("c", Kind.VISIT, 10.6, 302),
+        op("d", Kind.VISIT, 15, 302, took=0.4),
+        op("e", Kind.VISIT, 16, 0),
+    ]
+
+    found = figures(history, WINDOW)
+
+    assert found["visit_errors"] == 0.5
+    assert found["visit_errors_1s"] == 0.5
+    assert found["visit_errors_after_1s"] == 0.5
+    assert found["visit_max_s"] == pytest.approx(0.4)
+    assert found["visit_errors_late"] == 0
+
+
+def test_the_first_success_is_counted_from_the_healing():
+    history = [op("a", Kind.CREATE, 20.5, 201), op("b", Kind.CREATE, 22, 503), op("c", Kind.CREATE, 23, 201)]
+
+    assert figures(history, WINDOW)["first_create_s"] == pytest.approx(2.1)
+    assert figures([], WINDOW)["first_create_s"] == math.inf
+
+
+def test_staleness_counts_from_the_acknowledgement_that_replaced_the_target():
+    history = [
+        op("c", Kind.CREATE, 0, 201, slug="abc", url="u1", version=1),
+        op("e", Kind.EDIT, 1, 200, slug="abc", url="u2", version=2),
+        op("v1", Kind.VISIT, 1.05, 302, slug="abc", location="u1"),
+        op("v2", Kind.VISIT, 1.6, 302, slug="abc", location="u1"),
+        op("v3", Kind.VISIT, 9, 302, slug="abc", location="u2"),
+    ]
+
+    assert stale_s(history) == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize(("share", "value"), [(0.5, 2), (0.99, 4), (1, 4)])
+def test_quantiles(share, value):
+    assert quantile([4, 1, 3, 2], share) == value
+
+
+def test_what_has_grown_is_named_and_a_little_is_allowed():
+    before = {"worker": Held(100_000, 20, 5, 10)}
+
+    assert grown(before, {"worker": Held(120_000, 25, 6, 12)}) == []
+    assert grown(before, {"worker": Held(100_000, 60, 5, 10)}) == ["worker: fds 20 → 60"]
