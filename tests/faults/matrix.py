@@ -209,7 +209,7 @@ ROWS: tuple[Row, ...] = (
     _f("F40", "slow clients: idle, slow headers, slow bodies, none that reads", faults.slow_clients,
        "others do not notice", *_NO_ERRORS, *most(visit_p99_s=0.05)),
     _s("F42", "500 concurrent misses on one link, the first caller gone", more_stories.hot_miss,
-       "one look-up a process", *most(lookups_a_process=1), quick=True),
+       "one look-up a process", *most(lookups_a_process=1)),
     _s("F43", "2,000 guesses of slugs from one address", more_stories.slug_scan,
        "PostgreSQL hardly hears of it; others are served", *most(lookups=120, others_refused=0),
        settings={"HOPGATE_LIMIT_NOT_FOUND": "60/min burst 60"}),
