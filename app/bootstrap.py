@@ -12,7 +12,7 @@ import os
 import secrets
 import signal
 import time
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -21,11 +21,13 @@ import can_ada
 
 from app.adapters.guarded import GuardedBus, GuardedCache, GuardedStore, Guards
 from app.domain.errors import Unavailable
+from app.domain.events import Event, LinkChanged
 from app.ports import EventBus, LinkCache, LinkStore, Policy
 from app.resilience.admission import Admission
 from app.resilience.deadline import CACHE_FILL_S, CACHE_S
 from app.service.admission import Entrance
 from app.service.cache_sync import CacheSync
+from app.service.consistency import ConsistencySampler
 from app.service.hot_links import HotLinks
 from app.service.keys import Authenticator
 from app.service.links import Links, leave_to_relay
@@ -145,7 +147,7 @@ async def open_gateway(settings: Settings) -> AsyncIterator[Services]:
         await stack.enter_async_context(_running("cache filler", redirects.run()))
         await stack.enter_async_context(_running("admission", entrance.run()))
         if settings.embedded:
-            await stack.enter_async_context(_working(store, bus, sync))
+            await stack.enter_async_context(_working(store, cache, bus, sync))
         yield Services(
             links=Links(
                 store, publisher.deliver, clock=utc_now, choice=secrets.choice, own_hosts=own_hosts(settings)
@@ -163,26 +165,35 @@ async def open_gateway(settings: Settings) -> AsyncIterator[Services]:
 
 
 @asynccontextmanager
-async def open_worker(settings: Settings) -> AsyncIterator[None]:
-    """One worker process: consumes events and relays the outbox, until closed."""
+async def open_worker(settings: Settings) -> AsyncIterator[ConsistencySampler]:
+    """One worker process: consumes events and relays the outbox, until closed. Gives its sampler."""
     guards = Guards(cache_read_s=CACHE_FILL_S)
     async with (
         open_store(settings, guards) as store,
         open_cache(settings, guards, timeout_s=CACHE_FILL_S) as cache,
         open_bus(settings, guards) as bus,
-        _working(store, bus, CacheSync(store, cache, bus)),
+        _working(store, cache, bus, CacheSync(store, cache, bus)) as sampler,
     ):
-        yield
+        yield sampler
 
 
 @asynccontextmanager
-async def _working(store: LinkStore, bus: EventBus, sync: CacheSync) -> AsyncIterator[None]:
-    await bus.consume(sync.apply)
+async def _working(
+    store: LinkStore, cache: LinkCache, bus: EventBus, sync: CacheSync
+) -> AsyncIterator[ConsistencySampler]:
+    sampler = ConsistencySampler(store, cache, monotonic=time.monotonic)
+
+    async def apply(events: Sequence[Event]) -> None:
+        await sync.apply(events)
+        sampler.note([event for event in events if isinstance(event, LinkChanged)])
+
+    await bus.consume(apply)
     async with (
+        _running("consistency sampler", sampler.run()),
         _running("outbox relay", OutboxRelay(store, bus).run()),
         _running("housekeeping", _keep_house(store)),
     ):
-        yield
+        yield sampler
 
 
 async def _keep_house(store: LinkStore) -> None:

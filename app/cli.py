@@ -29,9 +29,11 @@ app = typer.Typer(
     add_completion=False,
 )
 keys_app = typer.Typer(help="Make, list and revoke API keys.", no_args_is_help=True)
-links_app = typer.Typer(help="Make, look up and import links.", no_args_is_help=True)
+links_app = typer.Typer(help="Make, look up, import and export links.", no_args_is_help=True)
+dlq_app = typer.Typer(help="List, replay and drop dead letters.", no_args_is_help=True)
 app.add_typer(keys_app, name="keys")
 app.add_typer(links_app, name="links")
+app.add_typer(dlq_app, name="dlq")
 
 T = TypeVar("T")
 
@@ -136,6 +138,20 @@ def doctor() -> None:
         if finding.remedy:
             _say(f"     {'':<10} → {finding.remedy}")
     if not all(finding.healthy for finding in findings):
+        raise SystemExit(1)
+
+
+@app.command()
+def check(
+    repair: Annotated[  # noqa: FBT002
+        bool, typer.Option("--repair", help="Drop what is wrong, and have every cache read it again.")
+    ] = False,
+) -> None:
+    """Compare every cached entry with the store; the exit code is 1 if one is wrong and not repaired."""
+    from app.commands import check as checking
+
+    wrong = _run(checking.check(environment.load(), repair=repair, say=_say))
+    if wrong and not repair:
         raise SystemExit(1)
 
 
@@ -272,6 +288,57 @@ def links_import(
 
     settings = _prepared(environment.load())
     _run(import_file(settings, file, output, refused))
+
+
+@links_app.command("export")
+def links_export(
+    output: Annotated[Path | None, typer.Option(help="The file to write. Default: standard output.")] = None,
+    form: Annotated[
+        str, typer.Option("--format", help="jsonl (every field) or csv (to be imported again).")
+    ] = "jsonl",
+) -> None:
+    """Write every link that is not removed, newest first."""
+    from app.commands.export_links import ExportFormat, export_links
+
+    if form not in list(ExportFormat):
+        _fail(f"{form!r} is neither jsonl nor csv")
+    _run(export_links(_prepared(environment.load()), output, ExportFormat(form)))
+
+
+@dlq_app.command("list")
+def dlq_list(
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="How many to show, oldest first.")] = 20,
+) -> None:
+    """Show the dead letters: events that failed six times, or that nobody can read."""
+    from app.commands import dead_letters
+
+    _run(dead_letters.show(environment.load(), limit, _say))
+
+
+@dlq_app.command("replay")
+def dlq_replay(
+    limit: Annotated[int | None, typer.Option(min=1, help="How many, oldest first. Default: all.")] = None,
+) -> None:
+    """Give dead letters to the workers again. Those that nobody can read stay."""
+    from app.commands import dead_letters
+
+    replayed, unreadable = _run(dead_letters.replay(environment.load(), limit))
+    _say(f"{replayed} replayed" + (f", {unreadable} left: they cannot be read" if unreadable else ""))
+
+
+@dlq_app.command("drop")
+def dlq_drop(
+    unreadable: Annotated[  # noqa: FBT002
+        bool, typer.Option("--unreadable", help="Only those that nobody can read.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,  # noqa: FBT002
+) -> None:
+    """Forget dead letters for good. `hopgate check --repair` mends what they would have."""
+    from app.commands import dead_letters
+
+    if not yes and not typer.confirm("Forget them for good?"):
+        _fail("nothing was dropped")
+    _say(f"{_run(dead_letters.drop(environment.load(), unreadable_only=unreadable))} dropped")
 
 
 def _time(text: str | None) -> datetime | None:

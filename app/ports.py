@@ -215,6 +215,15 @@ OUTBOX_GRACE_S = 2.0
 # --- LinkCache -------------------------------------------------------------------------
 
 
+@dataclass(frozen=True, slots=True)
+class CachePage:
+    """Slugs of a cache that is looked through. `next_cursor` goes on, 0 at the end; `total` is about all."""
+
+    slugs: tuple[Slug, ...]
+    next_cursor: int
+    total: int
+
+
 class LinkCache(Protocol):
     """
     A shared cache of resolutions in which an older version never replaces a newer one.
@@ -233,6 +242,19 @@ class LinkCache(Protocol):
         Returns how many were written. Absent ones (version 0) live 5–15 s and lose to any
         real link; gone ones live long enough (10 min) to outlast every late write.
         """
+        ...
+
+    async def scan(self, cursor: int) -> CachePage:
+        """
+        Return some of the slugs held, absent ones included, beginning with cursor 0.
+
+        Who follows `next_cursor` to its end meets every slug that was held all the while, some
+        of them twice.
+        """
+        ...
+
+    async def forget(self, slugs: Sequence[Slug]) -> None:
+        """Drop what is held of *slugs*, whatever its version. For repairs: nothing guards them then."""
         ...
 
     async def ping(self) -> None:

@@ -41,6 +41,11 @@ def limit_prefix(policy: str) -> str:
     return f"hg:limit:{policy}:"
 
 
+def slug_of_key(key: bytes) -> Slug:
+    """Return the slug whose Redis key *key* is."""
+    return Slug(key.decode("utf-8", "replace").removeprefix("hg:link:{").removesuffix("}"))
+
+
 # --- events ----------------------------------------------------------------------------
 
 MAX_SLUGS_A_MESSAGE = 1000

@@ -22,7 +22,15 @@ async def _work(settings: Settings) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    async with open_worker(settings):
+    async with open_worker(settings) as sampler:
         log.info("worker started")
         await stop.wait()
+        for window_s, counts in sampler.snapshot().items():
+            log.info(
+                "after %d s: %d changes looked at, %d inconsistent in the cache, %d unanswered",
+                window_s,
+                counts.checked,
+                counts.inconsistent,
+                counts.unanswered,
+            )
         log.info("worker stops")

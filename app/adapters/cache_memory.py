@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 
 from app.adapters.cache_ttl import time_to_live_s
 from app.domain.link import Resolution, Slug
+from app.ports import CachePage
 
 
 class MemoryCache:
@@ -62,6 +63,17 @@ class MemoryCache:
             written += 1
         self._shrink()
         return written
+
+    async def scan(self, cursor: int) -> CachePage:
+        """See `LinkCache.scan`. All of it is one page."""
+        now = self._clock()
+        slugs = tuple(slug for slug in list(self._entries) if self._held(slug, now) is not None)
+        return CachePage(slugs, 0, len(slugs))
+
+    async def forget(self, slugs: Sequence[Slug]) -> None:
+        """See `LinkCache.forget`."""
+        for slug in slugs:
+            self._entries.pop(slug, None)
 
     async def ping(self) -> None:
         """See `LinkCache.ping`."""

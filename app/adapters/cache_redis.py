@@ -19,7 +19,8 @@ from app.adapters.batched_reads import BatchedReads
 from app.adapters.cache_ttl import time_to_live_s
 from app.domain.errors import Unavailable
 from app.domain.link import Resolution, Slug
-from app.wire import MAX_VERSION, cache_key, decode_resolution, encode_resolution
+from app.ports import CachePage
+from app.wire import MAX_VERSION, cache_key, decode_resolution, encode_resolution, slug_of_key
 
 # KEYS[1] the slug's key; ARGV: version, value, time to live in ms, and a value that the
 # caller found unreadable ('' if none). Gives 1 if it wrote, else the value that won. The
@@ -41,6 +42,7 @@ _PUT_SHA = hashlib.sha1(_PUT, usedforsecurity=False).hexdigest()
 
 # One pipeline blocks Redis for about a millisecond at this size.
 _MAX_CALLS_A_PIPELINE = 500
+_SCAN_COUNT = 500
 
 _Call = tuple[str, int, bytes, int, bytes]
 
@@ -113,6 +115,21 @@ class RedisCache:
         for start in range(0, len(resolutions), _MAX_CALLS_A_PIPELINE):
             written += await self._put_some(resolutions[start : start + _MAX_CALLS_A_PIPELINE])
         return written
+
+    async def scan(self, cursor: int) -> CachePage:
+        """See `LinkCache.scan`."""
+        async with self._connection_slot(), self._client.pipeline(transaction=False) as pipeline:
+            pipeline.scan(cursor, match=cache_key(Slug("*")), count=_SCAN_COUNT)
+            pipeline.dbsize()
+            (next_cursor, keys), total = await pipeline.execute()
+        return CachePage(tuple(map(slug_of_key, keys)), int(next_cursor), total)
+
+    async def forget(self, slugs: Sequence[Slug]) -> None:
+        """See `LinkCache.forget`."""
+        async with self._connection_slot(), self._client.pipeline(transaction=False) as pipeline:
+            for slug in slugs:
+                pipeline.unlink(cache_key(slug))
+            await pipeline.execute()
 
     async def ping(self) -> None:
         """See `LinkCache.ping`."""

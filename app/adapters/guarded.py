@@ -24,6 +24,7 @@ from app.domain.link import Link, LinkFields, NewLink, Resolution, Slug
 from app.ports import (
     Added,
     ApiKey,
+    CachePage,
     Changed,
     EventBus,
     EventHandler,
@@ -220,6 +221,14 @@ class GuardedCache:
     async def put(self, resolutions: Sequence[Resolution]) -> int:
         """See `LinkCache.put`."""
         return await self._write.call(lambda: self._cache.put(resolutions))
+
+    async def scan(self, cursor: int) -> CachePage:
+        """See `LinkCache.scan`."""
+        return await self._read.call(lambda: self._cache.scan(cursor))
+
+    async def forget(self, slugs: Sequence[Slug]) -> None:
+        """See `LinkCache.forget`."""
+        await self._write.call(lambda: self._cache.forget(slugs))
 
     async def ping(self) -> None:
         """See `LinkCache.ping`."""

@@ -52,6 +52,8 @@ CALLS: dict[type, dict[str, Callable[[Any], Awaitable[Any]]]] = {
     LinkCache: {
         "get": lambda cache: cache.get(SLUG),
         "put": lambda cache: cache.put([Resolution.absent(SLUG)]),
+        "scan": lambda cache: cache.scan(0),
+        "forget": lambda cache: cache.forget([SLUG]),
     },
     EventBus: {
         "publish": lambda bus: bus.publish([LinkChanged(SLUG, 1)]),

@@ -63,6 +63,34 @@ async def test_what_was_put_is_read_field_by_field(cache: LinkCache, resolution:
     assert await cache.get(A) == resolution
 
 
+async def test_whoever_looks_through_meets_every_slug(cache: LinkCache) -> None:
+    """Absent ones included; some of them twice."""
+    slugs = {Slug(f"slug-{n}") for n in range(1200)}
+    await cache.put([live(slug, 1) for slug in slugs] + [Resolution.absent(A)])
+
+    met: list[Slug] = []
+    cursor = 0
+    while True:
+        page = await cache.scan(cursor)
+        met += page.slugs
+        cursor = page.next_cursor
+        assert page.total == 1201
+        if cursor == 0:
+            break
+
+    assert set(met) == slugs | {A}
+
+
+async def test_what_is_forgotten_can_be_written_at_any_version(cache: LinkCache) -> None:
+    await cache.put([live(A, 9), live(B, 9)])
+
+    await cache.forget([A, Slug("unknown")])
+
+    assert await cache.get(A) is None
+    assert await cache.put([live(A, 1)]) == 1
+    assert await cache.get(B) == live(B, 9)
+
+
 @pytest.mark.parametrize("held", [live(A, 3), Resolution(A, 3)], ids=["live", "gone"])
 async def test_older_and_equal_versions_lose(cache: LinkCache, held: Resolution) -> None:
     """Write each resolution unless the cache holds the same or a newer version of it."""

@@ -33,7 +33,21 @@ def test_help_loads_no_server_and_no_driver():
     assert "serve" in done.stdout
 
 
-@pytest.mark.parametrize("group", [(), ("keys",), ("links",), ("links", "import"), ("serve",), ("doctor",)])
+@pytest.mark.parametrize(
+    "group",
+    [
+        (),
+        ("keys",),
+        ("links",),
+        ("links", "import"),
+        ("links", "export"),
+        ("dlq",),
+        ("dlq", "replay"),
+        ("check",),
+        ("serve",),
+        ("doctor",),
+    ],
+)
 def test_every_command_has_help(settings, group):
     done = hopgate(settings, *group, "--help")
 

@@ -1,0 +1,244 @@
+"""`hopgate dlq`, `hopgate check` and `hopgate links export` on real servers."""
+
+from __future__ import annotations
+
+import asyncio
+import csv
+import io
+import json
+from collections.abc import Iterator
+
+import aio_pika
+import pytest
+
+from app.domain.events import LinkChanged
+from app.domain.link import Slug
+from app.wire import (
+    ATTEMPT_HEADER,
+    CACHE_QUEUE,
+    DEAD_QUEUE,
+    EVENTS_EXCHANGE,
+    cache_key,
+    decode_event,
+    encode_event,
+)
+from tests.servers.hopgate import Worker, eventually, hopgate
+from tests.servers.stack import stack_settings
+
+pytestmark = [pytest.mark.services, pytest.mark.timeout(180)]
+
+
+@pytest.fixture(scope="module")
+def settings(postgres, redis_server, rabbitmq, tmp_path_factory) -> Iterator[dict[str, str]]:
+    settings = stack_settings(postgres, redis_server, rabbitmq)
+    # A worker declares the queues.
+    with Worker(settings, tmp_path_factory.mktemp("repair")) as worker:
+        eventually(lambda: hopgate(settings, "doctor").returncode == 0, 30, "everything is connected")
+        worker.stop()
+    return settings
+
+
+def with_channel(settings, work):
+    async def run():
+        connection = await aio_pika.connect(settings["HOPGATE_AMQP_URL"])
+        async with connection:
+            return await work(await connection.channel())
+
+    return asyncio.run(run())
+
+
+def bury(settings, *bodies: bytes) -> None:
+    """Put letters among the dead, as a worker that gave up would."""
+
+    async def work(channel) -> None:
+        queue = await channel.get_queue(DEAD_QUEUE)
+        await queue.purge()
+        exchange = await channel.get_exchange(EVENTS_EXCHANGE)
+        for body in bodies:
+            headers = {ATTEMPT_HEADER: 6, "x-hopgate-reason": "ValueError: no", "traceparent": "00-abc"}
+            await exchange.publish(aio_pika.Message(body, headers=headers), DEAD_QUEUE)
+
+    with_channel(settings, work)
+
+
+def taken(settings, name: str) -> list:
+    async def work(channel):
+        queue, messages = await channel.get_queue(name), []
+        while (message := await queue.get(no_ack=True, fail=False)) is not None:
+            messages.append(message)
+        return messages
+
+    return with_channel(settings, work)
+
+
+def event(n: int) -> bytes:
+    return encode_event(LinkChanged(Slug(f"slug-{n}"), n + 1))
+
+
+def test_dead_letters_are_listed_and_stay(settings):
+    bury(settings, event(1), b"\xff nonsense", event(2))
+
+    for _ in range(3):
+        listed = hopgate(settings, "dlq", "list", "--limit", "2")
+        assert listed.returncode == 0, listed.stderr
+        lines = listed.stdout.splitlines()
+        assert len(lines) == 3
+        assert lines[-1] == "3 dead letters"
+    assert "6 attempts" in listed.stdout
+
+    assert sorted(message.body for message in taken(settings, DEAD_QUEUE)) == sorted(
+        [event(1), b"\xff nonsense", event(2)]
+    )
+
+
+def test_letters_that_were_looked_at_often_are_put_back_fresh(settings):
+    """RabbitMQ 4 throws away what came back 20 times, and looking must not lose anything."""
+    bury(settings, event(1))
+
+    async def look_often(channel) -> None:
+        queue = await channel.get_queue(DEAD_QUEUE)
+        for _ in range(12):
+            message = await queue.get(timeout=5)
+            await message.nack(requeue=True)
+
+    with_channel(settings, look_often)
+    assert hopgate(settings, "dlq", "list").returncode == 0
+
+    [message] = taken(settings, DEAD_QUEUE)
+    assert message.headers.get("x-delivery-count", 0) == 0
+    assert message.headers[ATTEMPT_HEADER] == 6
+    assert message.headers["x-hopgate-reason"] == "ValueError: no"
+
+
+def test_replayed_letters_are_work_again_and_unreadable_ones_stay(settings):
+    bury(settings, *(event(n) for n in range(250)), b"nonsense")
+
+    replayed = hopgate(settings, "dlq", "replay")
+
+    assert replayed.returncode == 0, replayed.stderr
+    assert replayed.stdout == "250 replayed, 1 left: they cannot be read\n"
+    work = taken(settings, CACHE_QUEUE)
+    assert {decode_event(message.body).slug for message in work} == {f"slug-{n}" for n in range(250)}
+    assert all(ATTEMPT_HEADER not in message.headers for message in work)
+    assert work[0].headers["traceparent"] == "00-abc"
+    assert work[0].delivery_mode == aio_pika.DeliveryMode.PERSISTENT
+    assert [message.body for message in taken(settings, DEAD_QUEUE)] == [b"nonsense"]
+
+
+def test_a_replay_without_a_queue_to_take_it_loses_nothing(settings):
+    """Confirmed there before it leaves here."""
+    bury(settings, event(1))
+    with_channel(settings, lambda channel: channel.queue_delete(CACHE_QUEUE))
+
+    replayed = hopgate(settings, "dlq", "replay")
+
+    assert replayed.returncode == 1
+    assert replayed.stderr.splitlines()[-1].startswith("hopgate: rabbitmq is unavailable")
+    assert [message.body for message in taken(settings, DEAD_QUEUE)] == [event(1)]
+    left = hopgate(settings, "dlq", "list")
+    assert left.stdout == "0 dead letters\n"
+
+
+def test_letters_are_dropped_only_after_a_yes(settings):
+    bury(settings, event(1), b"nonsense")
+
+    refused = hopgate(settings, "dlq", "drop")
+    unreadable = hopgate(settings, "dlq", "drop", "--unreadable", "--yes")
+    rest = hopgate(settings, "dlq", "drop", "--yes")
+
+    assert refused.returncode == 1
+    assert [unreadable.stdout, rest.stdout] == ["1 dropped\n", "1 dropped\n"]
+    assert taken(settings, DEAD_QUEUE) == []
+
+
+def test_without_a_broker_it_is_one_line(settings):
+    away = {**settings, "HOPGATE_AMQP_URL": "amqp://me:hush@127.0.0.1:1/"}
+    for command in ("list", "replay"):
+        done = hopgate(away, "dlq", command)
+        assert done.returncode == 1
+        assert done.stderr.count("\n") == 1
+        assert "hush" not in done.stderr
+
+
+def test_embedded_there_is_nothing_to_look_at(tmp_path):
+    for command in (("dlq", "list"), ("dlq", "replay"), ("dlq", "drop", "--yes"), ("check",)):
+        done = hopgate({"HOPGATE_DATA_DIR": str(tmp_path)}, *command)
+        assert done.returncode == 1
+        assert "in its own process" in done.stderr
+        assert done.stderr.count("\n") == 1
+
+
+def test_check_finds_what_is_wrong_and_repairs_it(settings, redis_server, tmp_path):
+    for slug in ("right", "stale", "ahead", "different"):
+        assert hopgate(settings, "links", "create", "https://example.com/", "--slug", slug).returncode == 0
+    redis_server.flush()
+    with Worker(settings, tmp_path):
+        eventually(
+            lambda: (
+                redis_server.command("EXISTS", *(cache_key(Slug(s)) for s in ("right", "different"))) == 2
+            ),
+            30,
+            "they are cached",
+        )
+        clean = hopgate(settings, "check")
+        assert clean.returncode == 0, clean.stdout
+        for slug, value in (
+            ("stale", b'0|{"url":null}'),
+            ("ahead", b'99|{"url":"https://evil.example/"}'),
+            ("different", b'1|{"url":"https://evil.example/"}'),
+            ("phantom", b'1|{"url":"https://evil.example/"}'),
+        ):
+            redis_server.command("SET", cache_key(Slug(slug)), value)
+
+        found = hopgate(settings, "check")
+        assert found.returncode == 1
+        wrong = {line.split()[0]: line.split()[1].rstrip(":") for line in found.stdout.splitlines()[:-1]}
+        assert wrong == {slug: slug for slug in ("stale", "ahead", "different", "phantom")}
+        assert found.stdout.splitlines()[-1].endswith("4 wrong")
+
+        assert hopgate(settings, "check", "--repair").returncode == 0
+        eventually(
+            lambda: all(
+                (redis_server.command("GET", cache_key(Slug(slug))) or b"").startswith(b"2|")
+                for slug in ("stale", "ahead", "different")
+            ),
+            30,
+            "the worker wrote them again",
+        )
+        assert redis_server.command("EXISTS", cache_key(Slug("phantom"))) == 0
+        assert hopgate(settings, "check").returncode == 0
+
+
+def test_exported_links_can_be_read_and_imported_again(tmp_path):
+    settings = {"HOPGATE_DATA_DIR": str(tmp_path / "one"), "HOPGATE_BASE_URL": "http://hop.example"}
+    source = tmp_path / "urls.txt"
+    source.write_text("\n".join(f"https://example.com/{n}" for n in range(2100)))
+    assert hopgate(settings, "links", "import", str(source)).returncode == 0
+    made = hopgate(settings, "links", "create", "https://example.com/x", "--slug", "mine", "--title", "=1+1")
+    assert made.returncode == 0
+
+    lines = hopgate(settings, "links", "export").stdout.splitlines()
+    done = hopgate(settings, "links", "export", "--format", "csv", "--output", str(tmp_path / "out.csv"))
+
+    links = [json.loads(line) for line in lines]
+    assert len({link["slug"] for link in links}) == 2101
+    assert links[0]["short_url"] == "http://hop.example/mine"
+    assert done.stderr.splitlines()[-1] == "2,101 links exported"
+    text = (tmp_path / "out.csv").read_text()
+    rows = list(csv.DictReader(io.StringIO(text)))
+    assert {row["slug"]: row["long_url"] for row in rows} == {
+        link["slug"]: link["long_url"] for link in links
+    }
+    assert rows[0]["title"] == "'=1+1"  # inert in a spreadsheet
+
+    again = {**settings, "HOPGATE_DATA_DIR": str(tmp_path / "two")}
+    imported = hopgate(again, "links", "import", str(tmp_path / "out.csv"))
+    assert "2,101 links imported" in imported.stderr
+
+
+def test_an_export_that_cannot_be_written_is_one_line(tmp_path):
+    settings = {"HOPGATE_DATA_DIR": str(tmp_path / "data")}
+    for arguments in (("--output", str(tmp_path / "no" / "file")), ("--format", "xml")):
+        done = hopgate(settings, "links", "export", *arguments)
+        assert done.returncode == 1
+        assert done.stderr.count("\n") == 1

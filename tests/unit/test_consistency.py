@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from app.adapters.cache_memory import MemoryCache
+from app.domain.events import LinkChanged
+from app.domain.link import LinkFields, NewLink, Resolution, Slug
+from app.service.consistency import ConsistencySampler, Fault, compare
+from tests.conftest import NOW
+
+SLUG, OTHER = Slug("slug"), Slug("other")
+FIELDS = LinkFields(long_url="https://example.com/")
+
+
+@pytest.fixture
+async def stored(embedded_store):
+    """The link at version 2."""
+    await embedded_store.add([NewLink(slug=SLUG, fields=FIELDS)], now=NOW)
+    [changed] = await embedded_store.touch([SLUG])
+    return changed.link
+
+
+@pytest.fixture
+def memory():
+    return MemoryCache()
+
+
+def resolution(stored, version: int) -> Resolution:
+    return Resolution.of(replace(stored, version=version))
+
+
+async def test_what_is_right_or_not_cached_is_no_fault(embedded_store, memory, stored):
+    assert await compare(embedded_store, memory, [SLUG, OTHER]) == []
+
+    await memory.put([Resolution.of(stored), Resolution.absent(OTHER)])
+
+    assert await compare(embedded_store, memory, [SLUG, OTHER]) == []
+
+
+@pytest.mark.parametrize(
+    ("version", "fault"), [(0, Fault.STALE), (1, Fault.STALE), (3, Fault.AHEAD)], ids=str
+)
+async def test_another_version_is_a_fault(embedded_store, memory, stored, version, fault):
+    await memory.put([resolution(stored, version)])
+
+    [found] = await compare(embedded_store, memory, [SLUG])
+
+    assert (found.slug, found.fault, found.cached, found.stored) == (SLUG, fault, version, 2)
+
+
+async def test_the_right_version_of_something_else_is_a_fault(embedded_store, memory, stored):
+    await memory.put([Resolution(SLUG, 2, "https://evil.example/")])
+
+    assert [one.fault for one in await compare(embedded_store, memory, [SLUG])] == [Fault.DIFFERENT]
+
+
+async def test_a_link_that_nobody_stored_is_a_fault(embedded_store, memory):
+    await memory.put([Resolution(OTHER, 1, "https://evil.example/")])
+
+    assert [one.fault for one in await compare(embedded_store, memory, [OTHER])] == [Fault.PHANTOM]
+
+
+@pytest.fixture
+def sampler(embedded_store, memory, monotonic):
+    return ConsistencySampler(embedded_store, memory, monotonic=monotonic)
+
+
+def inconsistent(sampler) -> list[tuple[int, int]]:
+    return [(counts.checked, counts.inconsistent) for counts in sampler.snapshot().values()]
+
+
+async def test_a_change_is_looked_at_after_each_window(sampler, memory, stored, monotonic):
+    await memory.put([resolution(stored, 1)])  # the write of version 2 was lost
+    sampler.note([LinkChanged(SLUG, 2)])
+
+    seen = []
+    for later in (0.9, 0.1, 8.9, 0.1, 49.9, 0.1):
+        monotonic.now += later
+        await sampler.look()
+        seen.append(inconsistent(sampler))
+
+    zero, one = (0, 0), (1, 1)
+    assert seen[0] == [zero, zero, zero]
+    assert seen[1] == seen[2] == [one, zero, zero]
+    assert seen[3] == seen[4] == [one, one, zero]
+    assert seen[5] == [one, one, one]
+
+
+async def test_a_later_change_on_its_way_is_no_fault_of_the_earlier(sampler, memory, stored, monotonic):
+    await memory.put([resolution(stored, 1)])
+    sampler.note([LinkChanged(SLUG, 1)])
+
+    monotonic.now += 1
+    await sampler.look()
+
+    assert inconsistent(sampler)[0] == (1, 0)
+
+
+async def test_a_flood_of_changes_is_sampled(sampler, monotonic):
+    for _ in range(100):
+        sampler.note([LinkChanged(Slug(f"s{n}"), 1) for n in range(100)])
+    monotonic.now += 1
+    sampler.note([LinkChanged(Slug(f"t{n}"), 1) for n in range(100)])
+
+    assert [len(due) for due in sampler._due.values()] == [100, 100, 100]
+
+
+async def test_a_store_that_is_away_is_counted_apart(embedded_store, sampler, memory, monotonic):
+    sampler.note([LinkChanged(SLUG, 1)])
+    await embedded_store.aclose()
+    monotonic.now += 1
+
+    await sampler.look()
+
+    assert (sampler.snapshot()[1].checked, sampler.snapshot()[1].unanswered) == (0, 1)
