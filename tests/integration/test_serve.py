@@ -14,6 +14,7 @@ import apsw
 import httpx
 import pytest
 
+from app.resilience.deadline import DRAIN_S
 from tests.servers.hopgate import Gateway, eventually, hopgate
 from tests.servers.ports import free_ports
 from tests.servers.raw_http import exchange
@@ -134,6 +135,29 @@ def test_sigterm_ends_the_server_though_a_client_holds_its_connection(settings, 
         idle.recv(65536)
 
         assert gateway.stop(timeout=25) == 0
+
+
+def test_sigterm_ends_the_server_though_a_client_never_finishes_its_request(settings, tmp_path):
+    """One that sends half a body and one that sends half a header, for as long as they like."""
+    with Gateway(settings, tmp_path) as gateway:
+        token = re.search(r"Bearer (hg_\w+)", gateway.output)[1]
+        halves = (
+            (
+                f"POST /api/v1/links HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+                f"Authorization: Bearer {token}\r\nContent-Length: 100\r\n\r\n{{"
+            ),
+            "GET /healthz HTTP/1.1\r\nHos",
+        )
+        stuck = [socket.create_connection(("127.0.0.1", gateway.port), timeout=20) for _ in halves]
+        try:
+            for connection, half in zip(stuck, halves, strict=True):
+                connection.sendall(half.encode())
+            assert httpx.get(f"{gateway.url}/healthz").status_code == 200
+
+            assert gateway.stop(timeout=DRAIN_S + 5) == 0
+        finally:
+            for connection in stuck:
+                connection.close()
 
 
 def test_a_killed_worker_process_is_replaced(settings, tmp_path):
