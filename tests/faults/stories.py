@@ -6,6 +6,7 @@ Each story takes a stage, leaves it healed, and returns figures of its own.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Mapping
 
@@ -81,7 +82,7 @@ def late_commit(stage: Stage) -> Figures:
                 stage.proxies[party]["rabbitmq"].reset()
             for other in others:
                 assert tell.edit(other) == 200
-            eventually(lambda: _is_quiet(stage), 20, "the others are relayed")
+            _wait_until_quiet(stage, 20)
             held.commit()
         tell.note(intent, Reply(id=intent.id, status=200, at=time.monotonic(), slug=slug, version=2))
         stage.network("rabbitmq", GOOD)
@@ -108,9 +109,15 @@ def _cached_links(stage: Stage, tell: Teller, number: int) -> list[str]:
         tell.visit(slug)
         tell.visit(slug, gateway=1)
     # Events and fills are applied and acknowledged: one that came again would repair everything.
-    eventually(lambda: _is_quiet(stage), 40, "all is quiet")
+    _wait_until_quiet(stage, 40)
     time.sleep(2.0)
     return slugs
+
+
+def _wait_until_quiet(stage: Stage, at_most_s: float) -> None:
+    """Wait, but leave the judgement to the ledger: with a bug put in, it may never be quiet."""
+    with contextlib.suppress(AssertionError):
+        eventually(lambda: _is_quiet(stage), at_most_s)
 
 
 def _is_quiet(stage: Stage) -> bool:
