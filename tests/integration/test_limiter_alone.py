@@ -14,7 +14,7 @@ PYEXT = Path(__file__).parents[2] / "pyext"
 
 
 @pytest.mark.timeout(600)
-def test_it_installs_into_an_empty_environment_pulls_nothing_and_its_examples_run(tmp_path):
+def test_it_installs_into_an_empty_environment_pulls_nothing_and_its_examples_run(tmp_path, redis_server):
     venv.create(tmp_path / "empty", with_pip=True)
     python = tmp_path / "empty" / "bin" / "python"
 
@@ -29,7 +29,8 @@ def test_it_installs_into_an_empty_environment_pulls_nothing_and_its_examples_ru
     listed = subprocess.run([python, "-m", "pip", "list", "--format=freeze"], capture_output=True, text=True)
     names = {line.partition("==")[0].partition(" @")[0].lower() for line in listed.stdout.splitlines()}
     assert names - {"pip", "setuptools"} == {"hopgate-limiter"}
-    examples = re.findall(r"```python\n(.*?)```", (PYEXT / "README.md").read_text(), re.DOTALL)
+    readme = (PYEXT / "README.md").read_text().replace("redis://localhost/1", redis_server.url)
+    examples = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
     assert examples
     for example in examples:
         # Away from the sources, so that it is the installed package that answers.
