@@ -12,8 +12,8 @@ import os
 import secrets
 import signal
 import time
-from collections.abc import AsyncIterator, Coroutine, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -33,8 +33,13 @@ from app.service.keys import Authenticator
 from app.service.links import Links, leave_to_relay
 from app.service.outbox import OutboxPublisher, OutboxRelay
 from app.service.redirects import Redirects
-from app.settings import Settings
+from app.settings import Settings, host_and_port
+from app.telemetry.outbox import OutboxWatch
+from app.telemetry.samples import Samples, merge
+from app.telemetry.sharing import SharedSamples
+from app.telemetry.timing import Timings, timed
 from app.web.answer import Answer
+from app.web.metrics import Metrics, guard_samples, process_samples, redirect_samples
 from app.web.redirect import RedirectLane, render
 from app.web.services import Services
 
@@ -122,9 +127,11 @@ async def open_gateway(settings: Settings) -> AsyncIterator[Services]:
 
     guards = Guards()
     async with AsyncExitStack() as stack:
-        store = await stack.enter_async_context(open_store(settings, guards))
-        cache = await stack.enter_async_context(open_cache(settings, guards))
-        bus = await stack.enter_async_context(open_bus(settings, guards))
+        timings = Timings("store"), Timings("cache"), Timings("bus")
+        store = timed(await stack.enter_async_context(open_store(settings, guards)), timings[0])
+        cache = timed(await stack.enter_async_context(open_cache(settings, guards)), timings[1])
+        bus = timed(await stack.enter_async_context(open_bus(settings, guards)), timings[2])
+        outbox = OutboxWatch(store)
         gate = NativeGate(
             {
                 Policy.REDIRECT: settings.limit_redirect,
@@ -147,12 +154,26 @@ async def open_gateway(settings: Settings) -> AsyncIterator[Services]:
         await stack.enter_async_context(_running("cache filler", redirects.run()))
         await stack.enter_async_context(_running("admission", entrance.run()))
         if settings.embedded:
-            await stack.enter_async_context(_working(store, cache, bus, sync))
+            await stack.enter_async_context(_working(store, cache, bus, sync, outbox))
+        lane = RedirectLane(hot, redirects, gate, monotonic=time.monotonic)
+        metrics = Metrics(
+            [
+                lambda: redirect_samples(lane, gate),
+                lambda: process_samples(redirects, hot, admission, gate),
+                lambda: guard_samples({} if settings.embedded else guards.snapshot()),
+                outbox.samples,
+                *(one.samples for one in timings),
+            ],
+            SharedSamples(settings.metrics_dir, clock=time.time) if settings.metrics_dir else None,
+        )
+        stack.callback(metrics.close)
+        await stack.enter_async_context(_running("metrics", metrics.run()))
         yield Services(
             links=Links(
                 store, publisher.deliver, clock=utc_now, choice=secrets.choice, own_hosts=own_hosts(settings)
             ),
-            lane=RedirectLane(hot, redirects, gate, monotonic=time.monotonic),
+            lane=lane,
+            metrics=metrics,
             authenticator=Authenticator(store, monotonic=time.monotonic),
             gate=gate,
             entrance=entrance,
@@ -169,17 +190,46 @@ async def open_worker(settings: Settings) -> AsyncIterator[ConsistencySampler]:
     """One worker process: consumes events and relays the outbox, until closed. Gives its sampler."""
     guards = Guards(cache_read_s=CACHE_FILL_S)
     async with (
-        open_store(settings, guards) as store,
-        open_cache(settings, guards, timeout_s=CACHE_FILL_S) as cache,
-        open_bus(settings, guards) as bus,
-        _working(store, cache, bus, CacheSync(store, cache, bus)) as sampler,
+        open_store(settings, guards) as untimed_store,
+        open_cache(settings, guards, timeout_s=CACHE_FILL_S) as untimed_cache,
+        open_bus(settings, guards) as untimed_bus,
     ):
-        yield sampler
+        timings = Timings("store"), Timings("cache"), Timings("bus")
+        store = timed(untimed_store, timings[0])
+        cache = timed(untimed_cache, timings[1])
+        bus = timed(untimed_bus, timings[2])
+        outbox = OutboxWatch(store)
+        sources: list[Callable[[], Samples]] = [
+            lambda: {("hopgate_processes", ()): [1.0]},
+            lambda: guard_samples(guards.snapshot()),
+            outbox.samples,
+            *(one.samples for one in timings),
+        ]
+        with _metrics_server(settings, sources):
+            async with _working(store, cache, bus, CacheSync(store, cache, bus), outbox) as sampler:
+                yield sampler
+
+
+@contextmanager
+def _metrics_server(settings: Settings, sources: Sequence[Callable[[], Samples]]) -> Iterator[None]:
+    """The metrics of a process that serves nothing else."""
+    if settings.metrics_bind is None:
+        yield
+        return
+    from app.telemetry import prometheus
+
+    stop = prometheus.serve(
+        *host_and_port(settings.metrics_bind), lambda: merge(source() for source in sources)
+    )
+    try:
+        yield
+    finally:
+        stop()
 
 
 @asynccontextmanager
 async def _working(
-    store: LinkStore, cache: LinkCache, bus: EventBus, sync: CacheSync
+    store: LinkStore, cache: LinkCache, bus: EventBus, sync: CacheSync, outbox: OutboxWatch
 ) -> AsyncIterator[ConsistencySampler]:
     sampler = ConsistencySampler(store, cache, monotonic=time.monotonic)
 
@@ -191,6 +241,7 @@ async def _working(
     async with (
         _running("consistency sampler", sampler.run()),
         _running("outbox relay", OutboxRelay(store, bus).run()),
+        _running("outbox watch", outbox.run()),
         _running("housekeeping", _keep_house(store)),
     ):
         yield sampler

@@ -351,6 +351,14 @@ class Refusal:
     headers: Mapping[str, str]
 
 
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """How many requests a gate has let through and turned away since it was made."""
+
+    admitted: int
+    refused: int
+
+
 class Gate(Protocol):
     """Decides who may pass. Answers at once: no I/O, no waiting."""
 
@@ -360,6 +368,10 @@ class Gate(Protocol):
 
     def refund(self, policy: Policy, client: str) -> None:
         """Take back that a request of *client* was just counted."""
+        ...
+
+    def counted(self, policy: Policy) -> Counted:
+        """Return how often `admit` said yes and no; what was taken back was a yes."""
         ...
 
     def refusal(self, policy: Policy, client: str) -> Refusal:

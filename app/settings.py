@@ -41,6 +41,8 @@ class Settings(BaseSettings):
     limit_api: str = "600/min burst 100"
     limit_create: str = "120/min burst 60"
     limit_not_found: str = "60/min burst 60"
+    metrics_bind: str | None = None
+    metrics_dir: Path | None = None
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
     @field_validator("database_url", "redis_url", "amqp_url")
@@ -52,9 +54,11 @@ class Settings(BaseSettings):
             raise ValueError(msg)
         return value
 
-    @field_validator("bind")
+    @field_validator("bind", "metrics_bind")
     @classmethod
-    def _host_and_port(cls, value: str) -> str:
+    def _host_and_port(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
         host, colon, port = value.rpartition(":")
         if not (colon and host and port.isdigit() and 1 <= int(port) <= 65535):
             msg = f"{value!r} is not HOST:PORT"
@@ -103,12 +107,12 @@ class Settings(BaseSettings):
     @property
     def host(self) -> str:
         """The address to listen on, brackets removed."""
-        return self.bind.rpartition(":")[0].strip("[]")
+        return host_and_port(self.bind)[0]
 
     @property
     def port(self) -> int:
         """The port to listen on."""
-        return int(self.bind.rpartition(":")[2])
+        return host_and_port(self.bind)[1]
 
     @property
     def public_url(self) -> str:
@@ -127,6 +131,12 @@ class Settings(BaseSettings):
     def store_url(self) -> str:
         """The URL that migrations run against; secret."""
         return self.database_url.get_secret_value() if self.database_url else f"sqlite:///{self.sqlite_path}"
+
+
+def host_and_port(bind: str) -> tuple[str, int]:
+    """Return the two halves of a valid "HOST:PORT", brackets removed."""
+    host, _, port = bind.rpartition(":")
+    return host.strip("[]"), int(port)
 
 
 def _is_readable(url: str) -> bool:

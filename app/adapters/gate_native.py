@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from hopgate_limiter import Limiter, Rate, RedisSync, client_key
 
 from app import wire
-from app.ports import Policy, Refusal
+from app.ports import Counted, Policy, Refusal
 
 # A part of the burst that each process admits before Redis was asked: nobody waits for it.
 _UNASKED_PART = 8
@@ -61,6 +61,11 @@ class NativeGate:
     def refund(self, policy: Policy, client: str) -> None:
         """See `Gate.refund`. Clients beyond `max_clients` get nothing back."""
         self._limiters[policy].refund(_network(client) if ":" in client else client)
+
+    def counted(self, policy: Policy) -> Counted:
+        """See `Gate.counted`."""
+        stats = self._limiters[policy].stats()
+        return Counted(stats.allowed, stats.denied)
 
     def refusal(self, policy: Policy, client: str) -> Refusal:
         """See `Gate.refusal`."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import fcntl
+import os
 import secrets
 import socket
+import tempfile
 from typing import IO
 
 from app.bootstrap import open_store, utc_now
@@ -112,7 +114,7 @@ def serve(settings: Settings) -> None:
     from granian.constants import Interfaces, Loops
     from granian.http import HTTP1Settings
 
-    Granian(
+    server = Granian(
         "app.main:create",
         factory=True,
         interface=Interfaces.RSGI,
@@ -129,4 +131,8 @@ def serve(settings: Settings) -> None:
         respawn_failed_workers=True,
         workers_kill_timeout=int(DRAIN_S),
         log_dictconfig=logs.granian(settings.log_level),
-    ).serve()
+    )
+    with tempfile.TemporaryDirectory(prefix="hopgate-metrics-") as folder:
+        # The workers that granian starts find it in their environment.
+        os.environ["HOPGATE_METRICS_DIR"] = folder
+        server.serve()

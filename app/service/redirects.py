@@ -43,6 +43,9 @@ class Redirects(Generic[T]):
         self._store = store
         self._bus = bus
         self._entrance = entrance
+        # How often who knew, and how often nobody had to.
+        self.look_ups = {"cache": 0, "store": 0, "failed": 0}
+        self.stale_answers = 0
         self._loading: SingleFlight[Slug, T] = SingleFlight()
         self._missed: dict[Slug, Resolution] = {}
         self._missed_some = asyncio.Event()
@@ -69,7 +72,10 @@ class Redirects(Generic[T]):
     def stale(self, slug: Slug) -> T | None:
         """Return what *slug* gave until recently, for when `resolve` fails; see `HotLinks.stale`."""
         entry = self._hot.stale(slug)
-        return entry.answer if entry is not None else None
+        if entry is None:
+            return None
+        self.stale_answers += 1
+        return entry.answer
 
     async def _load_admitted(self, slug: Slug, entered: float) -> T:
         succeeded = False
@@ -77,6 +83,7 @@ class Redirects(Generic[T]):
             answer = await self._load(slug)
             succeeded = True
         finally:
+            self.look_ups["failed"] += not succeeded
             self._entrance.leave(Kind.LOOK_UP, entered, succeeded=succeeded)
         return answer
 
@@ -84,6 +91,7 @@ class Redirects(Generic[T]):
         with contextlib.suppress(Unavailable):
             cached = await self._cache.get(slug)
             if cached is not None and self._hot.accepts(cached):
+                self.look_ups["cache"] += 1
                 return self._hot.put(cached).answer
         resolution = await self._read(slug)
         if not self._hot.accepts(resolution):
@@ -94,6 +102,7 @@ class Redirects(Generic[T]):
         if resolution.version > 0 and len(self._missed) < _MAX_FILL:
             self._missed[slug] = resolution
             self._missed_some.set()
+        self.look_ups["store"] += 1
         return self._hot.put(resolution).answer
 
     async def _read(self, slug: Slug) -> Resolution:

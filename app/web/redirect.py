@@ -8,6 +8,7 @@ Robyn handler.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from urllib.parse import quote
@@ -64,6 +65,9 @@ class RedirectLane:
     """
     Answers `GET` and `HEAD` of `/{slug}`, but for the query string (see `with_query`).
 
+    Counts what it answers, but not redirects from the first cache: those are what the gate has
+    admitted and is counted nowhere here (see `app.web.metrics`).
+
     Args:
         monotonic: the clock that `hot` runs on.
     """
@@ -81,6 +85,11 @@ class RedirectLane:
         self._gate = gate
         self._admit = gate.admit
         self._monotonic = monotonic
+        # Admitted visits: what the first cache said other than a redirect, how many it could
+        # not answer, and what became of those; all by status.
+        self.hot_errors: Counter[int] = Counter()
+        self.missed = 0
+        self.answered: Counter[int] = Counter()
 
     def answer_hot(self, slug: str, client: str) -> Answer | None:
         """Answer at once if *slug* is in the first cache; None if it has to be looked up."""
@@ -90,7 +99,7 @@ class RedirectLane:
         if not self._admit(_REDIRECT, client):
             return self._refuse(_REDIRECT, client)
         answer = entry.answer
-        return self._counted(answer, client) if answer.status == 404 else answer
+        return answer if answer.status < 400 else self._hot_error(answer, client)
 
     async def answer(self, slug: str, client: str) -> Answer:
         """Answer, looking *slug* up where needed. Never raises for a dependency that is away."""
@@ -99,9 +108,19 @@ class RedirectLane:
             return hot
         if not self._admit(_REDIRECT, client):
             return self._refuse(_REDIRECT, client)
-        if not slugs.is_well_formed(slug):
-            return self._counted(_NOT_FOUND, client)
-        return await self._look_up(Slug(slug), client)
+        self.missed += 1
+        if slugs.is_well_formed(slug):
+            answer = await self._look_up(Slug(slug), client)
+        else:
+            answer = self._counted(_NOT_FOUND, client)
+        self.answered[answer.status] += 1
+        return answer
+
+    def _hot_error(self, answer: Answer, client: str) -> Answer:
+        if answer.status == 404:
+            answer = self._counted(answer, client)
+        self.hot_errors[answer.status] += 1
+        return answer
 
     async def _look_up(self, slug: Slug, client: str) -> Answer:
         # Who found nothing too often looks nothing up: or a hit would still show among misses.

@@ -66,6 +66,11 @@ def register(application: Any, services: Services) -> None:
 
     application.add_route("GET", "/healthz", healthz)
     application.add_route("GET", "/readyz", readyz)
+
+    async def metrics() -> Any:
+        return to_response(await services.metrics.answer())
+
+    application.add_route("GET", "/metrics", metrics)
     application.add_route("GET", "/robots.txt", robots)
     application.add_route("GET", "/api/v1/openapi.json", describe)
     application.add_route("GET", "/:slug", redirect)

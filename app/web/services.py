@@ -11,6 +11,7 @@ from app.service.admission import Entrance
 from app.service.keys import Authenticator
 from app.service.links import Links
 from app.settings import IpNetwork
+from app.web.metrics import Metrics
 from app.web.redirect import RedirectLane
 
 # Returns if the dependency answers; raises Unavailable.
@@ -35,6 +36,7 @@ class Services:
     entrance: Entrance
     probes: Mapping[str, Probe]
     guards: GuardStates | None
+    metrics: Metrics
     public_url: str
     trusted_proxies: tuple[IpNetwork, ...]
     trace_id: Callable[[], str]

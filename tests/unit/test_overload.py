@@ -1,77 +1,13 @@
-"""Who is still served by a gateway that has too much to do: the whole application, without a server."""
+"""Who is still served by a gateway that has too much to do."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import time
-from contextlib import asynccontextmanager
 
-import pytest
-
-from app.bootstrap import open_gateway
-from app.migrations import migrate
 from app.resilience.admission import USUAL_LIMIT
 from app.service import hot_links
-from app.settings import Settings
-from app.web.rsgi import RsgiApplication
-
-
-class Scope:
-    scheme, query_string, client, authority = "http", "", "198.51.100.7:54321", "hop.example"
-
-    def __init__(self, method: str, path: str) -> None:
-        self.method, self.path = method, path
-        self.headers = {}
-
-
-class Protocol:
-    """What is sent, and a request without a body."""
-
-    async def __aiter__(self):
-        return
-        yield
-
-    def response_empty(self, status, headers):
-        self.status, self.headers, self.body = status, dict(headers), b""
-
-    def response_bytes(self, status, headers, body):
-        self.status, self.headers, self.body = status, dict(headers), body
-
-
-class Application:
-    def __init__(self, services, rsgi):
-        self.services = services
-        self._rsgi = rsgi
-
-    async def ask(self, path: str, method: str = "GET") -> Protocol:
-        protocol = Protocol()
-        await self._rsgi.__rsgi__(Scope(method, path), protocol)
-        return protocol
-
-    async def status(self, path: str, method: str = "GET") -> int:
-        return (await self.ask(path, method)).status
-
-    def press(self, in_flight: float) -> None:
-        self.services.entrance._admission.in_flight = int(in_flight)
-
-
-@pytest.fixture
-async def application(tmp_path, monkeypatch):
-    for name in ("DATABASE_URL", "REDIS_URL", "AMQP_URL"):
-        monkeypatch.delenv(f"HOPGATE_{name}", raising=False)
-    settings = Settings(data_dir=tmp_path)
-    migrate(settings.store_url)
-    async with open_gateway(settings) as services:
-
-        @asynccontextmanager
-        async def opened():
-            yield services
-
-        rsgi = RsgiApplication(opened)
-        await rsgi._open()
-        yield Application(services, rsgi)
-
 
 LISTING, CREATE, LOOK_UP = ("/api/v1/links", "GET"), ("/api/v1/links", "POST"), ("/unknown", "GET")
 
