@@ -126,7 +126,16 @@ impl<'a> Rounds<'a> {
         let Ok(nodes) = self.lines.count_nodes(&key, node) else {
             return false;
         };
-        self.inner.nodes.store(nodes.max(1), Ordering::Relaxed);
+        let now = self.inner.clock.now_ns();
+        let is_settled = !self.inner.is_down.load(Ordering::Relaxed)
+            && now >= self.inner.probation_until.load(Ordering::Relaxed);
+        if is_settled {
+            self.inner.nodes.store(nodes.max(1), Ordering::Relaxed);
+        } else {
+            // Redis may have come back empty, with the others still to say that they live. Shares that
+            // are in use until then are shares of all of them.
+            self.inner.nodes.fetch_max(nodes, Ordering::Relaxed);
+        }
         true
     }
 

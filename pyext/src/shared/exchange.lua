@@ -172,9 +172,12 @@ local function force(rate, state)
     return
   end
   if paid > 0 then
-    local us, fraction = sum(math.max(state[2], now - rate[7]), state[3], times(rate, math.min(paid, rate[2])))
-    if us >= now and state[2] < now then us, fraction = now, 0 end
-    state[2], state[3] = us, fraction
+    -- It took what would have flowed in here: for that long the bucket has not been filling.
+    if paid * rate[3] > now + 2 * rate[7] - state[2] then
+      state[2], state[3] = now + 2 * rate[7], 0
+    else
+      state[2], state[3] = sum(state[2], state[3], times(rate, paid))
+    end
   end
   spend(rate, state, math.min(owed, 2 * rate[2]))
   if state[2] >= now + 2 * rate[7] then state[2], state[3] = now + 2 * rate[7], 0 end
