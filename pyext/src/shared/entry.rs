@@ -14,6 +14,11 @@ use crate::shared::wire::{Answer, Reply, Request};
 
 /// The first guess of a key's demand is made over this time, ns.
 const FIRST_GUESS_NS: u64 = 5_000_000;
+/// Where there is plenty, a lease is to cover this part of its life: Redis is asked seldom, and may be
+/// slow for a while before anybody notices.
+const PLENTY_OF_LIFE: u64 = 4;
+/// Plenty is this many times what is asked for.
+const PLENTY: u64 = 4;
 /// How much of a new estimate of the demand counts.
 const SMOOTHING: f64 = 0.5;
 
@@ -329,12 +334,18 @@ impl Entry {
         self.asked_since = now;
     }
 
+    /// Units that will be asked for in so long, as far as one can tell.
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // saturates
+    fn demand_in(&self, ns: u64) -> u64 {
+        (self.demand * ns as f64 / 1e9).ceil() as u64
+    }
+
     /// Tokens to ask for beside those held.
     fn wanted(&self, terms: &Terms, pace: Pace) -> u64 {
         let horizon_ns = (4 * pace.round_trip_ns).max(FIRST_GUESS_NS);
-        let horizon_ns = horizon_ns.min(pace.lease_ttl_ns);
-        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // saturates
-        let needed = (self.demand * horizon_ns as f64 / 1e9).ceil() as u64;
+        let needed = self.demand_in(horizon_ns.min(pace.lease_ttl_ns));
+        let comfortable = self.demand_in(pace.lease_ttl_ns / PLENTY_OF_LIFE);
+        let needed = needed.max(comfortable.min(self.left / PLENTY));
         // All of the last lease is gone already: the demand was cut short by what was granted.
         let starved = if self.tokens == 0 {
             2 * self.last_grant
@@ -424,9 +435,9 @@ impl Entry {
         self.renew_at = self
             .deadline
             .saturating_sub((pace.lease_ttl_ns / 4).max(2 * pace.round_trip_ns));
-        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // saturates
-        let used_meanwhile = (self.demand * 2.0 * pace.round_trip_ns as f64 / 1e9).ceil() as u64;
-        self.low_water = used_meanwhile.min(terms.max_lease / 2);
+        // Half of what is held, so that Redis may suddenly be as slow as it takes to use the other half.
+        let used_meanwhile = self.demand_in(2 * pace.round_trip_ns);
+        self.low_water = used_meanwhile.max(self.tokens / 2).min(terms.max_lease / 2);
         if self.tokens == 0 {
             self.lapse(u64::MAX);
             self.deadline = 0;
