@@ -27,12 +27,14 @@ from app.resilience.admission import Admission
 from app.resilience.deadline import CACHE_FILL_S, CACHE_S
 from app.service.admission import Entrance
 from app.service.cache_sync import CacheSync
+from app.service.clicks import ClickCounter, ClickFolder, Clicks
 from app.service.consistency import ConsistencySampler
 from app.service.hot_links import HotLinks
 from app.service.keys import Authenticator
 from app.service.links import Links, leave_to_relay
 from app.service.outbox import OutboxPublisher, OutboxRelay
 from app.service.redirects import Redirects
+from app.service.stats import Stats
 from app.settings import Settings, host_and_port
 from app.telemetry.outbox import OutboxWatch
 from app.telemetry.samples import Samples, merge
@@ -47,6 +49,8 @@ log = logging.getLogger(__name__)
 
 # As long as clients may retry a create with the same Idempotency-Key.
 _REQUEST_MEMORY = timedelta(hours=24)
+# Longer than a batch of clicks travels, unless its broker is away for a day.
+_BATCH_MEMORY = timedelta(hours=24)
 _HOUSEKEEPING_S = 600.0
 
 
@@ -124,6 +128,7 @@ async def open_links(settings: Settings) -> AsyncIterator[Links]:
 async def open_gateway(settings: Settings) -> AsyncIterator[Services]:
     """One gateway process. Embedded, it is its own worker too."""
     from app.adapters.gate_native import NativeGate
+    from app.adapters.spool_file import FileSpool
 
     guards = Guards()
     async with AsyncExitStack() as stack:
@@ -142,20 +147,28 @@ async def open_gateway(settings: Settings) -> AsyncIterator[Services]:
             redis_url=settings.redis_url.get_secret_value() if settings.redis_url else None,
         )
         stack.push_async_callback(asyncio.to_thread, gate.close)
-        hot: HotLinks[Answer] = HotLinks(render, monotonic=time.monotonic, wall=time.time)
+        counter = ClickCounter()
+        hot: HotLinks[Answer] = HotLinks(
+            render, monotonic=time.monotonic, wall=time.time, clicked=counter.count
+        )
         admission = Admission()
         entrance = Entrance(admission, monotonic=time.monotonic)
         redirects = Redirects(hot, cache, store, bus, entrance)
         sync = CacheSync(store, cache, bus)
         publisher = OutboxPublisher(store, bus, sync, hot)
         stack.push_async_callback(publisher.flush)
+        spool = FileSpool(settings.data_dir / "clicks", new_name=lambda: secrets.token_hex(16))
+        stack.push_async_callback(spool.aclose)
+        clicks = Clicks(counter, hot.harvest, bus, spool, clock=utc_now, new_id=lambda: secrets.token_hex(16))
+        stack.push_async_callback(clicks.flush)
         await bus.listen(hot)
         await stack.enter_async_context(_running("outbox publisher", publisher.run()))
         await stack.enter_async_context(_running("cache filler", redirects.run()))
         await stack.enter_async_context(_running("admission", entrance.run()))
+        await stack.enter_async_context(_running("click counter", clicks.run()))
         if settings.embedded:
             await stack.enter_async_context(_working(store, cache, bus, sync, outbox))
-        lane = RedirectLane(hot, redirects, gate, monotonic=time.monotonic)
+        lane = RedirectLane(hot, redirects, gate, counter, monotonic=time.monotonic)
         metrics = Metrics(
             [
                 lambda: redirect_samples(lane, gate),
@@ -172,6 +185,7 @@ async def open_gateway(settings: Settings) -> AsyncIterator[Services]:
             links=Links(
                 store, publisher.deliver, clock=utc_now, choice=secrets.choice, own_hosts=own_hosts(settings)
             ),
+            stats=Stats(store, clock=utc_now),
             lane=lane,
             metrics=metrics,
             authenticator=Authenticator(store, monotonic=time.monotonic),
@@ -238,6 +252,7 @@ async def _working(
         sampler.note([event for event in events if isinstance(event, LinkChanged)])
 
     await bus.consume(apply)
+    await bus.consume_clicks(ClickFolder(store, clock=utc_now).apply)
     async with (
         _running("consistency sampler", sampler.run()),
         _running("outbox relay", OutboxRelay(store, bus).run()),
@@ -251,6 +266,7 @@ async def _keep_house(store: LinkStore) -> None:
     while True:
         with suppress(Unavailable):
             await store.forget_requests(before=utc_now() - _REQUEST_MEMORY)
+            await store.forget_batches(before=utc_now() - _BATCH_MEMORY)
         await asyncio.sleep(_HOUSEKEEPING_S)
 
 

@@ -1,5 +1,5 @@
 """
-The four doors of the core: `LinkStore`, `LinkCache`, `EventBus`, `Gate`.
+The doors of the core: `LinkStore`, `LinkCache`, `EventBus`, `ClickSpool`, `Gate`.
 
 Services speak only to these. Each docstring is the contract, and the suites in
 `tests/contract/` hold every adapter to it. All adapters translate what their drivers raise
@@ -16,7 +16,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Protocol
 
-from app.domain.events import Event, LinkChanged
+from app.domain.events import ClicksCounted, Event, LinkChanged
 from app.domain.link import Link, LinkFields, NewLink, Resolution, Slug
 
 # --- LinkStore -------------------------------------------------------------------------
@@ -185,6 +185,23 @@ class LinkStore(Protocol):
         """Forget idempotent requests made before *before*; return how many."""
         ...
 
+    async def fold_clicks(self, counted: ClicksCounted, *, now: datetime) -> bool:
+        """
+        Add *counted* to the totals and hours of its slugs, once, however often it is given.
+
+        False: it was folded before, and not forgotten since. Changes no link: no version is
+        raised and no outbox row written.
+        """
+        ...
+
+    async def hourly_clicks(self, slug: Slug, *, since: datetime, until: datetime) -> Mapping[datetime, int]:
+        """Return the clicks of each hour that begins in [*since*, *until*) and has any."""
+        ...
+
+    async def forget_batches(self, *, before: datetime) -> int:
+        """Forget which batches of clicks were folded before *before*; return how many."""
+        ...
+
     async def add_key(self, key: ApiKey) -> None:
         """Store *key*; its id is new."""
         ...
@@ -311,13 +328,17 @@ class EventBus(Protocol):
 
     async def consume(self, handler: EventHandler) -> None:
         """
-        Start feeding *handler* batches of at most 200 events; acknowledged when it returns.
+        Start feeding *handler* batches of at most 200 cache events; acknowledged when it returns.
 
         `Unavailable` from the handler pauses consumption and gives the batch again, for as
         long as it takes. Any other exception gives each of its events again alone, later and
         later; after `MAX_ATTEMPTS` it is parked with the dead letters. Bytes that are no
         event are parked at once.
         """
+        ...
+
+    async def consume_clicks(self, handler: EventHandler) -> None:
+        """Do the same with `ClicksCounted`, which have a queue, a batch and retries of their own."""
         ...
 
     async def ping(self) -> None:
@@ -330,6 +351,33 @@ class EventBus(Protocol):
 
 
 MAX_ATTEMPTS = 6
+
+# --- ClickSpool ------------------------------------------------------------------------
+
+
+class ClickSpool(Protocol):
+    """
+    Keeps batches of clicks on this machine's disk while the bus takes none, in order.
+
+    Never raises: what cannot be kept is refused, what cannot be read is left out.
+    """
+
+    async def append(self, counted: ClicksCounted) -> bool:
+        """Keep *counted*, through a crash of the process or the machine; False if there is no room."""
+        ...
+
+    async def oldest(self, limit: int) -> Sequence[ClicksCounted]:
+        """Return up to *limit* batches, the oldest first. Empty: nothing is kept."""
+        ...
+
+    async def drop(self, count: int) -> None:
+        """Forget the *count* oldest; after a crash they may come again."""
+        ...
+
+    async def aclose(self) -> None:
+        """Let go; what is kept will be found by the next process with the same folder."""
+        ...
+
 
 # --- Gate ------------------------------------------------------------------------------
 

@@ -7,28 +7,45 @@ names its format (`"v":1`); an unknown format is poison, not a guess.
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Annotated
 
 import msgspec
 
 from app.domain.errors import PoisonMessage
-from app.domain.events import Event, LinkChanged, LinksMissed
+from app.domain.events import ClicksCounted, Event, LinkChanged, LinksMissed
 from app.domain.link import Resolution, Slug
 from app.domain.slug import MAX_LENGTH
 
 # --- names -----------------------------------------------------------------------------
 
-EVENTS_EXCHANGE = "hopgate.events"  # direct: routes to the work queue and the retry queues
-CACHE_QUEUE = "hopgate.cache"  # quorum: what the workers consume
-DEAD_QUEUE = "hopgate.cache.dead"  # quorum: parked messages, replayable
+EVENTS_EXCHANGE = "hopgate.events"  # direct: routes to the work queues and their companions
+CACHE_QUEUE = "hopgate.cache"  # quorum: what the caches have to hear of, for the workers
+# quorum: counted clicks, for the workers. A queue of its own: adding up is slower than a cache
+# write and may pile up for hours, and an edit must not wait behind it.
+CLICKS_QUEUE = "hopgate.clicks"
+WORK_QUEUES = (CACHE_QUEUE, CLICKS_QUEUE)
 INVALIDATIONS_EXCHANGE = "hopgate.invalidations"  # fanout: one exclusive queue per gateway
-RETRY_DELAYS_S = (1, 10, 60)  # queues hopgate.cache.retry.<n>s dead-letter back after n seconds
+RETRY_DELAYS_S = (1, 10, 60)  # queues <work queue>.retry.<n>s dead-letter back after n seconds
 ATTEMPT_HEADER = "x-hopgate-attempt"
 
 
-def retry_queue(delay_s: int) -> str:
-    """Return the name of the queue that holds messages back for *delay_s* seconds."""
-    return f"{CACHE_QUEUE}.retry.{delay_s}s"
+def work_queue(event: Event) -> str:
+    """Return the name of the queue that *event* belongs in."""
+    return CLICKS_QUEUE if isinstance(event, ClicksCounted) else CACHE_QUEUE
+
+
+def retry_queue(delay_s: int, queue: str = CACHE_QUEUE) -> str:
+    """Return the name of the queue that holds messages of *queue* back for *delay_s* seconds."""
+    return f"{queue}.retry.{delay_s}s"
+
+
+def dead_queue(queue: str = CACHE_QUEUE) -> str:
+    """Return the name of the queue that holds what *queue* parked; replayable."""
+    return f"{queue}.dead"
+
+
+DEAD_QUEUE = dead_queue()
 
 
 def cache_key(slug: Slug) -> str:
@@ -49,8 +66,10 @@ def slug_of_key(key: bytes) -> Slug:
 # --- events ----------------------------------------------------------------------------
 
 MAX_SLUGS_A_MESSAGE = 1000
+MAX_CLICKED_SLUGS_A_MESSAGE = 5000
 # Lua numbers are doubles: beyond 2^53 two versions would compare equal.
 MAX_VERSION = 2**53 - 1
+_LAST_HOUR = 253_402_297_200  # of the year 9999
 
 _SlugText = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_LENGTH)]
 
@@ -66,10 +85,22 @@ class _Missed(msgspec.Struct, tag_field="kind", tag="missed", forbid_unknown_fie
     slugs: Annotated[tuple[_SlugText, ...], msgspec.Meta(min_length=1, max_length=MAX_SLUGS_A_MESSAGE)]
 
 
+_Clicks = Annotated[int, msgspec.Meta(ge=1, le=MAX_VERSION)]
+
+
+class _Counted(msgspec.Struct, tag_field="kind", tag="clicks", forbid_unknown_fields=True):
+    v: Annotated[int, msgspec.Meta(ge=1, le=1)]
+    batch: Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{32}\Z")]
+    hour: Annotated[int, msgspec.Meta(ge=0, le=_LAST_HOUR, multiple_of=3600)]  # unix seconds
+    clicks: Annotated[
+        dict[_SlugText, _Clicks], msgspec.Meta(min_length=1, max_length=MAX_CLICKED_SLUGS_A_MESSAGE)
+    ]
+
+
 _encoder = msgspec.json.Encoder()
 # What a decoder raises, invalid UTF-8 inside a string included.
 _UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
-_event_decoder = msgspec.json.Decoder(_Changed | _Missed)
+_event_decoder = msgspec.json.Decoder(_Changed | _Missed | _Counted)
 _changes_decoder = msgspec.json.Decoder(list[_Changed])
 
 
@@ -77,6 +108,9 @@ def encode_event(event: Event) -> bytes:
     """Return *event* as JSON."""
     if isinstance(event, LinkChanged):
         return _encoder.encode(_Changed(1, event.slug, event.version))
+    if isinstance(event, ClicksCounted):
+        clicks = {str(slug): n for slug, n in event.clicks.items()}
+        return _encoder.encode(_Counted(1, event.batch, int(event.hour.timestamp()), clicks))
     return _encoder.encode(_Missed(1, event.slugs))
 
 
@@ -93,6 +127,9 @@ def decode_event(body: bytes) -> Event:
         raise PoisonMessage(str(error)) from error
     if isinstance(message, _Changed):
         return LinkChanged(Slug(message.slug), message.version)
+    if isinstance(message, _Counted):
+        hour = datetime.fromtimestamp(message.hour, UTC)
+        return ClicksCounted(message.batch, hour, {Slug(slug): n for slug, n in message.clicks.items()})
     return LinksMissed(tuple(Slug(slug) for slug in message.slugs))
 
 

@@ -17,6 +17,7 @@ from app.adapters.gate_native import NativeGate
 from app.domain.link import Resolution, Slug
 from app.domain.target import canonical
 from app.ports import Policy
+from app.service.clicks import ClickCounter
 from app.service.hot_links import HotLinks
 from app.web.redirect import RedirectLane, render
 from app.web.rsgi import RouteTable, RsgiApplication
@@ -42,7 +43,7 @@ def _application() -> RsgiApplication:
     hot = HotLinks(render, monotonic=lambda: time.monotonic() + 3600, wall=time.time)
     hot.put(Resolution(SLUG, 1, "https://example.com/a/long/path?with=query"))
     application = RsgiApplication(None)
-    lane = RedirectLane(hot, None, gate, monotonic=time.monotonic)
+    lane = RedirectLane(hot, None, gate, ClickCounter(), monotonic=time.monotonic)
     application._answer_hot, application._trusted = lane.answer_hot, ()
     application._table = RouteTable([])
     return application

@@ -21,6 +21,7 @@ from app.adapters.gate_native import NativeGate
 from app.domain.events import LinksMissed
 from app.domain.link import Resolution, Slug
 from app.ports import Policy
+from app.service.clicks import ClickCounter
 from app.service.hot_links import HotLinks
 from app.web.answer import Answer
 from app.web.redirect import RedirectLane, render
@@ -52,7 +53,7 @@ def test_answering_from_the_first_cache(benchmark: pytest.FixtureRequest) -> Non
     """Look-up, clock and limiter beside a look-up and a clock: usually 2.9."""
     gate = NativeGate(dict.fromkeys(Policy, "1000000000/s burst 1000000000"))
     answer_hot = RedirectLane(
-        _hot(lambda: time.monotonic() + 3600), None, gate, monotonic=time.monotonic
+        _hot(lambda: time.monotonic() + 3600), None, gate, ClickCounter(), monotonic=time.monotonic
     ).answer_hot
     entries = {SLUG: _Three(RESOLUTION, Answer(302, HEADERS), time.monotonic() + 3600)}
 

@@ -1,4 +1,4 @@
-"""Consuming the work queue: batches, acknowledgements, retries and dead letters."""
+"""Consuming a work queue: batches, acknowledgements, retries and dead letters."""
 
 from __future__ import annotations
 
@@ -19,14 +19,12 @@ from app.adapters.bus_delivery import MAX_BATCH, Delivery
 from app.domain.errors import Unavailable
 from app.domain.events import Event
 from app.ports import MAX_ATTEMPTS, EventHandler
-from app.wire import ATTEMPT_HEADER, CACHE_QUEUE, DEAD_QUEUE, EVENTS_EXCHANGE, decode_event, retry_queue
+from app.wire import ATTEMPT_HEADER, EVENTS_EXCHANGE, dead_queue, decode_event, retry_queue
 
 logger = logging.getLogger(__name__)
 
 REASON_HEADER = "x-hopgate-reason"
 _MAX_REASON = 300
-# One batch is worked on while the next is on its way.
-_PREFETCH = MAX_BATCH + MAX_BATCH // 2
 _RPC_TIMEOUT_S = 5.0
 _RETRY_JITTER = 0.5
 
@@ -42,10 +40,16 @@ class _Arrival:
 
 
 class Consumer:
-    """The session of a consuming link: feeds one handler until the connection is lost."""
+    """
+    The session of a consuming link: feeds one handler until the connection is lost.
+
+    At most *prefetch* messages are in memory.
+    """
 
     def __init__(
         self,
+        queue: str,
+        prefetch: int,
         handler: EventHandler,
         publisher: Publisher,
         retry_delays_s: Sequence[int],
@@ -53,6 +57,8 @@ class Consumer:
         sleep: Callable[[float], Awaitable[None]],
         random: Callable[[], float],
     ) -> None:
+        self._queue = queue
+        self._prefetch = prefetch
         self._publisher = publisher
         self._random = random
         self._retry_delays_s = retry_delays_s
@@ -64,7 +70,7 @@ class Consumer:
         """Serve one connection until it, its channel or its consumer is lost."""
         await declare(connection, self._retry_delays_s)
         channel = await connection.channel(publisher_confirms=False)
-        await channel.set_qos(_PREFETCH, timeout=_RPC_TIMEOUT_S)
+        await channel.set_qos(self._prefetch, timeout=_RPC_TIMEOUT_S)
         underlay = await channel.get_underlay_channel()
         arrivals: asyncio.Queue[_Arrival] = asyncio.Queue()
         cancelled = asyncio.get_running_loop().create_future()
@@ -78,7 +84,7 @@ class Consumer:
                 cancelled.set_result(None)
 
         underlay.on_consumer_cancel_callbacks.add(on_cancel)
-        await underlay.basic_consume(CACHE_QUEUE, on_message, timeout=_RPC_TIMEOUT_S)
+        await underlay.basic_consume(self._queue, on_message, timeout=_RPC_TIMEOUT_S)
         feeder = self._feeder = asyncio.create_task(self._feed(underlay, arrivals))
         self.is_consuming = True
         ready()
@@ -135,12 +141,14 @@ class Consumer:
             REASON_HEADER: reason,
         }
         if arrival.poison is not None or attempts >= MAX_ATTEMPTS:
-            logger.error("an event was parked in %s after %d attempts: %s", DEAD_QUEUE, attempts, reason)
-            return Outgoing(EVENTS_EXCHANGE, DEAD_QUEUE, arrival.body, headers)
+            dead = dead_queue(self._queue)
+            logger.error("an event was parked in %s after %d attempts: %s", dead, attempts, reason)
+            return Outgoing(EVENTS_EXCHANGE, dead, arrival.body, headers)
         delay_s = self._retry_delays_s[min(attempts, len(self._retry_delays_s)) - 1]
         # What failed together must not come again together. The queue's own limit is the longest.
         wait_s = delay_s * (1 - _RETRY_JITTER * self._random())
-        return Outgoing(EVENTS_EXCHANGE, retry_queue(delay_s), arrival.body, headers, expires_s=wait_s)
+        retry = retry_queue(delay_s, self._queue)
+        return Outgoing(EVENTS_EXCHANGE, retry, arrival.body, headers, expires_s=wait_s)
 
 
 def _arrival(message: DeliveredMessage) -> _Arrival:

@@ -17,7 +17,7 @@ from aio_pika.abc import AbstractConnection
 from aio_pika.exceptions import ChannelNotFoundEntity
 from pamqp.common import FieldValue
 
-from app.wire import CACHE_QUEUE, DEAD_QUEUE, EVENTS_EXCHANGE, INVALIDATIONS_EXCHANGE, retry_queue
+from app.wire import EVENTS_EXCHANGE, INVALIDATIONS_EXCHANGE, WORK_QUEUES, dead_queue, retry_queue
 
 _RPC_TIMEOUT_S = 5.0
 
@@ -67,18 +67,16 @@ async def depths(connection: AbstractConnection, names: Sequence[str]) -> Mappin
 
 def _queues(retry_delays_s: Sequence[int]) -> Mapping[str, Mapping[str, FieldValue]]:
     quorum: Mapping[str, FieldValue] = {"x-queue-type": "quorum"}
-    retries = {
-        retry_queue(delay_s): {
-            **quorum,
-            **_SAFE_DEAD_LETTERING,
-            "x-dead-letter-routing-key": CACHE_QUEUE,
-            "x-message-ttl": int(delay_s * 1000),
-        }
-        for delay_s in retry_delays_s
-    }
-    return {
+    queues: dict[str, Mapping[str, FieldValue]] = {}
+    for work in WORK_QUEUES:
         # Dead-letters only by a delivery limit: a message that keeps killing its consumer.
-        CACHE_QUEUE: {**quorum, **_SAFE_DEAD_LETTERING, "x-dead-letter-routing-key": DEAD_QUEUE},
-        **retries,
-        DEAD_QUEUE: quorum,
-    }
+        queues[work] = {**quorum, **_SAFE_DEAD_LETTERING, "x-dead-letter-routing-key": dead_queue(work)}
+        for delay_s in retry_delays_s:
+            queues[retry_queue(delay_s, work)] = {
+                **quorum,
+                **_SAFE_DEAD_LETTERING,
+                "x-dead-letter-routing-key": work,
+                "x-message-ttl": int(delay_s * 1000),
+            }
+        queues[dead_queue(work)] = quorum
+    return queues

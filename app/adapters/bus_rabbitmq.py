@@ -1,4 +1,4 @@
-"""`EventBus` on RabbitMQ: one link to publish, one to consume, one for each listener."""
+"""`EventBus` on RabbitMQ: one link to publish, one for each queue consumed, one for each listener."""
 
 from __future__ import annotations
 
@@ -15,11 +15,13 @@ from app.adapters.amqp_consumer import Consumer
 from app.adapters.amqp_link import PROBE_S, Link, Session, redacted
 from app.adapters.amqp_publisher import Outgoing, Publisher
 from app.adapters.amqp_topology import depths, queue_names
+from app.adapters.bus_delivery import MAX_BATCH
 from app.domain.errors import Unavailable
 from app.domain.events import Event, LinkChanged
 from app.ports import EventHandler, InvalidationListener
 from app.wire import (
     CACHE_QUEUE,
+    CLICKS_QUEUE,
     EVENTS_EXCHANGE,
     INVALIDATIONS_EXCHANGE,
     MAX_SLUGS_A_MESSAGE,
@@ -27,12 +29,16 @@ from app.wire import (
     decode_changes,
     encode_changes,
     encode_event,
+    work_queue,
 )
 
 logger = logging.getLogger(__name__)
 
 _RPC_TIMEOUT_S = 2.0
 _CLOSE_TIMEOUT_S = 5.0
+# How many messages a consumer may hold: of cache events, one batch is worked on while the next
+# is on its way; a message of clicks may have hundreds of kilobytes.
+_PREFETCH = {CACHE_QUEUE: MAX_BATCH + MAX_BATCH // 2, CLICKS_QUEUE: 20}
 
 
 class RabbitBus:
@@ -69,7 +75,7 @@ class RabbitBus:
         self._random = random
         self._publisher = Publisher(self._retry_delays_s)
         self._publishing = self._link("publisher", self._publisher.session)
-        self._consumer: Consumer | None = None
+        self._consumers: dict[str, Consumer] = {}
         self._other_links: list[Link] = []
         self._is_closed = False
 
@@ -82,7 +88,7 @@ class RabbitBus:
         """See `EventBus.publish`. At once False for all while there is no connection."""
         self.start()
         return await self._publisher.publish(
-            [Outgoing(EVENTS_EXCHANGE, CACHE_QUEUE, encode_event(event)) for event in events]
+            [Outgoing(EVENTS_EXCHANGE, work_queue(event), encode_event(event)) for event in events]
         )
 
     async def announce(self, changes: Sequence[LinkChanged]) -> None:
@@ -111,18 +117,15 @@ class RabbitBus:
 
     async def consume(self, handler: EventHandler) -> None:
         """See `EventBus.consume`. One handler a bus."""
-        if self._consumer is not None:
-            raise RuntimeError("the bus has a consumer already")
-        # What fails is published again, and that needs the other connection.
-        self.start()
-        self._consumer = Consumer(
-            handler, self._publisher, self._retry_delays_s, sleep=self._sleep, random=self._random
-        )
-        self._start_another("consumer", self._consumer.session)
+        self._consume(CACHE_QUEUE, handler)
+
+    async def consume_clicks(self, handler: EventHandler) -> None:
+        """See `EventBus.consume_clicks`. One handler a bus."""
+        self._consume(CLICKS_QUEUE, handler)
 
     async def ping(self) -> None:
         """See `EventBus.ping`. Asks the broker, on the connection that publishes."""
-        if self._consumer is not None and not self._consumer.is_consuming:
+        if not all(consumer.is_consuming for consumer in self._consumers.values()):
             raise Unavailable("rabbitmq", "is not delivering")
         if CACHE_QUEUE not in await self._depths([CACHE_QUEUE]):
             raise Unavailable("rabbitmq", f"has no queue {CACHE_QUEUE}")
@@ -134,8 +137,9 @@ class RabbitBus:
     async def aclose(self) -> None:
         """See `EventBus.aclose`. Takes `_CLOSE_TIMEOUT_S` for the batch, and as much again."""
         self._is_closed = True
-        if self._consumer is not None:
-            await self._consumer.stop(timeout_s=_CLOSE_TIMEOUT_S)
+        await asyncio.gather(
+            *(consumer.stop(timeout_s=_CLOSE_TIMEOUT_S) for consumer in self._consumers.values())
+        )
         await asyncio.gather(*(link.aclose() for link in [*self._other_links, self._publishing]))
 
     async def _depths(self, queues: Sequence[str]) -> Mapping[str, int]:
@@ -148,6 +152,22 @@ class RabbitBus:
             # The library raises its own errors, OSError, RuntimeError and bare TimeoutError here.
             reason = redacted(f"{type(error).__name__}: {error}")
             raise Unavailable("rabbitmq", reason) from error
+
+    def _consume(self, queue: str, handler: EventHandler) -> None:
+        if queue in self._consumers:
+            raise RuntimeError(f"the bus has a consumer of {queue} already")
+        # What fails is published again, and that needs the other connection.
+        self.start()
+        consumer = self._consumers[queue] = Consumer(
+            queue,
+            _PREFETCH[queue],
+            handler,
+            self._publisher,
+            self._retry_delays_s,
+            sleep=self._sleep,
+            random=self._random,
+        )
+        self._start_another(f"consumer of {queue}", consumer.session)
 
     def _start_another(
         self,

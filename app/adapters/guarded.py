@@ -6,7 +6,8 @@ What happens when a guard says no is declared here and nowhere else:
     GuardedStore    Unavailable. Redirects are then served from the caches, anything else is 503.
     GuardedCache    Unavailable. A read asks the store instead, a write is left to the worker.
     GuardedBus      publish answers False: the outbox keeps the debt and the writer writes the
-                    cache itself. announce is Unavailable: the worker gives the batch again.
+                    cache itself, clicks go to the disk. announce is Unavailable: the worker
+                    gives the batch again.
 
 Reads and writes have guards of their own, as a store or cache that refuses writes (a full
 disk, a replica, no memory) still answers reads. `ping` is not guarded: it is how one looks.
@@ -19,7 +20,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from app.domain.errors import Unavailable
-from app.domain.events import Event, LinkChanged
+from app.domain.events import ClicksCounted, Event, LinkChanged
 from app.domain.link import Link, LinkFields, NewLink, Resolution, Slug
 from app.ports import (
     Added,
@@ -181,6 +182,18 @@ class GuardedStore:
         """See `LinkStore.forget_requests`."""
         return await self._bulk.call(lambda: self._store.forget_requests(before=before))
 
+    async def fold_clicks(self, counted: ClicksCounted, *, now: datetime) -> bool:
+        """See `LinkStore.fold_clicks`."""
+        return await self._bulk.call(lambda: self._store.fold_clicks(counted, now=now))
+
+    async def hourly_clicks(self, slug: Slug, *, since: datetime, until: datetime) -> Mapping[datetime, int]:
+        """See `LinkStore.hourly_clicks`."""
+        return await self._bulk.read(lambda: self._store.hourly_clicks(slug, since=since, until=until))
+
+    async def forget_batches(self, *, before: datetime) -> int:
+        """See `LinkStore.forget_batches`."""
+        return await self._bulk.call(lambda: self._store.forget_batches(before=before))
+
     async def add_key(self, key: ApiKey) -> None:
         """See `LinkStore.add_key`."""
         await self._change.call(lambda: self._store.add_key(key))
@@ -281,6 +294,10 @@ class GuardedBus:
     async def consume(self, handler: EventHandler) -> None:
         """See `EventBus.consume`."""
         await self._bus.consume(handler)
+
+    async def consume_clicks(self, handler: EventHandler) -> None:
+        """See `EventBus.consume_clicks`."""
+        await self._bus.consume_clicks(handler)
 
     async def ping(self) -> None:
         """See `EventBus.ping`."""

@@ -11,6 +11,7 @@ from psycopg import Rollback
 from app.adapters import store_postgres_sql as sql
 from app.adapters.store_postgres_pool import OLD_SCHEMA, Connection, Connections
 from app.domain.errors import Unavailable
+from app.domain.events import ClicksCounted
 from app.domain.link import Link, LinkFields, NewLink, Slug
 from app.ports import (
     Added,
@@ -139,6 +140,19 @@ class PostgresStore:
     async def forget_requests(self, *, before: datetime) -> int:
         """See `LinkStore.forget_requests`."""
         return await self._count(sql.FORGET_REQUESTS, {"before": before})
+
+    async def fold_clicks(self, counted: ClicksCounted, *, now: datetime) -> bool:
+        """See `LinkStore.fold_clicks`."""
+        return bool(await self._query(sql.FOLD_CLICKS, {**sql.counted_values(counted), "now": now}))
+
+    async def hourly_clicks(self, slug: Slug, *, since: datetime, until: datetime) -> Mapping[datetime, int]:
+        """See `LinkStore.hourly_clicks`."""
+        rows = await self._query(sql.SELECT_HOURS, {"slug": slug, "since": since, "until": until})
+        return dict(rows)
+
+    async def forget_batches(self, *, before: datetime) -> int:
+        """See `LinkStore.forget_batches`."""
+        return await self._count(sql.FORGET_BATCHES, {"before": before})
 
     async def add_key(self, key: ApiKey) -> None:
         """See `LinkStore.add_key`."""

@@ -8,19 +8,21 @@ from typing import Any
 
 import msgspec
 
-from app.domain.events import LinkChanged
+from app.domain.events import ClicksCounted, LinkChanged
 from app.domain.link import Link, LinkFields, NewLink, Slug
 from app.ports import OUTBOX_GRACE_S, ApiKey, OutboxEvent
 
 Row = tuple[Any, ...]
 Parameters = dict[str, Any]
 
-SCHEMA_VERSION = 1  # the migration that this SQL was written for
+SCHEMA_VERSION = 2  # the migration that this SQL was written for
 
-_LINK = (
+_COLUMNS = (
     "slug, long_url, title, tags, redirect_code, valid_from, expires_at, forward_query, enabled,"
     " version, created_at, updated_at, removed_at"
 )
+_LINK = f"""{_COLUMNS},
+    coalesce((SELECT clicks FROM click_totals WHERE click_totals.slug = links.slug), 0) AS visits"""
 _FIRST_ATTEMPT_AT = f"now() + make_interval(secs => {OUTBOX_GRACE_S})"
 
 # One statement for any number of links. The ids are drawn in the order asked for, so that
@@ -32,7 +34,7 @@ INSERT_LINKS = f"""
             slug text, long_url text, title text, tags text[], redirect_code smallint,
             valid_from timestamptz, expires_at timestamptz, forward_query boolean, enabled boolean)
     ), stored AS (
-        INSERT INTO links (id, {_LINK})
+        INSERT INTO links (id, {_COLUMNS})
         SELECT asked.*, 1, %(now)s, %(now)s, NULL FROM asked ORDER BY slug COLLATE "C"
         ON CONFLICT (slug) DO NOTHING RETURNING slug
     )
@@ -93,6 +95,29 @@ INSERT_REQUEST = """
 """
 SELECT_REQUEST = "SELECT fingerprint, slugs FROM idempotency WHERE scope = %(scope)s AND key = %(key)s"
 FORGET_REQUESTS = "DELETE FROM idempotency WHERE created_at < %(before)s"
+# One statement, so one transaction: a batch that is known already gives no rows to add. They
+# are added in the order of their slugs, so that two batches wait for each other instead of
+# deadlocking.
+FOLD_CLICKS = """
+    WITH batch AS (
+        INSERT INTO click_batches (id, folded_at) VALUES (%(batch)s, %(now)s)
+        ON CONFLICT (id) DO NOTHING RETURNING id
+    ), counted AS MATERIALIZED (
+        SELECT key AS slug, value::bigint AS clicks FROM batch, json_each_text(%(clicks)s::json)
+        ORDER BY key COLLATE "C"
+    ), total AS (
+        INSERT INTO click_totals (slug, clicks) SELECT slug, clicks FROM counted
+        ON CONFLICT (slug) DO UPDATE SET clicks = click_totals.clicks + excluded.clicks
+    ), hourly AS (
+        INSERT INTO click_hours (slug, hour, clicks) SELECT slug, %(hour)s, clicks FROM counted
+        ON CONFLICT (slug, hour) DO UPDATE SET clicks = click_hours.clicks + excluded.clicks
+    )
+    SELECT id FROM batch
+"""
+SELECT_HOURS = """
+    SELECT hour, clicks FROM click_hours WHERE slug = %(slug)s AND hour >= %(since)s AND hour < %(until)s
+"""
+FORGET_BATCHES = "DELETE FROM click_batches WHERE folded_at < %(before)s"
 _KEY = "key_id, name, secret_hash, scopes, created_at, revoked_at"
 INSERT_KEY = f"""
     INSERT INTO api_keys ({_KEY}) VALUES (
@@ -109,7 +134,7 @@ _encoder = msgspec.json.Encoder()
 def link(row: Row) -> Link:
     """Return the link in the columns `_LINK`; what follows them is left alone."""
     slug, long_url, title, tags, code, start, end, forward_query, enabled, *rest = row
-    version, created_at, updated_at, removed_at, *_ = rest
+    version, created_at, updated_at, removed_at, visits, *_ = rest
     fields = LinkFields(
         long_url=long_url,
         title=title,
@@ -127,6 +152,7 @@ def link(row: Row) -> Link:
         created_at=created_at,
         updated_at=updated_at,
         removed_at=removed_at,
+        visits=visits,
     )
 
 
@@ -147,6 +173,12 @@ def field_values(fields: LinkFields) -> Parameters:
 def links_json(new: Sequence[NewLink]) -> str:
     """Return *new* as `INSERT_LINKS` takes it."""
     return _encoder.encode([{"slug": one.slug, **field_values(one.fields)} for one in new]).decode()
+
+
+def counted_values(counted: ClicksCounted) -> Parameters:
+    """Return *counted* as `FOLD_CLICKS` takes it."""
+    clicks = _encoder.encode(dict(counted.clicks)).decode()
+    return {"batch": counted.batch, "hour": counted.hour, "clicks": clicks}
 
 
 def event(event_id: int, slug: str, version: int) -> OutboxEvent:

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Self
+from typing import Self, cast
 
 import apsw
 import msgspec
@@ -21,6 +21,7 @@ import msgspec
 from app.adapters import store_sqlite_sql as sql
 from app.adapters.store_sqlite_writer import OLD_SCHEMA, Writer, translated
 from app.domain.errors import Unavailable
+from app.domain.events import ClicksCounted
 from app.domain.link import Link, LinkFields, NewLink, Slug
 from app.ports import (
     Added,
@@ -144,6 +145,31 @@ class SqliteStore:
         """See `LinkStore.forget_requests`."""
         bindings = (sql.micros(before),)
         return await self._writer.run(lambda db: len(sql.rows(db, sql.FORGET_REQUESTS, bindings)))
+
+    async def fold_clicks(self, counted: ClicksCounted, *, now: datetime) -> bool:
+        """See `LinkStore.fold_clicks`."""
+        clicks, hour = sql.json_object(counted.clicks), sql.micros(counted.hour)
+
+        def work(db: apsw.Connection) -> bool:
+            if not sql.rows(db, sql.INSERT_BATCH, (counted.batch, sql.micros(now))):
+                return False
+            sql.rows(db, sql.ADD_TO_TOTALS, (clicks,))
+            sql.rows(db, sql.ADD_TO_HOURS, (clicks, hour))
+            return True
+
+        return await self._writer.run(work)
+
+    async def hourly_clicks(self, slug: Slug, *, since: datetime, until: datetime) -> Mapping[datetime, int]:
+        """See `LinkStore.hourly_clicks`."""
+        bindings = (slug, sql.micros(since), sql.micros(until))
+        with translated():
+            rows = sql.rows(self._reader, sql.SELECT_HOURS, bindings)
+        return {cast("datetime", sql.time(hour)): clicks for hour, clicks in rows}
+
+    async def forget_batches(self, *, before: datetime) -> int:
+        """See `LinkStore.forget_batches`."""
+        bindings = (sql.micros(before),)
+        return await self._writer.run(lambda db: len(sql.rows(db, sql.FORGET_BATCHES, bindings)))
 
     async def add_key(self, key: ApiKey) -> None:
         """See `LinkStore.add_key`."""

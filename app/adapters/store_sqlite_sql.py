@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
@@ -21,10 +21,11 @@ Row = tuple[Any, ...]
 _tags_decoder = msgspec.json.Decoder(tuple[str, ...])
 _encoder = msgspec.json.Encoder()
 
-SCHEMA_VERSION = 1  # the migration that this SQL was written for
+SCHEMA_VERSION = 2  # the migration that this SQL was written for
 
 _FIELDS = "long_url, title, tags, redirect_code, valid_from, expires_at, forward_query, enabled"
-_LINK = f"slug, {_FIELDS}, version, created_at, updated_at, removed_at"
+_LINK = f"""slug, {_FIELDS}, version, created_at, updated_at, removed_at,
+    coalesce((SELECT clicks FROM click_totals WHERE click_totals.slug = links.slug), 0)"""
 # The database's clock, which all its users share. Milliseconds are as fine as it gets.
 _NOW = "CAST(unixepoch('subsec') * 1000000 AS INTEGER)"
 
@@ -59,6 +60,18 @@ OUTBOX_DEPTH = f"SELECT count(*), coalesce({_NOW} - min(created_at), 0) FROM out
 SELECT_REQUEST = "SELECT fingerprint, slugs FROM idempotency WHERE scope = ? AND key = ?"
 INSERT_REQUEST = "INSERT INTO idempotency (scope, key, fingerprint, slugs, created_at) VALUES (?, ?, ?, ?, ?)"
 FORGET_REQUESTS = "DELETE FROM idempotency WHERE created_at < ? RETURNING 1"
+INSERT_BATCH = "INSERT INTO click_batches (id, folded_at) VALUES (?, ?) ON CONFLICT DO NOTHING RETURNING 1"
+# `WHERE true` keeps the parser from taking ON for that of a join.
+ADD_TO_TOTALS = """
+    INSERT INTO click_totals (slug, clicks) SELECT key, value FROM json_each(?1) WHERE true
+    ON CONFLICT (slug) DO UPDATE SET clicks = click_totals.clicks + excluded.clicks
+"""
+ADD_TO_HOURS = """
+    INSERT INTO click_hours (slug, hour, clicks) SELECT key, ?2, value FROM json_each(?1) WHERE true
+    ON CONFLICT (slug, hour) DO UPDATE SET clicks = click_hours.clicks + excluded.clicks
+"""
+SELECT_HOURS = "SELECT hour, clicks FROM click_hours WHERE slug = ? AND hour >= ? AND hour < ?"
+FORGET_BATCHES = "DELETE FROM click_batches WHERE folded_at < ? RETURNING 1"
 _KEY = "key_id, name, secret_hash, scopes, created_at, revoked_at"
 INSERT_KEY = f"INSERT INTO api_keys ({_KEY}) VALUES (?, ?, ?, ?, ?, ?)"
 SELECT_KEY = f"SELECT {_KEY} FROM api_keys WHERE key_id = ?"
@@ -74,14 +87,14 @@ def rows(db: apsw.Connection, statement: str, bindings: Row = ()) -> list[Row]:
 def link(row: Row) -> Link:
     """Return the link in the columns `_LINK`; what follows them is left alone."""
     slug, long_url, title, tags, code, start, end, forward_query, enabled, *rest = row
-    version, created_at, updated_at, removed_at, *_ = rest
+    version, created_at, updated_at, removed_at, visits, *_ = rest
     fields = LinkFields(
         long_url=long_url,
         title=title,
         tags=_tags_decoder.decode(tags),
         redirect_code=code,
-        valid_from=_time(start),
-        expires_at=_time(end),
+        valid_from=time(start),
+        expires_at=time(end),
         forward_query=bool(forward_query),
         enabled=bool(enabled),
     )
@@ -89,9 +102,10 @@ def link(row: Row) -> Link:
         slug=slug,
         fields=fields,
         version=version,
-        created_at=cast("datetime", _time(created_at)),
-        updated_at=cast("datetime", _time(updated_at)),
-        removed_at=_time(removed_at),
+        created_at=cast("datetime", time(created_at)),
+        updated_at=cast("datetime", time(updated_at)),
+        removed_at=time(removed_at),
+        visits=visits,
     )
 
 
@@ -122,8 +136,8 @@ def key(row: Row) -> ApiKey:
         name=name,
         secret_hash=secret_hash,
         scopes=frozenset(_tags_decoder.decode(scopes)),
-        created_at=cast("datetime", _time(created_at)),
-        revoked_at=_time(revoked_at),
+        created_at=cast("datetime", time(created_at)),
+        revoked_at=time(revoked_at),
     )
 
 
@@ -136,10 +150,16 @@ def micros(time: datetime | None) -> int | None:
     return None if time is None else (time - _EPOCH) // _MICROSECOND
 
 
-def _time(micros: int | None) -> datetime | None:
+def time(micros: int | None) -> datetime | None:
+    """Return what `micros` was made of."""
     return None if micros is None else _EPOCH + micros * _MICROSECOND
 
 
 def json(values: Iterable[str] | Iterable[int]) -> str:
     """Return *values* as a JSON array."""
     return _encoder.encode(list(values)).decode()
+
+
+def json_object(values: Mapping[Slug, int]) -> str:
+    """Return *values* as a JSON object."""
+    return _encoder.encode(dict(values)).decode()

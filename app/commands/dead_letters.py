@@ -11,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from app.adapters.dead_letters_rabbitmq import DeadLetter, DeadLetters
 from app.domain.errors import HopgateError
-from app.domain.events import LinkChanged
+from app.domain.events import LinkChanged, LinksMissed
 from app.settings import Settings
 
 _BATCH = 100
@@ -92,5 +92,5 @@ def _what(letter: DeadLetter) -> str:
         return "(unreadable)"
     if isinstance(letter.event, LinkChanged):
         return f"{letter.event.slug} v{letter.event.version}"
-    slugs = letter.event.slugs
+    slugs = letter.event.slugs if isinstance(letter.event, LinksMissed) else tuple(letter.event.clicks)
     return f"{slugs[0]}" + (f" and {len(slugs) - 1} more" if len(slugs) > 1 else "")

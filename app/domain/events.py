@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 
 from app.domain.link import Slug
 
@@ -22,4 +24,20 @@ class LinksMissed:
     slugs: tuple[Slug, ...]
 
 
-Event = LinkChanged | LinksMissed
+@dataclass(frozen=True, slots=True)
+class ClicksCounted:
+    """
+    So many redirects of each slug were given, by one process within about a second.
+
+    `batch` is unique: clicks are added up, so what is delivered twice must be known again.
+    `hour` is the beginning of an hour in UTC.
+    """
+
+    batch: str
+    hour: datetime
+    clicks: Mapping[Slug, int]
+
+
+# What the caches have to hear of.
+CacheEvent = LinkChanged | LinksMissed
+Event = CacheEvent | ClicksCounted

@@ -46,7 +46,8 @@ class Link:
     A stored link.
 
     `version` starts at 1 and grows by one with every change, removal included; slugs are
-    never reused, so (slug, version) names one state for ever.
+    never reused, so (slug, version) names one state for ever; but for `visits`, the redirects
+    counted so far, which trail by seconds and change no version.
     """
 
     slug: Slug
@@ -55,6 +56,7 @@ class Link:
     created_at: datetime
     updated_at: datetime
     removed_at: datetime | None = None
+    visits: int = 0
 
 
 class State(Enum):

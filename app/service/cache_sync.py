@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from app.domain.events import Event, LinkChanged
+from app.domain.events import Event, LinkChanged, LinksMissed
 from app.domain.link import Resolution, Slug
 from app.ports import EventBus, LinkCache, LinkStore
 
@@ -35,7 +35,7 @@ class CacheSync:
         changes = [event for event in events if isinstance(event, LinkChanged)]
         slugs: dict[Slug, None] = {change.slug: None for change in changes}
         for event in events:
-            if not isinstance(event, LinkChanged):
+            if isinstance(event, LinksMissed):
                 slugs.update(dict.fromkeys(event.slugs))
         await self.refresh(list(slugs))
         if changes:

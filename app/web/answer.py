@@ -30,12 +30,14 @@ class Answer:
     What goes back to the client.
 
     `forward_query`: the request's query string is appended to the `location` header.
+    `is_visit`: it is a redirect of a link; given to a GET, it is one click.
     """
 
     status: int
     headers: Headers = field(default_factory=list)
     body: bytes = b""
     forward_query: bool = False
+    is_visit: bool = False
 
 
 def json_answer(status: int, document: object, headers: Iterable[tuple[str, str]] = ()) -> Answer:

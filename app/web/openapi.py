@@ -19,6 +19,7 @@ _SCHEMAS = (
     schemas.Invalidated,
     schemas.LinkDocument,
     schemas.LinkPage,
+    schemas.LinkStats,
     schemas.Problem,
 )
 _REF = "#/components/schemas/{name}"
@@ -65,13 +66,29 @@ _CURSOR = {
     "schema": {"type": "string"},
 }
 
+_SINCE = {
+    "name": "since",
+    "in": "query",
+    "description": "The hour of this time is the first. Default: 24 hours before `until`.",
+    "schema": {"type": "string", "format": "date-time"},
+}
+_UNTIL = {
+    "name": "until",
+    "in": "query",
+    "description": "The first hour that begins then or later is left out. At most 31 days after `since`."
+    " Default: the end of the present hour.",
+    "schema": {"type": "string", "format": "date-time"},
+}
+
 
 @functools.cache
 def document(public_url: str) -> Answer:
     """Return the description of the API at *public_url*, as it is served."""
     _, components = msgspec.json.schema_components(_SCHEMAS, ref_template=_REF)
     one = "/api/v1/links/{slug}"
-    paths: dict[str, dict[str, Any]] = {"/api/v1/links": {}, one: {}, "/api/v1/cache/invalidate": {}}
+    stats = f"{one}/stats"
+    names = ("/api/v1/links", one, stats, "/api/v1/cache/invalidate")
+    paths: dict[str, dict[str, Any]] = {name: {} for name in names}
     paths["/api/v1/links"]["post"] = _operation(
         "createLink", "Make a link", Scope.LINKS_WRITE, (201, schemas.LinkDocument), 400, 409, 413, 415, 422,
         body=schemas.CreateLink, parameters=[_IDEMPOTENCY_KEY],
@@ -83,6 +100,10 @@ def document(public_url: str) -> Answer:
     paths[one]["get"] = _operation(
         "getLink", "Read a link", Scope.LINKS_READ, (200, schemas.LinkDocument), 404, 410, parameters=[_SLUG]
     )
+    paths[stats]["get"] = _operation(
+        "getLinkStats", "Read how often a link was visited, by the hour", Scope.LINKS_READ,
+        (200, schemas.LinkStats), 400, 404, 410, 422, parameters=[_SLUG, _SINCE, _UNTIL],
+    )  # fmt: skip
     paths[one]["patch"] = _operation(
         "changeLink", "Change what the body names", Scope.LINKS_WRITE, (200, schemas.LinkDocument),
         400, 404, 410, 412, 413, 415, 422, body=schemas.PatchLink, parameters=[_SLUG, _IF_MATCH],

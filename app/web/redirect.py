@@ -18,6 +18,7 @@ from app.domain.errors import Overloaded, Unavailable
 from app.domain.link import Resolution, Slug, State
 from app.ports import Gate, Policy
 from app.resilience.deadline import REDIRECT_S, within
+from app.service.clicks import ClickCounter
 from app.service.hot_links import HotLinks
 from app.service.redirects import Redirects
 from app.web import errors
@@ -46,7 +47,7 @@ def render(resolution: Resolution, now: float) -> Answer:
     caching = _PERMANENT if resolution.redirect_code in {301, 308} else _TEMPORARY
     headers = [("location", resolution.long_url), caching]
     check_headers(headers)
-    return Answer(resolution.redirect_code, headers, forward_query=resolution.forward_query)
+    return Answer(resolution.redirect_code, headers, forward_query=resolution.forward_query, is_visit=True)
 
 
 def with_query(answer: Answer, query: str) -> Answer:
@@ -65,10 +66,14 @@ class RedirectLane:
     """
     Answers `GET` and `HEAD` of `/{slug}`, but for the query string (see `with_query`).
 
+    Every redirect that answers a GET is one click. A HEAD is none: who asks for headers alone is
+    a program that looks, not a visitor.
+
     Counts what it answers, but not redirects from the first cache: those are what the gate has
     admitted and is counted nowhere here (see `app.web.metrics`).
 
     Args:
+        clicks: is told of those that the first cache does not count itself.
         monotonic: the clock that `hot` runs on.
     """
 
@@ -77,13 +82,16 @@ class RedirectLane:
         hot: HotLinks[Answer],
         redirects: Redirects[Answer],
         gate: Gate,
+        clicks: ClickCounter,
         *,
         monotonic: Callable[[], float],
     ) -> None:
+        self._hot = hot
         self._peek = hot.peek
         self._redirects = redirects
         self._gate = gate
         self._admit = gate.admit
+        self._count = clicks.count
         self._monotonic = monotonic
         # Admitted visits: what the first cache said other than a redirect, how many it could
         # not answer, and what became of those; all by status.
@@ -92,28 +100,37 @@ class RedirectLane:
         self.answered: Counter[int] = Counter()
 
     def answer_hot(self, slug: str, client: str) -> Answer | None:
-        """Answer at once if *slug* is in the first cache; None if it has to be looked up."""
+        """Answer a GET at once if *slug* is in the first cache; None if it has to be looked up."""
         entry = self._peek(slug)
         if entry is None or self._monotonic() >= entry.fresh_until:
             return None
         if not self._admit(_REDIRECT, client):
             return self._refuse(_REDIRECT, client)
         answer = entry.answer
-        return answer if answer.status < 400 else self._hot_error(answer, client)
+        if answer.is_visit:
+            entry.clicks += 1
+            return answer
+        return self._hot_error(answer, client)
 
-    async def answer(self, slug: str, client: str) -> Answer:
+    async def answer(self, slug: str, client: str, *, is_head: bool = False) -> Answer:
         """Answer, looking *slug* up where needed. Never raises for a dependency that is away."""
-        hot = self.answer_hot(slug, client)
+        hot = None if is_head else self.answer_hot(slug, client)
         if hot is not None:
             return hot
         if not self._admit(_REDIRECT, client):
             return self._refuse(_REDIRECT, client)
+        # Only a HEAD comes here though it is known.
+        held = self._hot.get(slug)
+        if held is not None:
+            return held.answer if held.answer.is_visit else self._hot_error(held.answer, client)
         self.missed += 1
         if slugs.is_well_formed(slug):
             answer = await self._look_up(Slug(slug), client)
         else:
             answer = self._counted(_NOT_FOUND, client)
         self.answered[answer.status] += 1
+        if answer.is_visit and not is_head:
+            self._count(Slug(slug))
         return answer
 
     def _hot_error(self, answer: Answer, client: str) -> Answer:

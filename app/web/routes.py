@@ -8,6 +8,7 @@ import binascii
 import hashlib
 import re
 from collections.abc import Awaitable, Callable
+from datetime import datetime
 from typing import Any
 
 from app.domain.errors import FieldError, InvalidInput, Overloaded, Unavailable
@@ -18,6 +19,7 @@ from app.resilience.admission import Kind
 from app.resilience.deadline import ADMIN_S, WRITE_S, within
 from app.service.keys import Principal, Scope
 from app.service.links import Removed, SlugTaken
+from app.service.stats import HourlyStats
 from app.web import errors, health, openapi, schemas
 from app.web.answer import Answer, Headers, empty_answer, json_answer, problem
 from app.web.redirect import with_query
@@ -40,6 +42,7 @@ def register(application: Any, services: Services) -> None:
         ("POST", "/api/v1/links", Scope.LINKS_WRITE, WRITE_S, api.create),
         ("GET", "/api/v1/links", Scope.LINKS_READ, ADMIN_S, api.page),
         ("GET", "/api/v1/links/:slug", Scope.LINKS_READ, WRITE_S, api.read),
+        ("GET", "/api/v1/links/:slug/stats", Scope.LINKS_READ, ADMIN_S, api.stats),
         ("PATCH", "/api/v1/links/:slug", Scope.LINKS_WRITE, WRITE_S, api.change),
         ("DELETE", "/api/v1/links/:slug", Scope.LINKS_WRITE, WRITE_S, api.remove),
         ("POST", "/api/v1/cache/invalidate", Scope.CACHE_WRITE, ADMIN_S, api.invalidate),
@@ -47,8 +50,9 @@ def register(application: Any, services: Services) -> None:
         application.add_route(method, path, _guarded(services, scope, deadline_s, verb))
 
     # Robyn's own server has no raw query string to give, and leaves the default.
-    async def redirect(slug: str, ip_addr: str, query_string: str = "") -> Any:
-        return to_response(with_query(await services.lane.answer(slug, ip_addr), query_string))
+    async def redirect(slug: str, ip_addr: str, method: str, query_string: str = "") -> Any:
+        answer = await services.lane.answer(slug, ip_addr, is_head=method == "HEAD")
+        return to_response(with_query(answer, query_string))
 
     async def healthz() -> Any:
         return to_response(health.alive())
@@ -175,6 +179,13 @@ class _Api:
         name = _slug(request)
         return self._outcome(await self._services.links.get(name) if name else None)
 
+    async def stats(self, request: Request, _principal: Principal) -> Answer:
+        name, since, until = _slug(request), _time(request, "since"), _time(request, "until")
+        outcome = await self._services.stats.hourly(name, since=since, until=until) if name else None
+        if not isinstance(outcome, HourlyStats):
+            return self._outcome(outcome)
+        return json_answer(200, schemas.stats_document(outcome))
+
     async def change(self, request: Request, _principal: Principal) -> Answer:
         body = _json_body(request)
         if body is None:
@@ -272,6 +283,17 @@ def _limit(text: str | None) -> int:
     if not text.isascii() or not text.isdigit() or not 1 <= int(text[:9]) <= _MAX_PAGE or len(text) > 9:
         raise InvalidInput([FieldError("limit", "limit_invalid", f"must be 1 to {_MAX_PAGE}")])
     return int(text)
+
+
+def _time(request: Request, name: str) -> datetime | None:
+    text = request.query_params.get(name, None)
+    if text is None:
+        return None
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError:
+        message = "must be ISO 8601, as in 2030-01-31T12:00:00Z"
+        raise InvalidInput([FieldError(name, "time_unreadable", message)]) from None
 
 
 def _cursor(after: int | None) -> str | None:

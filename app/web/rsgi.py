@@ -119,9 +119,10 @@ class RsgiApplication:
             path = scope.path
             slug = path[1:]
             client = self._client(scope) if self._trusted else peer_address(scope.client)
-            answer = self._answer_hot(slug, client)
+            is_head = method == "HEAD"
+            answer = None if is_head else self._answer_hot(slug, client)
             if answer is None and slugs.is_well_formed(slug) and not self._table.is_literal(path):
-                answer = await self._look_up(slug, client)
+                answer = await self._look_up(slug, client, is_head=is_head)
             if answer is not None:
                 if answer.forward_query:
                     answer = with_query(answer, scope.query_string)
@@ -132,9 +133,9 @@ class RsgiApplication:
                 return
         _send(protocol, method, await self._dispatch(scope, protocol))
 
-    async def _look_up(self, slug: str, client: str) -> Answer:
+    async def _look_up(self, slug: str, client: str, *, is_head: bool) -> Answer:
         try:
-            return await self._services.lane.answer(slug, client)
+            return await self._services.lane.answer(slug, client, is_head=is_head)
         except Exception as error:  # noqa: BLE001 - the last resort: the client gets an answer
             return self._failed("GET /{slug}", error)
 

@@ -12,6 +12,7 @@ import msgspec
 
 from app.domain.errors import FieldError, HopgateError, InvalidInput
 from app.domain.link import DEFAULT_REDIRECT_CODE, Link, LinkFields
+from app.service.stats import HOUR, HourlyStats
 
 MAX_SLUGS = 1000
 
@@ -67,7 +68,12 @@ class Invalidated(msgspec.Struct):
 
 
 class LinkDocument(msgspec.Struct):
-    """A link. `version` grows by one with every change, and is the ETag."""
+    """
+    A link. `version` grows by one with every change, and is the ETag.
+
+    `visits` are the redirects given so far, to GET. They trail by about two seconds; by more
+    while RabbitMQ, the worker or the database is away. They change no version.
+    """
 
     slug: str
     short_url: str
@@ -79,9 +85,32 @@ class LinkDocument(msgspec.Struct):
     expires_at: datetime | None
     forward_query: bool
     enabled: bool
+    visits: int
     version: int
     created_at: datetime
     updated_at: datetime
+
+
+class HourlyClicks(msgspec.Struct):
+    """The redirects of one hour, named by its beginning in UTC."""
+
+    hour: datetime
+    clicks: int
+
+
+class LinkStats(msgspec.Struct):
+    """
+    How often a link was visited: in all, and in each hour that begins in [since, until).
+
+    Counts trail like `visits` of a link. A redirect counts in the hour in which its gateway
+    flushes its counts, about a second later.
+    """
+
+    slug: str
+    total: int
+    since: datetime
+    until: datetime
+    hours: list[HourlyClicks]
 
 
 class LinkPage(msgspec.Struct):
@@ -126,10 +155,18 @@ def link_document(link: Link, public_url: str) -> LinkDocument:
         expires_at=fields.expires_at,
         forward_query=fields.forward_query,
         enabled=fields.enabled,
+        visits=link.visits,
         version=link.version,
         created_at=link.created_at,
         updated_at=link.updated_at,
     )
+
+
+def stats_document(stats: HourlyStats) -> LinkStats:
+    """Return *stats* as the API shows them."""
+    hours = [HourlyClicks(stats.since + n * HOUR, clicks) for n, clicks in enumerate(stats.hours)]
+    until = stats.since + len(stats.hours) * HOUR
+    return LinkStats(stats.link.slug, stats.link.visits, stats.since, until, hours)
 
 
 class UnreadableBody(HopgateError):

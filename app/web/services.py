@@ -10,6 +10,7 @@ from app.resilience.guard import GuardSnapshot
 from app.service.admission import Entrance
 from app.service.keys import Authenticator
 from app.service.links import Links
+from app.service.stats import Stats
 from app.settings import IpNetwork
 from app.web.metrics import Metrics
 from app.web.redirect import RedirectLane
@@ -30,6 +31,7 @@ class Services:
     """
 
     links: Links
+    stats: Stats
     lane: RedirectLane
     authenticator: Authenticator
     gate: Gate

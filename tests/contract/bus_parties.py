@@ -12,11 +12,15 @@ import aio_pika
 from app.domain.errors import Unavailable
 from app.domain.events import Event, LinkChanged
 from app.domain.link import Slug
-from app.wire import CACHE_QUEUE, DEAD_QUEUE, EVENTS_EXCHANGE, retry_queue
+from app.wire import CACHE_QUEUE, EVENTS_EXCHANGE, WORK_QUEUES, dead_queue, retry_queue
 from tests.servers.rabbitmq import PrivateRabbit
 
 RETRY_DELAYS_S: Any = (0.02, 0.04)
-QUEUES = [CACHE_QUEUE, DEAD_QUEUE, *(retry_queue(delay) for delay in RETRY_DELAYS_S)]
+QUEUES = [
+    queue
+    for work in WORK_QUEUES
+    for queue in (work, dead_queue(work), *(retry_queue(delay, work) for delay in RETRY_DELAYS_S))
+]
 
 MakeBus = Callable[[], Awaitable[Any]]
 

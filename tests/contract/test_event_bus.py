@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from datetime import UTC, datetime
 
 import pytest
 
 from app.adapters.bus_inprocess import InProcessBus
 from app.adapters.bus_rabbitmq import RabbitBus
 from app.domain.errors import Unavailable
-from app.domain.events import Event, LinkChanged, LinksMissed
+from app.domain.events import ClicksCounted, Event, LinkChanged, LinksMissed
 from app.domain.link import Slug
 from app.ports import MAX_ATTEMPTS
-from app.wire import CACHE_QUEUE, DEAD_QUEUE
+from app.wire import CACHE_QUEUE, CLICKS_QUEUE, DEAD_QUEUE, dead_queue
 from tests.contract.bus_parties import (
     RETRY_DELAYS_S,
     Handler,
@@ -189,6 +190,40 @@ async def test_a_handler_may_raise_anything(make_bus: MakeBus) -> None:
     await until(lambda: changed(2) in handler.seen)
 
 
+# --- every bus: clicks -----------------------------------------------------------------
+
+
+def counted(n: int) -> ClicksCounted:
+    return ClicksCounted(f"{n:032x}", datetime(2030, 1, 31, 12, tzinfo=UTC), {Slug("abc"): n + 1})
+
+
+async def test_clicks_and_cache_events_have_consumers_of_their_own(make_bus: MakeBus) -> None:
+    """Clicks that are stuck, or fail, hold up no edit."""
+    bus, links, is_open = await make_bus(), Handler(), asyncio.Event()
+    clicks = Handler(lambda events: is_open.wait())
+    await bus.consume(links)
+    await bus.consume_clicks(clicks)
+
+    assert list(await bus.publish([counted(1), changed(1), counted(2)])) == [True] * 3
+
+    await until(lambda: links.seen == [changed(1)])
+    is_open.set()
+    await until(lambda: len(clicks.seen) == 2)
+    assert sorted(clicks.seen, key=lambda event: event.batch) == [counted(1), counted(2)]
+    await until(lambda: is_empty(bus))
+
+
+async def test_clicks_that_always_fail_are_parked_apart(make_bus: MakeBus) -> None:
+    bus, handler = await make_bus(), failing(ValueError, on=counted(1))
+    await bus.consume_clicks(handler)
+    await bus.publish([counted(1), counted(2)])
+
+    await until(lambda: has_depth(bus, dead_queue(CLICKS_QUEUE), 1))
+    assert handler.seen.count(counted(1)) == MAX_ATTEMPTS
+    assert counted(2) in handler.seen
+    assert (await bus.depths())[DEAD_QUEUE] == 0
+
+
 # --- every bus: fan-out ----------------------------------------------------------------
 
 
@@ -337,3 +372,16 @@ async def test_inprocess_pause_grows_to_five_seconds() -> None:
 
     assert slept == [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5, 5, 5]
     await bus.aclose()
+
+
+async def test_inprocess_hands_over_clicks_before_it_closes() -> None:
+    """Changes are in the outbox; clicks are nowhere else."""
+    bus, clicks, links = InProcessBus(), Handler(lambda events: asyncio.sleep(0)), Handler()
+    await bus.consume_clicks(clicks)
+    await bus.publish([counted(n) for n in range(450)])
+    await bus.publish([changed(1)])
+
+    await bus.aclose()
+
+    assert clicks.seen == [counted(n) for n in range(450)]
+    assert links.seen == []

@@ -16,7 +16,7 @@ from app.adapters.cache_redis import RedisCache
 from app.adapters.guarded import GuardedBus, GuardedCache, GuardedStore, Guards
 from app.adapters.store_postgres import PostgresStore
 from app.domain.errors import Unavailable
-from app.domain.events import LinkChanged
+from app.domain.events import ClicksCounted, LinkChanged
 from app.domain.link import LinkFields, NewLink, Resolution, Slug
 from app.ports import ApiKey, EventBus, LinkCache, LinkStore
 from app.resilience.breaker import State
@@ -28,6 +28,7 @@ from tests.servers.redis import PrivateRedis
 NOW = datetime(2030, 1, 31, tzinfo=UTC)
 SLUG = Slug("slug")
 KEY = ApiKey(key_id="k", name="n", secret_hash=b"h", scopes=frozenset(), created_at=NOW)
+COUNTED = ClicksCounted("0" * 32, NOW, {SLUG: 1})
 FIELDS = LinkFields(long_url="https://example.com/")
 
 # One call of each method. A method that is missing here fails the tests: guard it, then add it.
@@ -44,6 +45,9 @@ CALLS: dict[type, dict[str, Callable[[Any], Awaitable[Any]]]] = {
         "drop_events": lambda store: store.drop_events([1]),
         "outbox_depth": lambda store: store.outbox_depth(),
         "forget_requests": lambda store: store.forget_requests(before=NOW),
+        "fold_clicks": lambda store: store.fold_clicks(COUNTED, now=NOW),
+        "hourly_clicks": lambda store: store.hourly_clicks(SLUG, since=NOW, until=NOW),
+        "forget_batches": lambda store: store.forget_batches(before=NOW),
         "add_key": lambda store: store.add_key(KEY),
         "get_key": lambda store: store.get_key("k"),
         "list_keys": lambda store: store.list_keys(),
@@ -62,7 +66,7 @@ CALLS: dict[type, dict[str, Callable[[Any], Awaitable[Any]]]] = {
 }
 # How one looks, leaves, and subscribes: these work whatever the breakers say.
 UNGUARDED = {LinkStore: {"ping", "aclose"}, LinkCache: {"ping", "aclose"}}
-UNGUARDED[EventBus] = {"ping", "aclose", "listen", "consume"}
+UNGUARDED[EventBus] = {"ping", "aclose", "listen", "consume", "consume_clicks"}
 
 
 class Forbidden:

@@ -136,7 +136,9 @@ class Gateway(Process):
         bind = f"127.0.0.1:{self.port}"
         self.url = f"http://{bind}"
         log = directory / f"gateway-{self.port}.log"
-        super().__init__(arguments or command("serve"), {**settings, "HOPGATE_BIND": bind}, log)
+        # On services it keeps nothing but clicks there, and only while RabbitMQ is away.
+        data = {"HOPGATE_DATA_DIR": str(directory / f"data-{self.port}")}
+        super().__init__(arguments or command("serve"), {**data, **settings, "HOPGATE_BIND": bind}, log)
 
     def start(self) -> None:
         super().start()

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 
 import pytest
@@ -182,6 +183,80 @@ def test_a_scan_pushes_out_its_own_guesses_and_no_link(monotonic, monkeypatch):
     assert len(hot) == 4
     assert hot.get("aaa") is not None
     assert [hot.get(f"guess-{number}") is not None for number in (0, 7, 8, 9)] == [True, False, True, True]
+
+
+# --- clicks ----------------------------------------------------------------------------
+
+
+def counting(monotonic):
+    clicked = Counter()
+    hot = HotLinks(
+        lambda resolution, _: None,
+        monotonic=monotonic,
+        wall=lambda: 0.0,
+        clicked=lambda slug, n: clicked.update({slug: n}),
+    )
+    return hot, clicked
+
+
+def test_clicks_are_reported_once(monotonic):
+    hot, clicked = counting(monotonic)
+    entry = hot.put(Resolution(SLUGS[0], 1))
+    entry.clicks += 2
+
+    hot.harvest()
+    hot.harvest()
+    entry.clicks += 1
+    hot.harvest()
+
+    assert clicked == {"aaa": 3}
+
+
+def test_clicks_outlive_their_entry(monotonic):
+    """Whatever takes an entry away: time, a newer one, a change, a gap."""
+    hot, clicked = counting(monotonic)
+    for version, take_away in enumerate(
+        (
+            lambda: None,
+            lambda: hot.put(Resolution(SLUGS[0], 3)),
+            lambda: hot.on_changes([LinkChanged(SLUGS[0], 4)]),
+            hot.on_gap,
+            lambda: setattr(monotonic, "now", monotonic.now + hot_links.TTL_S),
+        ),
+        1,
+    ):
+        hot.put(Resolution(SLUGS[0], version)).clicks += 1
+        take_away()
+    monotonic.now += 60
+
+    hot.harvest()
+
+    assert clicked == {"aaa": 5}
+
+
+def test_entries_that_can_have_no_clicks_any_more_are_not_looked_at(monotonic):
+    hot, _ = counting(monotonic)
+    for n in range(10):
+        hot.put(Resolution(Slug(f"slug-{n}"), 1))
+    hot.harvest()
+    assert len(hot._recent) == 10
+
+    monotonic.now += hot_links.TTL_S
+    hot.harvest()
+
+    assert hot._recent == {}
+
+
+def test_without_a_harvest_it_is_bounded_all_the_same(monotonic, monkeypatch):
+    monkeypatch.setattr(hot_links, "MAX_ENTRIES", 2)
+    hot, clicked = counting(monotonic)
+    for n in range(10):
+        hot.put(Resolution(Slug(f"slug-{n}"), 1)).clicks += 1
+        monotonic.now += hot_links.TTL_S
+
+    assert len(hot._recent) <= 3
+    hot.harvest()
+    assert clicked == {f"slug-{n}": 1 for n in range(10)}
 
 
 class NeverOlderThanHeard(RuleBasedStateMachine):

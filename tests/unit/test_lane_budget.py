@@ -14,6 +14,7 @@ from app.domain.link import Resolution, Slug
 from app.ports import Policy
 from app.resilience.admission import Admission
 from app.service.admission import Entrance
+from app.service.clicks import ClickCounter
 from app.service.hot_links import HotLinks
 from app.service.redirects import Redirects
 from app.web import redirect
@@ -38,9 +39,8 @@ async def lane(store, cache, monkeypatch):
     limits = {**dict.fromkeys(Policy, UNLIMITED), Policy.NOT_FOUND: f"1/h burst {BUDGET}"}
     hot = HotLinks(render, monotonic=time.monotonic, wall=time.time)
     entrance = Entrance(Admission(), monotonic=time.monotonic)
-    yield RedirectLane(
-        hot, Redirects(hot, cache, store, bus, entrance), NativeGate(limits), monotonic=time.monotonic
-    )
+    redirects = Redirects(hot, cache, store, bus, entrance)
+    yield RedirectLane(hot, redirects, NativeGate(limits), ClickCounter(), monotonic=time.monotonic)
     await bus.aclose()
 
 

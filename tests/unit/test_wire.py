@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from app.domain.errors import PoisonMessage
-from app.domain.events import Event, LinkChanged, LinksMissed
+from app.domain.events import ClicksCounted, Event, LinkChanged, LinksMissed
 from app.domain.link import Resolution, Slug
 from app.domain.slug import MAX_LENGTH
 from app.wire import (
+    _LAST_HOUR,
+    CLICKS_QUEUE,
+    MAX_CLICKED_SLUGS_A_MESSAGE,
     MAX_SLUGS_A_MESSAGE,
     MAX_VERSION,
+    WORK_QUEUES,
     cache_key,
+    dead_queue,
     decode_changes,
     decode_event,
     decode_resolution,
@@ -29,6 +35,13 @@ slugs = st.from_regex(rf"[A-Za-z0-9_-]{{1,{MAX_LENGTH}}}", fullmatch=True).map(S
 versions = st.integers(1, MAX_VERSION)
 changes = st.builds(LinkChanged, slugs, versions)
 missed = st.builds(LinksMissed, st.lists(slugs, min_size=1, max_size=20).map(tuple))
+hours = st.integers(0, _LAST_HOUR // 3600).map(lambda hour: datetime.fromtimestamp(hour * 3600, UTC))
+counted = st.builds(
+    ClicksCounted,
+    st.integers(0, 2**128 - 1).map("{:032x}".format),
+    hours,
+    st.dictionaries(slugs, st.integers(1, MAX_VERSION), min_size=1, max_size=20),
+)
 times = st.none() | st.floats(0, 1e11)
 resolutions = st.builds(
     Resolution,
@@ -49,8 +62,13 @@ resolutions = st.builds(
     [
         (LinkChanged(Slug("aB-_9"), 7), b'{"kind":"changed","v":1,"slug":"aB-_9","version":7}'),
         (LinksMissed((Slug("a"), Slug("b"))), b'{"kind":"missed","v":1,"slugs":["a","b"]}'),
+        (
+            ClicksCounted("0123456789abcdef" * 2, datetime(2030, 1, 31, 12, tzinfo=UTC), {Slug("a"): 7}),
+            b'{"kind":"clicks","v":1,"batch":"%s","hour":1896091200,"clicks":{"a":7}}'
+            % (b"0123456789abcdef" * 2),
+        ),
     ],
-    ids=["changed", "missed"],
+    ids=["changed", "missed", "clicks"],
 )
 def test_events_as_bytes(event: Event, body: bytes) -> None:
     assert encode_event(event) == body
@@ -103,12 +121,14 @@ def test_names() -> None:
     """Consumers of another release must meet the same keys and queues."""
     assert cache_key(Slug("aB")) == "hg:link:{aB}"
     assert retry_queue(10) == "hopgate.cache.retry.10s"
+    assert retry_queue(10, CLICKS_QUEUE) == "hopgate.clicks.retry.10s"
+    assert [dead_queue(queue) for queue in WORK_QUEUES] == ["hopgate.cache.dead", "hopgate.clicks.dead"]
 
 
 # --- round trips -----------------------------------------------------------------------
 
 
-@given(event=changes | missed)
+@given(event=changes | missed | counted)
 def test_every_event_survives(event: Event) -> None:
     assert decode_event(encode_event(event)) == event
 
@@ -129,9 +149,18 @@ def test_the_largest_event_survives() -> None:
     assert decode_event(encode_event(most)) == most
 
 
+def test_the_largest_batch_of_clicks_survives() -> None:
+    clicks = {Slug(f"{n:0{MAX_LENGTH}}"): MAX_VERSION for n in range(MAX_CLICKED_SLUGS_A_MESSAGE)}
+    most = ClicksCounted("f" * 32, datetime(2030, 1, 31, 12, tzinfo=UTC), clicks)
+
+    assert decode_event(encode_event(most)) == most
+
+
 # --- what is refused -------------------------------------------------------------------
 
 _CHANGED = '{"kind":"changed","v":1,"slug":"abc","version":%s}'
+_COUNTED = '{"kind":"clicks","v":1,"batch":"%s","hour":%s,"clicks":{%s}}'
+_ID = "0123456789abcdef" * 2
 
 POISON: dict[str, str | bytes] = {
     "empty": b"",
@@ -166,6 +195,17 @@ POISON: dict[str, str | bytes] = {
     "slugs null": '{"kind":"missed","v":1,"slugs":null}',
     "a null among slugs": '{"kind":"missed","v":1,"slugs":["a",null]}',
     "too many slugs": b'{"kind":"missed","v":1,"slugs":[' + b'"a",' * MAX_SLUGS_A_MESSAGE + b'"a"]}',
+    "no clicks": _COUNTED % (_ID, 3600, ""),
+    "zero clicks": _COUNTED % (_ID, 3600, '"abc":0'),
+    "clicks of nothing": _COUNTED % (_ID, 3600, '"":1'),
+    "clicks 2^53": _COUNTED % (_ID, 3600, f'"abc":{2**53}'),
+    "a batch without a name": _COUNTED % ("", 3600, '"abc":1'),
+    "a batch with a line break": _COUNTED % (_ID + "\\n", 3600, '"abc":1'),
+    "half past": _COUNTED % (_ID, 1800, '"abc":1'),
+    "an hour before time": _COUNTED % (_ID, -3600, '"abc":1'),
+    "an hour after time": _COUNTED % (_ID, 253_402_300_800, '"abc":1'),
+    "too many clicked": _COUNTED
+    % (_ID, 3600, ",".join(f'"{n:05}":1' for n in range(MAX_CLICKED_SLUGS_A_MESSAGE + 1))),
     "deep nesting": b"[" * 100_000,
     "deep nesting in a field": b'{"kind":"changed","v":1,"slug":' + b"[" * 100_000,
     "a megabyte": b"x" * 1_000_000,
