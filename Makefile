@@ -86,8 +86,11 @@ fmt: $(VENV)/.dev ## Format everything.
 bench: $(VENV)/.bench ## Measure redirects against other servers, about an hour; writes bench/RESULTS.md.
 	@$(BIN)/python -m bench
 
-bench-limiter: $(VENV)/.dev ## Measure the limiter beside others in memory, about ten minutes.
+bench-limiter: $(VENV)/.dev ## Measure the limiter beside others, in memory and through Redis, about half an hour.
 	@$(BIN)/python -m bench.limiter.compare
+	@$(BIN)/python -m bench.limiter.shared
+	@$(BIN)/python -m bench.limiter.beside_governor
+	@$(BIN)/python -m bench.limiter.four_processes
 
 bench-gates: $(VENV)/.dev ## Check that nothing has become much slower, in ratios.
 	@$(BIN)/python -m pytest --quiet bench --benchmark-enable --benchmark-disable-gc

@@ -25,6 +25,7 @@ from pathlib import Path
 from hopgate_limiter import _native
 
 from bench.limiter.contenders import HOURLY, PACKAGES, RIVALS, UNLIMITED, Ask, ours, ours_hit
+from bench.limiter.sections import put
 
 RESULTS = Path(__file__).with_name("RESULTS.md")
 CELLS = {
@@ -145,7 +146,7 @@ def table(calls: int) -> str:
         ("`allow` and what answers the same question", [r for r, (_, o) in RIVALS.items() if o is ours]),
         ("`hit` and what answers the same questions", [r for r, (_, o) in RIVALS.items() if o is ours_hit]),
     ):
-        lines += [f"## {title}", "", "| rival | calls | keys | threads | ours, ns | theirs, ns | ratio |"]
+        lines += [f"### {title}", "", "| rival | calls | keys | threads | ours, ns | theirs, ns | ratio |"]
         lines += ["|---|---|---:|---:|---:|---:|---:|"]
         for rival in rivals:
             for setting, keys, threads, mine, theirs in run("--child", rival, "--calls", str(calls)):
@@ -158,7 +159,7 @@ def table(calls: int) -> str:
 
 def memory_table() -> str:
     """Measure and render the memory section."""
-    lines = ["## Memory", "", "| limiter | bytes per key, 10⁶ keys |", "|---|---:|"]
+    lines = ["### Memory", "", "| limiter | bytes per key, 10⁶ keys |", "|---|---:|"]
     for rival in ["ours", *(r for r, (_, o) in RIVALS.items() if o is ours and r != "aiolimiter")]:
         lines += [f"| {rival} | {size:.0f} |" for size in run("--memory", rival)]
     for early, late in run("--flood"):
@@ -198,7 +199,7 @@ def main() -> None:
     elif args.flood:
         flood_child()
     else:
-        head = ["# Limiters compared", ""]
+        head = ["## In memory", ""]
         head += ["Written by `python -m bench.limiter.compare`; see there for the method.", "", machine(), ""]
         head += [NOTE, ""]
         parts = ["\n".join(head), table(args.calls // 10 if args.quick else args.calls)]
@@ -206,7 +207,7 @@ def main() -> None:
         if args.quick:
             print(text)
         else:
-            RESULTS.write_text(text)
+            put(RESULTS, "in memory", text)
 
 
 if __name__ == "__main__":

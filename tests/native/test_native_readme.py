@@ -1,11 +1,14 @@
 """The README's promises are run."""
 
+import json
 import re
 from pathlib import Path
 
 import hopgate_limiter
 import pytest
 from hopgate_limiter import _native
+
+from bench.limiter import shared
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = [ROOT / "pyext" / "README.md", ROOT / "docs" / "limiter.md"]
@@ -24,6 +27,12 @@ def test_example_runs(block, request):
         server = request.getfixturevalue("redis_server")
         block = block.replace("redis://localhost/1", server.url)
     exec(compile(block, "example", "exec"), {})
+
+
+@pytest.mark.skipif(not shared.KEPT.exists(), reason="nothing has been measured")
+def test_measured_table_is_that_of_the_results():
+    """The README shows what was measured last."""
+    assert shared.readme_table(json.loads(shared.KEPT.read_text())) in shared.README.read_text()
 
 
 def test_exported_names():
