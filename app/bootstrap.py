@@ -141,6 +141,7 @@ async def open_gateway(settings: Settings) -> AsyncIterator[Services]:
             {
                 Policy.REDIRECT: settings.limit_redirect,
                 Policy.API: settings.limit_api,
+                Policy.ANONYMOUS: settings.limit_api,
                 Policy.CREATE: settings.limit_create,
                 Policy.NOT_FOUND: settings.limit_not_found,
             },

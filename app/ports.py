@@ -387,6 +387,7 @@ class Policy(StrEnum):
 
     REDIRECT = "redirect"
     API = "api"
+    ANONYMOUS = "anonymous"  # API calls whose key nobody has found yet, by address
     CREATE = "create"
     NOT_FOUND = "not_found"
 

@@ -12,13 +12,13 @@ from app.ports import Counted, Policy, Refusal
 # A part of the burst that each process admits before Redis was asked: nobody waits for it.
 _UNASKED_PART = 8
 # What is given back after a look-up must come back to the bucket it was taken from. Through
-# Redis it would be a second message for every link that is found, so each process counts alone.
-_COUNTED_ALONE = frozenset({Policy.NOT_FOUND})
+# Redis it would be a second message for everything that is found, so each process counts alone.
+_COUNTED_ALONE = frozenset({Policy.NOT_FOUND, Policy.ANONYMOUS})
 
 
 class NativeGate:
     """
-    One limiter for each policy; with Redis, processes keep all but NOT_FOUND together.
+    One limiter for each policy; with Redis, processes keep most of them together.
 
     Clients are told apart by address (an IPv6 /64 counts as one) or by the id of their API key.
     Shared, a process decides from tokens that Redis has leased to it. Of a client it does not

@@ -115,12 +115,12 @@ async def _admitted(services: Services, scope: Scope, verb: _Verb, request: Requ
     gate, client = services.gate, request.ip_addr
     # An address pays for looking a key up before it is looked up, and gets it back if there is
     # such a key: who tries too many gets no further look-up, however many are sent at once.
-    if not gate.admit(Policy.API, client):
-        return errors.too_many_requests(gate.refusal(Policy.API, client))
+    if not gate.admit(Policy.ANONYMOUS, client):
+        return errors.too_many_requests(gate.refusal(Policy.ANONYMOUS, client))
     principal = await _principal(services, request, client)
     if principal is None:
         return errors.unauthorized()
-    gate.refund(Policy.API, client)
+    gate.refund(Policy.ANONYMOUS, client)
     if not gate.admit(Policy.API, principal.key_id):
         return errors.too_many_requests(gate.refusal(Policy.API, principal.key_id))
     if not principal.may(scope):
@@ -135,7 +135,7 @@ async def _principal(services: Services, request: Request, client: str) -> Princ
     try:
         return await services.authenticator.authenticate(token)
     except Unavailable:
-        services.gate.refund(Policy.API, client)
+        services.gate.refund(Policy.ANONYMOUS, client)
         raise
 
 

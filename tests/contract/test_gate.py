@@ -110,3 +110,12 @@ def exhaust_for(gate: NativeGate, seconds: float) -> int:
     while time.monotonic() < until:
         admitted += gate.admit(Policy.REDIRECT, "198.51.100.7")
     return admitted
+
+
+def test_a_newcomer_is_not_refused_because_redis_is_away() -> None:
+    limits = dict.fromkeys(Policy, "120/min burst 60")
+    with contextlib.closing(NativeGate(limits, redis_url="redis://127.0.0.1:1")) as gate:
+        gate.admit(Policy.CREATE, "first")
+        time.sleep(0.1)  # by now it has been noticed
+        for client in ("second", "third"):
+            assert gate.admit(Policy.CREATE, client)

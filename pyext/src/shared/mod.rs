@@ -625,7 +625,10 @@ impl Inner {
         let allowed = match self.config.on_error {
             OnError::Share => {
                 let meters = share_of(terms, self.nodes.load(Ordering::Relaxed));
+                // The share starts empty; where calls may go ahead unasked, a newcomer does so.
                 entry.spend_share(&meters, now, cost)
+                    || matches!(self.config.cold, Cold::Optimistic(allowance)
+                        if entry.spend_unasked(cost, allowance))
             }
             OnError::Allow => {
                 entry.spend_regardless(cost);
