@@ -21,7 +21,8 @@ from app.service.cache_sync import CacheSync
 log = logging.getLogger(__name__)
 
 _BATCH = 200
-_LEASE_S = 30.0
+# Longer than publishing can take. Rows that the broker did not take are due again after it.
+_LEASE_S = 5.0
 # What waits here waits in the outbox too, so it may be dropped: the relay pays the debt.
 _MAX_WAITING = 10_000
 
