@@ -157,9 +157,10 @@ class Decision:
         Who decided.
 
         "local": this process alone. "lease": this process, from tokens that Redis has leased to it.
-        "redis": Redis. "negative-cache": this process, because Redis has refused and nothing can have
-        changed since. "fallback": this process, because Redis does not answer. "shadow": the limiter would
-        have refused, but only watches.
+        "redis": Redis. "negative-cache": this process, because Redis has refused lately, as much or less; it
+        is asked again after the time of a lease at most, and `retry_after` may be too short for more.
+        "fallback": this process, because Redis does not answer. "shadow": the limiter would have refused, but
+        only watches.
         """
 
     def headers(

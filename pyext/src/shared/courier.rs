@@ -7,8 +7,8 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use crate::shared::fork;
-use crate::shared::link::{Lines, Link};
-use crate::shared::{Inner, PROBATION_NS, lock};
+use crate::shared::link::{Lines, Link, Lost};
+use crate::shared::{Inner, PROBATION_NS};
 
 /// Most requests in one pipeline: both directions then fit into the buffers of a socket.
 const MAX_BATCH: usize = 256;
@@ -28,7 +28,7 @@ impl Courier {
     /// None if the system has no thread left; then somebody will try again.
     pub(crate) fn start(inner: Arc<Inner>, link: Link) -> Option<Self> {
         let run = move || {
-            *lock(&inner.carrier) = Some(thread::current());
+            inner.carried_by(Some(thread::current()));
             let mut rounds = Rounds::new(&inner, &link);
             while !rounds.is_over {
                 // A panic is a bug in this crate. The next round starts with new connections.
@@ -37,7 +37,7 @@ impl Courier {
                     rounds.fall();
                 }
             }
-            *lock(&inner.carrier) = None;
+            inner.carried_by(None);
         };
         let thread = thread::Builder::new()
             .name("hopgate-limiter".into())
@@ -98,22 +98,25 @@ impl<'a> Rounds<'a> {
             return;
         }
         let started = Instant::now();
-        let (mut delivered, mut lost) = (0_usize, 0_usize);
+        let (mut delivered, mut silent) = (0_usize, 0_usize);
         let pause_ns = u64::try_from(self.pause.as_nanos()).unwrap_or(u64::MAX);
         let inner = self.inner;
-        self.lines.exchange(&parcels, &mut |parcel, reply| {
-            if let Ok(numbers) = reply {
-                delivered += 1;
-                inner.deliver(parcel, numbers);
-            } else {
-                lost += 1;
-                inner.give_up(parcel, pause_ns);
-            }
-        });
+        self.lines
+            .exchange(&parcels, &mut |parcel, reply| match reply {
+                Ok(numbers) => {
+                    delivered += 1;
+                    inner.deliver(parcel, numbers);
+                }
+                Err(why) => {
+                    silent += usize::from(why == Lost::Silent);
+                    inner.give_up(parcel, pause_ns);
+                }
+            });
         if delivered > 0 {
             self.inner.note_round_trip(started.elapsed());
         }
-        if lost > 0 && delivered == 0 {
+        // A key that Redis cannot serve is that key's trouble, and so is a node of a cluster that is gone.
+        if silent == parcels.len() && !self.lines.is_anybody_there() {
             self.fall();
         }
     }
@@ -124,7 +127,7 @@ impl<'a> Rounds<'a> {
         let key = [&self.inner.config.prefix[..], NODES_KEY].concat();
         let node = self.inner.node.load(Ordering::Relaxed);
         let Ok(nodes) = self.lines.count_nodes(&key, node) else {
-            return false;
+            return self.lines.is_anybody_there();
         };
         let now = self.inner.clock.now_ns();
         let is_settled = !self.inner.is_down.load(Ordering::Relaxed)

@@ -72,9 +72,11 @@ pub(crate) struct Entry {
     ceiling: u64,
     last_grant: u64,
     pub(crate) last_used: u64,
-    /// Refused until then, for at least `denied_cost` units.
+    /// Refused until then, for at least `denied_cost` units, as far as Redis knew.
     denied_until: u64,
     denied_cost: u64,
+    /// From then on Redis is asked again all the same: another node may have given back what it held.
+    ask_again_at: u64,
     /// What Redis last said: units left, when the key is as good as new, which rate is the tightest.
     left: u64,
     reset_at: u64,
@@ -95,7 +97,7 @@ pub(crate) struct Entry {
     seen: Seen,
     /// One bucket per rate while this node decides alone; empty otherwise.
     share: Box<[u128]>,
-    pub(crate) ledger: Ledger,
+    ledger: Ledger,
 }
 
 /// Where the tokens that were granted have gone.
@@ -145,6 +147,7 @@ impl Entry {
             last_used: now,
             denied_until: 0,
             denied_cost: 0,
+            ask_again_at: 0,
             left: 0,
             reset_at: 0,
             tightest: 0,
@@ -189,7 +192,7 @@ impl Entry {
         !self.is_queued
             && self.flight.is_none()
             && (self.tokens < self.low_water || now >= self.renew_at)
-            && now >= self.denied_until
+            && now >= self.ask_again_at
     }
 
     /// As [`Entry::spend`], changing nothing.
@@ -197,11 +200,16 @@ impl Entry {
     pub(crate) fn would_spend(&self, now: u64, cost: u64) -> Verdict {
         if now < self.deadline && cost <= self.tokens {
             Verdict::Allowed
-        } else if now < self.denied_until && cost >= self.denied_cost {
+        } else if now < self.ask_again_at && self.is_denied(now, cost) {
             Verdict::Refused
         } else {
             Verdict::Unknown
         }
+    }
+
+    /// Whether Redis has refused as much, and for longer than until now.
+    pub(crate) fn is_denied(&self, now: u64, cost: u64) -> bool {
+        now < self.denied_until && cost >= self.denied_cost
     }
 
     /// Admits without asking, up to `allowance` units not yet debited.
@@ -270,6 +278,7 @@ impl Entry {
     pub(crate) fn reset(&mut self) {
         self.is_reset = true;
         self.denied_until = 0;
+        self.ask_again_at = 0;
     }
 
     /// Tokens that can be spent.
@@ -281,6 +290,11 @@ impl Entry {
         !self.waiting.is_empty()
     }
 
+    /// Whether there is something to tell Redis that it would act on by itself.
+    pub(crate) fn has_news(&self) -> bool {
+        self.owed > 0 || self.paid > 0 || self.is_reset
+    }
+
     pub(crate) fn take_waiting(&mut self) -> Vec<Need> {
         std::mem::take(&mut self.waiting)
     }
@@ -288,14 +302,18 @@ impl Entry {
     /// Other rates are in force: what is known of the old ones no longer helps.
     pub(crate) fn configure(&mut self) {
         self.denied_until = 0;
+        self.ask_again_at = 0;
         self.left = 0;
         self.seen = Seen::default();
         self.share = Box::default();
     }
 
-    pub(crate) fn into_ledger(mut self) -> Ledger {
-        self.lapse(u64::MAX);
-        self.ledger
+    /// Where its tokens have gone by now.
+    pub(crate) fn ledger(&self, now: u64) -> Ledger {
+        Ledger {
+            expired: self.ledger.expired + self.tokens - self.held(now),
+            ..self.ledger
+        }
     }
 
     /// Whether forgetting this key loses nothing but what Redis also knows.
@@ -303,9 +321,9 @@ impl Entry {
         now >= self.deadline
             && now >= self.denied_until
             && now >= self.reset_at
-            && self.owed == 0
-            && self.paid == 0
+            && !self.has_news()
             && !self.is_queued
+            && self.waiting.is_empty()
             && self.flight.is_none()
     }
 
@@ -322,7 +340,7 @@ impl Entry {
         } else {
             FIRST_GUESS_NS
         };
-        let elapsed = (now - self.asked_since).max(shortest);
+        let elapsed = now.saturating_sub(self.asked_since).max(shortest);
         let measured = self.asked as f64 * 1e9 / elapsed as f64;
         // Rising demand is believed at once: asking for too little costs another round trip.
         self.demand = if measured > self.demand {
@@ -372,7 +390,9 @@ impl Entry {
         self.lapse(now);
         let has_demand = self.asked > 0 || !self.waiting.is_empty();
         self.estimate_demand(now, pace.round_trip_ns);
-        let back = if gives_back {
+        // Redis has the whole picture only of what it holds. A call that needs more than is held here is
+        // not to be refused because of what is.
+        let back = if gives_back || !self.waiting.is_empty() {
             std::mem::take(&mut self.tokens)
         } else {
             0
@@ -405,6 +425,12 @@ impl Entry {
             needs,
         });
         Some(request)
+    }
+
+    /// Whether this can be the reply to what is on its way.
+    pub(crate) fn expects(&self, reply: &Reply) -> bool {
+        let needs = self.flight.as_ref().map_or(0, |flight| flight.needs.len());
+        self.flight.is_none() || needs == reply.answers.len()
     }
 
     /// Takes in the reply to request `number`, and hands out the decisions. Replies to other requests
@@ -452,9 +478,13 @@ impl Entry {
         self.tightest = reply.tightest.min(terms.rates.len() - 1);
 
         self.denied_until = 0;
-        if reply.left == 0 && reply.grant == 0 && flight.want > 0 {
-            let pause_ns = reply.next_ns.max(terms.poll_ns).max(pace.round_trip_ns);
-            self.deny(1, now.saturating_add(pause_ns));
+        if reply.left == 0 && self.tokens == 0 {
+            let poll_ns = if flight.want > 0 {
+                terms.poll_ns.max(pace.round_trip_ns)
+            } else {
+                0
+            };
+            self.deny(1, now.saturating_add(reply.next_ns.max(poll_ns)));
         }
         let poll_ns = if terms.most_outstanding > 0 {
             terms.poll_ns
@@ -473,6 +503,7 @@ impl Entry {
             stats.count(decision.allowed);
             need.waiter.answer(decision);
         }
+        self.ask_again_at = self.denied_until.min(now.saturating_add(pace.lease_ttl_ns));
     }
 
     /// The cheapest refusal is the one to remember: it refuses the most.
@@ -498,10 +529,15 @@ impl Entry {
 
     /// "Yes", with what is known here.
     pub(crate) fn describe(&self, now: u64, cost: u64, terms: &Terms, source: Source) -> Decision {
+        let left = match source {
+            Source::Fallback => 0,
+            _ if now >= self.reset_at => terms.capacity.saturating_sub(self.owed),
+            _ => self.left,
+        };
         Decision {
             allowed: true,
             cost,
-            remaining: self.held(now).saturating_add(self.left).min(terms.capacity),
+            remaining: self.held(now).saturating_add(left).min(terms.capacity),
             retry_after_ns: Some(0),
             reset_after_ns: self.reset_at.saturating_sub(now),
             source,
@@ -519,10 +555,12 @@ impl Entry {
         wait_ns: u64,
         source: Source,
     ) -> Decision {
+        let described = self.describe(now, cost, terms, source);
         Decision {
             allowed: false,
             retry_after_ns: Some(wait_ns),
-            ..self.describe(now, cost, terms, source)
+            remaining: described.remaining.min(cost.saturating_sub(1)),
+            ..described
         }
     }
 

@@ -2,7 +2,8 @@
 --
 -- KEYS[1]  the state of the key, a MessagePack array:
 --          {1, generation, sequence, high-water time, rates, leases}
---          a rate is {1, us, fraction} (token bucket) or {2, window, width, bucket, count, ...}
+--          a rate is {1, us, fraction, us of a token, fraction} (token bucket)
+--          or {2, window, width, bucket, count, ...}
 --          a lease is five numbers of `leases`: node, expiry, tokens, last request, first debit
 -- ARGV[1]  the request, a MessagePack array, see below
 --
@@ -55,7 +56,7 @@ local function used(state)
 end
 
 local function fresh(rate)
-  if rate[1] == GCRA then return {GCRA, 0, 0} end
+  if rate[1] == GCRA then return {GCRA, 0, 0, rate[3], rate[4]} end
   return {2, rate[3], rate[4]}
 end
 
@@ -83,6 +84,17 @@ local function settle(rate, state)
     return state
   end
   if rate[1] == GCRA then
+    if state[4] ~= rate[3] or state[5] ~= rate[4] then
+      -- Another rate. What is owed is a number of units, not the time in which they flowed in before.
+      local us, fraction = difference(state[2], state[3], now, 0)
+      if us >= 0 then
+        local units = (us + fraction / FRACTION) / (state[4] + state[5] / FRACTION)
+        us, fraction = math.ceil(units * (rate[3] + rate[4] / FRACTION)) + 1, 0
+        if us > rate[5] then us, fraction = rate[5], rate[6] end
+        state[2], state[3] = now + us, fraction
+      end
+      state[4], state[5] = rate[3], rate[4]
+    end
     -- Twice the burst is the most that is ever debited, see `force`.
     if state[2] >= now + 2 * rate[7] then state[2], state[3] = now + 2 * rate[7], 0 end
     return state
@@ -207,7 +219,9 @@ for i, rate in ipairs(rates) do
   end
 end
 
--- Whoever has seen a newer state than the one that is stored knows that some of it was lost.
+-- Whoever has seen a newer state than the one that is stored knows that some of it was lost. It starts a
+-- new generation, so that everybody else is heard about it, too.
+local is_rolled_back = stored and #seen > 0 and stored[2] == seen[1] and stored[3] < seen[2]
 if #seen > 0 and not is_reset and (not stored or stored[2] ~= seen[1] or stored[3] < seen[2]) then
   for i, rate in ipairs(rates) do
     local state, first, second = states[i], seen[2 * i + 1], seen[2 * i + 2]
@@ -308,6 +322,7 @@ end
 -- --- what is kept: nothing is written if nothing was given
 
 local generation, sequence = stored and stored[2] or now, stored and stored[3] or 0
+if is_rolled_back then generation = math.max(now, generation + 1) end
 if changed then
   sequence = sequence + 1
   local lives = latest - now
@@ -322,7 +337,8 @@ for i, rate in ipairs(rates) do
   one = math.max(one, wait(rate, states[i], 1))
 end
 if #needs == 0 or answers[#needs] == -1 then tightest = narrowest end
-local reply = {1, grant, left - grant, one, reset, tightest - 1, changed and generation or stored and generation or 0, sequence, #needs}
+local known = changed and generation or stored and stored[2] or 0
+local reply = {1, grant, left - grant, one, reset, tightest - 1, known, sequence, #needs}
 for _, answer in ipairs(answers) do reply[#reply + 1] = answer end
 for i, rate in ipairs(rates) do
   local state = states[i]

@@ -18,6 +18,8 @@ const NODES_SCRIPT: &str = include_str!("nodes.lua");
 const SLOTS: u16 = 16384;
 /// A silent node is counted for so long.
 const NODE_LIVES_MS: u64 = 3000;
+/// A node of a cluster that could not be reached is not tried again for so long.
+const AVOIDED_FOR: Duration = Duration::from_millis(400);
 
 /// Where Redis is and how to talk to it.
 #[derive(Debug, Clone)]
@@ -34,6 +36,9 @@ pub(crate) struct Lines {
     link: Link,
     /// Without a cluster there is one, under an empty name.
     open: HashMap<Address, Line>,
+    /// Nodes of a cluster that did not answer, and until when they are left alone: those that do are not
+    /// to wait for them.
+    avoided: HashMap<Address, Instant>,
     /// Which node serves which slot; empty until asked.
     slots: Vec<Option<Address>>,
 }
@@ -43,9 +48,14 @@ struct Line {
     script: Vec<u8>,
 }
 
-/// Nobody knows whether it was run.
-#[derive(Debug)]
-pub(crate) struct Lost;
+/// Why there is no reply.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Lost {
+    /// Nothing was heard: nobody knows whether it was run.
+    Silent,
+    /// Redis said that it could not: out of memory, not allowed, not a state it can read.
+    Refused,
+}
 
 /// What became of one command.
 enum Outcome {
@@ -57,7 +67,7 @@ enum Outcome {
         address: Address,
         is_asked: bool,
     },
-    Lost,
+    Lost(Lost),
 }
 
 impl Link {
@@ -83,6 +93,7 @@ impl Link {
         Lines {
             link: self.clone(),
             open: HashMap::new(),
+            avoided: HashMap::new(),
             slots: Vec::new(),
         }
     }
@@ -125,7 +136,7 @@ impl Link {
             let script = load(&mut connection)?;
             Ok(Line { connection, script })
         };
-        connect().map_err(|_| Lost)
+        connect().map_err(|_| Lost::Silent)
     }
 }
 
@@ -155,7 +166,7 @@ impl Lines {
         for (address, parcels) in by_node {
             match self.send(&address, &parcels, false) {
                 Ok(()) => sent.push((address, parcels)),
-                Err(Lost) => parcels.iter().for_each(|parcel| deliver(parcel, Err(Lost))),
+                Err(why) => parcels.iter().for_each(|parcel| deliver(parcel, Err(why))),
             }
         }
         let mut again = Vec::new();
@@ -164,7 +175,7 @@ impl Lines {
             for (parcel, outcome) in parcels.into_iter().zip(outcomes) {
                 match outcome {
                     Outcome::Done(numbers) => deliver(parcel, Ok(&numbers)),
-                    Outcome::Lost => deliver(parcel, Err(Lost)),
+                    Outcome::Lost(why) => deliver(parcel, Err(why)),
                     Outcome::NoScript => again.push((parcel, address.clone(), false)),
                     Outcome::Elsewhere { address, is_asked } => {
                         again.push((parcel, address, is_asked));
@@ -178,7 +189,8 @@ impl Lines {
             }
             match self.repeat(parcel, &address, is_asked) {
                 Outcome::Done(numbers) => deliver(parcel, Ok(&numbers)),
-                _ => deliver(parcel, Err(Lost)),
+                Outcome::Lost(why) => deliver(parcel, Err(why)),
+                _ => deliver(parcel, Err(Lost::Refused)),
             }
         }
     }
@@ -186,16 +198,16 @@ impl Lines {
     /// Once more, to a node that has not run it.
     fn repeat(&mut self, parcel: &Parcel, address: &Address, is_asked: bool) -> Outcome {
         let reloaded = self.line(address).and_then(|line| {
-            line.script = load(&mut line.connection).map_err(|_| Lost)?;
+            line.script = load(&mut line.connection).map_err(|_| Lost::Silent)?;
             Ok(())
         });
         if reloaded.is_err() || self.send(address, &[parcel], is_asked).is_err() {
             self.open.remove(address);
-            return Outcome::Lost;
+            return Outcome::Lost(Lost::Silent);
         }
         self.receive(address, 1, is_asked)
             .pop()
-            .unwrap_or(Outcome::Lost)
+            .unwrap_or(Outcome::Lost(Lost::Silent))
     }
 
     /// Says that this node lives; returns how many do.
@@ -215,16 +227,41 @@ impl Lines {
             } else {
                 self.open.remove(&address);
             }
-            Lost
+            Lost::Silent
         })
+    }
+
+    /// Whether any node of a cluster answers. A single server would have answered already.
+    pub(crate) fn is_anybody_there(&mut self) -> bool {
+        if !self.link.is_cluster {
+            return false;
+        }
+        self.slots.clear();
+        self.learn_slots().is_ok()
     }
 
     fn line(&mut self, address: &Address) -> Result<&mut Line, Lost> {
         if !self.open.contains_key(address) {
-            let line = self.link.connect(address)?;
-            self.open.insert(address.clone(), line);
+            if let Some(until) = self.avoided.get(address)
+                && Instant::now() < *until
+            {
+                return Err(Lost::Silent);
+            }
+            match self.link.connect(address) {
+                Ok(line) => {
+                    self.avoided.remove(address);
+                    self.open.insert(address.clone(), line);
+                }
+                Err(why) => {
+                    if self.link.is_cluster {
+                        let until = Instant::now() + AVOIDED_FOR;
+                        self.avoided.insert(address.clone(), until);
+                    }
+                    return Err(why);
+                }
+            }
         }
-        self.open.get_mut(address).ok_or(Lost)
+        self.open.get_mut(address).ok_or(Lost::Silent)
     }
 
     fn send(&mut self, address: &Address, parcels: &[&Parcel], is_asked: bool) -> Result<(), Lost> {
@@ -245,7 +282,7 @@ impl Lines {
         let sent = line.connection.send_packed_command(&pipeline);
         sent.map_err(|_| {
             self.open.remove(address);
-            Lost
+            Lost::Silent
         })
     }
 
@@ -268,7 +305,7 @@ impl Lines {
         }
         if outcomes.len() < count {
             self.open.remove(address);
-            outcomes.resize_with(count, || Outcome::Lost);
+            outcomes.resize_with(count, || Outcome::Lost(Lost::Silent));
         }
         outcomes
     }
@@ -280,7 +317,9 @@ impl Lines {
         if self.slots.is_empty() {
             self.learn_slots()?;
         }
-        self.slots[usize::from(slot(key))].clone().ok_or(Lost)
+        self.slots[usize::from(slot(key))]
+            .clone()
+            .ok_or(Lost::Silent)
     }
 
     /// Asks any node that answers who serves what.
@@ -302,7 +341,7 @@ impl Lines {
                 Err(_) => drop(self.open.remove(&address)),
             }
         }
-        Err(Lost)
+        Err(Lost::Silent)
     }
 }
 
@@ -314,7 +353,7 @@ fn read(value: Value) -> Outcome {
                 _ => None,
             };
             let numbers = items.iter().map(number).collect::<Option<_>>();
-            numbers.map_or(Outcome::Lost, Outcome::Done)
+            numbers.map_or(Outcome::Lost(Lost::Refused), Outcome::Done)
         }
         Value::ServerError(error) => match error.kind() {
             Some(ServerErrorKind::NoScript) => Outcome::NoScript,
@@ -324,14 +363,14 @@ fn read(value: Value) -> Outcome {
                     let (host, port) = details.split_ascii_whitespace().nth(1)?.rsplit_once(':')?;
                     Some((host.to_owned(), port.parse().ok()?))
                 });
-                address.map_or(Outcome::Lost, |address| Outcome::Elsewhere {
+                address.map_or(Outcome::Lost(Lost::Refused), |address| Outcome::Elsewhere {
                     address,
                     is_asked: kind == ServerErrorKind::Ask,
                 })
             }
-            _ => Outcome::Lost,
+            _ => Outcome::Lost(Lost::Refused),
         },
-        _ => Outcome::Lost,
+        _ => Outcome::Lost(Lost::Refused),
     }
 }
 

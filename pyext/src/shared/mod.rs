@@ -303,6 +303,7 @@ impl Shared {
                 }
                 entry.describe(now, cost, &terms, Source::Lease)
             }
+            Verdict::Refused if cost > terms.capacity => entry.never(now, cost, &terms),
             Verdict::Refused => entry.refuse(
                 now,
                 cost,
@@ -315,11 +316,16 @@ impl Shared {
                 if cost > terms.capacity {
                     entry.never(now, cost, &terms)
                 } else if inner.is_alone(entry, now) {
-                    self.ask(entry, fingerprint);
+                    if now >= entry.unreachable_until {
+                        self.ask(entry, fingerprint);
+                    }
                     inner.decide_alone(entry, now, cost, &terms)
                 } else if let Cold::Optimistic(allowance) = inner.config.cold {
                     self.ask(entry, fingerprint);
-                    if entry.spend_unasked(cost, allowance) {
+                    if entry.is_denied(now, cost) {
+                        let wait = entry.denied_for(now);
+                        entry.refuse(now, cost, &terms, wait, Source::NegativeCache)
+                    } else if entry.spend_unasked(cost, allowance) {
                         entry.describe(now, cost, &terms, Source::Local)
                     } else {
                         let wait = inner.round_trip_ns.load(Ordering::Relaxed);
@@ -460,11 +466,12 @@ impl Shared {
     /// Where the tokens of all keys have gone.
     pub(crate) fn ledger(&self) -> Ledger {
         let mut sum = Ledger::default();
+        let now = self.inner.clock.now_ns();
         for shard in &self.inner.shards {
             let shard = lock(shard);
             sum.add(&shard.ledger);
             for entry in shard.entries.values() {
-                sum.add(&entry.ledger);
+                sum.add(&entry.ledger(now));
             }
         }
         sum
@@ -485,9 +492,11 @@ impl Shared {
     /// Gives back what is held, and stops asking. Calls are decided as if Redis were away from then on.
     pub(crate) fn close(&self) {
         self.inner.is_closed.store(true, Ordering::SeqCst);
+        let gate = fork::gate();
         let courier = lock(&self.courier).take();
+        self.inner.wake();
+        drop(gate);
         if let Some(courier) = courier {
-            self.inner.wake();
             courier.join();
         }
     }
@@ -575,7 +584,7 @@ impl Shard {
                 .get(&fingerprint)
                 .is_some_and(|entry| entry.is_forgettable(now));
             if forgettable && let Some(entry) = self.entries.remove(&fingerprint) {
-                self.ledger.add(&entry.into_ledger());
+                self.ledger.add(&entry.ledger(now));
                 self.stats.evicted_idle += 1;
             } else {
                 self.hands.push_back(fingerprint);
@@ -598,6 +607,11 @@ impl Inner {
         if is_first {
             self.wake();
         }
+    }
+
+    fn carried_by(&self, carrier: Option<Thread>) {
+        let _gate = fork::gate();
+        *lock(&self.carrier) = carrier;
     }
 
     fn wake(&self) {
@@ -656,7 +670,7 @@ impl Inner {
         let asking: Vec<u64> = queue.asking.drain(..take).collect();
         let mut idle = Vec::new();
         while let Some((due, fingerprint)) = queue.leases.front().copied() {
-            if !is_closing && due > now {
+            if !is_closing && due > now || take + idle.len() >= limit {
                 break;
             }
             queue.leases.pop_front();
@@ -674,17 +688,12 @@ impl Inner {
                 continue;
             };
             entry.is_watched = false;
-            if entry.held(now) == 0 {
-                continue;
-            }
-            if is_closing || entry.last_used + half_life <= now {
+            let is_idle = entry.held(now) > 0 && (is_closing || entry.last_used + half_life <= now);
+            if is_idle || entry.has_news() {
                 drop(shard);
-                parcels.extend(self.parcel(fingerprint, now, true));
+                parcels.extend(self.parcel(fingerprint, now, is_idle));
             } else {
-                entry.is_watched = true;
-                lock(&self.queue)
-                    .leases
-                    .push_back((now + half_life, fingerprint));
+                self.watch(entry, fingerprint, now);
             }
         }
         parcels
@@ -729,15 +738,14 @@ impl Inner {
         let Some(entry) = shard.entries.get_mut(&parcel.fingerprint) else {
             return;
         };
+        if !entry.expects(&reply) {
+            self.give_up_locked(parcel, 0, now, shard);
+            return;
+        }
         let (terms, stats) = (&shard.terms, &mut shard.stats);
         entry.apply(parcel.number, &reply, now, terms, self.pace(), stats);
-        if entry.held(now) > 0 && !std::mem::replace(&mut entry.is_watched, true) {
-            let due = now + self.config.lease_ttl_ns / 2;
-            lock(&self.queue)
-                .leases
-                .push_back((due, parcel.fingerprint));
-        }
-        if entry.is_waited_for() && !entry.is_queued {
+        self.watch(entry, parcel.fingerprint, now);
+        if (entry.is_waited_for() || entry.has_news()) && !entry.is_queued {
             entry.is_queued = true;
             self.enqueue(parcel.fingerprint);
         }
@@ -747,15 +755,30 @@ impl Inner {
     /// asked about again for `pause_ns`.
     pub(crate) fn give_up(&self, parcel: &Parcel, pause_ns: u64) {
         let _gate = fork::gate();
-        self.redis_errors.fetch_add(1, Ordering::Relaxed);
         let now = self.clock.now_ns();
-        let mut shard = self.shard(parcel.fingerprint);
-        let shard = &mut *shard;
+        self.give_up_locked(parcel, pause_ns, now, &mut self.shard(parcel.fingerprint));
+    }
+
+    fn give_up_locked(&self, parcel: &Parcel, pause_ns: u64, now: u64, shard: &mut Shard) {
+        self.redis_errors.fetch_add(1, Ordering::Relaxed);
         let Some(entry) = shard.entries.get_mut(&parcel.fingerprint) else {
             return;
         };
         let needs = entry.fail(parcel.number, now.saturating_add(pause_ns));
         self.decide_needs(needs, entry, now, &shard.terms, &mut shard.stats);
+        self.watch(entry, parcel.fingerprint, now);
+    }
+
+    /// Sees that a key is looked at again: in time to give back what is held, and to say what is owed
+    /// though nobody asks for the key any more.
+    fn watch(&self, entry: &mut Entry, fingerprint: u64, now: u64) {
+        let is_dull = entry.held(now) == 0 && !entry.has_news();
+        if is_dull || entry.is_watched || self.is_closed.load(Ordering::SeqCst) {
+            return;
+        }
+        entry.is_watched = true;
+        let due = now + self.config.lease_ttl_ns / 2;
+        lock(&self.queue).leases.push_back((due, fingerprint));
     }
 
     /// While Redis is away: decides about those who still wait for it.
@@ -790,6 +813,7 @@ impl Inner {
 
     /// Time until a lease has to be looked at.
     fn next_lease_due(&self) -> Duration {
+        let _gate = fork::gate();
         let due = lock(&self.queue).leases.front().map(|(due, _)| *due);
         due.map_or(Duration::MAX, |due| {
             Duration::from_nanos(due.saturating_sub(self.clock.now_ns()).max(1_000_000))

@@ -1,0 +1,169 @@
+"""Limits shared through a Redis Cluster, and through TLS."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from hopgate_limiter import Limiter, RedisSync
+from redis.crc import key_slot
+
+from tests.servers.ports import free_ports
+from tests.servers.redis import PrivateRedis
+
+SLOTS = 16384
+Cluster = list[PrivateRedis]
+
+
+def eventually(is_so: Callable[[], bool], within_s: float = 30.0) -> None:
+    until = time.monotonic() + within_s
+    while not is_so():
+        assert time.monotonic() < until, "it never happened"
+        time.sleep(0.05)
+
+
+@pytest.fixture
+def cluster() -> Iterator[Cluster]:
+    """Three nodes, a third of the slots each; the others serve on when one is gone."""
+    with ExitStack() as stack:
+        nodes = []
+        for bus_port in free_ports(3):
+            options = [
+                "--cluster-enabled",
+                "yes",
+                "--cluster-port",
+                str(bus_port),
+                "--cluster-node-timeout",
+                "60000",
+            ]
+            nodes.append(stack.enter_context(PrivateRedis(*options, "--cluster-require-full-coverage", "no")))
+        for i, node in enumerate(nodes):
+            node.command("CLUSTER", "ADDSLOTSRANGE", i * SLOTS // 3, (i + 1) * SLOTS // 3 - 1)
+            node.command("CLUSTER", "SET-CONFIG-EPOCH", i + 1)
+        for node in nodes[1:]:
+            bus_port = int(node._options[3])
+            nodes[0].command("CLUSTER", "MEET", "127.0.0.1", node.port, bus_port)
+        eventually(lambda: all(len(node.command("CLUSTER", "SLOTS")) == 3 for node in nodes))  # type: ignore[arg-type]
+        eventually(lambda: all(b"cluster_state:ok" in node.command("CLUSTER", "INFO") for node in nodes))  # type: ignore[operator]
+        yield nodes
+
+
+@pytest.fixture
+def limiter(cluster: Cluster) -> Iterator[Limiter]:
+    url = f"redis+cluster://127.0.0.1:{cluster[0].port}"
+    sync = RedisSync(url, timeout=0.2, on_error="deny", mode="every_hit")
+    with Limiter("1000/d", sync=sync) as limiter:
+        yield limiter
+
+
+def key_of(node: int, but: str = "") -> str:
+    """Find a key that the given node serves."""
+    slots = range(node * SLOTS // 3, (node + 1) * SLOTS // 3)
+    return next(f"k{i}" for i in range(10_000) if key_slot(f"rl:k{i}".encode()) in slots and f"k{i}" != but)
+
+
+def test_every_node_serves_its_keys(cluster, limiter):
+    assert {d.source for d in limiter.hit_many([(f"k{i}", 1) for i in range(200)])} == {"redis"}
+    assert all(node.command("DBSIZE") > 30 for node in cluster)
+    assert limiter.stats().redis_errors == 0
+
+
+def test_moved_slots_are_followed(cluster, limiter):
+    """MOVED: the key lives elsewhere for good; what was spent there goes with it."""
+    key = key_of(0)
+    slot = key_slot(f"rl:{key}".encode())
+    assert limiter.hit(key, 990)
+    source, target = cluster[0], cluster[1]
+    ids = [node.command("CLUSTER", "MYID") for node in cluster]
+    target.command("CLUSTER", "SETSLOT", slot, "IMPORTING", ids[0])
+    source.command("CLUSTER", "SETSLOT", slot, "MIGRATING", ids[1])
+    assert limiter.hit(key, 1).source == "redis"  # still there
+
+    source.command("MIGRATE", "127.0.0.1", target.port, f"rl:{key}", 0, 1000)
+    asked = limiter.hit(key, 2)  # ASK: for now
+    assert (asked.allowed, asked.source) == (True, "redis")
+
+    for node in cluster[:2]:
+        node.command("CLUSTER", "SETSLOT", slot, "NODE", ids[1])
+    moved = limiter.hit(key, 3)
+    assert (moved.allowed, moved.source) == (True, "redis")
+    assert not limiter.hit(key, 5)
+    assert limiter.stats().redis_errors == 0
+
+
+@pytest.mark.parametrize("fault", ["kill", "pause"])
+@pytest.mark.parametrize("lost", [0, 1, 2])
+def test_a_lost_node_takes_only_its_keys_along(cluster, limiter, fault, lost):
+    keys = [key_of(node) for node in range(3)]
+    assert all(limiter.hit(key) for key in keys)
+    getattr(cluster[lost], fault)()
+    limiter.hit(keys[lost])
+    time.sleep(0.5)
+    for _ in range(30):
+        for node, key in enumerate(keys):
+            decision = limiter.hit(key)
+            assert decision.source == ("fallback" if node == lost else "redis"), node
+        time.sleep(0.05)  # over two heartbeats
+    if fault == "pause":
+        cluster[lost].resume()
+        eventually(lambda: limiter.hit(keys[lost]).source == "redis")
+
+
+@pytest.fixture
+def certificates(tmp_path: Path) -> Path:
+    def openssl(*arguments: str) -> None:
+        subprocess.run(["openssl", *arguments], cwd=tmp_path, check=True, capture_output=True)
+
+    new = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    openssl("req", "-x509", *new, "-keyout", "ca.key", "-out", "ca.pem", "-subj", "/CN=test authority")
+    openssl("req", *new, "-keyout", "redis.key", "-out", "redis.csr", "-subj", "/CN=localhost")
+    (tmp_path / "names").write_text("subjectAltName=DNS:localhost,IP:127.0.0.1\n")
+    openssl(
+        "x509",
+        "-req",
+        "-in",
+        "redis.csr",
+        "-CA",
+        "ca.pem",
+        "-CAkey",
+        "ca.key",
+        "-CAcreateserial",
+        "-extfile",
+        "names",
+        "-out",
+        "redis.pem",
+    )
+    return tmp_path
+
+
+def test_tls(certificates, monkeypatch):
+    (port,) = free_ports(1)
+    tls = [
+        "--tls-port",
+        str(port),
+        "--tls-auth-clients",
+        "no",
+        "--tls-cert-file",
+        str(certificates / "redis.pem"),
+    ]
+    tls += [
+        "--tls-key-file",
+        str(certificates / "redis.key"),
+        "--tls-ca-cert-file",
+        str(certificates / "ca.pem"),
+    ]
+    with PrivateRedis(*tls):
+        url = f"rediss://localhost:{port}"
+
+        def decided_by(url: str) -> str:
+            with Limiter("10/d", sync=RedisSync(url, timeout=1.0, on_error="deny")) as limiter:
+                return limiter.hit("k").source
+
+        assert decided_by(url) == "fallback"  # nobody vouches for it
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificates / "ca.pem"))
+        assert decided_by(url) == "redis"
+        assert decided_by(f"rediss://127.0.0.1:{port}") == "redis"

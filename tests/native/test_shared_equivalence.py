@@ -1,0 +1,153 @@
+"""Shared limits with nothing on lease are the central limiter; with leases they lose nothing under load."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import redis
+from hopgate_limiter import Decision, Limiter, ManualClock, Rate, RedisSync
+from hopgate_limiter._native import _Mailbox
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.native.carrier import CentralState
+from tests.servers.redis import PrivateRedis
+
+START_US = 1_900_000_000_000_000
+TTL_S = 0.2
+
+
+@pytest.fixture(scope="module")
+def client(redis_server: PrivateRedis) -> Iterator[redis.Redis]:
+    with redis.Redis(port=redis_server.port) as client:
+        yield client
+
+
+class Central:
+    """A shared limiter and its Redis, with a perfect network between them."""
+
+    def __init__(self, client: redis.Redis, limiter: Limiter, clock: ManualClock) -> None:
+        self.limiter = limiter
+        self.clock = clock
+        self.state = CentralState(client, b"rl:k")
+        self.mailbox = _Mailbox(-1)
+
+    def hit(self, cost: int) -> Decision:
+        decision = self.limiter._submit("k", cost, self.mailbox, 1)
+        self.carry()
+        if decision is None:
+            ((_, decision),) = self.mailbox.take_all()
+        return decision
+
+    def carry(self) -> None:
+        for parcel in self.limiter._collect():
+            now_us = START_US + self.clock.now_ns // 1000
+            self.limiter._deliver(parcel, self.state.run(parcel.body, now_us).numbers)
+
+
+# Periods whose share per unit is a whole number of microseconds: all three reckon exactly.
+exact_rates = st.builds(
+    lambda limit, us, burst: Rate(limit, f"{limit * us}us", burst=burst),
+    st.integers(1, 20),
+    st.sampled_from([1, 7, 1000, 333_333]),
+    st.integers(1, 10),
+)
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    exact_rates, st.lists(st.tuples(st.integers(0, 6), st.integers(-1, 1), st.integers(1, 8)), max_size=40)
+)
+def test_redis_decides_as_the_engine_and_as_rationals_do(bucket, client, rate, steps):
+    """L11: script, Rust and exact fractions agree on every decision of one history."""
+    clock = ManualClock()
+    central = Central(
+        client, Limiter(rate, clock=clock, sync=RedisSync("redis://localhost", mode="every_hit")), clock
+    )
+    local = Limiter(rate, clock=clock)
+    model = bucket(rate)
+    token_us = rate.period_ns // rate.limit // 1000
+    for tokens, off_us, cost in steps:
+        wait_ns = max(0, tokens * token_us + off_us) * 1000
+        clock.advance(wait_ns)
+        model.now += wait_ns
+        expected = local.hit("k", cost)
+        assert expected.allowed == model.hit(cost)
+        decision = central.hit(cost)
+        assert decision.allowed == expected.allowed
+        if decision.source == "negative-cache":
+            # Redis may have been asked for less than this.
+            assert 0 < decision.retry_after <= expected.retry_after
+        else:
+            assert decision.retry_after == expected.retry_after
+        if decision.source == "redis":
+            assert decision.remaining == min(expected.remaining, decision.remaining)
+            if decision:
+                assert decision.remaining == expected.remaining
+                assert decision.reset_after == expected.reset_after
+
+
+@settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.integers(1, 10), st.lists(st.tuples(st.integers(0, 30), st.integers(1, 5)), max_size=40))
+def test_windows_in_redis_are_those_of_the_engine_at_most(client, limit, steps):
+    """L11: a window in Redis admits no more than the exact log would, and all of it after a pause."""
+    clock = ManualClock()
+    rate = Rate(limit, "16ms")
+    options = {"algorithm": "sliding_window", "clock": clock}
+    central = Central(
+        client, Limiter(rate, sync=RedisSync("redis://localhost", mode="every_hit"), **options), clock
+    )
+    admitted: list[tuple[int, int]] = []
+    for wait_ms, cost in steps:
+        clock.advance(wait_ms * 1_000_000)
+        recent = sum(c for at, c in admitted if at > clock.now_ns - rate.period_ns)
+        older = sum(c for at, c in admitted if at > clock.now_ns - rate.period_ns - 2_000_000)
+        if central.hit(cost).allowed:
+            assert recent + cost <= limit
+            admitted.append((clock.now_ns, cost))
+        elif cost <= limit:
+            assert older + cost > limit
+
+
+@pytest.mark.parametrize("algorithm", ["gcra", "sliding_window"])
+@pytest.mark.parametrize("nodes", [1, 2])
+def test_busy_nodes_use_up_the_rate_and_share_it(client, algorithm, nodes):
+    """L7, L13: with demand everywhere nearly all of the rate is used, and each node gets its part."""
+    clock = ManualClock()
+    rate = Rate(200, "1s", name="r")
+    limiters = [
+        Limiter(rate, algorithm=algorithm, clock=clock, sync=RedisSync("redis://localhost", lease_ttl=TTL_S))
+        for _ in range(nodes)
+    ]
+    parties = [Central(client, limiter, clock) for limiter in limiters]
+    admitted = [0] * nodes
+    seconds = 10
+    for step in range(seconds * 500):
+        clock.advance(2_000_000)
+        for i in range(nodes):
+            which = (i + step) % nodes
+            admitted[which] += parties[which].hit(1).allowed
+    assert sum(admitted) <= 200 + 200 * seconds
+    # What may be out is kept from the burst of every window; the oldest bucket counts in full.
+    usable = 200 if algorithm == "gcra" else 150 * 16 / 17
+    assert sum(admitted) >= usable * seconds - 50
+    for count in admitted:
+        assert count >= 0.6 * sum(admitted) / nodes
+
+
+def test_late_returns_are_not_credited(client):
+    """L5: tokens that come back after their lease has ended in Redis may have been replaced already."""
+    clock = ManualClock()
+    sync = RedisSync("redis://localhost", max_outstanding=5, max_lease=5, lease_ttl=TTL_S)
+    central = Central(client, Limiter("10/d", clock=clock, sync=sync), clock)
+    central.hit(1)
+    assert central.limiter.stats().held > 0
+    clock.advance(round(0.6 * TTL_S * 1e9))
+    (parcel,) = central.limiter._collect()
+    assert central.limiter._ledger()[2] > 0
+    before = central.state.bytes()
+    left = central.hit(0).remaining
+    late = central.state.run(parcel.body, START_US + 10_000_000)
+    assert late.numbers[2] == left
+    assert central.state.bytes() == before

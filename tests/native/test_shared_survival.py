@@ -1,0 +1,264 @@
+"""Forks, threads, event loops and ends of processes: what a shared limiter must survive and leave behind."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import uvloop
+from hopgate_limiter import Limiter, ManualClock, RedisSync
+
+from tests.servers.proxy import SILENT, FaultProxy
+from tests.servers.redis import PrivateRedis
+
+
+@pytest.fixture
+def server() -> Iterator[PrivateRedis]:
+    with PrivateRedis() as server:
+        yield server
+
+
+def shared(server: PrivateRedis, rate: str = "1000/d", **options: object) -> Limiter:
+    return Limiter(rate, sync=RedisSync(server.url, **{"timeout": 0.3, **options}))  # type: ignore[arg-type]
+
+
+def couriers() -> int:
+    count = 0
+    for task in Path("/proc/self/task").iterdir():
+        with contextlib.suppress(OSError):  # it has just ended
+            count += (task / "comm").read_text().startswith("hopgate-limiter")
+    return count
+
+
+def descriptors() -> int:
+    return sum(1 for _ in Path("/proc/self/fd").iterdir())
+
+
+def eventually(is_so: Callable[[], bool], within_s: float = 20.0) -> None:
+    until = time.monotonic() + within_s
+    while not is_so():
+        assert time.monotonic() < until, "it never happened"
+        gc.collect()
+        time.sleep(0.02)
+
+
+def run_script(script: str, *arguments: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", script, *arguments], capture_output=True, text=True, timeout=50
+    )
+    assert done.returncode == 0, (done.returncode, done.stdout, done.stderr)
+    return done.stdout
+
+
+FORK = """
+import os, sys, time
+from hopgate_limiter import Limiter, RedisSync
+
+limiter = Limiter("400/d", sync=RedisSync(sys.argv[1], timeout=2.0, lease_ttl=20.0))
+mine = 0
+while limiter.stats().held < 20:
+    mine += limiter.allow("k")
+    time.sleep(0.001)
+held = limiter.stats().held
+children = []
+for _ in range(4):
+    reader, writer = os.pipe()
+    if not (child := os.fork()):
+        first = limiter.hit("k")
+        count = first.allowed + sum(limiter.allow("k") for _ in range(500))
+        os.write(writer, f"{first.source} {count} {limiter._ledger()[1]}".encode())
+        limiter.close()
+        os._exit(0)
+    os.close(writer)
+    children.append((child, reader))
+reports = []
+for child, reader in children:
+    assert os.waitpid(child, 0)[1] == 0
+    source, count, _ = os.read(reader, 100).decode().split()
+    assert source == "redis", source
+    reports.append(int(count))
+assert limiter.stats().held == held, "a child has spent its parent's tokens"
+while limiter.allow("k"):
+    mine += 1
+assert sum(reports) > 0
+assert mine + sum(reports) <= 400, (mine, reports)
+limiter.close()
+print("fine")
+"""
+
+
+def test_a_forked_child_spends_its_own_tokens(server):
+    """L10: the parent's lease is the parent's; the child asks Redis itself."""
+    assert run_script(FORK, server.url) == "fine\n"
+
+
+FORKS_UNDER_LOAD = """
+import os, sys, threading, time
+from hopgate_limiter import Limiter, RedisSync
+
+limiter = Limiter("1000000/s", sync=RedisSync(sys.argv[1], timeout=0.5, lease_ttl=0.01))
+is_over = False
+def work(name):
+    i = 0
+    while not is_over:
+        i += 1
+        limiter.allow(f"{name}{i % 50}")
+threads = [threading.Thread(target=work, args=(n,)) for n in "abc"]
+for thread in threads:
+    thread.start()
+for _ in range(30):
+    if not (child := os.fork()):
+        limiter.hit("child")
+        limiter.close()
+        os._exit(0)
+    until = time.monotonic() + 20
+    while os.waitpid(child, os.WNOHANG)[0] == 0:
+        if time.monotonic() > until:
+            os.kill(child, 9)
+            sys.exit("a child hangs")
+        time.sleep(0.001)
+is_over = True
+for thread in threads:
+    thread.join()
+print("fine")
+"""
+
+
+def test_forks_while_the_courier_works(server):
+    """A child inherits no lock that only its parent's threads could release."""
+    assert run_script(FORKS_UNDER_LOAD, server.url) == "fine\n"
+
+
+@pytest.mark.parametrize("url", ["{url}", "redis://127.0.0.1:1/0"])
+@pytest.mark.parametrize("end", ["", "sys.exit(3)", "raise SystemExit(3)", "os.kill(os.getpid(), 15)"])
+def test_exit_with_a_running_courier(server, url, end):
+    script = f"""
+import os, sys
+from hopgate_limiter import Limiter, RedisSync
+limiter = Limiter("10/s", sync=RedisSync({url.format(url=server.url)!r}))
+limiter.allow("k")
+{end}
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=30)
+    assert done.returncode == {"": 0, "os.kill(os.getpid(), 15)": -15}.get(end, 3)
+    assert done.stderr == ""
+
+
+def test_close_gives_back(server):
+    with shared(server, "100/d") as limiter:
+        assert limiter.hit("k")
+        eventually(lambda: limiter.stats().held > 0)
+    granted, spent, returned, expired = limiter._ledger()
+    assert granted > 0
+    assert (returned, expired) == (granted - spent, 0)
+    assert limiter.stats().held == 0
+    assert not limiter.hit("k") or limiter.hit("k").source == "fallback"
+    limiter.close()
+    with shared(server, "100/d", mode="every_hit") as other:
+        assert other.hit("k", 99)
+
+
+def test_idle_leases_are_given_back(server):
+    limiter = shared(server, "100/d", lease_ttl=0.2)
+    assert limiter.hit("k")
+    eventually(lambda: limiter._ledger()[2] > 0)
+    limiter.close()
+
+
+@pytest.mark.parametrize("fault", ["kill", "pause"])
+def test_close_while_redis_is_away(server, fault):
+    limiter = shared(server, timeout=0.1)
+    limiter.hit("k")
+    getattr(server, fault)()
+    limiter.hit("k2")
+    started = time.monotonic()
+    limiter.close()
+    assert time.monotonic() - started < 3.0
+    server.resume()
+
+
+def test_one_limiter_per_sync():
+    sync = RedisSync("redis://localhost")
+    Limiter("1/s", sync=sync, clock=ManualClock())
+    with pytest.raises(ValueError, match="belongs to one limiter"):
+        Limiter("1/s", sync=sync, clock=ManualClock())
+
+
+def test_no_thread_and_no_descriptor_outlives_its_limiter(server):
+    before = couriers()
+    before_fds = descriptors()
+    for _ in range(100):
+        assert shared(server).hit("k").source == "redis"
+    eventually(lambda: couriers() == before)
+    eventually(lambda: descriptors() <= before_fds)
+
+
+@pytest.mark.parametrize("run", [asyncio.run, uvloop.run])
+def test_tasks_of_one_loop_after_the_other(server, run):
+    """hit_async answers every task, in every loop, and leaves no descriptor behind."""
+    limiter = shared(server, "500/d", mode="every_hit", timeout=5.0)
+
+    async def crowd() -> int:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(limiter.hit_async("k")) for _ in range(300)]
+        return sum(task.result().allowed for task in tasks)
+
+    before = descriptors()
+    assert run(crowd()) == 300
+    assert run(crowd()) == 200
+    for _ in range(10):
+        assert run(crowd()) == 0
+    limiter.close()
+    gc.collect()
+    # One pipe per loop; of uvloop's, the last one lives on.
+    assert descriptors() <= before + 2
+
+
+async def test_cancelled_tasks(server):
+    """A task that is cancelled takes nobody's answer with it."""
+    limiter = shared(server, "500/d", mode="every_hit", timeout=5.0)
+    tasks = [asyncio.ensure_future(limiter.hit_async("k")) for _ in range(200)]
+    await asyncio.sleep(0)
+    for task in tasks[::2]:
+        task.cancel()
+    decisions = await asyncio.gather(*tasks, return_exceptions=True)
+    assert all(isinstance(d, asyncio.CancelledError) or d.allowed for d in decisions)
+    assert sum(not isinstance(d, BaseException) for d in decisions) >= 100
+    limiter.close()
+
+
+async def test_tasks_are_answered_while_redis_is_silent(server):
+    with FaultProxy(server.port) as proxy:
+        limiter = Limiter(
+            "500/d", sync=RedisSync(f"redis://127.0.0.1:{proxy.port}", timeout=0.1, on_error="deny")
+        )
+        assert await limiter.hit_async("k")
+        proxy.become(SILENT)
+        async with asyncio.timeout(5):
+            decisions = await asyncio.gather(*(limiter.hit_async(f"{i}") for i in range(100)))
+        assert not any(decisions)
+        assert {d.source for d in decisions} == {"fallback"}
+        await asyncio.to_thread(limiter.close)
+
+
+async def test_tasks_waiting_at_close_are_answered(server):
+    limiter = shared(server, mode="every_hit", timeout=0.2)
+    assert await limiter.hit_async("k")
+    server.pause()
+    tasks = [asyncio.ensure_future(limiter.hit_async(f"{i}")) for i in range(20)]
+    await asyncio.sleep(0.01)
+    closing = threading.Thread(target=limiter.close)
+    closing.start()
+    tasks += [asyncio.ensure_future(limiter.hit_async(f"{i}")) for i in range(20)]
+    async with asyncio.timeout(10):
+        await asyncio.gather(*tasks)
+    await asyncio.to_thread(closing.join)
+    server.resume()
