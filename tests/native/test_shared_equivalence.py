@@ -151,3 +151,49 @@ def test_late_returns_are_not_credited(client):
     late = central.state.run(parcel.body, START_US + 10_000_000)
     assert late.numbers[2] == left
     assert central.state.bytes() == before
+
+
+def test_a_lease_is_counted_from_the_sending(client):
+    """L4: a reply that was long under way brings tokens that end soon, not a whole lease later."""
+    clock = ManualClock()
+    central = Central(
+        client, Limiter("10/d", clock=clock, sync=RedisSync("redis://localhost", lease_ttl=TTL_S)), clock
+    )
+    assert central.limiter._submit("k", 1, central.mailbox, 1) is None
+    (parcel,) = central.limiter._collect()
+    reply = central.state.run(parcel.body, START_US)
+    clock.advance(round(0.5 * TTL_S * 1e9))
+    central.limiter._deliver(parcel, reply.numbers)
+    assert central.limiter.stats().held > 0
+    clock.advance(round(0.5 * TTL_S * 1e9))
+    assert central.limiter.stats().held == 0
+    central.mailbox.take_all()
+    assert central.hit(1).source == "redis"
+
+
+def test_intervals_are_rounded_up(client):
+    """L1: a third of a microsecond per token, rounded down, gains a token in a million."""
+    clock = ManualClock()
+    rate = Rate(3, "1us", burst=6_000_000)
+    central = Central(
+        client, Limiter(rate, clock=clock, sync=RedisSync("redis://localhost", mode="every_hit")), clock
+    )
+    assert central.hit(6_000_000)
+    clock.advance(1_999_999_000)
+    assert not central.hit(6_000_000)
+
+
+def test_what_one_holds_another_cannot_lease(client):
+    """L3: a renewed lease still counts with all that is held under it."""
+    clock = ManualClock()
+    nodes = []
+    for _ in range(2):
+        sync = RedisSync("redis://localhost", max_outstanding=8, lease_ttl=TTL_S)
+        nodes.append(Central(client, Limiter("1000/d burst 40", clock=clock, sync=sync), clock))
+    for _ in range(40):
+        for node in nodes:
+            node.hit(1)
+            clock.advance(1_000_000)
+        held = [node.limiter.stats().held for node in nodes]
+        assert sum(held) <= 8
+        assert sum(tokens for _, tokens in node.state.leases().values()) >= sum(held)
