@@ -5,6 +5,7 @@ The engine says what is decided and when; only the sleeping is done here.
 """
 
 import asyncio
+import collections
 import itertools
 import os
 import time
@@ -78,21 +79,49 @@ async def acquire_async(limiter: "Limiter", key: "Key", cost: int, max_wait: "Se
 
 class _Post:
     """
-    Where decisions for one event loop come in.
+    Where decisions for one event loop come in, of limiters with the same patience.
 
     The thread that talks to Redis puts them into the mailbox and writes a byte to a pipe; the loop reads
-    it and wakes the tasks. So that thread never waits for the interpreter.
+    it and wakes the tasks. So that thread never waits for the interpreter. Who has waited too long is
+    decided about without it.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, patience: float) -> None:
         self.tickets = itertools.count()
         self.waiting: dict[int, asyncio.Future[Decision]] = {}
+        self._patience = patience
+        # Until when, who, and whom to ask then; earliest first. Most have been answered by that time.
+        self._overdue: collections.deque[tuple[float, int, Limiter, Key, int]] = collections.deque()
         self._reader, writer = os.pipe()
         os.set_blocking(self._reader, False)
         os.set_blocking(writer, False)
         self.mailbox = _Mailbox(writer)
         loop.add_reader(self._reader, self._open)
         weakref.finalize(loop, _close, self.mailbox, self._reader, writer)
+
+    async def wait(self, ticket: int, limiter: "Limiter", key: "Key", cost: int) -> "Decision":
+        loop = asyncio.get_running_loop()
+        until = loop.time() + self._patience
+        if not self._overdue:
+            loop.call_at(until, self._decide, loop)
+        self._overdue.append((until, ticket, limiter, key, cost))
+        # The answer may be in the mailbox already, but nobody opens it before this task lets go.
+        future = self.waiting[ticket] = loop.create_future()
+        try:
+            return await future
+        finally:
+            self.waiting.pop(ticket, None)
+
+    def _decide(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Decide about all who have waited long enough, without Redis."""
+        now = loop.time()
+        while self._overdue and self._overdue[0][0] <= now:
+            _, ticket, limiter, key, cost = self._overdue.popleft()
+            future = self.waiting.pop(ticket, None)
+            if future is not None and not future.done():
+                future.set_result(limiter._decide_alone(key, cost))  # noqa: SLF001
+        if self._overdue:
+            loop.call_at(self._overdue[0][0], self._decide, loop)
 
     def _open(self) -> None:
         os.read(self._reader, 4096)
@@ -108,24 +137,27 @@ def _close(mailbox: _Mailbox, *fds: int) -> None:
         os.close(fd)
 
 
-_POSTS: "weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Post]" = weakref.WeakKeyDictionary()
+_POSTS: "weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, dict[float, _Post]]"
+_POSTS = weakref.WeakKeyDictionary()
+
+
+def _post_of(loop: asyncio.AbstractEventLoop, patience: float) -> _Post:
+    posts = _POSTS.get(loop)
+    if posts is None:
+        posts = _POSTS[loop] = {}
+    post = posts.get(patience)
+    if post is None:
+        post = posts[patience] = _Post(loop, patience)
+    return post
 
 
 async def hit_async(limiter: "Limiter", key: "Key", cost: int) -> "Decision":
-    loop = asyncio.get_running_loop()
-    post = _POSTS.get(loop)
-    if post is None:
-        post = _POSTS[loop] = _Post(loop)
+    post = _post_of(asyncio.get_running_loop(), limiter._patience)  # noqa: SLF001
     ticket = next(post.tickets)
     decision = limiter._submit(key, cost, post.mailbox, ticket)  # noqa: SLF001
     if decision is not None:
         return decision
-    # The answer may be in the mailbox already, but nobody opens it before this task lets go.
-    future = post.waiting[ticket] = loop.create_future()
-    try:
-        return await future
-    finally:
-        post.waiting.pop(ticket, None)
+    return await post.wait(ticket, limiter, key, cost)
 
 
 # --- a refusal by a shared limit --------------------------------------------------------

@@ -2,6 +2,7 @@
 
 use std::hash::{BuildHasher, Hasher};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use foldhash::quality::RandomState;
 
@@ -324,6 +325,22 @@ impl Limiter {
         match &self.core {
             Core::Shared(shared) => self.overrule(shared.wait(pending)),
             Core::Local(_) => unreachable!("a limiter without Redis leaves nothing pending"),
+        }
+    }
+
+    /// How long anybody should wait for what comes into a mailbox; 0 if nothing does.
+    pub fn patience(&self) -> Duration {
+        match &self.core {
+            Core::Shared(shared) => shared.patience(),
+            Core::Local(_) => Duration::ZERO,
+        }
+    }
+
+    /// As [`Limiter::hit`], decided without Redis, for those who have waited for it in vain.
+    pub fn decide_alone(&self, key: Key<'_>, cost: u64) -> Decision {
+        match &self.core {
+            Core::Shared(shared) => self.overrule(shared.decide_alone(self.fingerprint(key), cost)),
+            Core::Local(_) => self.hit(key, cost),
         }
     }
 

@@ -262,3 +262,16 @@ async def test_tasks_waiting_at_close_are_answered(server):
         await asyncio.gather(*tasks)
     await asyncio.to_thread(closing.join)
     server.resume()
+
+
+def test_nobody_waits_for_ever_in_an_event_loop():
+    """Nobody carries requests here, as if the thread that does it were stuck: decided all the same."""
+    sync = RedisSync("redis://127.0.0.1:1", timeout=0.01)
+    limiter = Limiter("10/s", clock=ManualClock(), sync=sync)
+
+    async def ask() -> list[str]:
+        decisions = await asyncio.gather(*(limiter.hit_async("alice") for _ in range(20)))
+        again = await limiter.hit_async("alice")
+        return [decision.source for decision in (*decisions, again)]
+
+    assert asyncio.run(asyncio.wait_for(ask(), 10)) == ["fallback"] * 21

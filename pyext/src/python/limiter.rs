@@ -121,6 +121,17 @@ impl Limiter {
         Ok(decision.map(Decision))
     }
 
+    /// How long `hit_async` waits for the mailbox, s.
+    #[getter]
+    fn _patience(&self) -> f64 {
+        self.0.patience().as_secs_f64()
+    }
+
+    /// The decision for somebody who has waited that long.
+    fn _decide_alone(&self, key: &Bound<'_, PyAny>, cost: Cost) -> PyResult<Decision> {
+        with_key(key, |key| Decision(self.0.decide_alone(key, cost.0)))
+    }
+
     fn hit_many(&self, items: &Bound<'_, PyAny>) -> PyResult<Vec<Decision>> {
         if self.0.is_shared() {
             return self.hit_many_shared(items);

@@ -357,19 +357,28 @@ impl Shared {
 
     /// Sleeps until Redis has decided. If it does not in time, this node decides alone.
     pub(crate) fn wait(&self, pending: &Pending) -> Decision {
-        let inner = &*self.inner;
-        // What is asked is answered or given up within two timeouts: one for what is on its way already.
-        let patience = Duration::from_nanos(inner.config.timeout_ns) * 3;
-        if let Some(decision) = pending.slot.take(patience) {
-            return decision;
+        match pending.slot.take(self.patience()) {
+            Some(decision) => decision,
+            None => self.decide_alone(pending.fingerprint, pending.cost),
         }
+    }
+
+    /// How long anybody waits for Redis to decide. What is asked is answered or given up within two
+    /// timeouts: one for what is on its way already.
+    pub(crate) fn patience(&self) -> Duration {
+        Duration::from_nanos(self.inner.config.timeout_ns) * 3
+    }
+
+    /// What this process decides about somebody who has waited long enough.
+    pub(crate) fn decide_alone(&self, fingerprint: u64, cost: u64) -> Decision {
+        let inner = &*self.inner;
         let _gate = fork::gate();
         let now = inner.clock.now_ns();
-        let mut shard = inner.shard(pending.fingerprint);
+        let mut shard = inner.shard(fingerprint);
         let terms = shard.terms.clone();
-        let decision = match shard.entries.get_mut(&pending.fingerprint) {
-            Some(entry) => inner.decide_alone(entry, now, pending.cost, &terms),
-            None => no_room(terms.rates.clone(), pending.cost),
+        let decision = match shard.entries.get_mut(&fingerprint) {
+            Some(entry) => inner.decide_alone(entry, now, cost, &terms),
+            None => no_room(terms.rates.clone(), cost),
         };
         shard.stats.count(decision.allowed);
         decision
