@@ -35,6 +35,7 @@ from app.service.links import Links, leave_to_relay
 from app.service.outbox import OutboxPublisher, OutboxRelay
 from app.service.redirects import Redirects
 from app.service.stats import Stats
+from app.service.visits import Visits
 from app.settings import Settings, host_and_port
 from app.telemetry.outbox import OutboxWatch
 from app.telemetry.samples import Samples, merge
@@ -162,14 +163,17 @@ async def open_gateway(settings: Settings) -> AsyncIterator[Services]:
         stack.push_async_callback(spool.aclose)
         clicks = Clicks(counter, hot.harvest, bus, spool, clock=utc_now, new_id=lambda: secrets.token_hex(16))
         stack.push_async_callback(clicks.flush)
+        visits = Visits(store, monotonic=time.monotonic)
+        stack.push_async_callback(visits.aclose)
         await bus.listen(hot)
         await stack.enter_async_context(_running("outbox publisher", publisher.run()))
         await stack.enter_async_context(_running("cache filler", redirects.run()))
         await stack.enter_async_context(_running("admission", entrance.run()))
         await stack.enter_async_context(_running("click counter", clicks.run()))
+        await stack.enter_async_context(_running("visits", visits.run()))
         if settings.embedded:
             await stack.enter_async_context(_working(store, cache, bus, sync, outbox))
-        lane = RedirectLane(hot, redirects, gate, counter, monotonic=time.monotonic)
+        lane = RedirectLane(hot, redirects, gate, counter, visits, monotonic=time.monotonic)
         metrics = Metrics(
             [
                 lambda: redirect_samples(lane, gate),

@@ -202,6 +202,26 @@ class LinkStore(Protocol):
         """Forget which batches of clicks were folded before *before*; return how many."""
         ...
 
+    async def lease_visits(self, slug: Slug) -> int | None:
+        """
+        Take visits of the link's `max_visits` for the caller, who may give that many redirects.
+
+        An eighth of what is left, at least one and at most `MAX_VISITS_A_LEASE`; 0 if none is
+        left, or the link is removed or absent. None: it has no limit. What all callers hold and
+        have spent never exceeds the limit that was in force when they leased. Changes no link: no
+        version is raised and no outbox row written. Where the outcome is unknown, visits may be
+        lost; so do not ask again for the same ones.
+        """
+        ...
+
+    async def return_visits(self, slug: Slug, visits: int) -> None:
+        """
+        Give back *visits* that were leased and not spent. Never do it twice, whatever the outcome.
+
+        An unknown slug is no error.
+        """
+        ...
+
     async def add_key(self, key: ApiKey) -> None:
         """Store *key*; its id is new."""
         ...
@@ -228,6 +248,8 @@ class LinkStore(Protocol):
 
 
 OUTBOX_GRACE_S = 2.0
+# What the death of a process can cost a link, for good.
+MAX_VISITS_A_LEASE = 64
 
 # --- LinkCache -------------------------------------------------------------------------
 

@@ -160,6 +160,7 @@ class _Entry(msgspec.Struct, omit_defaults=True):
     query: bool = False
     start: float | None = None
     end: float | None = None
+    metered: bool = False  # what was written before there were limits has none
 
 
 _entry_decoder = msgspec.json.Decoder(_Entry)
@@ -173,6 +174,7 @@ def encode_resolution(resolution: Resolution) -> bytes:
         resolution.forward_query,
         resolution.valid_from,
         resolution.expires_at,
+        resolution.metered,
     )
     return b"%d|%s" % (resolution.version, _encoder.encode(entry))
 
@@ -186,4 +188,13 @@ def decode_resolution(slug: Slug, value: bytes) -> Resolution | None:
         entry = _entry_decoder.decode(body)
     except _UNREADABLE:
         return None
-    return Resolution(slug, int(version), entry.url, entry.code, entry.query, entry.start, entry.end)
+    return Resolution(
+        slug,
+        int(version),
+        entry.url,
+        entry.code,
+        entry.query,
+        entry.start,
+        entry.end,
+        entry.metered,
+    )

@@ -43,7 +43,7 @@ def _application() -> RsgiApplication:
     hot = HotLinks(render, monotonic=lambda: time.monotonic() + 3600, wall=time.time)
     hot.put(Resolution(SLUG, 1, "https://example.com/a/long/path?with=query"))
     application = RsgiApplication(None)
-    lane = RedirectLane(hot, None, gate, ClickCounter(), monotonic=time.monotonic)
+    lane = RedirectLane(hot, None, gate, ClickCounter(), None, monotonic=time.monotonic)
     application._answer_hot, application._trusted = lane.answer_hot, ()
     application._table = RouteTable([])
     return application

@@ -53,7 +53,7 @@ def test_answering_from_the_first_cache(benchmark: pytest.FixtureRequest) -> Non
     """Look-up, clock and limiter beside a look-up and a clock: usually 2.9."""
     gate = NativeGate(dict.fromkeys(Policy, "1000000000/s burst 1000000000"))
     answer_hot = RedirectLane(
-        _hot(lambda: time.monotonic() + 3600), None, gate, ClickCounter(), monotonic=time.monotonic
+        _hot(lambda: time.monotonic() + 3600), None, gate, ClickCounter(), None, monotonic=time.monotonic
     ).answer_hot
     entries = {SLUG: _Three(RESOLUTION, Answer(302, HEADERS), time.monotonic() + 3600)}
 

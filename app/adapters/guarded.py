@@ -194,6 +194,14 @@ class GuardedStore:
         """See `LinkStore.forget_batches`."""
         return await self._bulk.call(lambda: self._store.forget_batches(before=before))
 
+    async def lease_visits(self, slug: Slug) -> int | None:
+        """See `LinkStore.lease_visits`."""
+        return await self._change.call(lambda: self._store.lease_visits(slug))
+
+    async def return_visits(self, slug: Slug, visits: int) -> None:
+        """See `LinkStore.return_visits`."""
+        await self._change.call(lambda: self._store.return_visits(slug, visits))
+
     async def add_key(self, key: ApiKey) -> None:
         """See `LinkStore.add_key`."""
         await self._change.call(lambda: self._store.add_key(key))

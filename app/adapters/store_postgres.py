@@ -154,6 +154,15 @@ class PostgresStore:
         """See `LinkStore.forget_batches`."""
         return await self._count(sql.FORGET_BATCHES, {"before": before})
 
+    async def lease_visits(self, slug: Slug) -> int | None:
+        """See `LinkStore.lease_visits`."""
+        rows = await self._query(sql.LEASE_VISITS, {"slug": slug})
+        return rows[0][0] if rows else 0
+
+    async def return_visits(self, slug: Slug, visits: int) -> None:
+        """See `LinkStore.return_visits`."""
+        await self._count(sql.RETURN_VISITS, {"slug": slug, "visits": visits})
+
     async def add_key(self, key: ApiKey) -> None:
         """See `LinkStore.add_key`."""
         await self._count(sql.INSERT_KEY, sql.key_values(key))

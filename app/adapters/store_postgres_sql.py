@@ -10,16 +10,16 @@ import msgspec
 
 from app.domain.events import ClicksCounted, LinkChanged
 from app.domain.link import Link, LinkFields, NewLink, Slug
-from app.ports import OUTBOX_GRACE_S, ApiKey, OutboxEvent
+from app.ports import MAX_VISITS_A_LEASE, OUTBOX_GRACE_S, ApiKey, OutboxEvent
 
 Row = tuple[Any, ...]
 Parameters = dict[str, Any]
 
-SCHEMA_VERSION = 2  # the migration that this SQL was written for
+SCHEMA_VERSION = 3  # the migration that this SQL was written for
 
 _COLUMNS = (
     "slug, long_url, title, tags, redirect_code, valid_from, expires_at, forward_query, enabled,"
-    " version, created_at, updated_at, removed_at"
+    " max_visits, version, created_at, updated_at, removed_at"
 )
 _LINK = f"""{_COLUMNS},
     coalesce((SELECT clicks FROM click_totals WHERE click_totals.slug = links.slug), 0) AS visits"""
@@ -32,7 +32,8 @@ INSERT_LINKS = f"""
     WITH asked AS MATERIALIZED (
         SELECT nextval('links_id_seq') AS id, a.* FROM json_to_recordset(%(links)s::json) AS a(
             slug text, long_url text, title text, tags text[], redirect_code smallint,
-            valid_from timestamptz, expires_at timestamptz, forward_query boolean, enabled boolean)
+            valid_from timestamptz, expires_at timestamptz, forward_query boolean, enabled boolean,
+            max_visits bigint)
     ), stored AS (
         INSERT INTO links (id, {_COLUMNS})
         SELECT asked.*, 1, %(now)s, %(now)s, NULL FROM asked ORDER BY slug COLLATE "C"
@@ -57,7 +58,7 @@ def _changing(update: str) -> str:
 UPDATE_LINK = _changing("""
     UPDATE links SET long_url = %(long_url)s, title = %(title)s, tags = %(tags)s::text[],
         redirect_code = %(redirect_code)s, valid_from = %(valid_from)s, expires_at = %(expires_at)s,
-        forward_query = %(forward_query)s, enabled = %(enabled)s,
+        forward_query = %(forward_query)s, enabled = %(enabled)s, max_visits = %(max_visits)s,
         version = version + 1, updated_at = %(now)s
     WHERE slug = %(slug)s
 """)
@@ -118,6 +119,21 @@ SELECT_HOURS = """
     SELECT hour, clicks FROM click_hours WHERE slug = %(slug)s AND hour >= %(since)s AND hour < %(until)s
 """
 FORGET_BATCHES = "DELETE FROM click_batches WHERE folded_at < %(before)s"
+# Whoever asks at the same time waits for the row, and then sees what is left.
+LEASE_VISITS = f"""
+    WITH leased AS (
+        SELECT id, CASE WHEN removed_at IS NOT NULL THEN 0 WHEN max_visits IS NULL THEN NULL
+            ELSE least({MAX_VISITS_A_LEASE}, (greatest(max_visits - visits_taken, 0) + 7) / 8) END AS visits
+        FROM links WHERE slug = %(slug)s FOR UPDATE
+    ), debited AS (
+        UPDATE links SET visits_taken = visits_taken + leased.visits FROM leased
+        WHERE links.id = leased.id AND leased.visits > 0
+    )
+    SELECT visits FROM leased
+"""
+RETURN_VISITS = """
+    UPDATE links SET visits_taken = greatest(visits_taken - %(visits)s, 0) WHERE slug = %(slug)s
+"""
 _KEY = "key_id, name, secret_hash, scopes, created_at, revoked_at"
 INSERT_KEY = f"""
     INSERT INTO api_keys ({_KEY}) VALUES (
@@ -134,7 +150,7 @@ _encoder = msgspec.json.Encoder()
 def link(row: Row) -> Link:
     """Return the link in the columns `_LINK`; what follows them is left alone."""
     slug, long_url, title, tags, code, start, end, forward_query, enabled, *rest = row
-    version, created_at, updated_at, removed_at, visits, *_ = rest
+    max_visits, version, created_at, updated_at, removed_at, visits, *_ = rest
     fields = LinkFields(
         long_url=long_url,
         title=title,
@@ -144,6 +160,7 @@ def link(row: Row) -> Link:
         expires_at=end,
         forward_query=forward_query,
         enabled=enabled,
+        max_visits=max_visits,
     )
     return Link(
         slug=slug,
@@ -167,6 +184,7 @@ def field_values(fields: LinkFields) -> Parameters:
         "expires_at": fields.expires_at,
         "forward_query": fields.forward_query,
         "enabled": fields.enabled,
+        "max_visits": fields.max_visits,
     }
 
 

@@ -171,6 +171,22 @@ class SqliteStore:
         bindings = (sql.micros(before),)
         return await self._writer.run(lambda db: len(sql.rows(db, sql.FORGET_BATCHES, bindings)))
 
+    async def lease_visits(self, slug: Slug) -> int | None:
+        """See `LinkStore.lease_visits`."""
+
+        def work(db: apsw.Connection) -> int | None:
+            rows = sql.rows(db, sql.VISITS_TO_LEASE, (slug,))
+            visits: int | None = rows[0][0] if rows else 0
+            if visits:
+                sql.rows(db, sql.TAKE_VISITS, (slug, visits))
+            return visits
+
+        return await self._writer.run(work)
+
+    async def return_visits(self, slug: Slug, visits: int) -> None:
+        """See `LinkStore.return_visits`."""
+        await self._writer.run(lambda db: sql.rows(db, sql.RETURN_VISITS, (slug, visits)))
+
     async def add_key(self, key: ApiKey) -> None:
         """See `LinkStore.add_key`."""
         times = (sql.micros(key.created_at), sql.micros(key.revoked_at))

@@ -13,7 +13,7 @@ import msgspec
 
 from app.domain.events import LinkChanged
 from app.domain.link import Link, LinkFields, Slug
-from app.ports import OUTBOX_GRACE_S, ApiKey, OutboxEvent
+from app.ports import MAX_VISITS_A_LEASE, OUTBOX_GRACE_S, ApiKey, OutboxEvent
 
 Row = tuple[Any, ...]
 
@@ -21,9 +21,9 @@ Row = tuple[Any, ...]
 _tags_decoder = msgspec.json.Decoder(tuple[str, ...])
 _encoder = msgspec.json.Encoder()
 
-SCHEMA_VERSION = 2  # the migration that this SQL was written for
+SCHEMA_VERSION = 3  # the migration that this SQL was written for
 
-_FIELDS = "long_url, title, tags, redirect_code, valid_from, expires_at, forward_query, enabled"
+_FIELDS = "long_url, title, tags, redirect_code, valid_from, expires_at, forward_query, enabled, max_visits"
 _LINK = f"""slug, {_FIELDS}, version, created_at, updated_at, removed_at,
     coalesce((SELECT clicks FROM click_totals WHERE click_totals.slug = links.slug), 0)"""
 # The database's clock, which all its users share. Milliseconds are as fine as it gets.
@@ -31,12 +31,13 @@ _NOW = "CAST(unixepoch('subsec') * 1000000 AS INTEGER)"
 
 INSERT_LINK = f"""
     INSERT INTO links (slug, {_FIELDS}, version, created_at, updated_at)
-    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, 1, ?10, ?10)
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, 1, ?11, ?11)
     ON CONFLICT (slug) DO NOTHING
 """
 UPDATE_LINK = """
     UPDATE links SET long_url = ?2, title = ?3, tags = ?4, redirect_code = ?5, valid_from = ?6,
-        expires_at = ?7, forward_query = ?8, enabled = ?9, version = version + 1, updated_at = ?10
+        expires_at = ?7, forward_query = ?8, enabled = ?9, max_visits = ?10, version = version + 1,
+        updated_at = ?11
     WHERE slug = ?1
 """
 REMOVE_LINK = "UPDATE links SET removed_at = ?2, updated_at = ?2, version = version + 1 WHERE slug = ?1"
@@ -72,6 +73,13 @@ ADD_TO_HOURS = """
 """
 SELECT_HOURS = "SELECT hour, clicks FROM click_hours WHERE slug = ? AND hour >= ? AND hour < ?"
 FORGET_BATCHES = "DELETE FROM click_batches WHERE folded_at < ? RETURNING 1"
+VISITS_TO_LEASE = f"""
+    SELECT CASE WHEN removed_at IS NOT NULL THEN 0 WHEN max_visits IS NULL THEN NULL
+        ELSE min({MAX_VISITS_A_LEASE}, (max(max_visits - visits_taken, 0) + 7) / 8) END
+    FROM links WHERE slug = ?
+"""
+TAKE_VISITS = "UPDATE links SET visits_taken = visits_taken + ?2 WHERE slug = ?1"
+RETURN_VISITS = "UPDATE links SET visits_taken = max(visits_taken - ?2, 0) WHERE slug = ?1"
 _KEY = "key_id, name, secret_hash, scopes, created_at, revoked_at"
 INSERT_KEY = f"INSERT INTO api_keys ({_KEY}) VALUES (?, ?, ?, ?, ?, ?)"
 SELECT_KEY = f"SELECT {_KEY} FROM api_keys WHERE key_id = ?"
@@ -87,7 +95,7 @@ def rows(db: apsw.Connection, statement: str, bindings: Row = ()) -> list[Row]:
 def link(row: Row) -> Link:
     """Return the link in the columns `_LINK`; what follows them is left alone."""
     slug, long_url, title, tags, code, start, end, forward_query, enabled, *rest = row
-    version, created_at, updated_at, removed_at, visits, *_ = rest
+    max_visits, version, created_at, updated_at, removed_at, visits, *_ = rest
     fields = LinkFields(
         long_url=long_url,
         title=title,
@@ -97,6 +105,7 @@ def link(row: Row) -> Link:
         expires_at=time(end),
         forward_query=bool(forward_query),
         enabled=bool(enabled),
+        max_visits=max_visits,
     )
     return Link(
         slug=slug,
@@ -120,6 +129,7 @@ def field_values(fields: LinkFields) -> Row:
         micros(fields.expires_at),
         fields.forward_query,
         fields.enabled,
+        fields.max_visits,
     )
 
 

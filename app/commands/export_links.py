@@ -21,7 +21,7 @@ from app.web.schemas import link_document
 
 _PAGE = 1000
 # What `hopgate links import` reads.
-_COLUMNS = ("slug", "long_url", "title", "tags", "redirect_code", "expires_at")
+_COLUMNS = ("slug", "long_url", "title", "tags", "redirect_code", "expires_at", "max_visits")
 # A spreadsheet would run what begins so.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
@@ -100,6 +100,7 @@ def _row(link: Link) -> list[str]:
         _inert(",".join(fields.tags)),
         str(fields.redirect_code),
         fields.expires_at.isoformat() if fields.expires_at else "",
+        "" if fields.max_visits is None else str(fields.max_visits),
     ]
 
 

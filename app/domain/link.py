@@ -11,6 +11,8 @@ Slug = NewType("Slug", str)
 
 REDIRECT_CODES = (301, 302, 307, 308)
 DEFAULT_REDIRECT_CODE = 302
+# JSON numbers are doubles to most who read them.
+MAX_MAX_VISITS = 2**53 - 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,7 +21,8 @@ class LinkFields:
     What a user decides about a link.
 
     `long_url` is canonical (see `app.domain.target`) and is emitted as stored.
-    Times are timezone-aware UTC.
+    Times are timezone-aware UTC. `max_visits` is how many redirects are given in all while there
+    is such a limit; None: any number.
     """
 
     long_url: str
@@ -30,6 +33,7 @@ class LinkFields:
     expires_at: datetime | None = None
     forward_query: bool = False
     enabled: bool = True
+    max_visits: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,7 +78,8 @@ class Resolution:
 
     `version` is the link's; 0 means that the primary store knows no such slug, so any real
     link beats it. `valid_from` and `expires_at` are unix seconds and are checked at every
-    answer: no cache's time to live is trusted with them.
+    answer: no cache's time to live is trusted with them. `metered`: each redirect needs a visit of
+    the link's `max_visits` (see `app.service.visits`).
     """
 
     slug: Slug
@@ -84,6 +89,7 @@ class Resolution:
     forward_query: bool = False
     valid_from: float | None = None
     expires_at: float | None = None
+    metered: bool = False
 
     @staticmethod
     def of(link: Link) -> Resolution:
@@ -99,6 +105,7 @@ class Resolution:
             fields.forward_query,
             fields.valid_from.timestamp() if fields.valid_from else None,
             fields.expires_at.timestamp() if fields.expires_at else None,
+            metered=fields.max_visits is not None,
         )
 
     @staticmethod

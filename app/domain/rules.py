@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 from app.domain import target
 from app.domain.errors import FieldError, InvalidInput
-from app.domain.link import REDIRECT_CODES, LinkFields
+from app.domain.link import MAX_MAX_VISITS, REDIRECT_CODES, LinkFields
 
 MAX_TITLE_LENGTH = 512
 MAX_TAGS, MAX_TAG_LENGTH = 20, 64
@@ -49,6 +49,9 @@ def checked(fields: LinkFields, *, own_hosts: Collection[str]) -> LinkFields:
     expires_at = _checked_time("expires_at", fields.expires_at, errors)
     if valid_from and expires_at and valid_from >= expires_at:
         errors.append(FieldError("expires_at", "never_valid", "must be later than valid_from"))
+    if fields.max_visits is not None and not 1 <= fields.max_visits <= MAX_MAX_VISITS:
+        message = f"must be 1 to {MAX_MAX_VISITS}, or null"
+        errors.append(FieldError("max_visits", "max_visits_invalid", message))
     if errors:
         raise InvalidInput(errors)
     return LinkFields(
@@ -60,6 +63,7 @@ def checked(fields: LinkFields, *, own_hosts: Collection[str]) -> LinkFields:
         expires_at=expires_at,
         forward_query=fields.forward_query,
         enabled=fields.enabled,
+        max_visits=fields.max_visits,
     )
 
 

@@ -40,7 +40,8 @@ class HotLink(Generic[T]):
     """
     A resolution, the answer made from it, and until when both are good (monotonic seconds).
 
-    From `fresh_until` to `stale_until` they are better than nothing, and only that.
+    From `fresh_until` to `stale_until` they are better than nothing, and only that. Until `free_until`
+    the answer may be given as it is: never, if each redirect of the link needs a visit.
 
     Whoever gives the answer to a visitor adds one to `clicks`: that is a quarter of what a
     dictionary by slug would cost. See `HotLinks.harvest`.
@@ -50,6 +51,7 @@ class HotLink(Generic[T]):
     answer: T
     fresh_until: float
     stale_until: float
+    free_until: float
     clicks: int = 0
 
 
@@ -174,7 +176,9 @@ class HotLinks(Generic[T]):
 
     def _entry(self, resolution: Resolution, now: float, wall: float, *, stale_until: float) -> HotLink[T]:
         ttl_s = min(TTL_S * (1 - JITTER * self._random()), _constant_for(resolution, wall))
-        return HotLink(resolution, self._render(resolution, wall), now + ttl_s, stale_until)
+        fresh_until = now + ttl_s
+        free_until = -math.inf if resolution.metered else fresh_until
+        return HotLink(resolution, self._render(resolution, wall), fresh_until, stale_until, free_until)
 
     def _limit_absent(self, slug: str) -> None:
         self._absent[slug] = None

@@ -44,6 +44,7 @@ _ALIASES = {
     "tags": "tags",
     "redirect_code": "redirect_code",
     "expires_at": "expires_at",
+    "max_visits": "max_visits",
     "expiry_time": "expires_at",
 }
 
@@ -162,6 +163,7 @@ def _draft(row: Row, own_hosts: Collection[str]) -> Draft | tuple[FieldError, ..
                 ),
                 redirect_code=_redirect_code(values.get("redirect_code", "")),
                 expires_at=_time(values.get("expires_at", "")),
+                max_visits=_max_visits(values.get("max_visits", "")),
             ),
             own_hosts=own_hosts,
         )
@@ -174,6 +176,12 @@ def _redirect_code(text: str) -> int:
     if not text:
         return DEFAULT_REDIRECT_CODE
     return int(text) if text.isascii() and text.isdigit() and len(text) == 3 else 0
+
+
+def _max_visits(text: str) -> int | None:
+    if not text:
+        return None
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= 16 else 0
 
 
 def _time(text: str) -> datetime | None:

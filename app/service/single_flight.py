@@ -22,17 +22,23 @@ class SingleFlight(Generic[K, V]):
 
     def __contains__(self, key: K) -> bool:
         """Is *key* being asked for right now?"""
-        return key in self._under_way
+        return self._asked(key) is not None
 
     async def do(self, key: K, ask: Callable[[], Coroutine[Any, Any, V]]) -> V:
         """Return what the question about *key* that is under way gives; else what *ask* gives, or raises."""
-        task = self._under_way.get(key)
+        task = self._asked(key)
         if task is None:
             task = self._under_way[key] = asyncio.create_task(ask())
             task.add_done_callback(lambda done: self._finished(key, done))
         return await asyncio.shield(task)
 
+    def _asked(self, key: K) -> asyncio.Task[V] | None:
+        # One that is done is only waiting to be cleared away: its answer may be used up.
+        task = self._under_way.get(key)
+        return None if task is None or task.done() else task
+
     def _finished(self, key: K, task: asyncio.Task[V]) -> None:
-        del self._under_way[key]
+        if self._under_way.get(key) is task:
+            del self._under_way[key]
         if not task.cancelled():
             task.exception()  # seen, even if every caller has gone away

@@ -31,6 +31,7 @@ class Answer:
 
     `forward_query`: the request's query string is appended to the `location` header.
     `is_visit`: it is a redirect of a link; given to a GET, it is one click.
+    `metered_version`: not 0 if it may be given only for a visit of that link, which is at this version.
     """
 
     status: int
@@ -38,6 +39,7 @@ class Answer:
     body: bytes = b""
     forward_query: bool = False
     is_visit: bool = False
+    metered_version: int = 0
 
 
 def json_answer(status: int, document: object, headers: Iterable[tuple[str, str]] = ()) -> Answer:

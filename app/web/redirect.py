@@ -21,6 +21,7 @@ from app.resilience.deadline import REDIRECT_S, within
 from app.service.clicks import ClickCounter
 from app.service.hot_links import HotLinks
 from app.service.redirects import Redirects
+from app.service.visits import Visits
 from app.web import errors
 from app.web.answer import Answer, check_headers
 
@@ -47,7 +48,13 @@ def render(resolution: Resolution, now: float) -> Answer:
     caching = _PERMANENT if resolution.redirect_code in {301, 308} else _TEMPORARY
     headers = [("location", resolution.long_url), caching]
     check_headers(headers)
-    return Answer(resolution.redirect_code, headers, forward_query=resolution.forward_query, is_visit=True)
+    return Answer(
+        resolution.redirect_code,
+        headers,
+        forward_query=resolution.forward_query,
+        is_visit=True,
+        metered_version=resolution.version if resolution.metered else 0,
+    )
 
 
 def with_query(answer: Answer, query: str) -> Answer:
@@ -74,6 +81,7 @@ class RedirectLane:
 
     Args:
         clicks: is told of those that the first cache does not count itself.
+        visits: gives the visits of links that have a limit.
         monotonic: the clock that `hot` runs on.
     """
 
@@ -83,6 +91,7 @@ class RedirectLane:
         redirects: Redirects[Answer],
         gate: Gate,
         clicks: ClickCounter,
+        visits: Visits,
         *,
         monotonic: Callable[[], float],
     ) -> None:
@@ -92,6 +101,7 @@ class RedirectLane:
         self._gate = gate
         self._admit = gate.admit
         self._count = clicks.count
+        self._visits = visits
         self._monotonic = monotonic
         # Admitted visits: what the first cache said other than a redirect, how many it could
         # not answer, and what became of those; all by status.
@@ -100,9 +110,9 @@ class RedirectLane:
         self.answered: Counter[int] = Counter()
 
     def answer_hot(self, slug: str, client: str) -> Answer | None:
-        """Answer a GET at once if *slug* is in the first cache; None if it has to be looked up."""
+        """Answer a GET at once if *slug* is in the first cache; None if somebody has to be asked."""
         entry = self._peek(slug)
-        if entry is None or self._monotonic() >= entry.fresh_until:
+        if entry is None or self._monotonic() >= entry.free_until:
             return None
         if not self._admit(_REDIRECT, client):
             return self._refuse(_REDIRECT, client)
@@ -119,19 +129,34 @@ class RedirectLane:
             return hot
         if not self._admit(_REDIRECT, client):
             return self._refuse(_REDIRECT, client)
-        # Only a HEAD comes here though it is known.
+        # Only a HEAD, or a link with a limit, comes here though it is known.
         held = self._hot.get(slug)
         if held is not None:
-            return held.answer if held.answer.is_visit else self._hot_error(held.answer, client)
-        self.missed += 1
-        if slugs.is_well_formed(slug):
-            answer = await self._look_up(Slug(slug), client)
+            answer = await self._spend(Slug(slug), held.answer, is_head=is_head)
+            if not answer.is_visit:
+                return self._hot_error(answer, client)
         else:
-            answer = self._counted(_NOT_FOUND, client)
-        self.answered[answer.status] += 1
+            self.missed += 1
+            if slugs.is_well_formed(slug):
+                found = await self._look_up(Slug(slug), client)
+                answer = await self._spend(Slug(slug), found, is_head=is_head)
+            else:
+                answer = self._counted(_NOT_FOUND, client)
+            self.answered[answer.status] += 1
         if answer.is_visit and not is_head:
             self._count(Slug(slug))
         return answer
+
+    async def _spend(self, slug: Slug, answer: Answer, *, is_head: bool) -> Answer:
+        """Return *answer* if no visit is needed for it, or there was one; a HEAD leaves it to others."""
+        if not answer.metered_version:
+            return answer
+        try:
+            async with within(REDIRECT_S):
+                has_one = await self._visits.take(slug, answer.metered_version, spend=not is_head)
+        except (Unavailable, TimeoutError) as error:
+            return errors.unavailable(error)
+        return answer if has_one else _GONE
 
     def _hot_error(self, answer: Answer, client: str) -> Answer:
         if answer.status == 404:

@@ -6,15 +6,20 @@ import json
 import math
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 
 from app.domain.errors import FieldError, HopgateError, InvalidInput
-from app.domain.link import DEFAULT_REDIRECT_CODE, Link, LinkFields
+from app.domain.link import DEFAULT_REDIRECT_CODE, MAX_MAX_VISITS, Link, LinkFields
 from app.service.stats import HOUR, HourlyStats
 
 MAX_SLUGS = 1000
+
+# Described here and checked by `app.domain.rules`, like everything that a link may be.
+_MaxVisits = Annotated[
+    int, msgspec.Meta(extra_json_schema={"minimum": 1, "maximum": MAX_MAX_VISITS, "format": "int64"})
+]
 
 
 class CreateLink(msgspec.Struct, forbid_unknown_fields=True):
@@ -27,6 +32,7 @@ class CreateLink(msgspec.Struct, forbid_unknown_fields=True):
     redirect_code: int = DEFAULT_REDIRECT_CODE
     valid_from: datetime | None = None
     expires_at: datetime | None = None
+    max_visits: _MaxVisits | None = None
     forward_query: bool = False
     enabled: bool = True
 
@@ -45,6 +51,7 @@ class PatchLink(msgspec.Struct, forbid_unknown_fields=True):
     redirect_code: int | msgspec.UnsetType = msgspec.UNSET
     valid_from: datetime | msgspec.UnsetType | None = msgspec.UNSET
     expires_at: datetime | msgspec.UnsetType | None = msgspec.UNSET
+    max_visits: _MaxVisits | msgspec.UnsetType | None = msgspec.UNSET
     forward_query: bool | msgspec.UnsetType = msgspec.UNSET
     enabled: bool | msgspec.UnsetType = msgspec.UNSET
 
@@ -72,7 +79,8 @@ class LinkDocument(msgspec.Struct):
     A link. `version` grows by one with every change, and is the ETag.
 
     `visits` are the redirects given so far, to GET. They trail by about two seconds; by more
-    while RabbitMQ, the worker or the database is away. They change no version.
+    while RabbitMQ, the worker or the database is away. They change no version. `max_visits` is how
+    many redirects are given in all while there is such a limit, exactly; then 410.
     """
 
     slug: str
@@ -83,6 +91,7 @@ class LinkDocument(msgspec.Struct):
     redirect_code: int
     valid_from: datetime | None
     expires_at: datetime | None
+    max_visits: _MaxVisits | None
     forward_query: bool
     enabled: bool
     visits: int
@@ -153,6 +162,7 @@ def link_document(link: Link, public_url: str) -> LinkDocument:
         redirect_code=fields.redirect_code,
         valid_from=fields.valid_from,
         expires_at=fields.expires_at,
+        max_visits=fields.max_visits,
         forward_query=fields.forward_query,
         enabled=fields.enabled,
         visits=link.visits,

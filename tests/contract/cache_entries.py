@@ -8,4 +8,6 @@ A, B = Slug("aaaaaaa"), Slug("bbbbbbb")
 
 
 def live(slug: Slug, version: int) -> Resolution:
-    return Resolution(slug, version, f"https://example.com/{slug}/{version}", 301, True, 1.5, 9e9)
+    return Resolution(
+        slug, version, f"https://example.com/{slug}/{version}", 301, True, 1.5, 9e9, metered=True
+    )

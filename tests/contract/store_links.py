@@ -21,6 +21,7 @@ FULL = LinkFields(
     expires_at=datetime(2031, 7, 1, 2, 0, 0, 1, tzinfo=timezone(timedelta(hours=5, minutes=45))),
     forward_query=True,
     enabled=False,
+    max_visits=2**53 - 1,
 )
 REQUEST = IdempotentRequest("key-1", "order-7", b"digest")
 

@@ -48,6 +48,8 @@ CALLS: dict[type, dict[str, Callable[[Any], Awaitable[Any]]]] = {
         "fold_clicks": lambda store: store.fold_clicks(COUNTED, now=NOW),
         "hourly_clicks": lambda store: store.hourly_clicks(SLUG, since=NOW, until=NOW),
         "forget_batches": lambda store: store.forget_batches(before=NOW),
+        "lease_visits": lambda store: store.lease_visits(SLUG),
+        "return_visits": lambda store: store.return_visits(SLUG, 1),
         "add_key": lambda store: store.add_key(KEY),
         "get_key": lambda store: store.get_key("k"),
         "list_keys": lambda store: store.list_keys(),

@@ -69,6 +69,7 @@ def slugs(with_lane, key) -> dict[str, str]:
         "quotes": {"long_url": "https://example.com/\"<>'`{}|^"},
         "forwarding": {"long_url": "https://example.com/?a=1#f", "forward_query": True},
         "forwarding-bare": {"long_url": "https://example.com/x", "forward_query": True},
+        "limited": {"max_visits": 1_000_000},
         "disabled": {"enabled": False},
         "future": {"valid_from": "2090-01-01T00:00:00Z"},
         "removed": {},
@@ -96,7 +97,7 @@ def same(with_lane: Gateway, without_lane: Gateway, request: bytes) -> RawAnswer
 
 KINDS = [
     *("plain", "permanent", "temporary", "kept", "international", "quotes"),
-    *("forwarding", "forwarding-bare", "disabled", "future", "removed"),
+    *("forwarding", "forwarding-bare", "limited", "disabled", "future", "removed"),
 ]
 QUERIES = ["", "?", "?b=2", "?b=2&b=3&c", "?%0d%0aX:y", "?a=%C3%BC", "?q=\"<>'`{}|\\^[]", "?" + "x" * 3000]
 

@@ -61,6 +61,7 @@ def test_all_fields_come_back_as_they_were_sent(api):
         "redirect_code": 307,
         "valid_from": "2029-01-01T00:00:00Z",
         "expires_at": "2031-01-01T00:00:00.123456Z",
+        "max_visits": 5,
         "forward_query": True,
         "enabled": False,
     }
@@ -174,6 +175,28 @@ def test_null_clears_a_time_and_leaving_it_out_keeps_it(api):
     cleared = api.patch(path, json={"expires_at": None}).json()
     assert cleared["expires_at"] is None
     assert cleared["title"] == "new"
+
+
+def test_a_link_gives_as_many_redirects_as_it_has_visits(api, visitor):
+    link = create(api, max_visits=3)
+    path = f"/{link['slug']}"
+
+    assert [visitor.head(path).status_code for _ in range(5)] == [302] * 5
+    assert [visitor.get(path).status_code for _ in range(5)] == [302] * 3 + [410] * 2
+    assert visitor.head(path).status_code == 410
+    api.patch(LINKS + path, json={"max_visits": 4})
+    assert [visitor.get(path).status_code for _ in range(3)] == [302, 410, 410]
+    assert api.patch(LINKS + path, json={"title": "kept"}).json()["max_visits"] == 4
+    assert visitor.get(path).status_code == 410
+    assert api.patch(LINKS + path, json={"max_visits": None}).json()["max_visits"] is None
+    assert [visitor.get(path).status_code for _ in range(5)] == [302] * 5
+
+
+@pytest.mark.parametrize("max_visits", [0, -1, 2**53, 10**30, 1.5, "5", True])
+def test_what_is_no_number_of_visits_is_422(api, max_visits):
+    answer = api.post(LINKS, json={"long_url": "https://example.com/", "max_visits": max_visits})
+
+    assert problem(answer, 422, answer.json()["code"])["errors"][0]["field"] == "max_visits"
 
 
 def test_an_edit_obeys_the_rules_of_a_create(api):

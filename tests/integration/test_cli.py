@@ -283,6 +283,25 @@ def test_a_csv_keeps_its_slugs_titles_and_tags(settings, tmp_path):
     )
 
 
+def test_a_csv_keeps_its_limits_of_visits(settings, tmp_path):
+    file, again = tmp_path / "export.csv", tmp_path / "again.csv"
+    file.write_text(
+        "long_url,slug,max_visits\n"
+        "https://example.com/a,few-a,5\n"
+        "https://example.com/b,few-b,\n"
+        "https://example.com/c,few-c,0\n"
+        "https://example.com/d,few-d,many\n"
+    )
+
+    done = hopgate(settings, "links", "import", str(file))
+
+    assert "2 links imported, 2 lines refused" in done.stderr
+    assert "max_visits must be 1 to" in done.stderr
+    hopgate(settings, "links", "export", "--format", "csv", "--output", str(again))
+    limits = {row["slug"]: row["max_visits"] for row in csv.DictReader(again.read_text().splitlines())}
+    assert {slug: limits[slug] for slug in ("few-a", "few-b")} == {"few-a": "5", "few-b": ""}
+
+
 @pytest.mark.parametrize(
     ("content", "summary"),
     [

@@ -17,6 +17,7 @@ from app.service.admission import Entrance
 from app.service.clicks import ClickCounter
 from app.service.hot_links import HotLinks
 from app.service.redirects import Redirects
+from app.service.visits import Visits
 from app.web import redirect
 from app.web.redirect import RedirectLane, render
 from tests.unit.test_service import CountingStore
@@ -40,7 +41,8 @@ async def lane(store, cache, monkeypatch):
     hot = HotLinks(render, monotonic=time.monotonic, wall=time.time)
     entrance = Entrance(Admission(), monotonic=time.monotonic)
     redirects = Redirects(hot, cache, store, bus, entrance)
-    yield RedirectLane(hot, redirects, NativeGate(limits), ClickCounter(), monotonic=time.monotonic)
+    visits = Visits(store, monotonic=time.monotonic)
+    yield RedirectLane(hot, redirects, NativeGate(limits), ClickCounter(), visits, monotonic=time.monotonic)
     await bus.aclose()
 
 

@@ -10,14 +10,16 @@ from app.adapters.bus_inprocess import InProcessBus
 from app.adapters.cache_memory import MemoryCache
 from app.adapters.gate_native import NativeGate
 from app.domain.events import LinkChanged
-from app.domain.link import Resolution, Slug
+from app.domain.link import LinkFields, NewLink, Resolution, Slug
 from app.ports import Policy
 from app.resilience.admission import Admission
 from app.service.admission import Entrance
 from app.service.clicks import ClickCounter
 from app.service.hot_links import HotLinks
 from app.service.redirects import Redirects
+from app.service.visits import Visits
 from app.web.redirect import RedirectLane, render
+from tests.conftest import NOW
 
 LIVE = Resolution(Slug("live"), 1, "https://example.com/")
 GONE = Resolution(Slug("gone"), 2)
@@ -34,7 +36,8 @@ class Counted:
         entrance = Entrance(Admission(), monotonic=time.monotonic)
         redirects = Redirects(self.hot, self.cache, store, InProcessBus(), entrance)
         gate = NativeGate({policy: rates.get(policy, "1000/s burst 1000") for policy in Policy})
-        self.lane = RedirectLane(self.hot, redirects, gate, self.counter, monotonic=time.monotonic)
+        visits = Visits(store, monotonic=time.monotonic)
+        self.lane = RedirectLane(self.hot, redirects, gate, self.counter, visits, monotonic=time.monotonic)
 
     @property
     def counts(self):
@@ -59,6 +62,51 @@ async def test_every_source_counts(counted):
     assert (await counted.lane.answer("live", CLIENT)).status == 302
 
     assert counted.counts == {"live": 4}
+
+
+async def limited(store, slug, max_visits):
+    fields = LinkFields(long_url="https://example.com/", max_visits=max_visits)
+    await store.add([NewLink(slug=slug, fields=fields)], now=NOW)
+
+
+async def test_a_visit_of_a_limited_link_is_one_click_wherever_it_was_found(counted, embedded_store):
+    await limited(embedded_store, Slug("few"), 3)
+
+    answers = []
+    for _ in range(5):
+        assert counted.lane.answer_hot("few", CLIENT) is None
+        answers.append((await counted.lane.answer("few", CLIENT)).status)
+
+    assert answers == [302, 302, 302, 410, 410]
+    assert counted.counts == {"few": 3}
+    assert counted.lane.missed == 1
+    assert counted.lane.hot_errors == {410: 2}
+
+
+async def test_a_visit_of_a_limited_link_is_admitted_once(embedded_store):
+    counted = Counted(embedded_store, {Policy.REDIRECT: "1/h burst 4"})
+    await limited(embedded_store, Slug("few"), 100)
+
+    answers = []
+    for _ in range(5):
+        hot = counted.lane.answer_hot("few", CLIENT)
+        answers.append((hot or await counted.lane.answer("few", CLIENT)).status)
+
+    assert answers == [302] * 4 + [429]
+
+
+async def test_a_limited_link_that_nobody_leases_from_is_503_however_stale(counted, embedded_store):
+    await counted.cache.put([Resolution(Slug("few"), 1, "https://example.com/", metered=True)])
+    assert (await counted.lane.answer("few", CLIENT)).status == 410  # the store knows no such link
+    await embedded_store.aclose()
+    counted.hot.on_changes([LinkChanged(Slug("few"), 2)])
+    await counted.cache.put([Resolution(Slug("few"), 2, "https://example.com/", metered=True)])
+
+    assert (await counted.lane.answer("few", CLIENT)).status == 503
+    counted.hot.get("few").fresh_until = 0
+    counted.cache._entries.clear()
+    assert (await counted.lane.answer("few", CLIENT)).status == 503
+    assert counted.counts == {}
 
 
 async def test_head_is_no_click(counted):

@@ -38,6 +38,9 @@ def test_tags_are_kept_once_each_in_order():
         ({"tags": tuple(map(str, range(21)))}, "tags_too_many"),
         ({"redirect_code": 200}, "redirect_code_invalid"),
         ({"redirect_code": 303}, "redirect_code_invalid"),
+        ({"max_visits": 0}, "max_visits_invalid"),
+        ({"max_visits": -1}, "max_visits_invalid"),
+        ({"max_visits": 2**53}, "max_visits_invalid"),
         ({"valid_from": datetime(2030, 1, 1)}, "time_without_zone"),  # noqa: DTZ001 - the case
         ({"expires_at": datetime(1, 1, 1, tzinfo=timezone(timedelta(hours=14)))}, "time_out_of_range"),
         (

@@ -90,8 +90,8 @@ def test_changes_as_bytes() -> None:
     ("resolution", "value"),
     [
         (
-            Resolution(Slug("a"), 4, "https://x.example/|", 308, True, 1.5, 2000000000.0),
-            b'4|{"url":"https://x.example/|","code":308,"query":true,"start":1.5,"end":2000000000.0}',
+            Resolution(Slug("a"), 4, "https://x.example/|", 308, True, 1.5, 2e3, True),
+            b'4|{"url":"https://x.example/|","code":308,"query":true,"start":1.5,"end":2000.0,"metered":true}',
         ),
         (Resolution(Slug("a"), 3, "https://x.example/", 301), b'3|{"url":"https://x.example/","code":301}'),
     ],
