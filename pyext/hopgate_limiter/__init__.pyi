@@ -333,7 +333,8 @@ class Limiter:
         """
         Forget the key: it is new again.
 
-        With shared limits it is for all processes, once Redis has been told; they keep what they hold.
+        With shared limits it is for all processes, once Redis has been told; they keep what they hold. One
+        that is lost on the way is not repeated.
         """
 
     def configure(self, *rates: Rate | str) -> None:
