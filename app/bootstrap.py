@@ -156,6 +156,7 @@ async def open_gateway(settings: Settings) -> AsyncIterator[Services]:
         admission = Admission()
         entrance = Entrance(admission, monotonic=time.monotonic)
         redirects = Redirects(hot, cache, store, bus, entrance)
+        stack.push_async_callback(redirects.aclose)
         sync = CacheSync(store, cache, bus)
         publisher = OutboxPublisher(store, bus, sync, hot)
         stack.push_async_callback(publisher.flush)

@@ -143,6 +143,10 @@ class LinkStore(Protocol):
         """Return the links that exist, removed ones included. At most 1,000 slugs."""
         ...
 
+    async def resolve(self, slugs: Sequence[Slug]) -> Mapping[Slug, Resolution]:
+        """Return `Resolution.of` each link that exists. At most 1,000 slugs."""
+        ...
+
     async def page(self, *, after: int | None, limit: int) -> Page:
         """Return up to *limit* links that are not removed, newest first, continuing *after*."""
         ...
@@ -270,8 +274,8 @@ class LinkCache(Protocol):
     Raises (every method): Unavailable.
     """
 
-    async def get(self, slug: Slug) -> Resolution | None:
-        """Return what is cached; None on a miss, and for an entry that cannot be read."""
+    async def get_many(self, slugs: Sequence[Slug]) -> Mapping[Slug, Resolution]:
+        """Return what is cached, without misses and entries that cannot be read. At most 1,000 slugs."""
         ...
 
     async def put(self, resolutions: Sequence[Resolution]) -> int:

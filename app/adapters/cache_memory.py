@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 import random as random_module
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from app.adapters.cache_ttl import time_to_live_s
 from app.domain.link import Resolution, Slug
@@ -45,9 +45,10 @@ class MemoryCache:
         # whoever pops compares with `_entries`.
         self._ends: list[tuple[float, Slug]] = []
 
-    async def get(self, slug: Slug) -> Resolution | None:
-        """See `LinkCache.get`."""
-        return self._held(slug, self._clock())
+    async def get_many(self, slugs: Sequence[Slug]) -> Mapping[Slug, Resolution]:
+        """See `LinkCache.get_many`."""
+        now = self._clock()
+        return {slug: held for slug in slugs if (held := self._held(slug, now)) is not None}
 
     async def put(self, resolutions: Sequence[Resolution]) -> int:
         """See `LinkCache.put`. Awaits nothing, so nobody sees half of it."""

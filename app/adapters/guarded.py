@@ -58,8 +58,8 @@ from app.resilience.retry import RetryBudget
 _LOOKUP = Limits(max_running=4, max_waiting=64, wait_s=LOOKUP_WAIT_S, call_s=LOOKUP_S)
 _CHANGE = Limits(max_running=3, max_waiting=64, wait_s=STORE_WAIT_S, call_s=STORE_S)
 _BULK = Limits(max_running=2, max_waiting=64, wait_s=STORE_WAIT_S, call_s=STORE_S)
-# Reads share round trips, so many may be under way on few connections.
-_MAX_READS = 1024
+# Redirects share round trips: this is for everything else.
+_MAX_READS = 64
 _WRITE = Limits(max_running=16, max_waiting=64, wait_s=CACHE_S, call_s=2 * CACHE_FILL_S)
 _PUBLISH = Limits(max_running=256, max_waiting=0, wait_s=0, call_s=PUBLISH_S)
 
@@ -141,6 +141,10 @@ class GuardedStore:
     async def get_many(self, slugs: Sequence[Slug]) -> Mapping[Slug, Link]:
         """See `LinkStore.get_many`."""
         return await self._bulk.read(lambda: self._store.get_many(slugs))
+
+    async def resolve(self, slugs: Sequence[Slug]) -> Mapping[Slug, Resolution]:
+        """See `LinkStore.resolve`."""
+        return await self._lookup.read(lambda: self._store.resolve(slugs))
 
     async def page(self, *, after: int | None, limit: int) -> Page:
         """See `LinkStore.page`."""
@@ -235,9 +239,9 @@ class GuardedCache:
         self._read = guards.read
         self._write = guards.write
 
-    async def get(self, slug: Slug) -> Resolution | None:
-        """See `LinkCache.get`."""
-        return await self._read.call(lambda: self._cache.get(slug))
+    async def get_many(self, slugs: Sequence[Slug]) -> Mapping[Slug, Resolution]:
+        """See `LinkCache.get_many`."""
+        return await self._read.call(lambda: self._cache.get_many(slugs))
 
     async def put(self, resolutions: Sequence[Resolution]) -> int:
         """See `LinkCache.put`."""

@@ -12,7 +12,7 @@ from app.adapters import store_postgres_sql as sql
 from app.adapters.store_postgres_pool import OLD_SCHEMA, Connection, Connections
 from app.domain.errors import Unavailable
 from app.domain.events import ClicksCounted
-from app.domain.link import Link, LinkFields, NewLink, Slug
+from app.domain.link import Link, LinkFields, NewLink, Resolution, Slug
 from app.ports import (
     Added,
     ApiKey,
@@ -89,6 +89,11 @@ class PostgresStore:
         """See `LinkStore.get_many`."""
         links = map(sql.link, await self._query(sql.SELECT_LINKS, {"slugs": list(slugs)}))
         return {link.slug: link for link in links}
+
+    async def resolve(self, slugs: Sequence[Slug]) -> Mapping[Slug, Resolution]:
+        """See `LinkStore.resolve`."""
+        resolutions = map(sql.resolution, await self._query(sql.RESOLVE, {"slugs": list(slugs)}))
+        return {resolution.slug: resolution for resolution in resolutions}
 
     async def page(self, *, after: int | None, limit: int) -> Page:
         """See `LinkStore.page`."""

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from app.domain.events import ClicksCounted, LinkChanged
-from app.domain.link import Link, LinkFields, NewLink, Slug
+from app.domain.link import Link, LinkFields, NewLink, Resolution, Slug
 from app.ports import MAX_VISITS_A_LEASE, OUTBOX_GRACE_S, ApiKey, OutboxEvent
 
 Row = tuple[Any, ...]
@@ -72,6 +72,12 @@ LOCK_LINKS = 'SELECT 1 FROM links WHERE slug = ANY(%(slugs)s) ORDER BY slug COLL
 LOCK_LINK = f"SELECT {_LINK} FROM links WHERE slug = %(slug)s FOR UPDATE"
 SELECT_LINK = f"SELECT {_LINK} FROM links WHERE slug = %(slug)s"
 SELECT_LINKS = f"SELECT {_LINK} FROM links WHERE slug = ANY(%(slugs)s)"
+# What cannot be visited has no target.
+RESOLVE = """
+    SELECT slug, version, CASE WHEN enabled AND removed_at IS NULL THEN long_url END, redirect_code,
+        forward_query, valid_from, expires_at, max_visits IS NOT NULL
+    FROM links WHERE slug = ANY(%(slugs)s)
+"""
 SELECT_PAGE = f"""
     SELECT {_LINK}, id FROM links WHERE removed_at IS NULL AND id < %(before)s
     ORDER BY id DESC LIMIT %(limit)s
@@ -170,6 +176,23 @@ def link(row: Row) -> Link:
         updated_at=updated_at,
         removed_at=removed_at,
         visits=visits,
+    )
+
+
+def resolution(row: Row) -> Resolution:
+    """Return what redirects need of a link in the columns of `RESOLVE`; see `Resolution.of`."""
+    slug, version, long_url, code, forward_query, start, end, metered = row
+    if long_url is None:
+        return Resolution(slug, version)
+    return Resolution(
+        slug,
+        version,
+        long_url,
+        code,
+        forward_query,
+        start.timestamp() if start is not None else None,
+        end.timestamp() if end is not None else None,
+        metered,
     )
 
 

@@ -22,7 +22,7 @@ from app.adapters import store_sqlite_sql as sql
 from app.adapters.store_sqlite_writer import OLD_SCHEMA, Writer, translated
 from app.domain.errors import Unavailable
 from app.domain.events import ClicksCounted
-from app.domain.link import Link, LinkFields, NewLink, Slug
+from app.domain.link import Link, LinkFields, NewLink, Resolution, Slug
 from app.ports import (
     Added,
     ApiKey,
@@ -91,6 +91,11 @@ class SqliteStore:
         """See `LinkStore.get_many`."""
         with translated():
             return _select_links(self._reader, slugs)
+
+    async def resolve(self, slugs: Sequence[Slug]) -> Mapping[Slug, Resolution]:
+        """See `LinkStore.resolve`."""
+        with translated():
+            return {slug: Resolution.of(link) for slug, link in _select_links(self._reader, slugs).items()}
 
     async def page(self, *, after: int | None, limit: int) -> Page:
         """See `LinkStore.page`."""

@@ -65,12 +65,12 @@ async def compare(store: LinkStore, cache: LinkCache, slugs: Sequence[Slug]) -> 
     for start in range(0, len(slugs), _CHUNK):
         chunk = slugs[start : start + _CHUNK]
         # The cache first: what is written in between makes it older than the store, never newer.
-        cached = await asyncio.gather(*(cache.get(slug) for slug in chunk))
+        cached = await cache.get_many(chunk)
         links = await store.get_many(chunk)
-        for slug, held in zip(chunk, cached, strict=True):
+        for slug, held in cached.items():
             link = links.get(slug)
             fault = fault_of(held, link)
-            if fault is not None and held is not None:
+            if fault is not None:
                 found.append(Inconsistency(slug, fault, held.version, link.version if link else 0))
     return found
 

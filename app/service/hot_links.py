@@ -13,8 +13,9 @@ import math
 import random as random_module
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Generic, TypeVar
+
+import msgspec
 
 from app.domain.events import LinkChanged
 from app.domain.link import Resolution, Slug, State
@@ -35,8 +36,9 @@ MAX_ABSENT = 8_192
 T = TypeVar("T")
 
 
-@dataclass(slots=True)
-class HotLink(Generic[T]):
+# Up to 65,536 of them live as long as the process does something: the collector of cycles, which
+# they cannot be part of, need not walk through them (`gc=False`).
+class HotLink(msgspec.Struct, Generic[T], gc=False):
     """
     A resolution, the answer made from it, and until when both are good (monotonic seconds).
 
@@ -122,17 +124,25 @@ class HotLinks(Generic[T]):
         floor = self._floors.get(resolution.slug)
         return floor is None or resolution.version >= floor[0] or now >= floor[1]
 
-    def put(self, resolution: Resolution) -> HotLink[T]:
-        """Keep *resolution*, unless it is known to be old, and return its answer."""
-        now, wall = self._monotonic(), self._wall()
+    def offer(self, resolution: Resolution) -> HotLink[T] | None:
+        """Keep *resolution* and return its answer; None if it is known to be old."""
         if not self.accepts(resolution):
-            return self._entry(resolution, now, wall, stale_until=now)
+            return None
+        now = self._monotonic()
         # A slower source may know less: what was newer once is not forgotten for it.
         if resolution.version > 0:
             self._raise_floor(resolution.slug, resolution.version, now + FLOOR_TTL_S)
         else:
             self._limit_absent(resolution.slug)
-        return self._keep(resolution, now, wall, stale_until=now + STALE_S)
+        return self._keep(resolution, now, self._wall(), stale_until=now + STALE_S)
+
+    def put(self, resolution: Resolution) -> HotLink[T]:
+        """Keep *resolution*, unless it is known to be old, and return its answer in any case."""
+        entry = self.offer(resolution)
+        if entry is not None:
+            return entry
+        now = self._monotonic()
+        return self._entry(resolution, now, self._wall(), stale_until=now)
 
     def harvest(self) -> None:
         """Report the clicks since the last harvest; call it about every second."""
@@ -175,7 +185,9 @@ class HotLinks(Generic[T]):
         return entry
 
     def _entry(self, resolution: Resolution, now: float, wall: float, *, stale_until: float) -> HotLink[T]:
-        ttl_s = min(TTL_S * (1 - JITTER * self._random()), _constant_for(resolution, wall))
+        ttl_s = TTL_S * (1 - JITTER * self._random())
+        if resolution.valid_from is not None or resolution.expires_at is not None:
+            ttl_s = min(ttl_s, _constant_for(resolution, wall))
         fresh_until = now + ttl_s
         free_until = -math.inf if resolution.metered else fresh_until
         return HotLink(resolution, self._render(resolution, wall), fresh_until, stale_until, free_until)

@@ -1,14 +1,14 @@
 """
 Slug → answer, by way of ever slower places: this process, the shared cache, the store.
 
-The first caller who misses asks on behalf of all who miss the same slug meanwhile; if that
-caller goes away, the others still get their answer.
+Whoever misses a slug waits with all who miss it meanwhile, and the slugs that are missed
+together are asked for together. So however many come at once, cache and store hear of each slug
+once, in few questions; and whoever goes away takes nobody's answer along.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Sequence
 from typing import Generic, TypeVar
 
@@ -17,15 +17,32 @@ from app.domain.events import LinksMissed
 from app.domain.link import Resolution, Slug
 from app.ports import EventBus, LinkCache, LinkStore
 from app.resilience.admission import Kind
+from app.resilience.deadline import REDIRECT_S
+from app.resilience.expiry import Expiry
 from app.service.admission import Entrance
+from app.service.batches import Batches
 from app.service.hot_links import HotLinks
-from app.service.single_flight import SingleFlight
 
 T = TypeVar("T")
 
 # Slugs missed within this time are reported together.
 _FILL_INTERVAL_S = 0.01
 _MAX_FILL = 1000
+# Few questions under way make batches large, which is what makes them cheap; one more than
+# needed is asked while the answers to the others are read.
+_CACHE_QUESTIONS, _STORE_QUESTIONS = 2, 4
+_MAX_QUESTION = 500
+
+
+class _LookUp(Generic[T]):
+    """One slug that is being asked for, and who waits for the answer."""
+
+    __slots__ = ("entered", "is_second", "waiters")
+
+    def __init__(self, entered: float) -> None:
+        self.entered = entered
+        self.waiters: list[asyncio.Future[T]] = []
+        self.is_second = False
 
 
 class Redirects(Generic[T]):
@@ -33,10 +50,21 @@ class Redirects(Generic[T]):
     Resolves slugs to answers of type T (see `HotLinks`), at most two seconds stale.
 
     404 is decided by the store alone: a cache that knows nothing, or is away, proves nothing.
+    Belongs to one event loop.
+
+    Args:
+        limit_s: how long anybody waits for an answer, in seconds.
     """
 
     def __init__(
-        self, hot: HotLinks[T], cache: LinkCache, store: LinkStore, bus: EventBus, entrance: Entrance
+        self,
+        hot: HotLinks[T],
+        cache: LinkCache,
+        store: LinkStore,
+        bus: EventBus,
+        entrance: Entrance,
+        *,
+        limit_s: float = REDIRECT_S,
     ) -> None:
         self._hot = hot
         self._cache = cache
@@ -46,7 +74,11 @@ class Redirects(Generic[T]):
         # How often who knew, and how often nobody had to.
         self.look_ups = {"cache": 0, "store": 0, "failed": 0}
         self.stale_answers = 0
-        self._loading: SingleFlight[Slug, T] = SingleFlight()
+        self._limit_s = limit_s
+        self._expiry = Expiry(limit_s)
+        self._under_way: dict[Slug, _LookUp[T]] = {}
+        self._from_cache = Batches(self._ask_cache, max_under_way=_CACHE_QUESTIONS, max_batch=_MAX_QUESTION)
+        self._from_store = Batches(self._ask_store, max_under_way=_STORE_QUESTIONS, max_batch=_MAX_QUESTION)
         self._missed: dict[Slug, Resolution] = {}
         self._missed_some = asyncio.Event()
 
@@ -61,13 +93,26 @@ class Redirects(Generic[T]):
         entry = self._hot.get(slug)
         if entry is not None:
             return entry.answer
-        # Waiting for what is under way costs nothing, so only who begins it has to be let in.
-        entered = 0.0 if slug in self._loading else self._entrance.enter(Kind.LOOK_UP)
-        return await self._loading.do(slug, lambda: self._load_admitted(slug, entered))
+        look_up = self._under_way.get(slug)
+        if look_up is None:
+            # Waiting for what is under way costs nothing, so only who begins it has to be let in.
+            look_up = self._under_way[slug] = _LookUp(self._entrance.enter(Kind.LOOK_UP))
+            self._from_cache.add(slug)
+        answer: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        look_up.waiters.append(answer)
+        limit = self._expiry.start()
+        try:
+            result = await answer
+        except BaseException as error:
+            if self._expiry.stop(limit) and isinstance(error, asyncio.CancelledError):
+                raise Unavailable("the service", f"no answer within {self._limit_s:g} s") from None
+            raise
+        self._expiry.stop(limit)
+        return result
 
     def is_known(self, slug: Slug) -> bool:
         """Would `resolve` answer *slug* without a look-up of its own?"""
-        return slug in self._loading or self._hot.get(slug) is not None
+        return slug in self._under_way or self._hot.get(slug) is not None
 
     def stale(self, slug: Slug) -> T | None:
         """Return what *slug* gave until recently, for when `resolve` fails; see `HotLinks.stale`."""
@@ -76,38 +121,6 @@ class Redirects(Generic[T]):
             return None
         self.stale_answers += 1
         return entry.answer
-
-    async def _load_admitted(self, slug: Slug, entered: float) -> T:
-        succeeded = False
-        try:
-            answer = await self._load(slug)
-            succeeded = True
-        finally:
-            self.look_ups["failed"] += not succeeded
-            self._entrance.leave(Kind.LOOK_UP, entered, succeeded=succeeded)
-        return answer
-
-    async def _load(self, slug: Slug) -> T:
-        with contextlib.suppress(Unavailable):
-            cached = await self._cache.get(slug)
-            if cached is not None and self._hot.accepts(cached):
-                self.look_ups["cache"] += 1
-                return self._hot.put(cached).answer
-        resolution = await self._read(slug)
-        if not self._hot.accepts(resolution):
-            # It changed while it was read, and somebody may have asked since.
-            resolution = await self._read(slug)
-        # A flood of misses must not grow without bound; a slug left out is only missed again.
-        # That a slug is unknown stays in this process: a scan must not fill the shared cache.
-        if resolution.version > 0 and len(self._missed) < _MAX_FILL:
-            self._missed[slug] = resolution
-            self._missed_some.set()
-        self.look_ups["store"] += 1
-        return self._hot.put(resolution).answer
-
-    async def _read(self, slug: Slug) -> Resolution:
-        link = await self._store.get(slug)
-        return Resolution.of(link) if link is not None else Resolution.absent(slug)
 
     async def run(self) -> None:
         """Report misses, so that the shared cache is filled, until cancelled."""
@@ -118,10 +131,91 @@ class Redirects(Generic[T]):
             missed, self._missed = self._missed, {}
             await self._fill(list(missed.values()))
 
+    async def aclose(self) -> None:
+        """Look nothing up any more."""
+        await self._from_cache.aclose()
+        await self._from_store.aclose()
+
+    async def _ask_cache(self, slugs: list[Slug]) -> None:
+        try:
+            held = await self._cache.get_many(slugs)
+        except Unavailable:
+            held = {}
+        except Exception as error:  # noqa: BLE001 - a mistake of ours: whoever waits must hear of it
+            self._fail(slugs, error)
+            return
+        for slug in slugs:
+            cached = held.get(slug)
+            if cached is None or not self._answer(slug, cached, "cache"):
+                self._from_store.add(slug)
+
+    async def _ask_store(self, slugs: list[Slug]) -> None:
+        awaited = [slug for slug in slugs if self._is_awaited(slug)]
+        if not awaited:
+            return
+        try:
+            stored = await self._store.resolve(awaited)
+        except Exception as error:  # noqa: BLE001 - as above
+            self._fail(awaited, error)
+            return
+        for slug in awaited:
+            resolution = stored.get(slug) or Resolution.absent(slug)
+            look_up = self._under_way[slug]
+            if not look_up.is_second and not self._hot.accepts(resolution):
+                # It changed while it was read, and somebody may have asked since.
+                look_up.is_second = True
+                self._from_store.add(slug)
+            elif self._answer(slug, resolution, "store", is_last=True):
+                self._note_missed(resolution)
+
+    def _is_awaited(self, slug: Slug) -> bool:
+        """Does anybody still wait for *slug*? If not, it is not looked up any more."""
+        if all(waiter.done() for waiter in self._under_way[slug].waiters):
+            self._end(slug, succeeded=False)
+            return False
+        return True
+
+    def _answer(self, slug: Slug, resolution: Resolution, source: str, *, is_last: bool = False) -> bool:
+        """Answer all who wait for *slug*; False if *resolution* is old, and another place can be asked."""
+        try:
+            entry = self._hot.put(resolution) if is_last else self._hot.offer(resolution)
+        except Exception as error:  # noqa: BLE001 - what is stored cannot be sent; others are not to blame
+            self._fail([slug], error)
+            return True
+        if entry is None:
+            return False
+        self.look_ups[source] += 1
+        for waiter in self._end(slug, succeeded=True):
+            if not waiter.done():
+                waiter.set_result(entry.answer)
+        return True
+
+    def _fail(self, slugs: Sequence[Slug], error: Exception) -> None:
+        for slug in slugs:
+            for waiter in self._end(slug, succeeded=False):
+                if not waiter.done():
+                    waiter.set_exception(error)
+
+    def _end(self, slug: Slug, *, succeeded: bool) -> list[asyncio.Future[T]]:
+        """The look-up of *slug* is over; return who waits for it."""
+        look_up = self._under_way.pop(slug)
+        self._entrance.leave(Kind.LOOK_UP, look_up.entered, succeeded=succeeded)
+        self.look_ups["failed"] += not succeeded
+        return look_up.waiters
+
+    def _note_missed(self, resolution: Resolution) -> None:
+        # A flood of misses must not grow without bound; a slug left out is only missed again.
+        # That a slug is unknown stays in this process: a scan must not fill the shared cache.
+        if resolution.version > 0 and len(self._missed) < _MAX_FILL:
+            self._missed[resolution.slug] = resolution
+            self._missed_some.set()
+
     async def _fill(self, missed: Sequence[Resolution]) -> None:
         event = LinksMissed(tuple(resolution.slug for resolution in missed))
         taken = await self._bus.publish([event])
         if not all(taken):
             # What was read from the store moments ago is what the worker would write.
-            with contextlib.suppress(Unavailable):
+            try:
                 await self._cache.put(missed)
+            except Unavailable:
+                return

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
 
 import msgspec
 
 from app.domain.errors import FieldError, HopgateError
 from app.web.schemas import FieldProblem, LinkDocument, Problem
 
-Headers = list[tuple[str, str]]
+Headers = Sequence[tuple[str, str]]
 
 # On every API answer: it is data for one caller, and no browser may run or frame it.
 _API_HEADERS: Headers = [
@@ -24,8 +23,7 @@ _NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9a-z]+\Z")
 _VALUE = re.compile(r"[\x20-\x7e\t]*\Z")
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(msgspec.Struct, frozen=True, gc=False):
     """
     What goes back to the client.
 
@@ -35,7 +33,7 @@ class Answer:
     """
 
     status: int
-    headers: Headers = field(default_factory=list)
+    headers: Headers = ()
     body: bytes = b""
     forward_query: bool = False
     is_visit: bool = False
@@ -100,6 +98,14 @@ def check_headers(headers: Iterable[tuple[str, str]]) -> None:
             without a target.
     """
     for name, value in headers:
-        if not _NAME.match(name) or not _VALUE.match(value):
+        if not _NAME.match(name):
             message = f"header {name!r} cannot be sent"
             raise UnsendableHeader(message)
+        check_value(name, value)
+
+
+def check_value(name: str, value: str) -> None:
+    """Make sure that *value* of header *name* will, or raise UnsendableHeader as `check_headers` does."""
+    if not _VALUE.match(value):
+        message = f"header {name!r} cannot be sent"
+        raise UnsendableHeader(message)

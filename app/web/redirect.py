@@ -10,8 +10,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import replace
 from urllib.parse import quote
+
+from msgspec.structs import replace
 
 from app.domain import slug as slugs
 from app.domain.errors import Overloaded, Unavailable
@@ -23,7 +24,7 @@ from app.service.hot_links import HotLinks
 from app.service.redirects import Redirects
 from app.service.visits import Visits
 from app.web import errors
-from app.web.answer import Answer, check_headers
+from app.web.answer import Answer, check_value
 
 # A browser keeps a permanent redirect for ever unless told otherwise, and links change.
 _TEMPORARY = ("cache-control", "private, no-cache, max-age=0")
@@ -46,11 +47,10 @@ def render(resolution: Resolution, now: float) -> Answer:
     if state is State.GONE or resolution.long_url is None:
         return _GONE
     caching = _PERMANENT if resolution.redirect_code in {301, 308} else _TEMPORARY
-    headers = [("location", resolution.long_url), caching]
-    check_headers(headers)
+    check_value("location", resolution.long_url)
     return Answer(
         resolution.redirect_code,
-        headers,
+        (("location", resolution.long_url), caching),
         forward_query=resolution.forward_query,
         is_visit=True,
         metered_version=resolution.version if resolution.metered else 0,
@@ -66,7 +66,7 @@ def with_query(answer: Answer, query: str) -> Answer:
     # What is not allowed in a URL is escaped; what is escaped already stays as it is.
     safe = quote(query, safe="!$%&'()*+,-./:;=?@_~[]|^{}`")
     joined = f"{target}{'&' if '?' in target else '?'}{safe}{hash_mark}{fragment}"
-    return replace(answer, headers=[(name, joined), *rest])
+    return replace(answer, headers=((name, joined), *rest))
 
 
 class RedirectLane:
@@ -183,9 +183,8 @@ class RedirectLane:
 
     async def _resolve(self, slug: Slug) -> Answer:
         try:
-            async with within(REDIRECT_S):
-                return await self._redirects.resolve(slug)
-        except (Unavailable, TimeoutError) as error:
+            return await self._redirects.resolve(slug)
+        except Unavailable as error:
             return self._redirects.stale(slug) or errors.unavailable(error)
         except Overloaded:
             return self._redirects.stale(slug) or errors.overloaded()

@@ -21,7 +21,7 @@ from app.domain.link import LinkFields, NewLink, Resolution, Slug
 from app.ports import ApiKey, EventBus, LinkCache, LinkStore
 from app.resilience.breaker import State
 from tests.contract.bus_parties import until
-from tests.contract.cache_entries import A, live
+from tests.contract.cache_entries import A, cached, live
 from tests.servers.postgres import PrivatePostgres
 from tests.servers.redis import PrivateRedis
 
@@ -37,6 +37,7 @@ CALLS: dict[type, dict[str, Callable[[Any], Awaitable[Any]]]] = {
         "add": lambda store: store.add([NewLink(slug=SLUG, fields=FIELDS)], now=NOW),
         "get": lambda store: store.get(SLUG),
         "get_many": lambda store: store.get_many([SLUG]),
+        "resolve": lambda store: store.resolve([SLUG]),
         "page": lambda store: store.page(after=None, limit=1),
         "update": lambda store: store.update(SLUG, FIELDS, expected_version=1, now=NOW),
         "remove": lambda store: store.remove(SLUG, expected_version=1, now=NOW),
@@ -56,7 +57,7 @@ CALLS: dict[type, dict[str, Callable[[Any], Awaitable[Any]]]] = {
         "revoke_key": lambda store: store.revoke_key("k", now=NOW),
     },
     LinkCache: {
-        "get": lambda cache: cache.get(SLUG),
+        "get_many": lambda cache: cache.get_many([SLUG]),
         "put": lambda cache: cache.put([Resolution.absent(SLUG)]),
         "scan": lambda cache: cache.scan(0),
         "forget": lambda cache: cache.forget([SLUG]),
@@ -146,14 +147,14 @@ async def test_a_silent_redis_costs_a_few_reads_their_time_and_all_others_none(p
     reasons = []
     for _ in range(60):
         with pytest.raises(Unavailable) as caught:
-            await cache.get(A)
+            await cached(cache, A)
         reasons.append(caught.value.reason)
     left_alone = sum("left alone" in reason for reason in reasons)
     server.resume()
     async with asyncio.timeout(10):
         while True:
             try:
-                found = await cache.get(A)
+                found = await cached(cache, A)
                 break
             except Unavailable:
                 await asyncio.sleep(0.02)
@@ -185,7 +186,7 @@ async def test_a_redis_that_refuses_writes_still_answers_reads(trouble: str) -> 
         for version in range(2, 22):
             with pytest.raises(Unavailable):
                 await cache.put([live(A, version)])
-            assert await cache.get(A) == live(A, 1)
+            assert await cached(cache, A) == live(A, 1)
 
         snapshot = guards.snapshot()
         assert snapshot["redis.write"].state is not State.CLOSED

@@ -17,7 +17,7 @@ from app.adapters.guarded import GuardedCache
 from app.domain.link import Resolution, Slug
 from app.ports import LinkCache
 from app.wire import MAX_VERSION
-from tests.contract.cache_entries import A, B, live
+from tests.contract.cache_entries import A, B, cached, live
 from tests.contract.guards import wide_cache_guards
 
 _fresh = itertools.count()
@@ -48,7 +48,7 @@ async def cache(request: pytest.FixtureRequest) -> AsyncIterator[LinkCache]:
 
 async def test_a_miss_is_none(cache: LinkCache) -> None:
     """Return what is cached; None on a miss."""
-    assert await cache.get(A) is None
+    assert await cached(cache, A) is None
 
 
 @pytest.mark.parametrize(
@@ -60,7 +60,7 @@ async def test_what_was_put_is_read_field_by_field(cache: LinkCache, resolution:
     """Return what is cached."""
     assert await cache.put([resolution]) == 1
 
-    assert await cache.get(A) == resolution
+    assert await cached(cache, A) == resolution
 
 
 async def test_whoever_looks_through_meets_every_slug(cache: LinkCache) -> None:
@@ -86,9 +86,9 @@ async def test_what_is_forgotten_can_be_written_at_any_version(cache: LinkCache)
 
     await cache.forget([A, Slug("unknown")])
 
-    assert await cache.get(A) is None
+    assert await cached(cache, A) is None
     assert await cache.put([live(A, 1)]) == 1
-    assert await cache.get(B) == live(B, 9)
+    assert await cached(cache, B) == live(B, 9)
 
 
 @pytest.mark.parametrize("held", [live(A, 3), Resolution(A, 3)], ids=["live", "gone"])
@@ -99,14 +99,14 @@ async def test_older_and_equal_versions_lose(cache: LinkCache, held: Resolution)
     assert await cache.put([live(A, 2)]) == 0
     assert await cache.put([Resolution(A, 3, "https://other.example/")]) == 0
     assert await cache.put([Resolution.absent(A)]) == 0
-    assert await cache.get(A) == held
+    assert await cached(cache, A) == held
 
 
 async def test_newer_versions_win(cache: LinkCache) -> None:
     """Tombstones are no exception: a link may be enabled again."""
     for resolution in [live(A, 1), Resolution(A, 2), live(A, 3)]:
         assert await cache.put([resolution]) == 1
-        assert await cache.get(A) == resolution
+        assert await cached(cache, A) == resolution
 
 
 async def test_absent_loses_to_any_real_link(cache: LinkCache) -> None:
@@ -115,7 +115,7 @@ async def test_absent_loses_to_any_real_link(cache: LinkCache) -> None:
     assert await cache.put([Resolution.absent(A)]) == 0
 
     assert await cache.put([live(A, 1)]) == 1
-    assert await cache.get(A) == live(A, 1)
+    assert await cached(cache, A) == live(A, 1)
 
 
 async def test_put_counts_what_it_wrote(cache: LinkCache) -> None:
@@ -123,7 +123,7 @@ async def test_put_counts_what_it_wrote(cache: LinkCache) -> None:
     await cache.put([live(B, 5)])
 
     assert await cache.put([live(A, 1), live(B, 4), live(A, 3), live(A, 2), live(B, 6)]) == 3
-    assert (await cache.get(A), await cache.get(B)) == (live(A, 3), live(B, 6))
+    assert (await cached(cache, A), await cached(cache, B)) == (live(A, 3), live(B, 6))
 
 
 async def test_put_of_nothing(cache: LinkCache) -> None:
@@ -135,7 +135,7 @@ async def test_put_of_more_than_a_pipeline(cache: LinkCache) -> None:
     many = [live(Slug(f"slug{n}"), 1) for n in range(1203)]
 
     assert await cache.put(many) == len(many)
-    assert await cache.get(many[-1].slug) == many[-1]
+    assert await cached(cache, many[-1].slug) == many[-1]
 
 
 async def test_concurrent_puts_end_at_the_newest_version(cache: LinkCache) -> None:
@@ -145,7 +145,7 @@ async def test_concurrent_puts_end_at_the_newest_version(cache: LinkCache) -> No
 
     written = await asyncio.gather(*(cache.put([live(A, v), live(B, 201 - v)]) for v in versions))
 
-    assert (await cache.get(A), await cache.get(B)) == (live(A, 200), live(B, 200))
+    assert (await cached(cache, A), await cached(cache, B)) == (live(A, 200), live(B, 200))
     assert sum(written) >= 2
 
 
@@ -160,9 +160,9 @@ async def test_any_order_and_repetition_ends_at_the_highest_version(
     for version in versions:
         await cache.put([live(slug, version) if version else Resolution.absent(slug)])
 
-    held = await cache.get(slug)
-    assert held is not None
-    assert held.version == max(versions)
+    found = await cached(cache, slug)
+    assert found is not None
+    assert found.version == max(versions)
 
 
 async def test_ping(cache: LinkCache) -> None:
@@ -188,15 +188,15 @@ async def test_memory_times_to_live(draw: float) -> None:
     await cache.put([Resolution.absent(Slug("absent")), Resolution(Slug("gone"), 2), live(A, 1)])
 
     clock.now += 4.99
-    assert await cache.get(Slug("absent")) is not None
+    assert await cached(cache, Slug("absent")) is not None
     clock.now += 10.02
-    assert await cache.get(Slug("absent")) is None
+    assert await cached(cache, Slug("absent")) is None
     clock.now += 600
-    assert await cache.get(Slug("gone")) is not None
-    assert await cache.get(A) is not None
+    assert await cached(cache, Slug("gone")) is not None
+    assert await cached(cache, A) is not None
     clock.now += 24 * 3600 * 1.1
-    assert await cache.get(Slug("gone")) is None
-    assert await cache.get(A) is None
+    assert await cached(cache, Slug("gone")) is None
+    assert await cached(cache, A) is None
 
 
 async def test_memory_is_bounded_and_drops_what_would_expire_soonest() -> None:
@@ -209,13 +209,13 @@ async def test_memory_is_bounded_and_drops_what_would_expire_soonest() -> None:
     for n in range(100):
         await cache.put([Resolution.absent(Slug(f"scan{n}"))])
     assert len(cache) == 3
-    assert await cache.get(A) is not None
-    assert await cache.get(B) is not None
+    assert await cached(cache, A) is not None
+    assert await cached(cache, B) is not None
 
     clock.now += 1
     await cache.put([live(Slug("c"), 1), live(Slug("d"), 1)])
-    assert await cache.get(A) is None
-    assert await cache.get(B) is not None
+    assert await cached(cache, A) is None
+    assert await cached(cache, B) is not None
     assert len(cache) == 3
 
 

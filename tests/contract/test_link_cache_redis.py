@@ -14,7 +14,7 @@ from app.adapters.cache_redis import RedisCache
 from app.domain.errors import Unavailable
 from app.domain.link import Resolution, Slug
 from app.wire import cache_key, decode_resolution, encode_resolution
-from tests.contract.cache_entries import A, B, live
+from tests.contract.cache_entries import A, B, cached, live
 from tests.servers.proxy import FaultProxy
 from tests.servers.redis import PrivateRedis
 
@@ -41,9 +41,9 @@ async def test_garbage_is_a_miss_and_is_overwritten(
     """None for an entry that cannot be read; a value nobody can read must not stay."""
     redis_server.command("SET", cache_key(A), value)
 
-    assert await redis_cache.get(A) is None
+    assert await cached(redis_cache, A) is None
     assert await redis_cache.put([live(A, 9)]) == 1
-    assert await redis_cache.get(A) == live(A, 9)
+    assert await cached(redis_cache, A) == live(A, 9)
 
 
 @pytest.mark.services
@@ -63,9 +63,9 @@ async def test_another_type_of_key_is_garbage_too(
 ) -> None:
     redis_server.command("RPUSH", cache_key(A), "x")
 
-    assert await redis_cache.get(A) is None
+    assert await cached(redis_cache, A) is None
     assert await redis_cache.put([live(A, 1)]) == 1
-    assert await redis_cache.get(A) == live(A, 1)
+    assert await cached(redis_cache, A) == live(A, 1)
 
 
 @pytest.mark.services
@@ -131,10 +131,10 @@ async def test_cancelled_readers_never_read_anothers_reply(redis_server: Private
 
     async def reader(index: int) -> None:
         nonlocal read
-        held = await cache.get(slugs[index])
+        found = await cached(cache, slugs[index])
         read += 1
-        if held != live(slugs[index], index + 1):
-            wrong.append((index, held))
+        if found != live(slugs[index], index + 1):
+            wrong.append((index, found))
 
     async def writer(index: int) -> None:
         if await cache.put([live(slugs[index], 1), live(Slug(f"other{index}"), 1)]) > 2:
@@ -153,7 +153,7 @@ async def test_cancelled_readers_never_read_anothers_reply(redis_server: Private
     assert not wrong
     assert read > 300
     # No connection was lost on the way.
-    await asyncio.gather(*(cache.get(slug) for slug in slugs))
+    await asyncio.gather(*(cached(cache, slug) for slug in slugs))
     await cache.aclose()
 
 
@@ -161,10 +161,10 @@ async def _is_unavailable(cache: RedisCache, *, writes_only: bool = False) -> No
     with pytest.raises(Unavailable, match="redis is unavailable"):
         await cache.put([live(A, 9)])
     if writes_only:
-        await cache.get(A)
+        await cached(cache, A)
         return
     with pytest.raises(Unavailable, match="redis is unavailable"):
-        await cache.get(A)
+        await cached(cache, A)
     with pytest.raises(Unavailable, match="redis is unavailable"):
         await cache.ping()
 
@@ -190,19 +190,19 @@ class TestRefusals:
         await _is_unavailable(cache)
         server.start()
         assert await cache.put([live(A, 1)]) == 1
-        assert await cache.get(A) == live(A, 1)
+        assert await cached(cache, A) == live(A, 1)
 
     async def test_silent_then_back(self, cache: RedisCache, server: PrivateRedis) -> None:
         await cache.put([live(A, 1)])
         server.pause()
         loop = asyncio.get_running_loop()
         start = loop.time()
-        results = await asyncio.gather(*(cache.get(A) for _ in range(100)), return_exceptions=True)
+        results = await asyncio.gather(*(cached(cache, A) for _ in range(100)), return_exceptions=True)
         assert all(isinstance(result, Unavailable) for result in results)
         # Waiting for a connection, opening it, its handshake, the answer: each is bounded.
         assert loop.time() - start < 4 * 0.3
         server.resume()
-        assert await cache.get(A) == live(A, 1)
+        assert await cached(cache, A) == live(A, 1)
 
     async def test_out_of_memory(self, cache: RedisCache, server: PrivateRedis) -> None:
         server.config_set("maxmemory", "1")
@@ -219,7 +219,7 @@ class TestRefusals:
         server.config_set("replica-serve-stale-data", "no")
         server.command("REPLICAOF", "127.0.0.1", "1")
         with pytest.raises(Unavailable):
-            await cache.get(A)
+            await cached(cache, A)
         with pytest.raises(Unavailable):
             await cache.put([live(A, 1)])
 
@@ -235,7 +235,7 @@ class TestRefusals:
         )
         while True:
             try:
-                await cache.get(A)
+                await cached(cache, A)
             except Unavailable as error:
                 if "BUSY" in error.reason:
                     break
@@ -243,13 +243,13 @@ class TestRefusals:
         await _is_unavailable(cache)
         await asyncio.to_thread(server.command, "SCRIPT", "KILL")
         await endless
-        assert await cache.get(A) == live(A, 1)
+        assert await cached(cache, A) == live(A, 1)
 
     async def test_the_password_is_told_to_nobody(self, server: PrivateRedis) -> None:
         server.config_set("requirepass", "right")
         cache = RedisCache(f"redis://:hush%21hush@127.0.0.1:{server.port}/0", timeout_s=0.3)
         with pytest.raises(Unavailable) as caught:
-            await cache.get(A)
+            await cached(cache, A)
         await cache.aclose()
         server.kill()
 
@@ -277,7 +277,7 @@ async def test_a_broken_disk() -> None:
             await asyncio.sleep(0.02)
 
         await _is_unavailable(cache, writes_only=True)
-        assert await cache.get(A) == live(A, 1)
+        assert await cached(cache, A) == live(A, 1)
         await cache.aclose()
 
 
@@ -287,7 +287,7 @@ def test_connections_that_were_reset_are_unavailable_and_then_replaced(redis_ser
 
     async def check(proxy: FaultProxy) -> None:
         cache = RedisCache(f"redis://127.0.0.1:{proxy.port}/0", timeout_s=2)
-        for call in (lambda: cache.get(A), lambda: cache.put([live(A, 1)]), cache.ping):
+        for call in (lambda: cached(cache, A), lambda: cache.put([live(A, 1)]), cache.ping):
             await call()
             proxy.reset()
             await asyncio.sleep(0.05)  # the loop has seen it

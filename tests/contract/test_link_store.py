@@ -15,7 +15,7 @@ import pytest
 
 from app.domain.errors import Unavailable
 from app.domain.events import LinkChanged
-from app.domain.link import Link, Slug
+from app.domain.link import Link, NewLink, Resolution, Slug
 from app.ports import Added, ApiKey, Changed, LinkStore, VersionMismatch
 from tests.contract.store_database import Database
 from tests.contract.store_links import FIELDS, FULL, LATER, NOW, REQUEST, added, changes, new
@@ -142,6 +142,26 @@ async def test_get_many_returns_those_that_exist_removed_ones_included(store: Li
     assert found.keys() == {f"s{n}" for n in range(1, 1000)}
     assert found[Slug("s7")].removed_at == LATER
     assert await store.get_many([]) == {}
+
+
+async def test_links_resolve_to_what_their_rows_say(store: LinkStore) -> None:
+    """The store may read less than a whole link; what it makes of that is `Resolution.of`."""
+    fields = {
+        "plain": FIELDS,
+        "timed": replace(FIELDS, valid_from=NOW, expires_at=LATER.replace(microsecond=123_457)),
+        "metered": replace(FIELDS, max_visits=3, redirect_code=308, forward_query=True),
+        "disabled": replace(FIELDS, enabled=False, redirect_code=301),
+        "removed": replace(FIELDS, redirect_code=301, max_visits=1),
+    }
+    await store.add([NewLink(slug=Slug(slug), fields=f) for slug, f in fields.items()], now=NOW)
+    await store.remove(Slug("removed"), expected_version=1, now=LATER)
+
+    resolved = await store.resolve([*map(Slug, fields), Slug("nope")])
+
+    links = await store.get_many([Slug(slug) for slug in fields])
+    assert resolved == {slug: Resolution.of(link) for slug, link in links.items()}
+    assert resolved.keys() == fields.keys()
+    assert await store.resolve([]) == {}
 
 
 async def test_pages_are_newest_first_and_end(store: LinkStore) -> None:

@@ -21,6 +21,7 @@ from app.service.links import Draft, Links, leave_to_relay
 from app.service.outbox import OutboxPublisher, OutboxRelay
 from app.service.redirects import Redirects
 from tests.conftest import NOW
+from tests.contract.cache_entries import cached
 
 FIELDS = LinkFields(long_url="https://example.com/")
 SLUG = Slug("abcdefg")
@@ -49,6 +50,7 @@ class CountingStore:
     def __init__(self, store):
         self._store = store
         self.calls = Counter()
+        self.looked_up = []
         self.open = asyncio.Event()
         self.open.set()
         self.answering = asyncio.Event()
@@ -58,6 +60,8 @@ class CountingStore:
     def __getattr__(self, name):
         async def call(*args, **kwargs):
             self.calls[name] += 1
+            if name == "resolve":
+                self.looked_up.extend(args[0])
             await self.open.wait()
             if self.away:
                 raise Unavailable("store", "away")
@@ -69,7 +73,7 @@ class CountingStore:
 
 
 class AwayCache:
-    async def get(self, slug):
+    async def get_many(self, slugs):
         raise Unavailable("cache", "away")
 
     async def put(self, resolutions):
@@ -110,7 +114,7 @@ async def test_five_thousand_who_miss_the_same_slug_ask_the_store_once(store, li
     store.open.set()
 
     answers = await asyncio.gather(*asked, return_exceptions=True)
-    assert store.calls["get"] == 1
+    assert store.calls["resolve"] == 1
     assert all(isinstance(answer, asyncio.CancelledError) for answer in answers[:4500])
     assert {answer.long_url for answer in answers[4500:]} == {FIELDS.long_url}
 
@@ -157,7 +161,7 @@ async def test_a_read_that_a_change_overtook_is_made_again(store, links, cache, 
     hot, redirects = resolver(store, cache, bus, monotonic)
     store.answering.clear()
     before = asyncio.create_task(redirects.resolve(SLUG))
-    while not store.calls["get"]:
+    while not store.calls["resolve"]:
         await asyncio.sleep(0)
     await links.create(FIELDS, custom_slug=SLUG)
     hot.on_changes([LinkChanged(SLUG, 1)])
@@ -177,10 +181,10 @@ async def test_a_miss_is_written_to_the_cache_by_the_worker(store, links, cache,
 
     await redirects.resolve(SLUG)
 
-    while await cache.get(SLUG) is None:
+    while await cached(cache, SLUG) is None:
         await asyncio.sleep(0)
     filling.cancel()
-    assert (await cache.get(SLUG)).long_url == FIELDS.long_url
+    assert (await cached(cache, SLUG)).long_url == FIELDS.long_url
 
 
 async def test_a_miss_is_written_by_the_gateway_itself_while_the_broker_takes_nothing(
@@ -192,7 +196,7 @@ async def test_a_miss_is_written_by_the_gateway_itself_while_the_broker_takes_no
 
     await redirects.resolve(SLUG)
 
-    while await cache.get(SLUG) is None:
+    while await cached(cache, SLUG) is None:
         await asyncio.sleep(0)
     filling.cancel()
 
@@ -223,10 +227,10 @@ async def test_a_change_stays_in_the_outbox_and_is_cached_directly_while_the_bro
     await publisher.flush()
 
     assert (await embedded_store.outbox_depth()).rows == 1
-    assert (await cache.get(SLUG)).version == 1
+    assert (await cached(cache, SLUG)).version == 1
     # From now on the writer's own request writes the cache.
     await links.change(SLUG, {"title": "new"})
-    assert (await cache.get(SLUG)).version == 2
+    assert (await cached(cache, SLUG)).version == 2
 
 
 async def test_the_relay_moves_what_is_due_and_keeps_what_was_not_taken(embedded_store, links, bus):
