@@ -7,6 +7,8 @@ from datetime import datetime
 from enum import Enum
 from typing import NewType
 
+import msgspec
+
 Slug = NewType("Slug", str)
 
 REDIRECT_CODES = (301, 302, 307, 308)
@@ -71,8 +73,7 @@ class State(Enum):
     ABSENT = "absent"
 
 
-@dataclass(frozen=True, slots=True)
-class Resolution:
+class Resolution(msgspec.Struct, frozen=True, gc=False):
     """
     What a redirect needs to know about one slug: the unit that every cache holds.
 

@@ -9,6 +9,7 @@ header sanity, and the last resort when a handler fails.
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
@@ -99,6 +100,10 @@ class RsgiApplication:
     def __rsgi_init__(self, loop: asyncio.AbstractEventLoop) -> None:
         """Open everything; granian calls this in the worker, before the loop runs."""
         loop.run_until_complete(self._open())
+        # Modules, routes and connections stay as long as the process: looking through them for
+        # cycles again and again would hold up every request under way.
+        gc.collect()
+        gc.freeze()
 
     def __rsgi_del__(self, loop: asyncio.AbstractEventLoop) -> None:
         """Close everything; granian calls this when the last request is answered."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import msgspec
 import pytest
 
 from app.domain.link import Link, LinkFields, Resolution, Slug
@@ -160,7 +161,7 @@ BAD = {
     "the right version is cached with a wrong target": (
         "I4",
         [create()],
-        final(link(), cached={"abc": replace(Resolution.of(link()), long_url=url("x"))}),
+        final(link(), cached={"abc": msgspec.structs.replace(Resolution.of(link()), long_url=url("x"))}),
     ),
     "a link is cached as absent": (
         "I4",
