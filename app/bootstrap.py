@@ -42,7 +42,13 @@ from app.telemetry.samples import Samples, merge
 from app.telemetry.sharing import SharedSamples
 from app.telemetry.timing import Timings, timed
 from app.web.answer import Answer
-from app.web.metrics import Metrics, guard_samples, process_samples, redirect_samples
+from app.web.metrics import (
+    Metrics,
+    consistency_samples,
+    guard_samples,
+    process_samples,
+    redirect_samples,
+)
 from app.web.redirect import RedirectLane, render
 from app.web.services import Services
 
@@ -158,6 +164,7 @@ async def open_gateway(settings: Settings) -> AsyncIterator[Services]:
         redirects = Redirects(hot, cache, store, bus, entrance)
         stack.push_async_callback(redirects.aclose)
         sync = CacheSync(store, cache, bus)
+        sampler = ConsistencySampler(store, cache, monotonic=time.monotonic)
         publisher = OutboxPublisher(store, bus, sync, hot)
         stack.push_async_callback(publisher.flush)
         spool = FileSpool(settings.data_dir / "clicks", new_name=lambda: secrets.token_hex(16))
@@ -173,13 +180,15 @@ async def open_gateway(settings: Settings) -> AsyncIterator[Services]:
         await stack.enter_async_context(_running("click counter", clicks.run()))
         await stack.enter_async_context(_running("visits", visits.run()))
         if settings.embedded:
-            await stack.enter_async_context(_working(store, cache, bus, sync, outbox))
+            await stack.enter_async_context(_working(store, cache, bus, sampler, outbox))
         lane = RedirectLane(hot, redirects, gate, counter, visits, monotonic=time.monotonic)
         metrics = Metrics(
             [
                 lambda: redirect_samples(lane, gate),
                 lambda: process_samples(redirects, hot, admission, gate),
                 lambda: guard_samples({} if settings.embedded else guards.snapshot()),
+                lambda: {("hopgate_clicks_dropped", ()): [clicks.dropped]},
+                lambda: consistency_samples(sampler) if settings.embedded else {},
                 outbox.samples,
                 *(one.samples for one in timings),
             ],
@@ -199,6 +208,7 @@ async def open_gateway(settings: Settings) -> AsyncIterator[Services]:
             entrance=entrance,
             probes={"store": store.ping, "cache": cache.ping, "bus": bus.ping},
             guards=None if settings.embedded else guards.snapshot,
+            is_draining=settings.draining_path.exists if settings.draining_path else lambda: False,
             public_url=settings.public_url,
             trusted_proxies=settings.trusted_proxies,
             trace_id=lambda: secrets.token_hex(8),
@@ -219,14 +229,16 @@ async def open_worker(settings: Settings) -> AsyncIterator[ConsistencySampler]:
         cache = timed(untimed_cache, timings[1])
         bus = timed(untimed_bus, timings[2])
         outbox = OutboxWatch(store)
+        sampler = ConsistencySampler(store, cache, monotonic=time.monotonic)
         sources: list[Callable[[], Samples]] = [
             lambda: {("hopgate_processes", ()): [1.0]},
             lambda: guard_samples(guards.snapshot()),
+            lambda: consistency_samples(sampler),
             outbox.samples,
             *(one.samples for one in timings),
         ]
         with _metrics_server(settings, sources):
-            async with _working(store, cache, bus, CacheSync(store, cache, bus), outbox) as sampler:
+            async with _working(store, cache, bus, sampler, outbox):
                 yield sampler
 
 
@@ -249,9 +261,13 @@ def _metrics_server(settings: Settings, sources: Sequence[Callable[[], Samples]]
 
 @asynccontextmanager
 async def _working(
-    store: LinkStore, cache: LinkCache, bus: EventBus, sync: CacheSync, outbox: OutboxWatch
-) -> AsyncIterator[ConsistencySampler]:
-    sampler = ConsistencySampler(store, cache, monotonic=time.monotonic)
+    store: LinkStore,
+    cache: LinkCache,
+    bus: EventBus,
+    sampler: ConsistencySampler,
+    outbox: OutboxWatch,
+) -> AsyncIterator[None]:
+    sync = CacheSync(store, cache, bus)
 
     async def apply(events: Sequence[Event]) -> None:
         await sync.apply(events)
@@ -265,7 +281,7 @@ async def _working(
         _running("outbox watch", outbox.run()),
         _running("housekeeping", _keep_house(store)),
     ):
-        yield sampler
+        yield
 
 
 async def _keep_house(store: LinkStore) -> None:

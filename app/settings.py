@@ -13,6 +13,8 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from app.domain.errors import HopgateError
 
+# The file in `metrics_dir` that says: this gateway was told to end.
+DRAINING = "draining"
 IpNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
@@ -43,6 +45,7 @@ class Settings(BaseSettings):
     limit_not_found: str = "60/min burst 60"
     metrics_bind: str | None = None
     metrics_dir: Path | None = None
+    drain_delay_s: Annotated[float, Field(ge=0, le=10)] = 1.0
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
     @field_validator("database_url", "redis_url", "amqp_url")
@@ -126,6 +129,11 @@ class Settings(BaseSettings):
     def sqlite_path(self) -> Path:
         """Where the embedded store keeps its data."""
         return self.data_dir / "hopgate.db"
+
+    @property
+    def draining_path(self) -> Path | None:
+        """The file that is there once this gateway has been told to end; None if nobody would make it."""
+        return self.metrics_dir / DRAINING if self.metrics_dir else None
 
     @property
     def store_url(self) -> str:

@@ -18,7 +18,7 @@ from app.adapters.amqp_link import CLOSE_TIMEOUT_S, CONNECT_TIMEOUT_S, redacted
 from app.adapters.amqp_topology import depths
 from app.domain.errors import PoisonMessage, Unavailable
 from app.domain.events import Event
-from app.wire import ATTEMPT_HEADER, CACHE_QUEUE, DEAD_QUEUE, EVENTS_EXCHANGE, decode_event
+from app.wire import ATTEMPT_HEADER, EVENTS_EXCHANGE, dead_queue, decode_event
 
 _RPC_TIMEOUT_S = 5.0
 # RabbitMQ 4 throws away what was given back 20 times. Before that, a fresh copy takes its place.
@@ -37,21 +37,23 @@ class DeadLetter:
 
 class DeadLetters:
     """
-    One look at the dead letters, made by `open`. What is neither replayed nor dropped stays.
+    One look at the dead letters of a work queue, made by `open`. What is neither replayed nor dropped stays.
 
     Nobody else sees a letter between `read` and the end, so two commands do not meet.
     """
 
-    def __init__(self, channel: AbstractChannel, depth: int) -> None:
+    def __init__(self, channel: AbstractChannel, work_queue: str, depth: int) -> None:
         self.depth = depth
+        self._work_queue = work_queue
+        self._dead_queue = dead_queue(work_queue)
         self._channel = channel
         self._open: dict[str, AbstractIncomingMessage] = {}
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, url: str) -> AsyncIterator[DeadLetters]:
+    async def open(cls, url: str, work_queue: str) -> AsyncIterator[DeadLetters]:
         """
-        Connect to *url*.
+        Connect to *url* and look at what *work_queue* has parked.
 
         Raises:
             Unavailable: here, and from everything that is done inside.
@@ -60,9 +62,10 @@ class DeadLetters:
             async with asyncio.timeout(CONNECT_TIMEOUT_S):
                 connection = await aio_pika.connect(url)
             try:
-                depth = (await depths(connection, [DEAD_QUEUE])).get(DEAD_QUEUE, 0)
+                dead = dead_queue(work_queue)
+                depth = (await depths(connection, [dead])).get(dead, 0)
                 channel = await connection.channel(publisher_confirms=True, on_return_raises=True)
-                letters = cls(channel, depth)
+                letters = cls(channel, work_queue, depth)
                 try:
                     yield letters
                 finally:
@@ -77,7 +80,7 @@ class DeadLetters:
         """Yield up to *limit* letters, oldest first, of those that were there at the beginning."""
         if self.depth == 0:
             return
-        queue = await self._channel.get_queue(DEAD_QUEUE, ensure=False)
+        queue = await self._channel.get_queue(self._dead_queue, ensure=False)
         for _ in range(min(limit, self.depth)):
             message = await queue.get(fail=False, timeout=_RPC_TIMEOUT_S)
             if message is None:
@@ -88,7 +91,7 @@ class DeadLetters:
     async def replay(self, letters: Sequence[DeadLetter]) -> None:
         """Give *letters* to the workers again, as if new: confirmed there before they leave here."""
         await self._move(
-            [letter.message for letter in letters], CACHE_QUEUE, without=(ATTEMPT_HEADER, REASON_HEADER)
+            [letter.message for letter in letters], self._work_queue, without=(ATTEMPT_HEADER, REASON_HEADER)
         )
 
     async def drop(self, letters: Sequence[DeadLetter]) -> None:
@@ -98,7 +101,7 @@ class DeadLetters:
 
     async def _give_back(self) -> None:
         tired = [message for message in self._open.values() if _returns(message) >= _MOST_RETURNS]
-        await self._move(tired, DEAD_QUEUE, without=())
+        await self._move(tired, self._dead_queue, without=())
         for message in list(self._open.values()):
             await message.nack(requeue=True)
         self._open.clear()

@@ -5,15 +5,19 @@ from __future__ import annotations
 import fcntl
 import os
 import secrets
+import signal
 import socket
 import tempfile
+import threading
+from collections.abc import Callable
+from pathlib import Path
 from typing import IO
 
 from app.bootstrap import open_store, utc_now
 from app.domain.errors import HopgateError
 from app.resilience.deadline import DRAIN_S
 from app.service import keys
-from app.settings import Settings, SettingsError
+from app.settings import DRAINING, Settings, SettingsError
 from app.telemetry import logs
 
 QUICKSTART = "quickstart"
@@ -129,10 +133,27 @@ def serve(settings: Settings) -> None:
         backpressure=16_384,
         http1_settings=HTTP1Settings(header_read_timeout=5_000, max_buffer_size=32_768),
         respawn_failed_workers=True,
-        workers_kill_timeout=int(DRAIN_S),
+        workers_kill_timeout=int(DRAIN_S - settings.drain_delay_s),
         log_dictconfig=logs.granian(settings.log_level),
     )
     with tempfile.TemporaryDirectory(prefix="hopgate-metrics-") as folder:
         # The workers that granian starts find it in their environment.
         os.environ["HOPGATE_METRICS_DIR"] = folder
+        # An embedded gateway has nobody beside it to whom visitors could go.
+        if not settings.embedded and settings.drain_delay_s > 0:
+            close, draining = server.signal_handler_interrupt, Path(folder) / DRAINING
+            server.on_startup(lambda: _say_so_first(close, draining, settings.drain_delay_s))
         server.serve()
+
+
+def _say_so_first(close: Callable[..., None], draining: Path, delay_s: float) -> None:
+    """On SIGTERM, let /readyz say so for *delay_s*, then call *close*; on a second one, at once."""
+
+    def end(*_: object) -> None:
+        signal.signal(signal.SIGTERM, close)
+        draining.touch()
+        closing = threading.Timer(delay_s, close)
+        closing.daemon = True
+        closing.start()
+
+    signal.signal(signal.SIGTERM, end)

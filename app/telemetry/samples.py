@@ -64,6 +64,11 @@ FAMILIES: Mapping[str, Family] = {
     "hopgate_breaker_refused": Family("counter", "Calls that an open one refused.", ("guard",)),
     "hopgate_bulkhead_refused": Family("counter", "Calls for which there was no room.", ("guard",)),
     "hopgate_retried_reads": Family("counter", "Reads made again on another connection.", ("guard",)),
+    "hopgate_clicks_dropped": Family("counter", "Clicks that neither the broker nor the disk took."),
+    "hopgate_cache_checked": Family(
+        "counter", "Changes whose cached copy was looked at, so long after they were applied.", ("window",)
+    ),
+    "hopgate_cache_inconsistent": Family("counter", "Of these, where it was wrong.", ("window",)),
     "hopgate_outbox_rows": Family("gauge", "Changes that the caches have not heard of.", across="max"),
     "hopgate_outbox_oldest_seconds": Family("gauge", "Age of the oldest of them.", across="max"),
 }

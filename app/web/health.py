@@ -14,6 +14,11 @@ _PROBE_S = 1.0
 _REMEMBERED_S = 1.0
 
 
+def draining() -> Answer:
+    """It has been told to end, and still answers: send new visitors elsewhere."""
+    return json_answer(503, {"status": "draining"})
+
+
 def alive() -> Answer:
     """The event loop turns."""
     return json_answer(200, {"status": "ok"})

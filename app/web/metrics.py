@@ -11,6 +11,7 @@ from app.ports import Gate, Policy
 from app.resilience.admission import Admission
 from app.resilience.breaker import State
 from app.resilience.guard import GuardSnapshot
+from app.service.consistency import ConsistencySampler
 from app.service.hot_links import HotLinks
 from app.service.redirects import Redirects
 from app.telemetry import prometheus
@@ -71,6 +72,15 @@ def guard_samples(guards: Mapping[str, GuardSnapshot]) -> Samples:
         samples["hopgate_breaker_refused", (guard,)] = [stands.refused_total]
         samples["hopgate_bulkhead_refused", (guard,)] = [stands.crowded_total]
         samples["hopgate_retried_reads", (guard,)] = [stands.retried_total]
+    return samples
+
+
+def consistency_samples(sampler: ConsistencySampler) -> Samples:
+    """What the cache held when changes were looked at again."""
+    samples: Samples = {}
+    for window_s, counts in sampler.snapshot().items():
+        samples["hopgate_cache_checked", (f"{window_s}s",)] = [counts.checked]
+        samples["hopgate_cache_inconsistent", (f"{window_s}s",)] = [counts.inconsistent]
     return samples
 
 

@@ -60,6 +60,8 @@ def register(application: Any, services: Services) -> None:
     readiness = health.Readiness()
 
     async def readyz() -> Any:
+        if services.is_draining():
+            return to_response(health.draining())
         return to_response(await readiness.answer(services.probes, services.guards))
 
     async def robots() -> Any:

@@ -27,7 +27,8 @@ class Services:
 
     `probes` by name; the gateway can serve as long as one of `probes["store"]` and
     `probes["cache"]` answers. `guards` says how the ways to them stand, by name; None where
-    there is nothing to guard. `trace_id` makes the id by which one failure is found in the log.
+    there is nothing to guard. `is_draining`: has it been told to end? `trace_id` makes the id by
+    which one failure is found in the log.
     """
 
     links: Links
@@ -38,6 +39,7 @@ class Services:
     entrance: Entrance
     probes: Mapping[str, Probe]
     guards: GuardStates | None
+    is_draining: Callable[[], bool]
     metrics: Metrics
     public_url: str
     trusted_proxies: tuple[IpNetwork, ...]

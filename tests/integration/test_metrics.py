@@ -61,6 +61,7 @@ def test_any_process_answers_for_all_and_for_those_that_were_killed(settings, tm
         series = scrape(gateway.url)
         assert series["hopgate_breaker_closed"] == 2 * 6
         assert series["hopgate_dependency_seconds_count"] > 0
+        assert series["hopgate_clicks_dropped_total"] == 0
 
 
 def _answers(gateway: Gateway) -> bool:
@@ -86,3 +87,10 @@ def test_a_worker_says_what_waits_in_the_outbox_where_it_is_told_to(settings, tm
         eventually(reported, timeout=30, what="the worker answers")
         assert "hopgate_outbox_oldest_seconds" in scrape(f"http://{bind}")
         assert scrape(f"http://{bind}")["hopgate_processes"] == 1
+        # The link's event is applied, and a second later its cached copy is looked at again.
+        eventually(
+            lambda: scrape(f"http://{bind}")["hopgate_cache_checked_total"] >= 1,
+            timeout=30,
+            what="the cache is sampled",
+        )
+        assert scrape(f"http://{bind}")["hopgate_cache_inconsistent_total"] == 0

@@ -11,17 +11,20 @@ from collections.abc import Iterator
 import aio_pika
 import pytest
 
-from app.domain.events import LinkChanged
+from app.domain.events import ClicksCounted, LinkChanged
 from app.domain.link import Slug
 from app.wire import (
     ATTEMPT_HEADER,
     CACHE_QUEUE,
+    CLICKS_QUEUE,
     DEAD_QUEUE,
     EVENTS_EXCHANGE,
     cache_key,
+    dead_queue,
     decode_event,
     encode_event,
 )
+from tests.conftest import NOW
 from tests.servers.hopgate import Worker, eventually, hopgate
 from tests.servers.stack import stack_settings
 
@@ -123,6 +126,29 @@ def test_replayed_letters_are_work_again_and_unreadable_ones_stay(settings):
     assert work[0].headers["traceparent"] == "00-abc"
     assert work[0].delivery_mode == aio_pika.DeliveryMode.PERSISTENT
     assert [message.body for message in taken(settings, DEAD_QUEUE)] == [b"nonsense"]
+
+
+def test_dead_batches_of_clicks_are_listed_and_replayed_to_their_own_queue(settings):
+    """They were visits: dropped unseen, they would be missing for good."""
+    batch = ClicksCounted(
+        "ab" * 16, NOW.replace(minute=0, second=0, microsecond=0), {Slug("one"): 3, Slug("two"): 4}
+    )
+
+    async def work(channel) -> None:
+        exchange = await channel.get_exchange(EVENTS_EXCHANGE)
+        body = encode_event(batch)
+        await exchange.publish(aio_pika.Message(body, headers={ATTEMPT_HEADER: 6}), dead_queue(CLICKS_QUEUE))
+
+    with_channel(settings, work)
+    listed = hopgate(settings, "dlq", "list")
+    replayed = hopgate(settings, "dlq", "replay")
+
+    assert "7 clicks of 2 links" in listed.stdout
+    assert listed.stdout.splitlines()[-1] == "1 dead letter"
+    assert replayed.stdout == "1 replayed\n"
+    [message] = taken(settings, CLICKS_QUEUE)
+    assert decode_event(message.body) == batch
+    assert taken(settings, dead_queue(CLICKS_QUEUE)) == []
 
 
 def test_a_replay_without_a_queue_to_take_it_loses_nothing(settings):

@@ -20,6 +20,8 @@ def stack_settings(
         "HOPGATE_REDIS_URL": redis_server.url,
         "HOPGATE_AMQP_URL": rabbitmq.add_vhost(f"hopgate-{secrets.token_hex(4)}"),
         "HOPGATE_BASE_URL": "http://hop.example",
+        # Nobody balances a load here, and many gateways end.
+        "HOPGATE_DRAIN_DELAY_S": "0",
         **UNLIMITED,
     }
     done = hopgate(settings, "migrate")
