@@ -29,6 +29,9 @@ HEARTBEAT_S = 5
 PROBE_S = 3.0
 PROBE_TIMEOUT_S = 2.0
 CONNECT_TIMEOUT_S = 5.0
+# Declaring is a dozen round trips. The library bounds most of them, and not the opening and
+# closing of channels: one whose answer got lost would keep a session from ever beginning.
+SETUP_TIMEOUT_S = 15.0
 CLOSE_TIMEOUT_S = 2.0
 _FIRST_DELAY_S, _LONGEST_DELAY_S = 0.2, 15.0
 _CREDENTIALS = re.compile(r"//[^/\s@]*@")
@@ -51,6 +54,7 @@ class Link:
         session: Session,
         *,
         probe_s: float = PROBE_S,
+        setup_s: float = SETUP_TIMEOUT_S,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         random: Callable[[], float] = random_module.random,
     ) -> None:
@@ -62,6 +66,7 @@ class Link:
             name: shown in logs and in the broker's list of connections.
             session: see the class.
             probe_s: between two questions whether the broker still answers.
+            setup_s: from the connection until the session is ready.
             sleep: waits for a number of seconds.
             random: gives floats in [0, 1), for the jitter between two attempts.
         """
@@ -71,6 +76,7 @@ class Link:
         self._name = name
         self._session = session
         self._probe_s = probe_s
+        self._setup_s = setup_s
         self._sleep = sleep
         self._random = random
         self._failures = 0
@@ -113,9 +119,16 @@ class Link:
             connection = await aio_pika.connect(
                 self._url, client_properties={"connection_name": f"hopgate {self._name}"}
             )
+        is_ready = asyncio.Event()
+
+        def ready() -> None:
+            is_ready.set()
+            self._succeeded()
+
         tasks = [
-            asyncio.create_task(self._session(connection, self._succeeded)),
+            asyncio.create_task(self._session(connection, ready)),
             asyncio.create_task(_probe(connection, self._probe_s)),
+            asyncio.create_task(_expect(is_ready, self._setup_s)),
         ]
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -124,10 +137,16 @@ class Link:
         finally:
             for task in tasks:
                 task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            # One that was ready ends its work before the next one begins. One that was not has
+            # none, and may hang in the library until its connection is gone.
+            _, stuck = await asyncio.wait(tasks, timeout=None if is_ready.is_set() else CLOSE_TIMEOUT_S)
+            for task in stuck:
+                task.add_done_callback(_ignore)
             # `aclose` cancels us, and must not leave a connection behind that is half closed.
             self._goodbye = asyncio.create_task(_close(connection))
             await asyncio.shield(self._goodbye)
+            for task in stuck:
+                task.cancel()
 
     def _succeeded(self) -> None:
         if self._failures:
@@ -138,6 +157,21 @@ class Link:
 def redacted(text: str) -> str:
     """Return *text* without the credentials of any URL in it."""
     return _CREDENTIALS.sub("//***@", text)
+
+
+async def _expect(is_ready: asyncio.Event, within_s: float) -> None:
+    """Raise if it does not become ready in time."""
+    try:
+        async with asyncio.timeout(within_s):
+            await is_ready.wait()
+    except TimeoutError:
+        raise Unavailable("rabbitmq", f"is not set up within {within_s:g} s") from None
+    await asyncio.Event().wait()
+
+
+def _ignore(task: asyncio.Task[None]) -> None:
+    if not task.cancelled():
+        task.exception()
 
 
 async def _probe(connection: AbstractConnection, interval_s: float) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import json
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import aio_pika
 import pytest
 
 from app.adapters.amqp_consumer import REASON_HEADER
+from app.adapters.amqp_link import Link
 from app.adapters.bus_rabbitmq import RabbitBus
 from app.domain.errors import Unavailable
 from app.domain.events import Event
@@ -380,6 +382,32 @@ async def test_a_silent_broker_is_noticed_on_connections_that_only_receive(
         await until(lambda: is_up(bus))
     finally:
         await bus.aclose()
+
+
+@pytest.mark.services
+async def test_a_session_that_never_becomes_ready_is_begun_anew(broker: Broker) -> None:
+    """It waits for an answer that got lost, and cancelling it is not enough: the connection has to go."""
+    begun, is_ready = [], asyncio.Event()
+
+    async def session(connection: aio_pika.abc.AbstractConnection, ready: Callable[[], None]) -> None:
+        begun.append(connection)
+        if len(begun) == 1:
+            while not connection.is_closed:
+                with contextlib.suppress(asyncio.CancelledError):
+                    await connection.closed()
+            return
+        ready()
+        is_ready.set()
+        await asyncio.Event().wait()
+
+    link = Link(broker.server.url, "stuck", session, setup_s=0.2, random=lambda: 0.1)
+    link.start()
+    async with asyncio.timeout(10):
+        await is_ready.wait()
+    await link.aclose()
+
+    assert begun[0] is not begun[1]
+    assert begun[0].is_closed
 
 
 @pytest.mark.services
