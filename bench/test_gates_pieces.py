@@ -16,13 +16,15 @@ from dataclasses import dataclass
 import msgspec
 import pytest
 
-from app.adapters.batched_reads import BatchedReads
 from app.adapters.gate_native import NativeGate
 from app.domain.events import LinksMissed
 from app.domain.link import Resolution, Slug
 from app.ports import Policy
+from app.resilience.admission import Admission
+from app.service.admission import Entrance
 from app.service.clicks import ClickCounter
 from app.service.hot_links import HotLinks
+from app.service.redirects import Redirects
 from app.web.answer import Answer
 from app.web.redirect import RedirectLane, render
 from app.wire import decode_event, decode_resolution, encode_event, encode_resolution
@@ -41,6 +43,18 @@ class _Three:
     resolution: Resolution
     answer: Answer
     until: float
+
+
+@dataclass(frozen=True, slots=True)
+class _PlainAnswer:
+    """The fields of an answer in a frozen dataclass of the standard library."""
+
+    status: int
+    headers: list[tuple[str, str]]
+    body: bytes = b""
+    forward_query: bool = False
+    is_visit: bool = False
+    metered_version: int = 0
 
 
 def _hot(monotonic: Callable[[], float]) -> HotLinks[Answer]:
@@ -93,11 +107,11 @@ def test_first_cache_put(benchmark: pytest.FixtureRequest) -> None:
 
 
 def test_rendering(benchmark: pytest.FixtureRequest) -> None:
-    """Beside making the answer alone: usually 3.2."""
+    """Beside making a frozen dataclass of the same fields: usually 1."""
     now = time.time()
     benchmark(render, RESOLUTION, now)
 
-    assert ratio(lambda: render(RESOLUTION, now), lambda: Answer(302, list(HEADERS)), calls=5_000) < 5.7
+    assert ratio(lambda: render(RESOLUTION, now), lambda: _PlainAnswer(302, list(HEADERS)), calls=5_000) < 2
 
 
 def test_cache_entries_as_bytes(benchmark: pytest.FixtureRequest) -> None:
@@ -129,29 +143,39 @@ def test_events_as_bytes(benchmark: pytest.FixtureRequest) -> None:
     assert ratio(there_and_back, lambda: decode(encode(slugs)), calls=2_000) < 7.5
 
 
-def test_reads_of_concurrent_callers(benchmark: pytest.FixtureRequest) -> None:
-    """64 callers of batched reads, beside 64 tasks that read by themselves at once: usually 1.9."""
+def test_look_ups_of_concurrent_visitors(benchmark: pytest.FixtureRequest) -> None:
+    """64 visitors who miss 64 links, read in one batch, beside 64 tasks that wait: usually 2.6."""
+    slugs = [Slug(f"slug{number:04}") for number in range(64)]
 
-    async def read(keys: Sequence[str]) -> Sequence[object]:
-        await asyncio.sleep(0)
-        return keys
+    class Cache:
+        async def get_many(self, wanted: Sequence[Slug]) -> dict[Slug, Resolution]:
+            return {slug: Resolution(slug, 1, RESOLUTION.long_url) for slug in wanted}
 
-    async def alone(key: str) -> object:
-        return (await read([key]))[0]
+    async def look_up(redirects: Redirects[Answer], hot: HotLinks[Answer]) -> list[Answer]:
+        hot.on_gap()
+        return await asyncio.gather(*[redirects.resolve(slug) for slug in slugs])
 
-    keys = [f"key{number}" for number in range(64)]
+    async def wait(answer: asyncio.Future[None]) -> None:
+        await answer
+
+    async def least() -> list[None]:
+        loop = asyncio.get_running_loop()
+        answers = [loop.create_future() for _ in slugs]
+        loop.call_soon(lambda: [answer.set_result(None) for answer in answers])
+        return await asyncio.gather(*map(wait, answers))
+
     with asyncio.Runner() as runner:
-        reads = BatchedReads(read)
+        hot = _hot(time.monotonic)
+        entrance = Entrance(Admission(), monotonic=time.monotonic)
 
-        async def batched() -> list[object]:
-            return await asyncio.gather(*[reads.get(key) for key in keys])
+        async def made() -> Redirects[Answer]:
+            return Redirects(hot, Cache(), None, None, entrance)
 
-        async def each_alone() -> list[object]:
-            return await asyncio.gather(*[alone(key) for key in keys])
+        redirects = runner.run(made())
+        assert [answer.status for answer in runner.run(look_up(redirects, hot))] == [302] * 64
+        benchmark(lambda: runner.run(look_up(redirects, hot)))
 
-        assert runner.run(batched()) == keys
-        benchmark(lambda: runner.run(batched()))
-
-        assert (
-            ratio(lambda: runner.run(batched()), lambda: runner.run(each_alone()), calls=5, rounds=200) < 3.3
+        both = ratio(
+            lambda: runner.run(look_up(redirects, hot)), lambda: runner.run(least()), calls=5, rounds=200
         )
+        assert both < 5
