@@ -260,7 +260,8 @@ class World(RuleBasedStateMachine):
     def close(self, which: int) -> None:
         node = self.nodes[which % len(self.nodes)]
         node.limiter.close()
-        self.exchange(which, 1)
+        # What the reply to a request that was under way still grants, the next one gives back.
+        self.exchange(which, 2)
         assert node.limiter.stats().held == 0 or any(m.node is node for m in self.messages)
         self.crash(which)
 
