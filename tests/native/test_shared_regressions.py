@@ -320,6 +320,27 @@ def test_large_costs_are_not_starved_by_leases(make):
     assert limiter.hit("k", 9)
 
 
+def test_what_is_granted_after_a_close_is_given_back(redis_server):
+    """A request was under way when the limiter closed; others must not wait for its lease to end."""
+
+    with redis.Redis(port=redis_server.port) as client:
+        state, now_us = CentralState(client, b"rl:k"), DAY_US
+        limiter = Limiter("1000/d", clock=ManualClock(), sync=RedisSync("redis://localhost"))
+        mailbox = _Mailbox(-1)
+        assert limiter._submit("k", 1, mailbox, 1) is None
+        (parcel,) = limiter._collect()
+
+        limiter.close()
+        limiter._deliver(parcel, state.run(parcel.body, now_us).numbers)
+        assert limiter.stats().held > 0
+        (parcel,) = limiter._collect()
+        limiter._deliver(parcel, state.run(parcel.body, now_us).numbers)
+
+        assert limiter.stats().held == 0
+        assert sum(held for _, held in state.leases().values()) == 0
+        assert limiter._collect() == []
+
+
 def test_a_redis_that_forgot_is_reminded(redis_server):
     """L12: whoever has seen what was lost tells Redis, and nothing is admitted twice from then on."""
 

@@ -775,14 +775,17 @@ impl Inner {
         };
         let needs = entry.fail(parcel.number, now.saturating_add(pause_ns));
         self.decide_needs(needs, entry, now, &shard.terms, &mut shard.stats);
-        self.watch(entry, parcel.fingerprint, now);
+        // Who closes says everything once: what a Redis in trouble does not take, ends with its lease.
+        if !self.is_closed.load(Ordering::SeqCst) {
+            self.watch(entry, parcel.fingerprint, now);
+        }
     }
 
     /// Sees that a key is looked at again: in time to give back what is held, and to say what is owed
     /// though nobody asks for the key any more.
     fn watch(&self, entry: &mut Entry, fingerprint: u64, now: u64) {
         let is_dull = entry.held(now) == 0 && !entry.has_news();
-        if is_dull || entry.is_watched || self.is_closed.load(Ordering::SeqCst) {
+        if is_dull || entry.is_watched {
             return;
         }
         entry.is_watched = true;
