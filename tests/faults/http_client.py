@@ -9,6 +9,8 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from tests.servers.proxy import abort
+
 
 class BrokenExchange(ConnectionError):
     """The connection ended before the whole answer had come."""
@@ -65,10 +67,19 @@ class HttpClient:
                     raise
         return await self._exchange(await self._connect(), request, method)
 
+    async def connect(self) -> None:
+        """Open a connection for a request to come. Raises OSError."""
+        self._idle.append(await self._connect())
+
     async def aclose(self) -> None:
         """Hang up."""
         while self._idle:
             self._idle.pop()[1].close()
+
+    def reset(self) -> None:
+        """Hang up by RST: thousands of ports would else be taken for another minute."""
+        while self._idle:
+            abort(self._idle.pop()[1])
 
     async def _connect(self) -> _Pair:
         return await asyncio.open_connection("127.0.0.1", self._port, local_addr=(self._address, 0))

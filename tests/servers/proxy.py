@@ -124,7 +124,7 @@ class FaultProxy:
     async def _reset(self) -> int:
         count = self.connections
         for writer in list(self._open):
-            _abort(writer)
+            abort(writer)
         return count
 
     async def _close(self) -> None:
@@ -139,7 +139,7 @@ class FaultProxy:
         try:
             there_reader, there = await asyncio.open_connection("127.0.0.1", self.target, limit=_CHUNK)
         except OSError:
-            _abort(writer)  # the server is not there, and that is what the client should meet
+            abort(writer)  # the server is not there, and that is what the client should meet
             return
         both = {writer, there}
         self._open |= both
@@ -184,7 +184,7 @@ class FaultProxy:
                     await self._deliver_one(due, part, writer, up=up)
                 except (OSError, RuntimeError):
                     is_open = False  # what still comes is thrown away, or the sender would be stuck
-                    _abort(writer)
+                    abort(writer)
             if not part:
                 return
 
@@ -214,7 +214,8 @@ class FaultProxy:
         return [chunk[start : start + size] for start in range(0, len(chunk), size)]
 
 
-def _abort(writer: asyncio.StreamWriter) -> None:
+def abort(writer: asyncio.StreamWriter) -> None:
+    """Hang up by RST: the port is free at once, and what was under way is lost."""
     connection: socket.socket | None = writer.get_extra_info("socket")
     if connection is not None:
         # With no time to linger, closing sends RST instead of FIN.
