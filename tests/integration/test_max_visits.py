@@ -1,8 +1,10 @@
-"""A link with a limit on the whole stack: visitors on both gateways, and one of these is killed."""
+"""A link with a limit on the whole stack: visitors on all gateways, and one of these is killed."""
 
 from __future__ import annotations
 
+import asyncio
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -11,6 +13,7 @@ import httpx
 import pytest
 
 from app.ports import MAX_VISITS_A_LEASE
+from tests.faults.http_client import HttpClient
 from tests.servers.hopgate import Gateway, Worker, eventually, make_key
 from tests.servers.stack import stack_settings
 
@@ -29,7 +32,7 @@ def gateways(settings, tmp_path_factory) -> Iterator[list[Gateway]]:
     directory = tmp_path_factory.mktemp("stack")
     with ExitStack() as running:
         running.enter_context(Worker(settings, directory))
-        yield [running.enter_context(Gateway(settings, directory)) for _ in range(2)]
+        yield [running.enter_context(Gateway(settings, directory)) for _ in range(4)]
 
 
 @pytest.fixture(scope="module")
@@ -39,8 +42,8 @@ def api(settings, gateways) -> Iterator[httpx.Client]:
         yield client
 
 
-def make(api: httpx.Client) -> str:
-    made = api.post(LINKS, json={"long_url": "https://example.com/", "max_visits": VISITS})
+def make(api: httpx.Client, visits: int = VISITS) -> str:
+    made = api.post(LINKS, json={"long_url": "https://example.com/", "max_visits": visits})
     assert made.status_code == 201
     return made.json()["slug"]
 
@@ -87,7 +90,7 @@ def test_two_gateways_give_exactly_as_many_redirects_as_there_are_visits(api, ga
 
 def test_a_gateway_that_is_killed_costs_one_lease_and_never_gives_more(api, gateways):
     visitors = Visitors(make(api))
-    doomed, other = gateways[1], gateways[0]
+    other, doomed, *_ = gateways
     with ThreadPoolExecutor(8) as pool:
         begun = [pool.submit(visitors.visit, gateway, 12) for gateway in (doomed, other) for _ in range(4)]
         eventually(lambda: visitors.redirects >= 30, 30, "both gateways give redirects")
@@ -102,3 +105,38 @@ def test_a_gateway_that_is_killed_costs_one_lease_and_never_gives_more(api, gate
 
     assert VISITS - MAX_VISITS_A_LEASE <= visitors.redirects <= VISITS
     assert not visitors.others
+
+
+def test_a_crowd_on_four_gateways_of_which_one_is_killed_gets_what_there_is_but_for_one_lease(api, gateways):
+    visits, visitors, requests = 1000, 16, 20_000
+    path = f"/{make(api, visits)}"
+    statuses: Counter[int] = Counter()
+    unanswered = 0
+
+    async def visit(first: int) -> None:
+        """Ask one gateway again and again; the next one once it is dead."""
+        nonlocal unanswered
+        at = first
+        client = HttpClient(gateways[at % 4].port)
+        for _ in range(requests // visitors):
+            try:
+                statuses[(await client.ask("GET", path)).status] += 1
+            except OSError:
+                unanswered += 1  # a redirect may have been on its way
+                at += 1
+                client = HttpClient(gateways[at % 4].port)
+            if statuses[302] >= visits // 2 and gateways[3].is_alive:
+                gateways[3].kill()
+        await client.aclose()
+
+    async def crowd() -> None:
+        await asyncio.gather(*map(visit, range(visitors)))
+
+    asyncio.run(crowd())
+    gateways[3].start()
+
+    assert unanswered
+    assert sum(statuses.values()) + unanswered == requests
+    assert statuses.keys() == {302, 410}
+    assert statuses[302] <= visits
+    assert statuses[302] + unanswered >= visits - MAX_VISITS_A_LEASE
