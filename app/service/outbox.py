@@ -10,10 +10,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from app.domain.errors import Unavailable
-from app.domain.link import Slug
 from app.ports import EventBus, InvalidationListener, LinkStore, OutboxEvent
 from app.resilience.deadline import SYNC_CACHE_S, within
 from app.service.cache_sync import CacheSync
@@ -32,7 +31,8 @@ class OutboxPublisher:
     Publishes changes in batches right after their transaction, off the request.
 
     It writes them to the shared cache as well (see docs/adr/0005); while the broker does not
-    confirm, in the request itself, so that the writer's next read sees the change.
+    confirm, in the request itself, so that the writer's next read sees the change. A publish that
+    waits for its confirm keeps no change from the cache: one seconds late would be seen later still.
     """
 
     def __init__(
@@ -42,48 +42,60 @@ class OutboxPublisher:
         self._bus = bus
         self._sync = sync
         self._local = local
-        self._waiting: asyncio.Queue[OutboxEvent] = asyncio.Queue(_MAX_WAITING)
+        self._unpublished: asyncio.Queue[OutboxEvent] = asyncio.Queue(_MAX_WAITING)
+        self._uncached: asyncio.Queue[OutboxEvent] = asyncio.Queue(_MAX_WAITING)
         self._confirming = True
 
     async def deliver(self, events: Sequence[OutboxEvent]) -> None:
         """Take *events* over from a request that has committed. Never raises, never takes long."""
         if self._local is not None:
             self._local.on_changes([event.change for event in events])
-        for event in events:
+        for queue in (self._unpublished, self._uncached):
             with contextlib.suppress(asyncio.QueueFull):
-                self._waiting.put_nowait(event)
+                for event in events:
+                    queue.put_nowait(event)
         if not self._confirming:
             with contextlib.suppress(TimeoutError):
                 async with within(SYNC_CACHE_S):
-                    await self._write_cache([event.change.slug for event in events])
+                    await self._write_cache(events)
 
     async def run(self) -> None:
-        """Publish until cancelled."""
-        while True:
-            batch = [await self._waiting.get()]
-            await self._publish(batch)
+        """Publish, and write to the cache, until cancelled."""
+        async with asyncio.TaskGroup() as both:
+            both.create_task(_in_batches(self._unpublished, self._publish))
+            both.create_task(_in_batches(self._uncached, self._write_cache))
 
     async def flush(self) -> None:
         """Publish what still waits, once: what the broker does not take stays in the outbox."""
-        while not self._waiting.empty():
-            await self._publish([])
+        while batch := _taken(self._unpublished):
+            await self._publish(batch)
+        while batch := _taken(self._uncached):
+            await self._write_cache(batch)
 
-    async def _publish(self, batch: list[OutboxEvent]) -> None:
-        while len(batch) < _BATCH and not self._waiting.empty():
-            batch.append(self._waiting.get_nowait())
-        confirmed, _ = await asyncio.gather(
-            publish_and_drop(self._store, self._bus, batch),
-            self._write_cache([event.change.slug for event in batch]),
-        )
+    async def _publish(self, batch: Sequence[OutboxEvent]) -> None:
+        confirmed = await publish_and_drop(self._store, self._bus, batch)
         if confirmed != self._confirming:
             log.warning("the broker confirms again" if confirmed else "the broker does not confirm")
         self._confirming = confirmed
 
-    async def _write_cache(self, slugs: Sequence[Slug]) -> None:
+    async def _write_cache(self, batch: Sequence[OutboxEvent]) -> None:
         # The worker does the same, and is who guarantees it; but visitors should not have to
         # wait for a worker that is away.
         with contextlib.suppress(Unavailable):
-            await self._sync.refresh(slugs)
+            await self._sync.refresh([event.change.slug for event in batch])
+
+
+async def _in_batches(
+    queue: asyncio.Queue[OutboxEvent], work: Callable[[Sequence[OutboxEvent]], Awaitable[None]]
+) -> None:
+    """Do *work* with whatever comes to *queue*, until cancelled."""
+    while True:
+        await work([await queue.get(), *_taken(queue, _BATCH - 1)])
+
+
+def _taken(queue: asyncio.Queue[OutboxEvent], at_most: int = _BATCH) -> list[OutboxEvent]:
+    """Take what is in *queue* already."""
+    return [queue.get_nowait() for _ in range(min(at_most, queue.qsize()))]
 
 
 class OutboxRelay:

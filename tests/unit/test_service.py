@@ -87,6 +87,18 @@ class SilentBus(InProcessBus):
         return [False] * len(events)
 
 
+class WaitingBus(InProcessBus):
+    """A broker that never says whether it has taken anything on; `asked` once it should."""
+
+    def __init__(self):
+        super().__init__()
+        self.asked = asyncio.Event()
+
+    async def publish(self, events):
+        self.asked.set()
+        await asyncio.Event().wait()
+
+
 @pytest.fixture
 def store(embedded_store):
     return CountingStore(embedded_store)
@@ -231,6 +243,25 @@ async def test_a_change_stays_in_the_outbox_and_is_cached_directly_while_the_bro
     # From now on the writer's own request writes the cache.
     await links.change(SLUG, {"title": "new"})
     assert (await cached(cache, SLUG)).version == 2
+
+
+async def test_a_change_is_cached_while_the_publish_of_an_earlier_one_waits_for_the_broker(
+    embedded_store, links, cache
+):
+    """Else the first copy that is renewed meanwhile is an old one, and lives for two seconds more."""
+    bus = WaitingBus()
+    publisher = OutboxPublisher(embedded_store, bus, CacheSync(embedded_store, cache, bus))
+    publishing = asyncio.create_task(publisher.run())
+    links._deliver = publisher.deliver
+    await links.create(FIELDS)
+    async with asyncio.timeout(5):
+        await bus.asked.wait()
+
+        await links.create(FIELDS, custom_slug=SLUG)
+
+        while await cache.get(SLUG) is None:
+            await asyncio.sleep(0)
+    publishing.cancel()
 
 
 async def test_the_relay_moves_what_is_due_and_keeps_what_was_not_taken(embedded_store, links, bus):
