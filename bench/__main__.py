@@ -1,12 +1,14 @@
 """
-Measure redirects against other servers, and write bench/results.json and bench/RESULTS.md.
+Measure redirects against other servers, and what is promised under stress.
+
+Writes bench/results.json and bench/RESULTS.md.
 
     python -m bench                     # everything, about an hour
     python -m bench --only redis-hit    # one scenario (or several); the others keep their results
     python -m bench --quick             # everything in a few minutes, for the screen: nothing is written
     python -m bench --report            # render what was measured before
 
-In every scenario all servers run at once and are visited in turn, so that a slow moment of the
+Where servers are compared, all run at once and are visited in turn, so that a slow moment of the
 machine hits all of them. Every server is private, and stopped at the end, on Ctrl-C too.
 """
 
@@ -26,7 +28,7 @@ from rich.console import Console
 from rich.markdown import Markdown
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from bench import growth, matrix, memory
+from bench import clicks, growth, matrix, memory
 from bench.contenders import CONTENDERS
 from bench.load import check_tools
 from bench.matrix import SCENARIOS, Data, Scenario
@@ -37,9 +39,15 @@ from bench.site import Site, Stack, embedded, import_urls
 
 _URLS = Path(__file__).parents[1] / "tests" / "data" / "urls.txt"
 _GROWTH, _MEMORY = "growth", "memory"
-NAMES = (*(scenario.name for scenario in SCENARIOS), _GROWTH, _MEMORY)
-# How results are ordered: growth gives two.
-_ORDER = (*(scenario.name for scenario in SCENARIOS), "growth-hot", "growth-cold", _MEMORY)
+# Promises under stress: each on a stack of its own, which it may break.
+_STRESSES = {"clicks": clicks}
+NAMES = (*(scenario.name for scenario in SCENARIOS), _GROWTH, _MEMORY, *_STRESSES)
+# How results are ordered: growth gives two, a stress one or more.
+_ORDER = (
+    *(scenario.name for scenario in SCENARIOS),
+    *("growth-hot", "growth-cold", _MEMORY),
+    *(name for stress in _STRESSES.values() for name in stress.RESULTS),
+)
 
 
 def main() -> None:
@@ -87,6 +95,8 @@ class _Matrix:
             yield from self._growth(run)
         elif name == _MEMORY:
             yield self._memory(run)
+        elif name in _STRESSES:
+            yield from self._stress(name, run)
         else:
             scenario = next(scenario for scenario in SCENARIOS if scenario.name == name)
             yield self._scenario(scenario, run)
@@ -104,6 +114,12 @@ class _Matrix:
         turn = self._bar(_MEMORY, memory.turns())
         site, data = self._full
         return memory.measure(site, data.visits["zipf"], self._arguments.redirects, run, turn)
+
+    def _stress(self, name: str, run: Run) -> list[Result]:
+        stress, quick = _STRESSES[name], self._arguments.quick
+        turn = self._bar(name, stress.turns(quick=quick))
+        with ExitStack() as running:
+            return stress.measure(Stack(running), run, turn, quick=quick)
 
     def _bar(self, name: str, total: int) -> Callable[[str], None]:
         task = self._progress.add_task(name, total=total, doing="starting")

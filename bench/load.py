@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -91,39 +93,57 @@ def flood(server: Server, visit: Visit, *, seconds: int, start: int = 0) -> Load
     )
 
 
-def at_rate(server: Server, visit: Visit, *, seconds: int, rate: float) -> Load:
+def at_rate(
+    server: Server, visit: Visit, *, seconds: int, rate: float, addresses: Sequence[str] = ("",)
+) -> Load:
     """
     Ask *rate* times a second, however long answers take.
 
     A connection has one request under way, so a slow answer holds back those that were due
     meanwhile. They are added, as late as they would have been (as wrk2 does).
+
+    Args:
+        addresses: clients by turns, told in X-Forwarded-For to a server that trusts this machine;
+            `visit.connections` is a multiple of their number.
     """
     each_s = visit.connections / rate
-    arguments = [f"-c{visit.connections}", f"--rps={1 / each_s:.6f}", f"-D{seconds}"]
-    return _h2load(server, visit, arguments, each_s)
+    arguments = [f"-c{visit.connections // len(addresses)}", f"--rps={1 / each_s:.6f}", f"-D{seconds}"]
+    headers = [["-H", f"X-Forwarded-For: {address}"] if address else [] for address in addresses]
+    return _h2load(server, visit, [[*arguments, *header] for header in headers], each_s)
+
+
+def counted(server: Server, visit: Visit, *, count: int) -> Load:
+    """
+    Ask *count* times, as fast as answers come, and wait for every answer.
+
+    Fewer `requests` in the result: the server died, and up to one a connection was not answered.
+    """
+    return _h2load(server, visit, [[f"-c{visit.connections}", f"-n{count}"]], None)
 
 
 def one_by_one(server: Server, visit: Visit, *, count: int) -> Load:
     """Ask for the first *count* paths, one after the other, on one connection."""
-    with tempfile.NamedTemporaryFile("w", suffix=".txt") as urls:
-        if visit.paths is None:
-            raise ValueError("one_by_one needs a list of paths")
-        paths = visit.paths.read_text().splitlines()[:count]
-        urls.write("".join(f"http://127.0.0.1:{server.port}{path}\n" for path in paths))
-        urls.flush()
-        return _h2load(server, visit, ["-c1", f"-n{len(paths)}", f"--input-file={urls.name}"], None)
+    return counted(server, dataclasses.replace(visit, connections=1), count=count)
 
 
-def _h2load(server: Server, visit: Visit, arguments: Sequence[str], each_s: float | None) -> Load:
-    urls = [] if any(argument.startswith("--input-file") for argument in arguments) else [_url(server, visit)]
-    with tempfile.TemporaryDirectory(prefix="hopgate-h2load-") as folder:
-        log = Path(folder) / "requests.tsv"
+def _h2load(server: Server, visit: Visit, commands: Sequence[Sequence[str]], each_s: float | None) -> Load:
+    """Run all of *commands* at once and put together what they saw."""
+    with tempfile.TemporaryDirectory(prefix="hopgate-h2load-") as name:
+        folder = Path(name)
         before_s = server.cpu_s()
-        _run(["h2load", "--h1", "-t1", *arguments, f"--log-file={log}", *urls])
-        cpu_s = server.cpu_s() - before_s
-        rows = [tuple(map(int, line.split("\t"))) for line in log.read_text().splitlines()]
+        with ThreadPoolExecutor(len(commands)) as pool:
+            logs = [folder / f"{number}.tsv" for number in range(len(commands))]
+            urls = _urls(server, visit, folder)
+            begun = [
+                pool.submit(_run, ["h2load", "--h1", "-t1", *command, f"--log-file={log}", urls])
+                for command, log in zip(commands, logs, strict=True)
+            ]
+            for one in begun:
+                one.result()
+        cpu_s = max(0.0, server.cpu_s() - before_s)  # a server that was killed has none
+        rows = [tuple(map(int, line.split("\t"))) for log in logs for line in log.read_text().splitlines()]
     if len(rows) < 2:
-        raise RuntimeError(f"h2load {' '.join(arguments)}: no answers")
+        raise RuntimeError(f"h2load {' '.join(commands[0])}: no answers")
     span_s = (max(row[0] + row[2] for row in rows) - min(row[0] for row in rows)) / 1e6
     bad = sum(row[1] not in visit.right for row in rows)
     latencies_ms = sorted(_as_planned([row[2] / 1000 for row in rows], each_s))
@@ -134,6 +154,17 @@ def _h2load(server: Server, visit: Visit, arguments: Sequence[str], each_s: floa
         *(percentile(latencies_ms, share) for share in (0.5, 0.99, 0.999)),
         cpu_s * 1e6 / len(rows),
     )
+
+
+def _urls(server: Server, visit: Visit, folder: Path) -> str:
+    """Return h2load's argument for what is asked for."""
+    if visit.paths is None:
+        return _url(server, visit)
+    file = folder / "urls.txt"
+    file.write_text(
+        "".join(f"http://127.0.0.1:{server.port}{path}\n" for path in visit.paths.read_text().split())
+    )
+    return f"--input-file={file}"
 
 
 def _as_planned(latencies_ms: Iterable[float], each_s: float | None) -> Iterable[float]:

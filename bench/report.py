@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Iterable
 from pathlib import Path
 
-from bench.results import Bar, Result, Run, Side
+from bench.results import Bar, Check, Result, Run, Side
 
 REPORT = Path(__file__).parent / "RESULTS.md"
 _HEAD = """# Redirects, measured
@@ -53,7 +53,14 @@ def _bars(results: Iterable[Result]) -> list[str]:
                     f"| {result.title} | {side.title} | {_WORDS[result.measure]} {_bar(bar)} "
                     f"| {_spread(result.ratios(side))} | {verdict}{_splendid(bar, result, side)} |"
                 )
+        rows += [_check(result, check) for check in result.checks]
     return rows
+
+
+def _check(result: Result, check: Check) -> str:
+    verdict = "pass" if check.passed else "**FAIL**"
+    bar = f"{_bar(check.bar)}{check.unit}"
+    return f"| {result.title} | | {check.what} {bar} | {check.measured:,.4g}{check.unit} | {verdict} |"
 
 
 def _splendid(bar: Bar, result: Result, side: Side) -> str:

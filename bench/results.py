@@ -65,6 +65,20 @@ class Side(msgspec.Struct, frozen=True):
     rss_mb: float | None = None
 
 
+class Check(msgspec.Struct, frozen=True):
+    """A promise that is a number of its own and no ratio, such as a count; `unit` follows the number."""
+
+    what: str
+    measured: float
+    bar: Bar
+    unit: str = ""
+
+    @property
+    def passed(self) -> bool:
+        """Was it kept?"""
+        return self.bar.passed(self.measured)
+
+
 class Result(msgspec.Struct, frozen=True):
     """One scenario. The first side is ours; every other is compared with it by `measure`."""
 
@@ -76,6 +90,7 @@ class Result(msgspec.Struct, frozen=True):
     bars: dict[str, Bar]
     run: Run
     remarks: list[str] = []
+    checks: list[Check] = []
 
     def ratios(self, side: Side) -> list[float]:
         """Return ours ÷ *side*, round by round."""

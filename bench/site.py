@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import csv
 import hashlib
 import secrets
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,7 +25,7 @@ from app.settings import Settings
 from bench.contenders import CONTENDERS
 from bench.processes import CPUS, SERVER_CPU, Server, free_port, serving
 from bench.servers.redis_get import PREFIX
-from tests.servers.hopgate import hopgate
+from tests.servers.hopgate import Worker, hopgate
 from tests.servers.postgres import PrivatePostgres
 from tests.servers.rabbitmq import PrivateRabbit
 from tests.servers.redis import PrivateRedis
@@ -77,6 +78,27 @@ class Site:
             )
         return self._servers[name]
 
+    @contextlib.contextmanager
+    def gateway(
+        self, settings: Mapping[str, str] | None = None, *, cpus: Sequence[int] = (SERVER_CPU,)
+    ) -> Iterator[Server]:
+        """Run one more `hopgate serve`, with *settings* of its own, while the body runs."""
+        port = free_port()
+        command = CONTENDERS["hopgate"].command(port, 1, self.folder)
+        data = {"HOPGATE_BIND": f"127.0.0.1:{port}", "HOPGATE_DATA_DIR": str(self.folder / "data")}
+        with serving(command, port, {**self.settings, **data, **(settings or {})}, cpus=cpus) as server:
+            yield server
+
+    def worker(self) -> Worker:
+        """Return a `hopgate worker` that runs while it is a context; it shares processors with the load."""
+        return Worker(self.settings, self.folder)
+
+    def query(self, statement: str) -> int:
+        """Return the number that PostgreSQL answers."""
+        with psycopg.connect(self.settings["HOPGATE_DATABASE_URL"]) as connection:
+            row = connection.execute(statement.encode()).fetchone()
+        return int(row[0]) if row else 0
+
     def paths(self, name: str, slugs: Sequence[str]) -> Path:
         """Write the paths of *slugs* to a file for the load."""
         file = self.folder / f"{name}.paths"
@@ -110,25 +132,25 @@ def embedded(running: ExitStack) -> Site:
 
 class Stack:
     """
-    Private PostgreSQL, Redis and RabbitMQ. No worker runs: its processor time is not a gateway's.
+    Private PostgreSQL, Redis and RabbitMQ. Where no worker runs, its processor time is no gateway's.
 
-    Caches are therefore filled and emptied here, as each scenario wants them.
+    Caches are filled and emptied here then, as each scenario wants them.
     """
 
     def __init__(self, running: ExitStack) -> None:
         self._running = running
-        self._postgres = running.enter_context(PrivatePostgres(settings={"shared_buffers": "512MB"}))
+        self.postgres = running.enter_context(PrivatePostgres(settings={"shared_buffers": "512MB"}))
         self.redis = running.enter_context(PrivateRedis())
-        self._rabbitmq = running.enter_context(PrivateRabbit())
+        self.rabbitmq = running.enter_context(PrivateRabbit())
         self._databases = 0
 
     def site(self, links: int) -> Site:
         """Return a site that has databases and a virtual host of its own, and *links* links."""
         number, self._databases = self._databases, self._databases + 1
         settings = {
-            "HOPGATE_DATABASE_URL": self._postgres.create_database(),
+            "HOPGATE_DATABASE_URL": self.postgres.create_database(),
             "HOPGATE_REDIS_URL": f"redis://127.0.0.1:{self.redis.port}/{number}",
-            "HOPGATE_AMQP_URL": self._rabbitmq.add_vhost(f"bench-{secrets.token_hex(4)}"),
+            "HOPGATE_AMQP_URL": self.rabbitmq.add_vhost(f"bench-{secrets.token_hex(4)}"),
             "HOPGATE_BASE_URL": "http://hop.example",
             **UNLIMITED,
         }

@@ -16,10 +16,10 @@ import pytest
 
 from bench import contenders, report, results
 from bench.__main__ import _ORDER
-from bench.load import Load, Visit, at_rate, flood, percentile
+from bench.load import Load, Visit, at_rate, counted, flood, percentile
 from bench.matrix import SCENARIOS, zipf
 from bench.processes import Server, free_port, serving
-from bench.results import Bar, Result, Run, Side
+from bench.results import Bar, Check, Result, Run, Side
 
 _ANSWERS_404 = """
 import sys, http.server
@@ -83,11 +83,29 @@ def test_one_path_for_all_needs_no_list(server: Server) -> None:
 
 
 @needs_load
+def test_a_fixed_number_of_requests_is_answered_to_the_last(server: Server, tmp_path: Path) -> None:
+    paths = tmp_path / "paths"
+    paths.write_text("/there\n/absent\n")
+
+    load = counted(server, Visit(paths=paths, connections=4), count=200)
+
+    assert (load.requests, load.bad) == (200, 100)
+
+
+@needs_load
 def test_a_fixed_rate_is_kept(server: Server) -> None:
     load = at_rate(server, Visit(path="/there", connections=4), seconds=2, rate=100)
 
     assert load.bad == 0
     assert load.requests == pytest.approx(200, rel=0.1)
+    two = at_rate(
+        server,
+        Visit(path="/there", connections=4),
+        seconds=2,
+        rate=100,
+        addresses=["192.0.2.1", "192.0.2.2"],
+    )
+    assert two.requests == pytest.approx(200, rel=0.1)
 
 
 def test_what_a_slow_answer_held_back_counts_as_late() -> None:
@@ -126,6 +144,16 @@ def test_a_ratio_is_taken_within_its_round_and_held_against_its_bar() -> None:
     assert "| 0.80 | **FAIL** |" in report.render([slower])
     assert Bar(at_most=1.15).passed(1.15)
     assert not Bar(at_most=1.15).passed(1.16)
+
+
+def test_a_promise_that_is_a_number_is_reported_with_its_bar(tmp_path: Path) -> None:
+    checks = [Check("lost", 3, Bar(at_most=0)), Check("seen by all, p99", 12.345, Bar(at_most=100), " ms")]
+    result = Result("one", "One", "How.", "p99_ms", [Side("a", "A", [_load(1)])], {}, _RUN, checks=checks)
+
+    assert "| One | | lost ≤ 0 | 3 | **FAIL** |" in report.render([result])
+    assert "| One | | seen by all, p99 ≤ 100 ms | 12.35 ms | pass |" in report.render([result])
+    results.keep([result], ["one"], tmp_path / "results.json")
+    assert list(results.read(tmp_path / "results.json").values()) == [result]
 
 
 def test_results_of_other_scenarios_are_kept(tmp_path: Path) -> None:
