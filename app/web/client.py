@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Sequence
+from functools import lru_cache
 
 from app.settings import IpNetwork
+
+# No address is longer than this, with a port and brackets.
+_MAX_HOP = 64
 
 
 def peer_address(client: str) -> str:
@@ -14,7 +18,7 @@ def peer_address(client: str) -> str:
     return host[1:-1] if host[:1] == "[" else host
 
 
-def client_address(peer: str, forwarded_for: Sequence[str], trusted: Sequence[IpNetwork]) -> str:
+def client_address(peer: str, forwarded_for: Sequence[str], trusted: tuple[IpNetwork, ...]) -> str:
     """
     Return the address of the client behind *peer*.
 
@@ -26,22 +30,31 @@ def client_address(peer: str, forwarded_for: Sequence[str], trusted: Sequence[Ip
         peer: who opened the connection.
         forwarded_for: all X-Forwarded-For headers, in order.
     """
-    if not trusted or not _is_trusted(peer, trusted):
+    if not trusted:
+        return peer
+    known = _known(peer, trusted)
+    if known is None or not known[1]:
         return peer
     address = peer
     for hop in reversed(",".join(forwarded_for)[-4096:].split(",")):
-        parsed = _parse(hop)
-        if parsed is None:
+        known = _known(hop, trusted) if len(hop) <= _MAX_HOP else None
+        if known is None:
             return address
-        address = parsed
-        if not _is_trusted(address, trusted):
+        address, is_trusted = known
+        if not is_trusted:
             return address
     return address
 
 
-def _is_trusted(address: str, trusted: Sequence[IpNetwork]) -> bool:
-    parsed = _parse(address)
-    return parsed is not None and any(ipaddress.ip_address(parsed) in network for network in trusted)
+# Reading an address takes as long as the rest of a redirect; proxies and most clients come again.
+@lru_cache(maxsize=4096)
+def _known(hop: str, trusted: tuple[IpNetwork, ...]) -> tuple[str, bool] | None:
+    """Return the address that *hop* names, and whether it is trusted; None if it names none."""
+    address = _parse(hop)
+    if address is None:
+        return None
+    parsed = ipaddress.ip_address(address)
+    return address, any(parsed in network for network in trusted)
 
 
 def _parse(hop: str) -> str | None:
