@@ -102,7 +102,13 @@ class Guards:
             bulk=Guard("postgresql", _BULK, _PATIENT, budget=retries),
         )
         self.cache = CacheGuards(
-            read=Guard("redis", read, BreakerPolicy(slow_s=cache_read_s * 0.8)),
+            # Visitors have the store to ask: none of them should be who notices that Redis is silent.
+            read=Guard(
+                "redis",
+                read,
+                BreakerPolicy(slow_s=cache_read_s * 0.8, silent_s=0.1),
+                probes_aside=True,
+            ),
             write=Guard("redis", _WRITE, _PATIENT),
         )
         self.publish = Guard("rabbitmq", _PUBLISH, _IMPATIENT)

@@ -14,6 +14,8 @@ from enum import StrEnum
 from app.resilience.window import Window
 
 _CALL, _FAILURE, _SLOW = range(3)
+# Fewer failures in a row are no silence, however long they took to come.
+_SILENT_CALLS = 5
 
 
 class State(StrEnum):
@@ -30,9 +32,11 @@ class BreakerPolicy:
     When to open, and for how long.
 
     It opens once `min_calls` were made within `window_s` and at least `failure_ratio` of them
-    failed or `slow_ratio` took `slow_s` or longer. It stays open for `open_s`, doubling up to
-    `longest_open_s` while it does not stay closed for a window, ± `jitter`. Then `probes` calls
-    at a time may try; as many successes close it, one failed or slow one opens it again.
+    failed or `slow_ratio` took `slow_s` or longer; or at once when for `silent_s`, and for some
+    calls, nothing but failures was seen: after a busy window it would take half of another to
+    notice. It stays open for `open_s`, doubling up to `longest_open_s` while it does not stay
+    closed for a window, ± `jitter`. Then `probes` calls at a time may try; as many successes
+    close it, one failed or slow one opens it again.
     """
 
     min_calls: int = 10
@@ -40,6 +44,7 @@ class BreakerPolicy:
     failure_ratio: float = 0.5
     slow_ratio: float = 0.8
     slow_s: float = math.inf
+    silent_s: float = math.inf
     open_s: float = 0.5
     longest_open_s: float = 2.0
     jitter: float = 0.2
@@ -68,6 +73,8 @@ class Breaker:
         self._probing = 0
         self._proven = 0
         self._is_suspect = False  # did any call of this state go badly?
+        self._failing = 0  # in a row, since then
+        self._failing_since = 0.0
         self.opened_total = 0
 
     def admit(self, now: float) -> int | None:
@@ -107,11 +114,9 @@ class Breaker:
             return False
         self._window.add(now, _CALL)
         if is_bad:
-            self._is_suspect = True
-            if failed:
-                self._window.add(now, _FAILURE)
-            if took_s >= self._policy.slow_s:
-                self._window.add(now, _SLOW)
+            self._note(now, took_s, failed=failed)
+        if not failed:
+            self._failing = 0
         # As long as all goes well, which is the hot path, there is nothing to weigh.
         if self._is_suspect and self._is_too_bad(now):
             self._open(now)
@@ -147,9 +152,22 @@ class Breaker:
         calls, failures, slow = self._window.totals(now)
         return calls, failures, slow
 
+    def _note(self, now: float, took_s: float, *, failed: bool) -> None:
+        """Remember a call that went badly."""
+        self._is_suspect = True
+        if took_s >= self._policy.slow_s:
+            self._window.add(now, _SLOW)
+        if failed:
+            self._window.add(now, _FAILURE)
+            if self._failing == 0:
+                self._failing_since = now
+            self._failing += 1
+
     def _is_too_bad(self, now: float) -> bool:
         if self._forced is not None:
             return False
+        if self._failing >= _SILENT_CALLS and now - self._failing_since >= self._policy.silent_s:
+            return True
         calls, failures, slow = self._window.totals(now)
         if calls < self._policy.min_calls:
             return False
@@ -172,4 +190,5 @@ class Breaker:
         self._generation += 1
         self._probing = self._proven = 0
         self._is_suspect = False
+        self._failing = 0
         self._window.clear()

@@ -68,6 +68,8 @@ class Guard:
 
     Args:
         budget: for the retries of `read`; shared by the guards of one dependency.
+        probes_aside: nobody waits for a dependency that is only being tried again: the caller is
+            refused like the others, and what it wanted is done beside it.
     """
 
     def __init__(
@@ -77,12 +79,15 @@ class Guard:
         policy: BreakerPolicy,
         *,
         budget: RetryBudget | None = None,
+        probes_aside: bool = False,
         monotonic: Callable[[], float] = time.monotonic,
         random: Callable[[], float] = random_module.random,
     ) -> None:
         self._dependency = dependency
         self._limits = limits
         self._budget = budget or RetryBudget()
+        self._probes_aside = probes_aside
+        self._probes: set[asyncio.Task[None]] = set()
         self._monotonic = monotonic
         self._random = random
         self._bulkhead = Bulkhead(limits.max_running, limits.max_waiting)
@@ -108,6 +113,12 @@ class Guard:
             if permit is None:
                 self._refused_total += 1
                 raise Unavailable(self._dependency, "is left alone for a moment after too many failures")
+            if self._probes_aside and self.breaker.state(started) is State.HALF_OPEN:
+                probe = asyncio.create_task(self._probe(work, permit, started))
+                self._probes.add(probe)
+                probe.add_done_callback(self._probes.discard)
+                self._refused_total += 1
+                raise Unavailable(self._dependency, "is only being tried again")
             call = self._expiry.start()
             try:
                 result = await (work() if left >= self._limits.call_s else self._hurried(work, left))
@@ -155,6 +166,20 @@ class Guard:
             self._crowded_total,
             self._retried_total,
         )
+
+    async def _probe(self, work: Callable[[], Awaitable[T]], permit: int, started: float) -> None:
+        """Do *work* for the breaker's sake only."""
+        failed = True
+        try:
+            async with asyncio.timeout(self._limits.call_s):
+                await work()
+            failed = False
+        except (Unavailable, TimeoutError):
+            pass
+        except BaseException:
+            self.breaker.withdraw(permit)
+            raise
+        self._settle(permit, started, failed=failed)
 
     async def _hurried(self, work: Callable[[], Awaitable[T]], left: float) -> T:
         """Do *work* for a request that has only *left* seconds to go."""

@@ -46,6 +46,38 @@ def test_it_opens_when_half_of_the_calls_fail():
     assert one.admit(10.99) is None
 
 
+def test_silence_opens_it_though_the_window_is_full_of_successes():
+    one = breaker(BreakerPolicy(silent_s=0.1))
+    make(one, 10, *[False] * 1000)
+
+    make(one, 11, True, True, True, True)
+    make(one, 11.05, *[True] * 100)  # all at once: a pause of this process looks like that too
+    assert one.state(11.05) is State.CLOSED
+
+    make(one, 11.2, True)
+    assert one.state(11.2) is State.OPEN
+
+
+def test_one_success_ends_a_silence():
+    one = breaker(BreakerPolicy(silent_s=0.1))
+    make(one, 10, *[False] * 1000)
+
+    make(one, 11, True, True, True, True, False, True, True, True, True)
+    make(one, 12, False, True)
+
+    assert one.state(12) is State.CLOSED
+
+
+def test_few_failures_are_no_silence():
+    one = breaker(BreakerPolicy(silent_s=0.1))
+    make(one, 10, *[False] * 1000)
+
+    make(one, 11, True, True)
+    make(one, 20, True, True)
+
+    assert one.state(20) is State.CLOSED
+
+
 def test_it_opens_when_most_calls_are_slow_though_none_fails():
     one = breaker()
 

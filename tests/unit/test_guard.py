@@ -169,3 +169,44 @@ async def test_retries_end_with_their_budget(monotonic):
             await guard.read(dependency)
 
     assert dependency.asked == 110
+
+
+async def test_probes_aside_keep_nobody_waiting_and_close_it_all_the_same(monotonic):
+    guard = Guard("it", LIMITS, POLICY, probes_aside=True, monotonic=monotonic, random=lambda: 0.5)
+    dependency = Dependency(down(), down())
+    for _ in range(2):
+        with pytest.raises(Unavailable, match="refused"):
+            await guard.call(dependency)
+    monotonic.now += POLICY.open_s
+    answer = asyncio.Event()
+
+    async def silent() -> object:
+        await answer.wait()
+        return await dependency()
+
+    for _ in range(POLICY.probes):
+        with pytest.raises(Unavailable, match="tried again"):
+            await guard.call(silent)
+    answer.set()
+    for _ in range(3):
+        await asyncio.sleep(0)
+
+    assert await guard.call(dependency) == "well"
+    assert guard.snapshot().state is State.CLOSED
+
+
+async def test_a_probe_aside_that_fails_opens_it_again(monotonic):
+    guard = Guard("it", LIMITS, POLICY, probes_aside=True, monotonic=monotonic, random=lambda: 0.5)
+    dependency = Dependency(down(), down(), down())
+    for _ in range(2):
+        with pytest.raises(Unavailable, match="refused"):
+            await guard.call(dependency)
+    monotonic.now += POLICY.open_s
+
+    with pytest.raises(Unavailable, match="tried again"):
+        await guard.call(dependency)
+    for _ in range(3):
+        await asyncio.sleep(0)
+
+    assert dependency.asked == 3
+    assert guard.snapshot().state is State.OPEN
