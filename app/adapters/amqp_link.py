@@ -33,7 +33,8 @@ CONNECT_TIMEOUT_S = 5.0
 # closing of channels: one whose answer got lost would keep a session from ever beginning.
 SETUP_TIMEOUT_S = 15.0
 CLOSE_TIMEOUT_S = 2.0
-_FIRST_DELAY_S, _LONGEST_DELAY_S = 0.2, 15.0
+# A refused attempt costs little, and whoever waits for the broker to come back waits this long for us.
+_FIRST_DELAY_S, _LONGEST_DELAY_S = 0.2, 2.0
 _CREDENTIALS = re.compile(r"//[^/\s@]*@")
 
 Session = Callable[[AbstractConnection, Callable[[], None]], Coroutine[Any, Any, None]]

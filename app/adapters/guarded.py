@@ -64,8 +64,9 @@ _WRITE = Limits(max_running=16, max_waiting=64, wait_s=CACHE_S, call_s=2 * CACHE
 _PUBLISH = Limits(max_running=256, max_waiting=0, wait_s=0, call_s=PUBLISH_S)
 
 _PATIENT = BreakerPolicy()
-# A broker that is silent costs each call more than a second: three are enough to know.
-_IMPATIENT = BreakerPolicy(min_calls=3, longest_open_s=5.0)
+# A broker that is silent costs each call more than a second: three are enough to know. Visitors
+# do not wait for it, and a lost connection is noticed elsewhere: so it may be tried often.
+_IMPATIENT = BreakerPolicy(min_calls=3, longest_open_s=1.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -22,6 +22,7 @@ log = logging.getLogger(__name__)
 _BATCH = 200
 # Longer than publishing can take. Rows that the broker did not take are due again after it.
 _LEASE_S = 5.0
+_LONGEST_PAUSE_S = 2.0
 # What waits here waits in the outbox too, so it may be dropped: the relay pays the debt.
 _MAX_WAITING = 10_000
 
@@ -116,7 +117,7 @@ class OutboxRelay:
                 log.warning("relay waits: %s", error)
                 moved, stuck = 0, True
             if stuck:
-                pause = min(pause * 2, 5.0)
+                pause = min(pause * 2, _LONGEST_PAUSE_S)
                 await asyncio.sleep(pause)
             else:
                 pause = self._poll_s
