@@ -48,7 +48,8 @@ class HttpClient:
         """
         Send one request and return its answer.
 
-        A GET that finds its kept connection closed is sent once more, as every client does.
+        A kept connection that the server has closed meanwhile is not used; a GET that meets the
+        closing is sent once more, as every client does.
 
         Raises:
             OSError: no connection, or it broke: the request may have been served.
@@ -60,8 +61,12 @@ class HttpClient:
             lines += ["Content-Type: application/json", f"Content-Length: {len(content)}"]
         request = "\r\n".join([*lines, "", ""]).encode() + content
         while self._idle:
+            reader, writer = self._idle.pop()
+            if reader.at_eof():
+                writer.close()
+                continue
             try:
-                return await self._exchange(self._idle.pop(), request, method)
+                return await self._exchange((reader, writer), request, method)
             except OSError:
                 if method != "GET":
                     raise
