@@ -170,7 +170,9 @@ class Stage:
 
     def _proxied(self, party: str) -> None:
         self.proxies[party] = {
-            service: self._running.enter_context(FaultProxy(getattr(self.servers, service).port))
+            service: self._running.enter_context(
+                FaultProxy(getattr(self.servers, service).port, speaks_amqp=service == "rabbitmq")
+            )
             for service in SERVICES
         }
 

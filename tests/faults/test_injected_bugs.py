@@ -13,11 +13,7 @@ from tests.faults.stage import Stage
 pytestmark = [pytest.mark.services, pytest.mark.faults, pytest.mark.timeout(180)]
 
 
-# Links that notice a silent broker hide this one from its story; the full matrix shows it as FAILED.
-_NOT_SEEN_YET = frozenset({"channel_kept"})
-
-
-@pytest.mark.parametrize("bug", [bug for bug in BUGS if bug not in _NOT_SEEN_YET])
+@pytest.mark.parametrize("bug", BUGS)
 def test_the_ledger_sees(servers, tmp_path, bug):
     story, rule = BUGS[bug]
     target = f"tests.faults.sabotaged:{bug}"

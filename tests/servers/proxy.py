@@ -28,6 +28,9 @@ _CHUNK = 65_536
 # What a direction may hold back before the proxy stops reading, and the sender is stuck.
 _MAX_HELD = 64
 _RESET = struct.pack("ii", 1, 0)
+# Type, channel and length of the payload, which one more byte follows.
+_FRAME = struct.Struct(">BHI")
+_BASIC_ACK = struct.pack(">HH", 60, 80)
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,9 @@ class Network:
         share: of the chunks, how many are late.
         slice_bytes: chunks are cut to this size and delivered one by one.
         bytes_per_s: bandwidth of each connection and direction.
+        late_confirms: a broker's confirms do not arrive, and everything else does: what a publisher
+            sees of a broker whose disk is slow. They arrive with the first message after that. Only
+            where the proxy was told that it speaks AMQP.
     """
 
     refuse: bool = False
@@ -52,6 +58,7 @@ class Network:
     share: float = 1.0
     slice_bytes: int | None = None
     bytes_per_s: float | None = None
+    late_confirms: bool = False
 
 
 GOOD = Network()
@@ -59,10 +66,15 @@ SILENT = Network(silent_up=True, silent_down=True)
 
 
 class FaultProxy:
-    """`with FaultProxy(port) as proxy:` forwards `proxy.port` to *port*, both on 127.0.0.1."""
+    """
+    `with FaultProxy(port) as proxy:` forwards `proxy.port` to *port*, both on 127.0.0.1.
 
-    def __init__(self, target: int, *, seed: int = 0) -> None:
+    With *speaks_amqp*, what comes down is delivered frame by frame.
+    """
+
+    def __init__(self, target: int, *, seed: int = 0, speaks_amqp: bool = False) -> None:
         self.target = target
+        self._speaks_amqp = speaks_amqp
         self.port = free_ports(1)[0]
         self._random = random.Random(seed)
         self._network = GOOD
@@ -161,6 +173,7 @@ class FaultProxy:
     async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, up: bool) -> None:
         held: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue(_MAX_HELD)
         delivery = self._begin(self._deliver(held, writer, up=up))
+        frames = AmqpFrames() if self._speaks_amqp and not up else None
         due = 0.0
         chunk = b"-"
         while chunk:
@@ -169,7 +182,8 @@ class FaultProxy:
             except OSError:
                 chunk = b""  # it hung up: what it had said before is still under way
             due = max(due, self._loop.time() + self._delay_s())
-            for part in self._sliced(chunk):
+            whole = [chunk] if frames is None or not chunk else frames.feed(chunk)
+            for part in (part for one in whole for part in self._sliced(one)):
                 await held.put((due, part))
         await delivery
 
@@ -177,10 +191,17 @@ class FaultProxy:
         self, held: asyncio.Queue[tuple[float, bytes]], writer: asyncio.StreamWriter, *, up: bool
     ) -> None:
         is_open = True
+        late: list[bytes] = []
         while True:
             due, part = await held.get()
+            if self._network.late_confirms and is_confirm(part):
+                late.append(part)
+                continue
             if is_open:
                 try:
+                    if late and not self._network.late_confirms:
+                        writer.writelines(late)
+                        late.clear()
                     await self._deliver_one(due, part, writer, up=up)
                 except (OSError, RuntimeError):
                     is_open = False  # what still comes is thrown away, or the sender would be stuck
@@ -212,6 +233,30 @@ class FaultProxy:
         if size is None or not chunk:
             return [chunk]
         return [chunk[start : start + size] for start in range(0, len(chunk), size)]
+
+
+class AmqpFrames:
+    """Cuts a stream of bytes that a broker sends into AMQP 0-9-1 frames."""
+
+    def __init__(self) -> None:
+        self._rest = b""
+
+    def feed(self, chunk: bytes) -> list[bytes]:
+        """Return the frames that *chunk* completes."""
+        self._rest += chunk
+        frames = []
+        # Type, channel and size, the payload, and one byte that ends it.
+        while len(self._rest) >= 7 and len(self._rest) >= (
+            size := 8 + struct.unpack_from(">I", self._rest, 3)[0]
+        ):
+            frames.append(self._rest[:size])
+            self._rest = self._rest[size:]
+        return frames
+
+
+def is_confirm(frame: bytes) -> bool:
+    """Is it a `basic.ack`? A broker sends it to publishers only."""
+    return frame[:1] == b"\x01" and frame[_FRAME.size :].startswith(_BASIC_ACK)
 
 
 def abort(writer: asyncio.StreamWriter) -> None:
