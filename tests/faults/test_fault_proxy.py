@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import struct
 import threading
 import time
 from collections.abc import Iterator
@@ -174,3 +175,32 @@ def test_a_server_that_hangs_up_hangs_up_through_the_proxy(proxy, connect, echo)
     connection.shutdown(socket.SHUT_WR)
     assert connection.recv(1) == b""
     eventually(lambda: proxy.connections == 0, 5)
+
+
+def test_late_confirms_let_everything_else_through_and_come_afterwards(echo):
+    other, confirm = _frame(20, 11), _frame(60, 80)
+    with FaultProxy(echo.port, speaks_amqp=True) as proxy, _connected(proxy) as client:
+        proxy.become(Network(late_confirms=True))
+        client.sendall(confirm + other[:5])
+        client.sendall(other[5:])
+        assert _receive(client, len(other)) == other
+
+        proxy.become(GOOD)
+        client.sendall(other)
+        assert _receive(client, len(confirm + other)) == confirm + other
+
+
+def _frame(class_id: int, method_id: int) -> bytes:
+    payload = struct.pack(">HH", class_id, method_id) + b"more"
+    return struct.pack(">BHI", 1, 1, len(payload)) + payload + b"\xce"
+
+
+def _connected(proxy: FaultProxy) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", proxy.port), timeout=5)
+
+
+def _receive(client: socket.socket, size: int) -> bytes:
+    received = b""
+    while len(received) < size:
+        received += client.recv(size - len(received))
+    return received

@@ -194,7 +194,7 @@ class FaultProxy:
         late: list[bytes] = []
         while True:
             due, part = await held.get()
-            if self._network.late_confirms and is_confirm(part):
+            if not up and self._network.late_confirms and is_confirm(part):
                 late.append(part)
                 continue
             if is_open:
