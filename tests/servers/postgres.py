@@ -7,7 +7,6 @@ import os
 import pwd
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -20,6 +19,7 @@ from typing import Literal, Self
 import psycopg
 
 from app.migrations import migrate
+from tests.servers.ports import free_ports
 
 _READY_S = 20.0
 _STOP_SIGNALS = {"smart": signal.SIGTERM, "fast": signal.SIGINT, "immediate": signal.SIGQUIT}
@@ -88,6 +88,16 @@ class PrivatePostgres:
             self.stop("immediate")
         self._watcher.communicate()
 
+    @property
+    def directory(self) -> Path:
+        """Where it keeps everything; its user may write there."""
+        return self._dir
+
+    @property
+    def user(self) -> str | None:
+        """Whom it runs as, if not as whoever started it."""
+        return self._user
+
     def url(self, database: str = "postgres") -> str:
         """Return the URL of *database*; its user may do everything."""
         return f"postgresql://postgres@127.0.0.1:{self.port}/{database}"
@@ -107,7 +117,7 @@ class PrivatePostgres:
 
     def start(self) -> None:
         """Start the server and wait until it answers; the port stays what it was."""
-        self.port = self.port or _free_port()
+        self.port = self.port or free_ports(1)[0]
         options = [f"-c{name}={value}" for name, value in self._settings.items()]
         with (self._dir / "log").open("ab") as log:
             self._server = subprocess.Popen(
@@ -197,12 +207,6 @@ class PrivatePostgres:
 def _signal(pid: int, number: signal.Signals) -> None:
     with contextlib.suppress(ProcessLookupError):  # a child may end at any time
         os.kill(pid, number)
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-    return port
 
 
 def _unprivileged_user() -> str | None:
