@@ -15,8 +15,13 @@ from tests.faults.ledger import Violation
 from tests.faults.load import api_key_of, perform
 from tests.faults.observer import settle
 from tests.faults.stage import Stage
+from tests.faults.watch import Watch
 
 Fault = Callable[[Stage], AbstractContextManager[None]]
+
+
+class CannotPlay(Exception):
+    """This machine does not allow what the fault needs."""
 
 
 @dataclass(frozen=True)
@@ -49,18 +54,22 @@ def run(stage: Stage, fault: Fault, timing: Timing, **load: object) -> Outcomes:
     """Play *fault* on *stage* under a load."""
     started = time.monotonic()
     running = stage.start_load(**load)
-    time.sleep(timing.before_s)
-    begin = time.monotonic()
-    with fault(stage):
-        time.sleep(timing.during_s)
-        heal = time.monotonic()
-    healed = time.monotonic()
-    time.sleep(timing.after_s)
+    began = time.monotonic()
+    with Watch(stage) as watch:
+        time.sleep(timing.before_s)
+        begin = time.monotonic()
+        with fault(stage):
+            time.sleep(timing.during_s)
+            heal = time.monotonic()
+        healed = time.monotonic()
+        watch.healed()
+        time.sleep(timing.after_s)
     running.stop()
     replay(stage)
     found, drain_s = settle(stage, within_s=timing.drain_s, hurry=timing.hurry)
     history = [op for op in stage.history() if op.intent.sent_at >= started]
-    measured = figures(history, Window(started, begin, heal, healed))
+    window = Window(began, begin, heal, healed)
+    measured = {**figures(history, window), **watch.figures(window)}
     restart_s = max(stage.restarts_s, default=0.0)
     return Outcomes(found, {**measured, "drain_s": drain_s, "restart_s": restart_s})
 

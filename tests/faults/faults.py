@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import socket
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 
 import psycopg
 
 from app.wire import CACHE_QUEUE
-from tests.faults.drill import Fault
+from tests.faults.drill import CannotPlay, Fault
 from tests.faults.stage import Stage
 from tests.servers.proxy import GOOD, SILENT, Network
+from tests.servers.redis import PrivateRedis
 
 
 @contextmanager
@@ -173,6 +177,37 @@ def redis_read_only(stage: Stage) -> Iterator[None]:
 
 
 @contextmanager
+def redis_loading(stage: Stage) -> Iterator[None]:
+    """
+    LOADING: Redis reads a large snapshot, and refuses every command until it has.
+
+    The snapshot is somebody else's: one of its own would hold links as they were.
+    """
+    server = stage.servers.redis
+    snapshot = server.directory / "dump.rdb"
+    with PrivateRedis("--rdbcompression", "no") as other:
+        other.command("EVAL", _MANY_KEYS, 0)
+        other.command("SAVE")
+        server.kill()
+        shutil.copy(other.directory / "dump.rdb", snapshot)
+    try:
+        # Every key takes 2 ms, and it looks up for clients after each.
+        server.start(
+            *("--key-load-delay", "2000", "--loading-process-events-interval-bytes", "1024"), is_loading=True
+        )
+        yield
+        assert server.is_loading, "the snapshot was too small"
+    finally:
+        server.config_set("key-load-delay", "0")
+        server.wait_loaded()
+        snapshot.unlink()
+        server.flush()
+
+
+_MANY_KEYS = "for i = 1, 30000 do redis.call('SET', 'other:' .. i, string.rep('x', 1100)) end"
+
+
+@contextmanager
 def redis_flushed(stage: Stage) -> Iterator[None]:
     """All keys are gone at once."""
     stage.servers.redis.flush()
@@ -197,6 +232,68 @@ def postgres_read_only(stage: Stage) -> Iterator[None]:
         yield
     finally:
         _alter_system(stage, "default_transaction_read_only = off")
+
+
+@contextmanager
+def postgres_disk_full(stage: Stage) -> Iterator[None]:
+    """
+    The tables and indexes are on a small file system, and something else has filled it.
+
+    The write-ahead log is not: PostgreSQL ends itself when that cannot grow, which is a restart.
+    """
+    server = stage.servers.postgres
+    with _small_file_system(server.directory / "small", server.user) as place, _moved_to(stage, place):
+        filler = place / "filler"
+        with contextlib.suppress(OSError), filler.open("wb", buffering=0) as file:
+            while True:
+                file.write(bytes(4096))
+        try:
+            yield
+        finally:
+            filler.unlink()
+
+
+@contextmanager
+def _small_file_system(place: Path, owner: str | None) -> Iterator[Path]:
+    place.mkdir()
+    try:
+        command = ["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", str(place)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise CannotPlay(f"a file system cannot be mounted here: {done.stderr.strip()}")
+        try:
+            if owner is not None:
+                shutil.chown(place, owner)
+            yield place
+        finally:
+            # Lazily: the server may have files open that are deleted already.
+            subprocess.run(["umount", "--lazy", str(place)], check=True)
+    finally:
+        place.rmdir()
+
+
+@contextmanager
+def _moved_to(stage: Stage, place: Path) -> Iterator[None]:
+    """Everything that Hopgate stores is at *place* meanwhile."""
+    with psycopg.connect(stage.settings["HOPGATE_DATABASE_URL"], autocommit=True) as connection:
+        connection.execute(f"CREATE TABLESPACE small LOCATION '{place}'".encode())
+        _move_to(connection, "small")
+        yield
+    with psycopg.connect(stage.settings["HOPGATE_DATABASE_URL"], autocommit=True) as connection:
+        _move_to(connection, "pg_default")
+        connection.execute("DROP TABLESPACE small")
+
+
+def _move_to(connection: psycopg.Connection[tuple[str, str]], space: str) -> None:
+    # One after the other: who locks several at once may lock them in another order than Hopgate.
+    for kind, name in connection.execute(_RELATIONS).fetchall():
+        connection.execute(f"ALTER {kind} {name} SET TABLESPACE {space}".encode())
+
+
+_RELATIONS = (
+    "SELECT CASE relkind WHEN 'r' THEN 'TABLE' ELSE 'INDEX' END, oid::regclass::text FROM pg_class"
+    " WHERE relkind IN ('r', 'i') AND relnamespace = 'public'::regnamespace ORDER BY relkind DESC"
+)
 
 
 @contextmanager

@@ -9,10 +9,17 @@ from dataclasses import dataclass
 
 from tests.faults.journal import Kind, Operation, Outcome, of_kind
 
+# The load's first seconds are not usual: everything is created, filled and connected.
+_USUAL_S = 8.0
+
 
 @dataclass(frozen=True)
 class Window:
-    """When the load began, the fault, its healing, and when it was healed (monotonic seconds)."""
+    """
+    When the load ran, the fault, its healing, and when it was healed (monotonic seconds).
+
+    What was made before it ran are its warm links.
+    """
 
     began: float
     fault: float
@@ -27,11 +34,18 @@ def figures(history: Sequence[Operation], window: Window) -> dict[str, float]:
     `*_errors` are shares of requests that got a 5xx or no answer; `first_*_s` is how long after
     the healing the first request of that kind that was due after it was answered well;
     `stale_s` is the longest time for which a visitor still got a target that an
-    acknowledged change had replaced.
+    acknowledged change had replaced. `warm_*` are of visits of links that every gateway had
+    shown before the load ran; `warm_p99_ratio` is their p99 during the fault over that of the
+    seconds before it.
     """
     visits = of_kind(history, Kind.VISIT)
     writes = of_kind(history, Kind.CREATE, Kind.EDIT, Kind.DELETE)
     during = (window.fault, window.heal)
+    creates = of_kind(history, Kind.CREATE)
+    warm_slugs = {op.slug for op in creates if op.reply is not None and op.reply.at < window.began}
+    warm = [op for op in visits if op.slug in warm_slugs]
+    usual = (max(window.began, window.fault - _USUAL_S), window.fault)
+    warm_p99_s, usual_p99_s = (quantile(_times(_due(warm, when)), 0.99) for when in (during, usual))
     found: dict[str, float] = {
         "visits": len(_due(visits, during)),
         "writes": len(_due(writes, during)),
@@ -44,6 +58,9 @@ def figures(history: Sequence[Operation], window: Window) -> dict[str, float]:
         "create_p99_s": quantile(_times(_due(of_kind(writes, Kind.CREATE), during)), 0.99),
         "write_max_s": max(_times(_due(writes, during)), default=0.0),
         "baseline_visit_p99_s": quantile(_times(_due(visits, (window.began, window.fault))), 0.99),
+        "warm_errors": _errors(_due(warm, during)),
+        "warm_p99_s": warm_p99_s,
+        "warm_p99_ratio": warm_p99_s / usual_p99_s if usual_p99_s else 0.0,
         "first_visit_s": _first(visits, window.healed),
         "first_create_s": _first(of_kind(writes, Kind.CREATE), window.healed),
         "visit_errors_late": _errors(_due(visits, (window.healed + 3, math.inf))),

@@ -2,7 +2,7 @@
 An open-loop load with a journal: `python -m tests.faults.load PLAN.json`.
 
 Requests leave when they are due, however slow the answers are; what the journal says of an
-operation is true however this process ends. First links are made to visit, then a line
+operation is true however this process ends. First links are made and visited, then a line
 "ready" is printed and the load runs until SIGTERM.
 """
 
@@ -36,7 +36,7 @@ class Plan:
     Args:
         name: starts the id of every operation; unique among the loads of one ledger.
         gateways: their ports; clients use them in turn.
-        warm: links made before the load begins, which most visits are for.
+        warm: links made, and visited on each gateway, before the load begins; most visits are for them.
         keyed: share of the creates that carry an Idempotency-Key.
         custom: share of the creates that choose their slug.
         failover: a visit that meets a closed door goes to the next gateway, as nginx sends it.
@@ -78,12 +78,16 @@ class Load:
         self._addresses = addresses
 
     async def prepare(self) -> None:
-        """Make the warm links, some at a time."""
+        """Make the warm links and visit them, some at a time."""
         for start in range(0, self._plan.warm, 10):
             batch = [
                 self._perform(self._create(time.monotonic())) for _ in range(min(10, self._plan.warm - start))
             ]
             await asyncio.gather(*batch)
+        for slug in tuple(self._slugs):
+            now, gateways = time.monotonic(), range(len(self._plan.gateways))
+            visits = [self._intent(self._name(), Kind.VISIT, now, slug=slug, gateway=one) for one in gateways]
+            await asyncio.gather(*map(self._perform, visits))
 
     async def run(self, stop: asyncio.Event) -> None:
         """Send what is due until *stop*, then wait for the answers."""
@@ -145,6 +149,7 @@ class Load:
         slug: str | None = None,
         url: str | None = None,
         key: str | None = None,
+        gateway: int | None = None,
     ) -> Intent:
         return Intent(
             id=name,
@@ -152,7 +157,7 @@ class Load:
             slug=slug,
             url=url,
             key=key,
-            gateway=self._random.randrange(len(self._plan.gateways)),
+            gateway=self._random.randrange(len(self._plan.gateways)) if gateway is None else gateway,
             client=self._random.choice(self._addresses),
             due_at=due_at,
         )

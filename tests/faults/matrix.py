@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from tests.faults import faults, more_stories, stories
+from tests.faults import crowd_stories, faults, more_stories, stories
 from tests.faults.drill import Fault, Outcomes, Timing, run
 from tests.faults.observer import settle
 from tests.faults.stage import Stage
@@ -86,6 +86,11 @@ def _s(row_id: str, what: str, story: Story, expected: str, *bounds: Bound, **mo
 
 
 _NO_ERRORS = most(visit_errors=0, write_errors=0)
+# Whatever is away, a link that was shown before is shown, and about as fast.
+_WARM = most(warm_errors=0, warm_p99_ratio=2.0)
+_REDIS_IS_BACK = most(cache_back_s=3.0)
+_POSTGRES_IS_BACK = most(first_create_s=3.0)
+_RABBIT_IS_BACK = most(confirmed_s=5.0)
 _WELL_AFTER = most(visit_errors_late=0, write_errors_late=0)
 _SLOW = Network(latency_s=0.2, jitter_s=0.1, slice_bytes=64, bytes_per_s=50_000)
 _REDIS_IS_AWAY = "visits are served by PostgreSQL, writes succeed, the cache refills"
@@ -100,7 +105,11 @@ ROWS: tuple[Row, ...] = (
         faults.killed("redis"),
         _REDIS_IS_AWAY,
         *most(visit_errors_1s=0.01, visit_errors_after_1s=0, write_errors=0, visit_p99_s=0.3),
+        *_WARM,
+        *_REDIS_IS_BACK,
+        *least(late_hit_ratio=0.7),
         *_WELL_AFTER,
+        timing=Timing(after_s=25.0),
         quick=True,
     ),
     _f(
@@ -109,31 +118,36 @@ ROWS: tuple[Row, ...] = (
         faults.paused("redis"),
         f"{_REDIS_IS_AWAY}; no late write wins",
         *_NO_ERRORS,
-        *most(visit_p99_s=0.3),
+        *most(visit_p99_s=0.3, cache_left_s=1.0),
+        *_WARM,
+        *_REDIS_IS_BACK,
         quick=True,
     ),
     _f("F3", "Redis silent, both ways", faults.silent("redis"), _REDIS_IS_AWAY, *_NO_ERRORS,
-       *most(visit_max_s=0.5)),
+       *most(visit_max_s=0.5), *_WARM, *_REDIS_IS_BACK),
     _f("F4", "Redis takes requests, answers are lost", faults.network("redis", Network(silent_down=True)),
        _REDIS_IS_AWAY, *_NO_ERRORS, *most(visit_max_s=0.5)),
     _f("F5", "Redis: one chunk in ten 80 ms late",
        faults.network("redis", Network(latency_s=0.08, share=0.1)), "no errors", *_NO_ERRORS,
-       *most(visit_p99_s=0.2)),
+       *most(visit_p99_s=0.2, cache_given_up=2)),
     _f("F6", "Redis connections reset every 0.3 s",
        faults.again_and_again(faults.reset("redis"), 0.3), "no errors", *_NO_ERRORS),
     _f("F7", "Redis out of memory (noeviction)", faults.redis_full, "reads work, failed writes harm nobody",
        *_NO_ERRORS),
     _f("F8a", "Redis MISCONF", faults.redis_cannot_save, "as F7", *_NO_ERRORS),
     _f("F8b", "Redis READONLY", faults.redis_read_only, "as F7", *_NO_ERRORS),
+    _f("F8c", "Redis LOADING", faults.redis_loading, "as F7", *_NO_ERRORS),
     _f("F10", "FLUSHALL under a load of misses", faults.redis_flushed,
        "may be shed; recovers while the load stays", *_WELL_AFTER,
        load={"visits": 400.0, "warm": 1000}, timing=Timing(during_s=5.0)),
     _f("F11", "PostgreSQL SIGKILL, recovers", faults.killed("postgres"), _POSTGRES_IS_AWAY,
-       *most(without_retry_after=0, first_create_s=3.0), *_WELL_AFTER, quick=True),
+       *most(without_retry_after=0), *_WARM, *_POSTGRES_IS_BACK, *_WELL_AFTER, quick=True),
     _f("F12", "PostgreSQL stop -m immediate, 60 s", faults.postgres_restarted, _POSTGRES_IS_AWAY,
-       *most(without_retry_after=0, first_create_s=3.0), *_WELL_AFTER, timing=Timing(during_s=60.0)),
+       *most(without_retry_after=0), *_POSTGRES_IS_BACK, *_WELL_AFTER, timing=Timing(during_s=60.0)),
     _f("F13", "PostgreSQL SIGSTOP", faults.paused("postgres"), _POSTGRES_IS_AWAY,
-       *most(visit_p99_s=0.02, without_retry_after=0), *_WELL_AFTER),
+       *most(visit_p99_s=0.02, without_retry_after=0), *_WARM, *_POSTGRES_IS_BACK, *_WELL_AFTER),
+    _f("F13b", "PostgreSQL silent, both ways", faults.silent("postgres"), _POSTGRES_IS_AWAY,
+       *most(without_retry_after=0), *_WARM, *_POSTGRES_IS_BACK, *_WELL_AFTER),
     _f("F14", "PostgreSQL commits, its answer is lost", faults.network("postgres", Network(silent_down=True)),
        "outcomes are unknown; asking again with the key finds the same link",
        *least(unknown=1, replayed=1), *_WELL_AFTER, quick=True),
@@ -146,23 +160,29 @@ ROWS: tuple[Row, ...] = (
        *most(write_max_s=2.0, without_retry_after=0), *_WELL_AFTER),
     _f("F18", "PostgreSQL is read-only", faults.postgres_read_only, "visits work, writes get 503",
        *most(visit_errors=0, without_retry_after=0), *_WELL_AFTER),
+    _f("F18b", "PostgreSQL's disk is full", faults.postgres_disk_full,
+       "visits work, writes get 503, what is stored is relayed",
+       *most(visit_errors=0, without_retry_after=0), *least(write_errors=0.1), *_POSTGRES_IS_BACK,
+       *_WELL_AFTER),
     _s("F20", "100 creators want one slug", more_stories.slug_race,
        "one 201; the others 409, or 503 when that is too many at once",
        *most(created=1), *least(created=1, refused=99), quick=True),
     _s("F21", "a lower outbox id commits late", stories.late_commit, "its event arrives all the same",
        quick=True),
     _f("F22", "RabbitMQ SIGKILL", faults.killed("rabbitmq"), _RABBIT_IS_AWAY, *_NO_ERRORS,
-       *most(drain_s=30.0)),
+       *most(drain_s=30.0), *_WARM, *_RABBIT_IS_BACK),
     _f("F22b", "RabbitMQ refuses connections", faults.refused("rabbitmq"), _RABBIT_IS_AWAY, *_NO_ERRORS,
-       *most(drain_s=30.0), quick=True),
+       *most(drain_s=30.0), *_RABBIT_IS_BACK, quick=True),
     _f("F23", "RabbitMQ silent, both ways", faults.silent("rabbitmq"), _RABBIT_IS_AWAY, *_NO_ERRORS,
-       *most(create_p99_s=0.3, drain_s=30.0)),
+       *most(create_p99_s=0.3, drain_s=30.0), *_WARM, *_RABBIT_IS_BACK),
     _f("F23b", "RabbitMQ SIGSTOP", faults.paused("rabbitmq"), _RABBIT_IS_AWAY, *_NO_ERRORS,
-       *most(create_p99_s=0.3, drain_s=30.0)),
-    _s("F23c", "RabbitMQ SIGSTOP while changes are published", stories.unconfirmed_publish,
+       *most(create_p99_s=0.3, drain_s=30.0), *_WARM, *_RABBIT_IS_BACK),
+    _s("F23c", "RabbitMQ confirms too late", stories.unconfirmed_publish,
        "a channel that timed out is given up; the outbox drains", quick=True),
+    _s("F23d", "5,000 changes wait for RabbitMQ", stories.outbox_drained, "relayed at a good pace",
+       *least(drained_a_second=1000), *_RABBIT_IS_BACK),
     _f("F24", "RabbitMQ memory alarm", faults.rabbit_alarmed, _RABBIT_IS_AWAY, *_NO_ERRORS,
-       *most(write_max_s=5.0, drain_s=30.0)),
+       *most(write_max_s=5.0, drain_s=30.0), *_RABBIT_IS_BACK),
     _f("F25a", "RabbitMQ hangs up on everybody", faults.rabbit_hangs_up, _RABBIT_IS_AWAY, *_NO_ERRORS,
        *most(drain_s=30.0), timing=Timing(during_s=6.0)),
     _f("F25b", "the work queue is deleted", faults.queue_deleted, "declared anew, consumed again",
@@ -206,6 +226,9 @@ ROWS: tuple[Row, ...] = (
     _f("F38", "Redis and PostgreSQL are away",
        faults.together(faults.killed("redis"), faults.killed("postgres")),
        "503 with Retry-After", *most(without_retry_after=0), *_WELL_AFTER),
+    _s("F39", "a flood of look-ups beside the ordinary load", crowd_stories.look_ups_flooded,
+       "shed by 503 with Retry-After; healthy all the while; well again within 5 s",
+       *least(shed=1), *most(without_retry_after=0, unhealthy=0, recovery_s=5.0)),
     _f("F40", "slow clients: idle, slow headers, slow bodies, none that reads", faults.slow_clients,
        "others do not notice", *_NO_ERRORS, *most(visit_p99_s=0.05)),
     _s("F42", "5,000 concurrent misses of one link on each gateway, the first caller gone",
@@ -214,15 +237,18 @@ ROWS: tuple[Row, ...] = (
     _s("F43", "2,000 guesses of slugs from one address", more_stories.slug_scan,
        "PostgreSQL hardly hears of it; others are served", *most(lookups=120, others_refused=0),
        settings={"HOPGATE_LIMIT_NOT_FOUND": "60/min burst 60"}),
+    _s("F44", "the shared limit is lost: Redis forgets, then dies", crowd_stories.shared_limit_lost,
+       "one client at twice its rate gets its rate, give or take a fifth",
+       *most(flushed_share=1.2, killed_share=1.2), *least(flushed_share=0.8, killed_share=0.8),
+       settings=crowd_stories.LIMITED),
+    _s("F45", "a million clients", crowd_stories.many_clients,
+       "memory is bounded; others are limited as before",
+       *least(clients=1_000_000, greedy_share=0.8), *most(greedy_share=1.2, modest_refused=0, grown_mb=32),
+       settings=crowd_stories.BEHIND_PROXIES),
 )  # fmt: skip
 
 # Rows of the matrix that this machine cannot play, and why.
 NOT_COVERED: Mapping[str, str] = {
-    "F8 LOADING": "a Redis that is a pure cache has no snapshot to load",
-    "F18 disk full": "needs a file system of its own; the read-only server stands in for it",
-    "F39": "needs a load generator that outruns a gateway: bench/",
-    "F44": "limits count in each process; there is no shared state to lose",
-    "F45": "the table of the limiter is tested in tests/native and measured in bench/limiter",
     "F46": "needs a Redis Cluster",
     "F47": "needs PostgreSQL replicas",
     "F48": "needs a resolver and a certificate authority of its own",

@@ -14,16 +14,19 @@ import subprocess
 import tempfile
 import time
 import traceback
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from app.wire import DEAD_QUEUE
 from tests.faults.bugs import BUGS
-from tests.faults.drill import Outcomes
+from tests.faults.drill import CannotPlay, Outcomes
+from tests.faults.journal import Kind, Outcome, of_kind
 from tests.faults.matrix import FULL_LOAD, NOT_COVERED, ROWS, Row, play
-from tests.faults.observer import settle
+from tests.faults.observer import queue_depths, settle
 from tests.faults.sabotaged import worker_command
 from tests.faults.stage import Servers, Stage
 
@@ -38,6 +41,8 @@ _SHOWN = (
     "drain_s",
 )
 
+
+_NOT_PLAYED = "not played"
 
 _ABOUT = f"""\
 Written by `make test-faults`. Every row is played on real servers under a load of \
@@ -59,7 +64,43 @@ class Result:
 
     @property
     def verdict(self) -> str:
+        if self.measured.startswith(_NOT_PLAYED):
+            return "not played"
         return "FAILED" if self.broken else "holds"
+
+
+@dataclass(frozen=True)
+class Tally:
+    """What a stage has seen so far; `+` is that of several stages."""
+
+    acknowledged: int = 0
+    lost: int = 0
+    stale: int = 0
+    dead: int = 0
+    injected: int = 0
+
+    @classmethod
+    def of(cls, stage: Stage, outcomes: Outcomes) -> Tally:
+        """Count after a row was played; *outcomes* are the stage's, as it does not outlive a violation."""
+        writes = of_kind(stage.history(), Kind.CREATE, Kind.EDIT, Kind.DELETE)
+        rules = Counter(violation.rule for violation in outcomes.violations)
+        return cls(
+            acknowledged=sum(1 for op in writes if op.outcome is Outcome.DONE),
+            lost=rules["I1"],
+            stale=rules["I4"] + rules["I5"],
+            dead=queue_depths(stage).get(DEAD_QUEUE, 0),
+            injected=stage.poison,
+        )
+
+    def __add__(self, other: Tally) -> Tally:
+        mine, others = astuple(self), astuple(other)
+        return Tally(*(a + b for a, b in zip(mine, others, strict=True)))
+
+    def __str__(self) -> str:
+        return (
+            f"{self.acknowledged:,} writes were acknowledged: {self.lost} lost, {self.stale} stale or shown"
+            f" wrongly after the drain; {self.dead} dead letters, {self.injected} were injected."
+        )
 
 
 class Runner:
@@ -71,6 +112,12 @@ class Runner:
         self._opened = ExitStack()
         self._stage: Stage | None = None
         self._stages = 0
+        self._tallies: dict[Path, Tally] = {}
+
+    @property
+    def tally(self) -> Tally:
+        """Of all rows played so far, but not of injected bugs."""
+        return sum(self._tallies.values(), Tally())
 
     def play(self, row: Row) -> Result:
         """Play *row*; whatever goes wrong is part of the result."""
@@ -78,6 +125,12 @@ class Runner:
         try:
             stage = self._stage_for(row)
             outcomes = play(row, stage, **FULL_LOAD)
+            self._tallies[stage.directory] = Tally.of(stage, outcomes)
+        except CannotPlay as reason:
+            self.close()
+            return Result(
+                row.id, row.what, row.expected, f"{_NOT_PLAYED}: {reason}", (), time.monotonic() - began
+            )
         except Exception as error:  # noqa: BLE001 - a row that cannot be played is reported, the next one runs
             self.close()
             broken = [f"could not be played: {error!r}"[:300]]
@@ -136,7 +189,7 @@ def _result(row: Row, outcomes: Outcomes, seconds: float) -> Result:
     return Result(row.id, row.what, expected, measured, broken, seconds)
 
 
-def render(results: Sequence[Result], started: datetime) -> str:
+def render(results: Sequence[Result], tally: Tally, started: datetime) -> str:
     """Return the report."""
     failed = sum(1 for result in results if result.broken)
     lines = [
@@ -145,6 +198,7 @@ def render(results: Sequence[Result], started: datetime) -> str:
         _ABOUT,
         "",
         _summary(len(results), failed, started),
+        str(tally),
         "",
         "| row | fault | expected, and bounds | measured | verdict |",
         "|---|---|---|---|---|",
@@ -187,23 +241,23 @@ def main() -> None:
     started = datetime.now(UTC)
     results: list[Result] = []
 
-    def note(result: Result) -> None:
+    def note(runner: Runner, result: Result) -> None:
         results.append(result)
         broken = "; ".join(result.broken)
         print(
             f"{result.id:<5} {result.verdict:<7} {result.seconds:5.0f} s  {result.what}  {broken}", flush=True
         )
-        arguments.output.write_text(render(results, started))
+        arguments.output.write_text(render(results, runner.tally, started))
 
     with tempfile.TemporaryDirectory(prefix="hopgate-faults-") as folder, Servers() as servers:
         runner = Runner(servers, Path(folder))
         try:
             for row in ROWS:
                 if not wanted or row.id in wanted:
-                    note(runner.play(row))
+                    note(runner, runner.play(row))
             if not wanted or "F50" in wanted:
                 for bug in BUGS:
-                    note(runner.play_bug(bug))
+                    note(runner, runner.play_bug(bug))
         finally:
             runner.close()
     raise SystemExit(1 if any(result.broken for result in results) else 0)

@@ -66,6 +66,11 @@ def grown(before: Mapping[str, Held], after: Mapping[str, Held]) -> list[str]:
     return found
 
 
+def resident_kb(pid: int) -> int:
+    """Return the resident memory of a process."""
+    return _of(pid).rss_kb
+
+
 async def _tasks(port: int) -> int:
     client = HttpClient(port)
     try:

@@ -44,22 +44,34 @@ class PrivateRedis:
     def url(self) -> str:
         return f"redis://127.0.0.1:{self.port}/0"
 
-    def start(self) -> None:
-        """Start, and return when it answers."""
+    def start(self, *options: str, is_loading: bool = False) -> None:
+        """Start with further *options*; return when it answers, or, if *is_loading*, says that it loads."""
         if self._process is not None:
             return
         log = self.directory / "redis.log"
         command = [self._binary, "--port", str(self.port), "--bind", "127.0.0.1", "--daemonize", "no"]
         command += ["--save", "", "--appendonly", "no", "--dir", str(self.directory)]
-        command += ["--logfile", str(log), *self._options]
+        command += ["--logfile", str(log), *self._options, *options]
         # Its own process group, so that Ctrl-C reaches the tests only.
         self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True)
         deadline = time.monotonic() + _START_TIMEOUT_S
-        while not self._answers():
+        while not self._answers(is_loading=is_loading):
             if self._process.poll() is not None or time.monotonic() > deadline:
                 text = log.read_text(errors="replace") if log.exists() else ""
                 self.kill()
                 raise RuntimeError(f"redis-server did not start:\n{text[-2000:]}")
+            time.sleep(0.01)
+
+    @property
+    def is_loading(self) -> bool:
+        return self._answers(is_loading=True) and not self._answers()
+
+    def wait_loaded(self) -> None:
+        """Return when everything is loaded."""
+        deadline = time.monotonic() + _START_TIMEOUT_S
+        while not self._answers():
+            if time.monotonic() > deadline:
+                raise RuntimeError("redis-server is still loading")
             time.sleep(0.01)
 
     def stop(self) -> None:
@@ -114,10 +126,12 @@ class PrivateRedis:
     ) -> None:
         self.close()
 
-    def _answers(self) -> bool:
+    def _answers(self, *, is_loading: bool = False) -> bool:
         try:
             with redis.Redis(port=self.port, socket_timeout=1) as client:
                 return bool(client.ping())
+        except redis.BusyLoadingError:
+            return is_loading
         except redis.RedisError:
             return False
 

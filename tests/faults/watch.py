@@ -1,0 +1,151 @@
+"""
+What happens between the requests: looked at again and again from shortly before a fault on.
+
+Clients cannot see that Redis is used again or that RabbitMQ confirms again, as nothing fails
+without them. The gateways count the first, and a row that leaves the outbox proves the second.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+import httpx
+import psycopg
+
+from tests.faults.figures import Window
+from tests.faults.stage import Stage
+
+# Gathering them costs a gateway some milliseconds.
+_EVERY_S = 0.5
+_CACHE, _STORE = ('hopgate_look_ups_total{source="cache"}', 'hopgate_look_ups_total{source="store"}')
+_CLOSED = 'hopgate_breaker_closed{guard="redis.read"}'
+_OPENED = 'hopgate_breaker_opened_total{guard="redis.read"}'
+# The hit ratio is that of the load's last seconds.
+_LATE_S = 3.0
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What each gateway counted at a time (monotonic seconds); one that does not answer is missing."""
+
+    at: float
+    metrics: Mapping[int, Mapping[str, float]]
+
+
+class Watch:
+    """`with Watch(stage) as watch:` looks at the gateways and, once `healed`, at the outbox."""
+
+    def __init__(self, stage: Stage) -> None:
+        self._stage = stage
+        self._samples: list[Sample] = []
+        self._confirmed_s = math.nan
+        self._over = threading.Event()
+        self._threads = [threading.Thread(target=self._look_at_gateways)]
+
+    def __enter__(self) -> Self:
+        self._threads[0].start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._over.set()
+        for thread in self._threads:
+            thread.join()
+
+    def healed(self) -> None:
+        """All is well again from now on: wait, aside, for the first change that the broker confirms."""
+        self._threads.append(threading.Thread(target=self._look_at_outbox, args=(time.monotonic(),)))
+        self._threads[-1].start()
+
+    def figures(self, window: Window) -> dict[str, float]:
+        """
+        Return figures of a drill. Those of something that did not happen are left out.
+
+        `cache_back_s` and `confirmed_s` are how long after the healing Redis first answered a
+        look-up, and RabbitMQ first confirmed a change that had waited in the outbox;
+        `cache_left_s` is how long after the fault the last gateway gave Redis up;
+        `cache_given_up` is how often, of the gateway that did so most; `late_hit_ratio` is the share
+        of look-ups that Redis answered in the load's last seconds.
+        """
+        found = {
+            "cache_left_s": self._cache_left_s(window),
+            "cache_given_up": max(self._grown(_OPENED, window.fault, window.heal), default=math.nan),
+            "cache_back_s": self._cache_back_s(window),
+            "confirmed_s": self._confirmed_s,
+            "late_hit_ratio": self._late_hit_ratio(),
+        }
+        return {name: value for name, value in found.items() if not math.isnan(value)}
+
+    def _cache_left_s(self, window: Window) -> float:
+        """The time of the last gateway's first sample with an open breaker."""
+        first: dict[int, float] = {}
+        for sample in self._samples:
+            for port, metrics in sample.metrics.items():
+                if window.fault <= sample.at < window.heal and metrics.get(_CLOSED) == 0:
+                    first.setdefault(port, sample.at - window.fault)
+        return max(first.values()) if len(first) == len(self._stage.gateways) else math.nan
+
+    def _cache_back_s(self, window: Window) -> float:
+        after = [sample for sample in self._samples if sample.at >= window.healed]
+        for sample in after[1:]:
+            for port, metrics in sample.metrics.items():
+                if metrics.get(_CACHE, 0) > after[0].metrics.get(port, metrics).get(_CACHE, 0):
+                    return sample.at - window.healed
+        return math.nan
+
+    def _late_hit_ratio(self) -> float:
+        end = self._samples[-1].at if self._samples else 0.0
+        hits, misses = (sum(self._grown(name, end - _LATE_S, math.inf)) for name in (_CACHE, _STORE))
+        return hits / (hits + misses) if hits + misses else math.nan
+
+    def _grown(self, name: str, since: float, until: float) -> Sequence[float]:
+        """By how much a counter has grown in that time, for each gateway."""
+        seen: dict[int, list[float]] = {}
+        for sample in self._samples:
+            if since <= sample.at < until:
+                for port, metrics in sample.metrics.items():
+                    seen.setdefault(port, []).append(metrics.get(name, 0))
+        return [values[-1] - values[0] for values in seen.values()]
+
+    def _look_at_gateways(self) -> None:
+        with httpx.Client(timeout=1.0) as client:
+            while not self._over.wait(_EVERY_S):
+                metrics = {}
+                for gateway in self._stage.gateways:
+                    with contextlib.suppress(httpx.HTTPError):
+                        metrics[gateway.port] = _parsed(client.get(f"{gateway.url}/metrics").text)
+                self._samples.append(Sample(time.monotonic(), metrics))
+
+    def _look_at_outbox(self, healed: float) -> None:
+        """Until one of the changes that waited when all was healed has left."""
+        with psycopg.connect(self._stage.settings["HOPGATE_DATABASE_URL"], autocommit=True) as connection:
+            count = _counter(connection)
+            last, waiting = count(None)
+            while waiting and not self._over.wait(0.02):
+                if count(last)[1] < waiting:
+                    self._confirmed_s = time.monotonic() - healed
+                    return
+
+
+def _counter(connection: psycopg.Connection[tuple[int, int]]) -> Callable[[int | None], tuple[int, int]]:
+    def count(last: int | None) -> tuple[int, int]:
+        row = connection.execute(
+            "SELECT coalesce(max(id), 0), count(*) FROM outbox WHERE id <= coalesce(%s::bigint, id)", (last,)
+        ).fetchone()
+        assert row is not None
+        return row
+
+    return count
+
+
+def _parsed(text: str) -> dict[str, float]:
+    lines = (line.rpartition(" ") for line in text.splitlines() if not line.startswith("#"))
+    return {name: float(value) for name, _, value in lines if name}
