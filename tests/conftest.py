@@ -14,6 +14,7 @@ from app.ports import LinkStore
 from tests.servers.postgres import PrivatePostgres
 from tests.servers.rabbitmq import PrivateRabbit
 from tests.servers.redis import PrivateRedis
+from tests.servers.redis_cluster import PrivateCluster
 
 NOW = datetime(2030, 1, 31, 12, 0, 0, tzinfo=UTC)
 
@@ -28,6 +29,12 @@ def postgres() -> Iterator[PrivatePostgres]:
 def redis_server() -> Iterator[PrivateRedis]:
     with PrivateRedis() as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def redis_cluster() -> Iterator[PrivateCluster]:
+    with PrivateCluster() as cluster:
+        yield cluster
 
 
 @pytest.fixture(scope="session")

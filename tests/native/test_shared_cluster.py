@@ -5,7 +5,6 @@ from __future__ import annotations
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -14,8 +13,8 @@ from redis.crc import key_slot
 
 from tests.servers.ports import free_ports
 from tests.servers.redis import PrivateRedis
+from tests.servers.redis_cluster import SLOTS, PrivateCluster
 
-SLOTS = 16384
 Cluster = list[PrivateRedis]
 
 
@@ -29,27 +28,8 @@ def eventually(is_so: Callable[[], bool], within_s: float = 30.0) -> None:
 @pytest.fixture
 def cluster() -> Iterator[Cluster]:
     """Three nodes, a third of the slots each; the others serve on when one is gone."""
-    with ExitStack() as stack:
-        nodes = []
-        for bus_port in free_ports(3):
-            options = [
-                "--cluster-enabled",
-                "yes",
-                "--cluster-port",
-                str(bus_port),
-                "--cluster-node-timeout",
-                "60000",
-            ]
-            nodes.append(stack.enter_context(PrivateRedis(*options, "--cluster-require-full-coverage", "no")))
-        for i, node in enumerate(nodes):
-            node.command("CLUSTER", "ADDSLOTSRANGE", i * SLOTS // 3, (i + 1) * SLOTS // 3 - 1)
-            node.command("CLUSTER", "SET-CONFIG-EPOCH", i + 1)
-        for node in nodes[1:]:
-            bus_port = int(node._options[3])
-            nodes[0].command("CLUSTER", "MEET", "127.0.0.1", node.port, bus_port)
-        eventually(lambda: all(len(node.command("CLUSTER", "SLOTS")) == 3 for node in nodes))  # type: ignore[arg-type]
-        eventually(lambda: all(b"cluster_state:ok" in node.command("CLUSTER", "INFO") for node in nodes))  # type: ignore[operator]
-        yield nodes
+    with PrivateCluster() as cluster:
+        yield cluster.nodes
 
 
 @pytest.fixture
