@@ -84,17 +84,25 @@ async def open_store(settings: Settings, guards: Guards | None = None) -> AsyncI
 async def open_cache(
     settings: Settings, guards: Guards | None = None, *, timeout_s: float = CACHE_S
 ) -> AsyncIterator[LinkCache]:
-    """The shared cache: Redis, guarded, or memory when embedded."""
+    """The shared cache: Redis or a cluster of them, guarded, or memory when embedded."""
     cache: LinkCache
-    if settings.redis_url is None:
+    guards = guards or Guards()
+    url = settings.redis_url.get_secret_value() if settings.redis_url else None
+    if url is None:
         from app.adapters.cache_memory import MemoryCache
 
         cache = MemoryCache()
+    elif "+cluster://" in url:
+        from app.adapters.cache_redis_cluster import RedisClusterCache
+
+        shard = guards.shard
+        cache = RedisClusterCache(
+            url, guarded=lambda name, node: GuardedCache(node, shard(name)), timeout_s=timeout_s
+        )
     else:
         from app.adapters.cache_redis import RedisCache
 
-        redis = RedisCache(settings.redis_url.get_secret_value(), timeout_s=timeout_s)
-        cache = GuardedCache(redis, (guards or Guards()).cache)
+        cache = GuardedCache(RedisCache(url, timeout_s=timeout_s), guards.cache)
     try:
         yield cache
     finally:

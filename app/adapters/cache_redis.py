@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import random as random_module
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from urllib.parse import unquote, urlsplit
 
@@ -44,6 +44,7 @@ _MAX_CALLS_A_PIPELINE = 500
 _SCAN_COUNT = 500
 
 _Call = tuple[str, int, bytes, int, bytes]
+_Command = tuple[str | bytes | int, ...]
 
 
 class RedisCache:
@@ -125,10 +126,8 @@ class RedisCache:
 
     async def forget(self, slugs: Sequence[Slug]) -> None:
         """See `LinkCache.forget`."""
-        async with self._connection_slot(), self._client.pipeline(transaction=False) as pipeline:
-            for slug in slugs:
-                pipeline.unlink(cache_key(slug))
-            await pipeline.execute()
+        async with self._connection_slot():
+            raise_first(await self._pipeline([("UNLINK", cache_key(slug)) for slug in slugs]))
 
     async def ping(self) -> None:
         """See `LinkCache.ping`."""
@@ -172,23 +171,21 @@ class RedisCache:
         return replies.count(1)
 
     async def _run(self, calls: Sequence[_Call]) -> list[object]:
-        replies = await self._pipeline("EVALSHA", _PUT_SHA, calls)
+        replies = await self._pipeline([("EVALSHA", _PUT_SHA, 1, *call) for call in calls])
         # After a restart the script is unknown. Nothing ran then, so this is not a repetition.
         unknown = [i for i, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
         if unknown:
-            second = await self._pipeline("EVAL", _PUT, [calls[i] for i in unknown])
+            second = await self._pipeline([("EVAL", _PUT, 1, *calls[i]) for i in unknown])
             for i, reply in zip(unknown, second, strict=True):
                 replies[i] = reply
-        for reply in replies:
-            if isinstance(reply, Exception):
-                raise reply
+        raise_first(replies)
         return replies
 
-    async def _pipeline(self, command: str, script: str | bytes, calls: Sequence[_Call]) -> list[object]:
-        # No MULTI, and one key a call: the same calls work on a cluster.
+    async def _pipeline(self, commands: Sequence[_Command]) -> list[object]:
+        # No MULTI, and one key a command: the same commands work on a node of a cluster.
         async with self._client.pipeline(transaction=False) as pipeline:
-            for call in calls:
-                pipeline.execute_command(command, script, 1, *call)
+            for command in commands:
+                pipeline.execute_command(*command)
             return list(await pipeline.execute(raise_on_error=False))
 
     @asynccontextmanager
@@ -213,9 +210,17 @@ class RedisCache:
         finally:
             self._slots.release()
 
-    def _unavailable(self, error: Exception) -> Unavailable:
+    def _unavailable(self, error: Exception) -> Exception:
+        """Return what to raise for what the client raised, or was answered."""
         reason = str(error) or type(error).__name__
         # A server that does not know a command repeats its arguments, AUTH's too.
         for secret in {self._password, unquote(self._password)} - {""}:
             reason = reason.replace(secret, "***")
         return Unavailable("redis", reason)
+
+
+def raise_first(replies: Iterable[object]) -> None:
+    """Raise the first error among *replies*, if there is one."""
+    for reply in replies:
+        if isinstance(reply, Exception):
+            raise reply

@@ -102,21 +102,26 @@ class Guards:
             change=Guard("postgresql", _CHANGE, _PATIENT),
             bulk=Guard("postgresql", _BULK, _PATIENT, budget=retries),
         )
-        self.cache = CacheGuards(
-            # Visitors have the store to ask: none of them should be who notices that Redis is silent.
-            read=Guard(
-                "redis",
-                read,
-                BreakerPolicy(slow_s=cache_read_s * 0.8, silent_s=0.1),
-                probes_aside=True,
-            ),
-            write=Guard("redis", _WRITE, _PATIENT),
-        )
+        self._cache_read = read, BreakerPolicy(slow_s=cache_read_s * 0.8, silent_s=0.1)
+        self.cache = self._cache_guards()
+        self._shards: dict[str, CacheGuards] = {}
         self.publish = Guard("rabbitmq", _PUBLISH, _IMPATIENT)
+
+    def shard(self, name: str) -> CacheGuards:
+        """Return the guards of one shard of the cache: a shard that fails says nothing about the others."""
+        if name not in self._shards:
+            self._shards[name] = self._cache_guards()
+        return self._shards[name]
 
     def snapshot(self) -> Mapping[str, GuardSnapshot]:
         """Return how each guard stands, by a name that stays the same between releases."""
+        shards = {
+            f"redis.{way}@{name}": guard.snapshot()
+            for name, guards in self._shards.items()
+            for way, guard in (("read", guards.read), ("write", guards.write))
+        }
         return {
+            **shards,
             "postgresql.lookup": self.store.lookup.snapshot(),
             "postgresql.change": self.store.change.snapshot(),
             "postgresql.bulk": self.store.bulk.snapshot(),
@@ -124,6 +129,13 @@ class Guards:
             "redis.write": self.cache.write.snapshot(),
             "rabbitmq.publish": self.publish.snapshot(),
         }
+
+    def _cache_guards(self) -> CacheGuards:
+        return CacheGuards(
+            # Visitors have the store to ask: none of them should be who notices that Redis is silent.
+            read=Guard("redis", *self._cache_read, probes_aside=True),
+            write=Guard("redis", _WRITE, _PATIENT),
+        )
 
 
 class GuardedStore:

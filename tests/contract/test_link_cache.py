@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from app.adapters.cache_memory import MemoryCache
 from app.adapters.cache_redis import RedisCache
+from app.adapters.cache_redis_cluster import RedisClusterCache
 from app.adapters.guarded import GuardedCache
 from app.domain.link import Resolution, Slug
 from app.ports import LinkCache
@@ -28,6 +29,8 @@ _fresh = itertools.count()
         "memory",
         pytest.param("redis", marks=pytest.mark.services),
         pytest.param("guarded redis", marks=pytest.mark.services),
+        pytest.param("redis cluster", marks=pytest.mark.services),
+        pytest.param("guarded redis cluster", marks=pytest.mark.services),
     ]
 )
 async def cache(request: pytest.FixtureRequest) -> AsyncIterator[LinkCache]:
@@ -35,6 +38,18 @@ async def cache(request: pytest.FixtureRequest) -> AsyncIterator[LinkCache]:
         memory = MemoryCache()
         yield memory
         await memory.aclose()
+    elif "cluster" in request.param:
+        cluster = request.getfixturevalue("redis_cluster")
+        cluster.flush()
+        is_guarded = request.param.startswith("guarded")
+        over_nodes = RedisClusterCache(
+            cluster.url,
+            timeout_s=2,
+            connect_timeout_s=2,
+            guarded=lambda _, node: GuardedCache(node, wide_cache_guards()) if is_guarded else node,
+        )
+        yield over_nodes
+        await over_nodes.aclose()
     else:
         redis_server = request.getfixturevalue("redis_server")
         redis_server.flush()
