@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import random
 import secrets
 import signal
 import time
@@ -18,11 +19,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import can_ada
+from pydantic import SecretStr
 
 from app.adapters.guarded import GuardedBus, GuardedCache, GuardedStore, Guards
 from app.domain.errors import Unavailable
 from app.domain.events import Event, LinkChanged
-from app.ports import EventBus, LinkCache, LinkStore, Policy
+from app.ports import EventBus, LinkCache, LinkReplica, LinkStore, Policy
 from app.resilience.admission import Admission
 from app.resilience.deadline import CACHE_FILL_S, CACHE_S
 from app.service.admission import Entrance
@@ -78,6 +80,38 @@ async def open_store(settings: Settings, guards: Guards | None = None) -> AsyncI
         yield store
     finally:
         await store.aclose()
+
+
+@asynccontextmanager
+async def open_replicas(settings: Settings, guards: Guards) -> AsyncIterator[LinkReplica | None]:
+    """Replicas of PostgreSQL for redirects, guarded, and watched; None if there are none."""
+    if settings.database_url is None or not settings.database_replica_urls:
+        yield None
+        return
+    from app.adapters.store_postgres import PostgresStore
+    from app.adapters.store_replicas import Replica, Replicas
+
+    async with AsyncExitStack() as stack:
+
+        async def open_one(url: SecretStr, role: str, connections: int) -> PostgresStore:
+            store = await PostgresStore.open(
+                url.get_secret_value(), role=role, max_connections=connections, statement_timeout_s=1
+            )
+            stack.push_async_callback(store.aclose)
+            return store
+
+        replicas = Replicas(
+            await open_one(settings.database_url, "primary", 1),
+            [
+                Replica(await open_one(url, "standby", 4), guards.replica())
+                for url in settings.database_replica_urls
+            ],
+            monotonic=time.monotonic,
+            wall=time.time,
+            random=random.random,
+        )
+        async with _running("replica watch", replicas.run()):
+            yield replicas
 
 
 @asynccontextmanager
@@ -169,7 +203,8 @@ async def open_gateway(settings: Settings) -> AsyncIterator[Services]:
         )
         admission = Admission()
         entrance = Entrance(admission, monotonic=time.monotonic)
-        redirects = Redirects(hot, cache, store, bus, entrance)
+        replicas = await stack.enter_async_context(open_replicas(settings, guards))
+        redirects = Redirects(hot, cache, store, bus, entrance, replica=replicas)
         stack.push_async_callback(redirects.aclose)
         sync = CacheSync(store, cache, bus)
         sampler = ConsistencySampler(store, cache, monotonic=time.monotonic)

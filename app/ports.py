@@ -1,5 +1,5 @@
 """
-The doors of the core: `LinkStore`, `LinkCache`, `EventBus`, `ClickSpool`, `Gate`.
+The doors of the core: `LinkStore`, `LinkReplica`, `LinkCache`, `EventBus`, `ClickSpool`, `Gate`.
 
 Services speak only to these. Each docstring is the contract, and the suites in
 `tests/contract/` hold every adapter to it. All adapters translate what their drivers raise
@@ -254,6 +254,30 @@ class LinkStore(Protocol):
 OUTBOX_GRACE_S = 2.0
 # What the death of a process can cost a link, for good.
 MAX_VISITS_A_LEASE = 64
+
+# --- LinkReplica -----------------------------------------------------------------------
+
+REPLICA_LAG_S = 5.0
+
+
+class LinkReplica(Protocol):
+    """
+    Copies of the store that may lag, by at most `REPLICA_LAG_S`. Good for redirects alone.
+
+    What a copy says is shown if it is no older than every change that the process has heard of;
+    it proves nothing else, and is never written to a cache that others read.
+    """
+
+    async def resolve(self, slugs: Sequence[Slug]) -> Mapping[Slug, Resolution]:
+        """
+        Return those of the links that are live, as one copy has them. Of all others: ask the store.
+
+        At most 1,000 slugs. Never raises. Empty if there is no copy that is known to be current
+        enough, or it does not answer in time. Links that it shows as gone or not yet valid are left
+        out like those that it does not know, as that may have changed.
+        """
+        ...
+
 
 # --- LinkCache -------------------------------------------------------------------------
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from pathlib import Path
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
@@ -35,6 +36,7 @@ class Settings(BaseSettings):
     base_url: str = ""
     data_dir: Path = Path("data")
     database_url: SecretStr | None = None
+    database_replica_urls: Annotated[tuple[SecretStr, ...], NoDecode] = ()
     redis_url: SecretStr | None = None
     amqp_url: SecretStr | None = None
     workers: Annotated[int, Field(ge=1, le=64)] = 1
@@ -55,6 +57,19 @@ class Settings(BaseSettings):
         if value is not None and not _is_readable(value.get_secret_value()):
             msg = "is not a URL; is every special character of the password percent-encoded?"
             raise ValueError(msg)
+        return value
+
+    @field_validator("database_replica_urls", mode="before")
+    @classmethod
+    def _urls_by_comma(cls, value: object) -> object:
+        # A URL may have commas of its own, between hosts.
+        return re.split(r",\s*(?=\w+://)", value.strip()) if isinstance(value, str) else value
+
+    @field_validator("database_replica_urls")
+    @classmethod
+    def _readable_urls(cls, value: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
+        for url in value:
+            cls._readable_url(url)
         return value
 
     @field_validator("bind", "metrics_bind")
@@ -96,6 +111,9 @@ class Settings(BaseSettings):
         missing = [name for name, url in urls.items() if url is None]
         if 0 < len(missing) < len(urls):
             msg = f"set all three service URLs or none: {' and '.join(missing)} missing"
+            raise ValueError(msg)
+        if self.embedded and self.database_replica_urls:
+            msg = "HOPGATE_DATABASE_REPLICA_URLS needs HOPGATE_DATABASE_URL, their primary"
             raise ValueError(msg)
         if self.embedded and self.workers > 1:
             msg = "HOPGATE_WORKERS above 1 needs PostgreSQL, Redis and RabbitMQ (set their three URLs)"
@@ -150,7 +168,10 @@ def host_and_port(bind: str) -> tuple[str, int]:
 def _is_readable(url: str) -> bool:
     try:
         parts = urlsplit(url)
-        return bool(parts.scheme and (parts.hostname or parts.path)) and (parts.port or 1) > 0
+        # PostgreSQL's may name several hosts.
+        hosts = [urlsplit(f"//{host}") for host in parts.netloc.rpartition("@")[2].split(",")]
+        has_place = all(host.hostname for host in hosts) or bool(parts.path)
+        return bool(parts.scheme) and has_place and all((host.port or 1) > 0 for host in hosts)
     except ValueError:
         return False
 

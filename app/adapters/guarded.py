@@ -47,6 +47,7 @@ from app.resilience.deadline import (
     LOOKUP_S,
     LOOKUP_WAIT_S,
     PUBLISH_S,
+    REPLICA_S,
     STORE_S,
     STORE_WAIT_S,
 )
@@ -56,6 +57,8 @@ from app.resilience.retry import RetryBudget
 # Shares of the pool's eight connections: neither a flood of misses nor one of listings may
 # take them all.
 _LOOKUP = Limits(max_running=4, max_waiting=64, wait_s=LOOKUP_WAIT_S, call_s=LOOKUP_S)
+# As many as it has connections; nobody waits, as there is a primary to ask.
+_REPLICA = Limits(max_running=4, max_waiting=0, wait_s=0, call_s=REPLICA_S)
 _CHANGE = Limits(max_running=3, max_waiting=64, wait_s=STORE_WAIT_S, call_s=STORE_S)
 _BULK = Limits(max_running=2, max_waiting=64, wait_s=STORE_WAIT_S, call_s=STORE_S)
 # Redirects share round trips: this is for everything else.
@@ -105,6 +108,7 @@ class Guards:
         self._cache_read = read, BreakerPolicy(slow_s=cache_read_s * 0.8, silent_s=0.1)
         self.cache = self._cache_guards()
         self._shards: dict[str, CacheGuards] = {}
+        self._replicas: list[Guard] = []
         self.publish = Guard("rabbitmq", _PUBLISH, _IMPATIENT)
 
     def shard(self, name: str) -> CacheGuards:
@@ -113,6 +117,11 @@ class Guards:
             self._shards[name] = self._cache_guards()
         return self._shards[name]
 
+    def replica(self) -> Guard:
+        """Return a guard for one more replica of the store."""
+        self._replicas.append(Guard("postgresql", _REPLICA, BreakerPolicy(slow_s=REPLICA_S * 0.8)))
+        return self._replicas[-1]
+
     def snapshot(self) -> Mapping[str, GuardSnapshot]:
         """Return how each guard stands, by a name that stays the same between releases."""
         shards = {
@@ -120,8 +129,13 @@ class Guards:
             for name, guards in self._shards.items()
             for way, guard in (("read", guards.read), ("write", guards.write))
         }
+        replicas = {
+            f"postgresql.replica@{number}": guard.snapshot()
+            for number, guard in enumerate(self._replicas, start=1)
+        }
         return {
             **shards,
+            **replicas,
             "postgresql.lookup": self.store.lookup.snapshot(),
             "postgresql.change": self.store.change.snapshot(),
             "postgresql.bulk": self.store.bulk.snapshot(),

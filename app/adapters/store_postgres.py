@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Self
 
@@ -27,6 +28,19 @@ from app.ports import (
 )
 
 
+@dataclass(frozen=True, slots=True)
+class WalPosition:
+    """
+    How far a server is in the write-ahead log: on a primary, what is acknowledged is before it.
+
+    Positions compare within a timeline only; each switch of the primary begins another one.
+    """
+
+    is_standby: bool
+    timeline: int
+    lsn: int
+
+
 class PostgresStore:
     """Made by `open`; whoever opened it awaits `aclose`. Belongs to one event loop and process."""
 
@@ -38,6 +52,7 @@ class PostgresStore:
         cls,
         url: str,
         *,
+        role: str = "primary",
         max_connections: int = 8,
         max_waiting: int = 64,
         wait_timeout_s: float = 0.5,
@@ -50,6 +65,7 @@ class PostgresStore:
         Args:
             url: `postgresql://…`; what it says of `options`, `connect_timeout` and
                 `target_session_attrs` is respected.
+            role: of several hosts in *url*, which one: "primary" or "standby".
             max_connections: the sum over all processes stays below the server's own limit.
             max_waiting: calls that may wait for a connection; further ones fail at once.
             wait_timeout_s: how long they wait.
@@ -62,6 +78,7 @@ class PostgresStore:
         """
         connections = await Connections.open(
             url,
+            role=role,
             max_connections=max_connections,
             max_waiting=max_waiting,
             wait_timeout_s=wait_timeout_s,
@@ -190,6 +207,11 @@ class PostgresStore:
         [(version,)] = await self._query(sql.SELECT_SCHEMA_VERSION, {})
         if version is None or version < sql.SCHEMA_VERSION:
             raise Unavailable("postgresql", OLD_SCHEMA)
+
+    async def wal_position(self) -> WalPosition:
+        """Return how far the server is. Raises Unavailable."""
+        [row] = await self._query(sql.SELECT_WAL_POSITION, {})
+        return WalPosition(*row)
 
     async def aclose(self) -> None:
         """See `LinkStore.aclose`. Calls under way are waited for."""

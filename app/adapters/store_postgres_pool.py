@@ -62,6 +62,7 @@ class Connections:
         cls,
         url: str,
         *,
+        role: str = "primary",
         max_connections: int,
         max_waiting: int,
         wait_timeout_s: float,
@@ -70,7 +71,7 @@ class Connections:
         stuck_s: float = _STUCK_S,
     ) -> Self:
         """See `PostgresStore.open`. After *stuck_s* without a connection the pool itself is suspected."""
-        settings = _connection_settings(url, connect_timeout_s, statement_timeout_s)
+        settings = _connection_settings(url, role, connect_timeout_s, statement_timeout_s)
 
         def make_pool() -> AsyncConnectionPool[Connection]:
             return AsyncConnectionPool(
@@ -170,7 +171,7 @@ class Connections:
 
 
 def _connection_settings(
-    url: str, connect_timeout_s: int, statement_timeout_s: float
+    url: str, role: str, connect_timeout_s: int, statement_timeout_s: float
 ) -> dict[str, str | int | bool]:
     try:
         given = conninfo_to_dict(url)
@@ -184,8 +185,8 @@ def _connection_settings(
     return {
         "autocommit": True,
         "application_name": "hopgate",
-        # Of several hosts, the one that holds the truth.
-        "target_session_attrs": given.get("target_session_attrs") or "primary",
+        # Of several hosts, as a rule the one that holds the truth.
+        "target_session_attrs": given.get("target_session_attrs") or role,
         "connect_timeout": given.get("connect_timeout") or connect_timeout_s,
         "options": f"{given.get('options') or ''} {ours}".strip(),
     }

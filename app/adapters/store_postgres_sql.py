@@ -148,6 +148,16 @@ INSERT_KEY = f"""
 SELECT_KEY = f"SELECT {_KEY} FROM api_keys WHERE key_id = %(key_id)s"
 SELECT_KEYS = f"SELECT {_KEY} FROM api_keys ORDER BY created_at, key_id"
 REVOKE_KEY = "UPDATE api_keys SET revoked_at = coalesce(revoked_at, %(now)s) WHERE key_id = %(key_id)s"
+# Its timeline, and how far the log is on the disk of a primary or replayed by a standby. What a
+# standby says of the timeline is from its last restart point: right, if it was not just switched.
+SELECT_WAL_POSITION = """
+    SELECT standby,
+        CASE WHEN standby THEN (SELECT timeline_id FROM pg_control_checkpoint())
+            ELSE ('x' || left(pg_walfile_name(pg_current_wal_flush_lsn()), 8))::bit(32)::integer END,
+        (CASE WHEN standby THEN pg_last_wal_replay_lsn()
+            ELSE pg_current_wal_flush_lsn() END - '0/0')::bigint
+    FROM pg_is_in_recovery() AS standby
+"""
 SELECT_SCHEMA_VERSION = "SELECT max(version) FROM schema_migrations"
 
 _encoder = msgspec.json.Encoder()

@@ -18,6 +18,7 @@ from typing import Self
 REDIRECT_S = 0.5  # the whole of a redirect that is in no local cache
 CACHE_S = 0.06  # one Redis round trip; no retry, the store is the retry
 CACHE_FILL_S = 1.0  # the same for a worker, which writes hundreds of keys at once
+REPLICA_S = 0.1  # one link from a replica, before the primary is asked
 LOOKUP_WAIT_S = 0.1  # for a turn at the store, on the way to one link or key
 LOOKUP_S = 0.3  # that look-up itself
 STORE_WAIT_S = 0.5  # for a turn at the store, for everything else

@@ -1,5 +1,5 @@
 """
-Slug → answer, by way of ever slower places: this process, the shared cache, the store.
+Slug → answer, by way of ever slower places: this process, the shared cache, a replica, the store.
 
 Whoever misses a slug waits with all who miss it meanwhile, and the slugs that are missed
 together are asked for together. So however many come at once, cache and store hear of each slug
@@ -9,13 +9,14 @@ once, in few questions; and whoever goes away takes nobody's answer along.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Mapping, Sequence
 from typing import Generic, TypeVar
 
 from app.domain.errors import Unavailable
 from app.domain.events import LinksMissed
 from app.domain.link import Resolution, Slug
-from app.ports import EventBus, LinkCache, LinkStore
+from app.ports import EventBus, LinkCache, LinkReplica, LinkStore
 from app.resilience.admission import Kind
 from app.resilience.deadline import REDIRECT_S
 from app.resilience.expiry import Expiry
@@ -49,8 +50,9 @@ class Redirects(Generic[T]):
     """
     Resolves slugs to answers of type T (see `HotLinks`), at most two seconds stale.
 
-    404 is decided by the store alone: a cache that knows nothing, or is away, proves nothing.
-    Belongs to one event loop.
+    With a *replica*, a change that this process was not told of, and that Redis does not hold, is
+    seen `REPLICA_LAG_S` later still. 404 is decided by the store alone: a cache that knows nothing,
+    or is away, proves nothing. Belongs to one event loop.
 
     Args:
         limit_s: how long anybody waits for an answer, in seconds.
@@ -64,6 +66,7 @@ class Redirects(Generic[T]):
         bus: EventBus,
         entrance: Entrance,
         *,
+        replica: LinkReplica | None = None,
         limit_s: float = REDIRECT_S,
     ) -> None:
         self._hot = hot
@@ -71,15 +74,20 @@ class Redirects(Generic[T]):
         self._store = store
         self._bus = bus
         self._entrance = entrance
+        self._replica = replica
         # How often who knew, and how often nobody had to.
-        self.look_ups = {"cache": 0, "store": 0, "failed": 0}
+        self.look_ups = {"cache": 0, "replica": 0, "store": 0, "failed": 0}
         self.stale_answers = 0
         self._limit_s = limit_s
         self._expiry = Expiry(limit_s)
         self._under_way: dict[Slug, _LookUp[T]] = {}
         self._from_cache = Batches(self._ask_cache, max_under_way=_CACHE_QUESTIONS, max_batch=_MAX_QUESTION)
         self._from_store = Batches(self._ask_store, max_under_way=_STORE_QUESTIONS, max_batch=_MAX_QUESTION)
-        self._missed: dict[Slug, Resolution] = {}
+        self._from_replica = Batches(
+            self._ask_replica, max_under_way=_STORE_QUESTIONS, max_batch=_MAX_QUESTION
+        )
+        # With what the store said; None if only a replica was asked.
+        self._missed: dict[Slug, Resolution | None] = {}
         self._missed_some = asyncio.Event()
 
     async def resolve(self, slug: Slug) -> T:
@@ -129,12 +137,12 @@ class Redirects(Generic[T]):
             await asyncio.sleep(_FILL_INTERVAL_S)
             self._missed_some.clear()
             missed, self._missed = self._missed, {}
-            await self._fill(list(missed.values()))
+            await self._fill(missed)
 
     async def aclose(self) -> None:
         """Look nothing up any more."""
-        await self._from_cache.aclose()
-        await self._from_store.aclose()
+        for batches in (self._from_cache, self._from_replica, self._from_store):
+            await batches.aclose()
 
     async def _ask_cache(self, slugs: list[Slug]) -> None:
         try:
@@ -144,10 +152,24 @@ class Redirects(Generic[T]):
         except Exception as error:  # noqa: BLE001 - a mistake of ours: whoever waits must hear of it
             self._fail(slugs, error)
             return
+        further = self._from_store if self._replica is None else self._from_replica
         for slug in slugs:
             cached = held.get(slug)
             if cached is None or not self._answer(slug, cached, "cache"):
+                further.add(slug)
+
+    async def _ask_replica(self, slugs: list[Slug]) -> None:
+        try:
+            copies = await self._replica.resolve(slugs) if self._replica is not None else {}
+        except Exception as error:  # noqa: BLE001 - as above
+            self._fail(slugs, error)
+            return
+        for slug in slugs:
+            copy = copies.get(slug)
+            if copy is None or not self._answer(slug, copy, "replica"):
                 self._from_store.add(slug)
+            else:
+                self._note_missed(slug, None)
 
     async def _ask_store(self, slugs: list[Slug]) -> None:
         awaited = [slug for slug in slugs if self._is_awaited(slug)]
@@ -165,8 +187,9 @@ class Redirects(Generic[T]):
                 # It changed while it was read, and somebody may have asked since.
                 look_up.is_second = True
                 self._from_store.add(slug)
-            elif self._answer(slug, resolution, "store", is_last=True):
-                self._note_missed(resolution)
+            elif self._answer(slug, resolution, "store", is_last=True) and resolution.version > 0:
+                # That a slug is unknown stays in this process: a scan must not fill the shared cache.
+                self._note_missed(slug, resolution)
 
     def _is_awaited(self, slug: Slug) -> bool:
         """Does anybody still wait for *slug*? If not, it is not looked up any more."""
@@ -203,19 +226,16 @@ class Redirects(Generic[T]):
         self.look_ups["failed"] += not succeeded
         return look_up.waiters
 
-    def _note_missed(self, resolution: Resolution) -> None:
+    def _note_missed(self, slug: Slug, resolution: Resolution | None) -> None:
         # A flood of misses must not grow without bound; a slug left out is only missed again.
-        # That a slug is unknown stays in this process: a scan must not fill the shared cache.
-        if resolution.version > 0 and len(self._missed) < _MAX_FILL:
-            self._missed[resolution.slug] = resolution
+        if len(self._missed) < _MAX_FILL:
+            self._missed[slug] = resolution
             self._missed_some.set()
 
-    async def _fill(self, missed: Sequence[Resolution]) -> None:
-        event = LinksMissed(tuple(resolution.slug for resolution in missed))
+    async def _fill(self, missed: Mapping[Slug, Resolution | None]) -> None:
+        event = LinksMissed(tuple(missed))
         taken = await self._bus.publish([event])
         if not all(taken):
             # What was read from the store moments ago is what the worker would write.
-            try:
-                await self._cache.put(missed)
-            except Unavailable:
-                return
+            with contextlib.suppress(Unavailable):
+                await self._cache.put([known for known in missed.values() if known is not None])

@@ -42,7 +42,7 @@ FAMILIES: Mapping[str, Family] = {
         ("source", "status"),
     ),
     "hopgate_look_ups": Family(
-        "counter", "Links looked up, by who knew: cache, store, or nobody (failed).", ("source",)
+        "counter", "Links looked up, by who knew: cache, replica, store, or nobody (failed).", ("source",)
     ),
     "hopgate_stale_redirects": Family(
         "counter", "Redirects from stale entries, as nobody could be asked. Of hopgate_redirects_total."

@@ -106,6 +106,16 @@ def test_keys_are_made_listed_and_revoked(settings):
             ("serve",),
             "set all three service URLs or none",
         ),
+        (
+            {"HOPGATE_DATABASE_REPLICA_URLS": "postgresql://u:geheim@h/d"},
+            ("serve",),
+            "HOPGATE_DATABASE_REPLICA_URLS needs HOPGATE_DATABASE_URL",
+        ),
+        (
+            {"HOPGATE_DATABASE_REPLICA_URLS": "postgresql://a/d, postgresql://u:geheim/x@h:1/d"},
+            ("serve",),
+            "HOPGATE_DATABASE_REPLICA_URLS: is not a URL",
+        ),
         ({"HOPGATE_DATA_DIR": "/proc/no/such"}, ("serve",), "cannot make /proc/no/such"),
     ],
 )

@@ -173,8 +173,11 @@ class PrivatePostgres:
 
     def _initdb(self) -> None:
         command = [self._bin / "initdb", "-D", self._data, "-U", "postgres"]
+        self._run([*command, "-A", "trust", "-E", "UTF8", "--no-locale", "--no-sync"])
+
+    def _run(self, command: list[str | Path]) -> None:
         done = subprocess.run(
-            [*command, "-A", "trust", "-E", "UTF8", "--no-locale", "--no-sync"],
+            command,
             user=self._user,
             cwd=self._dir,
             capture_output=True,
@@ -182,7 +185,7 @@ class PrivatePostgres:
             check=False,
         )
         if done.returncode:
-            raise RuntimeError(f"initdb failed: {done.stderr}")
+            raise RuntimeError(f"{command[0]} failed: {done.stderr}")
 
     def _is_ready(self) -> bool:
         """Does the server's own status line say so? Costs no connection."""
@@ -190,7 +193,7 @@ class PrivatePostgres:
             lines = (self._data / "postmaster.pid").read_text().splitlines()
         except FileNotFoundError:
             return False
-        return len(lines) >= 8 and lines[7].strip() == "ready"
+        return len(lines) >= 8 and lines[7].strip() in {"ready", "standby"}
 
     def _children(self) -> Iterator[int]:
         # Every child has a session of its own, so the process group would not do.
@@ -202,6 +205,36 @@ class PrivatePostgres:
                 continue
             if int(fields[1]) == self._server.pid:
                 yield int(entry.parent.name)
+
+
+class PostgresReplica(PrivatePostgres):
+    """
+    A streaming replica of *primary*, which runs; made from a copy of it.
+
+    Args:
+        settings: see `PrivatePostgres`, e.g. `{"recovery_min_apply_delay": "30s"}`.
+    """
+
+    def __init__(self, primary: PrivatePostgres, *, settings: dict[str, str] | None = None) -> None:
+        super().__init__(settings=settings)
+        self._primary = primary
+
+    def promote(self) -> None:
+        """Make it a primary; returns when it is."""
+        with psycopg.connect(self.url(), autocommit=True) as connection:
+            connection.execute("SELECT pg_promote(true, 20)")
+
+    def _initdb(self) -> None:
+        command = [
+            self._bin / "pg_basebackup",
+            "-D",
+            self._data,
+            "-h",
+            "127.0.0.1",
+            "-p",
+            str(self._primary.port),
+        ]
+        self._run([*command, "-U", "postgres", "-R", "-X", "stream", "--checkpoint=fast", "--no-sync"])
 
 
 def _signal(pid: int, number: signal.Signals) -> None:

@@ -104,9 +104,10 @@ def store(embedded_store):
     return CountingStore(embedded_store)
 
 
-def resolver(store, cache, bus, monotonic):
+def resolver(store, cache, bus, monotonic, replica=None):
     hot = HotLinks(lambda resolution, _: resolution, monotonic=monotonic, wall=lambda: 0.0)
-    return hot, Redirects(hot, cache, store, bus, Entrance(Admission(), monotonic=monotonic))
+    entrance = Entrance(Admission(), monotonic=monotonic)
+    return hot, Redirects(hot, cache, store, bus, entrance, replica=replica)
 
 
 # --- redirects -------------------------------------------------------------------------
@@ -144,6 +145,49 @@ async def test_a_cached_link_is_served_while_the_store_is_away(store, cache, bus
     _, redirects = resolver(store, cache, bus, monotonic)
 
     assert (await redirects.resolve(SLUG)).long_url == FIELDS.long_url
+
+
+class FixedReplica:
+    """Has one copy, whatever is asked for."""
+
+    def __init__(self, copy):
+        self.copy = copy
+
+    async def resolve(self, slugs):
+        return {self.copy.slug: self.copy} if self.copy is not None else {}
+
+
+async def test_a_replica_is_asked_before_the_store_and_never_cached(store, links, cache, monotonic):
+    """While the broker is away, the shared cache is filled with what the store said, and that alone."""
+    await links.create(FIELDS, custom_slug=SLUG)
+    replica = FixedReplica(Resolution(SLUG, 1, "https://example.com/copy"))
+    hot, redirects = resolver(store, cache, SilentBus(), monotonic, replica=replica)
+    filling = asyncio.create_task(redirects.run())
+
+    assert (await redirects.resolve(SLUG)).long_url == "https://example.com/copy"
+    assert store.calls["resolve"] == 0
+    replica.copy = None
+    hot.on_gap()
+    other = (await links.create(FIELDS)).link.slug
+    assert (await redirects.resolve(other)).long_url == FIELDS.long_url
+    async with asyncio.timeout(5):
+        while await cached(cache, other) is None:
+            await asyncio.sleep(0.01)
+
+    assert await cached(cache, SLUG) is None
+    filling.cancel()
+
+
+async def test_a_replica_that_is_older_than_a_change_heard_of_is_passed_over(
+    store, links, cache, bus, monotonic
+):
+    await links.create(FIELDS, custom_slug=SLUG)
+    replica = FixedReplica(Resolution(SLUG, 0, "https://example.com/old"))
+    hot, redirects = resolver(store, cache, bus, monotonic, replica=replica)
+    hot.on_changes([LinkChanged(SLUG, 1)])
+
+    assert (await redirects.resolve(SLUG)).long_url == FIELDS.long_url
+    assert store.calls["resolve"] == 1
 
 
 async def test_not_found_is_said_on_proof_of_the_store_alone(store, cache, bus, monotonic):
@@ -259,7 +303,7 @@ async def test_a_change_is_cached_while_the_publish_of_an_earlier_one_waits_for_
 
         await links.create(FIELDS, custom_slug=SLUG)
 
-        while await cache.get(SLUG) is None:
+        while await cached(cache, SLUG) is None:
             await asyncio.sleep(0)
     publishing.cancel()
 

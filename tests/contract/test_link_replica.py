@@ -1,0 +1,210 @@
+"""`LinkReplica` over streaming replicas: who may answer, and what."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import psycopg
+import pytest
+
+from app.adapters.guarded import Guards
+from app.adapters.store_postgres import PostgresStore
+from app.adapters.store_replicas import Replica, Replicas
+from app.domain.link import LinkFields, NewLink, Resolution, Slug
+from app.ports import REPLICA_LAG_S, Changed
+from app.service.hot_links import FLOOR_TTL_S
+from tests.conftest import ManualTime
+from tests.servers.postgres import PostgresReplica, PrivatePostgres
+
+pytestmark = pytest.mark.services
+NOW = datetime(2030, 1, 31, tzinfo=UTC)
+SLUG = Slug("slug")
+FIELDS = LinkFields(long_url="https://example.com/")
+
+
+async def shown(replicas: Replicas, slug: Slug) -> Resolution | None:
+    """Return what a replica would have shown to a visitor of *slug*."""
+    return (await replicas.resolve([slug])).get(slug)
+
+
+@pytest.fixture
+def primary() -> Iterator[PrivatePostgres]:
+    with PrivatePostgres(fsync=False) as server:
+        yield server
+
+
+@pytest.fixture
+def standby(primary: PrivatePostgres, url: str) -> Iterator[PostgresReplica]:
+    assert url  # the database is there before the copy is made
+    with PostgresReplica(primary) as server:
+        yield server
+
+
+@pytest.fixture
+def url(primary: PrivatePostgres) -> str:
+    return primary.create_database()
+
+
+@pytest.fixture
+async def store(url: str) -> AsyncIterator[PostgresStore]:
+    store = await PostgresStore.open(url)
+    yield store
+    await store.aclose()
+
+
+@pytest.fixture
+async def replicas(
+    url: str, primary: PrivatePostgres, standby: PostgresReplica, monotonic: ManualTime
+) -> AsyncIterator[Replicas]:
+    async with AsyncExitStack() as stack:
+        there = url.replace(f":{primary.port}", f":{standby.port}")
+        opened = [
+            await PostgresStore.open(url, max_connections=1, statement_timeout_s=1),
+            await PostgresStore.open(there, role="standby", statement_timeout_s=1),
+        ]
+        for one in opened:
+            stack.push_async_callback(one.aclose)
+        yield Replicas(
+            opened[0],
+            [Replica(opened[1], Guards().replica())],
+            monotonic=monotonic,
+            wall=NOW.timestamp,
+            random=lambda: 0.0,
+        )
+
+
+async def is_current(replicas: Replicas) -> bool:
+    await replicas.compare()
+    return replicas._replicas[0].current_at == replicas._monotonic()
+
+
+async def until_current(replicas: Replicas) -> None:
+    async with asyncio.timeout(20):
+        while not await is_current(replicas):
+            await asyncio.sleep(0.02)
+
+
+def replay(standby: PostgresReplica, verb: str) -> None:
+    with psycopg.connect(standby.url(), autocommit=True) as connection:
+        connection.execute(f"SELECT pg_wal_replay_{verb}()".encode())
+        while verb == "pause":
+            row = connection.execute("SELECT pg_get_wal_replay_pause_state()").fetchone()
+            if row == ("paused",):
+                return
+            time.sleep(0.01)
+
+
+def test_what_a_replica_may_miss_is_what_a_process_remembers() -> None:
+    """A change that was heard of is refused to replicas for longer than they may lag."""
+    assert FLOOR_TTL_S > REPLICA_LAG_S + 2
+
+
+async def test_a_replica_that_keeps_up_answers(replicas: Replicas, store: PostgresStore) -> None:
+    await store.add([NewLink(slug=SLUG, fields=FIELDS)], now=NOW)
+    assert await shown(replicas, SLUG) is None  # nothing is proven yet
+
+    await until_current(replicas)
+
+    assert await shown(replicas, SLUG) == Resolution(SLUG, 1, "https://example.com/")
+
+
+async def test_only_what_is_live_on_a_replica_is_told(replicas: Replicas, store: PostgresStore) -> None:
+    """Unknown, removed, disabled, expired or not yet valid: the primary may know better."""
+    later, earlier = NOW.replace(year=2031), NOW.replace(year=2029)
+    kinds = {
+        "live": FIELDS,
+        "disabled": replace(FIELDS, enabled=False),
+        "expired": replace(FIELDS, expires_at=earlier),
+        "early": replace(FIELDS, valid_from=later),
+        "removed": FIELDS,
+    }
+    await store.add([NewLink(slug=Slug(name), fields=fields) for name, fields in kinds.items()], now=NOW)
+    await store.remove(Slug("removed"), expected_version=None, now=NOW)
+    await until_current(replicas)
+
+    told = [name for name in [*kinds, "unknown"] if await shown(replicas, Slug(name)) is not None]
+
+    assert told == ["live"]
+
+
+async def test_a_replica_that_lags_is_not_asked(
+    replicas: Replicas, store: PostgresStore, standby: PostgresReplica, monotonic: ManualTime
+) -> None:
+    """It may show what was replaced at most `REPLICA_LAG_S` ago, and is back once it has caught up."""
+    await store.add([NewLink(slug=SLUG, fields=FIELDS)], now=NOW)
+    await until_current(replicas)
+    replay(standby, "pause")
+    changed = replace(FIELDS, long_url="https://example.com/new")
+    assert isinstance(await store.update(SLUG, changed, expected_version=1, now=NOW), Changed)
+
+    monotonic.now += REPLICA_LAG_S - 0.1
+    await replicas.compare()
+    copy = await shown(replicas, SLUG)
+    assert copy is not None
+    assert copy.version == 1
+    monotonic.now += 0.2
+    await replicas.compare()
+    assert await shown(replicas, SLUG) is None
+
+    replay(standby, "resume")
+    await until_current(replicas)
+    copy = await shown(replicas, SLUG)
+    assert copy is not None
+    assert copy.version == 2
+
+
+async def test_an_idle_primary_is_not_lag(
+    replicas: Replicas, store: PostgresStore, monotonic: ManualTime
+) -> None:
+    await store.add([NewLink(slug=SLUG, fields=FIELDS)], now=NOW)
+    await until_current(replicas)
+    for _ in range(20):
+        monotonic.now += 1
+        await replicas.compare()
+
+    assert await shown(replicas, SLUG) is not None
+
+
+@pytest.mark.parametrize("fault", ["kill", "pause"])
+async def test_a_replica_that_is_away_says_nothing(
+    replicas: Replicas, store: PostgresStore, standby: PostgresReplica, fault: str
+) -> None:
+    await store.add([NewLink(slug=SLUG, fields=FIELDS)], now=NOW)
+    await until_current(replicas)
+    getattr(standby, fault)()
+
+    assert [await shown(replicas, SLUG) for _ in range(12)] == [None] * 12
+
+    if fault == "pause":
+        standby.resume()
+
+
+async def test_a_primary_that_is_away_proves_nothing(
+    replicas: Replicas, store: PostgresStore, primary: PrivatePostgres, monotonic: ManualTime
+) -> None:
+    await store.add([NewLink(slug=SLUG, fields=FIELDS)], now=NOW)
+    await until_current(replicas)
+    primary.kill()
+    monotonic.now += REPLICA_LAG_S + 0.1
+
+    await replicas.compare()
+
+    assert await shown(replicas, SLUG) is None
+
+
+async def test_a_promoted_replica_is_no_replica(
+    replicas: Replicas, store: PostgresStore, standby: PostgresReplica, monotonic: ManualTime
+) -> None:
+    """Both go on by themselves: positions in their logs say nothing of each other."""
+    await store.add([NewLink(slug=SLUG, fields=FIELDS)], now=NOW)
+    await until_current(replicas)
+    standby.promote()
+    monotonic.now += REPLICA_LAG_S + 0.1
+
+    assert not await is_current(replicas)
+    assert await shown(replicas, SLUG) is None
