@@ -131,7 +131,10 @@ async def open_cache(
 
         shard = guards.shard
         cache = RedisClusterCache(
-            url, guarded=lambda name, node: GuardedCache(node, shard(name)), timeout_s=timeout_s
+            url,
+            guarded=lambda name, node: GuardedCache(node, shard(name)),
+            gone=guards.forget_shard,
+            timeout_s=timeout_s,
         )
     else:
         from app.adapters.cache_redis import RedisCache

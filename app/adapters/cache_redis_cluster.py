@@ -138,6 +138,7 @@ class RedisClusterCache:
         url: str,
         *,
         guarded: Callable[[str, LinkCache], LinkCache] = lambda _name, cache: cache,
+        gone: Callable[[str], None] = lambda _name: None,
         timeout_s: float = 0.06,
         connect_timeout_s: float = 0.2,
         random: Callable[[], float] = random_module.random,
@@ -149,12 +150,14 @@ class RedisClusterCache:
             url: `redis+cluster://` or `rediss+cluster://` with any node, which is asked first, and
                 again when no other answers. Credentials and options hold for all nodes.
             guarded: puts guards before the node of that name.
+            gone: is told the name of a node that is not asked any more.
             timeout_s: see `RedisCache`, as for the rest; for each node.
         """
         parts = urlsplit(url)
         self._url = parts._replace(scheme=parts.scheme.removesuffix("+cluster"))
         self._entry = Address(parts.hostname or "127.0.0.1", parts.port or 6379)
         self._guarded = guarded
+        self._gone = gone
         self._timeout_s = timeout_s
         self._connect_timeout_s = connect_timeout_s
         self._random = random
@@ -357,7 +360,10 @@ class RedisClusterCache:
     async def _adopt(self, owners: dict[int, Address]) -> None:
         self._owners = owners
         self._topology = crc32(repr(sorted(owners.items())).encode())
-        gone = [self._shards.pop(address) for address in set(self._shards) - set(owners.values())]
+        gone = []
+        for address in set(self._shards) - set(owners.values()):
+            gone.append(self._shards.pop(address))
+            self._gone(str(address))
         # Whoever still moves slots will have new ones made.
         gone += self._importing.values()
         self._importing = {}

@@ -117,6 +117,10 @@ class Guards:
             self._shards[name] = self._cache_guards()
         return self._shards[name]
 
+    def forget_shard(self, name: str) -> None:
+        """Show the guards of a shard no more: nobody asks it, so they would never close again."""
+        self._shards.pop(name, None)
+
     def replica(self) -> Guard:
         """Return a guard for one more replica of the store."""
         self._replicas.append(Guard("postgresql", _REPLICA, BreakerPolicy(slow_s=REPLICA_S * 0.8)))

@@ -39,6 +39,16 @@ def slugs_of(cluster: PrivateCluster, primary: int, number: int = 1) -> list[Slu
     return [slug for slug in found if slot(slug) in slots][:number]
 
 
+def guarded(cluster: PrivateCluster, guards: Guards) -> RedisClusterCache:
+    return RedisClusterCache(
+        cluster.url,
+        timeout_s=1,
+        connect_timeout_s=1,
+        guarded=lambda name, node: GuardedCache(node, guards.shard(name)),
+        gone=guards.forget_shard,
+    )
+
+
 def slot(slug: Slug) -> int:
     return key_slot(cache_key(slug).encode())
 
@@ -103,12 +113,7 @@ async def test_a_lost_shard_takes_only_its_slugs_along(
 
 async def test_the_breaker_of_a_lost_shard_is_its_own(cluster: PrivateCluster) -> None:
     guards = Guards()
-    cache = RedisClusterCache(
-        cluster.url,
-        timeout_s=1,
-        connect_timeout_s=1,
-        guarded=lambda name, node: GuardedCache(node, guards.shard(name)),
-    )
+    cache = guarded(cluster, guards)
     slugs = [slugs_of(cluster, n)[0] for n in range(3)]
     await cache.put([live(slug, 1) for slug in slugs])
     cluster.nodes[1].kill()
@@ -180,9 +185,10 @@ async def test_scripts_that_one_node_forgot(cluster: PrivateCluster, cache: Redi
 
 
 async def test_a_primary_that_dies_is_replaced_by_its_replica() -> None:
-    """The client finds the new primary by itself and lets go of the old; versions hold."""
+    """The client finds the new primary by itself and forgets the old, its breakers too; versions hold."""
     with PrivateCluster(replicas=1, node_timeout_ms=1000) as cluster:
-        cache = RedisClusterCache(cluster.url, timeout_s=1, connect_timeout_s=1)
+        guards = Guards()
+        cache = guarded(cluster, guards)
         slugs = [slugs_of(cluster, n)[0] for n in range(3)]
         await cache.put([live(slug, 2) for slug in slugs])
         cluster.nodes[0].command("WAIT", 1, 5000)
@@ -192,7 +198,10 @@ async def test_a_primary_that_dies_is_replaced_by_its_replica() -> None:
 
         assert await cached(cache, slugs[0]) == live(slugs[0], 2)
         await cache.ping()
-        assert {address.port for address in cache._shards} == {cluster.nodes[n].port for n in (1, 2, 3)}
+        shown = {name for name in guards.snapshot() if "@" in name}
+        assert shown == {
+            f"redis.{way}@127.0.0.1:{cluster.nodes[n].port}" for way in ("read", "write") for n in (1, 2, 3)
+        }
         await cache.aclose()
 
 
