@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from tests.faults import crowd_stories, faults, more_stories, stories
+from tests.faults import crowd_stories, faults, more_stories, stories, topology_stories
 from tests.faults.drill import Fault, Outcomes, Timing, run
 from tests.faults.observer import settle
 from tests.faults.stage import Stage
@@ -41,6 +41,7 @@ class Row:
         quick: part of `make test`: its ledger and its statuses, not its times.
         settings: further settings of Hopgate.
         worker: a bug of `sabotaged.py` that the worker has.
+        unplayable: says why it cannot be played on this machine; nothing if it can.
     """
 
     id: str
@@ -54,6 +55,7 @@ class Row:
     load: Mapping[str, object] = field(default_factory=dict)
     settings: Mapping[str, str] = field(default_factory=dict)
     worker: str | None = None
+    unplayable: Callable[[], str] = str
 
 
 def play(row: Row, stage: Stage, timing: Timing | None = None, **load: object) -> Outcomes:
@@ -245,11 +247,30 @@ ROWS: tuple[Row, ...] = (
        "memory is bounded; others are limited as before",
        *least(clients=1_000_000, greedy_share=0.8), *most(greedy_share=1.2, modest_refused=0, grown_mb=32),
        settings=crowd_stories.BEHIND_PROXIES),
+    _s("F46", "a primary of a Redis Cluster is killed, its replica takes over",
+       topology_stories.cluster_failover, "its shard alone degrades", *_NO_ERRORS,
+       *most(violations=0, cached_wrong=0, recovery_s=20.0, fds_grown=16,
+             other_shards_errors=0, other_shards_p99_s=0.1, other_shards_stale_s=3.0)),
+    _s("F46b", "slots of a Redis Cluster move (MOVED, ASK)", topology_stories.cluster_resharded,
+       "followed", *_NO_ERRORS, *most(violations=0, cached_wrong=0, recovery_s=20.0, fds_grown=16)),
+    _s("F47", "a PostgreSQL replica lags by 30 s, dies; Redis is full and no worker runs",
+       topology_stories.lagging_replica, "own changes are seen at once; never a false 404",
+       *most(not_found=0, failed=0, own_edits_missed=0), *least(answered_by_replica=1)),
+    *(
+        _s(f"F48{letter}", f"the name of {service} is unknown, then leads nowhere",
+           topology_stories.unresolvable(service), expected, *bounds,
+           *most(violations=0, crashes=0, recovery_s=20.0), unplayable=topology_stories.no_names)
+        for letter, service, expected, bounds in (
+            ("a", "redis", _REDIS_IS_AWAY, _NO_ERRORS),
+            ("b", "postgres", _POSTGRES_IS_AWAY, most(without_retry_after=0)),
+            ("c", "rabbitmq", _RABBIT_IS_AWAY, _NO_ERRORS),
+        )
+    ),
+    _s("F48d", "the certificate of Redis expires", topology_stories.expired_certificate, _REDIS_IS_AWAY,
+       *_NO_ERRORS, *most(violations=0, crashes=0, recovery_s=20.0, cached_wrong=0)),
 )  # fmt: skip
 
 # Rows of the matrix that this machine cannot play, and why.
 NOT_COVERED: Mapping[str, str] = {
-    "F46": "needs a Redis Cluster",
-    "F47": "needs PostgreSQL replicas",
-    "F48": "needs a resolver and a certificate authority of its own",
+    "F47 switch of the primary": "needs a second truth; tests/contract/test_link_replica.py promotes one",
 }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,6 +10,7 @@ import pytest
 from hopgate_limiter import Limiter, RedisSync
 from redis.crc import key_slot
 
+from tests.servers.certificates import Authority
 from tests.servers.ports import free_ports
 from tests.servers.redis import PrivateRedis
 from tests.servers.redis_cluster import SLOTS, PrivateCluster
@@ -94,30 +94,8 @@ def test_a_lost_node_takes_only_its_keys_along(cluster, limiter, fault, lost):
 
 
 @pytest.fixture
-def certificates(tmp_path: Path) -> Path:
-    def openssl(*arguments: str) -> None:
-        subprocess.run(["openssl", *arguments], cwd=tmp_path, check=True, capture_output=True)
-
-    new = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
-    openssl("req", "-x509", *new, "-keyout", "ca.key", "-out", "ca.pem", "-subj", "/CN=test authority")
-    openssl("req", *new, "-keyout", "redis.key", "-out", "redis.csr", "-subj", "/CN=localhost")
-    (tmp_path / "names").write_text("subjectAltName=DNS:localhost,IP:127.0.0.1\n")
-    openssl(
-        "x509",
-        "-req",
-        "-in",
-        "redis.csr",
-        "-CA",
-        "ca.pem",
-        "-CAkey",
-        "ca.key",
-        "-CAcreateserial",
-        "-extfile",
-        "names",
-        "-out",
-        "redis.pem",
-    )
-    return tmp_path
+def certificates(tmp_path: Path) -> Authority:
+    return Authority(tmp_path)
 
 
 def test_tls(certificates, monkeypatch):
@@ -128,13 +106,13 @@ def test_tls(certificates, monkeypatch):
         "--tls-auth-clients",
         "no",
         "--tls-cert-file",
-        str(certificates / "redis.pem"),
+        str(certificates.certificate()),
     ]
     tls += [
         "--tls-key-file",
-        str(certificates / "redis.key"),
+        str(certificates.key),
         "--tls-ca-cert-file",
-        str(certificates / "ca.pem"),
+        str(certificates.authority),
     ]
     with PrivateRedis(*tls):
         url = f"rediss://localhost:{port}"
@@ -144,6 +122,6 @@ def test_tls(certificates, monkeypatch):
                 return limiter.hit("k").source
 
         assert decided_by(url) == "fallback"  # nobody vouches for it
-        monkeypatch.setenv("SSL_CERT_FILE", str(certificates / "ca.pem"))
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificates.authority))
         assert decided_by(url) == "redis"
         assert decided_by(f"rediss://127.0.0.1:{port}") == "redis"

@@ -44,6 +44,10 @@ class PrivateRedis:
     def url(self) -> str:
         return f"redis://127.0.0.1:{self.port}/0"
 
+    @property
+    def is_running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
     def start(self, *options: str, is_loading: bool = False) -> None:
         """Start with further *options*; return when it answers, or, if *is_loading*, says that it loads."""
         if self._process is not None:
@@ -106,6 +110,12 @@ class PrivateRedis:
         reply = self.command("INFO")
         assert isinstance(reply, dict)
         return reply
+
+    def values(self, pattern: str) -> dict[str, bytes]:
+        """Return the strings whose keys match *pattern*."""
+        with redis.Redis(port=self.port, socket_timeout=5) as client:
+            found = {key: client.get(key) for key in client.scan_iter(match=pattern, count=1000)}
+        return {key.decode(): value for key, value in found.items() if value is not None}
 
     def flush(self) -> None:
         """Forget all keys."""

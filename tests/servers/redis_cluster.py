@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from types import TracebackType
 from typing import Self
@@ -52,13 +52,21 @@ class PrivateCluster:
         """Return where the slots of that primary begin; they end where those of the next do."""
         return primary * SLOTS // self._primaries
 
+    def values(self, pattern: str) -> dict[str, bytes]:
+        """Return the strings whose keys match *pattern*, of every primary there is now."""
+        held: dict[str, bytes] = {}
+        for node in self.nodes:
+            if node.is_running and node.info()["role"] == "master":
+                held |= node.values(pattern)
+        return held
+
     def flush(self) -> None:
         """Forget all keys."""
         for node in self.primaries:
             node.flush()
 
     def move(
-        self, slot: int, source: PrivateRedis, target: PrivateRedis, keys: list[str]
+        self, slot: int, source: PrivateRedis, target: PrivateRedis, keys: Sequence[str | bytes]
     ) -> Callable[[], None]:
         """Move *keys* of *slot*, so that *source* answers ASK; call what is returned to finish with MOVED."""
         ids = [node.command("CLUSTER", "MYID") for node in (source, target)]
