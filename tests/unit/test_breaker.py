@@ -62,7 +62,7 @@ def test_one_success_ends_a_silence():
     one = breaker(BreakerPolicy(silent_s=0.1))
     make(one, 10, *[False] * 1000)
 
-    make(one, 11, True, True, True, True, False, True, True, True, True)
+    make(one, 11, True, True, False, True, True)
     make(one, 12, False, True)
 
     assert one.state(12) is State.CLOSED
@@ -72,8 +72,8 @@ def test_few_failures_are_no_silence():
     one = breaker(BreakerPolicy(silent_s=0.1))
     make(one, 10, *[False] * 1000)
 
-    make(one, 11, True, True)
-    make(one, 20, True, True)
+    make(one, 11, True)
+    make(one, 20, True)
 
     assert one.state(20) is State.CLOSED
 
