@@ -55,9 +55,9 @@ def run(stage: Stage, fault: Fault, timing: Timing, **load: object) -> Outcomes:
     started = time.monotonic()
     running = stage.start_load(**load)
     began = time.monotonic()
+    time.sleep(timing.before_s)
+    begin = time.monotonic()
     with Watch(stage) as watch:
-        time.sleep(timing.before_s)
-        begin = time.monotonic()
         with fault(stage):
             time.sleep(timing.during_s)
             heal = time.monotonic()

@@ -11,6 +11,7 @@ from tests.faults.journal import Kind, Operation, Outcome, of_kind
 
 # The load's first seconds are not usual: everything is created, filled and connected.
 _USUAL_S = 8.0
+_NOISE_S = 0.003
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,8 @@ def figures(history: Sequence[Operation], window: Window) -> dict[str, float]:
     `stale_s` is the longest time for which a visitor still got a target that an
     acknowledged change had replaced. `warm_*` are of visits of links that every gateway had
     shown before the load ran; `warm_p99_ratio` is their p99 during the fault over that of the
-    seconds before it.
+    seconds before it, or over 3 ms: of a median of 1.3 ms, the p99 of a run that nothing disturbs
+    is anything between 2 and 5 ms on two processors that the load shares.
     """
     visits = of_kind(history, Kind.VISIT)
     writes = of_kind(history, Kind.CREATE, Kind.EDIT, Kind.DELETE)
@@ -59,8 +61,9 @@ def figures(history: Sequence[Operation], window: Window) -> dict[str, float]:
         "write_max_s": max(_times(_due(writes, during)), default=0.0),
         "baseline_visit_p99_s": quantile(_times(_due(visits, (window.began, window.fault))), 0.99),
         "warm_errors": _errors(_due(warm, during)),
+        "usual_warm_p99_s": usual_p99_s,
         "warm_p99_s": warm_p99_s,
-        "warm_p99_ratio": warm_p99_s / usual_p99_s if usual_p99_s else 0.0,
+        "warm_p99_ratio": warm_p99_s / max(usual_p99_s, _NOISE_S),
         "first_visit_s": _first(visits, window.healed),
         "first_create_s": _first(of_kind(writes, Kind.CREATE), window.healed),
         "visit_errors_late": _errors(_due(visits, (window.healed + 3, math.inf))),

@@ -184,6 +184,8 @@ def _result(row: Row, outcomes: Outcomes, seconds: float) -> Result:
         broken.append(f"and {len(outcomes.violations) - 3} more violations")
     names = dict.fromkeys([bound.figure for bound in row.bounds])
     names.update(dict.fromkeys(_SHOWN if row.fault else figures))
+    if "warm_p99_ratio" in names:
+        names.update(dict.fromkeys(("usual_warm_p99_s", "warm_p99_s")))
     measured = ", ".join(f"{name} {figures[name]:.3g}" for name in names if name in figures)
     expected = "; ".join([row.expected, *map(str, row.bounds)])
     return Result(row.id, row.what, expected, measured, broken, seconds)

@@ -45,6 +45,23 @@ def test_the_first_success_is_counted_from_the_healing():
     assert figures([], WINDOW)["first_create_s"] == math.inf
 
 
+def test_warm_visits_are_those_of_links_made_before_the_load_ran():
+    window = Window(began=1, fault=10, heal=20, healed=21)
+    history = [
+        op("w", Kind.CREATE, 0, 201, slug="warm", url="u1", version=1),
+        op("c", Kind.CREATE, 2, 201, slug="cold", url="u2", version=1),
+        op("v1", Kind.VISIT, 1.5, 302, took=0.9, slug="warm"),  # the load has just begun
+        op("v2", Kind.VISIT, 5, 302, took=0.1, slug="warm"),
+        op("v3", Kind.VISIT, 11, 302, took=0.15, slug="warm"),
+        op("v4", Kind.VISIT, 12, 503, took=0.5, slug="cold"),
+    ]
+
+    found = figures(history, window)
+
+    assert found["warm_errors"] == 0
+    assert found["warm_p99_ratio"] == pytest.approx(1.5)
+
+
 def test_staleness_counts_from_the_acknowledgement_that_replaced_the_target():
     history = [
         op("c", Kind.CREATE, 0, 201, slug="abc", url="u1", version=1),
