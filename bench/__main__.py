@@ -28,7 +28,7 @@ from rich.console import Console
 from rich.markdown import Markdown
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from bench import clicks, edits, growth, matrix, memory, scan
+from bench import clicks, edits, growth, matrix, memory, overload, scan
 from bench.contenders import CONTENDERS
 from bench.load import check_tools
 from bench.matrix import SCENARIOS, Data, Scenario
@@ -40,7 +40,7 @@ from bench.site import Site, Stack, embedded, import_urls
 _URLS = Path(__file__).parents[1] / "tests" / "data" / "urls.txt"
 _GROWTH, _MEMORY = "growth", "memory"
 # Promises under stress: each on a stack of its own, which it may break.
-_STRESSES = {"scan": scan, "clicks": clicks, "edits": edits}
+_STRESSES = {"scan": scan, "overload": overload, "clicks": clicks, "edits": edits}
 NAMES = (*(scenario.name for scenario in SCENARIOS), _GROWTH, _MEMORY, *_STRESSES)
 # How results are ordered: growth gives two, a stress one or more.
 _ORDER = (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import os
 import shutil
@@ -12,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from bench.processes import LOAD_CPU, Server
 
@@ -39,6 +41,14 @@ class Visit:
     close: bool = False
     create_every: int = 0
     key: str = ""
+
+
+class Seen(NamedTuple):
+    """One answer: when it was asked for (unix time), its status, and how long it took; in µs."""
+
+    at_us: int
+    status: int
+    took_us: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,35 +138,40 @@ def one_by_one(server: Server, visit: Visit, *, count: int) -> Load:
 
 def _h2load(server: Server, visit: Visit, commands: Sequence[Sequence[str]], each_s: float | None) -> Load:
     """Run all of *commands* at once and put together what they saw."""
-    with tempfile.TemporaryDirectory(prefix="hopgate-h2load-") as name:
-        folder = Path(name)
+    with tempfile.TemporaryDirectory(prefix="hopgate-h2load-") as folder:
+        urls = urls_of(server, visit, Path(folder))
         before_s = server.cpu_s()
         with ThreadPoolExecutor(len(commands)) as pool:
-            logs = [folder / f"{number}.tsv" for number in range(len(commands))]
-            urls = _urls(server, visit, folder)
-            begun = [
-                pool.submit(_run, ["h2load", "--h1", "-t1", *command, f"--log-file={log}", urls])
-                for command, log in zip(commands, logs, strict=True)
-            ]
-            for one in begun:
-                one.result()
+            seen = list(itertools.chain(*pool.map(answers, [[*command, urls] for command in commands])))
         cpu_s = max(0.0, server.cpu_s() - before_s)  # a server that was killed has none
-        rows = [tuple(map(int, line.split("\t"))) for log in logs for line in log.read_text().splitlines()]
-    if len(rows) < 2:
-        raise RuntimeError(f"h2load {' '.join(commands[0])}: no answers")
-    span_s = (max(row[0] + row[2] for row in rows) - min(row[0] for row in rows)) / 1e6
-    bad = sum(row[1] not in visit.right for row in rows)
-    latencies_ms = sorted(_as_planned([row[2] / 1000 for row in rows], each_s))
+    return put_together(seen, visit.right, each_s=each_s, cpu_s=cpu_s)
+
+
+def answers(arguments: Sequence[str]) -> list[Seen]:
+    """Run h2load, with one thread, and return every answer it saw."""
+    with tempfile.NamedTemporaryFile(prefix="hopgate-h2load-") as log:
+        _run(["h2load", "--h1", "-t1", f"--log-file={log.name}", *arguments])
+        return [Seen(*map(int, line.split(b"\t"))) for line in log]
+
+
+def put_together(
+    seen: Sequence[Seen], right: Sequence[int], *, each_s: float | None = None, cpu_s: float = 0.0
+) -> Load:
+    """Return the figures of *seen*; one request was due every *each_s* on its connection."""
+    if len(seen) < 2:
+        raise RuntimeError("h2load saw no answers")
+    span_s = (max(one.at_us + one.took_us for one in seen) - min(one.at_us for one in seen)) / 1e6
+    latencies_ms = sorted(_as_planned([one.took_us / 1000 for one in seen], each_s))
     return Load(
-        len(rows),
-        len(rows) / span_s,
-        bad,
+        len(seen),
+        len(seen) / span_s,
+        sum(one.status not in right for one in seen),
         *(percentile(latencies_ms, share) for share in (0.5, 0.99, 0.999)),
-        cpu_s * 1e6 / len(rows),
+        cpu_s * 1e6 / len(seen),
     )
 
 
-def _urls(server: Server, visit: Visit, folder: Path) -> str:
+def urls_of(server: Server, visit: Visit, folder: Path) -> str:
     """Return h2load's argument for what is asked for."""
     if visit.paths is None:
         return _url(server, visit)

@@ -12,9 +12,10 @@ import time
 from collections import Counter
 from pathlib import Path
 
+import msgspec
 import pytest
 
-from bench import contenders, report, results
+from bench import contenders, open_loop, report, results
 from bench.__main__ import _ORDER
 from bench.load import Load, Visit, at_rate, counted, flood, percentile
 from bench.matrix import SCENARIOS, zipf
@@ -106,6 +107,22 @@ def test_a_fixed_rate_is_kept(server: Server) -> None:
         addresses=["192.0.2.1", "192.0.2.2"],
     )
     assert two.requests == pytest.approx(200, rel=0.1)
+
+
+def test_an_open_loop_asks_when_it_is_due_and_keeps_every_answer(server: Server, tmp_path: Path) -> None:
+    planned, told, paths = tmp_path / "plan", tmp_path / "answers", tmp_path / "paths"
+    paths.write_text("/there\n/absent\n")
+    phases = [(100.0, 1.0), (200.0, 0.5)]
+    plan = open_loop.Plan(
+        port=server.port, paths=str(paths), key="", create_every=1000, connections=50, phases=phases
+    )
+    planned.write_bytes(msgspec.json.encode(plan))
+
+    subprocess.run([sys.executable, "-m", "bench.open_loop", str(planned), str(told)], check=True, timeout=30)
+
+    seen = sorted(open_loop.read(told))
+    assert Counter(one.status for one in seen) == {302: 100, 404: 100}
+    assert [round((one.at_us - seen[0].at_us) / 1e4) for one in seen[:100]] == list(range(100))
 
 
 def test_what_a_slow_answer_held_back_counts_as_late() -> None:
