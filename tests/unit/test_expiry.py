@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import time
 
 import pytest
 
@@ -79,3 +81,34 @@ async def test_who_survives_the_cancellation_is_left_in_peace():
 
     assert await limited(Expiry(0.01), stubborn()) == "too late"
     assert asyncio.current_task().cancelling() == 0
+
+
+def keep_busy(seconds: float) -> None:
+    """Hold up the event loop, as a crowd of new requests does."""
+    until = time.perf_counter() + seconds
+    while time.perf_counter() < until:
+        pass
+
+
+async def test_that_the_loop_was_busy_counts_against_nobody():
+    """The answer was there in time; nobody was there to read it."""
+    expiry, loop = Expiry(0.02), asyncio.get_running_loop()
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    with ours, theirs:
+        asking = asyncio.create_task(limited(expiry, loop.sock_recv(ours, 1)))
+        await asyncio.sleep(0)
+        theirs.send(b"x")
+        keep_busy(0.1)
+
+        assert await asking == "done"
+
+
+async def test_what_is_not_answered_ends_though_the_loop_was_busy():
+    expiry = Expiry(0.02)
+    asking = asyncio.create_task(limited(expiry, never()))
+    await asyncio.sleep(0)
+    keep_busy(0.1)
+
+    async with asyncio.timeout(10):
+        assert await asking == "expired"
