@@ -27,6 +27,7 @@ from app.domain.events import Event, LinkChanged
 from app.ports import EventBus, LinkCache, LinkReplica, LinkStore, Policy
 from app.resilience.admission import Admission
 from app.resilience.deadline import CACHE_FILL_S, CACHE_S
+from app.resilience.tarpit import Tarpit
 from app.service.admission import Entrance
 from app.service.cache_sync import CacheSync
 from app.service.clicks import ClickCounter, ClickFolder, Clicks
@@ -252,6 +253,7 @@ async def open_gateway(settings: Settings) -> AsyncIterator[Services]:
             authenticator=Authenticator(store, monotonic=time.monotonic),
             gate=gate,
             entrance=entrance,
+            tarpit=Tarpit(monotonic=time.monotonic),
             probes={"store": store.ping, "cache": cache.ping, "bus": bus.ping},
             guards=None if settings.embedded else guards.snapshot,
             is_draining=settings.draining_path.exists if settings.draining_path else lambda: False,

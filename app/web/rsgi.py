@@ -29,6 +29,8 @@ log = logging.getLogger(__name__)
 
 MAX_BODY_BYTES = 64 * 1024
 _READS = ("GET", "HEAD")
+# What a visitor is told who guesses slugs, or who visits too often.
+_SLOWED = (404, 429)
 
 
 class Scope(Protocol):
@@ -116,6 +118,7 @@ class RsgiApplication:
         self._table = RouteTable(list(routes_of(application)))
         self._answer_hot = services.lane.answer_hot
         self._trusted = services.trusted_proxies
+        self._tarpit = services.tarpit
 
     async def __rsgi__(self, scope: Scope, protocol: Any) -> None:
         """Answer one HTTP request. Every attribute of *scope* is a call into Rust: read what is needed."""
@@ -132,6 +135,8 @@ class RsgiApplication:
                 if answer.forward_query:
                     answer = with_query(answer, scope.query_string)
                 if answer.body:
+                    if answer.status in _SLOWED:
+                        await self._tarpit.hold()
                     _send(protocol, method, answer)
                 else:
                     protocol.response_empty(answer.status, answer.headers)

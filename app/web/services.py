@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from app.ports import Gate
 from app.resilience.guard import GuardSnapshot
+from app.resilience.tarpit import Tarpit
 from app.service.admission import Entrance
 from app.service.keys import Authenticator
 from app.service.links import Links
@@ -37,6 +38,7 @@ class Services:
     authenticator: Authenticator
     gate: Gate
     entrance: Entrance
+    tarpit: Tarpit
     probes: Mapping[str, Probe]
     guards: GuardStates | None
     is_draining: Callable[[], bool]

@@ -55,6 +55,23 @@ async def test_being_refused_uses_no_look_up_of_the_budget_up(application):
     assert await application.status("/unknown") == 404
 
 
+async def test_guesses_are_answered_more_slowly_once_there_are_many_and_links_are_not(application):
+    """However many addresses they come from: one event loop answers them all."""
+    link = (await application.services.links.create(fields("https://example.com/"))).link
+    assert await application.status(f"/{link.slug}") == 302
+    guesses = [
+        asyncio.create_task(application.status(f"/unknown-{i}", client=f"198.51.0.{i}:1")) for i in range(100)
+    ]
+    application.services.tarpit._free_per_s = 50
+    async with asyncio.timeout(10):
+        while not application.services.tarpit.held:
+            await asyncio.sleep(0)
+
+    assert await application.status(f"/{link.slug}") == 302
+    assert application.services.tarpit.held > 0
+    assert set(await asyncio.gather(*guesses)) == {404}
+
+
 async def test_a_link_that_was_known_until_recently_is_served_stale_rather_than_refused(
     application, monkeypatch
 ):

@@ -30,13 +30,14 @@ class Application:
         self.services = services
         self._rsgi = rsgi
 
-    async def ask(self, path: str, method: str = "GET") -> Protocol:
-        protocol = Protocol()
-        await self._rsgi.__rsgi__(Scope(method, path), protocol)
+    async def ask(self, path: str, method: str = "GET", *, client: str = Scope.client) -> Protocol:
+        protocol, scope = Protocol(), Scope(method, path)
+        scope.client = client
+        await self._rsgi.__rsgi__(scope, protocol)
         return protocol
 
-    async def status(self, path: str, method: str = "GET") -> int:
-        return (await self.ask(path, method)).status
+    async def status(self, path: str, method: str = "GET", *, client: str = Scope.client) -> int:
+        return (await self.ask(path, method, client=client)).status
 
     def press(self, in_flight: float) -> None:
         self.services.entrance._admission.in_flight = int(in_flight)

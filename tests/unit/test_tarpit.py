@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from app.resilience.tarpit import Tarpit
+
+
+class Sleep:
+    """Remembers for how long, and lasts until it is told to end."""
+
+    def __init__(self):
+        self.asked = []
+        self.over = asyncio.Event()
+
+    async def __call__(self, seconds):
+        self.asked.append(seconds)
+        await self.over.wait()
+
+
+@pytest.fixture
+def sleep():
+    return Sleep()
+
+
+@pytest.fixture
+def tarpit(monotonic, sleep):
+    return Tarpit(free_per_s=3, delay_s=0.1, max_held=2, monotonic=monotonic, sleep=sleep)
+
+
+async def started(*coroutines):
+    tasks = [asyncio.create_task(one) for one in coroutines]
+    await asyncio.sleep(0)
+    return tasks
+
+
+async def test_few_answers_are_given_at_once(tarpit, sleep, monotonic):
+    for _ in range(5):
+        for _ in range(3):
+            await tarpit.hold()
+        monotonic.now += 1
+
+    assert sleep.asked == []
+
+
+async def test_more_are_held_back_until_the_second_is_over(tarpit, sleep, monotonic):
+    for _ in range(3):
+        await tarpit.hold()
+    tasks = await started(tarpit.hold())
+    assert (sleep.asked, tarpit.held) == ([0.1], 1)
+
+    monotonic.now += 1
+    await tarpit.hold()
+    sleep.over.set()
+    await asyncio.gather(*tasks)
+
+    assert (sleep.asked, tarpit.held) == ([0.1], 0)
+
+
+async def test_a_crowd_is_not_held(tarpit, sleep):
+    """Each that is held takes memory."""
+    tasks = await started(*(tarpit.hold() for _ in range(3 + 2 + 10)))
+
+    assert len(sleep.asked) == 2
+    assert sum(task.done() for task in tasks) == 3 + 10
+    sleep.over.set()
+    await asyncio.gather(*tasks)
+
+
+async def test_who_hangs_up_is_held_no_longer(tarpit, sleep):
+    tasks = await started(*(tarpit.hold() for _ in range(5)))
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+    assert tarpit.held == 0
