@@ -26,7 +26,7 @@ def sleep():
 
 @pytest.fixture
 def tarpit(monotonic, sleep):
-    return Tarpit(free_per_s=3, delay_s=0.1, max_held=2, monotonic=monotonic, sleep=sleep)
+    return Tarpit(free_per_s=8, burst=3, delay_s=0.1, max_held=2, monotonic=monotonic, sleep=sleep)
 
 
 async def started(*coroutines):
@@ -44,13 +44,13 @@ async def test_few_answers_are_given_at_once(tarpit, sleep, monotonic):
     assert sleep.asked == []
 
 
-async def test_more_are_held_back_until_the_second_is_over(tarpit, sleep, monotonic):
+async def test_more_are_held_back_until_one_is_free_again(tarpit, sleep, monotonic):
     for _ in range(3):
         await tarpit.hold()
     tasks = await started(tarpit.hold())
     assert (sleep.asked, tarpit.held) == ([0.1], 1)
 
-    monotonic.now += 1
+    monotonic.now += 1 / 8
     await tarpit.hold()
     sleep.over.set()
     await asyncio.gather(*tasks)
