@@ -343,7 +343,7 @@ def _alter_system(stage: Stage, setting: str) -> None:
 def rabbit_alarmed(stage: Stage) -> Iterator[None]:
     """The memory alarm: publishers are read from no more, and nothing is confirmed."""
     rabbit = stage.servers.rabbitmq
-    rabbit.ctl("set_vm_memory_high_watermark", "absolute", "1KB")
+    rabbit.ctl("set_vm_memory_high_watermark", "absolute", "1kB")
     try:
         yield
     finally:
