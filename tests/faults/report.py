@@ -1,8 +1,13 @@
 """
-Play the whole matrix and write what was found: `python -m tests.faults.report [--row ID ...]`.
+Play the matrix and write what was found.
 
-Writes tests/faults/REPORT.md after every row, so an interrupted run leaves what it has. Ends
-with 1 if a row failed.
+    python -m tests.faults.report                # all of it, about an hour
+    python -m tests.faults.report --row F3       # one row (or several); the others keep their results
+    python -m tests.faults.report --row F3 --dry # for the screen: nothing is written
+    python -m tests.faults.report --render       # play nothing
+
+Results are kept in tests/faults/results.json and rendered into REPORT.md after every row, so an
+interrupted run leaves what it has. Ends with 1 if a row that was played failed.
 """
 
 from __future__ import annotations
@@ -15,11 +20,12 @@ import tempfile
 import time
 import traceback
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import astuple, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+
+import msgspec
 
 from app.wire import DEAD_QUEUE
 from tests.faults.bugs import BUGS
@@ -31,6 +37,7 @@ from tests.faults.sabotaged import worker_command
 from tests.faults.stage import Servers, Stage
 
 REPORT = Path(__file__).parent / "REPORT.md"
+RESULTS = Path(__file__).parent / "results.json"
 _SHOWN = (
     "visit_p99_s",
     "visit_max_s",
@@ -51,27 +58,8 @@ or told as a story; afterwards everything acknowledged is compared with what is 
 and shown (`ledger.py`). Figures are explained in `figures.py`."""
 
 
-@dataclass(frozen=True)
-class Result:
-    """One line of the report."""
-
-    id: str
-    what: str
-    expected: str
-    measured: str
-    broken: Sequence[str]
-    seconds: float
-
-    @property
-    def verdict(self) -> str:
-        if self.measured.startswith(_NOT_PLAYED):
-            return "not played"
-        return "FAILED" if self.broken else "holds"
-
-
-@dataclass(frozen=True)
-class Tally:
-    """What a stage has seen so far; `+` is that of several stages."""
+class Tally(msgspec.Struct, frozen=True):
+    """What was written while rows were played, and what became of it; `+` and `-` as of numbers."""
 
     acknowledged: int = 0
     lost: int = 0
@@ -81,7 +69,7 @@ class Tally:
 
     @classmethod
     def of(cls, stage: Stage, outcomes: Outcomes) -> Tally:
-        """Count after a row was played; *outcomes* are the stage's, as it does not outlive a violation."""
+        """Count on *stage* since it was made; but of violations those of *outcomes*: it outlives none."""
         writes = of_kind(stage.history(), Kind.CREATE, Kind.EDIT, Kind.DELETE)
         rules = Counter(violation.rule for violation in outcomes.violations)
         return cls(
@@ -93,14 +81,38 @@ class Tally:
         )
 
     def __add__(self, other: Tally) -> Tally:
-        mine, others = astuple(self), astuple(other)
+        mine, others = msgspec.structs.astuple(self), msgspec.structs.astuple(other)
         return Tally(*(a + b for a, b in zip(mine, others, strict=True)))
+
+    def __sub__(self, other: Tally) -> Tally:
+        return self + Tally(*(-count for count in msgspec.structs.astuple(other)))
 
     def __str__(self) -> str:
         return (
             f"{self.acknowledged:,} writes were acknowledged: {self.lost} lost, {self.stale} stale or shown"
             f" wrongly after the drain; {self.dead} dead letters, {self.injected} were injected."
         )
+
+
+class Result(msgspec.Struct, frozen=True, kw_only=True):
+    """One line of the report. `load` is the machine's load average when the row was over."""
+
+    id: str
+    what: str
+    expected: str
+    measured: str
+    broken: list[str] = []
+    seconds: float
+    when: str
+    commit: str
+    load: float
+    tally: Tally = Tally()
+
+    @property
+    def verdict(self) -> str:
+        if self.measured.startswith(_NOT_PLAYED):
+            return "not played"
+        return "FAILED" if self.broken else "holds"
 
 
 class Runner:
@@ -112,33 +124,30 @@ class Runner:
         self._opened = ExitStack()
         self._stage: Stage | None = None
         self._stages = 0
-        self._tallies: dict[Path, Tally] = {}
-
-    @property
-    def tally(self) -> Tally:
-        """Of all rows played so far, but not of injected bugs."""
-        return sum(self._tallies.values(), Tally())
+        self._tally = Tally()
 
     def play(self, row: Row) -> Result:
         """Play *row*; whatever goes wrong is part of the result."""
         began = time.monotonic()
+        broken: list[str] = []
+        tally = Tally()
         try:
             stage = self._stage_for(row)
             outcomes = play(row, stage, **FULL_LOAD)
-            self._tallies[stage.directory] = Tally.of(stage, outcomes)
+            so_far = Tally.of(stage, outcomes)
+            tally, self._tally = so_far - self._tally, so_far
+            measured, broken = _measured(row, outcomes), _broken(row, outcomes)
+            if outcomes.violations or row.settings or row.worker:
+                self.close()
         except CannotPlay as reason:
             self.close()
-            return Result(
-                row.id, row.what, row.expected, f"{_NOT_PLAYED}: {reason}", (), time.monotonic() - began
-            )
+            measured = f"{_NOT_PLAYED}: {reason}"
         except Exception as error:  # noqa: BLE001 - a row that cannot be played is reported, the next one runs
             self.close()
-            broken = [f"could not be played: {error!r}"[:300]]
+            measured, broken = "", [f"could not be played: {error!r}"[:300]]
             traceback.print_exc()
-            return Result(row.id, row.what, row.expected, "", broken, time.monotonic() - began)
-        if outcomes.violations or row.settings or row.worker:
-            self.close()
-        return _result(row, outcomes, time.monotonic() - began)
+        expected = "; ".join([row.expected, *map(str, row.bounds)])
+        return _result(row.id, row.what, expected, measured, broken, began, tally)
 
     def play_bug(self, name: str) -> Result:
         """Put a bug in; the row holds if the ledger breaks."""
@@ -154,11 +163,12 @@ class Runner:
         broken = [] if rule in rules else [f"the ledger does not break {rule}"]
         measured = f"broken: {', '.join(rules) or 'nothing'}; {len(found)} violations"
         what = f"injected bug: {name.replace('_', ' ')}"
-        return Result("F50", what, "the ledger goes red", measured, broken, time.monotonic() - began)
+        return _result(f"F50 {name}", what, "the ledger goes red", measured, broken, began, Tally())
 
     def close(self) -> None:
         self._opened.close()
         self._stage = None
+        self._tally = Tally()
 
     def _stage_for(self, row: Row) -> Stage:
         if row.settings or row.worker:
@@ -176,52 +186,65 @@ class Runner:
         return directory
 
 
-def _result(row: Row, outcomes: Outcomes, seconds: float) -> Result:
+def _measured(row: Row, outcomes: Outcomes) -> str:
+    figures = outcomes.figures
+    names = dict.fromkeys([bound.figure for bound in row.bounds])
+    names.update(dict.fromkeys(_SHOWN if row.fault else figures))
+    if "warm_p99_ratio" in names:
+        names.update(dict.fromkeys(("usual_warm_p99_s", "warm_p99_s")))
+    return ", ".join(f"{name} {figures[name]:.3g}" for name in names if name in figures)
+
+
+def _broken(row: Row, outcomes: Outcomes) -> list[str]:
     figures = outcomes.figures
     broken = [f"{bound}" for bound in row.bounds if not bound.holds(figures.get(bound.figure, float("nan")))]
     broken += [str(violation) for violation in outcomes.violations[:3]]
     if len(outcomes.violations) > 3:
         broken.append(f"and {len(outcomes.violations) - 3} more violations")
-    names = dict.fromkeys([bound.figure for bound in row.bounds])
-    names.update(dict.fromkeys(_SHOWN if row.fault else figures))
-    if "warm_p99_ratio" in names:
-        names.update(dict.fromkeys(("usual_warm_p99_s", "warm_p99_s")))
-    measured = ", ".join(f"{name} {figures[name]:.3g}" for name in names if name in figures)
-    expected = "; ".join([row.expected, *map(str, row.bounds)])
-    return Result(row.id, row.what, expected, measured, broken, seconds)
+    return broken
 
 
-def render(
-    results: Sequence[Result],
-    tally: Tally,
-    started: datetime,
-    unplayed: Mapping[str, str] = NOT_COVERED,
-) -> str:
+def _result(
+    row_id: str, what: str, expected: str, measured: str, broken: list[str], began: float, tally: Tally
+) -> Result:
+    return Result(
+        id=row_id,
+        what=what,
+        expected=expected,
+        measured=measured,
+        broken=broken,
+        seconds=time.monotonic() - began,
+        when=f"{datetime.now(UTC):%Y-%m-%d %H:%M}",
+        commit=_commit(),
+        load=round(os.getloadavg()[0], 1),
+        tally=tally,
+    )
+
+
+def render(results: Sequence[Result], unplayed: Mapping[str, str] = NOT_COVERED) -> str:
     """Return the report."""
     failed = sum(1 for result in results if result.broken)
+    machine = f"{os.cpu_count()} processors, Linux {platform.release()}"
     lines = [
         "# What holds when things break",
         "",
         _ABOUT,
         "",
-        _summary(len(results), failed, started),
-        str(tally),
+        f"{len(results)} rows, {failed} failed; on {machine}.",
+        str(sum((result.tally for result in results), Tally())),
         "",
-        "| row | fault | expected, and bounds | measured | verdict |",
-        "|---|---|---|---|---|",
+        "| row | fault | expected, and bounds | measured | verdict | played (UTC), commit, load |",
+        "|---|---|---|---|---|---|",
     ]
     for result in results:
         verdict = result.verdict + (f": {'; '.join(result.broken)}" if result.broken else "")
-        cells = (result.id, result.what, result.expected, result.measured, verdict)
+        played = f"{result.when}, {result.commit}, {result.load:g}"
+        row = result.id.partition(" ")[0]
+        cells = (row, result.what, result.expected, result.measured, verdict, played)
         lines.append("| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |")
     lines += ["", "Not played here:", ""]
     lines += [f"- {row}: {why}." for row, why in unplayed.items()]
     return "\n".join([*lines, ""])
-
-
-def _summary(rows: int, failed: int, started: datetime) -> str:
-    when = f"{started:%Y-%m-%d %H:%M} UTC"
-    return f"{rows} rows, {failed} failed. {when}, commit {_commit()}, {_machine()}."
 
 
 def _commit() -> str:
@@ -232,47 +255,68 @@ def _commit() -> str:
     return (git("rev-parse", "--short", "HEAD") or "unknown") + changed
 
 
-def _machine() -> str:
-    load = os.getloadavg()[0]
-    return f"{os.cpu_count()} processors, Linux {platform.release()}, load {load:.1f} at the end"
+def kept() -> dict[str, Result]:
+    """Return what was found before, by row, in the order of the matrix; without rows that are no more."""
+    found = msgspec.json.decode(RESULTS.read_bytes(), type=list[Result]) if RESULTS.exists() else []
+    return _in_order(found)
+
+
+def _in_order(results: Sequence[Result]) -> dict[str, Result]:
+    by_id = {result.id: result for result in results}  # the last one counts
+    order = [*(row.id for row in ROWS), *(f"F50 {bug}" for bug in BUGS)]
+    return {row: by_id[row] for row in order if row in by_id}
+
+
+def keep(result: Result) -> None:
+    """Let *result* replace what was found before."""
+    found = _in_order([*kept().values(), result])
+    RESULTS.write_bytes(msgspec.json.format(msgspec.json.encode(list(found.values())), indent=1) + b"\n")
+    write()
+
+
+def write() -> None:
+    """Render what is kept."""
+    unplayable = {row.id: why for row in ROWS if (why := row.unplayable())}
+    REPORT.write_text(render(list(kept().values()), {**NOT_COVERED, **unplayable}))
+
+
+def _played(runner: Runner, wanted: set[str]) -> Iterator[Result]:
+    for row in ROWS:
+        if (not wanted or row.id in wanted) and not row.unplayable():
+            yield runner.play(row)
+    if not wanted or "F50" in wanted:
+        for bug in BUGS:
+            yield runner.play_bug(bug)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--row", action="append", help="play only this row (F50 for the injected bugs)")
-    parser.add_argument("--output", type=Path, default=REPORT)
+    parser.add_argument("--row", nargs="+", default=[], metavar="ID", help="F50: the injected bugs")
+    parser.add_argument("--dry", action="store_true", help="write nothing")
+    parser.add_argument("--render", action="store_true", help="play nothing")
     arguments = parser.parse_args()
-    wanted = set(arguments.row or [])
-    started = datetime.now(UTC)
-    results: list[Result] = []
-    unplayed = dict(NOT_COVERED)
-
-    def note(runner: Runner, result: Result) -> None:
-        results.append(result)
-        broken = "; ".join(result.broken)
-        print(
-            f"{result.id:<5} {result.verdict:<7} {result.seconds:5.0f} s  {result.what}  {broken}", flush=True
-        )
-        arguments.output.write_text(render(results, runner.tally, started, unplayed))
-
+    if unknown := set(arguments.row) - {row.id for row in ROWS} - {"F50"}:
+        parser.error(f"no row {', '.join(sorted(unknown))}")
+    if arguments.render:
+        write()
+        return
+    failed = False
     with tempfile.TemporaryDirectory(prefix="hopgate-faults-") as folder, Servers() as servers:
         runner = Runner(servers, Path(folder))
         try:
-            for row in ROWS:
-                if wanted and row.id not in wanted:
-                    continue
-                if why := row.unplayable():
-                    unplayed[row.id] = why
+            for result in _played(runner, set(arguments.row)):
+                failed |= bool(result.broken)
+                verdict = f"{result.id:<5} {result.verdict:<7} {result.seconds:5.0f} s  {result.what}"
+                print(verdict, "; ".join(result.broken), flush=True)
+                if arguments.dry:
+                    print("     ", result.measured, flush=True)
                 else:
-                    note(runner, runner.play(row))
-            if not wanted or "F50" in wanted:
-                for bug in BUGS:
-                    note(runner, runner.play_bug(bug))
+                    keep(result)
         finally:
             runner.close()
-    raise SystemExit(1 if any(result.broken for result in results) else 0)
+    raise SystemExit(1 if failed else 0)
 
 
 if __name__ == "__main__":
