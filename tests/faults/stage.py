@@ -131,8 +131,11 @@ class Stage:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.heal()
-        self._running.close()
+        # Whatever cannot be healed, nothing may stay behind: a load would go on for ever.
+        try:
+            self.heal()
+        finally:
+            self._running.close()
 
     def _open(self) -> None:
         servers = self.servers
