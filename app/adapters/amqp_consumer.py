@@ -24,9 +24,19 @@ from app.wire import ATTEMPT_HEADER, EVENTS_EXCHANGE, dead_queue, decode_event, 
 logger = logging.getLogger(__name__)
 
 REASON_HEADER = "x-hopgate-reason"
+# What a quorum queue writes on a message that it delivers again.
+_DELIVERIES_HEADER = "x-delivery-count"
+# One that was delivered so often, and never settled, may be what ended its worker each time.
+_SUSPICIOUS_DELIVERIES = 2
+# For all that was under way when the worker ended to arrive together again.
+_GATHER_S = 0.1
 _MAX_REASON = 300
 _RPC_TIMEOUT_S = 5.0
 _RETRY_JITTER = 0.5
+# Who has got nothing for so long consumes anew. RabbitMQ 3.10 cancels nobody if a quorum queue is
+# deleted and declared again at once: it goes on counting the consumer, and what it hands out to it
+# never arrives.
+_RENEW_S = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +45,7 @@ class _Arrival:
     body: bytes
     headers: FieldTable
     attempts: int
+    deliveries: int
     event: Event | None
     poison: str | None
 
@@ -65,17 +76,31 @@ class Consumer:
         self._delivery = Delivery(handler, sleep=sleep)
         self._feeder: asyncio.Task[None] | None = None
         self.is_consuming = False
+        self._has_come = False
+        self._is_idle = True
 
     async def session(self, connection: AbstractConnection, ready: Callable[[], None]) -> None:
         """Serve one connection until it, its channel or its consumer is lost."""
         await declare(connection, self._retry_delays_s)
+        while await self._serve(connection, ready):
+            pass
+
+    async def stop(self, *, timeout_s: float) -> None:
+        """Finish the current batch and take no other. The session ends."""
+        if self._feeder is not None:
+            await self._delivery.stop(self._feeder, timeout_s=timeout_s)
+
+    async def _serve(self, connection: AbstractConnection, ready: Callable[[], None]) -> bool:
+        """Consume on a channel of its own. True: nothing has come for a while."""
         channel = await connection.channel(publisher_confirms=False)
         await channel.set_qos(self._prefetch, timeout=_RPC_TIMEOUT_S)
         underlay = await channel.get_underlay_channel()
         arrivals: asyncio.Queue[_Arrival] = asyncio.Queue()
         cancelled = asyncio.get_running_loop().create_future()
+        self._has_come = False
 
         async def on_message(message: DeliveredMessage) -> None:
+            self._has_come = True
             arrivals.put_nowait(_arrival(message))
 
         def on_cancel(_: object) -> None:
@@ -89,39 +114,52 @@ class Consumer:
         self.is_consuming = True
         ready()
         closing = underlay.closing
+        is_idle = False
         try:
-            await asyncio.wait({feeder, closing, cancelled}, return_when=asyncio.FIRST_COMPLETED)
+            while not is_idle:
+                self._has_come = False
+                ends = {feeder, closing, cancelled}
+                ended, _ = await asyncio.wait(ends, timeout=_RENEW_S, return_when=asyncio.FIRST_COMPLETED)
+                if ended:
+                    break
+                is_idle = not self._has_come and self._is_idle
         finally:
-            self.is_consuming = False
+            self.is_consuming = is_idle
             closing.cancel()
             # Never two feeders: the handler finishes before the next session begins.
             await self._delivery.stop(feeder, timeout_s=None)
-        if feeder.done() and not feeder.cancelled() and (error := feeder.exception()) is not None:
+        if is_idle:
+            async with asyncio.timeout(_RPC_TIMEOUT_S):
+                await channel.close()
+        elif feeder.done() and not feeder.cancelled() and (error := feeder.exception()) is not None:
             raise error
-
-    async def stop(self, *, timeout_s: float) -> None:
-        """Finish the current batch and take no other. The session ends."""
-        if self._feeder is not None:
-            await self._delivery.stop(self._feeder, timeout_s=timeout_s)
+        return is_idle
 
     async def _feed(self, channel: AbstractChannel, arrivals: asyncio.Queue[_Arrival]) -> None:
         while True:
+            self._is_idle = True
             taken = [await arrivals.get()]
+            self._is_idle = False
+            if taken[0].deliveries >= _SUSPICIOUS_DELIVERIES:
+                await asyncio.sleep(_GATHER_S)
             # Whatever came while the last batch was worked on is the next one: a lone event
             # does not wait for company, and under load batches fill by themselves.
             while len(taken) < MAX_BATCH and not arrivals.empty():
                 taken.append(arrivals.get_nowait())
-            for group in _groups(taken):
-                await self._work(channel, group)
+            groups = list(_groups(taken))
+            # In the order of their tags, nothing before a group is open when it is settled.
+            in_order = not any(arrival.deliveries >= _SUSPICIOUS_DELIVERIES for arrival in taken)
+            for group in groups:
+                await self._work(channel, group, in_order=in_order)
 
-    async def _work(self, channel: AbstractChannel, group: Sequence[_Arrival]) -> None:
+    async def _work(self, channel: AbstractChannel, group: Sequence[_Arrival], *, in_order: bool) -> None:
         async def settle(reason: str | None) -> None:
             why = group[0].poison or reason
             if why is not None:
                 await self._move_on(group, why)
-            # Groups are settled in the order of their tags, so nothing before them is open.
             async with asyncio.timeout(_RPC_TIMEOUT_S):
-                await channel.basic_ack(group[-1].tag, multiple=True, wait=False)
+                for arrival in group[-1:] if in_order else group:
+                    await channel.basic_ack(arrival.tag, multiple=in_order, wait=False)
 
         # Poison has no event, so it is settled without meeting the handler.
         await self._delivery.give([a.event for a in group if a.event is not None], settle)
@@ -160,17 +198,30 @@ def _arrival(message: DeliveredMessage) -> _Arrival:
     # Headers come from the wire like bodies do.
     if not isinstance(attempts, int) or not 0 <= attempts < MAX_ATTEMPTS:
         attempts = 0
+    deliveries = headers.get(_DELIVERIES_HEADER)
+    if not isinstance(deliveries, int):
+        deliveries = 0
     try:
-        return _Arrival(tag, message.body, headers, attempts, decode_event(message.body), None)
+        return _Arrival(tag, message.body, headers, attempts, deliveries, decode_event(message.body), None)
     except Exception as error:  # noqa: BLE001 - whatever a decoder trips over: an arrival that vanishes
         # here would stay unacknowledged for ever, and the bytes will not get better.
-        return _Arrival(tag, message.body, headers, attempts, None, f"PoisonMessage: {error}")
+        return _Arrival(tag, message.body, headers, attempts, deliveries, None, f"PoisonMessage: {error}")
 
 
 def _groups(arrivals: Sequence[_Arrival]) -> Iterator[list[_Arrival]]:
-    """Fresh events together; poison, and what failed before, each alone. In order."""
+    """
+    Fresh events together; poison, and what failed before, each alone. In order, suspects last.
+
+    When a worker dies, the queue counts it against all that was delivered to it. Suspects are
+    worked on one by one, once from the front and once from the back: so after two more deaths all
+    that stood before the guilty one, and all that stood behind it, is done.
+    """
     fresh: list[_Arrival] = []
+    suspects: list[_Arrival] = []
     for arrival in arrivals:
+        if arrival.deliveries >= _SUSPICIOUS_DELIVERIES:
+            suspects.append(arrival)
+            continue
         if arrival.poison is None and arrival.attempts == 0:
             fresh.append(arrival)
             continue
@@ -180,3 +231,7 @@ def _groups(arrivals: Sequence[_Arrival]) -> Iterator[list[_Arrival]]:
         yield [arrival]
     if fresh:
         yield fresh
+    if suspects and suspects[0].deliveries % 2:
+        suspects.reverse()
+    for arrival in suspects:
+        yield [arrival]
