@@ -57,8 +57,9 @@ def main() -> None:
         REPORT.write_text(render(read().values()))
         return
     check_tools()
-    # Ctrl-C and SIGTERM alike: leave by way of every `with`.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # Ctrl-C and SIGTERM alike, in the background too: leave by way of every `with`.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     # What is started from here on, and not pinned to the servers' processor, leaves that alone.
     os.sched_setaffinity(0, BACK_CPUS)
     names = arguments.only or NAMES

@@ -159,7 +159,8 @@ class Consumer:
                 await self._move_on(group, why)
             async with asyncio.timeout(_RPC_TIMEOUT_S):
                 for arrival in group[-1:] if in_order else group:
-                    await channel.basic_ack(arrival.tag, multiple=in_order, wait=False)
+                    # Next to a suspect it has to be on its way before the suspect's turn.
+                    await channel.basic_ack(arrival.tag, multiple=in_order, wait=not in_order)
 
         # Poison has no event, so it is settled without meeting the handler.
         await self._delivery.give([a.event for a in group if a.event is not None], settle)

@@ -8,14 +8,17 @@ import socket
 # Below those that the kernel gives to clients: a server that is down for a while finds its port
 # free when it comes back.
 _PORTS = range(10_000, 32_000)
+# By this process: who was given one may not listen on it yet.
+_given: set[int] = set()
 
 
 def free_ports(count: int) -> list[int]:
-    """Return *count* different ports that nobody listens on right now."""
+    """Return *count* ports that nobody listens on right now, and that were not given out before."""
     found: list[int] = []
     while len(found) < count:
         port = random.choice(_PORTS)
-        if port not in found and _is_free(port):
+        if port not in _given and _is_free(port):
+            _given.add(port)
             found.append(port)
     return found
 
