@@ -44,7 +44,7 @@ class _Rule:
 
 _RULES = {
     Kind.LOOK_UP: _Rule(1.0, 0.2, 0.015),
-    Kind.WRITE: _Rule(0.75, 0.1, 0.1),
+    Kind.WRITE: _Rule(0.75, 0.1, 0.03),
     Kind.LIST: _Rule(0.5, 0.05, 0.2),
 }
 
