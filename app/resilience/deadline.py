@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import Self
 
 REDIRECT_S = 0.5  # the whole of a redirect that is in no local cache
+RESOLVE_S = 0.45  # its look-ups together; what is left is for saying that nobody answered
 CACHE_S = 0.06  # one Redis round trip; no retry, the store is the retry
 CACHE_FILL_S = 1.0  # the same for a worker, which writes hundreds of keys at once
 REPLICA_S = 0.1  # one link from a replica, before the primary is asked

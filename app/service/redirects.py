@@ -18,7 +18,7 @@ from app.domain.events import LinksMissed
 from app.domain.link import Resolution, Slug
 from app.ports import EventBus, LinkCache, LinkReplica, LinkStore
 from app.resilience.admission import Kind
-from app.resilience.deadline import REDIRECT_S
+from app.resilience.deadline import RESOLVE_S
 from app.resilience.expiry import Expiry
 from app.service.admission import Entrance
 from app.service.batches import Batches
@@ -67,7 +67,7 @@ class Redirects(Generic[T]):
         entrance: Entrance,
         *,
         replica: LinkReplica | None = None,
-        limit_s: float = REDIRECT_S,
+        limit_s: float = RESOLVE_S,
     ) -> None:
         self._hot = hot
         self._cache = cache
