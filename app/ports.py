@@ -6,6 +6,8 @@ Services speak only to these. Each docstring is the contract, and the suites in
 into `Unavailable`; nothing else leaves them.
 
 Truth moves one way: store → event → cache. The cache never feeds the store.
+
+All of them in one file, long as it is: reading it is how one gets to know the house.
 """
 
 from __future__ import annotations

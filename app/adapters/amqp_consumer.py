@@ -82,8 +82,11 @@ class Consumer:
     async def session(self, connection: AbstractConnection, ready: Callable[[], None]) -> None:
         """Serve one connection until it, its channel or its consumer is lost."""
         await declare(connection, self._retry_delays_s)
-        while await self._serve(connection, ready):
-            pass
+        try:
+            while await self._serve(connection, ready):
+                pass
+        finally:
+            self.is_consuming = False
 
     async def stop(self, *, timeout_s: float) -> None:
         """Finish the current batch and take no other. The session ends."""

@@ -183,11 +183,11 @@ class Redirects(Generic[T]):
         for slug in awaited:
             resolution = stored.get(slug) or Resolution.absent(slug)
             look_up = self._under_way[slug]
-            if not look_up.is_second and not self._hot.accepts(resolution):
+            if not self._answer(slug, resolution, "store", is_last=look_up.is_second):
                 # It changed while it was read, and somebody may have asked since.
                 look_up.is_second = True
                 self._from_store.add(slug)
-            elif self._answer(slug, resolution, "store", is_last=True) and resolution.version > 0:
+            elif resolution.version > 0:
                 # That a slug is unknown stays in this process: a scan must not fill the shared cache.
                 self._note_missed(slug, resolution)
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import signal
-import time
-
 import httpx
 import pytest
 
@@ -38,12 +35,9 @@ def test_readiness_goes_off_first_while_new_visitors_are_still_served(settings, 
 
         # Whoever asks again does not want to wait.
         gateway._process.terminate()
-        started = time.monotonic()
-        assert gateway._process.wait(DRAIN_S) == 0
-        assert time.monotonic() - started < 8
+        assert gateway._process.wait(8) == 0
 
 
 def test_it_ends_by_itself_when_the_delay_is_over(settings, tmp_path):
     with Gateway({**settings, "HOPGATE_DRAIN_DELAY_S": "0.5"}, tmp_path) as gateway:
-        gateway.signal(signal.SIGCONT)  # anything else changes nothing
         assert gateway.stop(timeout=DRAIN_S) == 0
