@@ -67,6 +67,15 @@ async def is_up(bus: Any) -> bool:
     return True
 
 
+async def publish_timed(bus: Any, event: Event) -> bool:
+    """Publish one event, which must never take longer than 2 s."""
+    loop = asyncio.get_running_loop()
+    start = loop.time()
+    (taken,) = await bus.publish([event])
+    assert loop.time() - start < 2.0
+    return bool(taken)
+
+
 async def is_empty(bus: Any) -> bool:
     return not any((await bus.depths()).values())
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from tests.faults import crowd_stories, faults, more_stories, stories, topology_stories
+from tests.faults import crowd_stories, faults, more_stories, postgres_faults, stories, topology_stories
 from tests.faults.drill import Fault, Outcomes, Timing, run
 from tests.faults.observer import settle
 from tests.faults.stage import Stage
@@ -144,7 +144,7 @@ ROWS: tuple[Row, ...] = (
        load={"visits": 400.0, "warm": 1000}, timing=Timing(during_s=5.0)),
     _f("F11", "PostgreSQL SIGKILL, recovers", faults.killed("postgres"), _POSTGRES_IS_AWAY,
        *most(without_retry_after=0), *_WARM, *_POSTGRES_IS_BACK, *_WELL_AFTER, quick=True),
-    _f("F12", "PostgreSQL stop -m immediate, 60 s", faults.postgres_restarted, _POSTGRES_IS_AWAY,
+    _f("F12", "PostgreSQL stop -m immediate, 60 s", postgres_faults.postgres_restarted, _POSTGRES_IS_AWAY,
        *most(without_retry_after=0), *_POSTGRES_IS_BACK, *_WELL_AFTER, timing=Timing(during_s=60.0)),
     _f("F13", "PostgreSQL SIGSTOP", faults.paused("postgres"), _POSTGRES_IS_AWAY,
        *most(visit_p99_s=0.02, without_retry_after=0), *_WARM, *_POSTGRES_IS_BACK, *_WELL_AFTER),
@@ -154,15 +154,15 @@ ROWS: tuple[Row, ...] = (
        "outcomes are unknown; asking again with the key finds the same link",
        *least(unknown=1, replayed=1), *_WELL_AFTER, quick=True),
     _f("F15", "PostgreSQL ends every session, each second",
-       faults.again_and_again(faults.postgres_terminates, 1.0), "visits do not notice",
+       faults.again_and_again(postgres_faults.postgres_terminates, 1.0), "visits do not notice",
        *most(visit_errors=0), *_WELL_AFTER),
-    _f("F16", "PostgreSQL has no connection left", faults.postgres_crowded, "fails fast",
+    _f("F16", "PostgreSQL has no connection left", postgres_faults.postgres_crowded, "fails fast",
        *most(visit_errors=0.01, write_max_s=0.1, without_retry_after=0), *_WELL_AFTER),
-    _f("F17", "the table of links is locked", faults.links_locked, _POSTGRES_IS_AWAY,
+    _f("F17", "the table of links is locked", postgres_faults.links_locked, _POSTGRES_IS_AWAY,
        *most(write_max_s=2.0, without_retry_after=0), *_WELL_AFTER),
-    _f("F18", "PostgreSQL is read-only", faults.postgres_read_only, "visits work, writes get 503",
+    _f("F18", "PostgreSQL is read-only", postgres_faults.postgres_read_only, "visits work, writes get 503",
        *most(visit_errors=0, without_retry_after=0), *_WELL_AFTER),
-    _f("F18b", "PostgreSQL's disk is full", faults.postgres_disk_full,
+    _f("F18b", "PostgreSQL's disk is full", postgres_faults.postgres_disk_full,
        "visits work, writes get 503, what is stored is relayed",
        *most(visit_errors=0, without_retry_after=0), *least(write_errors=0.1), *_POSTGRES_IS_BACK,
        *_WELL_AFTER),
