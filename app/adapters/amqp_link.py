@@ -90,7 +90,7 @@ class Link:
             self._task = asyncio.create_task(self._supervise(), name=f"amqp-{self._name}")
 
     async def aclose(self) -> None:
-        """End the session and disconnect. Takes little more than `CLOSE_TIMEOUT_S` at the worst."""
+        """End the session and disconnect. Takes `CLOSE_TIMEOUT_S` for each of the two at the worst."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
@@ -138,14 +138,18 @@ class Link:
         finally:
             for task in tasks:
                 task.cancel()
-            # One that was ready ends its work before the next one begins. One that was not has
-            # none, and may hang in the library until its connection is gone.
-            _, stuck = await asyncio.wait(tasks, timeout=None if is_ready.is_set() else CLOSE_TIMEOUT_S)
+            # A session ends its work first. It may be stuck in the library, though, or have lost the
+            # cancellation there: `asyncio.wait_for` drops it when an answer comes at the same moment.
+            # It ends with its connection then, at the latest.
+            _, stuck = await asyncio.wait(tasks, timeout=CLOSE_TIMEOUT_S)
             for task in stuck:
                 task.add_done_callback(_ignore)
             # `aclose` cancels us, and must not leave a connection behind that is half closed.
             self._goodbye = asyncio.create_task(_close(connection))
             await asyncio.shield(self._goodbye)
+            if stuck and is_ready.is_set():
+                # It may be working still, and the next one must not begin meanwhile.
+                await asyncio.wait(stuck)
             for task in stuck:
                 task.cancel()
 

@@ -314,3 +314,22 @@ async def test_a_session_that_never_becomes_ready_is_begun_anew(broker: Broker) 
 
     assert begun[0] is not begun[1]
     assert begun[0].is_closed
+
+
+@pytest.mark.services
+async def test_a_session_that_lost_its_cancellation_ends_with_its_connection(broker: Broker) -> None:
+    """`asyncio.wait_for`, which the library uses, drops one that comes together with an answer."""
+    is_ready = asyncio.Event()
+
+    async def session(connection: aio_pika.abc.AbstractConnection, ready: Callable[[], None]) -> None:
+        ready()
+        is_ready.set()
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+        await connection.closed()
+
+    link = Link(broker.server.url, "deaf", session)
+    link.start()
+    async with asyncio.timeout(10):
+        await is_ready.wait()
+        await link.aclose()
