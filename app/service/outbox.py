@@ -20,8 +20,9 @@ from app.service.cache_sync import CacheSync
 log = logging.getLogger(__name__)
 
 _BATCH = 200
-# Longer than publishing can take. Rows that the broker did not take are due again after it.
-_LEASE_S = 5.0
+# Longer than publishing can take (1.6 s). What the broker did not take is due again after it, so
+# this is also how long the last changes wait when it comes back.
+_LEASE_S = 2.0
 _LONGEST_PAUSE_S = 2.0
 # What waits here waits in the outbox too, so it may be dropped: the relay pays the debt.
 _MAX_WAITING = 10_000
