@@ -38,7 +38,9 @@ _BEFORE_S, _AFTER_S = 8, 10
 _SECONDS, _QUICK_SECONDS = 60, 6
 # Until what began at once with the first phase has settled.
 _SETTLE_S = 3
-_CONNECTIONS = 8000
+# Enough for the load to wait a fifth of a second, and no more are opened meanwhile: a gateway that is
+# late for a moment would have to accept one more for each request, which makes it later still.
+_OPENED, _CONNECTIONS = 2000, 8000
 _TRIES = 3
 
 
@@ -66,6 +68,7 @@ def measure(stack: Stack, run: Run, turn: Callable[[str], None], *, quick: bool)
             paths=str(others),
             key=site.key,
             create_every=_CREATE_EVERY,
+            opened=_OPENED,
             connections=_CONNECTIONS,
             phases=[(share * capacity, phase_s) for share, phase_s in phases],
         )

@@ -114,7 +114,7 @@ def test_an_open_loop_asks_when_it_is_due_and_keeps_every_answer(server: Server,
     paths.write_text("/there\n/absent\n")
     phases = [(100.0, 1.0), (200.0, 0.5)]
     plan = open_loop.Plan(
-        port=server.port, paths=str(paths), key="", create_every=1000, connections=50, phases=phases
+        port=server.port, paths=str(paths), key="", create_every=1000, opened=5, connections=50, phases=phases
     )
     planned.write_bytes(msgspec.json.encode(plan))
 
