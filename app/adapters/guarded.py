@@ -59,7 +59,9 @@ from app.resilience.retry import RetryBudget
 _LOOKUP = Limits(max_running=4, max_waiting=64, wait_s=LOOKUP_WAIT_S, call_s=LOOKUP_S)
 # As many as it has connections; nobody waits, as there is a primary to ask.
 _REPLICA = Limits(max_running=4, max_waiting=0, wait_s=0, call_s=REPLICA_S)
-_CHANGE = Limits(max_running=3, max_waiting=64, wait_s=STORE_WAIT_S, call_s=STORE_S)
+_CHANGE = Limits(max_running=2, max_waiting=64, wait_s=STORE_WAIT_S, call_s=STORE_S)
+# Those share round trips, and so two connections.
+_CREATE = Limits(max_running=128, max_waiting=0, wait_s=0, call_s=STORE_S)
 _BULK = Limits(max_running=2, max_waiting=64, wait_s=STORE_WAIT_S, call_s=STORE_S)
 # Redirects share round trips: this is for everything else.
 _MAX_READS = 64
@@ -74,9 +76,10 @@ _IMPATIENT = BreakerPolicy(min_calls=3, longest_open_s=1.0)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoreGuards:
-    """For single look-ups, for changes, and for what takes or gives many rows."""
+    """For look-ups, for single new links, for other changes, and for what takes or gives many rows."""
 
     lookup: Guard
+    create: Guard
     change: Guard
     bulk: Guard
 
@@ -102,6 +105,7 @@ class Guards:
         read = Limits(max_running=_MAX_READS, max_waiting=0, wait_s=0, call_s=cache_read_s)
         self.store = StoreGuards(
             lookup=Guard("postgresql", _LOOKUP, BreakerPolicy(slow_s=LOOKUP_S * 0.8), budget=retries),
+            create=Guard("postgresql", _CREATE, _PATIENT),
             change=Guard("postgresql", _CHANGE, _PATIENT),
             bulk=Guard("postgresql", _BULK, _PATIENT, budget=retries),
         )
@@ -141,6 +145,7 @@ class Guards:
             **shards,
             **replicas,
             "postgresql.lookup": self.store.lookup.snapshot(),
+            "postgresql.create": self.store.create.snapshot(),
             "postgresql.change": self.store.change.snapshot(),
             "postgresql.bulk": self.store.bulk.snapshot(),
             "redis.read": self.cache.read.snapshot(),
@@ -162,6 +167,7 @@ class GuardedStore:
     def __init__(self, store: LinkStore, guards: StoreGuards) -> None:
         self._store = store
         self._lookup = guards.lookup
+        self._create = guards.create
         self._change = guards.change
         self._bulk = guards.bulk
 
@@ -169,7 +175,8 @@ class GuardedStore:
         self, new: Sequence[NewLink], *, now: datetime, request: IdempotentRequest | None = None
     ) -> Added | Replayed | RequestMismatch:
         """See `LinkStore.add`."""
-        return await self._change.call(lambda: self._store.add(new, now=now, request=request))
+        guard = self._create if request is None else self._change
+        return await guard.call(lambda: self._store.add(new, now=now, request=request))
 
     async def get(self, slug: Slug) -> Link | None:
         """See `LinkStore.get`."""

@@ -10,7 +10,8 @@ from typing import Self
 from psycopg import Rollback
 
 from app.adapters import store_postgres_sql as sql
-from app.adapters.store_postgres_pool import OLD_SCHEMA, Connection, Connections
+from app.adapters.store_postgres_adds import JointAdds, insert
+from app.adapters.store_postgres_pool import OLD_SCHEMA, Connection, Connections, rows_of
 from app.domain.errors import Unavailable
 from app.domain.events import ClicksCounted
 from app.domain.link import Link, LinkFields, NewLink, Resolution, Slug
@@ -46,6 +47,7 @@ class PostgresStore:
 
     def __init__(self, connections: Connections) -> None:
         self._connections = connections
+        self._adds = JointAdds(connections)
 
     @classmethod
     async def open(
@@ -93,9 +95,14 @@ class PostgresStore:
         """See `LinkStore.add`."""
         if not new:
             return Added((), ())
-        if request is None:
-            return await self._connections.run(lambda connection: _insert(connection, new, now))
-        return await self._connections.run(lambda connection: _insert_once(connection, new, now, request))
+        links = [
+            Link(slug=one.slug, fields=one.fields, version=1, created_at=now, updated_at=now) for one in new
+        ]
+        if request is not None:
+            return await self._connections.run(lambda connection: _insert_once(connection, links, request))
+        if len(links) == 1:
+            return await self._adds.add(links[0])
+        return await self._connections.run(lambda connection: insert(connection, links))
 
     async def get(self, slug: Slug) -> Link | None:
         """See `LinkStore.get`."""
@@ -139,7 +146,7 @@ class PostgresStore:
         async def work(connection: Connection) -> dict[Slug, Changed]:
             async with connection.transaction():
                 await connection.execute(sql.LOCK_LINKS, {"slugs": asked})
-                rows = await _rows(connection, sql.TOUCH_LINKS, {"slugs": asked})
+                rows = await rows_of(connection, sql.TOUCH_LINKS, {"slugs": asked})
             return {row[0]: _changed(row) for row in rows}
 
         changes = await self._connections.run(work)
@@ -215,6 +222,7 @@ class PostgresStore:
 
     async def aclose(self) -> None:
         """See `LinkStore.aclose`. Calls under way are waited for."""
+        await self._adds.drain()
         await self._connections.aclose()
 
     async def _change(
@@ -222,19 +230,19 @@ class PostgresStore:
     ) -> Changed | VersionMismatch | None:
         async def work(connection: Connection) -> Changed | VersionMismatch | None:
             async with connection.transaction():
-                rows = await _rows(connection, sql.LOCK_LINK, {"slug": slug})
+                rows = await rows_of(connection, sql.LOCK_LINK, {"slug": slug})
                 current = sql.link(rows[0]) if rows else None
                 if current is None or current.removed_at is not None:
                     return None
                 if expected_version is not None and current.version != expected_version:
                     return VersionMismatch(current)
-                [row] = await _rows(connection, statement, parameters)
+                [row] = await rows_of(connection, statement, parameters)
                 return _changed(row)
 
         return await self._connections.run(work)
 
     async def _query(self, statement: str, parameters: sql.Parameters) -> list[sql.Row]:
-        return await self._connections.run(lambda connection: _rows(connection, statement, parameters))
+        return await self._connections.run(lambda connection: rows_of(connection, statement, parameters))
 
     async def _count(self, statement: str, parameters: sql.Parameters) -> int:
         async def work(connection: Connection) -> int:
@@ -243,51 +251,32 @@ class PostgresStore:
         return await self._connections.run(work)
 
 
-async def _rows(connection: Connection, statement: str, parameters: sql.Parameters) -> list[sql.Row]:
-    cursor = await connection.execute(statement.encode(), parameters, prepare=True, binary=True)
-    return await cursor.fetchall()
-
-
-async def _insert(connection: Connection, new: Sequence[NewLink], now: datetime) -> Added:
-    rows = await _rows(connection, sql.INSERT_LINKS, {"links": sql.links_json(new), "now": now})
-    events = {event.change.slug: event for event in (sql.event(*row) for row in rows)}
-    stored: list[OutboxEvent] = []
-    links: list[Link | None] = []
-    for one in new:
-        # Of two entries with the same slug, the first takes the event, so the link is its.
-        event = events.pop(one.slug, None)
-        if event is None:
-            links.append(None)
-        else:
-            stored.append(event)
-            links.append(Link(slug=one.slug, fields=one.fields, version=1, created_at=now, updated_at=now))
-    return Added(tuple(links), tuple(stored))
-
-
 async def _insert_once(
-    connection: Connection, new: Sequence[NewLink], now: datetime, request: IdempotentRequest
+    connection: Connection, links: Sequence[Link], request: IdempotentRequest
 ) -> Added | Replayed | RequestMismatch:
-    slugs = [one.slug for one in new]
+    slugs = [link.slug for link in links]
     memory = {"scope": request.scope, "key": request.key, "fingerprint": request.fingerprint}
     async with connection.transaction() as transaction:
-        cursor = await connection.execute(sql.INSERT_REQUEST.encode(), {**memory, "slugs": slugs, "now": now})
+        created_at = links[0].created_at
+        values = {**memory, "slugs": slugs, "now": created_at}
+        cursor = await connection.execute(sql.INSERT_REQUEST.encode(), values)
         if not cursor.rowcount:
             return await _replay(connection, request)
-        added = await _insert(connection, new, now)
-        if len(added.events) < len(new):
-            added = Added((None,) * len(new), ())
+        added = await insert(connection, links)
+        if len(added.events) < len(links):
+            added = Added((None,) * len(links), ())
             raise Rollback(transaction)
     return added
 
 
 async def _replay(connection: Connection, request: IdempotentRequest) -> Replayed | RequestMismatch:
-    rows = await _rows(connection, sql.SELECT_REQUEST, {"scope": request.scope, "key": request.key})
+    rows = await rows_of(connection, sql.SELECT_REQUEST, {"scope": request.scope, "key": request.key})
     if not rows:  # it was forgotten since the statement before
         raise Unavailable("postgresql", "the same request is being forgotten right now")
     fingerprint, slugs = rows[0]
     if fingerprint != request.fingerprint:
         return RequestMismatch()
-    links = map(sql.link, await _rows(connection, sql.SELECT_LINKS, {"slugs": slugs}))
+    links = map(sql.link, await rows_of(connection, sql.SELECT_LINKS, {"slugs": slugs}))
     found = {link.slug: link for link in links}
     return Replayed(tuple(found[slug] for slug in slugs))
 

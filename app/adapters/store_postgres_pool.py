@@ -13,7 +13,7 @@ import logging
 import os
 import select
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any, Self, TypeVar
 
@@ -168,6 +168,14 @@ class Connections:
         self._calls.discard(call)
         if not call.cancelled():
             call.exception()  # whoever asked may have left: then nobody else looks at it
+
+
+async def rows_of(
+    connection: Connection, statement: str, parameters: Mapping[str, Any]
+) -> list[tuple[Any, ...]]:
+    """Return what *statement* gives."""
+    cursor = await connection.execute(statement.encode(), parameters, prepare=True, binary=True)
+    return await cursor.fetchall()
 
 
 def _connection_settings(

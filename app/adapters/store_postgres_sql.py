@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from app.domain.events import ClicksCounted, LinkChanged
-from app.domain.link import Link, LinkFields, NewLink, Resolution, Slug
+from app.domain.link import Link, LinkFields, Resolution, Slug
 from app.ports import MAX_VISITS_A_LEASE, OUTBOX_GRACE_S, ApiKey, OutboxEvent
 
 Row = tuple[Any, ...]
@@ -33,10 +33,10 @@ INSERT_LINKS = f"""
         SELECT nextval('links_id_seq') AS id, a.* FROM json_to_recordset(%(links)s::json) AS a(
             slug text, long_url text, title text, tags text[], redirect_code smallint,
             valid_from timestamptz, expires_at timestamptz, forward_query boolean, enabled boolean,
-            max_visits bigint)
+            max_visits bigint, version bigint, created_at timestamptz, updated_at timestamptz)
     ), stored AS (
         INSERT INTO links (id, {_COLUMNS})
-        SELECT asked.*, 1, %(now)s, %(now)s, NULL FROM asked ORDER BY slug COLLATE "C"
+        SELECT asked.*, NULL FROM asked ORDER BY slug COLLATE "C"
         ON CONFLICT (slug) DO NOTHING RETURNING slug
     )
     INSERT INTO outbox (slug, version, next_attempt_at)
@@ -221,9 +221,14 @@ def field_values(fields: LinkFields) -> Parameters:
     }
 
 
-def links_json(new: Sequence[NewLink]) -> str:
-    """Return *new* as `INSERT_LINKS` takes it."""
-    return _encoder.encode([{"slug": one.slug, **field_values(one.fields)} for one in new]).decode()
+def links_json(links: Sequence[Link]) -> str:
+    """Return new *links* as `INSERT_LINKS` takes them."""
+    return _encoder.encode([_link_values(link) for link in links]).decode()
+
+
+def _link_values(link: Link) -> Parameters:
+    times = {"created_at": link.created_at, "updated_at": link.updated_at}
+    return {"slug": link.slug, "version": link.version, **field_values(link.fields), **times}
 
 
 def counted_values(counted: ClicksCounted) -> Parameters:

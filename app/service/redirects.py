@@ -18,10 +18,10 @@ from app.domain.events import LinksMissed
 from app.domain.link import Resolution, Slug
 from app.ports import EventBus, LinkCache, LinkReplica, LinkStore
 from app.resilience.admission import Kind
+from app.resilience.batches import Batches
 from app.resilience.deadline import RESOLVE_S
 from app.resilience.expiry import Expiry
 from app.service.admission import Entrance
-from app.service.batches import Batches
 from app.service.hot_links import HotLinks
 
 T = TypeVar("T")

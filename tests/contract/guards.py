@@ -15,7 +15,7 @@ _WIDE = Limits(max_running=1000, max_waiting=0, wait_s=0, call_s=20)
 
 def wide_store_guards() -> StoreGuards:
     budget = RetryBudget()
-    names = ("lookup", "change", "bulk")
+    names = ("lookup", "create", "change", "bulk")
     return StoreGuards(**{name: Guard("postgresql", _WIDE, BreakerPolicy(), budget=budget) for name in names})
 
 

@@ -85,7 +85,8 @@ class Forbidden:
 def guarded(port: type) -> Any:
     """Return the guarded adapter of *port*, every breaker held open."""
     guards = Guards()
-    every = [guards.store.lookup, guards.store.change, guards.store.bulk]
+    store = guards.store
+    every = [store.lookup, store.create, store.change, store.bulk]
     for guard in (*every, guards.cache.read, guards.cache.write, guards.publish):
         guard.breaker.force(State.OPEN)
     adapter: Any = Forbidden()

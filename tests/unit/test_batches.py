@@ -5,7 +5,7 @@ from contextvars import ContextVar
 
 import pytest
 
-from app.service.batches import Batches
+from app.resilience.batches import Batches
 
 _wish: ContextVar[str] = ContextVar("wish", default="none")
 
@@ -88,6 +88,21 @@ async def test_a_batch_has_not_the_context_of_whoever_asked_first(work):
     await turns()
 
     assert work.wishes == ["none"]
+
+
+async def test_draining_waits_for_what_is_under_way_and_what_waits(work):
+    work.open.clear()
+    batches = Batches(work, max_under_way=1, max_batch=1)
+    batches.add("a")
+    batches.add("b")
+    drained = asyncio.create_task(batches.drain())
+    await turns()
+    assert not drained.done()
+
+    work.open.set()
+    await drained
+
+    assert work.batches == [["a"], ["b"]]
 
 
 async def test_closing_gives_up_what_is_under_way_and_what_waits(work):

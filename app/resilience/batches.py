@@ -42,6 +42,11 @@ class Batches(Generic[K]):
             self._under_way.add(task)
             task.add_done_callback(self._under_way.discard)
 
+    async def drain(self) -> None:
+        """Wait until all that was added has been worked on."""
+        while self._under_way:
+            await asyncio.wait(self._under_way)
+
     async def aclose(self) -> None:
         """Give up what is under way, and what waits."""
         self._waiting.clear()

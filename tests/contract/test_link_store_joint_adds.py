@@ -1,0 +1,110 @@
+"""New links that come together share a statement in PostgreSQL, and nobody should notice."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from datetime import UTC, datetime, timedelta
+
+import psycopg
+import pytest
+
+from app.adapters.store_postgres import PostgresStore
+from app.domain.errors import Unavailable
+from app.domain.link import LinkFields, NewLink, Slug
+from app.ports import Added
+from tests.servers.postgres import PrivatePostgres
+
+pytestmark = pytest.mark.services
+NOW = datetime(2030, 1, 31, tzinfo=UTC)
+
+
+def new(slug: str, **fields: object) -> list[NewLink]:
+    return [NewLink(slug=Slug(slug), fields=LinkFields(long_url=f"https://example.com/{slug}", **fields))]
+
+
+@pytest.fixture
+def url(postgres: PrivatePostgres) -> str:
+    return postgres.create_database()
+
+
+@pytest.fixture
+async def store(url: str) -> AsyncIterator[PostgresStore]:
+    store = await PostgresStore.open(url)
+    yield store
+    await store.aclose()
+
+
+async def test_each_gets_its_own_link_time_and_event(store: PostgresStore, url: str) -> None:
+    times = [NOW + timedelta(microseconds=number) for number in range(300)]
+    answers = await asyncio.gather(
+        *(store.add(new(f"s{number}"), now=time) for number, time in enumerate(times))
+    )
+
+    events = set()
+    for number, answer in enumerate(answers):
+        assert isinstance(answer, Added)
+        [link], [event] = answer.links, answer.events
+        assert link is not None
+        assert (link.slug, link.created_at, link.updated_at) == (f"s{number}", times[number], times[number])
+        assert link == await store.get(link.slug)
+        assert (event.change.slug, event.change.version) == (link.slug, 1)
+        events.add(event.id)
+    with psycopg.connect(url) as connection:
+        assert {row[0] for row in connection.execute("SELECT id FROM outbox")} == events
+        # Rows of one transaction carry its number.
+        [(transactions,)] = connection.execute("SELECT count(DISTINCT xmin::text) FROM links").fetchall()
+    assert transactions <= 10
+
+
+async def test_of_those_who_want_the_same_slug_one_gets_it(store: PostgresStore) -> None:
+    slugs = [f"s{number % 5}" for number in range(200)]
+    answers = await asyncio.gather(*(store.add(new(slug), now=NOW) for slug in slugs))
+
+    got = [slug for slug, answer in zip(slugs, answers, strict=True) if answer.links[0] is not None]
+    assert sorted(got) == ["s0", "s1", "s2", "s3", "s4"]
+    assert all(len(answer.events) == (answer.links[0] is not None) for answer in answers)
+
+
+async def test_one_that_cannot_be_stored_is_nobody_elses_trouble(store: PostgresStore) -> None:
+    """No rule of the domain lets such a link come this far."""
+    adds = [store.add(new(f"s{number}"), now=NOW) for number in range(20)]
+    adds.insert(7, store.add(new("odd", redirect_code=999), now=NOW))
+    answers = await asyncio.gather(*adds, return_exceptions=True)
+
+    odd = answers.pop(7)
+    assert isinstance(odd, psycopg.errors.CheckViolation)
+    assert [answer.links[0].slug for answer in answers] == [f"s{number}" for number in range(20)]
+    assert await store.get(Slug("odd")) is None
+
+
+async def test_who_goes_away_before_it_begins_gets_no_link_and_the_others_do(store: PostgresStore) -> None:
+    going = asyncio.create_task(store.add(new("going"), now=NOW))
+    staying = asyncio.create_task(store.add(new("staying"), now=NOW))
+    await asyncio.sleep(0)
+    going.cancel()
+
+    assert (await staying).events
+    with pytest.raises(asyncio.CancelledError):
+        await going
+    assert await store.get(Slug("going")) is None
+
+
+async def test_everybody_hears_that_the_server_is_away() -> None:
+    store = await PostgresStore.open("postgresql://nobody@127.0.0.1:1/none", wait_timeout_s=0.2)
+    async with aclosing(store):
+        answers = await asyncio.gather(
+            *(store.add(new(f"s{number}"), now=NOW) for number in range(20)), return_exceptions=True
+        )
+
+    assert {type(answer) for answer in answers} == {Unavailable}
+
+
+async def test_closing_waits_for_those_who_wait(url: str) -> None:
+    store = await PostgresStore.open(url)
+    adds = [asyncio.create_task(store.add(new(f"s{number}"), now=NOW)) for number in range(250)]
+    await asyncio.sleep(0)
+    await store.aclose()
+
+    assert all([(await add).events for add in adds])
