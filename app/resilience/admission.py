@@ -15,11 +15,11 @@ from collections import deque
 from dataclasses import dataclass
 from enum import IntEnum
 
-TICK_S = 0.05
+TICK_S = 0.02
 
 MIN_LIMIT, USUAL_LIMIT, MAX_LIMIT = 16.0, 256.0, 1024.0
 # The loop is late if it was at each of the last ticks: one long pause is none.
-_LATE_TICKS = 3
+LATE_TICKS = 8
 # This many times the usual latency is still usual.
 _TOLERANCE = 2.0
 _SMOOTHING = 0.2
@@ -43,8 +43,8 @@ class _Rule:
 
 
 _RULES = {
-    Kind.LOOK_UP: _Rule(1.0, 0.2, 0.015),
-    Kind.WRITE: _Rule(0.75, 0.1, 0.03),
+    Kind.LOOK_UP: _Rule(1.0, 0.2, 0.01),
+    Kind.WRITE: _Rule(0.75, 0.1, 0.015),
     Kind.LIST: _Rule(0.5, 0.05, 0.2),
 }
 
@@ -89,17 +89,23 @@ class Admission:
         self.in_flight = 0
         self.lag_s = 0.0
         self.refused = dict.fromkeys(Kind, 0)
-        self._lags = deque([0.0] * _LATE_TICKS, maxlen=_LATE_TICKS)
+        self._lags = deque([0.0] * LATE_TICKS, maxlen=LATE_TICKS)
         self._latencies = {kind: _Latency(rule.unnoticed_s) for kind, rule in _RULES.items()}
         self._peak = 0
         self._pressed = False
 
+    def refuses(self, kind: Kind) -> bool:
+        """Is a piece of work that is only on its way refused already? It is counted then."""
+        rule = _RULES[kind]
+        if self.in_flight < rule.share * self.limit and self.lag_s < rule.lag_s:
+            return False
+        self.refused[kind] += 1
+        self._pressed = True
+        return True
+
     def enter(self, kind: Kind) -> bool:
         """May one piece of work begin? Then `leave` has to follow, once."""
-        rule = _RULES[kind]
-        if self.in_flight >= rule.share * self.limit or self.lag_s >= rule.lag_s:
-            self.refused[kind] += 1
-            self._pressed = True
+        if self.refuses(kind):
             return False
         self.in_flight += 1
         self._peak = max(self._peak, self.in_flight)

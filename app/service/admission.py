@@ -21,6 +21,10 @@ class Entrance:
         self._admission = admission
         self._monotonic = monotonic
 
+    def refuses(self, kind: Kind) -> bool:
+        """Would `enter` raise? Then not even what the work is about has to be read."""
+        return self._admission.refuses(kind)
+
     def enter(self, kind: Kind) -> float:
         """
         Begin one piece of work; give what is returned to `leave`.

@@ -7,7 +7,7 @@ import base64
 import binascii
 import hashlib
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -35,9 +35,10 @@ _ETAG = re.compile(r'"([1-9][0-9]{0,15})"\Z')
 _ROBOTS = b"User-agent: *\nDisallow: /api/\n"
 
 
-def register(application: Any, services: Services) -> None:
-    """Declare every route of Hopgate on a Robyn *application*."""
+def register(application: Any, services: Services) -> Mapping[tuple[str, str], Kind]:
+    """Declare every route on a Robyn *application*; return which must be let in, and as what."""
     api = _Api(services)
+    kinds = {}
     for method, path, scope, deadline_s, verb in (
         ("POST", "/api/v1/links", Scope.LINKS_WRITE, WRITE_S, api.create),
         ("GET", "/api/v1/links", Scope.LINKS_READ, ADMIN_S, api.page),
@@ -47,7 +48,8 @@ def register(application: Any, services: Services) -> None:
         ("DELETE", "/api/v1/links/:slug", Scope.LINKS_WRITE, WRITE_S, api.remove),
         ("POST", "/api/v1/cache/invalidate", Scope.CACHE_WRITE, ADMIN_S, api.invalidate),
     ):
-        application.add_route(method, path, _guarded(services, scope, deadline_s, verb))
+        kind = kinds[method, path] = Kind.WRITE if scope is Scope.LINKS_WRITE else Kind.LIST
+        application.add_route(method, path, _guarded(services, kind, scope, deadline_s, verb))
 
     # Robyn's own server has no raw query string to give, and leaves the default.
     async def redirect(slug: str, ip_addr: str, method: str, query_string: str = "") -> Any:
@@ -80,11 +82,13 @@ def register(application: Any, services: Services) -> None:
     application.add_route("GET", "/robots.txt", robots)
     application.add_route("GET", "/api/v1/openapi.json", describe)
     application.add_route("GET", "/:slug", redirect)
+    return kinds
 
 
-def _guarded(services: Services, scope: Scope, deadline_s: float, verb: _Verb) -> Callable[..., Any]:
+def _guarded(
+    services: Services, kind: Kind, scope: Scope, deadline_s: float, verb: _Verb
+) -> Callable[..., Any]:
     """Put limits, authentication and the deadline before *verb*, and its errors in words after it."""
-    kind = Kind.WRITE if scope is Scope.LINKS_WRITE else Kind.LIST
 
     async def handler(request: Request) -> Any:
         try:

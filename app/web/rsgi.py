@@ -114,8 +114,11 @@ class RsgiApplication:
     async def _open(self) -> None:
         self._services = services = await self._opened.enter_async_context(self._open_services())
         application = new_application()
-        register(application, services)
-        self._table = RouteTable(list(routes_of(application)))
+        kinds = register(application, services)
+        routes = list(routes_of(application))
+        self._table = RouteTable(routes)
+        self._kinds = {route.endpoint: kinds.get((route.method, route.path)) for route in routes}
+        self._refuses = services.entrance.refuses
         self._answer_hot = services.lane.answer_hot
         self._trusted = services.trusted_proxies
         self._tarpit = services.tarpit
@@ -156,12 +159,16 @@ class RsgiApplication:
         methods, path_params = found
         endpoint = methods.get("GET" if scope.method == "HEAD" else scope.method)
         if endpoint is None:
-            allow = ", ".join(_allowed(methods))
-            return (
-                Answer(204, [("allow", allow)])
-                if scope.method == "OPTIONS"
-                else errors.method_not_allowed(allow)
-            )
+            return _told_methods(scope.method, methods)
+        return await self._handle(endpoint, path_params, scope, protocol)
+
+    async def _handle(
+        self, endpoint: Endpoint, path_params: Mapping[str, str], scope: Scope, protocol: Any
+    ) -> Answer:
+        kind = self._kinds[endpoint]
+        if kind is not None and self._refuses(kind):
+            # Reading the request would cost three times as much as the answer.
+            return errors.overloaded()
         body = await _read_body(scope, protocol)
         if body.refusal is not None:
             return body.refusal
@@ -198,8 +205,10 @@ class RsgiApplication:
         return client_address(peer, scope.headers.get_all("x-forwarded-for"), self._trusted)
 
 
-def _allowed(methods: Mapping[str, Endpoint]) -> list[str]:
-    return sorted({*methods, "OPTIONS", *(["HEAD"] if "GET" in methods else [])})
+def _told_methods(method: str, methods: Mapping[str, Endpoint]) -> Answer:
+    """Say which methods a path knows: *method* is none of them."""
+    allow = ", ".join(sorted({*methods, "OPTIONS", *(["HEAD"] if "GET" in methods else [])}))
+    return Answer(204, [("allow", allow)]) if method == "OPTIONS" else errors.method_not_allowed(allow)
 
 
 async def _read_body(scope: Scope, protocol: Any) -> _Body:

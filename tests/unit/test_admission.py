@@ -7,7 +7,7 @@ from collections import Counter
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from app.resilience.admission import MAX_LIMIT, MIN_LIMIT, TICK_S, USUAL_LIMIT, Admission, Kind
+from app.resilience.admission import LATE_TICKS, MAX_LIMIT, MIN_LIMIT, TICK_S, USUAL_LIMIT, Admission, Kind
 
 KINDS = st.sampled_from(Kind)
 SECONDS = st.sampled_from([0.0, 0.0001, 0.001, 0.02, 0.2, 5.0])
@@ -19,7 +19,7 @@ def fill(admission: Admission, kind: Kind) -> int:
 
 
 def late(admission: Admission, lag_s: float) -> None:
-    for _ in range(3):
+    for _ in range(LATE_TICKS):
         admission.tick(lag_s)
 
 
@@ -43,6 +43,17 @@ def test_a_late_loop_turns_away_listings_then_writes_then_look_ups():
     assert admitted(0.05) == [True, True, False]
     assert admitted(0.1) == [True, False, False]
     assert admitted(0.2) == [False, False, False]
+
+
+def test_what_is_refused_on_its_way_would_have_been_refused_at_the_door():
+    admission = Admission()
+    assert not any(admission.refuses(kind) for kind in Kind)
+    fill(admission, Kind.WRITE)
+    before = admission.refused[Kind.WRITE]
+
+    assert [admission.refuses(kind) for kind in Kind] == [False, True, True]
+    assert admission.refused[Kind.WRITE] == before + 1
+    assert admission.in_flight == USUAL_LIMIT * 0.75
 
 
 def test_one_long_pause_turns_nobody_away():
@@ -85,7 +96,7 @@ def test_the_limit_falls_while_latency_is_worse_than_usual_and_rises_when_it_is_
 def test_latency_that_nobody_notices_is_no_trouble_however_much_worse_than_usual():
     admission = Admission()
     run(admission, ticks=20, seconds=0.0001)
-    run(admission, ticks=200, seconds=0.015)
+    run(admission, ticks=200, seconds=0.01)
 
     assert admission.limit > USUAL_LIMIT
 
@@ -128,7 +139,7 @@ class Model(RuleBasedStateMachine):
         super().__init__()
         self.admission = Admission()
         self.under_way = Counter()
-        self.lags = [0.0] * 3
+        self.lags = [0.0] * LATE_TICKS
 
     @rule(kind=KINDS)
     def enter(self, kind):
@@ -155,7 +166,7 @@ class Model(RuleBasedStateMachine):
             self.admission.leave(kind, seconds)
             self.under_way[kind] -= 1
 
-    @rule(lag_s=SECONDS, times=st.integers(1, 5))
+    @rule(lag_s=SECONDS, times=st.integers(1, 2 * LATE_TICKS))
     def tick(self, lag_s, times):
         for _ in range(times):
             self.admission.tick(lag_s)
