@@ -7,11 +7,13 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use crate::shared::fork;
+use crate::shared::inner::Inner;
 use crate::shared::link::{Lines, Link, Lost};
-use crate::shared::{Inner, PROBATION_NS};
 
 /// Most requests in one pipeline: both directions then fit into the buffers of a socket.
 const MAX_BATCH: usize = 256;
+/// After Redis came back, leases start again only when every node has had time to say what it owes.
+const PROBATION_NS: u64 = 1_000_000_000;
 const HEARTBEAT: Duration = Duration::from_secs(1);
 /// Pause before Redis is tried again: at first, and at most (below the probation, so that all nodes are
 /// back within it).
