@@ -109,7 +109,7 @@ class Guards:
             change=Guard("postgresql", _CHANGE, _PATIENT),
             bulk=Guard("postgresql", _BULK, _PATIENT, budget=retries),
         )
-        self._cache_read = read, BreakerPolicy(slow_s=cache_read_s * 0.8, silent_s=0.05)
+        self._cache_read = read, BreakerPolicy(slow_s=cache_read_s * 0.8, silent_s=0.1)
         self.cache = self._cache_guards()
         self._shards: dict[str, CacheGuards] = {}
         self._replicas: list[Guard] = []
