@@ -15,7 +15,7 @@ from app.resilience.window import Window
 
 _CALL, _FAILURE, _SLOW = range(3)
 # Fewer failures in a row are no silence, however long they took to come.
-_SILENT_CALLS = 3
+_SILENT_CALLS = 5
 
 
 class State(StrEnum):
