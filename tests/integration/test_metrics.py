@@ -59,7 +59,7 @@ def test_any_process_answers_for_all_and_for_those_that_were_killed(settings, tm
 
         assert scrape(gateway.url)["hopgate_redirects_total"] == 100
         series = scrape(gateway.url)
-        assert series["hopgate_breaker_closed"] == 2 * 6
+        assert series["hopgate_breaker_closed"] == 2 * 7
         assert series["hopgate_dependency_seconds_count"] > 0
         assert series["hopgate_clicks_dropped_total"] == 0
 
