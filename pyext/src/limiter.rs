@@ -1,4 +1,6 @@
 //! The limiter: rates, an algorithm, a clock and a table of keys.
+//!
+//! Long, because it is all that a Rust user sees: mostly documentation, over verbs of a few lines.
 
 use std::hash::{BuildHasher, Hasher};
 use std::sync::{Arc, Mutex, PoisonError};

@@ -4,6 +4,9 @@ Limits shared by several nodes, under every fault a network and a node can have.
 A real Redis runs the real script; its clock, those of the nodes and the network are the test's. Names such
 as L1 are the promises: L1 never over, L2 every token accounted for, L3 and L4 nobody holds what Redis does
 not know of, L6 nothing stays stuck, L8 refusals write nothing.
+
+One state machine, so one file: each rule can follow each other one, and all share the model that the
+promises are held against.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 //! What one node knows of one key: the tokens it holds, what it owes, and what it has asked for.
 //!
-//! A plain state machine. Time is an argument (ns on the limiter's clock) and nothing here does I/O.
+//! A plain state machine. Time is an argument (ns on the limiter's clock) and nothing here does I/O. It is one
+//! file because every rule of the safety argument in the parent module is about these fields together.
 
 use crate::decision::{Decision, Source};
 use crate::gcra::Gcra;

@@ -12,10 +12,10 @@ use redis::{
 
 use crate::error::Error;
 use crate::shared::Parcel;
+use crate::shared::slots::{Address, slot, slot_table};
 use crate::shared::wire::SCRIPT;
 
 const NODES_SCRIPT: &str = include_str!("nodes.lua");
-const SLOTS: u16 = 16384;
 /// A silent node is counted for so long.
 const NODE_LIVES_MS: u64 = 3000;
 /// A node of a cluster that could not be reached is not tried again for so long.
@@ -28,8 +28,6 @@ pub(crate) struct Link {
     is_cluster: bool,
     timeout: Duration,
 }
-
-type Address = (String, u16);
 
 /// Open connections. Belongs to one thread.
 pub(crate) struct Lines {
@@ -374,65 +372,9 @@ fn read(value: Value) -> Outcome {
     }
 }
 
-/// The slot of a key: CRC16 of the part between the first braces, if there is one, else of all of it.
-fn slot(key: &[u8]) -> u16 {
-    let find = |bytes: &[u8], wanted: u8| bytes.iter().position(|byte| *byte == wanted);
-    let tag = find(key, b'{').and_then(|open| {
-        let rest = &key[open + 1..];
-        find(rest, b'}')
-            .filter(|len| *len > 0)
-            .map(|len| &rest[..len])
-    });
-    crc16::State::<crc16::XMODEM>::calculate(tag.unwrap_or(key)) % SLOTS
-}
-
-/// From the reply of `CLUSTER SLOTS`: first, last, (host, port, ...) of the primary, ...
-fn slot_table(table: &Value, asked: &Address) -> Vec<Option<Address>> {
-    let mut slots = vec![None; usize::from(SLOTS)];
-    let Value::Array(ranges) = table else {
-        return slots;
-    };
-    for range in ranges {
-        if let Value::Array(range) = range
-            && let [
-                Value::Int(first),
-                Value::Int(last),
-                Value::Array(primary),
-                ..,
-            ] = &range[..]
-            && let [host, Value::Int(port), ..] = &primary[..]
-            && let Ok(port) = u16::try_from(*port)
-            && let (Ok(first), Ok(last)) = (usize::try_from(*first), usize::try_from(*last))
-            && last < slots.len()
-            && first <= last
-        {
-            let host = match host {
-                Value::BulkString(host) if !host.is_empty() => {
-                    String::from_utf8_lossy(host).into_owned()
-                }
-                // A node that does not know its own name is the one that was asked.
-                _ => asked.0.clone(),
-            };
-            slots[first..=last].fill(Some((host, port)));
-        }
-    }
-    slots
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn slots_are_those_of_the_specification() {
-        assert_eq!(slot(b"123456789"), 0x31C3);
-        assert_eq!(slot(b"{user1000}.following"), slot(b"{user1000}.followers"));
-        assert_eq!(
-            slot(b"foo{}{bar}"),
-            crc16::State::<crc16::XMODEM>::calculate(b"foo{}{bar}") % SLOTS
-        );
-        assert_eq!(slot(b"foo{{bar}}zap"), slot(b"{bar"));
-    }
 
     #[test]
     fn a_bad_url_is_refused_without_being_repeated() {

@@ -28,7 +28,10 @@
 //! * [`config`]: what users choose. `terms`: the same in the script's units.
 //! * `entry`: one key on one node, a state machine. `wire`: its requests and replies.
 //! * `shard`: keys under one lock. `inner`: all of them, and the queue.
-//! * `courier`: the thread that carries them. `link`: the connections. `waiter`: who waits for a reply.
+//! * `courier`: the thread that carries them. `link`: the connections, `slots`: which one for which key.
+//!   `waiter`: who waits for a reply.
+//!
+//! What callers may do is here, in one place: each verb is a few lines on the same lock.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -48,6 +51,7 @@ mod fork;
 mod inner;
 mod link;
 mod shard;
+mod slots;
 mod terms;
 mod waiter;
 mod wire;
