@@ -38,8 +38,8 @@ _BEFORE_S, _AFTER_S = 8, 10
 _SECONDS, _QUICK_SECONDS = 60, 6
 # Until what began at once with the first phase has settled.
 _SETTLE_S = 3
-# Enough for the load to wait a fifth of a second, and no more are opened meanwhile: a gateway that is
-# late for a moment would have to accept one more for each request, which makes it later still.
+# Enough for a pause of a fifth of a second. Without them, a gateway that is late for a moment would have
+# to accept one more for each request, which makes it later still.
 _OPENED, _CONNECTIONS = 2000, 8000
 _TRIES = 3
 
@@ -115,8 +115,9 @@ def _result(peak: Load, seen: Sequence[Seen], seconds: int, health: Sequence[int
         "Links that nobody has asked for before, Redis empty, so each is looked up in PostgreSQL; one in "
         f"{_CREATE_EVERY} is a create. Capacity: the best of three turns of `wrk -c64`. "
         f"Then an open loop (`bench/open_loop.py`): half of it for {_BEFORE_S} s, three times as much as it "
-        f"for {seconds} s, half of it for {_AFTER_S} s. Latency counts from when a request was due. The load "
-        "shares a processor with PostgreSQL.",
+        f"for {seconds} s, half of it for {_AFTER_S} s, on {_OPENED:,} connections that are open before and more "
+        "when those do not do. Latency counts from when a request was due. The load shares a processor with "
+        "PostgreSQL.",
         "per_second",
         [
             Side("overload", "302 or 201 under three times its capacity", [admitted]),
