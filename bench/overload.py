@@ -115,9 +115,9 @@ def _result(peak: Load, seen: Sequence[Seen], seconds: int, health: Sequence[int
         "Links that nobody has asked for before, Redis empty, so each is looked up in PostgreSQL; one in "
         f"{_CREATE_EVERY} is a create. Capacity: the best of three turns of `wrk -c64`. "
         f"Then an open loop (`bench/open_loop.py`): half of it for {_BEFORE_S} s, three times as much as it "
-        f"for {seconds} s, half of it for {_AFTER_S} s, on {_OPENED:,} connections that are open before and more "
-        "when those do not do. Latency counts from when a request was due. The load shares a processor with "
-        "PostgreSQL.",
+        f"for {seconds} s, half of it for {_AFTER_S} s, on {_OPENED:,} connections that are open before, and "
+        "more when those do not do. Latency counts from when a request was due. The load shares a "
+        "processor with PostgreSQL.",
         "per_second",
         [
             Side("overload", "302 or 201 under three times its capacity", [admitted]),

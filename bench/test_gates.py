@@ -78,7 +78,7 @@ def ratio(
 
 
 def test_a_redirect_from_the_first_cache(benchmark: pytest.FixtureRequest) -> None:
-    """The whole lane beside an application that decides nothing: usually 3.7."""
+    """The whole lane beside an application that decides nothing: usually 4.4."""
     lane = _drive(_application().__rsgi__)
     benchmark(lane)
 
