@@ -23,6 +23,9 @@ from app.wire import ATTEMPT_HEADER, EVENTS_EXCHANGE, dead_queue, decode_event
 _RPC_TIMEOUT_S = 5.0
 # RabbitMQ 4 throws away what was given back 20 times. Before that, a fresh copy takes its place.
 _MOST_RETURNS = 10
+# A channel passes 32 acknowledgements on to a quorum queue before the first of them is applied; further
+# ones wait in the channel and are lost with it (`rabbit_fifo_client`). A get is answered after them all.
+_UNAPPLIED = 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,8 +99,7 @@ class DeadLetters:
 
     async def drop(self, letters: Sequence[DeadLetter]) -> None:
         """Forget *letters* for good."""
-        for letter in letters:
-            await self._acknowledge(letter.message)
+        await self._acknowledge([letter.message for letter in letters])
 
     async def _give_back(self) -> None:
         tired = [message for message in self._open.values() if _returns(message) >= _MOST_RETURNS]
@@ -115,12 +117,20 @@ class DeadLetters:
             await asyncio.gather(
                 *(exchange.publish(_copy(message, without), queue, mandatory=True) for message in messages)
             )
-        for message in messages:
-            await self._acknowledge(message)
+        await self._acknowledge(messages)
 
-    async def _acknowledge(self, message: AbstractIncomingMessage) -> None:
-        await message.ack()
-        del self._open[str(message.delivery_tag)]
+    async def _acknowledge(self, messages: Sequence[AbstractIncomingMessage]) -> None:
+        for n, message in enumerate(messages, 1):
+            await message.ack()
+            del self._open[str(message.delivery_tag)]
+            if n % _UNAPPLIED == 0:
+                await self._await_applied()
+
+    async def _await_applied(self) -> None:
+        queue = await self._channel.get_queue(self._dead_queue, ensure=False)
+        message = await queue.get(fail=False, timeout=_RPC_TIMEOUT_S)
+        if message is not None:
+            await message.nack(requeue=True)
 
 
 def _letter(message: AbstractIncomingMessage) -> DeadLetter:

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import aio_pika
 import pytest
 
+from app.adapters.dead_letters_rabbitmq import DeadLetters
 from app.domain.events import ClicksCounted, LinkChanged
 from app.domain.link import Slug
 from app.wire import (
@@ -126,6 +127,18 @@ def test_replayed_letters_are_work_again_and_unreadable_ones_stay(settings):
     assert work[0].headers["traceparent"] == "00-abc"
     assert work[0].delivery_mode == aio_pika.DeliveryMode.PERSISTENT
     assert [message.body for message in taken(settings, DEAD_QUEUE)] == [b"nonsense"]
+
+
+def test_every_letter_of_a_large_batch_is_gone(settings):
+    """A channel that is closed takes the acknowledgements along that its queue has not seen."""
+    bury(settings, *(event(n) for n in range(1000)))
+
+    async def drop_at_once() -> None:
+        async with DeadLetters.open(settings["HOPGATE_AMQP_URL"], CACHE_QUEUE) as letters:
+            await letters.drop([letter async for letter in letters.read(1000)])
+
+    asyncio.run(drop_at_once())
+    assert taken(settings, DEAD_QUEUE) == []
 
 
 def test_dead_batches_of_clicks_are_listed_and_replayed_to_their_own_queue(settings):
