@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import fcntl
-import math
 import os
 import secrets
 import signal
 import socket
 import tempfile
 import threading
-from collections import deque
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from app.bootstrap import open_store, utc_now
 from app.domain.errors import HopgateError
@@ -23,8 +21,6 @@ from app.settings import DRAINING, Settings, SettingsError
 from app.telemetry import logs
 
 QUICKSTART = "quickstart"
-# So often, in such a time, a worker has to die for the gateway to be given up.
-_DEATHS, _DEATHS_WITHIN_S = 10, 20.0
 
 
 class AddressInUse(HopgateError):
@@ -118,11 +114,12 @@ async def quickstart(settings: Settings) -> str:
 
 def serve(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT; requests under way are answered first."""
-    from granian import Granian
     from granian.constants import Interfaces, Loops
     from granian.http import HTTP1Settings
 
-    server = Granian(
+    from app.commands.server import Server
+
+    server = Server(
         "app.main:create",
         factory=True,
         interface=Interfaces.RSGI,
@@ -140,7 +137,6 @@ def serve(settings: Settings) -> None:
         workers_kill_timeout=int(DRAIN_S - settings.drain_delay_s),
         log_dictconfig=logs.granian(settings.log_level),
     )
-    server.respawned_wrks = _Respawns()
     with tempfile.TemporaryDirectory(prefix="hopgate-metrics-") as folder:
         # The workers that granian starts find it in their environment.
         os.environ["HOPGATE_METRICS_DIR"] = folder
@@ -149,28 +145,6 @@ def serve(settings: Settings) -> None:
             close, draining = server.signal_handler_interrupt, Path(folder) / DRAINING
             server.on_startup(lambda: _say_so_first(close, draining, settings.drain_delay_s))
         server.serve()
-
-
-class _Respawns(dict[int, float]):
-    """
-    When each worker was started again, as granian keeps it: a gateway ends if one dies 5.5 s after that.
-
-    Two deaths would be enough, and every worker would go. Here it takes `_DEATHS` within
-    `_DEATHS_WITHIN_S`: one that cannot start comes to that in seconds, one that is killed now and then never.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._latest: deque[float] = deque(maxlen=_DEATHS)
-
-    def __setitem__(self, worker: int, at: float) -> None:
-        self._latest.append(at)
-        super().__setitem__(worker, at)
-
-    def get(self, worker: int, default: Any = 0.0) -> Any:
-        """Return when *worker* was started again, if that was once too often."""
-        span_s = self._latest[-1] - self._latest[0] if len(self._latest) == _DEATHS else math.inf
-        return super().get(worker, default) if span_s <= _DEATHS_WITHIN_S else default
 
 
 def _say_so_first(close: Callable[..., None], draining: Path, delay_s: float) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import signal
 from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from typing import Any, NamedTuple, Protocol
@@ -106,6 +107,8 @@ class RsgiApplication:
         # cycles again and again would hold up every request under way.
         gc.collect()
         gc.freeze()
+        # Whoever said it before the loop runs again would not have been heard.
+        loop.call_soon(signal.pthread_sigmask, signal.SIG_UNBLOCK, {signal.SIGTERM})
 
     def __rsgi_del__(self, loop: asyncio.AbstractEventLoop) -> None:
         """Close everything; granian calls this when the last request is answered."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
+
 import httpx
 import pytest
 
@@ -41,3 +44,27 @@ def test_readiness_goes_off_first_while_new_visitors_are_still_served(settings, 
 def test_it_ends_by_itself_when_the_delay_is_over(settings, tmp_path):
     with Gateway({**settings, "HOPGATE_DRAIN_DELAY_S": "0.5"}, tmp_path) as gateway:
         assert gateway.stop(timeout=DRAIN_S) == 0
+
+
+def test_nobody_is_let_in_who_would_not_be_served(settings, tmp_path):
+    """A socket that any process still had would take visitors, and reset them at the end."""
+    with (
+        Gateway({**settings, "HOPGATE_DRAIN_DELAY_S": "0"}, tmp_path) as gateway,
+        contextlib.ExitStack() as requests,
+    ):
+        for _ in range(20):
+            connection = requests.enter_context(socket.create_connection(("127.0.0.1", gateway.port)))
+            connection.sendall(b"GET /known HTTP/1.1\r\nHos")
+
+        gateway._process.terminate()
+
+        eventually(lambda: refused(gateway.port), 5, "the port is closed")
+        assert gateway._process.poll() is None, "it has ended, and closed everything with that"
+
+
+def refused(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port)).close()
+    except ConnectionRefusedError:
+        return True
+    return False

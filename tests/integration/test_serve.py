@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import signal
@@ -9,13 +10,14 @@ import socket
 import subprocess
 import threading
 import time
+from pathlib import Path
 
 import apsw
 import httpx
 import pytest
 
 from app.resilience.deadline import DRAIN_S
-from tests.servers.hopgate import Gateway, eventually, hopgate
+from tests.servers.hopgate import Gateway, Process, eventually, hopgate
 from tests.servers.ports import free_ports
 from tests.servers.raw_http import exchange
 
@@ -23,6 +25,17 @@ from tests.servers.raw_http import exchange
 @pytest.fixture
 def settings(tmp_path):
     return {"HOPGATE_DATA_DIR": str(tmp_path / "data")}
+
+
+def children(parent: int) -> list[int]:
+    found = subprocess.run(["pgrep", "-P", str(parent)], capture_output=True, text=True).stdout.split()
+    return [int(process) for process in found]
+
+
+def states(process: int) -> set[str]:
+    """Return the letters by which Linux tells what the threads of *process* do: T for stopped."""
+    threads = Path(f"/proc/{process}/task").glob("*/stat")
+    return {thread.read_text().rpartition(")")[2].split()[0] for thread in threads}
 
 
 def printed_curl(gateway: Gateway) -> list[str]:
@@ -160,21 +173,33 @@ def test_sigterm_ends_the_server_though_a_client_never_finishes_its_request(sett
                 connection.close()
 
 
-def test_a_killed_worker_process_is_replaced(settings, tmp_path):
+@pytest.mark.parametrize("after_s", [0, 0.03, 0.08])
+def test_a_server_that_is_told_to_end_while_it_starts_ends(settings, tmp_path, after_s):
+    gateway = Gateway(settings, tmp_path)
+    try:
+        Process.start(gateway)
+        eventually(lambda: "Spawning worker-1" in gateway.output, what="a process is started")
+        time.sleep(after_s)
+
+        assert gateway.stop(timeout=10) == 0
+    finally:
+        gateway.kill()
+
+
+def test_who_waits_for_a_process_that_dies_is_served_by_the_next(settings, tmp_path):
     with Gateway(settings, tmp_path) as gateway:
-        children = subprocess.run(
-            ["pgrep", "-P", str(gateway.pid)], capture_output=True, text=True
-        ).stdout.split()
-        for child in children:
-            subprocess.run(["kill", f"-{signal.SIGKILL.value}", child])
+        for _ in range(3):
+            [process] = children(gateway.pid)
+            os.kill(process, signal.SIGSTOP)
+            eventually(lambda frozen=process: states(frozen) == {"T"}, what="it accepts nothing")
+            with socket.create_connection(("127.0.0.1", gateway.port), timeout=10) as waiting:
+                waiting.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+                os.kill(process, signal.SIGKILL)
+                eventually(lambda gone=process: gone not in children(gateway.pid), what="it is gone")
 
-        def answers() -> bool:
-            try:
-                return httpx.get(f"{gateway.url}/healthz", timeout=1).status_code == 200
-            except httpx.HTTPError:
-                return False
-
-        eventually(answers, what="a new worker answers")
+                # Nobody accepts anything at this moment.
+                assert httpx.get(f"{gateway.url}/healthz", timeout=10).status_code == 200
+                assert b" 200 " in waiting.recv(65536).split(b"\r\n")[0]
 
 
 def test_limits_are_enforced_with_the_headers_that_say_so(settings, tmp_path):
