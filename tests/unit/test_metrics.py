@@ -244,7 +244,7 @@ async def test_nothing_that_a_client_chooses_becomes_a_series(application):
         return set(await scrape(application))
 
     before = await visit(range(1))
-    after = await visit(range(1, 10_000))
+    after = await visit(range(1, 1_000))
 
     assert after == before
     assert all(
