@@ -91,7 +91,8 @@ class RedisCache:
             retry=Retry(NoBackoff(), 0),
             health_check_interval=0,
             decode_responses=False,
-            # Both cost round trips at every connect; the first also relaxes timeouts to 10 s.
+            # All three cost round trips at every connect; the second also relaxes timeouts to 10 s.
+            protocol=2,
             maint_notifications_config=MaintNotificationsConfig(enabled=False),
             driver_info=None,
         )
