@@ -107,7 +107,7 @@ class RsgiApplication:
         # cycles again and again would hold up every request under way.
         gc.collect()
         gc.freeze()
-        # Whoever said it before the loop runs again would not have been heard.
+        # `hopgate serve` blocks it from before the fork: until the loop runs, it would be lost.
         loop.call_soon(signal.pthread_sigmask, signal.SIG_UNBLOCK, {signal.SIGTERM})
 
     def __rsgi_del__(self, loop: asyncio.AbstractEventLoop) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from app.resilience.deadline import DRAIN_S
 from tests.servers.hopgate import Gateway, eventually, hopgate
+from tests.servers.ports import is_listening
 from tests.servers.stack import stack_settings
 
 pytestmark = [pytest.mark.services, pytest.mark.timeout(120)]
@@ -58,13 +59,5 @@ def test_nobody_is_let_in_who_would_not_be_served(settings, tmp_path):
 
         gateway._process.terminate()
 
-        eventually(lambda: refused(gateway.port), 5, "the port is closed")
+        eventually(lambda: not is_listening(gateway.port), 5, "the port is closed")
         assert gateway._process.poll() is None, "it has ended, and closed everything with that"
-
-
-def refused(port: int) -> bool:
-    try:
-        socket.create_connection(("127.0.0.1", port)).close()
-    except ConnectionRefusedError:
-        return True
-    return False
