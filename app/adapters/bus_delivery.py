@@ -13,7 +13,8 @@ from app.ports import EventHandler
 logger = logging.getLogger(__name__)
 
 MAX_BATCH = 200
-_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 5.0
+# A cache that comes back may hold old copies until this pause is over, so it is short.
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 1.0
 
 Settle = Callable[[str | None], Awaitable[None]]
 

@@ -2,9 +2,9 @@
 The first cache: a dictionary in the process, asked before anything else.
 
 An entry is fresh for two seconds at most, which bounds what a lost invalidation can cost. An
-invalidation leaves a floor behind: a read that was under way when the link changed comes
-back older than the floor and is not kept. After those two seconds an entry is kept as well,
-for when nobody can be asked (see `HotLinks.stale`).
+invalidation leaves a floor behind: what is older than it is not kept, be it a read that was
+under way when the link changed, or the copy of a shared cache that could not be written. After
+those two seconds an entry is kept as well, for when nobody can be asked (see `HotLinks.stale`).
 """
 
 from __future__ import annotations
@@ -27,8 +27,9 @@ JITTER = 0.1
 # A change needs the store, and invalidations arrive all the while: so it matters only to a
 # process that is cut off from everything while others are not, and bounds what that can cost.
 STALE_S = 300.0
-# Longer than any read can be under way.
-FLOOR_TTL_S = 10.0
+# Longer than any read can be under way, and than most outages of the shared cache: it comes back
+# with the copies that it had, and is asked before the worker has brought them up to date.
+FLOOR_TTL_S = STALE_S
 MAX_ENTRIES = 65_536
 # Of these, slugs that do not exist: a scan pushes out its own guesses, and no link.
 MAX_ABSENT = 8_192
@@ -116,13 +117,9 @@ class HotLinks(Generic[T]):
         return self._keep(entry.resolution, now, wall, stale_until=entry.stale_until)
 
     def accepts(self, resolution: Resolution) -> bool:
-        """Is *resolution* at least as new as every change heard of, and what is held?"""
-        now = self._monotonic()
-        entry = self._entries.get(resolution.slug)
-        if entry is not None and now < entry.stale_until and entry.resolution.version > resolution.version:
-            return False
+        """Is *resolution* at least as new as every change heard of, and what was kept before?"""
         floor = self._floors.get(resolution.slug)
-        return floor is None or resolution.version >= floor[0] or now >= floor[1]
+        return floor is None or resolution.version >= floor[0] or self._monotonic() >= floor[1]
 
     def offer(self, resolution: Resolution) -> HotLink[T] | None:
         """Keep *resolution* and return its answer; None if it is known to be old."""

@@ -32,9 +32,10 @@ class OutboxPublisher:
     """
     Publishes changes in batches right after their transaction, off the request.
 
-    It writes them to the shared cache as well (see docs/adr/0005); while the broker does not
-    confirm, in the request itself, so that the writer's next read sees the change. A publish that
-    waits for its confirm keeps no change from the cache: one seconds late would be seen later still.
+    It writes them to the shared cache as well (see docs/adr/0005) and tells the other gateways
+    (docs/adr/0010); while the broker does not confirm, it writes in the request itself, so that the
+    writer's next read sees the change. A publish that waits for its confirm keeps no change from the
+    cache: one seconds late would be seen later still.
     """
 
     def __init__(
@@ -62,23 +63,29 @@ class OutboxPublisher:
                     await self._write_cache(events)
 
     async def run(self) -> None:
-        """Publish, and write to the cache, until cancelled."""
+        """Publish, write to the cache and announce, until cancelled."""
         async with asyncio.TaskGroup() as both:
             both.create_task(_in_batches(self._unpublished, self._publish))
-            both.create_task(_in_batches(self._uncached, self._write_cache))
+            both.create_task(_in_batches(self._uncached, self._spread))
 
     async def flush(self) -> None:
         """Publish what still waits, once: what the broker does not take stays in the outbox."""
         while batch := _taken(self._unpublished):
             await self._publish(batch)
         while batch := _taken(self._uncached):
-            await self._write_cache(batch)
+            await self._spread(batch)
 
     async def _publish(self, batch: Sequence[OutboxEvent]) -> None:
         confirmed = await publish_and_drop(self._store, self._bus, batch)
         if confirmed != self._confirming:
             log.warning("the broker confirms again" if confirmed else "the broker does not confirm")
         self._confirming = confirmed
+
+    async def _spread(self, batch: Sequence[OutboxEvent]) -> None:
+        await self._write_cache(batch)
+        # Above all if the cache took nothing: who has heard of a change believes no older copy.
+        with contextlib.suppress(Unavailable):
+            await self._bus.announce([event.change for event in batch])
 
     async def _write_cache(self, batch: Sequence[OutboxEvent]) -> None:
         # The worker does the same, and is who guarantees it; but visitors should not have to

@@ -93,6 +93,8 @@ _WARM = most(warm_errors=0, warm_p99_ratio=2.0)
 _REDIS_IS_BACK = most(cache_back_s=3.0)
 _POSTGRES_IS_BACK = most(first_create_s=3.0)
 _RABBIT_IS_BACK = most(confirmed_s=5.0)
+# A first cache keeps what it has for two seconds; a change it heard of is seen at once.
+_FRESH = most(stale_s=2.5)
 _WELL_AFTER = most(visit_errors_late=0, write_errors_late=0)
 _SLOW = Network(latency_s=0.2, jitter_s=0.1, slice_bytes=64, bytes_per_s=50_000)
 _REDIS_IS_AWAY = "visits are served by PostgreSQL, writes succeed, the cache refills"
@@ -123,21 +125,22 @@ ROWS: tuple[Row, ...] = (
         *most(visit_p99_s=0.3, cache_left_s=1.0),
         *_WARM,
         *_REDIS_IS_BACK,
+        *_FRESH,
         quick=True,
     ),
     _f("F3", "Redis silent, both ways", faults.silent("redis"), _REDIS_IS_AWAY, *_NO_ERRORS,
-       *most(visit_max_s=0.5), *_WARM, *_REDIS_IS_BACK),
+       *most(visit_max_s=0.5), *_WARM, *_REDIS_IS_BACK, *_FRESH),
     _f("F4", "Redis takes requests, answers are lost", faults.network("redis", Network(silent_down=True)),
-       _REDIS_IS_AWAY, *_NO_ERRORS, *most(visit_max_s=0.5)),
+       _REDIS_IS_AWAY, *_NO_ERRORS, *most(visit_max_s=0.5), *_FRESH),
     _f("F5", "Redis: one chunk in ten 80 ms late",
        faults.network("redis", Network(latency_s=0.08, share=0.1)), "no errors", *_NO_ERRORS,
        *most(visit_p99_s=0.2, cache_given_up=2)),
     _f("F6", "Redis connections reset every 0.3 s",
        faults.again_and_again(faults.reset("redis"), 0.3), "no errors", *_NO_ERRORS),
     _f("F7", "Redis out of memory (noeviction)", faults.redis_full, "reads work, failed writes harm nobody",
-       *_NO_ERRORS),
-    _f("F8a", "Redis MISCONF", faults.redis_cannot_save, "as F7", *_NO_ERRORS),
-    _f("F8b", "Redis READONLY", faults.redis_read_only, "as F7", *_NO_ERRORS),
+       *_NO_ERRORS, *_FRESH),
+    _f("F8a", "Redis MISCONF", faults.redis_cannot_save, "as F7", *_NO_ERRORS, *_FRESH),
+    _f("F8b", "Redis READONLY", faults.redis_read_only, "as F7", *_NO_ERRORS, *_FRESH),
     _f("F8c", "Redis LOADING", faults.redis_loading, "as F7", *_NO_ERRORS),
     _f("F10", "FLUSHALL under a load of misses", faults.redis_flushed,
        "may be shed; recovers while the load stays", *_WELL_AFTER,
@@ -197,7 +200,7 @@ ROWS: tuple[Row, ...] = (
     _s("F27b", "the worker is killed with events it could not apply", stories.worker_killed_at_work,
        "redelivered", quick=True),
     _f("F28", "the worker stands still", faults.worker_paused, "no late write wins", *_NO_ERRORS,
-       *most(stale_s=2.5)),
+       *_FRESH),
     _s("F29", "poison among the events", more_stories.poisoned_queue,
        "parked; neighbours are applied within 2 s", *most(neighbours_s=2.0), quick=True),
     _s("F30", "an event that kills the worker each time", more_stories.crash_loop,

@@ -308,6 +308,35 @@ async def test_a_change_is_cached_while_the_publish_of_an_earlier_one_waits_for_
     publishing.cancel()
 
 
+async def test_a_change_that_the_cache_does_not_take_is_seen_by_the_other_gateways(
+    embedded_store, store, links, cache, bus, monotonic
+):
+    """A cache that refuses writes, or comes back with its old data, says what was true before."""
+
+    class ReadOnlyCache(MemoryCache):
+        async def get_many(self, slugs):
+            return await cache.get_many(slugs)
+
+        async def put(self, resolutions):
+            raise Unavailable("cache", "read-only")
+
+    await links.create(FIELDS, custom_slug=SLUG)
+    read_only = ReadOnlyCache()
+    await cache.put([Resolution(SLUG, 1, FIELDS.long_url)])
+    other, redirects = resolver(store, read_only, bus, monotonic)
+    await bus.listen(other)
+    publisher = OutboxPublisher(embedded_store, bus, CacheSync(embedded_store, read_only, bus))
+    links._deliver = publisher.deliver
+    assert (await redirects.resolve(SLUG)).version == 1
+
+    await links.change(SLUG, {"title": "new"})
+    await publisher.flush()
+
+    for seconds in (0, 3, 60, 120, 180):  # each visit renews what is remembered of the link
+        monotonic.now += seconds
+        assert (await redirects.resolve(SLUG)).version == 2
+
+
 async def test_the_relay_moves_what_is_due_and_keeps_what_was_not_taken(embedded_store, links, bus):
     await links.create(FIELDS)
     taken = []
