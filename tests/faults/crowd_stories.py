@@ -7,12 +7,15 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import httpx
+import psycopg
 
+from tests.faults.figures import quantile
 from tests.faults.flood import Flood, Flooded
 from tests.faults.http_client import HttpClient
-from tests.faults.journal import Kind
+from tests.faults.journal import Kind, of_kind
 from tests.faults.resources import resident_kb
 from tests.faults.stage import Stage
 from tests.faults.teller import Teller
@@ -60,6 +63,76 @@ def look_ups_flooded(stage: Stage) -> Figures:
         "visit_errors": sum(1 for op in visits if op in failed) / len(visits),
         "recovery_s": max([0.0, *(op.intent.due_at - over for op in failed)]),
     }
+
+
+def scanned_by_many(stage: Stage) -> Figures:
+    """
+    Five hundred addresses guess slugs at one gateway, 2,000 a second in all, beside the ordinary load.
+
+    None exceeds its limit of unknown slugs. `questions_a_guess` is how many transactions
+    PostgreSQL had for each, those of the load and the relay included.
+    """
+    load = stage.start_load(visits=60.0, creates=8.0, edits=4.0, warm=50)
+    time.sleep(3.0)
+    gateway = stage.gateways[0]
+    [pid] = stage.children(gateway.pid)
+    before = _transactions(stage), stage.servers.redis.used_memory(), resident_kb(pid)
+    began = time.monotonic()
+    with ThreadPoolExecutor(1) as thread:
+        scanning = thread.submit(lambda: asyncio.run(_scan(gateway.port)))
+        unhealthy = 0
+        while not scanning.done():
+            unhealthy += not _is_healthy(gateway.url)
+            time.sleep(0.2)
+        statuses = scanning.result()
+    over = time.monotonic()
+    load.stop()
+    time.sleep(2.0)  # the server counts once a second
+    guesses = sum(statuses.values())
+    visits = [op for op in of_kind(stage.history(), Kind.VISIT) if began <= op.intent.due_at < over]
+    return {
+        "guesses": guesses,
+        "guesses_a_second": guesses / (over - began),
+        "guesses_shed": statuses[503],
+        "guesses_unanswered": statuses[0],
+        "questions_a_guess": (_transactions(stage) - before[0]) / guesses,
+        "visits": len(visits),
+        "visit_errors": sum(1 for op in visits if op.status in (0, 404) or op.status >= 429) / len(visits),
+        "visit_p99_s": quantile([op.took_s for op in visits], 0.99),
+        "unhealthy": unhealthy,
+        "redis_mb": (stage.servers.redis.used_memory() - before[1]) / 2**20,
+        "grown_mb": (resident_kb(pid) - before[2]) / 1024,
+    }
+
+
+async def _scan(port: int) -> Counter[int]:
+    """Guess for ten seconds, four times a second from each of 500 addresses; return the statuses."""
+    statuses: Counter[int] = Counter()
+    began = time.monotonic()
+
+    async def guess(number: int) -> None:
+        client = HttpClient(port, f"127.0.{1 + number // 250}.{1 + number % 250}")
+        for turn in range(40):
+            due = began + (turn + number / 500) / 4
+            await asyncio.sleep(max(0.0, due - time.monotonic()))
+            try:
+                async with asyncio.timeout(5.0):
+                    answer = await client.ask("GET", f"/g{number:03d}x{turn:02d}z")
+                statuses[answer.status] += 1
+            except (OSError, TimeoutError):
+                statuses[0] += 1
+        await client.aclose()
+
+    await asyncio.gather(*map(guess, range(500)))
+    return statuses
+
+
+def _transactions(stage: Stage) -> int:
+    with psycopg.connect(stage.settings["HOPGATE_DATABASE_URL"]) as connection:
+        row = connection.execute(
+            "SELECT xact_commit + xact_rollback FROM pg_stat_database WHERE datname = current_database()"
+        ).fetchone()
+    return int(row[0]) if row else 0
 
 
 def shared_limit_lost(stage: Stage) -> Figures:

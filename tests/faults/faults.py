@@ -222,6 +222,17 @@ def rabbit_alarmed(stage: Stage) -> Iterator[None]:
 
 
 @contextmanager
+def rabbit_disk_alarmed(stage: Stage) -> Iterator[None]:
+    """The disk alarm: less is free than RabbitMQ wants, so it does as with too little memory."""
+    rabbit = stage.servers.rabbitmq
+    rabbit.ctl("set_disk_free_limit", "100000GB")
+    try:
+        yield
+    finally:
+        rabbit.ctl("set_disk_free_limit", "1MB")
+
+
+@contextmanager
 def rabbit_hangs_up(stage: Stage) -> Iterator[None]:
     """The broker closes every connection."""
     stage.servers.rabbitmq.ctl("close_all_connections", "--vhost", stage.vhost, "drill")

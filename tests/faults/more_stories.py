@@ -142,7 +142,7 @@ def slug_scan(stage: Stage) -> Figures:
     """One address guesses slugs as fast as it can, while others visit links that exist."""
     with Teller(stage) as tell:
         slugs = tell.create_many(10)
-    before, memory = _lookups(stage), _used_memory(stage)
+    before, memory = _lookups(stage), stage.servers.redis.used_memory()
     port = stage.gateways[0].port
 
     async def scan() -> Counter[int]:
@@ -165,7 +165,7 @@ def slug_scan(stage: Stage) -> Figures:
         "guesses_refused": statuses[429],
         "lookups": _lookups(stage) - before,
         "others_refused": sum(1 for status in others if status != 302),
-        "redis_bytes": _used_memory(stage) - memory,
+        "redis_bytes": stage.servers.redis.used_memory() - memory,
         "links": len(stored(stage)),
     }
 
@@ -206,7 +206,3 @@ def _lookups(stage: Stage) -> int:
             "SELECT idx_scan + seq_scan FROM pg_stat_user_tables WHERE relname = 'links'"
         ).fetchone()
     return int(row[0]) if row else 0
-
-
-def _used_memory(stage: Stage) -> int:
-    return int(str(stage.servers.redis.info()["used_memory"]))

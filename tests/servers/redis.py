@@ -111,6 +111,10 @@ class PrivateRedis:
         assert isinstance(reply, dict)
         return reply
 
+    def used_memory(self) -> int:
+        """Return how many bytes it holds."""
+        return int(str(self.info()["used_memory"]))
+
     def values(self, pattern: str) -> dict[str, bytes]:
         """Return the strings whose keys match *pattern*."""
         with redis.Redis(port=self.port, socket_timeout=5) as client:
