@@ -55,8 +55,14 @@ class Batches(Generic[K]):
         await asyncio.gather(*self._under_way, return_exceptions=True)
 
     async def _run(self) -> None:
-        while self._waiting:
-            batch = list(islice(self._waiting, self._max_batch))
-            for key in batch:
-                del self._waiting[key]
-            await self._work(batch)
+        task = asyncio.current_task()
+        try:
+            while self._waiting:
+                batch = list(islice(self._waiting, self._max_batch))
+                for key in batch:
+                    del self._waiting[key]
+                await self._work(batch)
+        finally:
+            # At once: a key that comes before the callback of a task would find nobody to take it.
+            if task is not None:
+                self._under_way.discard(task)

@@ -44,6 +44,16 @@ async def test_what_comes_in_one_turn_is_one_batch_each_key_once(work):
     assert work.batches == [["a", "b", "c"]]
 
 
+async def test_what_comes_in_the_turn_in_which_all_have_ended_is_worked_on(work):
+    batches = Batches(work, max_under_way=2, max_batch=10)
+    batches.add("a")
+    batches.add("b")
+    asyncio.get_running_loop().call_soon(batches.add, "c")  # after both tasks, before their callbacks
+    await turns()
+
+    assert work.batches == [["a", "b"], ["c"]]
+
+
 async def test_a_lone_key_goes_at_once(work):
     batches = Batches(work, max_under_way=2, max_batch=10)
     for key in ("a", "b"):
