@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from contextvars import Context
 from typing import Any, Generic, TypeVar
 
 K = TypeVar("K")
@@ -14,7 +15,8 @@ class SingleFlight(Generic[K, V]):
     """
     One question at a time for each key, however many ask; belongs to one event loop.
 
-    The question outlives whoever asked first: a caller that goes away cancels nobody's answer.
+    The question outlives whoever asked first: a caller that goes away, or whose deadline is near, takes
+    nobody's answer along.
     """
 
     def __init__(self) -> None:
@@ -28,7 +30,8 @@ class SingleFlight(Generic[K, V]):
         """Return what the question about *key* that is under way gives; else what *ask* gives, or raises."""
         task = self._asked(key)
         if task is None:
-            task = self._under_way[key] = asyncio.create_task(ask())
+            # In a context of its own: the answer has not the deadline of whoever asked first.
+            task = self._under_way[key] = asyncio.create_task(ask(), context=Context())
             task.add_done_callback(lambda done: self._finished(key, done))
         return await asyncio.shield(task)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from contextlib import suppress
 
 import pytest
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from app.domain.errors import Unavailable
 from app.domain.link import Slug
 from app.ports import MAX_VISITS_A_LEASE
+from app.resilience.deadline import REDIRECT_S, left_s, within
 from app.service.visits import EXHAUSTED_S, IDLE_S, Visits
 from tests.conftest import ManualTime
 
@@ -198,6 +200,22 @@ async def test_a_lease_outlives_the_visitor_who_asked_for_it(monotonic):
     await asyncio.gather(first, return_exceptions=True)
 
     assert sum([await process.visit() for _ in range(70)]) == 64
+
+
+async def test_a_lease_has_not_the_deadline_of_the_visitor_who_asked_for_it(monotonic):
+    """Else a store that commits just after it is given up loses the lease, and the next one as well."""
+    left = []
+
+    class Store(ModelStore):
+        async def lease_visits(self, slug):
+            left.append(left_s(0.0))
+            return await super().lease_visits(slug)
+
+    process = Process(Store(64), monotonic)
+    async with within(REDIRECT_S):
+        assert await process.visit()
+
+    assert left == [math.inf]
 
 
 async def test_a_look_spends_nothing(monotonic):
