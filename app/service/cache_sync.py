@@ -49,8 +49,13 @@ class CacheSync:
             Unavailable: some may have been written.
         """
         for start in range(0, len(slugs), _CHUNK):
-            chunk = slugs[start : start + _CHUNK]
-            links = await self._store.get_many(chunk)
-            await self._cache.put(
-                [Resolution.of(links[slug]) if slug in links else Resolution.absent(slug) for slug in chunk]
-            )
+            await self.write(await self.present(slugs[start : start + _CHUNK]))
+
+    async def present(self, slugs: Sequence[Slug]) -> Sequence[Resolution]:
+        """Return the state of *slugs* as the store has it now. Raises Unavailable."""
+        links = await self._store.get_many(slugs)
+        return [Resolution.of(links[slug]) if slug in links else Resolution.absent(slug) for slug in slugs]
+
+    async def write(self, resolutions: Sequence[Resolution]) -> None:
+        """Write them to the cache, where it holds nothing newer. Raises Unavailable."""
+        await self._cache.put(resolutions)

@@ -117,9 +117,14 @@ class HotLinks(Generic[T]):
         return self._keep(entry.resolution, now, wall, stale_until=entry.stale_until)
 
     def accepts(self, resolution: Resolution) -> bool:
-        """Is *resolution* at least as new as every change heard of, and what was kept before?"""
+        """Is *resolution* at least as new as every change heard of, and what is held?"""
+        now = self._monotonic()
+        entry = self._entries.get(resolution.slug)
+        # Its floor may have been pushed out by those of others.
+        if entry is not None and now < entry.stale_until and entry.resolution.version > resolution.version:
+            return False
         floor = self._floors.get(resolution.slug)
-        return floor is None or resolution.version >= floor[0] or self._monotonic() >= floor[1]
+        return floor is None or resolution.version >= floor[0] or now >= floor[1]
 
     def offer(self, resolution: Resolution) -> HotLink[T] | None:
         """Keep *resolution* and return its answer; None if it is known to be old."""

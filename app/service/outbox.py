@@ -47,6 +47,7 @@ class OutboxPublisher:
         self._local = local
         self._unpublished: asyncio.Queue[OutboxEvent] = asyncio.Queue(_MAX_WAITING)
         self._uncached: asyncio.Queue[OutboxEvent] = asyncio.Queue(_MAX_WAITING)
+        self._unannounced: asyncio.Queue[OutboxEvent] = asyncio.Queue(_MAX_WAITING)
         self._confirming = True
 
     async def deliver(self, events: Sequence[OutboxEvent]) -> None:
@@ -54,9 +55,7 @@ class OutboxPublisher:
         if self._local is not None:
             self._local.on_changes([event.change for event in events])
         for queue in (self._unpublished, self._uncached):
-            with contextlib.suppress(asyncio.QueueFull):
-                for event in events:
-                    queue.put_nowait(event)
+            _enqueue(queue, events)
         if not self._confirming:
             with contextlib.suppress(TimeoutError):
                 async with within(SYNC_CACHE_S):
@@ -64,16 +63,19 @@ class OutboxPublisher:
 
     async def run(self) -> None:
         """Publish, write to the cache and announce, until cancelled."""
-        async with asyncio.TaskGroup() as both:
-            both.create_task(_in_batches(self._unpublished, self._publish))
-            both.create_task(_in_batches(self._uncached, self._spread))
+        async with asyncio.TaskGroup() as loops:
+            loops.create_task(_in_batches(self._unpublished, self._publish))
+            loops.create_task(_in_batches(self._uncached, self._write_cache))
+            loops.create_task(_in_batches(self._unannounced, self._announce))
 
     async def flush(self) -> None:
         """Publish what still waits, once: what the broker does not take stays in the outbox."""
         while batch := _taken(self._unpublished):
             await self._publish(batch)
         while batch := _taken(self._uncached):
-            await self._spread(batch)
+            await self._write_cache(batch)
+        while batch := _taken(self._unannounced):
+            await self._announce(batch)
 
     async def _publish(self, batch: Sequence[OutboxEvent]) -> None:
         confirmed = await publish_and_drop(self._store, self._bus, batch)
@@ -81,17 +83,21 @@ class OutboxPublisher:
             log.warning("the broker confirms again" if confirmed else "the broker does not confirm")
         self._confirming = confirmed
 
-    async def _spread(self, batch: Sequence[OutboxEvent]) -> None:
-        await self._write_cache(batch)
-        # Above all if the cache took nothing: who has heard of a change believes no older copy.
-        with contextlib.suppress(Unavailable):
-            await self._bus.announce([event.change for event in batch])
-
     async def _write_cache(self, batch: Sequence[OutboxEvent]) -> None:
         # The worker does the same, and is who guarantees it; but visitors should not have to
         # wait for a worker that is away.
         with contextlib.suppress(Unavailable):
-            await self._sync.refresh([event.change.slug for event in batch])
+            present = await self._sync.present([event.change.slug for event in batch])
+            try:
+                await self._sync.write(present)
+            finally:
+                # Above all if the cache took nothing: who has heard of a change believes no older copy.
+                # But not if the store could not be asked: they would be left with no copy at all.
+                _enqueue(self._unannounced, batch)
+
+    async def _announce(self, batch: Sequence[OutboxEvent]) -> None:
+        with contextlib.suppress(Unavailable):
+            await self._bus.announce([event.change for event in batch])
 
 
 async def _in_batches(
@@ -100,6 +106,12 @@ async def _in_batches(
     """Do *work* with whatever comes to *queue*, until cancelled."""
     while True:
         await work([await queue.get(), *_taken(queue, _BATCH - 1)])
+
+
+def _enqueue(queue: asyncio.Queue[OutboxEvent], events: Sequence[OutboxEvent]) -> None:
+    with contextlib.suppress(asyncio.QueueFull):
+        for event in events:
+            queue.put_nowait(event)
 
 
 def _taken(queue: asyncio.Queue[OutboxEvent], at_most: int = _BATCH) -> list[OutboxEvent]:

@@ -170,6 +170,17 @@ def test_an_older_version_does_not_replace_a_newer_stale_one(monotonic):
     assert hot.stale("aaa").resolution.version == 2
 
 
+def test_what_is_held_is_not_replaced_by_an_older_copy_though_its_floor_was_pushed_out(
+    monotonic, monkeypatch
+):
+    monkeypatch.setattr(hot_links, "MAX_ENTRIES", 2)
+    hot = cache(monotonic)
+    hot.put(replace(LIVE, version=2))
+    hot.on_changes([LinkChanged(Slug(f"other{number}"), 1) for number in range(3)])
+
+    assert hot.offer(LIVE) is None
+
+
 def test_a_scan_pushes_out_its_own_guesses_and_no_link(monotonic, monkeypatch):
     monkeypatch.setattr(hot_links, "MAX_ABSENT", 2)
     hot = cache(monotonic)

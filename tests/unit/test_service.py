@@ -72,6 +72,16 @@ class CountingStore:
         return call
 
 
+class Forwarding:
+    """A listener that is told of changes, and of no gap."""
+
+    def __init__(self, listener):
+        self.on_changes = listener.on_changes
+
+    def on_gap(self):
+        pass
+
+
 class AwayCache:
     async def get_many(self, slugs):
         raise Unavailable("cache", "away")
@@ -335,6 +345,44 @@ async def test_a_change_that_the_cache_does_not_take_is_seen_by_the_other_gatewa
     for seconds in (0, 3, 60, 120, 180):  # each visit renews what is remembered of the link
         monotonic.now += seconds
         assert (await redirects.resolve(SLUG)).version == 2
+
+
+async def test_a_change_is_announced_once_the_store_could_be_asked(
+    embedded_store, store, links, cache, bus, monotonic
+):
+    """Else a link that is served from the caches is served by nobody while the store is away."""
+    await links.create(FIELDS, custom_slug=SLUG)
+    other, redirects = resolver(store, cache, bus, monotonic)
+    await redirects.resolve(SLUG)
+    await bus.listen(Forwarding(other))
+    publisher = OutboxPublisher(embedded_store, bus, CacheSync(store, cache, bus))
+    links._deliver = publisher.deliver
+
+    store.away = True
+    await links.change(SLUG, {"title": "new"})
+    await publisher.flush()
+
+    assert (await redirects.resolve(SLUG)).version == 1
+
+
+async def test_an_announcement_that_hangs_keeps_no_change_from_the_cache(embedded_store, links, cache):
+    class Mute(InProcessBus):
+        async def announce(self, changes):
+            await asyncio.Event().wait()
+
+    publisher = OutboxPublisher(embedded_store, Mute(), CacheSync(embedded_store, cache, Mute()))
+    publishing = asyncio.create_task(publisher.run())
+    links._deliver = publisher.deliver
+    async with asyncio.timeout(5):
+        await links.create(FIELDS, custom_slug=Slug("earlier"))
+        while await cached(cache, Slug("earlier")) is None:
+            await asyncio.sleep(0)
+
+        await links.create(FIELDS, custom_slug=SLUG)
+
+        while await cached(cache, SLUG) is None:
+            await asyncio.sleep(0)
+    publishing.cancel()
 
 
 async def test_the_relay_moves_what_is_due_and_keeps_what_was_not_taken(embedded_store, links, bus):
