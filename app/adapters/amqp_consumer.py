@@ -12,7 +12,7 @@ from aio_pika.exceptions import AMQPError
 from aiormq.abc import AbstractChannel, DeliveredMessage
 from pamqp.common import FieldTable
 
-from app.adapters.amqp_link import redacted
+from app.adapters.amqp_link import open_channel, redacted
 from app.adapters.amqp_publisher import Outgoing, Publisher
 from app.adapters.amqp_topology import declare
 from app.adapters.bus_delivery import MAX_BATCH, Delivery
@@ -75,6 +75,7 @@ class Consumer:
         self._retry_delays_s = retry_delays_s
         self._delivery = Delivery(handler, sleep=sleep)
         self._feeder: asyncio.Task[None] | None = None
+        self._is_stopped = False
         self.is_consuming = False
         self._has_come = False
         self._is_idle = True
@@ -83,21 +84,24 @@ class Consumer:
         """Serve one connection until it, its channel or its consumer is lost."""
         await declare(connection, self._retry_delays_s)
         try:
-            while await self._serve(connection, ready):
+            while not self._is_stopped and await self._serve(connection, ready):
                 pass
         finally:
             self.is_consuming = False
+        if self._is_stopped:
+            # Its link is closed next; if the session ended, it would be opened again until then.
+            await asyncio.Event().wait()
 
     async def stop(self, *, timeout_s: float) -> None:
-        """Finish the current batch and take no other. The session ends."""
+        """Finish the current batch and take no other."""
+        self._is_stopped = True
         if self._feeder is not None:
             await self._delivery.stop(self._feeder, timeout_s=timeout_s)
 
     async def _serve(self, connection: AbstractConnection, ready: Callable[[], None]) -> bool:
         """Consume on a channel of its own. True: nothing has come for a while."""
-        channel = await connection.channel(publisher_confirms=False)
-        await channel.set_qos(self._prefetch, timeout=_RPC_TIMEOUT_S)
-        underlay = await channel.get_underlay_channel()
+        channel = await open_channel(connection)
+        await channel.basic_qos(prefetch_count=self._prefetch, timeout=_RPC_TIMEOUT_S)
         arrivals: asyncio.Queue[_Arrival] = asyncio.Queue()
         cancelled = asyncio.get_running_loop().create_future()
         self._has_come = False
@@ -111,12 +115,12 @@ class Consumer:
             if not cancelled.done():
                 cancelled.set_result(None)
 
-        underlay.on_consumer_cancel_callbacks.add(on_cancel)
-        await underlay.basic_consume(self._queue, on_message, timeout=_RPC_TIMEOUT_S)
-        feeder = self._feeder = asyncio.create_task(self._feed(underlay, arrivals))
+        channel.on_consumer_cancel_callbacks.add(on_cancel)
+        await channel.basic_consume(self._queue, on_message, timeout=_RPC_TIMEOUT_S)
+        feeder = self._feeder = asyncio.create_task(self._feed(channel, arrivals))
         self.is_consuming = True
         ready()
-        closing = underlay.closing
+        closing = channel.closing
         is_idle = False
         try:
             while not is_idle:
@@ -129,8 +133,14 @@ class Consumer:
         finally:
             self.is_consuming = is_idle
             closing.cancel()
-            # Never two feeders: the handler finishes before the next session begins.
-            await self._delivery.stop(feeder, timeout_s=None)
+            # Never two feeders: the handler finishes before the next session begins. So this goes on
+            # though the link, which has lost its connection, cancels the session meanwhile.
+            stopping = asyncio.create_task(self._delivery.stop(feeder, timeout_s=None))
+            try:
+                await asyncio.shield(stopping)
+            except asyncio.CancelledError:
+                await stopping
+                raise
         if is_idle:
             async with asyncio.timeout(_RPC_TIMEOUT_S):
                 await channel.close()
@@ -159,38 +169,54 @@ class Consumer:
         async def settle(reason: str | None) -> None:
             why = group[0].poison or reason
             if why is not None:
-                await self._move_on(group, why)
+                await self._move_on(
+                    [self._next_stop(arrival, redacted(why)[:_MAX_REASON]) for arrival in group]
+                )
+            await acknowledge()
+
+        async def postpone() -> None:
+            # As new messages: how often the old ones were delivered is forgotten.
+            await self._move_on([self._later(arrival, arrival.attempts) for arrival in group])
+            await acknowledge()
+
+        async def acknowledge() -> None:
             async with asyncio.timeout(_RPC_TIMEOUT_S):
                 for arrival in group[-1:] if in_order else group:
                     # Next to a suspect it has to be on its way before the suspect's turn.
                     await channel.basic_ack(arrival.tag, multiple=in_order, wait=not in_order)
 
         # Poison has no event, so it is settled without meeting the handler.
-        await self._delivery.give([a.event for a in group if a.event is not None], settle)
+        await self._delivery.give([a.event for a in group if a.event is not None], settle, postpone)
 
-    async def _move_on(self, group: Sequence[_Arrival], reason: str) -> None:
+    async def _move_on(self, outgoing: Sequence[Outgoing]) -> None:
         # Published and confirmed before it is acknowledged: it may double, it cannot vanish.
-        outgoing = [self._next_stop(arrival, redacted(reason)[:_MAX_REASON]) for arrival in group]
         if not all(await self._publisher.publish(outgoing)):
-            raise Unavailable("rabbitmq", f"did not take {len(group)} events for a later attempt")
+            raise Unavailable("rabbitmq", f"did not take {len(outgoing)} events for a later attempt")
 
     def _next_stop(self, arrival: _Arrival, reason: str) -> Outgoing:
         attempts = arrival.attempts + 1
-        headers = {
-            # x-death grows with every round and is of no use to anybody.
-            **{name: value for name, value in arrival.headers.items() if name != "x-death"},
-            ATTEMPT_HEADER: attempts,
-            REASON_HEADER: reason,
-        }
         if arrival.poison is not None or attempts >= MAX_ATTEMPTS:
             dead = dead_queue(self._queue)
             logger.error("an event was parked in %s after %d attempts: %s", dead, attempts, reason)
+            headers = _headers(arrival, attempts, {REASON_HEADER: reason})
             return Outgoing(EVENTS_EXCHANGE, dead, arrival.body, headers)
-        delay_s = self._retry_delays_s[min(attempts, len(self._retry_delays_s)) - 1]
+        return self._later(arrival, attempts, {REASON_HEADER: reason})
+
+    def _later(self, arrival: _Arrival, attempts: int, more: FieldTable | None = None) -> Outgoing:
+        delay_s = self._retry_delays_s[max(0, min(attempts, len(self._retry_delays_s)) - 1)]
         # What failed together must not come again together. The queue's own limit is the longest.
         wait_s = delay_s * (1 - _RETRY_JITTER * self._random())
         retry = retry_queue(delay_s, self._queue)
+        headers = _headers(arrival, attempts, more or {})
         return Outgoing(EVENTS_EXCHANGE, retry, arrival.body, headers, expires_s=wait_s)
+
+
+def _headers(arrival: _Arrival, attempts: int, more: FieldTable) -> FieldTable:
+    # x-death grows with every round and is of no use to anybody; a new message has no deliveries yet.
+    old = {
+        name: value for name, value in arrival.headers.items() if name not in ("x-death", _DELIVERIES_HEADER)
+    }
+    return {**old, ATTEMPT_HEADER: attempts, **more}
 
 
 def _arrival(message: DeliveredMessage) -> _Arrival:

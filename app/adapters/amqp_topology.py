@@ -17,6 +17,7 @@ from aio_pika.abc import AbstractConnection
 from aio_pika.exceptions import ChannelNotFoundEntity
 from pamqp.common import FieldValue
 
+from app.adapters.amqp_link import open_channel
 from app.wire import EVENTS_EXCHANGE, INVALIDATIONS_EXCHANGE, WORK_QUEUES, dead_queue, retry_queue
 
 _RPC_TIMEOUT_S = 5.0
@@ -56,12 +57,13 @@ async def depths(connection: AbstractConnection, names: Sequence[str]) -> Mappin
     found = {}
     for name in names:
         # A failed passive declare closes its channel.
-        async with connection.channel(publisher_confirms=False) as channel:
-            try:
-                queue = await channel.declare_queue(name, passive=True, timeout=_RPC_TIMEOUT_S)
-            except ChannelNotFoundEntity:
-                continue
-            found[name] = queue.declaration_result.message_count or 0
+        channel = await open_channel(connection)
+        try:
+            declared = await channel.queue_declare(name, passive=True, timeout=_RPC_TIMEOUT_S)
+        except ChannelNotFoundEntity:
+            continue
+        found[name] = declared.message_count or 0
+        await channel.close()
     return found
 
 

@@ -16,7 +16,12 @@ MAX_BATCH = 200
 # A cache that comes back may hold old copies until this pause is over, so it is short.
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 1.0
 
+# For so long in pauses a batch is held. RabbitMQ takes back what is not acknowledged within half an
+# hour (its `consumer_timeout`), and what it has taken back ten times it gives up as poison.
+_PATIENCE_S = 600.0
+
 Settle = Callable[[str | None], Awaitable[None]]
+Postpone = Callable[[], Awaitable[None]]
 
 
 class Delivery:
@@ -25,15 +30,18 @@ class Delivery:
     def __init__(self, handler: EventHandler, *, sleep: Callable[[float], Awaitable[None]]) -> None:
         self._handler = handler
         self._sleep = sleep
+        # Since something was handled.
+        self._paused_s = 0.0
         # Held while a batch is worked on, so that `stop` waits for that and for nothing else.
         self._working = asyncio.Lock()
 
-    async def give(self, events: Sequence[Event], settle: Settle) -> None:
+    async def give(self, events: Sequence[Event], settle: Settle, postpone: Postpone | None = None) -> None:
         """
         Call the handler, then *settle* with None, or with why it failed.
 
         Without *events* only *settle* is called. Whichever of the two raises `Unavailable`
-        is called again, after a pause that grows.
+        is called again, after a pause that grows. If that goes on for long, *postpone* is called
+        instead: it has the events come again later, or raises `Unavailable` as well.
         """
         pause_s = _FIRST_PAUSE_S
         reason: str | None = None
@@ -47,9 +55,14 @@ class Delivery:
                     await settle(reason)
                 except Unavailable as error:
                     logger.warning("consuming pauses for %.1f s: %s", pause_s, error)
+                    is_over = not is_handled and await self._is_postponed(postpone)
                 else:
+                    self._paused_s = 0.0
                     return
             await self._sleep(pause_s)
+            self._paused_s += pause_s
+            if is_over:
+                return
             pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
 
     async def stop(self, feeder: asyncio.Task[None], *, timeout_s: float | None) -> None:
@@ -61,6 +74,16 @@ class Delivery:
             logger.warning("a handler did not finish within %s s and is cancelled", timeout_s)
             feeder.cancel()
         await asyncio.gather(feeder, return_exceptions=True)
+
+    async def _is_postponed(self, postpone: Postpone | None) -> bool:
+        if postpone is None or self._paused_s < _PATIENCE_S:
+            return False
+        try:
+            await postpone()
+        except Unavailable as error:
+            logger.warning("what waits cannot be postponed: %s", error)
+            return False
+        return True
 
     async def _try(self, events: Sequence[Event]) -> str | None:
         try:

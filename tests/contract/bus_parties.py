@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import Awaitable, Callable, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 import aio_pika
 
 from app.domain.errors import Unavailable
-from app.domain.events import Event, LinkChanged
+from app.domain.events import ClicksCounted, Event, LinkChanged
 from app.domain.link import Slug
 from app.wire import CACHE_QUEUE, EVENTS_EXCHANGE, WORK_QUEUES, dead_queue, retry_queue
 from tests.servers.rabbitmq import PrivateRabbit
@@ -46,6 +47,10 @@ class Broker:
         while (message := await source.get(no_ack=True, fail=False)) is not None:
             messages.append(message)
         return messages
+
+
+def counted(n: int) -> ClicksCounted:
+    return ClicksCounted(f"{n:032x}", datetime(2030, 1, 31, 12, tzinfo=UTC), {Slug("abc"): n + 1})
 
 
 async def until(condition: Callable[[], Any], *, within_s: float = 10.0) -> None:

@@ -14,8 +14,9 @@ import pytest
 
 from app.adapters.amqp_consumer import REASON_HEADER
 from app.adapters.bus_rabbitmq import RabbitBus
+from app.domain.errors import Unavailable
 from app.ports import MAX_ATTEMPTS
-from app.wire import ATTEMPT_HEADER, CACHE_QUEUE, DEAD_QUEUE, INVALIDATIONS_EXCHANGE, retry_queue
+from app.wire import ATTEMPT_HEADER, CACHE_QUEUE, DEAD_QUEUE, INVALIDATIONS_EXCHANGE, WORK_QUEUES, retry_queue
 from tests.contract.bus_parties import (
     QUEUES,
     Broker,
@@ -179,3 +180,28 @@ async def test_retries_are_spread(broker: Broker) -> None:
 
     assert len(waits) == 2
     assert all(wait is not None and 30 <= wait <= 60 for wait in waits)
+
+
+async def test_what_has_to_wait_for_long_comes_again_as_a_new_message(broker: Broker) -> None:
+    """RabbitMQ counts how often it took a message back, and parks it after ten times, guilty or not."""
+
+    async def at_once(_: float) -> None:
+        await asyncio.sleep(0)
+
+    delay_s = 30
+    bus = RabbitBus(broker.server.url, retry_delays_s=(delay_s,), sleep=at_once, random=lambda: 0.0)
+    handler = failing(lambda: Unavailable("redis", "is away"), on=changed(1))
+    try:
+        await until(lambda: is_up(bus))
+        await bus.publish([changed(1)])
+        await bus.consume(handler)
+        await until(lambda: has_depth(bus, retry_queue(delay_s), 1))
+        [waiting] = await broker.take(retry_queue(delay_s))
+
+        # Ten minutes of pauses, of a second each but the first ones; nothing is said against the event.
+        assert 600 <= len(handler.calls) < 610
+        assert {**waiting.headers, "x-delivery-count": 0} == {ATTEMPT_HEADER: 0, "x-delivery-count": 0}
+        assert (await bus.depths())[CACHE_QUEUE] == 0
+    finally:
+        await bus.aclose()
+        await broker.delete(*(retry_queue(delay_s, work) for work in WORK_QUEUES))
