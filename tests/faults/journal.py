@@ -163,9 +163,9 @@ def read(paths: Iterable[Path]) -> list[Operation]:
 
 
 def joined(intents: Iterable[Intent], replies: Iterable[Reply]) -> list[Operation]:
-    """Put the replies beside their intents."""
+    """Put the replies beside their intents, in the order in which they came."""
     by_id: dict[str, list[Reply]] = {}
-    for reply in replies:
+    for reply in sorted(replies, key=lambda reply: reply.at):
         by_id.setdefault(reply.id, []).append(reply)
     return [Operation(intent, tuple(by_id.get(intent.id, ()))) for intent in intents]
 

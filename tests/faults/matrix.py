@@ -41,6 +41,7 @@ class Row:
         quick: part of `make test`: its ledger and its statuses, not its times.
         settings: further settings of Hopgate.
         worker: a bug of `sabotaged.py` that the worker has.
+        alone: leaves so much behind that the rows after it would take longer on the same stage.
         unplayable: says why it cannot be played on this machine; nothing if it can.
     """
 
@@ -55,7 +56,12 @@ class Row:
     load: Mapping[str, object] = field(default_factory=dict)
     settings: Mapping[str, str] = field(default_factory=dict)
     worker: str | None = None
+    alone: bool = False
     unplayable: Callable[[], str] = str
+
+    @property
+    def needs_own_stage(self) -> bool:
+        return self.alone or bool(self.settings) or self.worker is not None
 
 
 def play(row: Row, stage: Stage, timing: Timing | None = None, **load: object) -> Outcomes:
@@ -150,14 +156,16 @@ ROWS: tuple[Row, ...] = (
     _f("F12", "PostgreSQL stop -m immediate, 60 s", postgres_faults.postgres_restarted, _POSTGRES_IS_AWAY,
        *most(without_retry_after=0), *_POSTGRES_IS_BACK, *_WELL_AFTER, timing=Timing(during_s=60.0)),
     _f("F12b", "PostgreSQL stop -m immediate, 10 min", postgres_faults.postgres_restarted, _POSTGRES_IS_AWAY,
-       *most(without_retry_after=0), *_POSTGRES_IS_BACK, *_WELL_AFTER, timing=Timing(during_s=600.0)),
+       *most(without_retry_after=0), *_POSTGRES_IS_BACK, *_WELL_AFTER, timing=Timing(during_s=600.0),
+       alone=True),
     _f("F13", "PostgreSQL SIGSTOP", faults.paused("postgres"), _POSTGRES_IS_AWAY,
        *most(visit_p99_s=0.02, without_retry_after=0), *_WARM, *_POSTGRES_IS_BACK, *_WELL_AFTER),
     _f("F13b", "PostgreSQL silent, both ways", faults.silent("postgres"), _POSTGRES_IS_AWAY,
        *most(without_retry_after=0), *_WARM, *_POSTGRES_IS_BACK, *_WELL_AFTER),
-    _f("F14", "PostgreSQL commits, its answer is lost", faults.network("postgres", Network(silent_down=True)),
+    _f("F14", "PostgreSQL commits, its answer is lost",
+       faults.network("postgres", Network(lost_commits=True)),
        "outcomes are unknown; asking again with the key finds the same link",
-       *least(unknown=1, replayed=1), *_WELL_AFTER, quick=True),
+       *least(unknown=1, found_again=1), *_WELL_AFTER, quick=True),
     _f("F15", "PostgreSQL ends every session, each second",
        faults.again_and_again(postgres_faults.postgres_terminates, 1.0), "visits do not notice",
        *most(visit_errors=0), *_WELL_AFTER),

@@ -137,7 +137,7 @@ class Runner:
             so_far = Tally.of(stage, outcomes)
             tally, self._tally = so_far - self._tally, so_far
             measured, broken = _measured(row, outcomes), _broken(row, outcomes)
-            if outcomes.violations or row.settings or row.worker:
+            if outcomes.violations or row.needs_own_stage:
                 self.close()
         except CannotPlay as reason:
             self.close()
@@ -171,7 +171,7 @@ class Runner:
         self._tally = Tally()
 
     def _stage_for(self, row: Row) -> Stage:
-        if row.settings or row.worker:
+        if row.needs_own_stage:
             self.close()
         if self._stage is None:
             worker = worker_command(row.worker) if row.worker else None

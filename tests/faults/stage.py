@@ -198,9 +198,10 @@ class Stage:
     def start_load(self, **changes: object) -> LoadProcess:
         """Start a load on all gateways; see `Plan` for *changes*. Returns when it runs."""
         self._loads += 1
+        name = f"l{self._loads:03d}"  # journals are read in the order of their names
         plan = Plan(
-            name=f"l{self._loads}",
-            journal=str(self.directory / f"l{self._loads}.journal"),
+            name=name,
+            journal=str(self.directory / f"{name}.journal"),
             gateways=tuple(gateway.port for gateway in self.gateways),
             api_keys=self.api_keys,
             seed=self._loads,

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 
+import psycopg
 import pytest
 
 from tests.servers.hopgate import eventually
@@ -188,6 +189,28 @@ def test_late_confirms_let_everything_else_through_and_come_afterwards(echo):
         proxy.become(GOOD)
         client.sendall(other)
         assert _receive(client, len(confirm + other)) == confirm + other
+
+
+@pytest.mark.services
+def test_a_lost_commit_has_happened_though_its_client_got_no_answer(postgres):
+    url = postgres.create_database(migrated=False)
+    with FaultProxy(postgres.port) as proxy, psycopg.connect(url, autocommit=True) as direct:
+        direct.execute("CREATE TABLE t (n int)")
+
+        def insert(n: int) -> None:
+            through = url.replace(f":{postgres.port}", f":{proxy.port}")
+            with psycopg.connect(through, autocommit=True) as client, client.transaction():
+                for _ in range(2):
+                    client.execute("INSERT INTO t VALUES (%s)", [n])
+
+        proxy.become(Network(lost_commits=True))
+        with pytest.raises(psycopg.OperationalError):
+            insert(1)
+        assert direct.execute("SELECT n FROM t").fetchall() == [(1,), (1,)]
+
+        proxy.become(GOOD)
+        insert(2)
+        assert direct.execute("SELECT count(*) FROM t WHERE n = 2").fetchone() == (2,)
 
 
 def _frame(class_id: int, method_id: int) -> bytes:

@@ -62,6 +62,25 @@ def test_warm_visits_are_those_of_links_made_before_the_load_ran():
     assert found["warm_p99_ratio"] == pytest.approx(1.5)
 
 
+def test_found_again_is_a_create_of_unknown_outcome_that_was_stored():
+    def create(name: str, *answers: tuple[int, bool]) -> Operation:
+        replies = [
+            Reply(id=name, status=status, at=at, replayed=replayed)
+            for at, (status, replayed) in enumerate(answers)
+        ]
+        return Operation(Intent(id=name, kind=Kind.CREATE, key=name), tuple(replies))
+
+    stored = [create("a", (503, False), (201, True)), create("b", (0, False), (503, False), (201, True))]
+    not_stored = create("c", (503, False), (201, False))
+    known = create("d", (201, False), (201, True))
+    silent = create("e", (0, False))
+
+    found = figures([*stored, not_stored, known, silent], WINDOW)
+
+    assert found["found_again"] == 2
+    assert found["replayed"] == 3
+
+
 def test_staleness_counts_from_the_acknowledgement_that_replaced_the_target():
     history = [
         op("c", Kind.CREATE, 0, 201, slug="abc", url="u1", version=1),

@@ -229,6 +229,18 @@ def test_a_create_sent_again_must_give_the_same_slug():
     assert "I2" in rules(joined([intent], [*again, twin]), final(link()))
 
 
+def test_replies_are_in_the_order_in_which_they_came_whatever_file_they_are_in(tmp_path):
+    first, again = Reply(id="c1", status=503, at=1), Reply(id="c1", status=201, at=2, slug="abc", version=1)
+    for name, entries in (("a", [again]), ("b", [create().intent, first])):
+        with JournalWriter(tmp_path / name) as journal:
+            for entry in entries:
+                journal.write(entry)
+
+    [op] = read([tmp_path / "a", tmp_path / "b"])
+
+    assert op.replies == (first, again)
+
+
 def test_a_journal_is_read_as_it_was_written_up_to_a_half_written_line(tmp_path):
     path = tmp_path / "journal"
     done, lost = create(), edit("e1", status=0)

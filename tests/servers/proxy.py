@@ -31,6 +31,8 @@ _RESET = struct.pack("ii", 1, 0)
 # Type, channel and length of the payload, which one more byte follows.
 _FRAME = struct.Struct(">BHI")
 _BASIC_ACK = struct.pack(">HH", 60, 80)
+# A simple query of PostgreSQL's protocol: type, length, text.
+_COMMIT = b"Q\x00\x00\x00\x0bCOMMIT\x00"
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,8 @@ class Network:
         late_confirms: a broker's confirms do not arrive, and everything else does: what a publisher
             sees of a broker whose disk is slow. They arrive with the first message after that. Only
             where the proxy was told that it speaks AMQP.
+        lost_commits: PostgreSQL commits, and the connection breaks before its answer arrives. Only where
+            the client sends COMMIT as a message of its own, as psycopg does, and without TLS.
     """
 
     refuse: bool = False
@@ -59,6 +63,7 @@ class Network:
     slice_bytes: int | None = None
     bytes_per_s: float | None = None
     late_confirms: bool = False
+    lost_commits: bool = False
 
 
 GOOD = Network()
@@ -81,6 +86,7 @@ class FaultProxy:
         self._changed = asyncio.Event()
         self._server: asyncio.Server | None = None
         self._open: set[asyncio.StreamWriter] = set()
+        self._committing: set[asyncio.StreamWriter] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name=f"proxy-{self.port}", daemon=True)
@@ -125,6 +131,7 @@ class FaultProxy:
 
     async def _become(self, network: Network) -> None:
         self._network = network
+        self._committing.clear()
         if network.refuse and self._server is not None:
             self._server.close()
             self._server = None
@@ -155,12 +162,13 @@ class FaultProxy:
             return
         both = {writer, there}
         self._open |= both
-        pumps = [self._begin(self._pump(reader, there, up=True))]
-        pumps.append(self._begin(self._pump(there_reader, writer, up=False)))
+        pumps = [self._begin(self._pump(reader, there, writer, up=True))]
+        pumps.append(self._begin(self._pump(there_reader, writer, writer, up=False)))
         try:
             await asyncio.wait(pumps)
         finally:
             self._open -= both
+            self._committing.discard(writer)
             for end in both:
                 end.close()
 
@@ -170,7 +178,14 @@ class FaultProxy:
         task.add_done_callback(self._tasks.discard)
         return task
 
-    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, up: bool) -> None:
+    async def _pump(
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        client: asyncio.StreamWriter,
+        *,
+        up: bool,
+    ) -> None:
         held: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue(_MAX_HELD)
         delivery = self._begin(self._deliver(held, writer, up=up))
         frames = AmqpFrames() if self._speaks_amqp and not up else None
@@ -181,6 +196,8 @@ class FaultProxy:
                 chunk = await reader.read(_CHUNK)
             except OSError:
                 chunk = b""  # it hung up: what it had said before is still under way
+            if up and self._network.lost_commits and chunk.endswith(_COMMIT):
+                self._committing.add(client)
             due = max(due, self._loop.time() + self._delay_s())
             whole = [chunk] if frames is None or not chunk else frames.feed(chunk)
             for part in (part for one in whole for part in self._sliced(one)):
@@ -217,6 +234,8 @@ class FaultProxy:
         if not part:
             writer.write_eof()
             return
+        if not up and writer in self._committing:
+            raise ConnectionResetError  # that was the server's answer: it has committed
         writer.write(part)
         await writer.drain()
         if self._network.bytes_per_s is not None:
