@@ -43,10 +43,13 @@ class _File:
         descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC | flags, 0o600)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return cls(path, descriptor)
         except BlockingIOError:
             os.close(descriptor)
             return None
-        return cls(path, descriptor)
+        except BaseException:
+            os.close(descriptor)
+            raise
 
     def append(self, line: bytes) -> None:
         """Write *line* to the disk, or nothing of it."""
@@ -92,7 +95,8 @@ class FileSpool:
         self._new_name = new_name
         self._max_bytes = max_bytes
         self._adopted: list[_File] = []
-        self._has_looked = False
+        self._left_out: set[Path] = set()
+        self._has_looked = False  # and has left nothing out
         self._own: _File | None = None
         self._ends: list[int] = []  # where each batch ends that `oldest` gave out
         # A caller that was cancelled leaves its thread behind, and may come back.
@@ -144,8 +148,9 @@ class FileSpool:
         return True
 
     def _oldest(self, limit: int) -> Sequence[ClicksCounted]:
-        if not self._has_looked:
-            self._adopted, self._has_looked = self._adopt(), True
+        # What was given out and not dropped yet must stay the first there is.
+        if not self._has_looked and not self._ends:
+            self._has_looked = self._adopt()
         for file in self._reading:
             batches, self._ends = _batches(file, limit)
             if batches:
@@ -156,18 +161,33 @@ class FileSpool:
                 self._adopted.remove(file)
         return ()
 
-    def _adopt(self) -> list[_File]:
-        if not self._folder.is_dir():
-            return []
-        found = []
-        for path in sorted(self._folder.glob(f"*{_SUFFIX}")):
+    def _adopt(self) -> bool:
+        """Adopt the files that nobody holds; False if some could not be opened, and may be later."""
+        try:
+            paths = sorted(path for path in self._folder.iterdir() if path.suffix == _SUFFIX)
+        except FileNotFoundError:
+            return True
+        except OSError as error:
+            self._leave_out(self._folder, error)
+            return False
+        is_complete = True
+        for path in paths:
             try:
                 file = _File.lock(path)
             except FileNotFoundError:  # whoever held it has just emptied it
                 continue
+            except OSError as error:
+                self._leave_out(path, error)
+                is_complete = False
+                continue
             if file is not None:
-                found.append(file)
-        return found
+                self._adopted.append(file)
+        return is_complete
+
+    def _leave_out(self, path: Path, error: OSError) -> None:
+        if path not in self._left_out:
+            self._left_out.add(path)
+            log.warning("the clicks in %s are left out for now: %s", path, error.strerror)
 
     def _close(self) -> None:
         for file in self._reading:

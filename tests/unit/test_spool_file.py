@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import fcntl
 import itertools
 import os
+from pathlib import Path
 
 import pytest
 
@@ -28,6 +31,14 @@ def killed(spool: FileSpool) -> None:
     """Do what the kernel does to the files of a process that was killed."""
     for file in spool._reading:
         os.close(file._descriptor)
+
+
+def open_descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+def no_descriptor_left(*_args):
+    raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
 
 @pytest.fixture
@@ -140,6 +151,78 @@ async def test_garbage_between_batches_is_passed_over(folder):
     other = opened(folder)
 
     assert await other.oldest(9) == [batch(1), batch(1)]
+
+
+async def test_a_file_that_cannot_be_opened_stands_in_nobodys_way(folder, caplog):
+    """It is named once, and adopted when it can be opened."""
+    for n in range(3):
+        spool = opened(folder)
+        await spool.append(batch(n))
+        killed(spool)
+    path = sorted(folder.iterdir())[1]
+    aside = path.rename(folder / "aside")
+    path.mkdir()
+    (folder / "vanished.clicks").symlink_to(folder / "nowhere")
+
+    heir = opened(folder)
+    await heir.append(batch(3))
+    for n in (0, 2, 3):
+        assert (await heir.oldest(9))[0] == batch(n)
+        await heir.drop(1)
+    assert await heir.oldest(9) == ()
+    path.rmdir()
+    aside.rename(path)
+    assert await heir.oldest(9) == [batch(1)]
+    await heir.drop(1)
+
+    assert [record.args[0] for record in caplog.records] == [path]
+    await heir.aclose()
+    assert [path.name for path in folder.iterdir()] == ["vanished.clicks"]
+
+
+async def test_a_file_that_appears_does_not_come_before_what_was_given_out(folder):
+    heir = opened(folder)
+    await heir.append(batch(2))
+    (folder / "0.clicks").mkdir()
+    assert await heir.oldest(9) == [batch(2)]
+
+    spool = opened(folder)
+    await spool.append(batch(1))
+    killed(spool)
+    assert await heir.oldest(9) == [batch(2)]
+    await heir.drop(1)
+
+    assert await heir.oldest(9) == [batch(1)]
+
+
+async def test_a_folder_that_cannot_be_listed_hides_nothing_else(folder, monkeypatch):
+    spool = opened(folder)
+    await spool.append(batch(1))
+    killed(spool)
+    heir = opened(folder)
+    await heir.append(batch(2))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "listdir", no_descriptor_left)
+        patch.setattr(os, "scandir", no_descriptor_left)
+        assert await heir.oldest(9) == [batch(2)]
+        await heir.drop(1)
+
+    assert await heir.oldest(9) == [batch(1)]
+
+
+async def test_a_file_that_cannot_be_locked_is_closed(folder, monkeypatch):
+    spool = opened(folder)
+    await spool.append(batch(1))
+    killed(spool)
+    before = open_descriptors()
+
+    monkeypatch.setattr(fcntl, "flock", no_descriptor_left)
+    heir = opened(folder)
+    for _ in range(3):
+        assert await heir.oldest(9) == ()
+
+    assert open_descriptors() == before
 
 
 async def test_a_full_file_refuses_the_newest_until_it_is_emptied(folder):
