@@ -14,7 +14,7 @@ import random as random_module
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 from zlib import crc32
 
@@ -25,16 +25,17 @@ from app.adapters.cache_redis import RedisCache, raise_first
 from app.domain.errors import Unavailable
 from app.domain.link import Resolution, Slug
 from app.ports import CachePage, LinkCache
-from app.wire import cache_key
+from app.wire import cache_key, decode_resolution
 
 _SLOTS = 16_384
-# A slot that moves while it is asked for may need two.
+# How often in a row a key is followed. A slot that moves while it is asked for may need two.
 _MAX_REDIRECTIONS = 3
 # How long nobody looks at the topology again, whatever happens.
 _LOOK_AGAIN_S = 0.5
 
 T = TypeVar("T")
 Item = TypeVar("Item")
+_Command = tuple[str | bytes | int, ...]
 
 
 class Address(NamedTuple):
@@ -47,14 +48,25 @@ class Address(NamedTuple):
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
-class Redirected(Exception):
+class Redirection(NamedTuple):
     """Another node serves the slot of a key: from now on (MOVED), or for this once (ASK)."""
 
-    def __init__(self, slot: int, address: Address, *, is_ask: bool) -> None:
-        super().__init__(f"slot {slot} is at {address}")
-        self.slot = slot
-        self.address = address
-        self.is_ask = is_ask
+    slot: int
+    address: Address
+    is_ask: bool
+
+
+class Redirected(Exception):
+    """
+    Some keys are elsewhere.
+
+    `answer` is what there is to say about the others; None if they are to be asked for again.
+    """
+
+    def __init__(self, elsewhere: Mapping[str, Redirection], answer: Any = None) -> None:
+        super().__init__(f"{len(elsewhere)} keys are elsewhere")
+        self.elsewhere = elsewhere
+        self.answer = answer
 
 
 class ClusterNode(RedisCache):
@@ -81,6 +93,25 @@ class ClusterNode(RedisCache):
         self.address = address
         self._is_importing = is_importing
 
+    async def get_many(self, slugs: Sequence[Slug]) -> Mapping[Slug, Resolution]:
+        """See `LinkCache.get_many`. One round trip."""
+        # The keys are of many slots, which MGET refuses.
+        commands: list[_Command] = [("GET", cache_key(slug)) for slug in slugs]
+        async with self._connection_slot():
+            replies = await self._replies(commands)
+            raise_first(
+                reply
+                for reply in replies
+                if not isinstance(reply, AskError) and not str(reply).startswith("WRONGTYPE")
+            )
+        held = {}
+        for slug, reply in zip(slugs, replies, strict=True):
+            resolution = decode_resolution(slug, reply) if isinstance(reply, bytes) else None
+            if resolution is not None:
+                held[slug] = resolution
+        self._raise_redirected(commands, replies, held)
+        return held
+
     async def owners(self) -> Mapping[int, Address]:
         """Return who serves which slot, as far as this node knows. Raises Unavailable."""
         async with self._connection_slot():
@@ -97,25 +128,34 @@ class ClusterNode(RedisCache):
         async with self._connection_slot():
             return int(await self._client.dbsize())
 
-    async def _read(self, keys: Sequence[str]) -> Sequence[object]:
-        # The keys are of many slots, which MGET refuses.
-        async with self._connection_slot():
-            replies = await self._pipeline([("GET", key) for key in keys])
-            raise_first(reply for reply in replies if not str(reply).startswith("WRONGTYPE"))
-            return replies
+    async def _pipeline(self, commands: Sequence[_Command]) -> list[object]:
+        replies = await self._replies(commands)
+        self._raise_redirected(commands, replies)
+        return replies
 
-    async def _pipeline(self, commands: Sequence[tuple[str | bytes | int, ...]]) -> list[object]:
+    async def _replies(self, commands: Sequence[_Command]) -> list[object]:
         if not self._is_importing:
             return await super()._pipeline(commands)
         # It holds for the next command on the connection, and no longer.
         doubled = [part for command in commands for part in (("ASKING",), command)]
         return (await super()._pipeline(doubled))[1::2]
 
-    def _unavailable(self, error: Exception) -> Exception:
-        if not isinstance(error, AskError):  # MOVED is one too
-            return super()._unavailable(error)
-        address = Address(error.host or self.address.host, error.port)
-        return Redirected(error.slot_id, address, is_ask=not isinstance(error, MovedError))
+    def _raise_redirected(
+        self, commands: Sequence[_Command], replies: Sequence[object], answer: Any = None
+    ) -> None:
+        elsewhere = {}
+        for command, reply in zip(commands, replies, strict=True):
+            if isinstance(reply, AskError):  # MOVED is one too
+                address = Address(reply.host or self.address.host, reply.port)
+                is_ask = not isinstance(reply, MovedError)
+                elsewhere[_key_of(command)] = Redirection(reply.slot_id, address, is_ask)
+        if elsewhere:
+            raise Redirected(elsewhere, answer)
+
+
+def _key_of(command: _Command) -> str:
+    # EVAL and EVALSHA have a script, and a number of keys, before it.
+    return str(command[3 if str(command[0]).startswith("EVAL") else 1])
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,14 +209,19 @@ class RedisClusterCache:
         self._looked_at = -math.inf
 
     async def get_many(self, slugs: Sequence[Slug]) -> Mapping[Slug, Resolution]:
-        """See `LinkCache.get_many`. What a shard that is away holds is missed; only if all are, it raises."""
-        shards = await self._ask_each(
+        """
+        See `LinkCache.get_many`.
+
+        What a shard that is away holds is missed, and what is redirected again and again; only if
+        that is everything, it raises.
+        """
+        answers = await self._ask_each(
             [(slug, slug) for slug in slugs], lambda cache, some: cache.get_many(some)
         )
-        answers = [shard for shard in shards if not isinstance(shard, Unavailable)]
-        if not answers and slugs:
-            raise_first(shards)
-        return {slug: held for answer in answers for part in answer for slug, held in part.items()}
+        parts = [answer for answer in answers if not isinstance(answer, Unavailable)]
+        if not parts and slugs:
+            raise_first(answers)
+        return {slug: held for part in parts for slug, held in part.items()}
 
     async def put(self, resolutions: Sequence[Resolution]) -> int:
         """
@@ -186,9 +231,9 @@ class RedisClusterCache:
         just before a slot was found to have moved are not counted.
         """
         by_slug = [(resolution.slug, resolution) for resolution in resolutions]
-        shards = await self._ask_each(by_slug, lambda cache, some: cache.put(some))
-        raise_first(shards)
-        return sum(count for shard in shards if not isinstance(shard, Unavailable) for count in shard)
+        answers = await self._ask_each(by_slug, lambda cache, some: cache.put(some))
+        raise_first(answers)
+        return sum(answer for answer in answers if not isinstance(answer, Unavailable))
 
     async def forget(self, slugs: Sequence[Slug]) -> None:
         """See `LinkCache.forget`."""
@@ -241,57 +286,66 @@ class RedisClusterCache:
             self._look_again()
             raise Unavailable("redis", f"{address}: {error.reason}") from error
 
-    async def _at(self, slug: Slug, work: Callable[[LinkCache], Awaitable[T]]) -> T:
-        """Do *work* where the key of *slug* is, wherever that turns out to be."""
-        await self._known()
-        cache = self._shard(self._owner(slug)).cache
-        for _ in range(_MAX_REDIRECTIONS):
-            try:
-                return await work(cache)
-            except Redirected as there:
-                cache = self._follow(there)
-            except Unavailable:
-                self._look_again()
-                raise
-        raise Unavailable("redis", "the nodes send each other's callers around")
-
     async def _ask_each(
         self,
         items: Iterable[tuple[Slug, Item]],
         work: Callable[[LinkCache, Sequence[Item]], Awaitable[T]],
-    ) -> list[list[T] | Unavailable]:
+    ) -> list[T | Unavailable]:
         """
         Do *work* at all shards at once, each with what it has of *items*.
 
-        Returns, for each shard, what *work* gave, in parts; or why there was no answer.
+        Returns what *work* gave, for some of *items* each; or why there was no answer for those.
         """
         await self._known()
-        groups: dict[Address, list[tuple[Slug, Item]]] = {}
-        homeless: list[Unavailable] = []
+        groups: dict[LinkCache, list[tuple[Slug, Item]]] = {}
+        homeless: list[T | Unavailable] = []
         for slug, item in items:
             try:
-                groups.setdefault(self._owner(slug), []).append((slug, item))
+                groups.setdefault(self._shard(self._owner(slug)).cache, []).append((slug, item))
             except Unavailable as error:
                 homeless = [error]
+        return [*await self._ask_all(groups, work, _MAX_REDIRECTIONS), *homeless]
 
-        async def alone(slug: Slug, item: Item) -> T:
-            return await self._at(slug, lambda cache: work(cache, [item]))
+    async def _ask_all(
+        self,
+        groups: Mapping[LinkCache, Sequence[tuple[Slug, Item]]],
+        work: Callable[[LinkCache, Sequence[Item]], Awaitable[T]],
+        redirections: int,
+    ) -> list[T | Unavailable]:
+        asked = (self._ask(cache, some, work, redirections) for cache, some in groups.items())
+        return [answer for answers in await asyncio.gather(*asked) for answer in answers]
 
-        async def at_one(address: Address, some: Sequence[tuple[Slug, Item]]) -> list[T] | Unavailable:
-            try:
-                return [await work(self._shard(address).cache, [item for _, item in some])]
-            except Redirected as there:
-                self._follow(there)
-            except Unavailable as error:
-                self._look_again()
-                return error
-            try:
-                # One by one, each goes where its slot is now. What was done already may be done again.
-                return [await alone(slug, item) for slug, item in some]
-            except Unavailable as error:
-                return error
-
-        return [*await asyncio.gather(*(at_one(*group) for group in groups.items())), *homeless]
+    async def _ask(
+        self,
+        cache: LinkCache,
+        some: Sequence[tuple[Slug, Item]],
+        work: Callable[[LinkCache, Sequence[Item]], Awaitable[T]],
+        redirections: int,
+    ) -> list[T | Unavailable]:
+        """Do *work* at *cache*, and what it redirects where that is, after so many *redirections* at most."""
+        try:
+            return [await work(cache, [item for _, item in some])]
+        except Unavailable as error:
+            self._look_again()
+            return [error]
+        except Redirected as error:
+            redirected = error
+        others: list[tuple[Slug, Item]] = []
+        groups: dict[LinkCache, list[tuple[Slug, Item]]] = {}
+        for slug, item in some:
+            there = redirected.elsewhere.get(cache_key(slug))
+            group = others if there is None else groups.setdefault(self._follow(there), [])
+            group.append((slug, item))
+        if redirections:
+            answers = await self._ask_all(groups, work, redirections - 1)
+        else:
+            answers = [Unavailable("redis", "the nodes send each other's callers around")]
+        if others and redirected.answer is not None:
+            answers.append(redirected.answer)
+        elif others:
+            # There are fewer each time. What was done already may be done again.
+            answers += await self._ask(cache, others, work, redirections)
+        return answers
 
     def _owner(self, slug: Slug) -> Address:
         owner = self._owners.get(key_slot(cache_key(slug).encode()))
@@ -300,7 +354,7 @@ class RedisClusterCache:
             raise Unavailable("redis", "no node serves the slot")
         return owner
 
-    def _follow(self, there: Redirected) -> LinkCache:
+    def _follow(self, there: Redirection) -> LinkCache:
         if there.is_ask:
             return self._shard(there.address, is_importing=True).cache
         self._owners[there.slot] = there.address

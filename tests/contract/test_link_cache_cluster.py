@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 
 import pytest
 from redis.crc import key_slot
@@ -11,9 +11,11 @@ from redis.crc import key_slot
 from app.adapters.cache_redis_cluster import RedisClusterCache
 from app.adapters.guarded import GuardedCache, Guards
 from app.domain.errors import Unavailable
-from app.domain.link import Slug
+from app.domain.link import Resolution, Slug
+from app.ports import LinkCache
 from app.wire import cache_key
 from tests.contract.cache_entries import cached, live
+from tests.contract.guards import wide_cache_guards
 from tests.servers.redis_cluster import PrivateCluster
 
 pytestmark = pytest.mark.services
@@ -47,6 +49,22 @@ def guarded(cluster: PrivateCluster, guards: Guards) -> RedisClusterCache:
         guarded=lambda name, node: GuardedCache(node, guards.shard(name)),
         gone=guards.forget_shard,
     )
+
+
+class Observed(GuardedCache):
+    """Notes in *calls* how many links each read and write is about."""
+
+    def __init__(self, cache: LinkCache, calls: list[int]) -> None:
+        super().__init__(cache, wide_cache_guards())
+        self._calls = calls
+
+    async def get_many(self, slugs: Sequence[Slug]) -> Mapping[Slug, Resolution]:
+        self._calls.append(len(slugs))
+        return await super().get_many(slugs)
+
+    async def put(self, resolutions: Sequence[Resolution]) -> int:
+        self._calls.append(len(resolutions))
+        return await super().put(resolutions)
 
 
 def slot(slug: Slug) -> int:
@@ -149,6 +167,67 @@ async def test_slots_that_move_are_followed(cluster: PrivateCluster, cache: Redi
     assert await cached(cache, slug) is None
     assert [await cached(cache, each) for each in others] == [live(each, 7) for each in others]
     assert set(await slugs_met(cache)) == set(others)
+
+
+@pytest.mark.parametrize("how", ["ASK", "MOVED"])
+@pytest.mark.parametrize(("what", "expected"), [("get_many", [40, 2]), ("put", [40, 2, 38])])
+async def test_only_what_was_redirected_is_followed(
+    cluster: PrivateCluster, what: str, expected: list[int], how: str
+) -> None:
+    """All of it at once. Writes of the others are done again, at once too; reads are not."""
+    calls: list[int] = []
+    cache = RedisClusterCache(
+        cluster.url, timeout_s=1, connect_timeout_s=1, guarded=lambda _, node: Observed(node, calls)
+    )
+    slugs = slugs_of(cluster, 0, 40)
+    await cache.put([live(slug, 1) for slug in slugs])
+    for slug in slugs[:2]:
+        finish = cluster.move(slot(slug), *cluster.nodes[:2], [cache_key(slug)])
+        if how == "MOVED":
+            finish()
+
+    calls.clear()
+    if what == "get_many":
+        assert await cache.get_many(slugs) == {slug: live(slug, 1) for slug in slugs}
+    else:
+        await cache.put([live(slug, 2) for slug in slugs])
+    assert calls == expected
+
+    version = 1 if what == "get_many" else 2
+    assert [await cached(cache, slug) for slug in slugs] == [live(slug, version) for slug in slugs]
+    await cache.aclose()
+
+
+async def test_a_redirection_that_leads_nowhere_costs_only_what_was_redirected(
+    cluster: PrivateCluster, cache: RedisClusterCache
+) -> None:
+    lost, *others = slugs_of(cluster, 0, 20)
+    await cache.put([live(slug, 1) for slug in (lost, *others)])
+    source, target = cluster.nodes[:2]
+    cluster.move(slot(lost), source, target, [cache_key(lost)])
+    target.pause()
+
+    assert await cache.get_many([lost, *others]) == {slug: live(slug, 1) for slug in others}
+    with pytest.raises(Unavailable):
+        await cache.get_many([lost])
+    with pytest.raises(Unavailable):
+        await cache.put([live(slug, 2) for slug in (lost, *others)])
+    assert await cache.get_many(others) == {slug: live(slug, 2) for slug in others}
+
+
+async def test_nodes_that_send_callers_around(cluster: PrivateCluster, cache: RedisClusterCache) -> None:
+    """Neither a miss of the others, nor a write that is taken for done."""
+    lost, *others = slugs_of(cluster, 0, 20)
+    await cache.put([live(slug, 1) for slug in others])
+    source, target = cluster.nodes[:2]
+    target_id = target.command("CLUSTER", "MYID")
+    assert isinstance(target_id, bytes)
+    source.command("CLUSTER", "SETSLOT", slot(lost), "NODE", target_id)
+
+    assert await cache.get_many([lost, *others]) == {slug: live(slug, 1) for slug in others}
+    with pytest.raises(Unavailable, match="around"):
+        await cache.put([live(slug, 2) for slug in (lost, *others)])
+    assert await cache.get_many(others) == {slug: live(slug, 2) for slug in others}
 
 
 async def test_a_scan_begins_again_when_the_topology_changes(
