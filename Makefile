@@ -19,7 +19,7 @@ help: ## Show this list.
 $(VENV)/.made:
 	@$(call need,$(PYTHON),Python 3.11 or newer: install python3 (with venv))
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "hopgate needs Python 3.11 or newer; $(PYTHON) is older (set PYTHON=...)" >&2; exit 1; }
-	@$(call need,cargo,Rust 1.85 or newer: see https://rustup.rs)
+	@$(call need,cargo,Rust 1.88 or newer: see https://rustup.rs)
 	@$(call need,cc,a C compiler: install gcc or clang)
 	@$(PYTHON) -m venv $(VENV) || { echo "hopgate needs Python's venv module: install python3-venv" >&2; exit 1; }
 	@touch $@

@@ -39,7 +39,9 @@ def _hopgate(_port: int, _workers: int, _folder: Path) -> list[str]:
 
 def _granian(target: str, *options: str, interface: str = "rsgi") -> Callable[[int, int, Path], list[str]]:
     def command(port: int, workers: int, _folder: Path) -> list[str]:
-        common = [sys.executable, "-m", "granian", "--interface", interface, "--loop", "uvloop", "--no-ws"]
+        common = [sys.executable, "-m", "granian", "--interface", interface, "--loop", "uvloop"]
+        # As `hopgate serve` has it.
+        common += ["--http", "1", "--no-ws"]
         return [*common, "--workers", str(workers), "--port", str(port), *options, target]
 
     return command

@@ -114,8 +114,9 @@ async def quickstart(settings: Settings) -> str:
 
 def serve(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT; requests under way are answered first."""
-    from granian.constants import Interfaces, Loops
+    from granian.constants import HTTPModes, Interfaces, Loops
     from granian.http import HTTP1Settings
+    from granian.log import LogLevels
 
     from app.commands.server import Server
 
@@ -127,6 +128,8 @@ def serve(settings: Settings) -> None:
         port=settings.port,
         workers=settings.workers,
         loop=Loops.uvloop,
+        # None of the limits below hold for HTTP/2, nor until it is clear which a connection speaks.
+        http=HTTPModes.http1,
         websockets=False,
         # This counts connections, idle ones too, and refuses silently: the app itself sheds
         # load, so granian's limit must never be what is met first.
@@ -135,7 +138,8 @@ def serve(settings: Settings) -> None:
         http1_settings=HTTP1Settings(header_read_timeout=5_000, max_buffer_size=32_768),
         respawn_failed_workers=True,
         workers_kill_timeout=int(DRAIN_S - settings.drain_delay_s),
-        log_dictconfig=logs.granian(settings.log_level),
+        log_level=LogLevels(settings.log_level),
+        log_dictconfig=logs.granian(),
     )
     with tempfile.TemporaryDirectory(prefix="hopgate-metrics-") as folder:
         # The workers that granian starts find it in their environment.

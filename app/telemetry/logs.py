@@ -40,13 +40,13 @@ def configure(level: str, stream: TextIO = sys.stderr) -> None:
         logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
-def granian(level: str) -> dict[str, Any]:
-    """Return a configuration that makes granian's own log look the same."""
+def granian() -> dict[str, Any]:
+    """Return a configuration that makes granian's own log look the same. The level is for granian to set."""
     handler = {"class": "logging.StreamHandler", "formatter": "json", "stream": "ext://sys.stderr"}
     return {
         "version": 1,
         "disable_existing_loggers": False,
         "formatters": {"json": {"()": "app.telemetry.logs.JsonFormatter"}},
         "handlers": {"console": handler},
-        "loggers": {"_granian": {"handlers": ["console"], "level": level.upper(), "propagate": False}},
+        "loggers": {"_granian": {"handlers": ["console"], "propagate": False}},
     }

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import fcntl
 import itertools
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO
@@ -57,6 +58,8 @@ class SharedSamples:
         document = _File(self._clock(), [(*key, values) for key, values in samples.items()])
         draft = self._path.with_suffix(".new")
         try:
+            # Who tidies up old files would otherwise take the lock away, and another the same place.
+            os.utime(self._lock.fileno())
             draft.write_bytes(msgspec.json.encode(document))
             draft.rename(self._path)
         except OSError as error:

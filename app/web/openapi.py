@@ -27,7 +27,7 @@ _REF = "#/components/schemas/{name}"
 # What may go wrong with any request that needs a key.
 _ALWAYS = (401, 403, 429, 503)
 _TITLES = {
-    400: "The body or the query cannot be read",
+    400: "The body, the query or a header cannot be read",
     401: "No valid API key",
     403: "The key lacks the scope",
     404: "There is nothing here",
@@ -109,7 +109,7 @@ def document(public_url: str) -> Answer:
         400, 404, 410, 412, 413, 415, 422, body=schemas.PatchLink, parameters=[_SLUG, _IF_MATCH],
     )  # fmt: skip
     paths[one]["delete"] = _operation(
-        "removeLink", "Remove a link for ever", Scope.LINKS_WRITE, (204, None), 404, 410, 412, 422,
+        "removeLink", "Remove a link for ever", Scope.LINKS_WRITE, (204, None), 400, 404, 410, 412, 422,
         parameters=[_SLUG, _IF_MATCH],
     )  # fmt: skip
     paths["/api/v1/cache/invalidate"]["post"] = _operation(

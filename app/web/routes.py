@@ -31,6 +31,8 @@ _Verb = Callable[[Request, Principal], Awaitable[Answer]]
 
 _DEFAULT_PAGE, _MAX_PAGE = 50, 200
 _IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,255}\Z")
+# What handlers read. One that is there and cannot be read must not pass for one that is not there.
+READ_HEADERS = ("authorization", "content-type", "idempotency-key", "if-match")
 _ETAG = re.compile(r'"([1-9][0-9]{0,15})"\Z')
 _ROBOTS = b"User-agent: *\nDisallow: /api/\n"
 

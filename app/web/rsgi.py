@@ -23,7 +23,7 @@ from app.web.answer import Answer, check_headers
 from app.web.client import client_address, peer_address
 from app.web.redirect import with_query
 from app.web.robyn_compat import Endpoint, Route, new_application, new_request, routes_of
-from app.web.routes import register
+from app.web.routes import READ_HEADERS, register
 from app.web.services import Services
 
 log = logging.getLogger(__name__)
@@ -132,7 +132,11 @@ class RsgiApplication:
         if (method == "GET" or method == "HEAD") and self._with_lane:  # noqa: PLR1714 - half the time of a set
             path = scope.path
             slug = path[1:]
-            client = self._client(scope) if self._trusted else peer_address(scope.client)
+            try:
+                client = self._client(scope) if self._trusted else peer_address(scope.client)
+            except ValueError as error:
+                _send(protocol, method, errors.unreadable(str(error)))
+                return
             is_head = method == "HEAD"
             answer = None if is_head else self._answer_hot(slug, client)
             if answer is None and slugs.is_well_formed(slug) and not self._table.is_literal(path):
@@ -181,7 +185,7 @@ class RsgiApplication:
                 path=scope.path,
                 path_params=path_params,
                 query=scope.query_string,
-                headers=scope.headers.items(),
+                headers=_readable(scope.headers).items(),
                 body=body.content,
                 scheme=scope.scheme,
                 host=scope.authority or scope.headers.get("host", ""),
@@ -202,10 +206,33 @@ class RsgiApplication:
         return errors.server_error(trace_id)
 
     def _client(self, scope: Scope) -> str:
+        """Return who asks. Raises ValueError if a proxy may have said so and it cannot be read."""
         peer = peer_address(scope.client)
         if not self._trusted:
             return peer
-        return client_address(peer, scope.headers.get_all("x-forwarded-for"), self._trusted)
+        forwarded_for = scope.headers.get_all("x-forwarded-for")
+        if not forwarded_for:
+            # What a proxy appends to a value that cannot be read is lost, and its client is not the proxy.
+            _require_readable(scope.headers, "x-forwarded-for")
+        return client_address(peer, forwarded_for, self._trusted)
+
+
+def _readable(headers: Any) -> Any:
+    """
+    Return *headers*, which granian gives without the values that are not visible ASCII.
+
+    Raises:
+        ValueError: a handler would take one of them for missing.
+    """
+    for name in READ_HEADERS:
+        _require_readable(headers, name)
+    return headers
+
+
+def _require_readable(headers: Any, name: str) -> None:
+    if name in headers and headers.get(name) is None:
+        message = f"The header {name} must be visible ASCII."
+        raise ValueError(message)
 
 
 def _told_methods(method: str, methods: Mapping[str, Endpoint]) -> Answer:

@@ -223,7 +223,7 @@ class Stage:
 
 def granian(target: str, port: int) -> list[str]:
     """Return the command line that serves *target* as `hopgate serve` serves Hopgate."""
-    command_line = [sys.executable, "-m", "granian", "--interface", "rsgi", "--loop", "uvloop"]
+    command_line = [sys.executable, "-m", "granian", "--interface", "rsgi", "--loop", "uvloop", "--http", "1"]
     command_line += ["--host", "127.0.0.1", "--port", str(port), "--no-ws", "--workers", "1"]
     return [*command_line, "--log-level", "warning", "--respawn-failed-workers", "--factory", target]
 

@@ -9,6 +9,7 @@ what it checks.
 from __future__ import annotations
 
 import itertools
+import json
 import os
 import re
 import subprocess
@@ -148,7 +149,11 @@ def test_too_large_a_body_is_refused_in_the_shape_of_the_api(api):
 def test_too_long_a_request_line_is_refused(stack):
     request = b"GET /" + b"x" * 9000 + b" HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
 
-    assert exchange(stack.nginx.port, request).status == 414
+    answer = exchange(stack.nginx.port, request)
+
+    assert answer.status == 414
+    assert answer.header("content-type") == "application/problem+json"
+    assert json.loads(answer.body)["code"] == "target_too_long"
 
 
 def test_the_health_checks_of_the_containers_pass(stack, api):

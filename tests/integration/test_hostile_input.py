@@ -252,6 +252,44 @@ def test_a_hostile_if_match_is_refused(send, method, etag):
     assert answer.status == 422
 
 
+# Bytes that are no ASCII, as `send` writes them: granian leaves such values out.
+UNREADABLE = "\udce9"
+
+
+@pytest.mark.parametrize("method", ["PATCH", "DELETE"])
+def test_a_condition_that_cannot_be_read_is_not_taken_for_none(send, api, method):
+    made = api.post(LINKS, json=GOOD).json()
+    content = b'{"title": "x"}' if method == "PATCH" else b""
+    target = f"{LINKS}/{made['slug']}"
+
+    answer = send(method, target, content, "Content-Type: application/json", f'If-Match: "3"{UNREADABLE}')
+
+    assert answer.status == 400
+    assert answer.header("content-type") == "application/problem+json"
+    document = json.loads(answer.body)
+    assert (document["code"], document["detail"]) == (
+        "unreadable",
+        "The header if-match must be visible ASCII.",
+    )
+    assert api.get(target).json() == made
+
+
+@pytest.mark.usefixtures("nothing_stored")
+@pytest.mark.parametrize("name", ["Idempotency-Key", "Content-Type", "Authorization", "If-Match"])
+@pytest.mark.parametrize("value", [UNREADABLE, f"a{UNREADABLE}", "ключ"])
+def test_a_header_that_cannot_be_read_is_not_taken_for_a_missing_one(send, admin_key, name, value):
+    headers = {"Content-Type": "application/json", "Authorization": f"Bearer {admin_key}", name: value}
+
+    answer = send("POST", LINKS, body(), *(f"{n}: {v}" for n, v in headers.items()), key=None)
+
+    assert answer.status == 400
+    assert json.loads(answer.body)["detail"] == f"The header {name.lower()} must be visible ASCII."
+
+
+def test_a_header_that_nobody_reads_may_hold_anything(send):
+    assert send("GET", LINKS, b"", f"User-Agent: {UNREADABLE}", f"Cookie: a={UNREADABLE}").status == 200
+
+
 @pytest.mark.parametrize(
     "content",
     [
@@ -304,6 +342,37 @@ def test_a_body_that_never_comes_is_given_up(embedded, admin_key):
 
     assert answer is not None
     assert answer.status == 408
+
+
+HTTP_2 = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+
+
+def test_http_2_is_not_spoken(embedded):
+    """None of the limits on headers and their time hold for it."""
+    settings_frame = b"\0\0\0\4\0\0\0\0\0"
+
+    with socket.create_connection(("127.0.0.1", embedded.port), timeout=3) as connection:
+        connection.sendall(HTTP_2 + settings_frame)
+        try:
+            received = connection.recv(65536)
+        except ConnectionResetError:
+            received = b""
+
+    assert received == b"" or received.startswith(b"HTTP/1.1 400 "), received
+
+
+def test_a_connection_that_does_not_come_to_the_end_of_a_head_is_closed(embedded):
+    """Five seconds from its start, also if it says nothing at all."""
+    begun = (b"", b"G", HTTP_2[:10], b"\r\n", b"GET /healthz HTTP/1.1\r\nHos")
+    connections = [socket.create_connection(("127.0.0.1", embedded.port), timeout=10) for _ in begun]
+    try:
+        for connection, part in zip(connections, begun, strict=True):
+            connection.sendall(part)
+
+        assert [connection.recv(65536) for connection in connections] == [b""] * len(begun)
+    finally:
+        for connection in connections:
+            connection.close()
 
 
 def test_no_answer_was_a_500(embedded):

@@ -13,9 +13,13 @@ import httpx
 import pytest
 
 from app.resilience.deadline import ADMIN_S
+from app.web import errors
+from app.web.answer import Answer
 from app.web.rsgi import MAX_BODY_BYTES
 from tests.servers.hopgate import eventually
 from tests.servers.nginx import CONFIGURATION, PrivateNginx
+from tests.servers.ports import free_ports
+from tests.servers.raw_http import exchange
 
 # Starting takes long on a busy machine.
 pytestmark = pytest.mark.timeout(120)
@@ -102,6 +106,97 @@ def test_the_503_of_a_gateway_is_passed_on_and_takes_no_gateway_away(tmp_path):
         (503, "7", "nginx", "{}")
     }
     assert sum(len(upstream.requests) for upstream in upstreams) == 20
+
+
+def asked(line: str, *headers: str) -> bytes:
+    return "\r\n".join([line, *headers, "", ""]).encode()
+
+
+GET = "GET /x HTTP/1.1"
+POST = "POST /x HTTP/1.1"
+HOST = "Host: hop.example"
+LONG = "x" * 9000
+# name: (request, status, code)
+REFUSALS = {
+    "not HTTP": (asked("NONSENSE", HOST), 400, "unreadable"),
+    "HTTP/2": (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 400, "unreadable"),
+    "bad escape": (asked("GET /%zz HTTP/1.1", HOST), 400, "unreadable"),
+    "above the root": (asked("GET /../x HTTP/1.1", HOST), 400, "unreadable"),
+    "no host": (asked(GET), 400, "unreadable"),
+    "two hosts": (asked(GET, HOST, HOST), 400, "unreadable"),
+    "two lengths": (asked(POST, HOST, "Content-Length: 1", "Transfer-Encoding: chunked"), 400, "unreadable"),
+    "bad chunk": (asked(POST, HOST, "Transfer-Encoding: chunked") + b"zz\r\n", 400, "unreadable"),
+    "inside": (asked("GET /readyz HTTP/1.1", HOST), 404, "not_found"),
+    "more inside": (asked("GET /metrics HTTP/1.1", HOST), 404, "not_found"),
+    "its own page": (asked("GET /.problem HTTP/1.1", HOST), 404, "not_found"),
+    "TRACE": (asked("TRACE /x HTTP/1.1", HOST), 405, "method_not_allowed"),
+    "CONNECT": (asked("CONNECT /x HTTP/1.1", HOST), 405, "method_not_allowed"),
+    "long body": (asked(POST, HOST, f"Content-Length: {MAX_BODY_BYTES + 1}"), 413, "body_too_large"),
+    "long target": (asked(f"GET /{LONG} HTTP/1.1", HOST), 414, "target_too_long"),
+    "long header": (asked(GET, HOST, f"X: {LONG}"), 431, "headers_too_large"),
+    "many headers": (asked(GET, HOST, *[f"X: {LONG[:999]}"] * 50), 431, "headers_too_large"),
+    "other encoding": (asked(POST, HOST, "Transfer-Encoding: gzip"), 501, "not_implemented"),
+    "no gateway": (asked(POST, HOST), 503, "unavailable"),
+    "version": (asked("GET /x HTTP/3.0", HOST), 505, "version_not_supported"),
+}
+# What a gateway says in the same case, and its `detail` of the case.
+SAID_BY_A_GATEWAY = [
+    errors.unreadable(""),
+    errors.not_found(),
+    errors.method_not_allowed(""),
+    errors.body_too_large(MAX_BODY_BYTES),
+    errors.unavailable(TimeoutError()),
+]
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory) -> Iterator[PrivateNginx]:
+    """nginx before gateways that are away."""
+    with PrivateNginx(tmp_path_factory.mktemp("alone"), free_ports(2)) as nginx:
+        yield nginx
+
+
+@pytest.mark.parametrize("name", REFUSALS)
+def test_what_nginx_answers_has_the_shape_of_a_gateways_error(alone, name):
+    request, status, code = REFUSALS[name]
+    titles = {document["code"]: document["title"] for document in map(of_answer, SAID_BY_A_GATEWAY)}
+
+    answer = exchange(alone.port, request)
+
+    assert answer.status == status
+    assert answer.header("content-type") == "application/problem+json"
+    assert answer.header("cache-control") == "no-store"
+    assert answer.header("retry-after") == ("1" if status == 503 else None)
+    assert (answer.header("allow") is not None) == (status == 405)
+    document = json.loads(answer.body)
+    title = titles.get(code, document["title"])
+    assert document == {
+        "type": f"urn:hopgate:problem:{code}",
+        "title": title,
+        "status": status,
+        "code": code,
+    }
+    assert title
+
+
+def of_answer(answer: Answer) -> dict[str, object]:
+    return json.loads(answer.body)
+
+
+def test_a_refused_head_gets_no_body(alone):
+    answer = exchange(alone.port, asked("HEAD /readyz HTTP/1.1", HOST, "Connection: close"))
+
+    assert (answer.status, answer.body) == (404, b"")
+
+
+def test_the_log_tells_the_method_that_was_asked(alone):
+    exchange(alone.port, asked("DELETE /the-method HTTP/1.1", HOST))
+
+    def logged() -> list[dict[str, object]]:
+        return [json.loads(line) for line in alone.output.splitlines() if '"/the-method"' in line]
+
+    eventually(logged, what="it is logged")
+    assert [(line["method"], line["status"]) for line in logged()] == [("DELETE", 503)]
 
 
 def test_a_gateway_is_told_host_client_and_scheme_and_nothing_made_up(tmp_path):

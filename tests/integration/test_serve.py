@@ -251,6 +251,29 @@ def test_a_spoofed_address_changes_nothing_without_a_trusted_proxy(settings, tmp
     assert answers == [404, 429, 429]
 
 
+@pytest.mark.parametrize("method", ["GET", "HEAD", "POST"])
+def test_an_address_that_cannot_be_read_is_not_taken_for_that_of_the_proxy(settings, tmp_path, method):
+    """The proxy has added its client to what that client sent, and granian leaves out the whole."""
+    target = "/api/v1/links" if method == "POST" else "/unknown-slug"
+
+    def ask(port: int, address: bytes) -> int:
+        head = f"{method} {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n".encode()
+        return exchange(port, head + b"X-Forwarded-For: " + address + b"\r\n\r\n").status
+
+    answered = 401 if method == "POST" else 404
+    with Gateway({**settings, "HOPGATE_TRUSTED_PROXIES": "127.0.0.0/8"}, tmp_path) as gateway:
+        assert ask(gateway.port, b"\xe9, 198.51.100.1") == 400
+        assert ask(gateway.port, b"unknown, 198.51.100.1") == answered
+    with Gateway(settings, tmp_path) as gateway:
+        assert ask(gateway.port, b"\xe9, 198.51.100.1") == answered
+
+
+@pytest.mark.parametrize(("level", "is_told"), [("info", True), ("warning", False)])
+def test_the_log_of_the_server_keeps_to_the_level(settings, tmp_path, level, is_told):
+    with Gateway({**settings, "HOPGATE_LOG_LEVEL": level}, tmp_path) as gateway:
+        assert ('"logger":"_granian"' in gateway.output) == is_told, gateway.output
+
+
 def test_pipelined_requests_are_answered_in_order(settings, tmp_path):
     with Gateway(settings, tmp_path) as gateway:
         one = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import os
 import time
 
 import pytest
@@ -71,6 +72,17 @@ def test_whoever_is_asked_answers_for_all(tmp_path, wall):
     assert one.read() == other.read() == {ROWS: [5], LIMIT: [30]}
     one.close({})
     other.close({})
+
+
+def test_a_lock_in_use_does_not_look_forgotten(tmp_path, wall):
+    """What tidies up /tmp removes files of ten days ago; without its lock, a place would be taken twice."""
+    shared = SharedSamples(tmp_path, clock=wall)
+    os.utime(tmp_path / "0.lock", (0, 0))
+
+    shared.write({ROWS: [2]})
+
+    assert time.time() - (tmp_path / "0.lock").stat().st_mtime < 60
+    shared.close({})
 
 
 def test_a_successor_goes_on_counting_and_takes_no_gauge_over(tmp_path, wall):
