@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Coroutine
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, TypeVar
@@ -44,6 +45,14 @@ def main() -> None:
         app()
     except HopgateError as error:
         _fail(str(error))
+    except OSError as error:
+        with suppress(OSError):
+            sys.stdout.close()  # what is left in its buffer would fail again at exit, with a traceback
+        reason = error.strerror or str(error) or type(error).__name__
+        _fail(f"{error.filename}: {reason}" if error.filename is not None else reason)
+    except UnicodeEncodeError as error:
+        refused = error.object[error.start : error.end]
+        _fail(f"{refused!r} cannot be encoded as {error.encoding}")
     except KeyboardInterrupt:
         _fail("interrupted")
 

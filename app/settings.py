@@ -9,7 +9,7 @@ from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
 import can_ada
-from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from app.domain.errors import HopgateError
@@ -17,6 +17,14 @@ from app.domain.errors import HopgateError
 # The file in `metrics_dir` that says: this gateway was told to end.
 DRAINING = "draining"
 IpNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
+# What the drivers understand; they take no capitals either.
+_SCHEMES = {
+    "database_url": ("postgresql", "postgres"),
+    "database_replica_urls": ("postgresql", "postgres"),
+    "redis_url": ("redis", "rediss", "redis+cluster", "rediss+cluster", "unix"),
+    "amqp_url": ("amqp", "amqps"),
+}
+_STRAY_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
 
 
 class Settings(BaseSettings):
@@ -52,24 +60,22 @@ class Settings(BaseSettings):
 
     @field_validator("database_url", "redis_url", "amqp_url")
     @classmethod
-    def _readable_url(cls, value: SecretStr | None) -> SecretStr | None:
-        # Drivers quote what they cannot read, and that may be half a password.
-        if value is not None and not _is_readable(value.get_secret_value()):
-            msg = "is not a URL; is every special character of the password percent-encoded?"
-            raise ValueError(msg)
+    def _readable_url(cls, value: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
+        if value is not None:
+            _check_url(value.get_secret_value(), _SCHEMES[str(info.field_name)])
         return value
 
     @field_validator("database_replica_urls", mode="before")
     @classmethod
     def _urls_by_comma(cls, value: object) -> object:
         # A URL may have commas of its own, between hosts.
-        return re.split(r",\s*(?=\w+://)", value.strip()) if isinstance(value, str) else value
+        return re.split(r",\s*(?=[\w.+-]+://)", value.strip()) if isinstance(value, str) else value
 
     @field_validator("database_replica_urls")
     @classmethod
-    def _readable_urls(cls, value: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
+    def _readable_urls(cls, value: tuple[SecretStr, ...], info: ValidationInfo) -> tuple[SecretStr, ...]:
         for url in value:
-            cls._readable_url(url)
+            _check_url(url.get_secret_value(), _SCHEMES[str(info.field_name)])
         return value
 
     @field_validator("bind", "metrics_bind")
@@ -89,7 +95,9 @@ class Settings(BaseSettings):
     @field_validator("base_url")
     @classmethod
     def _no_trailing_slash(cls, value: str) -> str:
-        if value and not (value.startswith(("http://", "https://")) and can_ada.can_parse(value)):
+        # The parser takes no text that is none in UTF-8.
+        readable = value.isprintable() and can_ada.can_parse(value)
+        if value and not (value.startswith(("http://", "https://")) and readable):
             msg = f"{value!r} must be a URL with http:// or https:// and a host"
             raise ValueError(msg)
         return value.rstrip("/")
@@ -165,13 +173,24 @@ def host_and_port(bind: str) -> tuple[str, int]:
     return host.strip("[]"), int(port)
 
 
+def _check_url(url: str, schemes: tuple[str, ...]) -> None:
+    """Refuse what a driver would: it quotes what it cannot read, and that may be half a password."""
+    if not url.startswith(tuple(f"{scheme}://" for scheme in schemes)):
+        msg = f"must start with one of {', '.join(f'{scheme}://' for scheme in schemes)}"
+        raise ValueError(msg)
+    if not _is_readable(url) or _STRAY_PERCENT.search(url):
+        msg = "is not a URL; is every special character of the password percent-encoded?"
+        raise ValueError(msg)
+
+
 def _is_readable(url: str) -> bool:
     try:
+        url.encode()  # what the environment had in no UTF-8 cannot be sent either
         parts = urlsplit(url)
         # PostgreSQL's may name several hosts.
         hosts = [urlsplit(f"//{host}") for host in parts.netloc.rpartition("@")[2].split(",")]
         has_place = all(host.hostname for host in hosts) or bool(parts.path)
-        return bool(parts.scheme) and has_place and all((host.port or 1) > 0 for host in hosts)
+        return has_place and all((host.port or 1) > 0 for host in hosts)
     except ValueError:
         return False
 

@@ -76,7 +76,7 @@ class PostgresStore:
                 longer is hung up on.
 
         Raises:
-            ValueError: *url* cannot be parsed (it is not quoted: it holds the password).
+            SettingsError: *url* cannot be parsed (it is not quoted: it holds the password).
         """
         connections = await Connections.open(
             url,

@@ -23,6 +23,7 @@ from psycopg.conninfo import conninfo_to_dict
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from app.domain.errors import Unavailable
+from app.settings import SettingsError
 
 log = logging.getLogger(__name__)
 
@@ -185,7 +186,10 @@ def _connection_settings(
         given = conninfo_to_dict(url)
     except psycopg.ProgrammingError:
         # Its message quotes the URL, which holds the password.
-        raise ValueError("the database URL cannot be parsed as postgresql://user@host/database") from None
+        raise SettingsError(
+            f"the URL of the {role} database cannot be parsed as postgresql://user@host/database;"
+            " does libpq know each of its options?"
+        ) from None
     ours = (
         f"-c statement_timeout={round(statement_timeout_s * 1000)}"
         " -c timezone=UTC -c default_transaction_isolation=read\\ committed"

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import csv
+import secrets
+import shutil
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from enum import StrEnum
 from pathlib import Path
-from typing import TextIO
+from typing import Literal, TextIO
 
 import msgspec
 from rich.console import Console
@@ -39,26 +42,23 @@ class UnwritableFile(HopgateError):
 
 async def export_links(settings: Settings, output: Path | None, form: ExportFormat) -> None:
     """
-    Write all links to *output*, or to standard output.
+    Write all links to *output*, or to standard output. If it raises, *output* is what it was.
 
     Raises:
-        Unavailable: the store went away; what was written so far is not all.
-        UnwritableFile: *output* cannot be opened.
+        Unavailable: the store went away; what standard output got so far is not all.
+        UnwritableFile: *output* cannot be written.
     """
-    file = _opened(output) if output is not None else sys.stdout
-    try:
-        await _export(settings, file, form)
-    finally:
-        if output is not None:
-            file.close()
+    with _replacing(output) if output is not None else nullcontext(sys.stdout) as file:
+        done = await _export(settings, file, form)
+        file.flush()
+    Console(stderr=True).print(f"{done:,} link{'' if done == 1 else 's'} exported", highlight=False)
 
 
-async def _export(settings: Settings, file: TextIO, form: ExportFormat) -> None:
+async def _export(settings: Settings, file: TextIO, form: ExportFormat) -> int:
     write = _csv_writer(file) if form is ExportFormat.CSV else _json_writer(file, settings.public_url)
-    console = Console(stderr=True)
     columns = (SpinnerColumn(), TextColumn("exporting"), TextColumn("{task.completed:,.0f} links"))
     done, after = 0, None
-    with Progress(*columns, console=console) as progress:
+    with Progress(*columns, console=Console(stderr=True)) as progress:
         bar = progress.add_task("export", total=None)
         async with open_store(settings) as store:
             while True:
@@ -69,7 +69,7 @@ async def _export(settings: Settings, file: TextIO, form: ExportFormat) -> None:
                 after = page.next_after
                 if after is None:
                     break
-    console.print(f"{done:,} link{'' if done == 1 else 's'} exported", highlight=False)
+    return done
 
 
 def _json_writer(file: TextIO, public_url: str) -> Callable[[Iterable[Link]], None]:
@@ -108,9 +108,32 @@ def _inert(text: str) -> str:
     return f"'{text}" if text.startswith(_FORMULA) else text
 
 
-def _opened(path: Path) -> TextIO:
+@contextmanager
+def _replacing(path: Path) -> Iterator[TextIO]:
+    """Give a file that becomes *path* at the end of the body, unless that raises."""
+    if path.exists():
+        if not path.is_file():
+            # A pipe or a device takes what it is given; nothing can be put in its place.
+            with _opened(path, "w") as file:
+                yield file
+            return
+        _opened(path, "r+").close()  # what may not be written may not be replaced either
+    target = path.resolve()
+    beside = target.with_name(f".hopgate-{secrets.token_hex(8)}")
+    file = _opened(path, "x", beside)
     try:
-        return path.open("w", encoding="utf-8", newline="")
+        with file:
+            yield file
+        with suppress(FileNotFoundError):
+            shutil.copymode(target, beside)
+        beside.replace(target)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def _opened(path: Path, mode: Literal["w", "r+", "x"], beside: Path | None = None) -> TextIO:
+    try:
+        return (beside or path).open(mode, encoding="utf-8", newline="")
     except OSError as error:
         message = f"cannot open {path}: {error.strerror}"
         raise UnwritableFile(message) from None

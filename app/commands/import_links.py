@@ -25,7 +25,7 @@ _WRITE: dict[str, Any] = {"mode": "w", "encoding": "utf-8", "newline": ""}
 
 
 class UnreadableFile(HopgateError):
-    """The file to import, or one to write, cannot be opened."""
+    """The file to import cannot be read, or one to write cannot be opened."""
 
 
 async def import_file(settings: Settings, file: Path, output: Path | None, refused: Path | None) -> None:
@@ -34,7 +34,7 @@ async def import_file(settings: Settings, file: Path, output: Path | None, refus
 
     Raises:
         Unavailable: the store went away; running it again goes on where it stopped.
-        UnreadableFile: a file cannot be opened.
+        UnreadableFile: a file cannot be opened, or is none.
     """
     _distinct(file, output, refused)
     console = Console(stderr=True)
@@ -125,6 +125,9 @@ def _measure(file: Path) -> tuple[str, int]:
     """Return the digest of *file* and how many lines it has."""
     digest, lines, last = hashlib.sha256(), 0, b"\n"
     try:
+        if not file.is_file():
+            message = f"cannot import {file}: it is read twice, so it must be a regular file, not a pipe"
+            raise UnreadableFile(message)
         with file.open("rb") as stream:
             while chunk := stream.read(1 << 20):
                 digest.update(chunk)

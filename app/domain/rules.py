@@ -15,7 +15,7 @@ MAX_TAGS, MAX_TAG_LENGTH = 20, 64
 # Years that every store, every cache and every time zone can hold.
 _YEARS = range(2000, 9999)
 # Control characters, and surrogates that no UTF-8 encoder takes.
-_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
 def checked(fields: LinkFields, *, own_hosts: Collection[str]) -> LinkFields:
@@ -31,14 +31,14 @@ def checked(fields: LinkFields, *, own_hosts: Collection[str]) -> LinkFields:
         long_url = target.canonical(fields.long_url, own_hosts=own_hosts)
     except InvalidInput as error:
         errors += error.errors
-    if len(fields.title) > MAX_TITLE_LENGTH or _UNPRINTABLE.search(fields.title):
+    if len(fields.title) > MAX_TITLE_LENGTH or UNPRINTABLE.search(fields.title):
         errors.append(
             FieldError("title", "title_invalid", f"must be at most {MAX_TITLE_LENGTH} printable characters")
         )
     tags = tuple(dict.fromkeys(fields.tags))
     if len(tags) > MAX_TAGS:
         errors.append(FieldError("tags", "tags_too_many", f"are {len(tags)}, the most is {MAX_TAGS}"))
-    if any(not 1 <= len(tag) <= MAX_TAG_LENGTH or _UNPRINTABLE.search(tag) for tag in tags):
+    if any(not 1 <= len(tag) <= MAX_TAG_LENGTH or UNPRINTABLE.search(tag) for tag in tags):
         errors.append(
             FieldError("tags", "tag_invalid", f"must each be 1 to {MAX_TAG_LENGTH} printable characters")
         )

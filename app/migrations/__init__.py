@@ -35,6 +35,7 @@ def migrate(database_url: str) -> int:
     before it forks, not before this.
 
     Raises:
+        SettingsError: PostgreSQL's driver cannot read the URL.
         Unavailable: no answer, no right, or another process migrates for over `LOCK_WAIT_S`.
     """
     if database_url.startswith("sqlite:"):
@@ -67,6 +68,8 @@ def _migrations(technology: str) -> list[_Migration]:
 def _migrate_postgres(database_url: str) -> int:
     import psycopg
 
+    from app.settings import SettingsError
+
     done = 0
     try:
         with psycopg.connect(
@@ -95,7 +98,10 @@ def _migrate_postgres(database_url: str) -> int:
         if error.sqlstate is not None:
             raise
         # It quotes the URL, which holds the password.
-        raise ValueError("the database URL cannot be parsed as postgresql://user@host/database") from None
+        raise SettingsError(
+            "the database URL cannot be parsed as postgresql://user@host/database;"
+            " does libpq know each of its options?"
+        ) from None
     return done
 
 

@@ -19,6 +19,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from app.domain.errors import FieldError, InvalidInput
+from app.domain.rules import MAX_TITLE_LENGTH, UNPRINTABLE
 from app.ports import ApiKey, LinkStore
 from app.service.single_flight import SingleFlight
 
@@ -79,8 +80,15 @@ def issue(
     Make a new key; return its text, which is never seen again, and what to store.
 
     Args:
+        name: for people, under the rule for a link's title.
         choice: picks one character of a string; pass `secrets.choice`.
+
+    Raises:
+        InvalidInput: *name* breaks it.
     """
+    if len(name) > MAX_TITLE_LENGTH or UNPRINTABLE.search(name):
+        message = f"must be at most {MAX_TITLE_LENGTH} printable characters"
+        raise InvalidInput([FieldError("name", "name_invalid", message)])
     key_id = "".join(choice(_BASE62) for _ in range(_ID_LENGTH))
     secret = "".join(choice(_BASE62) for _ in range(_SECRET_LENGTH))
     body = f"hg_{key_id}_{secret}"

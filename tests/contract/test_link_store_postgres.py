@@ -18,6 +18,7 @@ from app.adapters.store_postgres_pool import Connections
 from app.domain.errors import Unavailable
 from app.domain.link import LinkFields, NewLink, Slug
 from app.ports import Added, IdempotentRequest, Replayed
+from app.settings import SettingsError
 from tests.servers.postgres import PrivatePostgres
 
 pytestmark = pytest.mark.services
@@ -299,9 +300,10 @@ async def test_a_database_without_tables_names_the_remedy(server: PrivatePostgre
         await store.ping()
 
 
-async def test_a_url_that_cannot_be_parsed_is_not_quoted() -> None:
-    with pytest.raises(ValueError, match="cannot be parsed") as caught:
-        await PostgresStore.open("postgresql://u:s3cret@[h/x")
+@pytest.mark.parametrize("bad", ["postgresql://u:s3cret@[h/x", "postgresql://u:s3cret@h/x?no=1"])
+async def test_a_url_that_cannot_be_parsed_is_not_quoted(bad: str) -> None:
+    with pytest.raises(SettingsError, match="cannot be parsed") as caught:
+        await PostgresStore.open(bad)
 
     assert "s3cret" not in str(caught.value)
 

@@ -5,12 +5,20 @@ from __future__ import annotations
 import contextlib
 import csv
 import json
+import socket
 import subprocess
 import sys
 
 import pytest
 
-from tests.servers.hopgate import hopgate
+from tests.servers.hopgate import command, environment, hopgate
+
+UNREACHABLE = {
+    "HOPGATE_DATABASE_URL": "postgresql://u:geheim@127.0.0.1:1/d",
+    "HOPGATE_REDIS_URL": "redis://:geheim@127.0.0.1:1/0",
+    "HOPGATE_AMQP_URL": "amqp://u:geheim@127.0.0.1:1/",
+}
+UNKNOWN_OPTION = {**UNREACHABLE, "HOPGATE_DATABASE_URL": "postgresql://u:geheim@127.0.0.1:1/d?foo=1"}
 
 
 @pytest.fixture
@@ -88,15 +96,32 @@ def test_keys_are_made_listed_and_revoked(settings):
         ({}, ("links", "get", "../x"), "there is no link"),
         ({}, ("keys", "revoke", "nobody"), "there is no key nobody"),
         ({}, ("keys", "create", "x", "--scope", "links:steal"), "unknown scope links:steal"),
+        ({}, ("keys", "create", "x\n12345678  2030-01-01  valid"), "name: must be at most 512 printable"),
+        ({}, ("keys", "create", "caf\udce9"), "name: must be at most 512 printable"),
+        ({}, ("keys", "revoke", "caf\udce9"), r"'\udce9' cannot be encoded as utf-8"),
         ({}, ("worker",), "an embedded gateway is its own worker"),
         ({"HOPGATE_BIND": "nonsense"}, ("serve",), "HOPGATE_BIND"),
         ({"HOPGATE_BIND": "127.0.0.1:99999"}, ("serve",), "HOPGATE_BIND"),
         ({"HOPGATE_BIND": "203.0.113.1:8000"}, ("serve",), "cannot listen on 203.0.113.1:8000"),
         ({"HOPGATE_BASE_URL": "ftp://x"}, ("serve",), "HOPGATE_BASE_URL"),
         ({"HOPGATE_BASE_URL": "https://"}, ("serve",), "HOPGATE_BASE_URL"),
+        ({"HOPGATE_BASE_URL": "https://caf\udce9"}, ("keys", "list"), "HOPGATE_BASE_URL"),
         ({"HOPGATE_BIND": "::1:8000"}, ("serve",), "needs brackets"),
         ({"HOPGATE_REDIS_URL": "redis://:geheim/x@h:1/0"}, ("doctor",), "HOPGATE_REDIS_URL: is not a URL"),
         ({"HOPGATE_AMQP_URL": "amqp://u:geheim#x@h:1/"}, ("doctor",), "HOPGATE_AMQP_URL: is not a URL"),
+        ({"HOPGATE_REDIS_URL": "localhost:6379"}, ("serve",), "HOPGATE_REDIS_URL: must start with one of"),
+        (
+            {**UNREACHABLE, "HOPGATE_DATABASE_URL": "postgresql+psycopg://u:geheim@h/d"},
+            ("migrate",),
+            "HOPGATE_DATABASE_URL: must start with one of postgresql://, postgres://",
+        ),
+        (
+            {**UNREACHABLE, "HOPGATE_DATABASE_URL": "postgresql://u:50%geheim@h/d"},
+            ("doctor",),
+            "HOPGATE_DATABASE_URL: is not a URL",
+        ),
+        (UNKNOWN_OPTION, ("migrate",), "cannot be parsed as postgresql://user@host/database"),
+        (UNKNOWN_OPTION, ("doctor",), "cannot be parsed as postgresql://user@host/database"),
         ({"HOPGATE_WORKERS": "0"}, ("serve",), "HOPGATE_WORKERS"),
         ({"HOPGATE_WORKERS": "2"}, ("serve",), "HOPGATE_WORKERS above 1 needs"),
         ({"HOPGATE_TRUSTED_PROXIES": "everyone"}, ("serve",), "HOPGATE_TRUSTED_PROXIES"),
@@ -141,13 +166,7 @@ def test_doctor_finds_an_embedded_store_well(settings):
 
 
 def test_doctor_names_what_is_missing_and_what_to_do(settings):
-    unreachable = {
-        "HOPGATE_DATABASE_URL": "postgresql://u:geheim@127.0.0.1:1/d",
-        "HOPGATE_REDIS_URL": "redis://:geheim@127.0.0.1:1/0",
-        "HOPGATE_AMQP_URL": "amqp://u:geheim@127.0.0.1:1/",
-    }
-
-    done = hopgate({**settings, **unreachable}, "doctor")
+    done = hopgate({**settings, **UNREACHABLE}, "doctor")
 
     assert done.returncode == 1
     assert [line.split()[1] for line in done.stdout.splitlines() if line.startswith("BAD")] == [
@@ -157,6 +176,99 @@ def test_doctor_names_what_is_missing_and_what_to_do(settings):
     ]
     assert done.stdout.count("→") == 3
     assert "geheim" not in done.stdout + done.stderr
+
+
+def test_a_port_for_metrics_that_is_taken_is_one_line(settings):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        bind = f"127.0.0.1:{taken.getsockname()[1]}"
+        done = hopgate({**settings, **UNREACHABLE, "HOPGATE_METRICS_BIND": bind}, "worker")
+
+    assert done.returncode == 1
+    assert [line for line in done.stderr.splitlines() if line.startswith("hopgate: ")] == [
+        "hopgate: Address already in use"
+    ]
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("links", "import", "urls.txt", "--output", "/dev/full"),
+        ("links", "import", "urls.txt", "--refused", "/dev/full"),
+        ("links", "export", "--output", "/dev/full"),
+        ("links", "export"),
+        ("keys", "list"),
+    ],
+)
+def test_a_full_disk_is_one_line(settings, tmp_path, arguments):
+    (tmp_path / "urls.txt").write_text("https://example.com/1\n")
+    assert hopgate(settings, "links", "create", "https://example.com").returncode == 0
+    assert hopgate(settings, "keys", "create", "x").returncode == 0
+
+    with open("/dev/full", "w") as full:  # noqa: PTH123
+        done = subprocess.run(
+            command(*arguments),
+            env=environment(settings),
+            cwd=tmp_path,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=60,
+        )
+
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == "hopgate: No space left on device"
+    assert "Traceback" not in done.stderr
+    assert "exported" not in done.stderr
+
+
+# --- export ----------------------------------------------------------------------------
+
+
+def test_an_export_that_fails_leaves_the_one_before(settings, tmp_path):
+    output = tmp_path / "exports" / "links.jsonl"
+    output.parent.mkdir()
+    output.write_text("yesterday's\n")
+
+    done = hopgate({**settings, **UNREACHABLE}, "links", "export", "--output", str(output))
+
+    assert done.returncode == 1
+    assert "postgresql is unavailable" in done.stderr
+    assert output.read_text() == "yesterday's\n"
+    assert list(output.parent.iterdir()) == [output]
+
+
+def test_an_export_takes_the_place_of_the_one_before(settings, tmp_path):
+    """Behind the same link, with the same permissions."""
+    output, link = tmp_path / "exports" / "links.jsonl", tmp_path / "latest"
+    output.parent.mkdir()
+    output.write_text("yesterday's\n" * 100)
+    output.chmod(0o640)
+    link.symlink_to(output)
+    hopgate(settings, "links", "create", "https://example.com", "--slug", "mine")
+
+    done = hopgate(settings, "links", "export", "--output", str(link))
+
+    assert done.returncode == 0, done.stderr
+    assert json.loads(output.read_text())["slug"] == "mine"
+    assert (link.is_symlink(), output.stat().st_mode & 0o777) == (True, 0o640)
+    assert list(output.parent.iterdir()) == [output]
+
+
+def test_an_export_may_go_to_a_pipe_by_name(settings):
+    hopgate(settings, "links", "create", "https://example.com", "--slug", "mine")
+
+    done = hopgate(settings, "links", "export", "--output", "/dev/stdout")
+
+    assert json.loads(done.stdout)["slug"] == "mine"
+
+
+@pytest.mark.parametrize("output", ["/proc/no", "/", "missing/links.jsonl"])
+def test_an_export_that_cannot_be_written_is_one_line(settings, output):
+    done = hopgate(settings, "links", "export", "--output", output)
+
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert done.stderr.startswith(f"hopgate: cannot open {output}: ")
 
 
 # --- import ----------------------------------------------------------------------------
@@ -205,6 +317,28 @@ def test_an_import_never_writes_over_a_file_that_it_reads(settings, tmp_path):
         assert done.returncode == 1
         assert "three different files" in done.stderr
     assert file.read_text() == URLS
+
+
+def test_an_import_from_a_pipe_is_refused(settings, tmp_path):
+    """It could be read but once; a file given as standard input is as good as any."""
+    file, output = tmp_path / "urls.txt", tmp_path / "links.csv"
+    file.write_text("https://example.com/1\n")
+    output.write_text("before\n")
+    run = command("links", "import", "/dev/stdin", "--output", str(output))
+
+    piped = subprocess.run(
+        run, env=environment(settings), input=file.read_text(), capture_output=True, text=True, timeout=60
+    )
+    assert piped.returncode == 1
+    assert piped.stderr.startswith("hopgate: cannot import /dev/stdin: ")
+    assert piped.stderr.count("\n") == 1
+    assert output.read_text() == "before\n"
+
+    with file.open() as given:
+        redirected = subprocess.run(
+            run, env=environment(settings), stdin=given, capture_output=True, text=True, timeout=60
+        )
+    assert "1 link imported" in redirected.stderr
 
 
 def test_an_import_of_chosen_slugs_run_again_recognises_them(settings, tmp_path):

@@ -17,6 +17,7 @@ from app import migrations
 from app.adapters import store_postgres_sql, store_sqlite_sql
 from app.domain.errors import Unavailable
 from app.migrations import latest_version, migrate, sqlite_path
+from app.settings import SettingsError
 from tests.servers.postgres import PrivatePostgres
 
 ROOT = Path(app.__file__).parent.parent
@@ -137,7 +138,7 @@ def test_a_file_that_is_no_database_is_unavailable(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("bad", ["postgresql://u:s3cret@[h/x", "postgresql://u:s3cret@h/x?no=1"])
 def test_a_url_that_cannot_be_parsed_is_not_quoted(bad: str) -> None:
-    with pytest.raises(ValueError, match="cannot be parsed") as caught:
+    with pytest.raises(SettingsError, match="cannot be parsed") as caught:
         migrate(bad)
 
     assert "s3cret" not in str(caught.value)

@@ -88,6 +88,17 @@ def test_unknown_scopes_are_named():
         keys.parse_scopes(["links:read", "links:steal"])
 
 
+@pytest.mark.parametrize("name", ["a\nb", "\x1b[2J", "a\u2028b", "caf\udce9", "x" * 513])
+def test_a_name_that_is_not_one_line_of_text_is_refused(choice, name):
+    with pytest.raises(InvalidInput, match="name: must be at most 512 printable characters"):
+        keys.issue(name, frozenset(), now=NOW, choice=choice)
+
+
+@pytest.mark.parametrize("name", ["", "naïve 🙂", "x" * 512])
+def test_a_name_may_be_any_line_of_text(choice, name):
+    assert keys.issue(name, frozenset(), now=NOW, choice=choice)[1].name == name
+
+
 async def test_a_thousand_requests_with_one_key_ask_the_store_once(embedded_store, issued, monotonic):
     store = CountingStore(embedded_store)
     authenticator = Authenticator(store, monotonic=monotonic)

@@ -38,3 +38,64 @@ def test_without_replicas(environment):
     environment.setenv("HOPGATE_DATABASE_REPLICA_URLS", "")
 
     assert settings.load().database_replica_urls == ()
+
+
+@pytest.mark.parametrize(
+    ("name", "url"),
+    [
+        ("DATABASE_URL", "postgres://u:50%25off@h/d"),
+        ("DATABASE_URL", "postgresql:///d?host=/run/postgresql"),
+        ("REDIS_URL", "redis://:p@h:6379/0"),
+        ("REDIS_URL", "redis+cluster://h:7000"),
+        ("REDIS_URL", "unix:///run/redis.sock"),
+        ("AMQP_URL", "amqps://u:p@h/%2Fx"),
+    ],
+)
+def test_urls_that_the_drivers_understand(environment, name, url):
+    environment.setenv(f"HOPGATE_{name}", url)
+
+    assert getattr(settings.load(), name.lower()).get_secret_value() == url
+
+
+@pytest.mark.parametrize(
+    ("name", "url"),
+    [
+        ("DATABASE_URL", "postgresql+psycopg://u:geheim@h/d"),
+        ("DATABASE_URL", "PostgreSQL://u:geheim@h/d"),
+        ("DATABASE_URL", "sqlite:///geheim"),
+        ("DATABASE_URL", "postgresql:u:geheim@h/d"),
+        ("DATABASE_REPLICA_URLS", "postgresql://a/d, postgresql+psycopg://u:geheim@h/d"),
+        ("REDIS_URL", "geheim:6379"),
+        ("REDIS_URL", "http://:geheim@h"),
+        ("AMQP_URL", "rabbitmq://u:geheim@h/"),
+    ],
+)
+def test_a_url_of_another_kind_is_refused_and_not_quoted(environment, name, url):
+    environment.setenv(f"HOPGATE_{name}", url)
+
+    with pytest.raises(settings.SettingsError) as caught:
+        settings.load()
+
+    assert str(caught.value).startswith(f"HOPGATE_{name}: must start with one of ")
+    assert "geheim" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "url"),
+    [
+        ("DATABASE_URL", "postgresql://u:50%geheim@h/d"),
+        ("DATABASE_URL", "postgresql://u:geheim%@h/d"),
+        ("DATABASE_URL", "postgresql://u:geheim\udce9@h/d"),
+        ("DATABASE_REPLICA_URLS", "postgresql://a/d,postgresql://u:geheim%2@h/d"),
+        ("REDIS_URL", "redis://:geheim%zz@h"),
+        ("AMQP_URL", "amqp://u:geheim@h/%"),
+    ],
+)
+def test_half_encoded_urls_are_refused_and_not_quoted(environment, name, url):
+    environment.setenv(f"HOPGATE_{name}", url)
+
+    with pytest.raises(settings.SettingsError) as caught:
+        settings.load()
+
+    assert str(caught.value).startswith(f"HOPGATE_{name}: is not a URL")
+    assert "geheim" not in str(caught.value)
