@@ -10,7 +10,7 @@ import msgspec
 
 from app.domain.events import ClicksCounted, LinkChanged
 from app.domain.link import Link, LinkFields, Resolution, Slug
-from app.ports import MAX_VISITS_A_LEASE, OUTBOX_GRACE_S, ApiKey, OutboxEvent
+from app.ports import IMPORT_SCOPE, MAX_VISITS_A_LEASE, OUTBOX_GRACE_S, ApiKey, OutboxEvent
 
 Row = tuple[Any, ...]
 Parameters = dict[str, Any]
@@ -36,7 +36,7 @@ INSERT_LINKS = f"""
             max_visits bigint, version bigint, created_at timestamptz, updated_at timestamptz)
     ), stored AS (
         INSERT INTO links (id, {_COLUMNS})
-        SELECT asked.*, NULL FROM asked ORDER BY slug COLLATE "C"
+        SELECT asked.*, NULL FROM asked ORDER BY slug COLLATE "C", id
         ON CONFLICT (slug) DO NOTHING RETURNING slug
     )
     INSERT INTO outbox (slug, version, next_attempt_at)
@@ -101,7 +101,7 @@ INSERT_REQUEST = """
     VALUES (%(scope)s, %(key)s, %(fingerprint)s, %(slugs)s, %(now)s) ON CONFLICT (scope, key) DO NOTHING
 """
 SELECT_REQUEST = "SELECT fingerprint, slugs FROM idempotency WHERE scope = %(scope)s AND key = %(key)s"
-FORGET_REQUESTS = "DELETE FROM idempotency WHERE created_at < %(before)s"
+FORGET_REQUESTS = f"DELETE FROM idempotency WHERE created_at < %(before)s AND scope <> '{IMPORT_SCOPE}'"
 # One statement, so one transaction: a batch that is known already gives no rows to add. They
 # are added in the order of their slugs, so that two batches wait for each other instead of
 # deadlocking.
@@ -133,7 +133,7 @@ LEASE_VISITS = f"""
         FROM links WHERE slug = %(slug)s FOR UPDATE
     ), debited AS (
         UPDATE links SET visits_taken = visits_taken + leased.visits FROM leased
-        WHERE links.id = leased.id AND leased.visits > 0
+        WHERE links.slug = %(slug)s AND leased.visits > 0  -- no index has the ids of removed links
     )
     SELECT visits FROM leased
 """

@@ -81,6 +81,23 @@ async def test_of_two_entries_with_one_slug_the_first_wins(store: LinkStore) -> 
     assert await store.get(Slug("twin")) == answer.links[0]
 
 
+async def test_of_many_entries_with_one_slug_the_first_wins(store: LinkStore) -> None:
+    """PostgreSQL's sort keeps the order of equal rows only up to six of them."""
+    for size in range(7, 40):
+        others = [new(f"other-{size}-{number}")[0] for number in range(size - 2)]
+        slug = f"twin-{size}"
+        [first], [second] = new(slug, fields=FULL), new(slug)
+        entries = [*others[: size // 2], first, *others[size // 2 :], second]
+
+        answer = await store.add(entries, now=NOW)
+
+        assert isinstance(answer, Added)
+        assert answer.links[-1] is None
+        stored = await store.get(Slug(slug))
+        assert stored is not None
+        assert stored.fields == FULL
+
+
 async def test_nothing_to_add_is_no_error(store: LinkStore) -> None:
     assert await store.add([], now=NOW) == Added((), ())
     assert await store.add([], now=NOW, request=REQUEST) == Added((), ())
