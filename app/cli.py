@@ -291,7 +291,7 @@ def links_import(
     """
     Import links in bulk. Interrupted? Run it again: it goes on where it stopped.
 
-    The same file imported again within 24 hours stores nothing twice.
+    The same file imported again stores nothing twice.
     """
     from app.commands.import_links import import_file
 

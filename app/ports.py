@@ -24,12 +24,16 @@ from app.domain.link import Link, LinkFields, NewLink, Resolution, Slug
 # --- LinkStore -------------------------------------------------------------------------
 
 
+# A file is imported once, however much later it is given again.
+IMPORT_SCOPE = "import"
+
+
 @dataclass(frozen=True, slots=True)
 class IdempotentRequest:
     """
     Names a request so that it takes effect once, however often it is sent.
 
-    `scope` is who sent it (an API key's id, an import), `key` what they called it,
+    `scope` is who sent it (an API key's id, or `IMPORT_SCOPE`), `key` what they called it,
     `fingerprint` a digest of what it asked for.
     """
 
@@ -188,7 +192,7 @@ class LinkStore(Protocol):
         ...
 
     async def forget_requests(self, *, before: datetime) -> int:
-        """Forget idempotent requests made before *before*; return how many."""
+        """Forget idempotent requests made before *before*, but no batch of an import; return how many."""
         ...
 
     async def fold_clicks(self, counted: ClicksCounted, *, now: datetime) -> bool:

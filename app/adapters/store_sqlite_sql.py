@@ -13,7 +13,7 @@ import msgspec
 
 from app.domain.events import LinkChanged
 from app.domain.link import Link, LinkFields, Slug
-from app.ports import MAX_VISITS_A_LEASE, OUTBOX_GRACE_S, ApiKey, OutboxEvent
+from app.ports import IMPORT_SCOPE, MAX_VISITS_A_LEASE, OUTBOX_GRACE_S, ApiKey, OutboxEvent
 
 Row = tuple[Any, ...]
 
@@ -60,7 +60,7 @@ DROP_EVENTS = "DELETE FROM outbox WHERE id IN (SELECT value FROM json_each(?))"
 OUTBOX_DEPTH = f"SELECT count(*), coalesce({_NOW} - min(created_at), 0) FROM outbox"
 SELECT_REQUEST = "SELECT fingerprint, slugs FROM idempotency WHERE scope = ? AND key = ?"
 INSERT_REQUEST = "INSERT INTO idempotency (scope, key, fingerprint, slugs, created_at) VALUES (?, ?, ?, ?, ?)"
-FORGET_REQUESTS = "DELETE FROM idempotency WHERE created_at < ? RETURNING 1"
+FORGET_REQUESTS = f"DELETE FROM idempotency WHERE created_at < ? AND scope <> '{IMPORT_SCOPE}' RETURNING 1"
 INSERT_BATCH = "INSERT INTO click_batches (id, folded_at) VALUES (?, ?) ON CONFLICT DO NOTHING RETURNING 1"
 # `WHERE true` keeps the parser from taking ON for that of a join.
 ADD_TO_TOTALS = """

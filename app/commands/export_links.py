@@ -24,7 +24,10 @@ from app.web.schemas import link_document
 
 _PAGE = 1000
 # What `hopgate links import` reads.
-_COLUMNS = ("slug", "long_url", "title", "tags", "redirect_code", "expires_at", "max_visits")
+_COLUMNS = (
+    "slug", "long_url", "title", "tags", "redirect_code", "valid_from", "expires_at", "max_visits",
+    "forward_query", "enabled",
+)  # fmt: skip
 # A spreadsheet would run what begins so.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
@@ -99,8 +102,11 @@ def _row(link: Link) -> list[str]:
         _inert(fields.title),
         _inert(",".join(fields.tags)),
         str(fields.redirect_code),
+        fields.valid_from.isoformat() if fields.valid_from else "",
         fields.expires_at.isoformat() if fields.expires_at else "",
         "" if fields.max_visits is None else str(fields.max_visits),
+        str(fields.forward_query).lower(),
+        str(fields.enabled).lower(),
     ]
 
 

@@ -67,13 +67,19 @@ def _migrations(technology: str) -> list[_Migration]:
 
 def _migrate_postgres(database_url: str) -> int:
     import psycopg
+    from psycopg.conninfo import conninfo_to_dict
 
     from app.settings import SettingsError
 
     done = 0
     try:
+        given = conninfo_to_dict(database_url)
         with psycopg.connect(
-            database_url, connect_timeout=5, application_name="hopgate migrate"
+            database_url,
+            connect_timeout=5,
+            application_name="hopgate migrate",
+            # Of several hosts, the one that can be written to.
+            target_session_attrs=str(given.get("target_session_attrs") or "primary"),
         ) as connection:
             connection.execute(f"SET lock_timeout = '{LOCK_WAIT_S}s'".encode())
             connection.execute("SELECT pg_advisory_xact_lock(%s)", [_ADVISORY_LOCK])
@@ -92,7 +98,11 @@ def _migrate_postgres(database_url: str) -> int:
                     done += 1
     except psycopg.errors.LockNotAvailable as error:
         raise Unavailable("postgresql", _LOCKED) from error
-    except (psycopg.OperationalError, psycopg.errors.InsufficientPrivilege) as error:
+    except (
+        psycopg.OperationalError,
+        psycopg.errors.InsufficientPrivilege,
+        psycopg.errors.ReadOnlySqlTransaction,
+    ) as error:
         raise Unavailable("postgresql", str(error).partition("\n")[0]) from error
     except psycopg.ProgrammingError as error:
         if error.sqlstate is not None:

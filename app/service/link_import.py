@@ -19,11 +19,10 @@ from typing import TextIO
 from app.domain import rules, slug
 from app.domain.errors import FieldError, InvalidInput
 from app.domain.link import DEFAULT_REDIRECT_CODE, Link, LinkFields
-from app.ports import IdempotentRequest
+from app.ports import IMPORT_SCOPE, IdempotentRequest
 from app.service.links import Draft, Links
 
 BATCH = 500
-_SCOPE = "import"
 _MAX_HEADER = 4096
 
 # Column names of other shorteners' exports → ours.
@@ -43,9 +42,12 @@ _ALIASES = {
     "title": "title",
     "tags": "tags",
     "redirect_code": "redirect_code",
+    "valid_from": "valid_from",
     "expires_at": "expires_at",
-    "max_visits": "max_visits",
     "expiry_time": "expires_at",
+    "max_visits": "max_visits",
+    "forward_query": "forward_query",
+    "enabled": "enabled",
 }
 
 
@@ -131,7 +133,7 @@ async def run(
     while batch := list(islice(iterator, BATCH)):
         checked = [(row, _draft(row, own_hosts)) for row in batch]
         accepted = [(row, draft) for row, draft in checked if isinstance(draft, Draft)]
-        request = IdempotentRequest(_SCOPE, f"{digest}:{number}", _fingerprint(accepted))
+        request = IdempotentRequest(IMPORT_SCOPE, f"{digest}:{number}", _fingerprint(accepted))
         outcome = await links.create_many([draft for _, draft in accepted], request=request)
         results: list[Imported | Refused] = [
             Refused(row, draft) for row, draft in checked if not isinstance(draft, Draft)
@@ -162,8 +164,11 @@ def _draft(row: Row, own_hosts: Collection[str]) -> Draft | tuple[FieldError, ..
                     tag.strip() for tag in values.get("tags", "").replace("|", ",").split(",") if tag.strip()
                 ),
                 redirect_code=_redirect_code(values.get("redirect_code", "")),
-                expires_at=_time(values.get("expires_at", "")),
+                valid_from=_time("valid_from", values),
+                expires_at=_time("expires_at", values),
                 max_visits=_max_visits(values.get("max_visits", "")),
+                forward_query=_flag("forward_query", values, default=False),
+                enabled=_flag("enabled", values, default=True),
             ),
             own_hosts=own_hosts,
         )
@@ -184,8 +189,16 @@ def _max_visits(text: str) -> int | None:
     return int(text) if text.isascii() and text.isdigit() and len(text) <= 16 else 0
 
 
-def _time(text: str) -> datetime | None:
+def _flag(name: str, values: Mapping[str, str], *, default: bool) -> bool:
+    text = values.get(name, "").casefold()
+    if text in ("", "true", "false"):
+        return text == "true" if text else default
+    raise InvalidInput([FieldError(name, "flag_unreadable", "must be true or false")])
+
+
+def _time(name: str, values: Mapping[str, str]) -> datetime | None:
     """Read ISO 8601, or unix seconds as some exports have them."""
+    text = values.get(name, "")
     if not text:
         return None
     try:
@@ -194,7 +207,7 @@ def _time(text: str) -> datetime | None:
         return datetime.fromisoformat(text)
     except (ValueError, OverflowError, OSError):
         message = "must be ISO 8601 or unix seconds"
-        raise InvalidInput([FieldError("expires_at", "time_unreadable", message)]) from None
+        raise InvalidInput([FieldError(name, "time_unreadable", message)]) from None
 
 
 def _fingerprint(accepted: list[tuple[Row, Draft]]) -> bytes:

@@ -25,7 +25,7 @@ _SCHEMAS = (
 _REF = "#/components/schemas/{name}"
 
 # What may go wrong with any request that needs a key.
-_ALWAYS = (401, 403, 429, 503)
+_ALWAYS = (400, 401, 403, 429, 503)
 _TITLES = {
     400: "The body, the query or a header cannot be read",
     401: "No valid API key",
@@ -75,7 +75,7 @@ _SINCE = {
 _UNTIL = {
     "name": "until",
     "in": "query",
-    "description": "The first hour that begins then or later is left out. At most 31 days after `since`."
+    "description": "The first hour that begins then or later is left out. At most 31 days of whole hours."
     " Default: the end of the present hour.",
     "schema": {"type": "string", "format": "date-time"},
 }
@@ -90,11 +90,11 @@ def document(public_url: str) -> Answer:
     names = ("/api/v1/links", one, stats, "/api/v1/cache/invalidate")
     paths: dict[str, dict[str, Any]] = {name: {} for name in names}
     paths["/api/v1/links"]["post"] = _operation(
-        "createLink", "Make a link", Scope.LINKS_WRITE, (201, schemas.LinkDocument), 400, 409, 413, 415, 422,
+        "createLink", "Make a link", Scope.LINKS_WRITE, (201, schemas.LinkDocument), 409, 413, 415, 422,
         body=schemas.CreateLink, parameters=[_IDEMPOTENCY_KEY],
     )  # fmt: skip
     paths["/api/v1/links"]["get"] = _operation(
-        "listLinks", "List links, newest first", Scope.LINKS_READ, (200, schemas.LinkPage), 400, 422,
+        "listLinks", "List links, newest first", Scope.LINKS_READ, (200, schemas.LinkPage), 422,
         parameters=[_LIMIT, _CURSOR],
     )  # fmt: skip
     paths[one]["get"] = _operation(
@@ -102,19 +102,19 @@ def document(public_url: str) -> Answer:
     )
     paths[stats]["get"] = _operation(
         "getLinkStats", "Read how often a link was visited, by the hour", Scope.LINKS_READ,
-        (200, schemas.LinkStats), 400, 404, 410, 422, parameters=[_SLUG, _SINCE, _UNTIL],
+        (200, schemas.LinkStats), 404, 410, 422, parameters=[_SLUG, _SINCE, _UNTIL],
     )  # fmt: skip
     paths[one]["patch"] = _operation(
         "changeLink", "Change what the body names", Scope.LINKS_WRITE, (200, schemas.LinkDocument),
-        400, 404, 410, 412, 413, 415, 422, body=schemas.PatchLink, parameters=[_SLUG, _IF_MATCH],
+        404, 410, 412, 413, 415, 422, body=schemas.PatchLink, parameters=[_SLUG, _IF_MATCH],
     )  # fmt: skip
     paths[one]["delete"] = _operation(
-        "removeLink", "Remove a link for ever", Scope.LINKS_WRITE, (204, None), 400, 404, 410, 412, 422,
+        "removeLink", "Remove a link for ever", Scope.LINKS_WRITE, (204, None), 404, 410, 412, 422,
         parameters=[_SLUG, _IF_MATCH],
     )  # fmt: skip
     paths["/api/v1/cache/invalidate"]["post"] = _operation(
         "invalidate", "Make every cache read links again", Scope.CACHE_WRITE, (202, schemas.Invalidated),
-        400, 413, 415, 422, body=schemas.Invalidate,
+        413, 415, 422, body=schemas.Invalidate,
     )  # fmt: skip
     return json_answer(
         200,

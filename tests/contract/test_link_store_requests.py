@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from app.domain.link import Slug
-from app.ports import Added, Changed, LinkStore, Replayed, RequestMismatch
+from app.ports import IMPORT_SCOPE, Added, Changed, LinkStore, Replayed, RequestMismatch
 from tests.contract.store_database import Database
 from tests.contract.store_links import FULL, LATER, NOW, REQUEST, added, new
 
@@ -81,3 +81,11 @@ async def test_forgotten_requests_may_come_again(store: LinkStore) -> None:
     assert isinstance(await store.add(new("new"), now=LATER, request=REQUEST), Added)
     again = await store.add(new("x"), now=LATER, request=replace(REQUEST, key="order-8"))
     assert isinstance(again, Replayed)
+
+
+async def test_imports_are_not_forgotten(store: LinkStore) -> None:
+    request = replace(REQUEST, scope=IMPORT_SCOPE)
+    await store.add(new("old"), now=NOW, request=request)
+
+    assert await store.forget_requests(before=LATER) == 0
+    assert isinstance(await store.add(new("new"), now=LATER, request=request), Replayed)

@@ -446,6 +446,28 @@ def test_a_csv_keeps_its_limits_of_visits(settings, tmp_path):
     assert {slug: limits[slug] for slug in ("few-a", "few-b")} == {"few-a": "5", "few-b": ""}
 
 
+def test_a_csv_keeps_links_that_do_not_redirect_as_they_are(settings, tmp_path):
+    file, again = tmp_path / "export.csv", tmp_path / "again.csv"
+    file.write_text(
+        "long_url,slug,valid_from,forward_query,enabled\n"
+        "https://example.com/a,off,,,false\n"
+        "https://example.com/b,later,2999-01-01T00:00:00+00:00,true,\n"
+        "https://example.com/c,odd,,,maybe\n"
+    )
+
+    done = hopgate(settings, "links", "import", str(file))
+
+    assert "2 links imported, 1 line refused" in done.stderr
+    assert "enabled must be true or false" in done.stderr
+    hopgate(settings, "links", "export", "--format", "csv", "--output", str(again))
+    rows = {row["slug"]: row for row in csv.DictReader(again.read_text().splitlines())}
+    columns = ("valid_from", "forward_query", "enabled")
+    assert {slug: tuple(rows[slug][column] for column in columns) for slug in ("off", "later")} == {
+        "off": ("", "false", "false"),
+        "later": ("2999-01-01T00:00:00+00:00", "true", "true"),
+    }
+
+
 @pytest.mark.parametrize(
     ("content", "summary"),
     [

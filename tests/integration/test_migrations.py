@@ -153,6 +153,14 @@ def test_a_server_that_is_down_is_unavailable_and_keeps_the_password_secret() ->
 
 
 @pytest.mark.services
+def test_a_server_that_takes_no_writes_is_unavailable(postgres: PrivatePostgres) -> None:
+    url = f"{postgres.create_database()}?options=-c%20default_transaction_read_only%3Don"
+
+    with pytest.raises(Unavailable, match="read-only"):
+        migrate(url)
+
+
+@pytest.mark.services
 def test_the_lock_of_a_migration_that_died_is_free(postgres: PrivatePostgres) -> None:
     url = postgres.create_database(migrated=False)
     died = psycopg.connect(url)
