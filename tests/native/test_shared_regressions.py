@@ -373,3 +373,35 @@ def test_a_redis_that_forgot_is_reminded(redis_server):
         clock.advance(10**9)  # those who were refused ask again
         assert not hit(1)
         assert not hit(0)
+
+
+@pytest.mark.parametrize("cold", ["sync", "optimistic"])
+def test_whoever_finds_no_room_is_decided_about_all_the_same(redis_server, cold):
+    """Every part of a full table asks Redis about its overflow, each under a key of its own."""
+    with redis.Redis(port=redis_server.port) as client:
+        clock, now_us = ManualClock(), DAY_US
+        sync = RedisSync("redis://localhost", cold=cold)
+        limiter = Limiter("1000/d", max_keys=16, clock=clock, sync=sync)
+        mailbox, states, answers = _Mailbox(-1), {}, {}
+
+        def exchange() -> None:
+            while parcels := limiter._collect():
+                assert len({parcel.key for parcel in parcels}) == len(parcels)
+                for parcel in parcels:
+                    if parcel.key not in states:
+                        states[parcel.key] = CentralState(client, parcel.key)
+                    limiter._deliver(parcel, states[parcel.key].run(parcel.body, now_us).numbers)
+            answers.update(mailbox.take_all())
+
+        for ticket in range(100):
+            decision = limiter._submit(f"client{ticket}", 1, mailbox, ticket)
+            if decision is not None:
+                answers[ticket] = decision
+            exchange()
+
+        assert limiter.stats().keys <= 16 + 16
+        assert limiter.stats().overflowed >= 84
+        assert sorted(answers) == list(range(100))
+        assert all(answers.values())
+        overflows = {key for key in states if key.startswith(b"rl:\0overflow")}
+        assert 1 < len(overflows) <= 16

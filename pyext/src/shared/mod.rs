@@ -113,6 +113,7 @@ impl Shared {
         let shards = SHARDS.min(max_keys);
         let shard = |index: usize| {
             Mutex::new(Shard {
+                index,
                 entries: Entries::default(),
                 hands: VecDeque::new(),
                 terms: terms.clone(),
@@ -288,6 +289,12 @@ impl Shared {
         let now = inner.clock.now_ns();
         let mut shard = inner.shard(fingerprint);
         let terms = shard.terms.clone();
+        // A key that is not here has waited with those that found no room.
+        let fingerprint = if shard.entries.contains_key(&fingerprint) {
+            fingerprint
+        } else {
+            shard.overflow()
+        };
         let decision = match shard.entries.get_mut(&fingerprint) {
             Some(entry) => inner.decide_alone(entry, now, cost, &terms),
             None => no_room(terms.rates.clone(), cost),

@@ -12,11 +12,6 @@ use crate::limiter::{Key, OnFull, Stats};
 const SWEEP_STEPS: usize = 4;
 /// The same when there is no room.
 const FULL_SWEEP_STEPS: usize = 64;
-/// The key in Redis that all keys share which found no room here. No other key looks like it.
-const OVERFLOW_KEY: &[u8] = b"\0overflow";
-/// Its fingerprint; those of keys are never 0.
-const OVERFLOW: u64 = 0;
-
 /// Spreads fingerprints, which are hashes already, over a table.
 #[derive(Debug, Default)]
 pub(super) struct Spread(u64);
@@ -40,6 +35,8 @@ pub(super) type Entries = HashMap<u64, Entry, BuildHasherDefault<Spread>>;
 
 #[derive(Debug)]
 pub(super) struct Shard {
+    /// Its place among the shards.
+    pub(super) index: usize,
     pub(super) entries: Entries,
     pub(super) terms: Arc<Terms>,
     pub(super) stats: Stats,
@@ -66,10 +63,19 @@ impl Shard {
             return None;
         }
         self.stats.overflowed += 1;
-        if !self.entries.contains_key(&OVERFLOW) {
-            self.insert(OVERFLOW, OVERFLOW_KEY.into(), now);
+        let overflow = self.overflow();
+        if !self.entries.contains_key(&overflow) {
+            // A key in Redis for each shard: under one they would overwrite each other's lease.
+            let key = format!("\0overflow{}", self.index).into_bytes();
+            self.insert(overflow, key.into(), now);
         }
-        Some(OVERFLOW)
+        Some(overflow)
+    }
+
+    /// The fingerprint of what all keys share which found no room here. It leads back to this shard, as that of
+    /// any key does. That a key has the same is no likelier than for two keys, and no worse.
+    pub(super) fn overflow(&self) -> u64 {
+        (self.index as u64) << 32
     }
 
     fn insert(&mut self, fingerprint: u64, key: Box<[u8]>, now: u64) {
