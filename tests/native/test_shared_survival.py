@@ -100,6 +100,28 @@ def test_a_forked_child_spends_its_own_tokens(server):
     assert run_script(FORK, server.url) == "fine\n"
 
 
+CLOSED_FIRST = """
+import os, sys
+from hopgate_limiter import Limiter, RedisSync
+
+limiter = Limiter("400/d", sync=RedisSync(sys.argv[1], timeout=2.0))
+assert limiter.hit("k").source == "redis"
+if not (child := os.fork()):
+    with limiter:
+        pass
+    os._exit(0)
+assert os.waitpid(child, 0)[1] == 0
+assert limiter.hit("other").source == "redis"
+limiter.close()
+print("fine")
+"""
+
+
+def test_a_forked_child_may_close_before_anything_else(server):
+    """The thread that carries its parent's requests is not there to wait for."""
+    assert run_script(CLOSED_FIRST, server.url) == "fine\n"
+
+
 FORKS_UNDER_LOAD = """
 import os, sys, threading, time
 from hopgate_limiter import Limiter, RedisSync

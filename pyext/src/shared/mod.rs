@@ -421,6 +421,7 @@ impl Shared {
     pub(crate) fn close(&self) {
         self.inner.is_closed.store(true, Ordering::SeqCst);
         let gate = fork::gate();
+        self.notice_fork();
         let courier = lock(&self.courier).take();
         self.inner.wake();
         drop(gate);
