@@ -111,9 +111,40 @@ impl Shard {
 /// What follows the prefix in Redis. Keys of different kinds stay different; text stays readable.
 fn redis_key(key: Key<'_>) -> Box<[u8]> {
     match key {
+        // What begins with NUL is another kind's, or the limiter's own.
+        Key::Text(bytes @ [0, ..]) => [b"\0t", bytes].concat().into(),
         Key::Text(bytes) => bytes.into(),
         Key::Bytes(bytes) => [b"\0b", bytes].concat().into(),
         Key::Int(number) => format!("\0i{number}").into_bytes().into(),
         Key::BigInt(bytes) => [b"\0I", bytes].concat().into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_two_keys_are_one_in_redis() {
+        let texts: [&[u8]; 9] = [
+            b"",
+            b"\0",
+            b"\0\0",
+            b"7",
+            b"\0i7",
+            b"\0b7",
+            b"\0t\0i7",
+            b"\0nodes",
+            b"\0overflow0",
+        ];
+        let mut keys: Vec<_> = texts.map(Key::Text).map(redis_key).into();
+        keys.extend(texts.map(Key::Bytes).map(redis_key));
+        keys.extend([Key::Int(7), Key::BigInt(b"7")].map(redis_key));
+        keys.extend([&b"\0nodes"[..], b"\0overflow0"].map(Into::into));
+        let count = keys.len();
+        keys.sort();
+        keys.dedup();
+        assert_eq!(keys.len(), count);
+        assert_eq!(&*redis_key(Key::Text(b"alice")), b"alice");
     }
 }
