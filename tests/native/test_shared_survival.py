@@ -16,7 +16,7 @@ import pytest
 import uvloop
 from hopgate_limiter import Limiter, ManualClock, RedisSync
 
-from tests.servers.proxy import SILENT, FaultProxy
+from tests.servers.proxy import SILENT, FaultProxy, Network
 from tests.servers.redis import PrivateRedis
 
 
@@ -205,6 +205,23 @@ def test_close_while_redis_is_away(server, fault):
     limiter.close()
     assert time.monotonic() - started < 3.0
     server.resume()
+
+
+def test_close_while_redis_is_slow(server):
+    """Three timeouts are all it has, however much there is to give back."""
+    timeout_s, before = 0.3, couriers()
+    with FaultProxy(server.port) as proxy:
+        url = f"redis://127.0.0.1:{proxy.port}"
+        sync = RedisSync(url, timeout=timeout_s, lease_ttl=60.0)
+        limiter = Limiter("1000/d", sync=sync)
+        limiter.hit_many([(f"k{i}", 1) for i in range(5000)])
+        eventually(lambda: limiter.stats().held > 5000)
+        proxy.become(Network(latency_s=0.4 * timeout_s))
+        started = time.monotonic()
+        limiter.close()
+        assert time.monotonic() - started < 3 * timeout_s + 2.0
+        assert limiter.stats().held > 0
+        eventually(lambda: couriers() <= before)
 
 
 def test_one_limiter_per_sync():

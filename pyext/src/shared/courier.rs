@@ -3,6 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -24,12 +25,18 @@ const NODES_KEY: &[u8] = b"\0nodes";
 
 /// The running thread.
 #[derive(Debug)]
-pub(crate) struct Courier(JoinHandle<()>);
+pub(crate) struct Courier {
+    thread: JoinHandle<()>,
+    /// Hangs up when the thread is about to end.
+    end: Receiver<()>,
+}
 
 impl Courier {
     /// None if the system has no thread left; then somebody will try again.
     pub(crate) fn start(inner: Arc<Inner>, link: Link) -> Option<Self> {
+        let (is_running, end) = channel();
         let run = move || {
+            let _is_running = is_running;
             inner.carried_by(Some(thread::current()));
             let mut rounds = Rounds::new(&inner, &link);
             while !rounds.is_over {
@@ -44,12 +51,14 @@ impl Courier {
         let thread = thread::Builder::new()
             .name("hopgate-limiter".into())
             .spawn(run);
-        thread.ok().map(Self)
+        thread.ok().map(|thread| Self { thread, end })
     }
 
-    pub(crate) fn join(self) {
-        // It has said all it had to say.
-        let _ = self.0.join();
+    /// Waits until it has said what it had to say. If it is still at it after `patience`, it ends by itself.
+    pub(crate) fn join(self, patience: Duration) {
+        if self.end.recv_timeout(patience) == Err(RecvTimeoutError::Disconnected) {
+            let _ = self.thread.join();
+        }
     }
 }
 
@@ -58,6 +67,8 @@ struct Rounds<'a> {
     lines: Lines,
     pause: Duration,
     next_heartbeat: Instant,
+    /// Known once it is told to close: nothing is sent from then on.
+    last_call: Option<Instant>,
     is_over: bool,
 }
 
@@ -68,6 +79,7 @@ impl<'a> Rounds<'a> {
             lines: link.open(),
             pause: FIRST_PAUSE,
             next_heartbeat: Instant::now(),
+            last_call: None,
             is_over: false,
         }
     }
@@ -75,8 +87,13 @@ impl<'a> Rounds<'a> {
     /// One round: everything that waits is sent, or Redis is tried, or there is nothing to do.
     fn next(&mut self) {
         let is_closing = self.inner.is_closed.load(Ordering::SeqCst);
-        if self.inner.is_down.load(Ordering::Relaxed) {
-            self.is_over = is_closing;
+        let is_down = self.inner.is_down.load(Ordering::Relaxed);
+        if is_closing && (is_down || self.is_late()) {
+            self.is_over = true;
+            self.inner.refuse_waiting();
+            return;
+        }
+        if is_down {
             self.inner.refuse_waiting();
             thread::park_timeout(self.jittered_pause());
             if self.beat() {
@@ -121,6 +138,15 @@ impl<'a> Rounds<'a> {
         if silent == parcels.len() && !self.lines.is_anybody_there() {
             self.fall();
         }
+    }
+
+    /// Whether the time for closing is over, which starts at the first call.
+    fn is_late(&mut self) -> bool {
+        let patience = self.inner.patience();
+        let last_call = self
+            .last_call
+            .get_or_insert_with(|| Instant::now() + patience);
+        Instant::now() >= *last_call
     }
 
     /// Says that this node lives. False if Redis did not hear it.
@@ -170,4 +196,62 @@ impl<'a> Rounds<'a> {
 fn random() -> u32 {
     use std::hash::BuildHasher;
     foldhash::quality::RandomState::default().hash_one((Instant::now(), fork::count())) as u32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::{Clock, ManualClock};
+    use crate::limiter::{Config, Key};
+    use crate::rate::Rate;
+    use crate::shared::config::{Cold, Mode, OnError, Outstanding, SyncConfig};
+    use crate::shared::{Asker, Shared};
+
+    /// A limiter whose Redis nobody has started.
+    fn shared() -> Shared {
+        let sync = SyncConfig {
+            url: "redis://127.0.0.1:1".into(),
+            prefix: b"rl:".into(),
+            mode: Mode::Strict,
+            max_outstanding: Outstanding::Part(0.25),
+            lease_ttl_ns: 500_000_000,
+            max_lease: None,
+            cold: Cold::Sync,
+            on_error: OnError::Deny,
+            timeout_ns: 50_000_000,
+            starts_empty: false,
+        };
+        let config = Config {
+            clock: Clock::manual(ManualClock::new(0)),
+            ..Config::default()
+        };
+        let rate = Rate::new(10, 1_000_000_000, None, "r").expect("a rate");
+        Shared::new(&[rate], &config, &sync).expect("a configuration")
+    }
+
+    #[test]
+    fn whoever_closes_does_not_wait_for_a_redis_that_is_away() {
+        let shared = shared();
+        let mut rounds = Rounds::new(&shared.inner, &shared.link);
+        rounds.fall();
+        shared.close();
+        rounds.next();
+        assert!(rounds.is_over);
+        assert_eq!(rounds.pause, FIRST_PAUSE, "it has slept");
+        assert!(shared.inner.is_down.load(Ordering::Relaxed));
+    }
+
+    #[test]
+    fn whoever_closes_stops_in_time_and_leaves_nobody_waiting() {
+        let shared = shared();
+        let pending = shared.hit(1, Key::Int(1), 0, 1, Asker::Thread);
+        shared.close();
+        let mut rounds = Rounds::new(&shared.inner, &shared.link);
+        rounds.last_call = Some(Instant::now());
+        rounds.next();
+        assert!(rounds.is_over);
+        assert_eq!(shared.inner.remote_calls.load(Ordering::Relaxed), 0);
+        let decision = pending.expect_err("asks Redis").slot.take(Duration::ZERO);
+        assert!(!decision.expect("an answer").allowed);
+    }
 }

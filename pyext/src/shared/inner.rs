@@ -95,6 +95,12 @@ impl Inner {
         }
     }
 
+    /// How long anybody waits for Redis. What is asked is answered or given up within two timeouts: one
+    /// for what is on its way already.
+    pub(super) fn patience(&self) -> Duration {
+        Duration::from_nanos(self.config.timeout_ns) * 3
+    }
+
     pub(super) fn pace(&self) -> Pace {
         Pace {
             round_trip_ns: self.round_trip_ns.load(Ordering::Relaxed),

@@ -276,10 +276,8 @@ impl Shared {
         }
     }
 
-    /// How long anybody waits for Redis to decide. What is asked is answered or given up within two
-    /// timeouts: one for what is on its way already.
     pub(crate) fn patience(&self) -> Duration {
-        Duration::from_nanos(self.inner.config.timeout_ns) * 3
+        self.inner.patience()
     }
 
     /// What this process decides about somebody who has waited long enough.
@@ -417,7 +415,7 @@ impl Shared {
         }
     }
 
-    /// Gives back what is held, and stops asking. Calls are decided as if Redis were away from then on.
+    /// Gives back what is held, as far as it gets within three timeouts, and stops asking. Calls are decided as if Redis were away from then on.
     pub(crate) fn close(&self) {
         self.inner.is_closed.store(true, Ordering::SeqCst);
         let gate = fork::gate();
@@ -426,7 +424,7 @@ impl Shared {
         self.inner.wake();
         drop(gate);
         if let Some(courier) = courier {
-            courier.join();
+            courier.join(self.patience());
         }
     }
 
