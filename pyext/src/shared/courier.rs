@@ -13,7 +13,8 @@ use crate::shared::link::{Lines, Link, Lost};
 
 /// Most requests in one pipeline: both directions then fit into the buffers of a socket.
 const MAX_BATCH: usize = 256;
-/// After Redis came back, leases start again only when every node has had time to say what it owes.
+/// After Redis came back, leases start again only when every node has had time to say what it owes. At
+/// least this long, and as long as a lease: one that is only spent is not spoken of until it ends.
 const PROBATION_NS: u64 = 1_000_000_000;
 const HEARTBEAT: Duration = Duration::from_secs(1);
 /// Pause before Redis is tried again: at first, and at most (below the probation, so that all nodes are
@@ -178,7 +179,8 @@ impl<'a> Rounds<'a> {
 
     fn rise(&mut self) {
         self.pause = FIRST_PAUSE;
-        let until = self.inner.clock.now_ns() + PROBATION_NS;
+        let probation_ns = PROBATION_NS.max(self.inner.config.lease_ttl_ns);
+        let until = self.inner.clock.now_ns() + probation_ns;
         self.inner.probation_until.store(until, Ordering::Relaxed);
         self.inner.is_down.store(false, Ordering::SeqCst);
     }
@@ -208,13 +210,13 @@ mod tests {
     use crate::shared::{Asker, Shared};
 
     /// A limiter whose Redis nobody has started.
-    fn shared() -> Shared {
+    fn shared(lease_ttl_ns: u64) -> Shared {
         let sync = SyncConfig {
             url: "redis://127.0.0.1:1".into(),
             prefix: b"rl:".into(),
             mode: Mode::Strict,
             max_outstanding: Outstanding::Part(0.25),
-            lease_ttl_ns: 500_000_000,
+            lease_ttl_ns,
             max_lease: None,
             cold: Cold::Sync,
             on_error: OnError::Deny,
@@ -231,7 +233,7 @@ mod tests {
 
     #[test]
     fn whoever_closes_does_not_wait_for_a_redis_that_is_away() {
-        let shared = shared();
+        let shared = shared(500_000_000);
         let mut rounds = Rounds::new(&shared.inner, &shared.link);
         rounds.fall();
         shared.close();
@@ -243,7 +245,7 @@ mod tests {
 
     #[test]
     fn whoever_closes_stops_in_time_and_leaves_nobody_waiting() {
-        let shared = shared();
+        let shared = shared(500_000_000);
         let pending = shared.hit(1, Key::Int(1), 0, 1, Asker::Thread);
         shared.close();
         let mut rounds = Rounds::new(&shared.inner, &shared.link);
@@ -253,5 +255,20 @@ mod tests {
         assert_eq!(shared.inner.remote_calls.load(Ordering::Relaxed), 0);
         let decision = pending.expect_err("asks Redis").slot.take(Duration::ZERO);
         assert!(!decision.expect("an answer").allowed);
+    }
+
+    #[test]
+    fn leases_start_again_when_none_of_before_can_be_left() {
+        for (lease_ttl_ns, probation_ns) in [
+            (500_000_000, 1_000_000_000),
+            (60_000_000_000, 60_000_000_000),
+        ] {
+            let shared = shared(lease_ttl_ns);
+            let mut rounds = Rounds::new(&shared.inner, &shared.link);
+            rounds.fall();
+            rounds.rise();
+            let until = shared.inner.probation_until.load(Ordering::Relaxed);
+            assert_eq!(until, probation_ns);
+        }
     }
 }
