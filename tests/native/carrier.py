@@ -12,7 +12,7 @@ _FIELDS = (
     "now node number ttl most_outstanding starts_empty is_reset want held back paid owed needs seen rates"
 ).split()
 # Where answers begin in a reply, and what stands before them.
-_HEAD = 9
+_HEAD = 10
 
 
 def _unpack(data: bytes, at: int = 0) -> tuple[Any, int]:

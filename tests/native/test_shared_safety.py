@@ -87,7 +87,7 @@ def setups(draw: st.DrawFn) -> Setup:
         mode=mode,
         outstanding=draw(st.integers(0, smallest - 1)),
         on_error=draw(st.sampled_from(["deny", "share"])),
-        optimistic=0 if mode == "every_hit" else draw(st.sampled_from([0, 0, 1, 2])),
+        optimistic=0 if mode == "every_hit" else draw(st.sampled_from([0, 0, 1, 2, 30])),
         fresh=draw(st.sampled_from(["full", "full", "empty"])),
     )
 

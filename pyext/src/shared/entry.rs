@@ -435,7 +435,8 @@ impl Entry {
     }
 
     /// Takes in the reply to request `number`, and hands out the decisions. Replies to other requests
-    /// are ignored: those have been given up.
+    /// are ignored: those have been given up. True if Redis has debited all that it was told of; what it has
+    /// not cannot be debited before some of it has flowed in.
     pub(crate) fn apply(
         &mut self,
         number: u64,
@@ -444,14 +445,15 @@ impl Entry {
         terms: &Terms,
         pace: Pace,
         stats: &mut Stats,
-    ) {
+    ) -> bool {
         let Some(flight) = self.flight.take_if(|flight| flight.number == number) else {
-            return;
+            return true;
         };
         self.unreachable_until = 0;
         self.lapse(now);
         self.paid = self.paid.saturating_sub(flight.paid);
-        self.owed = self.owed.saturating_sub(flight.owed);
+        let debited = reply.debited.min(flight.owed);
+        self.owed = self.owed.saturating_sub(debited);
         self.ledger.granted += reply.grant;
         self.last_grant = reply.grant;
         self.ceiling += reply.grant;
@@ -505,6 +507,7 @@ impl Entry {
             need.waiter.answer(decision);
         }
         self.ask_again_at = self.denied_until.min(now.saturating_add(pace.lease_ttl_ns));
+        debited == flight.owed
     }
 
     /// The cheapest refusal is the one to remember: it refuses the most.

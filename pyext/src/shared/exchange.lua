@@ -95,7 +95,7 @@ local function settle(rate, state)
       end
       state[4], state[5] = rate[3], rate[4]
     end
-    -- Twice the burst is the most that is ever debited, see `force`.
+    -- Twice the burst is the most that is ever debited, see `payable`.
     if state[2] >= now + 2 * rate[7] then state[2], state[3] = now + 2 * rate[7], 0 end
     return state
   end
@@ -119,19 +119,24 @@ local function settle(rate, state)
   return kept
 end
 
-local function room(rate, state)
-  if rate[1] ~= GCRA then return math.max(0, rate[2] - used(state)) end
-  local us, fraction = sum(now, 0, rate[5], rate[6])
-  us, fraction = difference(us, fraction, base(state))
+-- How many tokens fit into a time, at most `most`.
+local function fitting(rate, us, fraction, most)
   if us < 0 then return 0 end
   -- The quotient of doubles can be one off; the comparison below is exact.
-  local tokens = math.min(rate[2], math.floor((us + fraction / FRACTION) / (rate[3] + rate[4] / FRACTION)) + 1)
+  local tokens = math.min(most, math.floor((us + fraction / FRACTION) / (rate[3] + rate[4] / FRACTION)) + 1)
   local cost_us, cost_fraction = times(rate, tokens)
   while tokens > 0 and (cost_us > us or cost_us == us and cost_fraction > fraction) do
     tokens = tokens - 1
     cost_us, cost_fraction = times(rate, tokens)
   end
   return tokens
+end
+
+local function room(rate, state)
+  if rate[1] ~= GCRA then return math.max(0, rate[2] - used(state)) end
+  local us, fraction = sum(now, 0, rate[5], rate[6])
+  us, fraction = difference(us, fraction, base(state))
+  return fitting(rate, us, fraction, rate[2])
 end
 
 -- Microseconds until `tokens` fit.
@@ -177,22 +182,25 @@ local function credit(rate, state, tokens, since)
   end
 end
 
--- Debits what was admitted without asking. `paid` flowed in while it was spent; `owed` was spent just now.
-local function force(rate, state)
-  if rate[1] ~= GCRA then
-    spend(rate, state, paid + owed)
-    return
+-- Debits `paid`, admitted without asking: it took what would have flowed in here, and for that long the bucket
+-- has not been filling.
+local function spend_past(rate, state)
+  if paid == 0 or rate[1] ~= GCRA then return spend(rate, state, paid) end
+  local most = now + 2 * rate[7]
+  if paid * rate[3] <= most - state[2] then
+    state[2], state[3] = sum(state[2], state[3], times(rate, paid))
+  else
+    state[2], state[3] = most, 0
   end
-  if paid > 0 then
-    -- It took what would have flowed in here: for that long the bucket has not been filling.
-    if paid * rate[3] > now + 2 * rate[7] - state[2] then
-      state[2], state[3] = now + 2 * rate[7], 0
-    else
-      state[2], state[3] = sum(state[2], state[3], times(rate, paid))
-    end
-  end
-  spend(rate, state, math.min(owed, 2 * rate[2]))
-  if state[2] >= now + 2 * rate[7] then state[2], state[3] = now + 2 * rate[7], 0 end
+  if state[2] >= most then state[2], state[3] = most, 0 end
+end
+
+-- How much of `owed`, which was spent just now, can be debited: a bucket owes twice the burst at most. The
+-- rest stays owed by the node.
+local function payable(rate, state)
+  if rate[1] ~= GCRA then return owed end
+  local us, fraction = difference(now + 2 * rate[7], 0, base(state))
+  return fitting(rate, us, fraction, math.min(owed, 2 * rate[2]))
 end
 
 -- --- the state, as it is or as it must have been
@@ -272,9 +280,14 @@ if back > 0 and mine then
     changed = true
   end
 end
+local debited = owed
 if paid + owed > 0 then
-  for i, rate in ipairs(rates) do force(rate, states[i]) end
-  changed = true
+  for i, rate in ipairs(rates) do
+    spend_past(rate, states[i])
+    debited = math.min(debited, payable(rate, states[i]))
+  end
+  for i, rate in ipairs(rates) do spend(rate, states[i], debited) end
+  changed = changed or paid + debited > 0
 end
 
 -- --- the decisions
@@ -338,7 +351,7 @@ for i, rate in ipairs(rates) do
 end
 if #needs == 0 or answers[#needs] == -1 then tightest = narrowest end
 local known = changed and generation or stored and stored[2] or 0
-local reply = {1, grant, left - grant, one, reset, tightest - 1, known, sequence, #needs}
+local reply = {1, grant, left - grant, one, reset, tightest - 1, known, sequence, debited, #needs}
 for _, answer in ipairs(answers) do reply[#reply + 1] = answer end
 for i, rate in ipairs(rates) do
   local state = states[i]

@@ -230,9 +230,14 @@ impl Inner {
             return;
         }
         let (terms, stats) = (&shard.terms, &mut shard.stats);
-        entry.apply(parcel.number, &reply, now, terms, self.pace(), stats);
-        self.watch(entry, parcel.fingerprint, now);
-        if (entry.is_waited_for() || entry.has_news()) && !entry.is_queued {
+        let is_settled = entry.apply(parcel.number, &reply, now, terms, self.pace(), stats);
+        let is_closed = self.is_closed.load(Ordering::SeqCst);
+        if is_settled || !is_closed || entry.held(now) > 0 {
+            self.watch(entry, parcel.fingerprint, now);
+        }
+        // A debt that has to wait is told again when its key is looked at, not at once.
+        let has_news = entry.has_news() && is_settled;
+        if (entry.is_waited_for() || has_news) && !entry.is_queued {
             entry.is_queued = true;
             self.enqueue(parcel.fingerprint);
         }

@@ -99,6 +99,8 @@ pub(crate) struct Reply {
     pub(crate) tightest: usize,
     pub(crate) generation: u64,
     pub(crate) sequence: u64,
+    /// Units debited of those owed.
+    pub(crate) debited: u64,
     pub(crate) answers: Vec<Answer>,
     pub(crate) rates_seen: Vec<u64>,
 }
@@ -115,6 +117,7 @@ impl Reply {
             tightest,
             generation,
             sequence,
+            debited,
             needs,
             rest @ ..,
         ] = numbers
@@ -138,6 +141,7 @@ impl Reply {
             tightest: usize::try_from(*tightest).ok()?,
             generation: count(generation)?,
             sequence: count(sequence)?,
+            debited: count(debited)?,
             answers: answers.iter().map(answer).collect::<Option<_>>()?,
             rates_seen: rates_seen.iter().map(count).collect::<Option<_>>()?,
         })
