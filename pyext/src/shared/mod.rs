@@ -415,7 +415,8 @@ impl Shared {
         }
     }
 
-    /// Gives back what is held, as far as it gets within three timeouts, and stops asking. Calls are decided as if Redis were away from then on.
+    /// Gives back what is held, as far as it gets within three timeouts, and stops asking. Calls are
+    /// decided as if Redis were away from then on.
     pub(crate) fn close(&self) {
         self.inner.is_closed.store(true, Ordering::SeqCst);
         let gate = fork::gate();
