@@ -44,7 +44,7 @@ _MAX_CALLS_A_PIPELINE = 500
 _SCAN_COUNT = 500
 
 _Call = tuple[str, int, bytes, int, bytes]
-_Command = tuple[str | bytes | int, ...]
+Command = tuple[str | bytes | int, ...]
 
 
 class RedisCache:
@@ -99,12 +99,11 @@ class RedisCache:
 
     async def get_many(self, slugs: Sequence[Slug]) -> Mapping[Slug, Resolution]:
         """See `LinkCache.get_many`. One round trip."""
-        held = {}
-        for slug, value in zip(slugs, await self._read([cache_key(slug) for slug in slugs]), strict=True):
-            resolution = decode_resolution(slug, value) if isinstance(value, bytes) else None
-            if resolution is not None:
-                held[slug] = resolution
-        return held
+        keys = [cache_key(slug) for slug in slugs]
+        async with self._connection_slot():
+            # What is there and no string was not written by us; MGET calls it a miss, which is right.
+            values = await self._client.mget(keys) if keys else []
+        return readable(slugs, values)
 
     async def put(self, resolutions: Sequence[Resolution]) -> int:
         """
@@ -142,11 +141,6 @@ class RedisCache:
         except (RedisError, OSError) as error:
             raise self._unavailable(error) from error
 
-    async def _read(self, keys: Sequence[str]) -> Sequence[object]:
-        async with self._connection_slot():
-            # What is there and no string was not written by us; MGET calls it a miss, which is right.
-            return await self._client.mget(keys) if keys else []
-
     async def _put_some(self, resolutions: Sequence[Resolution]) -> int:
         calls: list[_Call] = [
             (
@@ -182,7 +176,7 @@ class RedisCache:
         raise_first(replies)
         return replies
 
-    async def _pipeline(self, commands: Sequence[_Command]) -> list[object]:
+    async def _pipeline(self, commands: Sequence[Command]) -> list[object]:
         # No MULTI, and one key a command: the same commands work on a node of a cluster.
         async with self._client.pipeline(transaction=False) as pipeline:
             for command in commands:
@@ -218,6 +212,16 @@ class RedisCache:
         for secret in {self._password, unquote(self._password)} - {""}:
             reason = reason.replace(secret, "***")
         return Unavailable("redis", reason)
+
+
+def readable(slugs: Sequence[Slug], values: Sequence[object]) -> dict[Slug, Resolution]:
+    """Return what *values* say of *slugs*, without what is no resolution."""
+    held = {}
+    for slug, value in zip(slugs, values, strict=True):
+        resolution = decode_resolution(slug, value) if isinstance(value, bytes) else None
+        if resolution is not None:
+            held[slug] = resolution
+    return held
 
 
 def raise_first(replies: Iterable[object]) -> None:
