@@ -42,6 +42,8 @@ class Shown:
 
     status: int
     location: str | None = None
+    # Of a failure, what it said and after how long: which limit was met tells who did not answer.
+    why: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, kw_only=True)

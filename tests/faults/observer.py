@@ -95,12 +95,16 @@ def shown(stage: Stage, slugs: Sequence[str]) -> dict[str, dict[str, Shown]]:
     """Return what every gateway answers for *slugs*."""
 
     async def ask_one(client: HttpClient, slug: str) -> Shown:
+        began = time.monotonic()
         try:
             async with asyncio.timeout(5):
                 answer = await client.ask("GET", f"/{quote(slug)}")
-        except (OSError, TimeoutError):
-            return Shown(0)
-        return Shown(answer.status, answer.headers.get("location"))
+        except (OSError, TimeoutError) as error:
+            return Shown(0, why=repr(error))
+        why = ""
+        if answer.status >= 500:
+            why = f"{answer.body.decode(errors='replace')} after {time.monotonic() - began:.2f} s"
+        return Shown(answer.status, answer.headers.get("location"), why)
 
     async def ask(port: int) -> dict[str, Shown]:
         client = HttpClient(port)
