@@ -85,9 +85,8 @@ async def test_of_many_entries_with_one_slug_the_first_wins(store: LinkStore) ->
     """PostgreSQL's sort keeps the order of equal rows only up to six of them."""
     for size in range(7, 40):
         others = [new(f"other-{size}-{number}")[0] for number in range(size - 2)]
-        slug = f"twin-{size}"
-        [first], [second] = new(slug, fields=FULL), new(slug)
-        entries = [*others[: size // 2], first, *others[size // 2 :], second]
+        slug, half = f"twin-{size}", size // 2
+        entries = [*others[:half], *new(slug, fields=FULL), *others[half:], *new(slug)]
 
         answer = await store.add(entries, now=NOW)
 

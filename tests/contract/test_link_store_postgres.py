@@ -13,7 +13,6 @@ from typing import Any
 import psycopg
 import pytest
 
-from app.adapters import store_postgres_sql as sql
 from app.adapters.store_postgres import PostgresStore
 from app.adapters.store_postgres_pool import Connections
 from app.domain.errors import Unavailable
@@ -394,13 +393,3 @@ async def test_connections_say_who_they_are(store: PostgresStore, url: str) -> N
 
     query = "SELECT DISTINCT application_name FROM pg_stat_activity WHERE datname = current_database()"
     assert ("hopgate",) in execute(url, query)
-
-
-def test_a_lease_of_visits_reads_one_link(postgres: PrivatePostgres) -> None:
-    """Not the whole table, while it holds the link: there may be millions."""
-    url = postgres.create_database()
-    with psycopg.connect(url) as connection:
-        connection.execute("SET enable_seqscan = off")
-        plan = connection.execute(f"EXPLAIN {sql.LEASE_VISITS}".encode(), {"slug": "aaa"}).fetchall()
-
-    assert not [line for (line,) in plan if "Seq Scan on links" in line]

@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 
+import psycopg
 import pytest
 
+from app.adapters import store_postgres_sql as sql
 from app.domain.link import Slug
 from app.ports import MAX_VISITS_A_LEASE, Changed, LinkStore
 from tests.contract.store_database import Database
 from tests.contract.store_links import FIELDS, NOW, added, changes
+from tests.servers.postgres import PrivatePostgres
 
 A = Slug("aaa")
 
@@ -142,3 +145,14 @@ async def test_touching_and_removing_keep_the_limit(store: LinkStore) -> None:
 
     assert isinstance(removed, Changed)
     assert (touched.link.fields.max_visits, removed.link.fields.max_visits) == (10, 10)
+
+
+@pytest.mark.services
+def test_a_lease_of_visits_reads_one_link(postgres: PrivatePostgres) -> None:
+    """Not the whole table, while it holds the link: there may be millions."""
+    url = postgres.create_database()
+    with psycopg.connect(url) as connection:
+        connection.execute("SET enable_seqscan = off")
+        plan = connection.execute(f"EXPLAIN {sql.LEASE_VISITS}".encode(), {"slug": "aaa"}).fetchall()
+
+    assert not [line for (line,) in plan if "Seq Scan on links" in line]

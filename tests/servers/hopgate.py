@@ -24,6 +24,13 @@ UNLIMITED = {
     f"HOPGATE_LIMIT_{name}": "1000000/s burst 1000000" for name in ("REDIRECT", "API", "CREATE", "NOT_FOUND")
 }
 
+# Services that nobody has started, and a password that must show up nowhere.
+UNREACHABLE = {
+    "HOPGATE_DATABASE_URL": "postgresql://u:geheim@127.0.0.1:1/d",
+    "HOPGATE_REDIS_URL": "redis://:geheim@127.0.0.1:1/0",
+    "HOPGATE_AMQP_URL": "amqp://u:geheim@127.0.0.1:1/",
+}
+
 
 def command(*arguments: str) -> list[str]:
     """Return the command line of `hopgate ARGUMENTS` in this Python."""

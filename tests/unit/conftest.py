@@ -4,10 +4,15 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from app.adapters.bus_inprocess import InProcessBus
+from app.adapters.cache_memory import MemoryCache
 from app.bootstrap import open_gateway
 from app.migrations import migrate
+from app.service.links import Links, leave_to_relay
 from app.settings import Settings
 from app.web.rsgi import RsgiApplication
+from tests.conftest import NOW
+from tests.unit.services import CountingStore
 from tests.unit.whole_application import Application
 
 
@@ -26,3 +31,25 @@ async def application(tmp_path, monkeypatch):
         rsgi = RsgiApplication(opened)
         await rsgi._open()
         yield Application(services, rsgi)
+
+
+@pytest.fixture
+async def bus():
+    bus = InProcessBus()
+    yield bus
+    await bus.aclose()
+
+
+@pytest.fixture
+def cache():
+    return MemoryCache()
+
+
+@pytest.fixture
+def links(embedded_store, choice):
+    return Links(embedded_store, leave_to_relay, clock=lambda: NOW, choice=choice, own_hosts=())
+
+
+@pytest.fixture
+def store(embedded_store):
+    return CountingStore(embedded_store)

@@ -1,0 +1,172 @@
+"""From the outbox to broker, cache and gateways, over the adapters that ship: SQLite, memory, in-process."""
+
+from __future__ import annotations
+
+import asyncio
+
+from app.adapters.bus_inprocess import InProcessBus
+from app.adapters.cache_memory import MemoryCache
+from app.domain.errors import Unavailable
+from app.domain.events import LinkChanged
+from app.domain.link import Resolution, Slug
+from app.ports import OutboxEvent
+from app.service.cache_sync import CacheSync
+from app.service.outbox import OutboxPublisher, OutboxRelay
+from tests.contract.cache_entries import cached
+from tests.unit.services import FIELDS, SLUG, CountingStore, SilentBus, resolver
+
+
+class Forwarding:
+    """A listener that is told of changes, and of no gap."""
+
+    def __init__(self, listener):
+        self.on_changes = listener.on_changes
+
+    def on_gap(self):
+        pass
+
+
+class WaitingBus(InProcessBus):
+    """A broker that never says whether it has taken anything on; `asked` once it should."""
+
+    def __init__(self):
+        super().__init__()
+        self.asked = asyncio.Event()
+
+    async def publish(self, events):
+        self.asked.set()
+        await asyncio.Event().wait()
+
+
+async def test_a_change_leaves_the_outbox_when_the_broker_took_it(embedded_store, links, cache, bus):
+    publisher = OutboxPublisher(embedded_store, bus, CacheSync(embedded_store, cache, bus))
+    publishing = asyncio.create_task(publisher.run())
+    links._deliver = publisher.deliver
+
+    await links.create(FIELDS)
+
+    while (await embedded_store.outbox_depth()).rows:
+        await asyncio.sleep(0)
+    publishing.cancel()
+
+
+async def test_a_change_stays_in_the_outbox_and_is_cached_directly_while_the_broker_takes_nothing(
+    embedded_store, links, cache
+):
+    bus = SilentBus()
+    publisher = OutboxPublisher(embedded_store, bus, CacheSync(embedded_store, cache, bus))
+    links._deliver = publisher.deliver
+
+    await links.create(FIELDS, custom_slug=SLUG)
+    await publisher.flush()
+
+    assert (await embedded_store.outbox_depth()).rows == 1
+    assert (await cached(cache, SLUG)).version == 1
+    # From now on the writer's own request writes the cache.
+    await links.change(SLUG, {"title": "new"})
+    assert (await cached(cache, SLUG)).version == 2
+
+
+async def test_a_change_is_cached_while_the_publish_of_an_earlier_one_waits_for_the_broker(
+    embedded_store, links, cache
+):
+    """Else the first copy that is renewed meanwhile is an old one, and lives for two seconds more."""
+    bus = WaitingBus()
+    publisher = OutboxPublisher(embedded_store, bus, CacheSync(embedded_store, cache, bus))
+    publishing = asyncio.create_task(publisher.run())
+    links._deliver = publisher.deliver
+    await links.create(FIELDS)
+    async with asyncio.timeout(5):
+        await bus.asked.wait()
+
+        await links.create(FIELDS, custom_slug=SLUG)
+
+        while await cached(cache, SLUG) is None:
+            await asyncio.sleep(0)
+    publishing.cancel()
+
+
+async def test_a_change_that_the_cache_does_not_take_is_seen_by_the_other_gateways(
+    embedded_store, store, links, cache, bus, monotonic
+):
+    """A cache that refuses writes, or comes back with its old data, says what was true before."""
+
+    class ReadOnlyCache(MemoryCache):
+        async def get_many(self, slugs):
+            return await cache.get_many(slugs)
+
+        async def put(self, resolutions):
+            raise Unavailable("cache", "read-only")
+
+    await links.create(FIELDS, custom_slug=SLUG)
+    read_only = ReadOnlyCache()
+    await cache.put([Resolution(SLUG, 1, FIELDS.long_url)])
+    other, redirects = resolver(store, read_only, bus, monotonic)
+    await bus.listen(other)
+    publisher = OutboxPublisher(embedded_store, bus, CacheSync(embedded_store, read_only, bus))
+    links._deliver = publisher.deliver
+    assert (await redirects.resolve(SLUG)).version == 1
+
+    await links.change(SLUG, {"title": "new"})
+    await publisher.flush()
+
+    for seconds in (0, 3, 60, 120, 180):  # each visit renews what is remembered of the link
+        monotonic.now += seconds
+        assert (await redirects.resolve(SLUG)).version == 2
+
+
+async def test_a_change_is_announced_once_the_store_could_be_asked(
+    embedded_store, store, links, cache, bus, monotonic
+):
+    """Else a link that is served from the caches is served by nobody while the store is away."""
+    await links.create(FIELDS, custom_slug=SLUG)
+    other, redirects = resolver(store, cache, bus, monotonic)
+    await redirects.resolve(SLUG)
+    await bus.listen(Forwarding(other))
+    publisher = OutboxPublisher(embedded_store, bus, CacheSync(store, cache, bus))
+    links._deliver = publisher.deliver
+
+    store.away = True
+    await links.change(SLUG, {"title": "new"})
+    await publisher.flush()
+
+    assert (await redirects.resolve(SLUG)).version == 1
+
+
+async def test_an_announcement_that_hangs_keeps_no_change_from_the_cache(embedded_store, links, cache):
+    class Mute(InProcessBus):
+        async def announce(self, changes):
+            await asyncio.Event().wait()
+
+    publisher = OutboxPublisher(embedded_store, Mute(), CacheSync(embedded_store, cache, Mute()))
+    publishing = asyncio.create_task(publisher.run())
+    links._deliver = publisher.deliver
+    async with asyncio.timeout(5):
+        await links.create(FIELDS, custom_slug=Slug("earlier"))
+        while await cached(cache, Slug("earlier")) is None:
+            await asyncio.sleep(0)
+
+        await links.create(FIELDS, custom_slug=SLUG)
+
+        while await cached(cache, SLUG) is None:
+            await asyncio.sleep(0)
+    publishing.cancel()
+
+
+async def test_the_relay_moves_what_is_due_and_keeps_what_was_not_taken(embedded_store, links, bus):
+    await links.create(FIELDS)
+    taken = []
+
+    class ReadyStore(CountingStore):
+        def __getattr__(self, name):
+            return getattr(embedded_store, name)
+
+        async def take_events(self, *, limit, lease_s):  # the grace is the adapter's to test
+            return taken
+
+    taken = [OutboxEvent(1, LinkChanged(SLUG, 1))]
+
+    assert await OutboxRelay(ReadyStore(embedded_store), SilentBus()).sweep() == (1, True)
+    assert (await embedded_store.outbox_depth()).rows == 1
+    assert await OutboxRelay(ReadyStore(embedded_store), bus).sweep() == (1, False)
+    assert (await embedded_store.outbox_depth()).rows == 0
