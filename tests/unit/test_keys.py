@@ -9,7 +9,7 @@ from app.domain.errors import InvalidInput
 from app.service import keys
 from app.service.keys import Authenticator, Scope
 from tests.conftest import NOW
-from tests.unit.test_service import CountingStore
+from tests.unit.services import CountingStore
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from app.service.hot_links import HotLinks
 from app.service.redirects import Redirects
 from app.service.visits import Visits
 from app.web.redirect import RedirectLane, render
-from tests.unit.test_service import CountingStore
+from tests.unit.services import CountingStore
 
 CLIENT = "198.51.100.7"
 BUDGET = 60
