@@ -13,6 +13,7 @@ import math
 import random as random_module
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Generic, TypeVar
 
 import msgspec
@@ -163,6 +164,19 @@ class HotLinks(Generic[T]):
             if entry is not None and entry.resolution.version < version:
                 del self._entries[slug]
             self._raise_floor(slug, version, until)
+
+    def replace(self, changed: Sequence[Resolution]) -> None:
+        """
+        Take over what this process has committed: what was held is replaced, what was not only gets a floor.
+
+        Dropped as others drop it, it could not be answered until shared cache or store say what it is now.
+        """
+        held = [resolution for resolution in changed if resolution.slug in self._entries]
+        self.on_changes([LinkChanged(resolution.slug, resolution.version) for resolution in changed])
+        for resolution in held:
+            # What cannot be sent is found out by whoever asks for it.
+            with suppress(Exception):
+                self.offer(resolution)
 
     def on_gap(self) -> None:
         """Changes may have been missed: forget everything."""

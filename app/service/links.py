@@ -11,10 +11,10 @@ from app.domain import rules, slug
 from app.domain.errors import FieldError, InvalidInput, Unavailable
 from app.domain.link import Link, LinkFields, NewLink, Slug
 from app.ports import (
+    Added,
     Changed,
     IdempotentRequest,
     LinkStore,
-    OutboxEvent,
     Page,
     Replayed,
     RequestMismatch,
@@ -27,11 +27,11 @@ _TRIES = 5
 _EDIT_TRIES = 8
 
 
-# Takes over the outbox rows of a committed change. Must neither raise nor take long.
-Deliver = Callable[[Sequence[OutboxEvent]], Awaitable[None]]
+# Takes over committed changes and their outbox rows. Must neither raise nor take long.
+Deliver = Callable[[Sequence[Changed]], Awaitable[None]]
 
 
-async def leave_to_relay(events: Sequence[OutboxEvent]) -> None:
+async def leave_to_relay(changes: Sequence[Changed]) -> None:
     """Deliver nothing: the rows are in the outbox, and a relay sweeps it."""
 
 
@@ -78,7 +78,7 @@ class Links:
     What API and command line do with links.
 
     Args:
-        deliver: called with the outbox rows of each change, after its commit.
+        deliver: called with each change after its commit.
         clock: the present time, timezone-aware UTC.
         choice: picks one character of a string, unpredictably.
         own_hosts: hosts no target may point to; see `app.domain.target`.
@@ -120,7 +120,7 @@ class Links:
                 return Created(outcome.links[0], replayed=True)
             link = outcome.links[0]
             if link is not None:
-                await self._deliver(outcome.events)
+                await self._deliver(_changes(outcome))
                 return Created(link, replayed=False)
         taken = await self._store.get(name)
         if taken is None:  # links are never deleted, so this cannot be
@@ -157,7 +157,7 @@ class Links:
             if isinstance(outcome, Replayed):
                 return BatchCreated(_aligned(drafts, outcome.links), replayed=True)
             if outcome.events:
-                await self._deliver(outcome.events)
+                await self._deliver(_changes(outcome))
                 stored = iter(outcome.links)
                 return BatchCreated(
                     tuple(next(stored) if name is not None else None for name in names), replayed=False
@@ -211,7 +211,7 @@ class Links:
                 name, fields, expected_version=current.version, now=self._clock()
             )
             if isinstance(outcome, Changed):
-                await self._deliver([outcome.event])
+                await self._deliver([outcome])
                 return outcome.link
             if isinstance(outcome, VersionMismatch) and expected_version is not None:
                 return outcome
@@ -228,7 +228,7 @@ class Links:
         """
         outcome = await self._store.remove(name, expected_version=expected_version, now=self._clock())
         if isinstance(outcome, Changed):
-            await self._deliver([outcome.event])
+            await self._deliver([outcome])
             return outcome.link
         if outcome is not None:
             return outcome
@@ -243,7 +243,7 @@ class Links:
             Unavailable: some may have been invalidated.
         """
         changed = await self._store.touch(names)
-        await self._deliver([change.event for change in changed])
+        await self._deliver(changed)
         return [change.link.slug for change in changed]
 
     def _names(self, drafts: Sequence[Draft], taken: Collection[Slug]) -> list[Slug | None]:
@@ -280,6 +280,12 @@ class Links:
         if errors:
             raise InvalidInput(errors)
         return fields, wanted
+
+
+def _changes(added: Added) -> list[Changed]:
+    """Put each link that was stored beside its event."""
+    stored = {link.slug: link for link in added.links if link is not None}
+    return [Changed(stored[event.change.slug], event) for event in added.events]
 
 
 def _aligned(drafts: Sequence[Draft], links: Sequence[Link]) -> tuple[Link | None, ...]:

@@ -11,13 +11,19 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, TypeVar
 
 from app.domain.errors import Unavailable
-from app.ports import EventBus, InvalidationListener, LinkStore, OutboxEvent
+from app.domain.events import LinkChanged
+from app.domain.link import Resolution
+from app.ports import Changed, EventBus, LinkStore, OutboxEvent
 from app.resilience.deadline import SYNC_CACHE_S, within
 from app.service.cache_sync import CacheSync
+from app.service.hot_links import HotLinks
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 _BATCH = 200
 # Longer than publishing can take (1.6 s). What the broker did not take is due again after it, so
@@ -35,31 +41,32 @@ class OutboxPublisher:
     It writes them to the shared cache as well (see docs/adr/0005) and tells the other gateways
     (docs/adr/0010); while the broker does not confirm, it writes in the request itself, so that the
     writer's next read sees the change. A publish that waits for its confirm keeps no change from the
-    cache: one seconds late would be seen later still.
+    cache: one seconds late would be seen later still. What is written is what was committed: the
+    store may be away by then (docs/adr/0011).
     """
 
     def __init__(
-        self, store: LinkStore, bus: EventBus, sync: CacheSync, local: InvalidationListener | None = None
+        self, store: LinkStore, bus: EventBus, sync: CacheSync, local: HotLinks[Any] | None = None
     ) -> None:
         self._store = store
         self._bus = bus
         self._sync = sync
         self._local = local
         self._unpublished: asyncio.Queue[OutboxEvent] = asyncio.Queue(_MAX_WAITING)
-        self._uncached: asyncio.Queue[OutboxEvent] = asyncio.Queue(_MAX_WAITING)
-        self._unannounced: asyncio.Queue[OutboxEvent] = asyncio.Queue(_MAX_WAITING)
+        self._uncached: asyncio.Queue[Changed] = asyncio.Queue(_MAX_WAITING)
+        self._unannounced: asyncio.Queue[LinkChanged] = asyncio.Queue(_MAX_WAITING)
         self._confirming = True
 
-    async def deliver(self, events: Sequence[OutboxEvent]) -> None:
-        """Take *events* over from a request that has committed. Never raises, never takes long."""
+    async def deliver(self, changes: Sequence[Changed]) -> None:
+        """Take *changes* over from a request that has committed. Never raises, never takes long."""
         if self._local is not None:
-            self._local.on_changes([event.change for event in events])
-        for queue in (self._unpublished, self._uncached):
-            _enqueue(queue, events)
+            self._local.replace([Resolution.of(change.link) for change in changes])
+        _enqueue(self._unpublished, [change.event for change in changes])
+        _enqueue(self._uncached, changes)
         if not self._confirming:
             with contextlib.suppress(TimeoutError):
                 async with within(SYNC_CACHE_S):
-                    await self._write_cache(events)
+                    await self._write_cache(changes)
 
     async def run(self) -> None:
         """Publish, write to the cache and announce, until cancelled."""
@@ -70,12 +77,9 @@ class OutboxPublisher:
 
     async def flush(self) -> None:
         """Publish what still waits, once: what the broker does not take stays in the outbox."""
-        while batch := _taken(self._unpublished):
-            await self._publish(batch)
-        while batch := _taken(self._uncached):
-            await self._write_cache(batch)
-        while batch := _taken(self._unannounced):
-            await self._announce(batch)
+        await _with_what_waits(self._unpublished, self._publish)
+        await _with_what_waits(self._uncached, self._write_cache)
+        await _with_what_waits(self._unannounced, self._announce)
 
     async def _publish(self, batch: Sequence[OutboxEvent]) -> None:
         confirmed = await publish_and_drop(self._store, self._bus, batch)
@@ -83,38 +87,42 @@ class OutboxPublisher:
             log.warning("the broker confirms again" if confirmed else "the broker does not confirm")
         self._confirming = confirmed
 
-    async def _write_cache(self, batch: Sequence[OutboxEvent]) -> None:
+    async def _write_cache(self, batch: Sequence[Changed]) -> None:
         # The worker does the same, and is who guarantees it; but visitors should not have to
         # wait for a worker that is away.
         with contextlib.suppress(Unavailable):
-            present = await self._sync.present([event.change.slug for event in batch])
             try:
-                await self._sync.write(present)
-            finally:
-                # Above all if the cache took nothing: who has heard of a change believes no older copy.
-                # But not if the store could not be asked: they would be left with no copy at all.
-                _enqueue(self._unannounced, batch)
+                await self._sync.write([Resolution.of(change.link) for change in batch])
+            except Unavailable:
+                # Who has heard of a change believes no older copy. If the store could not be asked
+                # either, they would be left with no copy at all.
+                await self._sync.present([change.link.slug for change in batch])
+            _enqueue(self._unannounced, [change.event.change for change in batch])
 
-    async def _announce(self, batch: Sequence[OutboxEvent]) -> None:
+    async def _announce(self, batch: Sequence[LinkChanged]) -> None:
         with contextlib.suppress(Unavailable):
-            await self._bus.announce([event.change for event in batch])
+            await self._bus.announce(batch)
 
 
-async def _in_batches(
-    queue: asyncio.Queue[OutboxEvent], work: Callable[[Sequence[OutboxEvent]], Awaitable[None]]
-) -> None:
+async def _in_batches(queue: asyncio.Queue[T], work: Callable[[Sequence[T]], Awaitable[None]]) -> None:
     """Do *work* with whatever comes to *queue*, until cancelled."""
     while True:
         await work([await queue.get(), *_taken(queue, _BATCH - 1)])
 
 
-def _enqueue(queue: asyncio.Queue[OutboxEvent], events: Sequence[OutboxEvent]) -> None:
+async def _with_what_waits(queue: asyncio.Queue[T], work: Callable[[Sequence[T]], Awaitable[None]]) -> None:
+    """Do *work* with what is in *queue* already."""
+    while batch := _taken(queue):
+        await work(batch)
+
+
+def _enqueue(queue: asyncio.Queue[T], items: Sequence[T]) -> None:
     with contextlib.suppress(asyncio.QueueFull):
-        for event in events:
-            queue.put_nowait(event)
+        for item in items:
+            queue.put_nowait(item)
 
 
-def _taken(queue: asyncio.Queue[OutboxEvent], at_most: int = _BATCH) -> list[OutboxEvent]:
+def _taken(queue: asyncio.Queue[T], at_most: int = _BATCH) -> list[T]:
     """Take what is in *queue* already."""
     return [queue.get_nowait() for _ in range(min(at_most, queue.qsize()))]
 

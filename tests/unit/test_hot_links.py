@@ -79,6 +79,41 @@ def test_a_gap_forgets_everything(monotonic):
     assert hot.get("aaa") is None
 
 
+def test_what_is_held_is_replaced_by_a_change_of_ones_own_and_nothing_is_added(monotonic):
+    """Thousands of links that were just imported must not push out those that are visited."""
+    hot = cache(monotonic)
+    hot.put(Resolution(SLUGS[0], 1))
+
+    hot.replace([Resolution(slug, 2) for slug in SLUGS])
+
+    assert hot.get("aaa").answer == 2
+    assert len(hot) == 1
+    assert hot.offer(Resolution(SLUGS[1], 1)) is None
+
+
+def test_a_change_of_ones_own_does_not_replace_a_later_one(monotonic):
+    hot = cache(monotonic)
+    hot.put(Resolution(SLUGS[0], 3))
+
+    hot.replace([Resolution(SLUGS[0], 2)])
+
+    assert hot.get("aaa").answer == 3
+
+
+def test_a_change_of_ones_own_that_cannot_be_sent_is_dropped(monotonic):
+    def render(resolution, _):
+        if resolution.version == 2:
+            raise ValueError
+        return resolution.version
+
+    hot = HotLinks(render, monotonic=monotonic, wall=lambda: 0.0)
+    hot.put(Resolution(SLUGS[0], 1))
+
+    hot.replace([Resolution(SLUGS[0], 2)])
+
+    assert hot.get("aaa") is None
+
+
 def test_it_is_bounded_and_the_oldest_leaves_first(monotonic, monkeypatch):
     monkeypatch.setattr(hot_links, "MAX_ENTRIES", 2)
     hot = cache(monotonic)
@@ -286,6 +321,11 @@ class NeverOlderThanHeard(RuleBasedStateMachine):
     @rule(slug=st.sampled_from(SLUGS), version=st.integers(1, 6))
     def change(self, slug, version):
         self.hot.on_changes([LinkChanged(slug, version)])
+        self.heard[slug] = max(self.heard[slug], version)
+
+    @rule(slug=st.sampled_from(SLUGS), version=st.integers(1, 6))
+    def change_of_its_own(self, slug, version):
+        self.hot.replace([Resolution(slug, version, "https://example.com/")])
         self.heard[slug] = max(self.heard[slug], version)
 
     @rule()

@@ -115,22 +115,59 @@ async def test_a_change_that_the_cache_does_not_take_is_seen_by_the_other_gatewa
         assert (await redirects.resolve(SLUG)).version == 2
 
 
-async def test_a_change_is_announced_once_the_store_could_be_asked(
+async def test_a_change_is_seen_everywhere_though_the_store_goes_away_once_it_has_committed(
     embedded_store, store, links, cache, bus, monotonic
 ):
-    """Else a link that is served from the caches is served by nobody while the store is away."""
+    """The link is one that everybody has at hand: it is served all the while, and the new one at once."""
     await links.create(FIELDS, custom_slug=SLUG)
-    other, redirects = resolver(store, cache, bus, monotonic)
-    await redirects.resolve(SLUG)
+    await cache.put([Resolution(SLUG, 1, FIELDS.long_url)])
+    own, own_redirects = resolver(store, cache, bus, monotonic)
+    other, other_redirects = resolver(store, cache, bus, monotonic)
+    await bus.listen(Forwarding(own))
     await bus.listen(Forwarding(other))
-    publisher = OutboxPublisher(embedded_store, bus, CacheSync(store, cache, bus))
+    publisher = OutboxPublisher(embedded_store, bus, CacheSync(store, cache, bus), own)
     links._deliver = publisher.deliver
+    for redirects in (own_redirects, other_redirects):
+        await redirects.resolve(SLUG)
+
+    store.away = True
+    await links.change(SLUG, {"title": "new"})
+
+    assert (await own_redirects.resolve(SLUG)).version == 2  # though the cache was not written yet
+    await publisher.flush()
+    for seconds in (0, 3):
+        monotonic.now += seconds
+        assert (await own_redirects.resolve(SLUG)).version == 2
+        assert (await other_redirects.resolve(SLUG)).version == 2
+
+
+async def test_a_change_that_neither_cache_nor_store_can_tell_is_not_announced(
+    embedded_store, store, links, cache, bus, monotonic
+):
+    """Else a link that the other gateways have at hand is served by none of them."""
+
+    class AwayCache(MemoryCache):
+        async def put(self, resolutions):
+            raise Unavailable("cache", "away")
+
+    await links.create(FIELDS, custom_slug=SLUG)
+    own, own_redirects = resolver(store, AwayCache(), bus, monotonic)
+    other, other_redirects = resolver(store, AwayCache(), bus, monotonic)
+    await bus.listen(Forwarding(other))
+    publisher = OutboxPublisher(embedded_store, bus, CacheSync(store, AwayCache(), bus), own)
+    links._deliver = publisher.deliver
+    for redirects in (own_redirects, other_redirects):
+        await redirects.resolve(SLUG)
 
     store.away = True
     await links.change(SLUG, {"title": "new"})
     await publisher.flush()
 
-    assert (await redirects.resolve(SLUG)).version == 1
+    assert (await own_redirects.resolve(SLUG)).version == 2
+    assert (await other_redirects.resolve(SLUG)).version == 1
+    monotonic.now += 3
+    assert own_redirects.stale(SLUG).version == 2
+    assert other_redirects.stale(SLUG).version == 1
 
 
 async def test_an_announcement_that_hangs_keeps_no_change_from_the_cache(embedded_store, links, cache):
