@@ -64,6 +64,23 @@ _BATCH_MEMORY = timedelta(hours=24)
 _HOUSEKEEPING_S = 600.0
 
 
+async def check_urls(settings: Settings) -> None:
+    """
+    Have the drivers read the URLs; connects to nothing.
+
+    Raises:
+        SettingsError: one of them cannot be read.
+    """
+    if settings.database_url is not None:
+        from app.adapters.store_postgres_pool import read_url
+
+        read_url(settings.database_url.get_secret_value(), "primary")
+        for url in settings.database_replica_urls:
+            read_url(url.get_secret_value(), "standby")
+    async with open_cache(settings):
+        pass
+
+
 @asynccontextmanager
 async def open_store(settings: Settings, guards: Guards | None = None) -> AsyncIterator[LinkStore]:
     """The truth: PostgreSQL, guarded, or SQLite when embedded."""

@@ -19,6 +19,7 @@ from app.adapters.cache_ttl import time_to_live_s
 from app.domain.errors import Unavailable
 from app.domain.link import Resolution, Slug
 from app.ports import CachePage
+from app.settings import SettingsError
 from app.wire import MAX_VERSION, cache_key, decode_resolution, encode_resolution, slug_of_key
 
 # KEYS[1] the slug's key; ARGV: version, value, time to live in ms, and a value that the
@@ -74,6 +75,9 @@ class RedisCache:
             connect_timeout_s: for opening one.
             max_connections: how many calls may be under way at once.
             random: gives floats in [0, 1), for the jitter of the times to live.
+
+        Raises:
+            SettingsError: the driver cannot read *url* (it is not quoted: it holds the password).
         """
         self._timeout_s = timeout_s
         self._random = random
@@ -82,20 +86,27 @@ class RedisCache:
         # waiter cannot lose a connection.
         self._max_connections = max_connections
         self._slots = asyncio.Semaphore(max_connections)
-        self._client = redis.asyncio.Redis.from_url(
-            url,
-            max_connections=max_connections,
-            socket_timeout=timeout_s,
-            socket_connect_timeout=connect_timeout_s,
-            # The library's default of ten retries turns a silent Redis into a minute's wait.
-            retry=Retry(NoBackoff(), 0),
-            health_check_interval=0,
-            decode_responses=False,
-            # All three cost round trips at every connect; the second also relaxes timeouts to 10 s.
-            protocol=2,
-            maint_notifications_config=MaintNotificationsConfig(enabled=False),
-            driver_info=None,
-        )
+        try:
+            self._client = redis.asyncio.Redis.from_url(
+                url,
+                max_connections=max_connections,
+                socket_timeout=timeout_s,
+                socket_connect_timeout=connect_timeout_s,
+                # The library's default of ten retries turns a silent Redis into a minute's wait.
+                retry=Retry(NoBackoff(), 0),
+                health_check_interval=0,
+                decode_responses=False,
+                # All three cost round trips at every connect; the second also relaxes timeouts to 10 s.
+                protocol=2,
+                maint_notifications_config=MaintNotificationsConfig(enabled=False),
+                driver_info=None,
+            )
+            # Of options that it does not know, the library says so only here.
+            self._client.connection_pool.make_connection()  # type: ignore[no-untyped-call]
+        except (TypeError, ValueError):
+            raise SettingsError(
+                "the URL of Redis has an option that its driver does not know, or cannot read the value of"
+            ) from None
 
     async def get_many(self, slugs: Sequence[Slug]) -> Mapping[Slug, Resolution]:
         """See `LinkCache.get_many`. One round trip."""

@@ -20,7 +20,7 @@ from zlib import crc32
 
 from redis.crc import key_slot
 
-from app.adapters.cache_redis import raise_first
+from app.adapters.cache_redis import RedisCache, raise_first
 from app.adapters.cache_redis_node import Address, ClusterNode, Redirected, Redirection
 from app.domain.errors import Unavailable
 from app.domain.link import Resolution, Slug
@@ -71,9 +71,13 @@ class RedisClusterCache:
             guarded: puts guards before the node of that name.
             gone: is told the name of a node that is not asked any more.
             timeout_s: see `RedisCache`, as for the rest; for each node.
+
+        Raises:
+            SettingsError: see `RedisCache`.
         """
         parts = urlsplit(url)
         self._url = parts._replace(scheme=parts.scheme.removesuffix("+cluster"))
+        RedisCache(self._url.geturl())  # or it would be found out by the first call
         self._entry = Address(parts.hostname or "127.0.0.1", parts.port or 6379)
         self._guarded = guarded
         self._gone = gone

@@ -179,17 +179,27 @@ async def rows_of(
     return await cursor.fetchall()
 
 
-def _connection_settings(
-    url: str, role: str, connect_timeout_s: int, statement_timeout_s: float
-) -> dict[str, str | int | bool]:
+def read_url(url: str, role: str) -> Mapping[str, Any]:
+    """
+    Return what *url* says, by libpq's names.
+
+    Raises:
+        SettingsError: libpq cannot read it.
+    """
     try:
-        given = conninfo_to_dict(url)
+        return conninfo_to_dict(url)
     except psycopg.ProgrammingError:
         # Its message quotes the URL, which holds the password.
         raise SettingsError(
             f"the URL of the {role} database cannot be parsed as postgresql://user@host/database;"
             " does libpq know each of its options?"
         ) from None
+
+
+def _connection_settings(
+    url: str, role: str, connect_timeout_s: int, statement_timeout_s: float
+) -> dict[str, str | int | bool]:
+    given = read_url(url, role)
     ours = (
         f"-c statement_timeout={round(statement_timeout_s * 1000)}"
         " -c timezone=UTC -c default_transaction_isolation=read\\ committed"

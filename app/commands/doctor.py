@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
-from app.bootstrap import open_bus, open_cache, open_store
+from app.bootstrap import check_urls, open_bus, open_cache, open_store
 from app.domain.errors import Unavailable
 from app.resilience.deadline import ADMIN_S
 from app.settings import Settings
@@ -29,7 +29,13 @@ class Finding:
 
 
 async def examine(settings: Settings) -> list[Finding]:
-    """Look at every dependency; takes a few seconds at most."""
+    """
+    Look at every dependency; takes a few seconds at most.
+
+    Raises:
+        SettingsError: a URL that cannot be read.
+    """
+    await check_urls(settings)
     findings: list[Finding] = []
     async with AsyncExitStack() as stack:
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
 import os
 import secrets
@@ -13,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO
 
-from app.bootstrap import open_store, utc_now
+from app.bootstrap import check_urls, open_store, utc_now
 from app.domain.errors import HopgateError
 from app.resilience.deadline import DRAIN_S
 from app.service import keys
@@ -41,7 +42,7 @@ def check(settings: Settings) -> IO[str] | None:
 
     Raises:
         DataInUse: there is one already.
-        SettingsError: a limit that cannot be read.
+        SettingsError: a limit or a URL that cannot be read.
         AddressInUse: granian shares its port with whoever is there; two gateways that do
             not know of each other must not.
     """
@@ -53,6 +54,7 @@ def check(settings: Settings) -> IO[str] | None:
         except (ValueError, OverflowError) as error:
             message = f"HOPGATE_{name.upper()}: {error}"
             raise SettingsError(message) from None
+    asyncio.run(check_urls(settings))
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

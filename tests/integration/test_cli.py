@@ -115,6 +115,17 @@ def test_keys_are_made_listed_and_revoked(settings):
         ),
         (UNKNOWN_OPTION, ("migrate",), "cannot be parsed as postgresql://user@host/database"),
         (UNKNOWN_OPTION, ("doctor",), "cannot be parsed as postgresql://user@host/database"),
+        (UNKNOWN_OPTION, ("serve",), "cannot be parsed as postgresql://user@host/database"),
+        (
+            {**UNREACHABLE, "HOPGATE_DATABASE_REPLICA_URLS": "postgresql://u:geheim@127.0.0.1:1/d?foo=1"},
+            ("serve",),
+            "the URL of the standby database cannot be parsed",
+        ),
+        *(
+            ({**UNREACHABLE, "HOPGATE_REDIS_URL": url}, (command,), "the URL of Redis has an option")
+            for url in ("redis://:geheim@127.0.0.1:1/0?foo=1", "redis+cluster://127.0.0.1:1?socket_timeout=x")
+            for command in ("serve", "worker", "doctor")
+        ),
         ({"HOPGATE_WORKERS": "0"}, ("serve",), "HOPGATE_WORKERS"),
         ({"HOPGATE_WORKERS": "2"}, ("serve",), "HOPGATE_WORKERS above 1 needs"),
         ({"HOPGATE_TRUSTED_PROXIES": "everyone"}, ("serve",), "HOPGATE_TRUSTED_PROXIES"),
