@@ -31,12 +31,12 @@ class BreakerPolicy:
     """
     When to open, and for how long.
 
-    It opens once `min_calls` were made within `window_s` and at least `failure_ratio` of them
-    failed or `slow_ratio` took `slow_s` or longer; or at once when for `silent_s`, and for some
-    calls, nothing but failures was seen: after a busy window it would take half of another to
-    notice. It stays open for `open_s`, doubling up to `longest_open_s` while it does not stay
-    closed for a window, ± `jitter`. Then `probes` calls at a time may try; as many successes
-    close it, one failed or slow one opens it again.
+    A failed or slow call opens it once `min_calls` were made within `window_s` and at least
+    `failure_ratio` of them failed or `slow_ratio` took `slow_s` or longer; or at once when for
+    `silent_s`, and for some calls, nothing but failures was seen: after a busy window it would take
+    half of another to notice. It stays open for `open_s`, doubling up to `longest_open_s` while it
+    does not stay closed for a window, ± `jitter`. Then `probes` calls at a time may try; as many
+    successes close it, one failed or slow one opens it again.
     """
 
     min_calls: int = 10
@@ -72,7 +72,6 @@ class Breaker:
         self._openings = 0  # in a row
         self._probing = 0
         self._proven = 0
-        self._is_suspect = False  # did any call of this state go badly?
         self._failing = 0  # in a row, since then
         self._failing_since = 0.0
         self.opened_total = 0
@@ -117,8 +116,9 @@ class Breaker:
             self._note(now, took_s, failed=failed)
         if not failed:
             self._failing = 0
-        # As long as all goes well, which is the hot path, there is nothing to weigh.
-        if self._is_suspect and self._is_too_bad(now):
+        # A call that went well opens nothing, though it may be the one that makes them enough to
+        # judge by: that is how a dependency comes back whose outage few have noticed.
+        if is_bad and self._is_too_bad(now):
             self._open(now)
             return True
         return False
@@ -154,7 +154,6 @@ class Breaker:
 
     def _note(self, now: float, took_s: float, *, failed: bool) -> None:
         """Remember a call that went badly."""
-        self._is_suspect = True
         if took_s >= self._policy.slow_s:
             self._window.add(now, _SLOW)
         if failed:
@@ -189,6 +188,5 @@ class Breaker:
         self._state = state
         self._generation += 1
         self._probing = self._proven = 0
-        self._is_suspect = False
         self._failing = 0
         self._window.clear()

@@ -37,6 +37,18 @@ def test_few_calls_prove_nothing():
     assert one.state(10) is State.CLOSED
 
 
+def test_a_call_that_goes_well_opens_nothing():
+    """A dependency whose outage few calls have met is back: it must not be left alone for it."""
+    one = breaker()
+    make(one, 10, True, True, True)
+
+    make(one, 11, False)
+
+    assert one.state(11) is State.CLOSED
+    make(one, 11, True)
+    assert one.state(11) is State.OPEN
+
+
 def test_it_opens_when_half_of_the_calls_fail():
     one = breaker()
 
@@ -274,8 +286,13 @@ class Machine(RuleBasedStateMachine):
         self.calls.append((int(self.now), failed, slow))
         recent = self.recent()
         failures, slow_calls = sum(call[1] for call in recent), sum(call[2] for call in recent)
-        if len(recent) >= POLICY.min_calls and (
-            failures >= len(recent) * POLICY.failure_ratio or slow_calls >= len(recent) * POLICY.slow_ratio
+        if (
+            (failed or slow)
+            and len(recent) >= POLICY.min_calls
+            and (
+                failures >= len(recent) * POLICY.failure_ratio
+                or slow_calls >= len(recent) * POLICY.slow_ratio
+            )
         ):
             self.open()
 
