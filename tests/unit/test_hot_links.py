@@ -340,7 +340,7 @@ class NeverOlderThanHeard(RuleBasedStateMachine):
     @rule(seconds=st.sampled_from([0.5, 1.9, 100.0]))
     def wait(self, seconds):
         self.time.now += seconds
-        if self.time.now > 1000 + hot_links.FLOOR_TTL_S:
+        if self.time.now >= 1000 + hot_links.FLOOR_TTL_S:
             # Floors lapse: no read is under way for that long. Another process begins.
             self.__init__()
 
