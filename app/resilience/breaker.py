@@ -147,6 +147,11 @@ class Breaker:
             return State.HALF_OPEN
         return self._state
 
+    @property
+    def is_failing(self) -> bool:
+        """Is it closed, of itself, though the call that was heard of last failed?"""
+        return self._failing > 0 and self._forced is None
+
     def counts(self, now: float) -> tuple[int, int, int]:
         """Return how many calls the window holds, how many of them failed, and how many were slow."""
         calls, failures, slow = self._window.totals(now)

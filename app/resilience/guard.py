@@ -68,8 +68,9 @@ class Guard:
 
     Args:
         budget: for the retries of `read`; shared by the guards of one dependency.
-        probes_aside: nobody waits for a dependency that is only being tried again: the caller is
-            refused like the others, and what it wanted is done beside it.
+        probes_aside: nobody waits for a dependency that is only being tried again, nor for one whose
+            last call failed: the caller is refused, and what it wanted is done beside it. So an
+            outage is felt by those who were waiting when it was noticed, and by nobody after them.
     """
 
     def __init__(
@@ -87,6 +88,7 @@ class Guard:
         self._limits = limits
         self._budget = budget or RetryBudget()
         self._probes_aside = probes_aside
+        self._max_probes = policy.probes
         self._probes: set[asyncio.Task[None]] = set()
         self._monotonic = monotonic
         self._random = random
@@ -113,10 +115,8 @@ class Guard:
             if permit is None:
                 self._refused_total += 1
                 raise Unavailable(self._dependency, "is left alone for a moment after too many failures")
-            if self._probes_aside and self.breaker.state(started) is State.HALF_OPEN:
-                probe = asyncio.create_task(self._probe(work, permit, started))
-                self._probes.add(probe)
-                probe.add_done_callback(self._probes.discard)
+            if self._probes_aside and self._is_in_doubt(started):
+                self._try_aside(work, permit, started)
                 self._refused_total += 1
                 raise Unavailable(self._dependency, "is only being tried again")
             call = self._expiry.start()
@@ -166,6 +166,18 @@ class Guard:
             self._crowded_total,
             self._retried_total,
         )
+
+    def _is_in_doubt(self, now: float) -> bool:
+        return self.breaker.is_failing or self.breaker.state(now) is State.HALF_OPEN
+
+    def _try_aside(self, work: Callable[[], Awaitable[T]], permit: int, started: float) -> None:
+        # A closed breaker permits any number, and a silent dependency would keep all of them.
+        if len(self._probes) >= self._max_probes:
+            self.breaker.withdraw(permit)
+            return
+        probe = asyncio.create_task(self._probe(work, permit, started))
+        self._probes.add(probe)
+        probe.add_done_callback(self._probes.discard)
 
     async def _probe(self, work: Callable[[], Awaitable[T]], permit: int, started: float) -> None:
         """Do *work* for the breaker's sake only."""

@@ -80,6 +80,15 @@ def test_one_success_ends_a_silence():
     assert one.state(12) is State.CLOSED
 
 
+def test_held_closed_by_hand_it_is_never_said_to_fail():
+    one = breaker()
+    one.force(State.CLOSED)
+
+    make(one, 10, True)
+
+    assert not one.is_failing
+
+
 def test_few_failures_are_no_silence():
     one = breaker(BreakerPolicy(silent_s=0.1))
     make(one, 10, *[False] * 1000)
@@ -302,6 +311,9 @@ class Machine(RuleBasedStateMachine):
         if state is State.OPEN and self.now >= self.until:
             state = State.HALF_OPEN
         assert self.breaker.state(self.now) is state
+        assert self.breaker.is_failing == (
+            self.state is State.CLOSED and bool(self.calls) and self.calls[-1][1]
+        )
         recent = self.recent()
         assert self.breaker.counts(self.now) == (
             len(recent),

@@ -171,12 +171,20 @@ async def test_retries_end_with_their_budget(monotonic):
     assert dependency.asked == 110
 
 
+async def opened(guard: Guard, dependency: Dependency) -> None:
+    """Have two calls fail: one that somebody waited for, and one aside."""
+    for reason in ("refused", "tried again"):
+        with pytest.raises(Unavailable, match=reason):
+            await guard.call(dependency)
+    for _ in range(3):
+        await asyncio.sleep(0)
+    assert guard.snapshot().state is State.OPEN
+
+
 async def test_probes_aside_keep_nobody_waiting_and_close_it_all_the_same(monotonic):
     guard = Guard("it", LIMITS, POLICY, probes_aside=True, monotonic=monotonic, random=lambda: 0.5)
     dependency = Dependency(down(), down())
-    for _ in range(2):
-        with pytest.raises(Unavailable, match="refused"):
-            await guard.call(dependency)
+    await opened(guard, dependency)
     monotonic.now += POLICY.open_s
     answer = asyncio.Event()
 
@@ -195,12 +203,44 @@ async def test_probes_aside_keep_nobody_waiting_and_close_it_all_the_same(monoto
     assert guard.snapshot().state is State.CLOSED
 
 
+async def test_with_probes_aside_one_failure_keeps_all_others_from_waiting(monotonic):
+    """Until it is known that it was only one: long before the breaker could open."""
+    guard = Guard("it", LIMITS, BreakerPolicy(), probes_aside=True, monotonic=monotonic)
+    dependency = Dependency(down())
+    with pytest.raises(Unavailable, match="refused"):
+        await guard.call(dependency)
+
+    with pytest.raises(Unavailable, match="tried again"):
+        await guard.call(dependency)
+    await asyncio.sleep(0)
+
+    assert dependency.asked == 2
+    assert await guard.call(dependency) == "well"
+
+
+async def test_of_a_silent_dependency_only_so_many_are_tried_aside(monotonic):
+    guard = Guard("it", LIMITS, BreakerPolicy(probes=3), probes_aside=True, monotonic=monotonic)
+    with pytest.raises(Unavailable, match="refused"):
+        await guard.call(Dependency(down()))
+    silent = Dependency()
+
+    async def ask() -> None:
+        await silent()
+        await asyncio.Event().wait()
+
+    for _ in range(100):
+        with pytest.raises(Unavailable, match="tried again"):
+            await guard.call(ask)
+        await asyncio.sleep(0)
+
+    assert silent.asked == 3
+    assert guard.snapshot().running == 0
+
+
 async def test_a_probe_aside_that_fails_opens_it_again(monotonic):
     guard = Guard("it", LIMITS, POLICY, probes_aside=True, monotonic=monotonic, random=lambda: 0.5)
     dependency = Dependency(down(), down(), down())
-    for _ in range(2):
-        with pytest.raises(Unavailable, match="refused"):
-            await guard.call(dependency)
+    await opened(guard, dependency)
     monotonic.now += POLICY.open_s
 
     with pytest.raises(Unavailable, match="tried again"):
