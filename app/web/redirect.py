@@ -8,6 +8,8 @@ Robyn handler.
 
 from __future__ import annotations
 
+import logging
+import math
 from collections import Counter
 from collections.abc import Callable
 from urllib.parse import quote
@@ -26,6 +28,10 @@ from app.service.visits import Visits
 from app.web import errors
 from app.web.answer import Answer, check_value
 
+log = logging.getLogger(__name__)
+
+# Why visits fail is said this often at most: in an outage it is the same reason again and again.
+_SAY_AGAIN_S = 5.0
 # A browser keeps a permanent redirect for ever unless told otherwise, and links change.
 _TEMPORARY = ("cache-control", "private, no-cache, max-age=0")
 _PERMANENT = ("cache-control", "private, max-age=60")
@@ -103,6 +109,7 @@ class RedirectLane:
         self._count = clicks.count
         self._visits = visits
         self._monotonic = monotonic
+        self._quiet_until = -math.inf
         # Admitted visits: what the first cache said other than a redirect, how many it could
         # not answer, and what became of those; all by status.
         self.hot_errors: Counter[int] = Counter()
@@ -155,7 +162,7 @@ class RedirectLane:
             async with within(REDIRECT_S):
                 has_one = await self._visits.take(slug, answer.metered_version, spend=not is_head)
         except (Unavailable, TimeoutError) as error:
-            return errors.unavailable(error)
+            return self._unavailable(error)
         return answer if has_one else _GONE
 
     def _hot_error(self, answer: Answer, client: str) -> Answer:
@@ -185,9 +192,17 @@ class RedirectLane:
         try:
             return await self._redirects.resolve(slug)
         except Unavailable as error:
-            return self._redirects.stale(slug) or errors.unavailable(error)
+            return self._redirects.stale(slug) or self._unavailable(error)
         except Overloaded:
             return self._redirects.stale(slug) or errors.overloaded()
+
+    def _unavailable(self, error: Unavailable | TimeoutError) -> Answer:
+        """503. The visitor hears who did not answer, the log also why."""
+        now = self._monotonic()
+        if now >= self._quiet_until:
+            self._quiet_until = now + _SAY_AGAIN_S
+            log.warning("a visit was answered 503: %s", str(error) or type(error).__name__)
+        return errors.unavailable(error)
 
     def _counted(self, not_found: Answer, client: str) -> Answer:
         """Let a client find nothing only so often: a scan of slugs is slowed down to guessing."""

@@ -29,15 +29,15 @@ CLIENT = "198.51.100.7"
 class Counted:
     """A lane over the adapters that ship, and what it counts."""
 
-    def __init__(self, store, rates):
+    def __init__(self, store, rates, *, monotonic=time.monotonic):
         self.counter = ClickCounter()
-        self.hot = HotLinks(render, monotonic=time.monotonic, wall=time.time, clicked=self.counter.count)
+        self.hot = HotLinks(render, monotonic=monotonic, wall=time.time, clicked=self.counter.count)
         self.cache = MemoryCache()
         entrance = Entrance(Admission(), monotonic=time.monotonic)
         redirects = Redirects(self.hot, self.cache, store, InProcessBus(), entrance)
         gate = NativeGate({policy: rates.get(policy, "1000/s burst 1000") for policy in Policy})
         visits = Visits(store, monotonic=time.monotonic)
-        self.lane = RedirectLane(self.hot, redirects, gate, self.counter, visits, monotonic=time.monotonic)
+        self.lane = RedirectLane(self.hot, redirects, gate, self.counter, visits, monotonic=monotonic)
 
     @property
     def counts(self):
@@ -107,6 +107,21 @@ async def test_a_limited_link_that_nobody_leases_from_is_503_however_stale(count
     counted.cache._entries.clear()
     assert (await counted.lane.answer("few", CLIENT)).status == 503
     assert counted.counts == {}
+
+
+async def test_why_visits_fail_is_said_now_and_then(embedded_store, monotonic, caplog):
+    counted = Counted(embedded_store, {}, monotonic=monotonic)
+    await embedded_store.aclose()
+
+    for _ in range(3):
+        assert (await counted.lane.answer("live", CLIENT)).status == 503
+        monotonic.now += 2.0
+
+    said = [record.message for record in caplog.records if "answered 503" in record.message]
+    assert len(said) == 1
+    assert "sqlite is unavailable" in said[0]
+    assert (await counted.lane.answer("live", CLIENT)).status == 503
+    assert len([record for record in caplog.records if "answered 503" in record.message]) == 2
 
 
 async def test_head_is_no_click(counted):
