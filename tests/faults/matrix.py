@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from tests.faults import crowd_stories, faults, more_stories, postgres_faults, stories, topology_stories
 from tests.faults.drill import Fault, Outcomes, Timing, run
 from tests.faults.observer import settle
-from tests.faults.stage import Stage
+from tests.faults.stage import Stage, proxies_undisturbed
 from tests.servers.proxy import Network
 
 Story = Callable[[Stage], Mapping[str, float]]
@@ -66,13 +66,14 @@ class Row:
 
 def play(row: Row, stage: Stage, timing: Timing | None = None, **load: object) -> Outcomes:
     """Run *row* on *stage*; with a *timing* and a *load* other than its own where given."""
-    if row.fault is not None:
-        return run(stage, row.fault, timing or row.timing, **{**load, **row.load})
-    assert row.story is not None
-    figures = row.story(stage)
-    hurry = timing is not None and timing.hurry
-    found, drain_s = settle(stage, hurry=hurry)
-    return Outcomes(found, {"drain_s": drain_s, **figures})
+    with proxies_undisturbed():
+        if row.fault is not None:
+            return run(stage, row.fault, timing or row.timing, **{**load, **row.load})
+        assert row.story is not None
+        figures = row.story(stage)
+        hurry = timing is not None and timing.hurry
+        found, drain_s = settle(stage, hurry=hurry)
+        return Outcomes(found, {"drain_s": drain_s, **figures})
 
 
 def most(**limits: float) -> tuple[Bound, ...]:

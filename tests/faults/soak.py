@@ -21,7 +21,7 @@ from tests.faults.figures import Window, figures
 from tests.faults.matrix import ROWS
 from tests.faults.observer import settle
 from tests.faults.resources import grown, held
-from tests.faults.stage import Servers, Stage
+from tests.faults.stage import Servers, Stage, proxies_undisturbed
 
 # Rows whose faults end Hopgate's own processes, or are those of another row.
 _LEFT_OUT = frozenset({"F0", "F12", "F12b", "F27", "F34", "F35"})
@@ -41,6 +41,7 @@ def main() -> None:
         tempfile.TemporaryDirectory(prefix="hopgate-soak-") as folder,
         Servers() as servers,
         Stage(servers, Path(folder), target="tests.faults.resources:observed") as stage,
+        proxies_undisturbed(),
     ):
         broken = soak(stage, arguments.minutes * 60, random.Random(arguments.seed), arguments.visits)
     for line in broken:

@@ -8,13 +8,14 @@ them or one. Tests look at the servers directly, past the proxies.
 from __future__ import annotations
 
 import dataclasses
+import gc
 import json
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -219,6 +220,22 @@ class Stage:
         """Return the processes that *parent* has started, such as a gateway's workers."""
         found = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
         return [int(pid) for pid in found if _is_python(int(pid))]
+
+
+@contextmanager
+def proxies_undisturbed() -> Iterator[None]:
+    """
+    Collect no cycles meanwhile: the proxies are threads of this process, and wait as long as that takes.
+
+    A full collection holds them up for 0.1 s after one row, and longer with the history of many in
+    memory: gateways take it for a silence of everything at once, which no row asks for.
+    """
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 def granian(target: str, port: int) -> list[str]:
