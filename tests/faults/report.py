@@ -55,7 +55,8 @@ _ABOUT = f"""\
 Written by `make test-faults`. Every row is played on real servers under a load of \
 {FULL_LOAD["visits"]:g} visits, {FULL_LOAD["creates"]:g} creates and {FULL_LOAD["edits"]:g} edits a second, \
 or told as a story; afterwards everything acknowledged is compared with what is stored, cached \
-and shown (`ledger.py`). Figures are explained in `figures.py`."""
+and shown (`ledger.py`). Figures are explained in `figures.py`. A row that was played again shows \
+its last play alone; the history of this file has the others, or the message that changed it says so."""
 
 
 class Tally(msgspec.Struct, frozen=True):
