@@ -155,7 +155,7 @@ class Guards:
 
     def _cache_guards(self) -> CacheGuards:
         return CacheGuards(
-            # Visitors have the store to ask: none of them should be who notices that Redis is silent.
+            # Visitors have the store to ask: as few as can be should be who notices that Redis is silent.
             read=Guard("redis", *self._cache_read, probes_aside=True),
             write=Guard("redis", _WRITE, _PATIENT),
         )

@@ -72,7 +72,7 @@ class Breaker:
         self._openings = 0  # in a row
         self._probing = 0
         self._proven = 0
-        self._failing = 0  # in a row, since then
+        self._failing = 0  # in a row
         self._failing_since = 0.0
         self.opened_total = 0
 
