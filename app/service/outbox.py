@@ -26,10 +26,9 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _BATCH = 200
-# Longer than publishing can take (1.6 s). What the broker did not take is due again after it, so
-# this is also how long the last changes wait when it comes back.
+# Longer than publishing can take (1.6 s): so long nobody else publishes the same.
 _LEASE_S = 2.0
-_LONGEST_PAUSE_S = 2.0
+_LONGEST_PAUSE_S = 1.0
 # What waits here waits in the outbox too, so it may be dropped: the relay pays the debt.
 _MAX_WAITING = 10_000
 
@@ -82,7 +81,7 @@ class OutboxPublisher:
         await _with_what_waits(self._unannounced, self._announce)
 
     async def _publish(self, batch: Sequence[OutboxEvent]) -> None:
-        confirmed = await publish_and_drop(self._store, self._bus, batch)
+        confirmed = not await publish_and_drop(self._store, self._bus, batch)
         if confirmed != self._confirming:
             log.warning("the broker confirms again" if confirmed else "the broker does not confirm")
         self._confirming = confirmed
@@ -128,12 +127,18 @@ def _taken(queue: asyncio.Queue[T], at_most: int = _BATCH) -> list[T]:
 
 
 class OutboxRelay:
-    """Sweeps the outbox for changes that their writer did not deliver. Any number may run."""
+    """
+    Sweeps the outbox for changes that their writer did not deliver. Any number may run.
+
+    What the broker did not take it keeps, and offers again before it takes more: else each attempt
+    would lease another batch for nothing, and a broker that is back would wait for those leases.
+    """
 
     def __init__(self, store: LinkStore, bus: EventBus, *, poll_s: float = 0.2) -> None:
         self._store = store
         self._bus = bus
         self._poll_s = poll_s
+        self._kept: dict[int, OutboxEvent] = {}
 
     async def run(self) -> None:
         """Relay until cancelled; back off while the store or the broker is away."""
@@ -154,23 +159,32 @@ class OutboxRelay:
 
     async def sweep(self) -> tuple[int, bool]:
         """
-        Lease one batch and deliver it; return how many rows it had and whether any is stuck.
+        Fill up a batch and deliver it; return how many rows it had and whether any is stuck.
 
         Raises:
             Unavailable: the store did not answer.
         """
-        events = await self._store.take_events(limit=_BATCH, lease_s=_LEASE_S)
+        events = self._kept
+        if room := _BATCH - len(events):
+            # Leases of what is kept may be over: then it comes again.
+            events |= {
+                event.id: event for event in await self._store.take_events(limit=room, lease_s=_LEASE_S)
+            }
         if not events:
             return 0, False
-        return len(events), not await publish_and_drop(self._store, self._bus, events)
+        unconfirmed = await publish_and_drop(self._store, self._bus, list(events.values()))
+        self._kept = {event.id: event for event in unconfirmed}
+        return len(events), bool(unconfirmed)
 
 
-async def publish_and_drop(store: LinkStore, bus: EventBus, events: Sequence[OutboxEvent]) -> bool:
-    """Publish *events* and forget those that were confirmed; were all of them?"""
+async def publish_and_drop(
+    store: LinkStore, bus: EventBus, events: Sequence[OutboxEvent]
+) -> Sequence[OutboxEvent]:
+    """Publish *events* and forget those that were confirmed; return the others."""
     confirmations = await bus.publish([event.change for event in events])
     confirmed = [event.id for event, taken in zip(events, confirmations, strict=True) if taken]
     if confirmed:
         # A row that could not be dropped is delivered again later.
         with contextlib.suppress(Unavailable):
             await store.drop_events(confirmed)
-    return len(confirmed) == len(events)
+    return [event for event, taken in zip(events, confirmations, strict=True) if not taken]

@@ -42,7 +42,7 @@ def outbox_rows(stage: Stage) -> int:
 
 
 def make_due(stage: Stage) -> None:
-    """Let the relay try at once again what it has put off; it leases rows for half a minute."""
+    """Let the relay take at once what others have leased, or a writer has only just written."""
     with psycopg.connect(stage.settings["HOPGATE_DATABASE_URL"]) as connection:
         connection.execute(
             "UPDATE outbox SET next_attempt_at = now()"

@@ -214,7 +214,6 @@ def test_check_finds_what_is_wrong_and_repairs_it(settings, redis_server, tmp_pa
     with Worker(settings, tmp_path) as worker:
         keys = [cache_key(Slug(slug)) for slug in ("right", "different")]
         try:
-            # A relay that starts before its broker is connected leases what is due for 30 s.
             eventually(lambda: redis_server.command("EXISTS", *keys) == 2, 60, "they are cached")
         except AssertionError as error:
             raise AssertionError(worker.output) from error

@@ -207,3 +207,73 @@ async def test_the_relay_moves_what_is_due_and_keeps_what_was_not_taken(embedded
     assert (await embedded_store.outbox_depth()).rows == 1
     assert await OutboxRelay(ReadyStore(embedded_store), bus).sweep() == (1, False)
     assert (await embedded_store.outbox_depth()).rows == 0
+
+
+class LeasingStore:
+    """The outbox of a store whose leases never end; `leased` counts rows."""
+
+    def __init__(self, rows):
+        self.rows = {number: OutboxEvent(number, LinkChanged(SLUG, number)) for number in range(1, rows + 1)}
+        self._free = list(self.rows.values())
+        self.leased = 0
+
+    async def take_events(self, *, limit, lease_s):
+        taken, self._free = self._free[:limit], self._free[limit:]
+        self.leased += len(taken)
+        return taken
+
+    async def drop_events(self, ids):
+        for one in ids:
+            del self.rows[one]
+
+
+class ChoosyBus(InProcessBus):
+    """A broker that takes on what *takes* says, of each batch."""
+
+    def __init__(self):
+        super().__init__()
+        self.takes = lambda events: [True] * len(events)
+
+    async def publish(self, events):
+        return self.takes(events)
+
+
+async def test_the_relay_leases_one_batch_however_often_the_broker_takes_nothing():
+    """Each batch that was leased for nothing had to wait for its lease when the broker was back."""
+    store, bus = LeasingStore(500), ChoosyBus()
+    relay = OutboxRelay(store, bus)
+    bus.takes = lambda events: [False] * len(events)
+    for _ in range(5):
+        assert await relay.sweep() == (200, True)
+    assert store.leased == 200
+
+    bus.takes = lambda events: [True] * len(events)
+
+    assert [await relay.sweep() for _ in range(4)] == [(200, False), (200, False), (100, False), (0, False)]
+    assert not store.rows
+
+
+async def test_the_relay_goes_on_with_others_beside_what_the_broker_does_not_take():
+    store, bus = LeasingStore(500), ChoosyBus()
+    relay = OutboxRelay(store, bus)
+    bus.takes = lambda events: [event.version != 7 for event in events]
+
+    while (moved := await relay.sweep()) != (1, True):
+        assert moved[1]
+
+    assert list(store.rows) == [7]
+
+
+async def test_the_relay_publishes_once_what_it_keeps_when_its_lease_is_over():
+    store, bus = LeasingStore(3), ChoosyBus()
+    relay = OutboxRelay(store, bus)
+    bus.takes = lambda events: [False] * len(events)
+    await relay.sweep()
+    store._free = list(store.rows.values())
+    offered = []
+    bus.takes = lambda events: [offered.append(event.version) is None for event in events]
+
+    await relay.sweep()
+
+    assert offered == [1, 2, 3]
+    assert not store.rows
