@@ -3,7 +3,8 @@ Connections to PostgreSQL that survive restarts, silent servers and cancelled ca
 
 A call runs in a task of its own and is never interrupted in the middle of a conversation:
 whoever is cancelled leaves at once, while the call comes to its end and hands back a clean
-connection. A call that takes longer than the server's own limit has its socket shut.
+connection. A call that takes longer than the server's own limit has its socket shut. Nobody waits
+for a connection that the server has just refused, unless one of those in use may become free.
 """
 
 from __future__ import annotations
@@ -14,8 +15,10 @@ import os
 import select
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
+from functools import partial
 from typing import Any, Self, TypeVar
+from weakref import WeakSet
 
 import psycopg
 from psycopg import AsyncConnection
@@ -32,9 +35,9 @@ _T = TypeVar("_T")
 
 # How long the server may overrun its own time limit before it counts as silent.
 _SILENCE_S = 1.0
-# The pool doubles its delay between attempts, up to this sum; then the next call that wants
-# a connection starts afresh. So it is never more than this behind a server that came back.
-_RECONNECT_S = 1.0
+# The pool gives up at the second attempt, and the next call that wants a connection makes it try
+# again: so it is not behind a server that came back, and breakers see to it that few calls ask.
+_RECONNECT_S = 0.0
 # A pool that lost sight of its connections gives none for ever.
 _STUCK_S = 15.0
 
@@ -44,14 +47,18 @@ class Connections:
 
     def __init__(
         self,
-        make_pool: Callable[[], AsyncConnectionPool[Connection]],
+        make_pool: Callable[[type[Connection]], AsyncConnectionPool[Connection]],
         *,
         max_calls: int,
         call_timeout_s: float,
         stuck_s: float,
     ) -> None:
-        self._make_pool = make_pool
-        self._pool = make_pool()
+        self._opened: WeakSet[Connection] = WeakSet()
+        self._hopes: set[asyncio.Timeout] = set()
+        self._attempts = 0
+        self._refusal = ""
+        self._make_pool = partial(make_pool, _watched(self._connected))
+        self._pool = self._make_pool()
         self._max_calls = max_calls
         self._call_timeout_s = call_timeout_s
         self._stuck_s = stuck_s
@@ -74,9 +81,10 @@ class Connections:
         """See `PostgresStore.open`. After *stuck_s* without a connection the pool itself is suspected."""
         settings = _connection_settings(url, role, connect_timeout_s, statement_timeout_s)
 
-        def make_pool() -> AsyncConnectionPool[Connection]:
+        def make_pool(connection_class: type[Connection]) -> AsyncConnectionPool[Connection]:
             return AsyncConnectionPool(
                 url,
+                connection_class=connection_class,
                 kwargs=settings,
                 min_size=1,
                 max_size=max_connections,
@@ -147,12 +155,43 @@ class Connections:
         # After a restart of the server all idle connections are dead. They are sorted out
         # before anything is sent, so that even a write is safe to go on with the next one.
         while True:
-            async with self._pool.connection() as connection:
+            async with AsyncExitStack() as stack:
+                connection = await self._hoped_for(stack.enter_async_context(self._pool.connection()))
                 self._obtained_at = asyncio.get_running_loop().time()
                 if not _hung_up(connection):
                     yield connection
                     return
                 await connection.close()
+
+    async def _hoped_for(self, connection: Awaitable[Connection]) -> Connection:
+        """Wait for *connection*, which the pool bounds, until the server refuses one."""
+        try:
+            async with asyncio.timeout(None) as hope:
+                self._hopes.add(hope)
+                try:
+                    return await connection
+                finally:
+                    self._hopes.discard(hope)
+        except TimeoutError:
+            raise Unavailable("postgresql", self._refusal) from None
+
+    async def _connected(self, connecting: Awaitable[Connection]) -> Connection:
+        """Await an attempt to connect; if it fails and was the last hope, let nobody wait for the next."""
+        self._attempts += 1
+        try:
+            connection = await connecting
+        except psycopg.Error as error:
+            self._refusal = _reason(error)
+            # A connection that lives is in use, or on its way to somebody: it is there for all who wait.
+            if self._attempts == 1 and all(connection.closed for connection in self._opened):
+                hopes, self._hopes = self._hopes, set()
+                for hope in hopes:
+                    hope.reschedule(asyncio.get_running_loop().time())
+            raise
+        finally:
+            self._attempts -= 1
+        self._opened.add(connection)
+        return connection
 
     async def _mend(self) -> None:
         """Replace a pool that gives nothing. If it is the server that is away, nothing is lost by it."""
@@ -169,6 +208,17 @@ class Connections:
         self._calls.discard(call)
         if not call.cancelled():
             call.exception()  # whoever asked may have left: then nobody else looks at it
+
+
+def _watched(connected: Callable[[Awaitable[Connection]], Awaitable[Connection]]) -> type[Connection]:
+    """Return a class of connections that has *connected* await each attempt to connect."""
+
+    class Watched(AsyncConnection[tuple[Any, ...]]):
+        @classmethod
+        async def connect(cls, conninfo: str = "", **settings: Any) -> Connection:  # type: ignore[override]
+            return await connected(super().connect(conninfo, **settings))
+
+    return Watched
 
 
 async def rows_of(
