@@ -9,11 +9,14 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+
+import redis
 
 from app.wire import CACHE_QUEUE
 from tests.faults.drill import Fault
+from tests.faults.observer import outbox_rows
 from tests.faults.stage import Stage
 from tests.servers.proxy import GOOD, SILENT, Network
 from tests.servers.redis import PrivateRedis
@@ -100,6 +103,32 @@ def together(*faults: Fault) -> Fault:
             yield
 
     return fault
+
+
+def proven(fault: Fault, evidence: Callable[[Stage], bool]) -> Fault:
+    """*fault*, if there is *evidence* of it before it heals: what nobody notices may not have happened."""
+
+    @contextmanager
+    def proved(stage: Stage) -> Iterator[None]:
+        with fault(stage):
+            yield
+            assert evidence(stage), f"nothing shows the fault: not {evidence.__name__}"
+
+    return proved
+
+
+def changes_wait(stage: Stage) -> bool:
+    """More changes are in the outbox than can be on their way."""
+    return outbox_rows(stage) >= 10
+
+
+def redis_refuses_writes(stage: Stage) -> bool:
+    """Redis says that it does not write."""
+    try:
+        stage.servers.redis.command("SET", "evidence", "")
+    except redis.RedisError:
+        return True
+    return False
 
 
 def again_and_again(step: Fault, every_s: float) -> Fault:

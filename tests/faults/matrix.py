@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 
 from tests.faults import crowd_stories, faults, more_stories, postgres_faults, stories, topology_stories
 from tests.faults.drill import Fault, Outcomes, Timing, run
@@ -100,9 +101,13 @@ _WARM = most(warm_errors=0, warm_p99_ratio=2.0)
 _REDIS_IS_BACK = most(cache_back_s=3.0)
 _POSTGRES_IS_BACK = most(first_create_s=3.0)
 _RABBIT_IS_BACK = most(confirmed_s=5.0)
+# What nobody notices may not have happened: creates, which are most writes, must fail.
+_NO_WRITES = least(write_errors=0.3)
 # A first cache keeps what it has for two seconds; a change it heard of is seen at once.
 _FRESH = most(stale_s=2.5)
 _WELL_AFTER = most(visit_errors_late=0, write_errors_late=0)
+_unconfirmed = partial(faults.proven, evidence=faults.changes_wait)
+_unwritable = partial(faults.proven, evidence=faults.redis_refuses_writes)
 _SLOW = Network(latency_s=0.2, jitter_s=0.1, slice_bytes=64, bytes_per_s=50_000)
 _REDIS_IS_AWAY = "visits are served by PostgreSQL, writes succeed, the cache refills"
 _POSTGRES_IS_AWAY = "what is cached redirects; the rest is 503 with Retry-After, never a false 404"
@@ -138,31 +143,34 @@ ROWS: tuple[Row, ...] = (
     _f("F3", "Redis silent, both ways", faults.silent("redis"), _REDIS_IS_AWAY, *_NO_ERRORS,
        *most(visit_max_s=0.5), *_WARM, *_REDIS_IS_BACK, *_FRESH),
     _f("F4", "Redis takes requests, answers are lost", faults.network("redis", Network(silent_down=True)),
-       _REDIS_IS_AWAY, *_NO_ERRORS, *most(visit_max_s=0.5), *_FRESH),
+       _REDIS_IS_AWAY, *_NO_ERRORS, *most(visit_max_s=0.5), *_FRESH, *least(cache_given_up=1)),
     _f("F5", "Redis: one chunk in ten 80 ms late",
        faults.network("redis", Network(latency_s=0.08, share=0.1)), "no errors", *_NO_ERRORS,
        *most(visit_p99_s=0.2, cache_given_up=2)),
     _f("F6", "Redis connections reset every 0.3 s",
        faults.again_and_again(faults.reset("redis"), 0.3), "no errors", *_NO_ERRORS),
-    _f("F7", "Redis out of memory (noeviction)", faults.redis_full, "reads work, failed writes harm nobody",
+    _f("F7", "Redis out of memory (noeviction)", _unwritable(faults.redis_full),
+       "reads work, failed writes harm nobody",
        *_NO_ERRORS, *_FRESH),
-    _f("F8a", "Redis MISCONF", faults.redis_cannot_save, "as F7", *_NO_ERRORS, *_FRESH),
-    _f("F8b", "Redis READONLY", faults.redis_read_only, "as F7", *_NO_ERRORS, *_FRESH),
+    _f("F8a", "Redis MISCONF", _unwritable(faults.redis_cannot_save), "as F7", *_NO_ERRORS, *_FRESH),
+    _f("F8b", "Redis READONLY", _unwritable(faults.redis_read_only), "as F7", *_NO_ERRORS, *_FRESH),
     _f("F8c", "Redis LOADING", faults.redis_loading, "as F7", *_NO_ERRORS),
     _f("F10", "FLUSHALL under a load of misses", faults.redis_flushed,
        "may be shed; recovers while the load stays", *_WELL_AFTER,
        load={"visits": 400.0, "warm": 1000}, timing=Timing(during_s=5.0)),
     _f("F11", "PostgreSQL SIGKILL, recovers", faults.killed("postgres"), _POSTGRES_IS_AWAY,
-       *most(without_retry_after=0), *_WARM, *_POSTGRES_IS_BACK, *_WELL_AFTER, quick=True),
+       *most(without_retry_after=0), *_WARM, *_POSTGRES_IS_BACK, *_WELL_AFTER, *_NO_WRITES, quick=True),
     _f("F12", "PostgreSQL stop -m immediate, 60 s", postgres_faults.postgres_restarted, _POSTGRES_IS_AWAY,
-       *most(without_retry_after=0), *_POSTGRES_IS_BACK, *_WELL_AFTER, timing=Timing(during_s=60.0)),
+       *most(without_retry_after=0), *_POSTGRES_IS_BACK, *_WELL_AFTER, *_NO_WRITES,
+       timing=Timing(during_s=60.0)),
     _f("F12b", "PostgreSQL stop -m immediate, 10 min", postgres_faults.postgres_restarted, _POSTGRES_IS_AWAY,
-       *most(without_retry_after=0), *_POSTGRES_IS_BACK, *_WELL_AFTER, timing=Timing(during_s=600.0),
+       *most(without_retry_after=0), *_POSTGRES_IS_BACK, *_WELL_AFTER, *_NO_WRITES,
+       timing=Timing(during_s=600.0),
        alone=True),
     _f("F13", "PostgreSQL SIGSTOP", faults.paused("postgres"), _POSTGRES_IS_AWAY,
-       *most(visit_p99_s=0.02, without_retry_after=0), *_WARM, *_POSTGRES_IS_BACK, *_WELL_AFTER),
+       *most(visit_p99_s=0.02, without_retry_after=0), *_WARM, *_POSTGRES_IS_BACK, *_WELL_AFTER, *_NO_WRITES),
     _f("F13b", "PostgreSQL silent, both ways", faults.silent("postgres"), _POSTGRES_IS_AWAY,
-       *most(without_retry_after=0), *_WARM, *_POSTGRES_IS_BACK, *_WELL_AFTER),
+       *most(without_retry_after=0), *_WARM, *_POSTGRES_IS_BACK, *_WELL_AFTER, *_NO_WRITES),
     _f("F14", "PostgreSQL commits, its answer is lost",
        faults.network("postgres", Network(lost_commits=True)),
        "outcomes are unknown; asking again with the key finds the same link",
@@ -171,11 +179,11 @@ ROWS: tuple[Row, ...] = (
        faults.again_and_again(postgres_faults.postgres_terminates, 1.0), "visits do not notice",
        *most(visit_errors=0), *_WELL_AFTER),
     _f("F16", "PostgreSQL has no connection left", postgres_faults.postgres_crowded, "fails fast",
-       *most(visit_errors=0.01, write_max_s=0.1, without_retry_after=0), *_WELL_AFTER),
+       *most(visit_errors=0.01, write_max_s=0.1, without_retry_after=0), *_WELL_AFTER, *_NO_WRITES),
     _f("F17", "the table of links is locked", postgres_faults.links_locked, _POSTGRES_IS_AWAY,
-       *most(write_max_s=2.0, without_retry_after=0), *_WELL_AFTER),
+       *most(write_max_s=2.0, without_retry_after=0), *_WELL_AFTER, *_NO_WRITES),
     _f("F18", "PostgreSQL is read-only", postgres_faults.postgres_read_only, "visits work, writes get 503",
-       *most(visit_errors=0, without_retry_after=0), *_WELL_AFTER),
+       *most(visit_errors=0, without_retry_after=0), *_WELL_AFTER, *_NO_WRITES),
     _f("F18b", "PostgreSQL's disk is full", postgres_faults.postgres_disk_full,
        "visits work, writes get 503, what is stored is relayed",
        *most(visit_errors=0, without_retry_after=0), *least(write_errors=0.1), *_POSTGRES_IS_BACK,
@@ -185,21 +193,23 @@ ROWS: tuple[Row, ...] = (
        *most(created=1), *least(created=1, refused=99), quick=True),
     _s("F21", "a lower outbox id commits late", stories.late_commit, "its event arrives all the same",
        quick=True),
-    _f("F22", "RabbitMQ SIGKILL", faults.killed("rabbitmq"), _RABBIT_IS_AWAY, *_NO_ERRORS,
+    _f("F22", "RabbitMQ SIGKILL", _unconfirmed(faults.killed("rabbitmq")), _RABBIT_IS_AWAY, *_NO_ERRORS,
        *most(drain_s=30.0), *_WARM, *_RABBIT_IS_BACK),
-    _f("F22b", "RabbitMQ refuses connections", faults.refused("rabbitmq"), _RABBIT_IS_AWAY, *_NO_ERRORS,
+    _f("F22b", "RabbitMQ refuses connections", _unconfirmed(faults.refused("rabbitmq")),
+       _RABBIT_IS_AWAY, *_NO_ERRORS,
        *most(drain_s=30.0), *_RABBIT_IS_BACK, quick=True),
-    _f("F23", "RabbitMQ silent, both ways", faults.silent("rabbitmq"), _RABBIT_IS_AWAY, *_NO_ERRORS,
+    _f("F23", "RabbitMQ silent, both ways", _unconfirmed(faults.silent("rabbitmq")),
+       _RABBIT_IS_AWAY, *_NO_ERRORS,
        *most(create_p99_s=0.3, drain_s=30.0), *_WARM, *_RABBIT_IS_BACK),
-    _f("F23b", "RabbitMQ SIGSTOP", faults.paused("rabbitmq"), _RABBIT_IS_AWAY, *_NO_ERRORS,
+    _f("F23b", "RabbitMQ SIGSTOP", _unconfirmed(faults.paused("rabbitmq")), _RABBIT_IS_AWAY, *_NO_ERRORS,
        *most(create_p99_s=0.3, drain_s=30.0), *_WARM, *_RABBIT_IS_BACK),
     _s("F23c", "RabbitMQ confirms too late", stories.unconfirmed_publish,
        "a channel that timed out is given up; the outbox drains", quick=True),
     _s("F23d", "5,000 changes wait for RabbitMQ", stories.outbox_drained, "relayed at a good pace",
        *least(drained_a_second=1000), *_RABBIT_IS_BACK),
-    _f("F24", "RabbitMQ memory alarm", faults.rabbit_alarmed, _RABBIT_IS_AWAY, *_NO_ERRORS,
+    _f("F24", "RabbitMQ memory alarm", _unconfirmed(faults.rabbit_alarmed), _RABBIT_IS_AWAY, *_NO_ERRORS,
        *most(write_max_s=5.0, drain_s=30.0), *_RABBIT_IS_BACK),
-    _f("F24b", "RabbitMQ disk alarm", faults.rabbit_disk_alarmed, _RABBIT_IS_AWAY, *_NO_ERRORS,
+    _f("F24b", "RabbitMQ disk alarm", _unconfirmed(faults.rabbit_disk_alarmed), _RABBIT_IS_AWAY, *_NO_ERRORS,
        *most(write_max_s=5.0, drain_s=30.0), *_RABBIT_IS_BACK),
     _f("F25a", "RabbitMQ hangs up on everybody", faults.rabbit_hangs_up, _RABBIT_IS_AWAY, *_NO_ERRORS,
        *most(drain_s=30.0), timing=Timing(during_s=6.0)),
@@ -230,20 +240,20 @@ ROWS: tuple[Row, ...] = (
        "no visit fails; each ends within 20 s", *most(visit_errors=0, restart_s=20.0),
        load={"failover": True}, timing=Timing(during_s=1.0)),
     _f("F36", "Redis and RabbitMQ refuse",
-       faults.together(faults.refused("redis"), faults.refused("rabbitmq")),
+       _unconfirmed(faults.together(faults.refused("redis"), faults.refused("rabbitmq"))),
        "PostgreSQL serves alone; nothing is lost", *_NO_ERRORS),
     _s("F36b", "edits and removals while Redis (with its data) and RabbitMQ are away",
        stories.edits_without_caches, "the outbox remembers them", quick=True),
     _f("F37", "Redis, RabbitMQ and PostgreSQL refuse",
        faults.together(*map(faults.refused, ("redis", "rabbitmq", "postgres"))),
        "first caches, then 503 with Retry-After; no hang",
-       *most(without_retry_after=0, visit_max_s=0.5, write_max_s=2.0), *_WELL_AFTER, quick=True),
+       *most(without_retry_after=0, visit_max_s=0.5, write_max_s=2.0), *_WELL_AFTER, *_NO_WRITES, quick=True),
     _f("F37b", "Redis, RabbitMQ and PostgreSQL silent",
        faults.together(*map(faults.silent, ("redis", "rabbitmq", "postgres"))),
-       "as F37", *most(without_retry_after=0, visit_max_s=0.5, write_max_s=2.0), *_WELL_AFTER),
+       "as F37", *most(without_retry_after=0, visit_max_s=0.5, write_max_s=2.0), *_WELL_AFTER, *_NO_WRITES),
     _f("F38", "Redis and PostgreSQL are away",
        faults.together(faults.killed("redis"), faults.killed("postgres")),
-       "503 with Retry-After", *most(without_retry_after=0), *_WELL_AFTER),
+       "503 with Retry-After", *most(without_retry_after=0), *_WELL_AFTER, *_NO_WRITES),
     _s("F39", "a flood of look-ups beside the ordinary load", crowd_stories.look_ups_flooded,
        "shed by 503 with Retry-After; healthy all the while; well again within 5 s",
        *least(shed=1), *most(without_retry_after=0, unhealthy=0, recovery_s=5.0)),
@@ -282,7 +292,7 @@ ROWS: tuple[Row, ...] = (
            *most(violations=0, crashes=0, recovery_s=20.0), unplayable=topology_stories.no_names)
         for letter, service, expected, bounds in (
             ("a", "redis", _REDIS_IS_AWAY, _NO_ERRORS),
-            ("b", "postgres", _POSTGRES_IS_AWAY, most(without_retry_after=0)),
+            ("b", "postgres", _POSTGRES_IS_AWAY, (*most(without_retry_after=0), *_NO_WRITES)),
             ("c", "rabbitmq", _RABBIT_IS_AWAY, _NO_ERRORS),
         )
     ),

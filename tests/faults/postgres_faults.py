@@ -99,17 +99,24 @@ _RELATIONS = (
 
 @contextmanager
 def postgres_crowded(stage: Stage) -> Iterator[None]:
-    """Others hold every connection that is left, and Hopgate's are thrown out once."""
+    """Others hold every connection there is: Hopgate was thrown out, and they were faster than it."""
     url = stage.servers.postgres.url()
     with ExitStack() as crowd, psycopg.connect(url, autocommit=True) as admin:
-        admin.execute(_THROW_OUT)
-        while True:
-            try:
-                crowd.enter_context(psycopg.connect(url, connect_timeout=2))
-            except psycopg.OperationalError:
+        for _ in range(100):
+            _take_every_connection(url, crowd)
+            [ours] = admin.execute(_COUNT_OURS).fetchone() or (0,)
+            if not ours:
                 break
-        admin.execute(_THROW_OUT)
+            admin.execute(_THROW_OUT)
+        else:
+            raise CannotPlay("Hopgate is always faster to connect again")
         yield
+
+
+def _take_every_connection(url: str, crowd: ExitStack) -> None:
+    with contextlib.suppress(psycopg.OperationalError):
+        while True:
+            crowd.enter_context(psycopg.connect(url, connect_timeout=2))
 
 
 @contextmanager
@@ -130,7 +137,9 @@ def links_locked(stage: Stage) -> Iterator[None]:
         connection.rollback()
 
 
-_THROW_OUT = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'hopgate'"
+_OURS = "FROM pg_stat_activity WHERE application_name = 'hopgate'"
+_THROW_OUT = f"SELECT pg_terminate_backend(pid) {_OURS}"
+_COUNT_OURS = f"SELECT count(*) {_OURS}"
 
 
 def _alter_system(stage: Stage, setting: str) -> None:
