@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -102,6 +103,8 @@ def postgres_crowded(stage: Stage) -> Iterator[None]:
     """Others hold every connection there is: Hopgate was thrown out, and they were faster than it."""
     url = stage.servers.postgres.url()
     with ExitStack() as crowd, psycopg.connect(url, autocommit=True) as admin:
+        # Slowly at first: a hundred new sessions at once are a load of their own.
+        _take_every_connection(url, crowd, pause_s=0.01)
         for _ in range(100):
             _take_every_connection(url, crowd)
             [ours] = admin.execute(_COUNT_OURS).fetchone() or (0,)
@@ -113,10 +116,11 @@ def postgres_crowded(stage: Stage) -> Iterator[None]:
         yield
 
 
-def _take_every_connection(url: str, crowd: ExitStack) -> None:
+def _take_every_connection(url: str, crowd: ExitStack, *, pause_s: float = 0.0) -> None:
     with contextlib.suppress(psycopg.OperationalError):
         while True:
             crowd.enter_context(psycopg.connect(url, connect_timeout=2))
+            time.sleep(pause_s)
 
 
 @contextmanager
