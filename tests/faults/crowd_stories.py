@@ -31,7 +31,7 @@ _FLOOD_S = 12.0
 
 def look_ups_flooded(stage: Stage) -> Figures:
     """
-    A closed crowd of 256 guesses slugs at one gateway as fast as it can, beside the ordinary load.
+    A closed crowd of 1,024 guesses slugs at one gateway as fast as it can, beside the ordinary load.
 
     `recovery_s` is how long after the flood the last request of the ordinary load failed.
     """
@@ -39,7 +39,7 @@ def look_ups_flooded(stage: Stage) -> Figures:
     began = time.monotonic()
     time.sleep(3.0)
     gateway = stage.gateways[0]
-    with Flood(gateway.url, "guess", _FLOOD_S, connections=256) as flood:
+    with Flood(gateway.url, "guess", _FLOOD_S, connections=1024) as flood:
         unhealthy, asked = 0, 0
         while flood.is_running:
             asked += 1
