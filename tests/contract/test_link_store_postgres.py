@@ -19,6 +19,7 @@ from app.domain.errors import Unavailable
 from app.domain.link import LinkFields, NewLink, Slug
 from app.ports import Added, IdempotentRequest, Replayed
 from app.settings import SettingsError
+from tests.contract.postgres_sessions import execute, wait_for_a_waiting_backend
 from tests.servers.postgres import PrivatePostgres
 
 pytestmark = pytest.mark.services
@@ -64,12 +65,6 @@ def new(*slugs: str) -> list[NewLink]:
     return [
         NewLink(slug=Slug(slug), fields=LinkFields(long_url=f"https://example.com/{slug}")) for slug in slugs
     ]
-
-
-def execute(url: str, statement: str) -> list[tuple[Any, ...]]:
-    with psycopg.connect(url, autocommit=True) as connection:
-        cursor = connection.execute(statement.encode())
-        return cursor.fetchall() if cursor.description else []
 
 
 async def fill_pool(store: PostgresStore) -> None:
@@ -205,15 +200,6 @@ async def test_a_write_under_way_when_its_connection_dies_is_not(store: Postgres
     assert await store.get(Slug("other")) is None
 
 
-async def wait_for_a_waiting_backend(url: str) -> None:
-    async with asyncio.timeout(5):
-        while not execute(
-            url,
-            "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()",
-        ):
-            await asyncio.sleep(0.005)
-
-
 async def test_a_silent_server_is_unavailable_in_time(
     server: PrivatePostgres, url: str, open_store: Open
 ) -> None:
@@ -271,49 +257,6 @@ async def test_waiters_fail_fast_when_all_connections_are_busy(url: str, open_st
 
     assert all(isinstance(answer, Unavailable) for answer in answers)
     assert await busy is None
-
-
-async def test_nobody_waits_for_a_connection_that_the_server_refuses(
-    server: PrivatePostgres, open_store: Open
-) -> None:
-    store = await open_store(wait_timeout_s=60)
-    await store.ping()
-    server.kill()
-
-    async with asyncio.timeout(10):
-        for _ in range(3):
-            answers = await asyncio.gather(*(store.ping() for _ in range(4)), return_exceptions=True)
-            assert all(isinstance(answer, Unavailable) for answer in answers), answers
-
-    server.start()
-    await store.ping()
-
-
-async def test_a_call_waits_for_a_connection_in_use_though_the_server_gives_no_other(
-    url: str, open_store: Open
-) -> None:
-    database = url.rpartition("/")[2]
-    execute(
-        url,
-        f"CREATE ROLE \"{database}\" LOGIN CONNECTION LIMIT 1 PASSWORD 'single';"
-        f'GRANT ALL ON ALL TABLES IN SCHEMA public TO "{database}"',
-    )
-    address = url.partition("@")[2]
-    store = await open_store(
-        f"postgresql://{database}:single@{address}", max_connections=2, wait_timeout_s=60
-    )
-    await store.ping()
-    with psycopg.connect(url) as blocker:
-        blocker.execute("LOCK TABLE links")
-        busy = asyncio.ensure_future(store.get(Slug("slug")))
-        await wait_for_a_waiting_backend(url)
-        waits = asyncio.ensure_future(store.ping())
-        async with asyncio.timeout(10):
-            while "too many connections" not in store._connections._refusal:
-                await asyncio.sleep(0.01)
-    async with asyncio.timeout(10):
-        assert await busy is None
-        await waits
 
 
 @pytest.mark.parametrize(

@@ -126,7 +126,7 @@ def redis_refuses_writes(stage: Stage) -> bool:
     """Redis says that it does not write."""
     try:
         stage.servers.redis.command("SET", "evidence", "")
-    except redis.RedisError:
+    except redis.ResponseError:
         return True
     return False
 

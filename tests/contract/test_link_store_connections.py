@@ -1,0 +1,66 @@
+"""Who waits for a connection to PostgreSQL, and who does not, when the server gives none."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import aclosing
+
+import psycopg
+import pytest
+
+from app.adapters.store_postgres import PostgresStore
+from app.domain.errors import Unavailable
+from app.domain.link import Slug
+from tests.contract.postgres_sessions import execute, wait_for_a_waiting_backend
+from tests.servers.postgres import PrivatePostgres
+
+pytestmark = pytest.mark.services
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[PrivatePostgres]:
+    """A server of our own: these tests kill it."""
+    with PrivatePostgres() as server:
+        yield server
+
+
+async def test_nobody_waits_for_a_connection_that_the_server_refuses(server: PrivatePostgres) -> None:
+    async with aclosing(await PostgresStore.open(server.create_database(), wait_timeout_s=60)) as store:
+        await store.ping()
+        server.kill()
+        try:
+            async with asyncio.timeout(10):
+                for _ in range(3):
+                    answers = await asyncio.gather(*(store.ping() for _ in range(4)), return_exceptions=True)
+                    assert all(isinstance(answer, Unavailable) for answer in answers), answers
+        finally:
+            server.start()
+
+        await store.ping()
+
+
+async def test_a_call_waits_for_a_connection_in_use_though_the_server_gives_no_other(
+    server: PrivatePostgres,
+) -> None:
+    url = server.create_database()
+    role = url.rpartition("/")[2]
+    execute(
+        url,
+        f"CREATE ROLE \"{role}\" LOGIN CONNECTION LIMIT 1 PASSWORD 'single';"
+        f'GRANT ALL ON ALL TABLES IN SCHEMA public TO "{role}"',
+    )
+    limited = f"postgresql://{role}:single@{url.partition('@')[2]}"
+    async with aclosing(await PostgresStore.open(limited, max_connections=2, wait_timeout_s=60)) as store:
+        await store.ping()
+        with psycopg.connect(url) as blocker:
+            blocker.execute("LOCK TABLE links")
+            busy = asyncio.create_task(store.get(Slug("slug")))
+            await wait_for_a_waiting_backend(url)
+            waits = asyncio.create_task(store.ping())
+            async with asyncio.timeout(10):
+                while "too many connections" not in store._connections._refusal:
+                    await asyncio.sleep(0.01)
+        async with asyncio.timeout(10):
+            assert await busy is None
+            await waits
