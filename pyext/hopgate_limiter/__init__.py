@@ -1,7 +1,7 @@
-"""A rate limiter: exact, quick, alone or shared through Redis. The manual is `__init__.pyi`."""
+"""A rate limiter: exact and fast, in one process or shared through Redis. The manual is `__init__.pyi`."""
 
-from typing import TypeAlias
-
+from hopgate_limiter._methods import Slot
+from hopgate_limiter._methods import install as _install
 from hopgate_limiter._native import (
     Decision,
     Limiter,
@@ -13,24 +13,31 @@ from hopgate_limiter._native import (
     __version__,
     client_key,
 )
-from hopgate_limiter._waiting import RateLimitExceeded
+from hopgate_limiter._types import Clock, Key, Rates, Seconds
+from hopgate_limiter._waiting import CostTooLargeError, RateLimitExceeded
 
-Clock: TypeAlias = ManualClock
-Key: TypeAlias = str | bytes | int
-Seconds: TypeAlias = float
+_install()
 
 __all__ = [
     "Clock",
+    "CostTooLargeError",
     "Decision",
     "Key",
     "Limiter",
     "ManualClock",
     "Rate",
     "RateLimitExceeded",
+    "Rates",
     "RedisSync",
     "Reservation",
     "Seconds",
+    "Slot",
     "Stats",
     "__version__",
     "client_key",
 ]
+
+
+def __dir__() -> list[str]:
+    """Name what is public: a submodule that was imported is none of it."""
+    return sorted(__all__)

@@ -1,4 +1,4 @@
-"""The compiled module. Import from `hopgate_limiter`; the rest here is for benchmarks."""
+"""The compiled module. Import from `hopgate_limiter`; the other names here are for tests and benchmarks."""
 
 from typing import Literal, final
 
@@ -20,8 +20,8 @@ __all__ = [
     "Reservation",
     "Stats",
     "_Baseline",
-    "_Mailbox",
-    "_Parcel",
+    "_CompletionQueue",
+    "_Request",
     "__version__",
     "build_profile",
     "client_key",
@@ -34,28 +34,28 @@ build_profile: Literal["debug", "release"]
 
 @final
 class _Baseline:
-    """The cheapest method a native class can have: what `Limiter.allow` would cost if deciding were free."""
+    """The cheapest method of a native class: the cost of `Limiter.allow` without a decision."""
 
     def __new__(cls) -> _Baseline: ...
     def allow(self, key: str, /) -> bool:
-        """Read the text, answer True."""
+        """Read the text and return True."""
 
 @final
-class _Mailbox:
+class _CompletionQueue:
     """Decisions of Redis on their way to an event loop."""
 
-    def __new__(cls, fd: int) -> _Mailbox:
-        """Write one byte to `fd` whenever the mailbox is no longer empty; -1 for none."""
+    def __new__(cls, fd: int) -> _CompletionQueue:
+        """Write one byte to `fd` whenever the queue is no longer empty; -1 for none."""
 
     def take_all(self) -> list[tuple[int, Decision]]:
-        """Everything that has come in, with its ticket, oldest first."""
+        """Remove and return all decisions with their call ids, oldest first."""
 
     def close(self) -> None:
         """Write nothing from now on."""
 
 @final
-class _Parcel:
-    """A request to Redis, to be carried by hand."""
+class _Request:
+    """A request to Redis that the caller sends itself."""
 
     @property
     def key(self) -> bytes:
@@ -67,4 +67,4 @@ class _Parcel:
 
     @staticmethod
     def script() -> str:
-        """The script that every parcel is an argument of; its reply is a list of integers."""
+        """The script that runs a request; its reply is a list of integers."""

@@ -1,15 +1,23 @@
-//! Turns a client's address into a key.
+//! The key for a client's address.
 
 use std::borrow::Cow;
 use std::net::Ipv6Addr;
 
 use crate::error::Error;
 
+/// The start of the name of a peer that has no address.
+pub(crate) const UNIX_PEER: &str = "unix:";
+/// The peer that Starlette's test client names.
+const TEST_PEER: &str = "testclient";
+
 /// The key for a client at `address`: an IPv4 address as it is, an IPv6 address as its network of
 /// `v6_prefix` bits (`2001:db8::/64`), because one customer commonly owns a whole /64 (RFC 6177).
 ///
 /// An IPv4 address mapped into IPv6 (`::ffff:192.0.2.1`) becomes the IPv4 address. Brackets and a zone
 /// (`[fe80::1%eth0]`) are dropped. Ports are not accepted.
+///
+/// The peer of a Unix socket has no address: `unix:`, alone or with a path, is a key as it is, and so is
+/// `testclient`, the peer that Starlette's test client names. All peers of such a socket are one client.
 ///
 /// # Errors
 /// [`Error::Invalid`] if `address` is not an address or `v6_prefix` is not 1 to 128.
@@ -22,7 +30,14 @@ pub fn client_key(address: &str, v6_prefix: u8) -> Result<Cow<'_, str>, Error> {
     if is_ipv4(address.as_bytes()) {
         return Ok(Cow::Borrowed(address));
     }
-    let unreadable = || Error::invalid(format!("{address:?} is not an IP address"));
+    if address == TEST_PEER || address.starts_with(UNIX_PEER) {
+        return Ok(Cow::Borrowed(address));
+    }
+    let unreadable = || {
+        Error::invalid(format!(
+            "address {address:?} is not an IP address without a port"
+        ))
+    };
     let inner = match address.strip_prefix('[') {
         Some(rest) => rest.strip_suffix(']').ok_or_else(unreadable)?,
         None => address,
@@ -42,7 +57,7 @@ pub fn client_key(address: &str, v6_prefix: u8) -> Result<Cow<'_, str>, Error> {
 }
 
 /// Whether this is an IPv4 address in its only canonical form: four numbers up to 255, no leading zeros.
-/// Asked on every request, so the address is not built: nobody needs it.
+/// Checked on every request, so no address value is built: the text itself is the key.
 fn is_ipv4(text: &[u8]) -> bool {
     let mut octets = 0;
     for octet in text.split(|byte| *byte == b'.') {
@@ -76,6 +91,8 @@ mod tests {
             ("[fe80::1%eth0]", 64, "fe80::/64"),
             ("::1", 128, "::1/128"),
             ("ffff::", 1, "8000::/1"),
+            ("unix:/run/app.sock", 64, "unix:/run/app.sock"),
+            ("testclient", 64, "testclient"),
         ];
         for (address, prefix, key) in table {
             assert_eq!(client_key(address, prefix).unwrap(), key, "{address}");
@@ -83,10 +100,12 @@ mod tests {
     }
 
     #[test]
-    fn nonsense_is_refused() {
+    fn bad_addresses_are_refused() {
         for address in [
             "",
             "localhost",
+            "testclients",
+            "unix",
             "192.0.2",
             "192.0.2.256",
             "192.0.2.01",
@@ -107,7 +126,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn ipv4_is_what_the_standard_library_says(text in "[0-9.]{0,16}|([0-9]{1,3}\\.){3}[0-9]{1,3}") {
+        fn ipv4_check_agrees_with_the_standard_library(text in "[0-9.]{0,16}|([0-9]{1,3}\\.){3}[0-9]{1,3}") {
             prop_assert_eq!(is_ipv4(text.as_bytes()), text.parse::<std::net::Ipv4Addr>().is_ok());
         }
     }

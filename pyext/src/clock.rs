@@ -1,8 +1,20 @@
-//! Where "now" comes from: nanoseconds since some fixed start, never going back.
+//! Time sources: nanoseconds since a fixed start, never going back.
 
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+/// Longest single sleep of a caller by a clock of the system, far below what the system accepts.
+const LONGEST_SLEEP: Duration = Duration::from_secs(3600);
+/// The same by a clock of the caller's own, which may run at any speed and wakes no caller.
+const LONGEST_SLEEP_FOREIGN: Duration = Duration::from_millis(20);
+
+/// A clock that the caller has made.
+pub trait TimeSource: Send + Sync + fmt::Debug {
+    /// Nanoseconds since a fixed start; None if it cannot be read: then time stands still.
+    fn now_ns(&self) -> Option<u64>;
+}
 
 /// The time source of one limiter.
 #[derive(Debug)]
@@ -10,13 +22,20 @@ pub enum Clock {
     /// The operating system's monotonic clock, counted from the given instant.
     Monotonic(Instant),
     /// The time since the machine started, which also passes while it sleeps; ns when the clock was made.
-    /// What is held on lease must not outlast it because a laptop was closed.
+    /// A lease must also expire while a laptop is closed.
     Boot(u64),
-    /// A clock moved by hand, for tests.
+    /// A clock moved by the caller, for tests.
     Manual {
-        /// The hand.
+        /// The clock that the caller moves.
         source: ManualClock,
-        /// Largest time read so far, ns. A manual clock may be set back; a limiter must not follow it.
+        /// Largest time read so far, ns. A limiter ignores a manual clock that is set back.
+        high_water_ns: AtomicU64,
+    },
+    /// A clock of the caller's own.
+    Foreign {
+        /// The clock.
+        source: Arc<dyn TimeSource>,
+        /// Largest time read so far, ns. A limiter ignores a clock that goes back.
         high_water_ns: AtomicU64,
     },
 }
@@ -27,15 +46,32 @@ impl Clock {
         Self::Monotonic(Instant::now())
     }
 
-    /// Time that also passes while the machine sleeps, starting at 0 now. Where the system does not tell,
+    /// Time that also passes while the machine sleeps, starting at 0 now. On a system without such a clock,
     /// as [`Clock::monotonic`].
     pub fn boot() -> Self {
         boot_ns().map_or_else(Self::monotonic, Self::Boot)
     }
 
-    /// Whether time passes by itself.
+    /// Whether this is a clock of the system.
     pub fn is_real_time(&self) -> bool {
-        !matches!(self, Self::Manual { .. })
+        matches!(self, Self::Monotonic(_) | Self::Boot(_))
+    }
+
+    /// How long a caller may sleep before it reads the time again; None until the clock wakes it.
+    pub fn longest_sleep(&self) -> Option<Duration> {
+        match self {
+            Self::Monotonic(_) | Self::Boot(_) => Some(LONGEST_SLEEP),
+            Self::Foreign { .. } => Some(LONGEST_SLEEP_FOREIGN),
+            Self::Manual { .. } => None,
+        }
+    }
+
+    /// A limiter's view of a clock of the caller's own.
+    pub fn foreign(source: Arc<dyn TimeSource>) -> Self {
+        Self::Foreign {
+            source,
+            high_water_ns: AtomicU64::new(0),
+        }
     }
 
     /// A limiter's view of `source`.
@@ -61,7 +97,14 @@ impl Clock {
                 high_water_ns,
             } => {
                 let now = source.now_ns();
-                // Relaxed: the value is the whole message, it publishes no other memory.
+                // Relaxed: only this value matters, it publishes no other memory.
+                high_water_ns.fetch_max(now, Ordering::Relaxed).max(now)
+            }
+            Self::Foreign {
+                source,
+                high_water_ns,
+            } => {
+                let now = source.now_ns().unwrap_or(0);
                 high_water_ns.fetch_max(now, Ordering::Relaxed).max(now)
             }
         }
@@ -77,6 +120,13 @@ impl Clone for Clock {
                 source,
                 high_water_ns,
             } => Self::Manual {
+                source: source.clone(),
+                high_water_ns: AtomicU64::new(high_water_ns.load(Ordering::Relaxed)),
+            },
+            Self::Foreign {
+                source,
+                high_water_ns,
+            } => Self::Foreign {
                 source: source.clone(),
                 high_water_ns: AtomicU64::new(high_water_ns.load(Ordering::Relaxed)),
             },
@@ -105,7 +155,7 @@ fn boot_ns() -> Option<u64> {
     None
 }
 
-/// A clock that stands still until it is told to move. Clones share the same hand.
+/// A clock that moves only by [`ManualClock::advance`] and [`ManualClock::set`]. Clones share the time.
 #[derive(Debug, Clone, Default)]
 pub struct ManualClock {
     now_ns: Arc<AtomicU64>,
@@ -119,7 +169,7 @@ impl ManualClock {
         }
     }
 
-    /// What the clock shows, ns.
+    /// The time of the clock, ns.
     pub fn now_ns(&self) -> u64 {
         self.now_ns.load(Ordering::SeqCst)
     }

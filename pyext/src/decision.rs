@@ -1,4 +1,4 @@
-//! The answer to one call, and its form as HTTP headers.
+//! The decision about one call, and its form as HTTP headers.
 
 use std::sync::Arc;
 
@@ -8,8 +8,8 @@ use crate::rate::Rate;
 const MAX_HEADER_INTEGER: u64 = 999_999_999_999_999;
 const NS_PER_S: u64 = 1_000_000_000;
 
-/// Who decided.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// The origin of a decision.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Source {
     /// This process's own table.
@@ -18,15 +18,25 @@ pub enum Source {
     Lease,
     /// Redis.
     Redis,
-    /// This process, because Redis has refused and nothing can have changed since.
+    /// This process, repeating the last refusal of Redis.
     NegativeCache,
-    /// This process, because Redis does not answer.
+    /// This process, because Redis does not reply.
     Fallback,
-    /// The limiter would have refused, but only watches.
+    /// Shadow mode, instead of a refusal.
     Shadow,
 }
 
 impl Source {
+    /// Every origin.
+    pub const ALL: [Self; 6] = [
+        Self::Local,
+        Self::Lease,
+        Self::Redis,
+        Self::NegativeCache,
+        Self::Fallback,
+        Self::Shadow,
+    ];
+
     /// The word used in the Python API.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -40,7 +50,7 @@ impl Source {
     }
 }
 
-/// Which headers to write.
+/// The headers to write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs)] // the variants are the documentation
 pub enum HeaderStyle {
@@ -49,9 +59,9 @@ pub enum HeaderStyle {
     Both,
 }
 
-/// The answer to one call.
-#[derive(Debug, Clone)]
-#[must_use = "a decision that nobody reads limits nothing"]
+/// The decision about one call.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[must_use = "an unread decision limits nothing"]
 pub struct Decision {
     /// Whether the call may go ahead.
     pub allowed: bool,
@@ -63,7 +73,7 @@ pub struct Decision {
     pub retry_after_ns: Option<u64>,
     /// Time until the key is as good as new, ns.
     pub reset_after_ns: u64,
-    /// Who decided.
+    /// The origin of the decision.
     pub source: Source,
     pub(crate) rates: Arc<[Rate]>,
     pub(crate) tightest: usize,
@@ -75,7 +85,32 @@ impl Decision {
         &self.rates[self.tightest]
     }
 
-    /// The same, let through by a limiter that only watches.
+    /// A decision from its parts, as `copy` and `pickle` of Python make it.
+    #[cfg(feature = "python")]
+    #[allow(clippy::too_many_arguments)] // the fields
+    pub(crate) fn restored(
+        allowed: bool,
+        cost: u64,
+        remaining: u64,
+        retry_after_ns: Option<u64>,
+        reset_after_ns: u64,
+        source: Source,
+        rates: Vec<Rate>,
+        tightest: usize,
+    ) -> Self {
+        Self {
+            allowed,
+            cost,
+            remaining,
+            retry_after_ns,
+            reset_after_ns,
+            source,
+            rates: rates.into(),
+            tightest,
+        }
+    }
+
+    /// The same decision in shadow mode: a refusal becomes an admission.
     pub(crate) fn overruled(mut self) -> Self {
         if !self.allowed {
             self.allowed = true;
@@ -88,11 +123,11 @@ impl Decision {
     /// Headers for a response, as (name, value).
     ///
     /// `Ietf` is draft-ietf-httpapi-ratelimit-headers-11. A bucket is announced as its burst per time
-    /// to fill up, since that is what holds in every such window. On a redirect (3xx) an exhausted
+    /// to fill up, since that holds in every such window. On a redirect (3xx) an exhausted
     /// quota is not announced, since clients may then delay following it.
     /// A refused call also gets `Retry-After` (RFC 9110, 10.2.3), at least 1, unless it can never succeed.
-    /// `jitter_s` is added to the seconds a refused client is told to wait, so that many who were refused at
-    /// once do not come back at once.
+    /// `jitter_s` is added to the wait of a refused client, so that clients refused at once do not retry at
+    /// once.
     pub fn headers(
         &self,
         style: HeaderStyle,

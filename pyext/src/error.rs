@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// Why an argument was refused. The text names the argument and its value.
+/// The reason why an argument was refused. The text names the argument and its value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Error {
@@ -10,6 +10,8 @@ pub enum Error {
     Invalid(String),
     /// The value makes sense but does not fit the engine's integers.
     TooLarge(String),
+    /// Redis does not reply, or refuses to serve; the reason.
+    Unreachable(String),
 }
 
 impl Error {
@@ -25,7 +27,9 @@ impl Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Invalid(message) | Self::TooLarge(message) => f.write_str(message),
+            Self::Invalid(message) | Self::TooLarge(message) | Self::Unreachable(message) => {
+                f.write_str(message)
+            }
         }
     }
 }

@@ -1,8 +1,8 @@
 //! Token bucket by the Generic Cell Rate Algorithm (ITU-T I.371, virtual scheduling form).
 //!
-//! The bucket is not counted. One number per key says when it will be full again, the *theoretical
-//! arrival time* (TAT): a unit costs `T`, the time one token takes to flow in, and a call is admitted
-//! while the TAT stays within `burst · T` of now. So there are no fractions to lose and nothing to refill.
+//! No tokens are counted. One number per key is the time at which the bucket is full again, the *theoretical
+//! arrival time* (TAT): a unit costs `T`, the time in which one token is refilled, and a call is admitted
+//! while the TAT stays within `burst · T` of now. So no fraction is lost and no refill is computed.
 //!
 //! Time is counted in ticks of 2⁻³² ns held in 128 bits. Rounding `T` up to a whole tick therefore
 //! slows a rate of one million per second by less than 10⁻¹² of itself, never speeds it up, and no sum
@@ -18,7 +18,7 @@ const TICK_BITS: u32 = 32;
 /// A rate in ticks.
 #[derive(Debug, Clone)]
 pub(crate) struct Gcra {
-    /// `T`: ticks in which one token flows in, rounded up.
+    /// `T`: ticks in which one token is refilled, rounded up.
     interval: u128,
     /// Most tokens in the bucket.
     burst: u64,
@@ -43,13 +43,13 @@ const fn ticks(ns: u64) -> u128 {
     (ns as u128) << TICK_BITS
 }
 
-/// Nanoseconds until `ticks` have passed: rounded up, so that waiting that long is enough.
+/// Nanoseconds until `ticks` have passed: rounded up, so that the wait is sufficient.
 fn ns_ceil(ticks: u128) -> Option<u64> {
     u64::try_from(ticks.div_ceil(1 << TICK_BITS)).ok()
 }
 
 impl Meter for Gcra {
-    /// The TAT in ticks. Anything up to now means "full".
+    /// The TAT in ticks. Any time up to now means "full".
     type State = u128;
 
     fn new(rate: &Rate, _precision: u32) -> Result<Self, Error> {
@@ -84,8 +84,12 @@ impl Meter for Gcra {
         tat
     }
 
-    /// Only the last hit can be taken back. Those behind it have been told their times by what it
-    /// added; giving it back under them would let a newcomer into a slot that is taken.
+    fn keep_promise(&self, tat: &mut u128, mark: u128) {
+        *tat = (*tat).max(mark);
+    }
+
+    /// Only the last hit can be taken back. The times of later slots include its cost; giving it back would
+    /// admit a new call into one of them.
     fn undo(&self, tat: &mut u128, at: u64, cost: u64, mark: u128) {
         let mut after = mark;
         self.spend(&mut after, at, cost);
@@ -94,9 +98,13 @@ impl Meter for Gcra {
         }
     }
 
+    fn most_heap_bytes(&self) -> u64 {
+        0
+    }
+
     fn refund(&self, tat: &mut u128, now: u64, cost: u64) {
         let now = ticks(now);
-        // While slots are reserved, giving back would let a newcomer into one of them.
+        // While slots are reserved, a refund would admit a new call into one of them.
         let is_reserved = *tat > now + self.capacity;
         if *tat > now && !is_reserved {
             let credit = self.interval * u128::from(cost.min(self.burst));
@@ -119,7 +127,7 @@ impl Meter for Gcra {
     }
 
     fn shares_states_with(&self, _other: &Self) -> bool {
-        true // a TAT is a time, whatever the rate
+        true // a TAT is a time, under any rate
     }
 
     fn clamp(&self, tat: &mut u128, now: u64) {
@@ -129,17 +137,17 @@ impl Meter for Gcra {
     fn adopt(&self, tat: &mut u128, now: u64, old: &Self) {
         let owed = tat.saturating_sub(ticks(now));
         if owed > old.capacity {
-            // Slots are reserved; when the last one comes, the bucket is empty.
+            // Slots are reserved; at the last one the bucket is empty.
             *tat = *tat - old.capacity + self.capacity;
             return;
         }
-        // The debt is carried over in tokens, not in time: a key that had spent 5 of 10 has spent 5
-        // of whatever the new burst is.
+        // The debt is carried over in tokens, not in time: a key that had spent 5 of 10 has spent 5 of the
+        // new burst.
         let (whole, part) = (owed / old.interval, owed % old.interval);
         let whole = whole.min(u128::from(self.burst));
         let part = match part.checked_mul(self.interval) {
             Some(product) => product.div_ceil(old.interval),
-            // Intervals of decades; a whole token is a safe answer for a part of one.
+            // Intervals of decades: a part of a token counts as a whole one.
             None => self.interval,
         };
         *tat = ticks(now) + (whole * self.interval + part).min(self.capacity);
@@ -155,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn interval_is_rounded_up_and_hardly_at_all() {
+    fn interval_is_rounded_up_by_one_tick() {
         for (limit, period) in [
             (3_u64, 1_u64),
             (1_000_003, 1_000_000_000),
@@ -194,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn adopting_keeps_what_was_spent() {
+    fn adopting_keeps_spent_units() {
         let (slow, fast, tight) = (
             meter("1/s burst 10"),
             meter("10/s burst 10"),

@@ -1,4 +1,4 @@
-//! A rate limiter: exact, bounded in memory, and quick; alone, or shared by processes through Redis.
+//! A rate limiter: exact, bounded in memory, and fast; in one process, or shared through Redis.
 //!
 //! ```
 //! use hopgate_limiter::{Clock, Config, Limiter, ManualClock, Rate};
@@ -24,26 +24,32 @@
 //!   clock ──now──────────────────────────────────────────────────────────────────────┴──▶ decision
 //! ```
 //!
-//! * [`rate`]: what is allowed. [`clock`]: when it is. [`decision`]: the answer.
+//! * [`rate`]: the limits. [`clock`]: the time. [`decision`]: the result of a call.
 //! * [`gcra`], [`log`], [`window`]: the algorithms, each a *meter* that reads and writes the state of
-//!   one key under one rate. They know neither keys nor clocks.
-//! * `panel`: all meters of a limiter, asked together.
-//! * `table`, `shard` and `store`: where states live. A call takes one lock, asks every meter, and only
-//!   if all agree lets them write. A refusal therefore changes nothing.
-//! * [`shared`]: limits that several processes keep together, through Redis.
-//! * [`limiter`]: ties them together. `python`: the same for Python, and the only place that knows it.
+//!   one key under one rate, without keys and clocks.
+//! * `panel`: all meters of a limiter together.
+//! * `book`: the slots of a key that callers wait for.
+//! * `table`, `shard` and `store`: the states. A call takes one lock and queries every meter; only if all
+//!   admit it do they write. A refusal therefore changes nothing.
+//! * [`shared`]: limits that several processes share through Redis.
+//! * [`limiter`]: the facade, over an `engine`: `store` or [`shared`]. `python`: the facade for Python, and
+//!   the only module that depends on it.
 //!
-//! # What is remembered of a key
+//! # Keys are stored as hashes
 //!
-//! A 64-bit hash under a random seed, not the key. Two of `n` remembered keys share a budget with a
-//! probability below n² / 2⁶⁵: for a million keys one in 36 million. They would be limited together,
-//! which admits less, never more.
+//! A limiter stores a 64-bit hash of the key under a random seed, not the key. Two of `n` keys share a
+//! hash with a probability below n² / 2⁶⁵: for a million keys one in 36 million. They are then limited
+//! together, which admits less, never more.
 
 pub mod address;
+mod book;
 pub mod clock;
+pub mod config;
 pub mod decision;
+mod engine;
 pub mod error;
 pub mod gcra;
+pub mod key;
 pub mod limiter;
 pub mod log;
 mod meter;
@@ -53,6 +59,7 @@ mod python;
 pub mod rate;
 mod shard;
 pub mod shared;
+pub mod stats;
 mod store;
 #[cfg(test)]
 mod stress;
@@ -60,11 +67,15 @@ mod table;
 pub mod window;
 
 pub use address::client_key;
-pub use clock::{Clock, ManualClock};
+pub use clock::{Clock, ManualClock, TimeSource};
+pub use config::{Algorithm, Config, OnFull};
 pub use decision::{Decision, HeaderStyle, Source};
 pub use error::Error;
-pub use limiter::{
-    Algorithm, Answer, Config, Key, Limiter, OnFull, PreparedKey, Reservation, Stats,
-};
+pub use key::{CompoundKey, Key, PreparedKey};
+pub use limiter::{Limiter, Reservation};
 pub use rate::Rate;
-pub use shared::{Cold, Ledger, Mailbox, Mode, OnError, Outstanding, Parcel, Pending, SyncConfig};
+pub use shared::{
+    Cold, CompletionQueue, Health, HealthListener, Ledger, Mode, OnError, Outcome, Outstanding,
+    Pending, Request, SyncConfig,
+};
+pub use stats::Stats;

@@ -1,7 +1,7 @@
-//! Exact sliding window: every admitted hit is remembered until it leaves the window.
+//! Exact sliding window: every admitted hit is kept until it leaves the window.
 //!
-//! In any half-open window `(t − W, t]` at most `limit` units are admitted, and nothing is refused
-//! that would have fitted. The price is memory: up to `limit` stamps of 16 bytes per key.
+//! In any half-open window `(t − W, t]` at most `limit` units are admitted, and no call is refused
+//! that fits. The price is memory: up to `limit` entries of 16 bytes per key.
 
 use std::collections::VecDeque;
 
@@ -46,7 +46,7 @@ impl SlidingLog {
     }
 }
 
-/// Windows have no burst of their own: `limit` is already the most that fits at once.
+/// Windows take no separate burst: `limit` is the most that fits at once.
 pub(crate) fn refuse_burst(rate: &Rate) -> Result<(), Error> {
     if rate.burst() == rate.limit() {
         return Ok(());
@@ -88,7 +88,7 @@ impl Meter for SlidingLog {
         if cost > self.limit {
             return None;
         }
-        // A reserved hit lies in the future; whoever comes later waits behind it.
+        // A reserved hit lies in the future; later calls wait behind it.
         let from = history.hits.back().map_or(now, |last| last.at.max(now));
         let used = self.used(history, from);
         let Some(mut excess) = (used + cost).checked_sub(self.limit).filter(|e| *e > 0) else {
@@ -107,7 +107,7 @@ impl Meter for SlidingLog {
     }
 
     fn spend(&self, history: &mut History, at: u64, cost: u64) {
-        // Nothing is forgotten here: a slot in the future may yet be cancelled.
+        // Drops nothing: a slot in the future may still be cancelled.
         history.total += cost;
         match history.hits.back_mut() {
             Some(last) if last.at == at => last.cost += cost,
@@ -131,11 +131,16 @@ impl Meter for SlidingLog {
         }
     }
 
-    /// The oldest hits are given back first: what stays is younger, so it blocks for longer.
+    /// The oldest hits are given back first: the remaining ones are younger, and block longer.
+    fn most_heap_bytes(&self) -> u64 {
+        // A queue grows by doubling.
+        self.limit.saturating_mul(2 * size_of::<Hit>() as u64)
+    }
+
     fn refund(&self, history: &mut History, now: u64, mut cost: u64) {
         self.settle(history, now);
         if history.hits.back().is_some_and(|last| last.at > now) {
-            return; // as the other algorithms: nothing is given back while slots are reserved
+            return; // as the other algorithms: no refund while slots are reserved
         }
         while cost > 0 {
             let Some(oldest) = history.hits.front_mut() else {

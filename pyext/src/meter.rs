@@ -1,4 +1,4 @@
-//! What one algorithm must be able to say about one key's state under one rate.
+//! The interface of an algorithm: questions and changes to one key's state under one rate.
 
 use crate::error::Error;
 use crate::rate::Rate;
@@ -8,16 +8,20 @@ use crate::rate::Rate;
 /// `now` and `at` are nanoseconds on the limiter's clock and never go back for a given state.
 /// `State::default()` is a key never seen.
 pub(crate) trait Meter: Sized + Send + 'static {
-    /// What is remembered per key.
+    /// The state of one key.
     type State: Default + Clone + Send + 'static;
 
-    /// Refuses rates this algorithm cannot honour.
+    /// # Errors
+    /// [`Error::Invalid`] for a rate that this algorithm cannot keep.
     fn new(rate: &Rate, precision: u32) -> Result<Self, Error>;
 
-    /// Forgets what no longer counts at `now`. Changes no answer, only the work of giving it.
+    /// Most bytes that a state takes beside its own size.
+    fn most_heap_bytes(&self) -> u64;
+
+    /// Drops hits that no longer count at `now`. Changes no decision, only its cost.
     fn settle(&self, _state: &mut Self::State, _now: u64) {}
 
-    /// Whether `cost` fits at `now`. The hot question.
+    /// Whether `cost` fits at `now`. The hot path.
     fn admits(&self, state: &Self::State, now: u64, cost: u64) -> bool;
 
     /// The first time, not before `now`, at which `cost` fits if nothing else happens; `None` if it
@@ -28,25 +32,28 @@ pub(crate) trait Meter: Sized + Send + 'static {
     /// nothing is admitted before it from then on.
     fn spend(&self, state: &mut Self::State, at: u64, cost: u64);
 
-    /// What [`Meter::undo`] needs to know of the state before a [`Meter::spend`].
+    /// The part of the state before a [`Meter::spend`] that [`Meter::undo`] needs.
     fn mark(&self, state: &Self::State) -> u128;
 
-    /// Takes back `spend(state, at, cost)`, which came upon the state that gave `mark`, as if it had
-    /// never happened. If later hits have built on it and it cannot be told apart any more, it stays:
-    /// then less is admitted, never more.
+    /// Admits no later call before the slot whose [`Meter::spend`] left `mark`, though slots before it were
+    /// given up since.
+    fn keep_promise(&self, _state: &mut Self::State, _mark: u128) {}
+
+    /// Takes back `spend(state, at, cost)`, made on the state that gave `mark`. If later hits build on it
+    /// and it can no longer be separated, it stays: then less is admitted, never more.
     fn undo(&self, state: &mut Self::State, at: u64, cost: u64, mark: u128);
 
-    /// Gives back up to `cost` units, never lifting the key above "never seen". Does nothing while
+    /// Gives back up to `cost` units, never raising the key above a new one. Does nothing while
     /// slots in the future are reserved.
     fn refund(&self, state: &mut Self::State, now: u64, cost: u64);
 
     /// The largest cost that fits at `now`.
     fn remaining(&self, state: &Self::State, now: u64) -> u64;
 
-    /// Nanoseconds until the state is as good as never seen.
+    /// Nanoseconds until the state equals that of a new key.
     fn reset_after(&self, state: &Self::State, now: u64) -> u64;
 
-    /// Whether the state is as good as never seen: dropping it changes no later decision.
+    /// Whether the state equals that of a new key: dropping it changes no later decision.
     fn is_idle(&self, state: &Self::State, now: u64) -> bool;
 
     /// Whether states kept under `other` can be read under this rate as they are.
@@ -56,6 +63,6 @@ pub(crate) trait Meter: Sized + Send + 'static {
     fn clamp(&self, _state: &mut Self::State, _now: u64) {}
 
     /// Translates a state kept under the rate `old` so that it can be continued under this one.
-    /// What was spent stays spent, and nothing is owed that this rate could not have admitted.
+    /// Units spent stay spent, and the debt is at most what this rate could have admitted.
     fn adopt(&self, state: &mut Self::State, now: u64, old: &Self);
 }

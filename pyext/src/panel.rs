@@ -1,4 +1,4 @@
-//! All meters of a limiter, asked together: each rate has one, and each key one state for each.
+//! All meters of a limiter together: one meter per rate, one state per key and meter.
 
 use std::sync::Arc;
 
@@ -26,7 +26,7 @@ pub(crate) fn meters<M: Meter>(rates: &[Rate], precision: u32) -> Result<Box<[M]
     rates.iter().map(|rate| M::new(rate, precision)).collect()
 }
 
-/// Whether forgetting the states changes no later decision.
+/// Whether dropping the states changes no later decision.
 pub(crate) fn all_idle<M: Meter>(meters: &[M], states: &[M::State], now: u64) -> bool {
     meters
         .iter()
@@ -42,7 +42,7 @@ pub(crate) fn admits_all<M: Meter>(
     now: u64,
     cost: u64,
 ) -> bool {
-    // Asking for nothing is always granted, even while others wait.
+    // A cost of 0 is always admitted, even while others wait.
     cost == 0
         || meters.iter().zip(states).all(|(meter, state)| {
             meter.settle(state, now);
@@ -78,7 +78,7 @@ pub(crate) fn spend_all<M: Meter>(meters: &[M], states: &mut [M::State], at: u64
     }
 }
 
-/// The whole answer, given the states after the call.
+/// The full decision, given the states after the call.
 pub(crate) fn report<M: Meter>(
     meters: &[M],
     states: &[M::State],
@@ -88,8 +88,8 @@ pub(crate) fn report<M: Meter>(
     allowed: bool,
 ) -> Decision {
     let mut tightest = 0;
-    // What makes a rate the tightest: the longest wait, then the least left, then its name, so that
-    // the order of the rates does not matter.
+    // The tightest rate has the longest wait, then the least left, then the last name, so that the order
+    // of the rates does not matter.
     let mut tightest_rank = None;
     let mut remaining = u64::MAX;
     let mut reset_after_ns = 0;
@@ -122,8 +122,8 @@ pub(crate) fn report<M: Meter>(
     }
 }
 
-/// The answer when there is no room for the key. When there will be depends on the other keys; the
-/// shortest refill time is a sensible guess.
+/// The decision when there is no room for the key. The wait depends on the other keys; the shortest refill
+/// time is an estimate.
 pub(crate) fn no_room(rates: Arc<[Rate]>, cost: u64) -> Decision {
     let allowed = cost == 0;
     let guess_ns = rates.iter().map(Rate::refill_ns).min().unwrap_or(0);

@@ -1,10 +1,17 @@
-//! What is allowed: so many units per period, so many at once.
+//! A rate: units per period, and units at once.
 
+use std::cmp::Ordering;
+use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::str::FromStr;
 
 use crate::error::Error;
 
-/// Counts are kept below 2⁶³ so that they survive a trip through a signed integer.
+mod text;
+
+pub use text::{parse_period, period_text};
+
+/// Counts are kept below 2⁶³ so that they fit a signed integer.
 const MAX_COUNT: u64 = i64::MAX as u64;
 /// Above this the rounding of one token's refill time could exceed one part in a million (see [`crate::gcra`]).
 const MAX_UNITS_PER_NS: u64 = 4096;
@@ -12,12 +19,14 @@ const MAX_UNITS_PER_NS: u64 = 4096;
 const MAX_NAME_LEN: usize = 64;
 
 /// `limit` units per `period_ns`, at most `burst` of them at once.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone)]
 pub struct Rate {
     limit: u64,
     period_ns: u64,
     burst: u64,
     name: Box<str>,
+    /// The name was chosen by the maker of the rate.
+    is_named: bool,
 }
 
 impl Rate {
@@ -60,6 +69,7 @@ impl Rate {
             period_ns,
             burst,
             name: name.into(),
+            is_named: true,
         };
         if rate.refill_ns_wide() > u128::from(MAX_COUNT) {
             return Err(Error::too_large(format!(
@@ -69,36 +79,28 @@ impl Rate {
         Ok(rate)
     }
 
-    /// Rates from text: clauses `LIMIT/PERIOD [burst N]` separated by `;`, for example
-    /// `10/s burst 20; 1000/h`. A period is a unit (ns, us, ms, s, min, h, d or spelled out) with an
-    /// optional whole number before it (`10/500ms`). Each rate is named after its clause (`10/s`).
+    /// Rates from text: clauses `LIMIT/PERIOD [burst N]` or `LIMIT per PERIOD [burst N]`, separated by `;`,
+    /// `,` or `|`, for example `10/s burst 20; 1000 per 5 hours`, in any case and with any spaces. A period is
+    /// a unit (ns, us, ms, s, min, h, d, week, month of 30 days, year of 365 days, or spelled out) with or
+    /// without a number before it (`10/500ms`). A number may have a fraction; a limit with one is read as the
+    /// whole numbers that say the same (`0.5/s` is `1/2s`). Each rate is named after its clause (`10/s`).
     ///
     /// # Errors
     /// [`Error::Invalid`] naming the clause that cannot be read, and everything [`Rate::new`] refuses.
     pub fn parse(spec: &str) -> Result<Vec<Self>, Error> {
-        spec.split(';').map(Self::parse_clause).collect()
+        text::parse(spec)
     }
 
-    fn parse_clause(clause: &str) -> Result<Self, Error> {
-        let unreadable = || {
-            Error::invalid(format!(
-                "cannot read the rate {:?}: expected 'LIMIT/PERIOD' or 'LIMIT/PERIOD burst N'",
-                clause.trim()
-            ))
-        };
-        let lowered = clause.trim().to_ascii_lowercase();
-        let (quota, burst) = match lowered.split_once("burst") {
-            None => (lowered.as_str(), None),
-            Some((quota, burst)) => {
-                let burst = whole_number(burst).ok_or_else(unreadable)?;
-                (quota, Some(burst))
-            }
-        };
-        let (limit_text, period_text) = quota.split_once('/').ok_or_else(unreadable)?;
-        let limit = whole_number(limit_text).ok_or_else(unreadable)?;
-        let period_ns = parse_period(period_text)?;
-        let name: String = quota.split_whitespace().collect();
-        Self::new(limit, period_ns, burst, &name)
+    /// The same rate, whose name may be replaced where another rate has it, too.
+    #[must_use]
+    pub fn unnamed(mut self) -> Self {
+        self.is_named = false;
+        self
+    }
+
+    /// What makes two rates equal, and their order.
+    fn identity(&self) -> (u64, u64, u64, &str) {
+        (self.period_ns, self.limit, self.burst, &self.name)
     }
 
     /// Units per period.
@@ -132,112 +134,71 @@ impl Rate {
     }
 }
 
+impl PartialEq for Rate {
+    fn eq(&self, other: &Self) -> bool {
+        self.identity() == other.identity()
+    }
+}
+
+impl Eq for Rate {}
+
+impl PartialOrd for Rate {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+/// By period, then limit, burst and name.
+impl Ord for Rate {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.identity().cmp(&other.identity())
+    }
+}
+
+/// As [`Rate::parse`] reads it, without the name: `10/s burst 20`.
+impl fmt::Display for Rate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.limit, period_text(self.period_ns))?;
+        if self.burst != self.limit {
+            write!(f, " burst {}", self.burst)?;
+        }
+        Ok(())
+    }
+}
+
+impl Hash for Rate {
+    fn hash<H: Hasher>(&self, hasher: &mut H) {
+        self.identity().hash(hasher);
+    }
+}
+
 impl FromStr for Rate {
     type Err = Error;
 
     /// Exactly one clause of [`Rate::parse`].
     fn from_str(clause: &str) -> Result<Self, Error> {
-        Self::parse_clause(clause)
+        text::parse_clause(clause)
     }
 }
 
-/// Length in nanoseconds of a period such as `s`, `10s`, `500 ms` or `minute`.
-///
-/// # Errors
-/// [`Error::Invalid`] for an unknown unit, [`Error::TooLarge`] for 2⁶³ ns or more.
-pub fn parse_period(text: &str) -> Result<u64, Error> {
-    let text = text.trim().to_ascii_lowercase();
-    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
-    let (count, unit) = text.split_at(digits);
-    let unit_ns: u64 = match unit.trim() {
-        "ns" => 1,
-        "us" => 1_000,
-        "ms" => 1_000_000,
-        "s" | "sec" | "second" | "seconds" => 1_000_000_000,
-        "m" | "min" | "minute" | "minutes" => 60 * 1_000_000_000,
-        "h" | "hour" | "hours" => 3_600 * 1_000_000_000,
-        "d" | "day" | "days" => 86_400 * 1_000_000_000,
-        _ => {
-            return Err(Error::invalid(format!(
-                "cannot read the period {text:?}: expected a unit (ns, us, ms, s, min, h, d), such as '10s'"
-            )));
-        }
-    };
-    let too_large = || Error::too_large(format!("the period {text:?} is 2**63 ns or more"));
-    let count = match count {
-        "" => 1,
-        digits => digits.parse::<u64>().map_err(|_| too_large())?,
-    };
-    count.checked_mul(unit_ns).ok_or_else(too_large)
-}
-
-/// A run of ASCII digits, with spaces around it; saturates, so that "too large" is said by [`Rate::new`].
-fn whole_number(text: &str) -> Option<u64> {
-    let text = text.trim();
-    if text.is_empty() || !text.bytes().all(|b| b.is_ascii_digit()) {
-        return None;
-    }
-    Some(text.parse().unwrap_or(u64::MAX))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn clauses_are_read() {
-        let table = [
-            ("10/s", 10, 1_000_000_000, 10, "10/s"),
-            ("10/s burst 20", 10, 1_000_000_000, 20, "10/s"),
-            (" 600 / min ", 600, 60_000_000_000, 600, "600/min"),
-            ("5/500ms BURST 7", 5, 500_000_000, 7, "5/500ms"),
-            ("1/2 days", 1, 172_800_000_000_000, 1, "1/2days"),
-        ];
-        for (text, limit, period_ns, burst, name) in table {
-            let expected = Rate::new(limit, period_ns, Some(burst), name).unwrap();
-            assert_eq!(text.parse::<Rate>().unwrap(), expected, "{text}");
-        }
-        assert_eq!(Rate::parse("10/s burst 20; 1000/h").unwrap().len(), 2);
-    }
-
-    #[test]
-    fn nonsense_is_refused() {
-        for text in [
-            "",
-            "10",
-            "10/",
-            "/s",
-            "x/s",
-            "-1/s",
-            "10/fortnight",
-            "10/s burst",
-            "10/s burst x",
-            "10/s;",
-            "0/s",
-            "10/0s",
-            "10/s burst 0",
-            "10/1.5s",
-        ] {
-            assert!(
-                matches!(Rate::parse(text), Err(Error::Invalid(_))),
-                "{text:?}"
-            );
+/// Gives rates of one limiter different names: of those with equal names, the ones that were not named by
+/// their maker are named after what they say. Rates that are still alike keep their names.
+pub fn with_distinct_names(mut rates: Vec<Rate>) -> Vec<Rate> {
+    let forms: [fn(&Rate) -> String; 2] = [
+        |rate| format!("{}/{}", rate.limit, period_text(rate.period_ns)),
+        |rate| {
+            let period = period_text(rate.period_ns);
+            format!("{}/{period} burst {}", rate.limit, rate.burst)
+        },
+    ];
+    for form in forms {
+        let names: Vec<Box<str>> = rates.iter().map(|rate| rate.name.clone()).collect();
+        for rate in &mut rates {
+            let uses = names.iter().filter(|name| **name == rate.name).count();
+            if uses > 1 && !rate.is_named {
+                rate.name = form(rate).into();
+            }
         }
     }
-
-    #[test]
-    fn unrepresentable_rates_are_refused() {
-        for text in [
-            "9223372036854775808/d",
-            "99999999999999999999999/d",
-            "4096/ns",
-            "1/d burst 9223372036854775807",
-            "1/999999999999d",
-        ] {
-            assert!(
-                matches!(Rate::parse(text), Err(Error::TooLarge(_))),
-                "{text:?}"
-            );
-        }
-    }
+    rates
 }

@@ -1,57 +1,51 @@
-//! One part of a limiter's keys: what is done under one lock.
+//! One part of a limiter's keys, under one lock.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
+use crate::book::Book;
+use crate::config::OnFull;
 use crate::decision::Decision;
-use crate::limiter::{OnFull, Stats};
 use crate::meter::Meter;
-use crate::panel::{admits_all, all_idle, no_room, report, slot, spend_all};
+use crate::panel::{admits_all, all_idle, no_room, report, spend_all};
 use crate::rate::Rate;
+use crate::stats::Stats;
 use crate::table::Table;
 
-/// Slots looked at for idle keys whenever a key is new. More than one, so the hand outruns the newcomers.
-const SWEEP_STEPS: usize = 4;
-/// Slots looked at when the table is full and the policy is to evict.
-const FULL_SWEEP_STEPS: usize = 64;
+mod slots;
 
+use slots::OVERFLOW;
+pub(crate) use slots::UndoToken;
+
+/// Slots examined for idle keys whenever a key is new. More than one, so the sweep outruns the new keys.
+const SWEEP_STEPS: usize = 4;
+/// Slots examined when the table is full and `on_full` evicts.
+const FULL_SWEEP_STEPS: usize = 64;
 /// Keys, their states, and the meters that read them. `now` is nanoseconds on the limiter's clock,
 /// `fingerprint` is never 0.
 pub(crate) struct Shard<M: Meter> {
     pub(crate) meters: Box<[M]>,
     pub(crate) rates: Arc<[Rate]>,
     table: Table<M::State>,
-    /// What all keys without a slot share.
+    /// The state that all keys without a slot share.
     overflow: Box<[M::State]>,
-    /// The state of a key that may be about to get a slot.
-    newcomer: Box<[M::State]>,
+    /// The state of a new key before it gets a slot.
+    new_key: Box<[M::State]>,
     on_full: OnFull,
     stats: Stats,
-    /// How often the rates have changed.
+    /// The number of changes of the rates.
     generation: u64,
+    /// The keys with slots that are taken and not used yet.
+    books: HashMap<u64, Book<M>>,
 }
 
-/// What a reservation took, so that it can be taken back.
-#[derive(Debug)]
-pub(crate) struct Ticket {
-    pub(crate) fingerprint: u64,
-    /// The slot, ns on the limiter's clock.
-    pub(crate) at: u64,
-    cost: u64,
-    /// One per rate, see [`Meter::mark`].
-    marks: Box<[u128]>,
-    /// The configuration it was made under.
-    generation: u64,
-    /// Whether it was taken from the shared bucket.
-    is_shared: bool,
-}
-
-/// Where the state of a key lies.
+/// The place of a key's state.
 #[derive(Clone, Copy)]
 enum Place {
     Slot(usize),
-    Newcomer,
+    NewKey,
     Overflow,
-    /// No room, and the policy is to refuse.
+    /// No room, and `on_full` refuses.
     Nowhere,
 }
 
@@ -68,41 +62,48 @@ impl<M: Meter> Shard<M> {
             table: Table::new(rates.len(), max_keys),
             rates,
             overflow: fresh.clone(),
-            newcomer: fresh,
+            new_key: fresh,
             on_full,
             stats: Stats::default(),
             generation: 0,
+            books: HashMap::new(),
         }
     }
 
-    /// Finds the key's state. Makes room for a new key if that can be done without forgetting anything.
+    /// Finds the key's state. Makes room for a new key by evicting idle ones.
     #[inline]
     fn place(&mut self, fingerprint: u64, now: u64) -> Place {
+        if !self.books.is_empty() {
+            self.refresh(fingerprint, now);
+        }
         match self.table.find(fingerprint) {
             Some(slot) => Place::Slot(slot),
-            None => self.place_newcomer(now),
+            None => self.place_new_key(now),
         }
     }
 
     #[cold]
-    fn place_newcomer(&mut self, now: u64) -> Place {
+    fn place_new_key(&mut self, now: u64) -> Place {
         self.sweep(SWEEP_STEPS, now);
-        if self.table.is_full() && self.on_full == OnFull::EvictIdle {
-            self.sweep(FULL_SWEEP_STEPS, now);
+        if self.table.is_full() {
+            match self.on_full {
+                OnFull::EvictIdle => self.sweep(FULL_SWEEP_STEPS, now),
+                OnFull::Deny | OnFull::SharedBucket => {}
+            }
         }
         if !self.table.is_full() {
             if all_idle(&self.meters, &self.overflow, now) {
-                self.newcomer.fill(M::State::default());
+                self.new_key.fill(M::State::default());
             } else {
-                // This key may have spent from the shared bucket. Its own share is unknown, so it
-                // starts with all of it: a key can never gain by having been squeezed out.
-                self.newcomer.clone_from_slice(&self.overflow);
+                // This key may have spent from the shared bucket. Its part is unknown, so it starts with
+                // the whole debt: a key never gains by having had no room.
+                self.new_key.clone_from_slice(&self.overflow);
             }
-            Place::Newcomer
-        } else if self.on_full == OnFull::Deny {
-            Place::Nowhere
-        } else {
-            Place::Overflow
+            return Place::NewKey;
+        }
+        match self.on_full {
+            OnFull::Deny => Place::Nowhere,
+            OnFull::SharedBucket | OnFull::EvictIdle => Place::Overflow,
         }
     }
 
@@ -119,7 +120,7 @@ impl<M: Meter> Shard<M> {
     fn parts(&mut self, place: Place) -> (&[M], &mut [M::State]) {
         let states = match place {
             Place::Slot(slot) => self.table.states_mut(slot),
-            Place::Newcomer => &mut self.newcomer[..],
+            Place::NewKey => &mut self.new_key[..],
             Place::Overflow => &mut self.overflow[..],
             Place::Nowhere => unreachable!("a refused key has no state"),
         };
@@ -145,8 +146,11 @@ impl<M: Meter> Shard<M> {
         if allowed && cost > 0 {
             let (meters, states) = self.parts(place);
             spend_all(meters, states, now, cost);
-            if matches!(place, Place::Newcomer) {
-                place = Place::Slot(self.table.insert(fingerprint, &mut self.newcomer));
+            if !self.books.is_empty() {
+                self.close_book(place, fingerprint);
+            }
+            if matches!(place, Place::NewKey) {
+                place = Place::Slot(self.table.insert(fingerprint, &mut self.new_key));
             }
         }
         self.count(place, allowed);
@@ -201,10 +205,7 @@ impl<M: Meter> Shard<M> {
             self.count(place, cost == 0);
             return no_room(rates, cost);
         }
-        let mut states = self.parts(place).1.to_vec();
-        for (meter, state) in meters.iter().zip(&mut states) {
-            meter.clamp(state, now);
-        }
+        let mut states = self.states_by(meters, place, now);
         let allowed = admits_all(meters, &mut states, now, cost);
         if allowed {
             spend_all(meters, &mut states, now, cost);
@@ -212,7 +213,10 @@ impl<M: Meter> Shard<M> {
         self.count(place, allowed);
         let decision = report(meters, &states, rates, now, cost, allowed);
         if allowed && cost > 0 {
-            if matches!(place, Place::Newcomer) {
+            if let Some(book) = self.books.get_mut(&Self::book_at(place, fingerprint)) {
+                // These rates admit it before the slots that are taken, so it counts before them.
+                spend_all(meters, book.base_mut(), now, cost);
+            } else if matches!(place, Place::NewKey) {
                 self.table.insert(fingerprint, &mut states);
             } else {
                 self.parts(place).1.swap_with_slice(&mut states);
@@ -221,90 +225,46 @@ impl<M: Meter> Shard<M> {
         decision
     }
 
-    /// Takes the first slot that starts within `max_wait_ns`.
-    pub(crate) fn reserve(
+    /// Like [`Self::peek`], but measured by other meters.
+    pub(crate) fn peek_with(
         &mut self,
         fingerprint: u64,
         now: u64,
         cost: u64,
-        max_wait_ns: u64,
-    ) -> (Decision, Option<Ticket>) {
+        meters: &[M],
+        rates: Arc<[Rate]>,
+    ) -> Decision {
         let place = self.place(fingerprint, now);
         if matches!(place, Place::Nowhere) {
-            self.count(place, cost == 0);
-            return (no_room(self.rates.clone(), cost), None);
+            return no_room(rates, cost);
         }
-        let generation = self.generation;
-        let (meters, states) = self.parts(place);
-        let Some(at) = slot(meters, states, now, cost).filter(|at| at - now <= max_wait_ns) else {
-            self.count(place, false);
-            return (self.report(place, now, cost, false), None);
-        };
-        let marks = meters
-            .iter()
-            .zip(&*states)
-            .map(|(meter, state)| meter.mark(state))
-            .collect();
-        spend_all(meters, states, at, cost);
-        self.count(place, true);
-        let decision = self.report(place, now, cost, true);
-        if cost == 0 {
-            return (decision, None);
-        }
-        if matches!(place, Place::Newcomer) {
-            self.table.insert(fingerprint, &mut self.newcomer);
-        }
-        let ticket = Ticket {
-            fingerprint,
-            at,
-            cost,
-            marks,
-            generation,
-            is_shared: matches!(place, Place::Overflow),
-        };
-        (decision, Some(ticket))
+        let mut states = self.states_by(meters, place, now);
+        let allowed = admits_all(meters, &mut states, now, cost);
+        report(meters, &states, rates, now, cost, allowed)
     }
 
-    pub(crate) fn cancel(&mut self, ticket: &Ticket) {
-        if ticket.generation != self.generation {
-            return; // the states have been translated; what it took cannot be recognised
+    /// A copy of the states at `place`, as far as these meters could have admitted them.
+    fn states_by(&mut self, meters: &[M], place: Place, now: u64) -> Box<[M::State]> {
+        let mut states = self.parts(place).1.to_vec().into_boxed_slice();
+        for (meter, state) in meters.iter().zip(&mut states) {
+            meter.clamp(state, now);
         }
-        let place = match self.table.find(ticket.fingerprint) {
-            _ if ticket.is_shared => Place::Overflow,
-            Some(slot) => Place::Slot(slot),
-            None => return, // reset, or so long ago that it no longer counts
-        };
-        let (meters, states) = self.parts(place);
-        for ((meter, state), mark) in meters.iter().zip(states).zip(&ticket.marks) {
-            meter.undo(state, ticket.at, ticket.cost, *mark);
-        }
-    }
-
-    pub(crate) fn refund(&mut self, fingerprint: u64, now: u64, cost: u64) {
-        // A key without a slot has spent from the shared bucket, if at all. Giving that back could
-        // give the same units back twice, so it keeps them.
-        if let Some(slot) = self.table.find(fingerprint) {
-            let (meters, states) = self.parts(Place::Slot(slot));
-            for (meter, state) in meters.iter().zip(states) {
-                meter.refund(state, now, cost);
-            }
-        }
-    }
-
-    pub(crate) fn reset(&mut self, fingerprint: u64) {
-        if let Some(slot) = self.table.find(fingerprint) {
-            self.table.remove(slot);
-        }
+        states
     }
 
     pub(crate) fn stats(&self) -> Stats {
         Stats {
             keys: self.table.len() as u64,
-            ..self.stats
+            ..self.stats.clone()
         }
     }
 
-    pub(crate) fn configure(&mut self, meters: Box<[M]>, rates: Arc<[Rate]>, now: u64) {
+    /// Slots that are taken start as early as the new rates allow, none later than before. Returns the ids of
+    /// the slots whose callers are to be woken.
+    pub(crate) fn configure(&mut self, meters: Box<[M]>, rates: Arc<[Rate]>, now: u64) -> Vec<u64> {
+        for book in self.books.values_mut() {
+            book.settle(&self.meters, now);
+        }
         let ancestors = ancestors(&self.rates, &rates);
         let old_meters = std::mem::replace(&mut self.meters, meters);
         let continue_states = |old: &mut [M::State], new: &mut [M::State]| {
@@ -319,9 +279,28 @@ impl<M: Meter> Shard<M> {
         let mut overflow = vec![M::State::default(); rates.len()].into_boxed_slice();
         continue_states(&mut self.overflow, &mut overflow);
         self.overflow = overflow;
-        self.newcomer = vec![M::State::default(); rates.len()].into_boxed_slice();
+        for book in self.books.values_mut() {
+            let base = book.base_mut();
+            let mut before = std::mem::replace(
+                base,
+                vec![M::State::default(); rates.len()].into_boxed_slice(),
+            );
+            continue_states(&mut before, base);
+        }
+        let mut woken = Vec::new();
+        for (key, book) in &mut self.books {
+            let mut states = book.replay(&self.meters, now, true);
+            match self.table.find(*key) {
+                Some(slot) => self.table.states_mut(slot).swap_with_slice(&mut states),
+                None if *key == OVERFLOW => self.overflow = states,
+                None => continue,
+            }
+            woken.extend(book.move_up(&self.meters, now));
+        }
+        self.new_key = vec![M::State::default(); rates.len()].into_boxed_slice();
         self.rates = rates;
         self.generation += 1;
+        woken
     }
 }
 

@@ -1,7 +1,7 @@
 //! An open-addressed hash table from fingerprints to states.
 //!
-//! Written out rather than taken from a library for one reason: a hand that walks the slots a few at
-//! a time, so that idle keys leave while new ones arrive and no call ever pays for a sweep.
+//! Not from a library for one reason: an incremental sweep over the slots, so that idle keys are evicted as
+//! new ones arrive and no call pays for a full sweep.
 
 /// Slots of a table that holds anything.
 const MIN_SLOTS: usize = 8;
@@ -19,8 +19,8 @@ pub(crate) struct Table<S> {
     len: usize,
     /// Most occupied slots.
     max_len: usize,
-    /// Slot the sweep looks at next.
-    hand: usize,
+    /// Slot that the sweep examines next.
+    sweep_at: usize,
 }
 
 impl<S: Default + Clone> Table<S> {
@@ -31,7 +31,7 @@ impl<S: Default + Clone> Table<S> {
             stride,
             len: 0,
             max_len,
-            hand: 0,
+            sweep_at: 0,
         }
     }
 
@@ -47,7 +47,7 @@ impl<S: Default + Clone> Table<S> {
         &mut self.states[slot * self.stride..][..self.stride]
     }
 
-    /// The slot a fingerprint would like: its order among all fingerprints, scaled to the table.
+    /// The preferred slot of a fingerprint: its order among all fingerprints, scaled to the table.
     /// The six highest bits have already chosen the shard.
     #[inline]
     fn home(&self, fingerprint: u64) -> usize {
@@ -63,7 +63,7 @@ impl<S: Default + Clone> Table<S> {
         }
     }
 
-    /// How many steps lead from `home` to `slot`.
+    /// The number of steps from `home` to `slot`.
     fn distance(&self, home: usize, slot: usize) -> usize {
         if slot >= home {
             slot - home
@@ -124,7 +124,7 @@ impl<S: Default + Clone> Table<S> {
                 self.states_mut(slot).swap_with_slice(from);
             }
         }
-        self.hand = 0;
+        self.sweep_at = 0;
     }
 
     pub(crate) fn remove(&mut self, slot: usize) {
@@ -132,7 +132,7 @@ impl<S: Default + Clone> Table<S> {
         let mut candidate = self.next(gap);
         while self.fingerprints[candidate] != 0 {
             let home = self.home(self.fingerprints[candidate]);
-            // Only a key that does not jump in front of its own home may fill the gap.
+            // A key may fill the gap unless that puts it before its own home.
             if self.distance(home, candidate) >= self.distance(gap, candidate) {
                 self.fingerprints.swap(gap, candidate);
                 for part in 0..self.stride {
@@ -148,22 +148,22 @@ impl<S: Default + Clone> Table<S> {
         self.len -= 1;
     }
 
-    /// Looks at the next `steps` slots and removes the keys that are `idle`; returns how many.
+    /// Examines the next `steps` slots and removes the keys that are `idle`; returns their number.
     pub(crate) fn sweep(&mut self, steps: usize, idle: impl Fn(&[S]) -> bool) -> usize {
         let before = self.len;
         for _ in 0..steps.min(self.fingerprints.len()) {
-            let slot = self.hand;
+            let slot = self.sweep_at;
             if self.fingerprints[slot] != 0 && idle(self.states_mut(slot)) {
-                // Another key may move in here, so the hand stays.
+                // Another key may move into this slot, so the sweep stays.
                 self.remove(slot);
             } else {
-                self.hand = self.next(slot);
+                self.sweep_at = self.next(slot);
             }
         }
         before - self.len
     }
 
-    /// Replaces every key's states, possibly by another number of them.
+    /// Replaces every key's states; their number may change.
     pub(crate) fn convert(&mut self, stride: usize, convert: impl Fn(&mut [S], &mut [S])) {
         let mut fresh = vec![S::default(); self.fingerprints.len() * stride].into_boxed_slice();
         for (slot, fingerprint) in self.fingerprints.iter().enumerate() {
@@ -192,7 +192,7 @@ mod tests {
             let mut table = Table::new(stride, 40);
             let mut model: HashMap<u64, u64> = HashMap::new();
             for (op, n) in ops {
-                // Bunched homes, also at the end of the table, so that runs wrap around.
+                // Clustered homes, also at the end of the table, so that runs wrap around.
                 let fingerprint = (n % 7 + 57) << 52 | n;
                 match op {
                     0 | 1 if !model.contains_key(&fingerprint) && !table.is_full() => {

@@ -1,16 +1,14 @@
-//! Strict sliding window in a fixed number of buckets: never over the limit, constant memory.
+//! Strict sliding window in a fixed number of buckets: constant memory, and the limit is never exceeded.
 //!
-//! The window is cut into `precision` buckets of `q` nanoseconds. A bucket that reaches into the
+//! The window is cut into `precision` buckets of `q` nanoseconds. A bucket that overlaps the
 //! window `(t − W, t]` counts in full, even if its oldest hits have left. So the limit holds in every
-//! window, and nothing is refused that the exact log over `W + q` would have admitted.
+//! window, and every call that the exact log over `W + q` admits is admitted.
 
+use crate::config::MAX_PRECISION;
 use crate::error::Error;
 use crate::log::refuse_burst;
 use crate::meter::Meter;
 use crate::rate::Rate;
-
-/// Most buckets a window may be cut into: 8 KiB per key.
-const MAX_PRECISION: u32 = 1024;
 
 /// A rate measured in buckets.
 #[derive(Debug, Clone)]
@@ -19,17 +17,17 @@ pub(crate) struct SlidingWindow {
     window_ns: u64,
     /// `q`, the width of a bucket.
     bucket_ns: u64,
-    /// Buckets that can reach into one window: `precision + 1`.
+    /// Buckets that can overlap one window: `precision + 1`.
     ring_len: usize,
 }
 
 /// Units admitted per bucket. Bucket `i` covers `[i·q, (i+1)·q)` and lives at `counts[i % ring_len]`.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Buckets {
-    /// Lowest bucket not yet forgotten.
+    /// Lowest bucket not yet dropped.
     first: u64,
-    /// Time of the latest hit, ns; its bucket is the highest. Nothing is admitted before this time:
-    /// what counted earlier may have been forgotten when a slot in the future was taken.
+    /// Time of the latest hit, ns; its bucket is the highest. No call is admitted before this time: a slot
+    /// taken in the future may have dropped buckets that count earlier.
     last_ns: u64,
     /// Sum of `counts`.
     total: u64,
@@ -136,7 +134,7 @@ impl Meter for SlidingWindow {
         buckets.counts[self.slot(self.bucket(at))] += cost;
     }
 
-    /// What had been forgotten, and the time of the latest hit.
+    /// The lowest bucket, and the time of the latest hit.
     fn mark(&self, buckets: &Buckets) -> u128 {
         u128::from(buckets.first) << 64 | u128::from(buckets.last_ns)
     }
@@ -150,8 +148,8 @@ impl Meter for SlidingWindow {
         let credit = buckets.counts[slot].min(cost);
         buckets.counts[slot] -= credit;
         buckets.total -= credit;
-        // If this was the latest hit, and nothing was forgotten for it, then the one before it is the
-        // latest again.
+        // If this was the latest hit, and no bucket was dropped for it, the hit before it is the latest
+        // again.
         #[allow(clippy::cast_possible_truncation)] // takes the halves apart again
         let (first, last_ns) = ((mark >> 64) as u64, mark as u64);
         let is_alone = buckets.counts[slot] == 0 || self.bucket(last_ns) == bucket;
@@ -160,10 +158,14 @@ impl Meter for SlidingWindow {
         }
     }
 
-    /// The oldest hits are given back first: what stays is younger, so it blocks for longer.
+    /// The oldest hits are given back first: the remaining ones are younger, and block longer.
+    fn most_heap_bytes(&self) -> u64 {
+        (self.ring_len * size_of::<u64>()) as u64
+    }
+
     fn refund(&self, buckets: &mut Buckets, now: u64, mut cost: u64) {
         self.settle(buckets, now);
-        // With a slot reserved, what was used may be forgotten already; the slot must not pay for it.
+        // With a slot reserved, buckets in use may be dropped already; the slot must not be refunded instead.
         if buckets.total == 0 || buckets.last_ns > now {
             return;
         }
@@ -200,7 +202,7 @@ impl Meter for SlidingWindow {
         (self.window_ns, self.bucket_ns) == (other.window_ns, other.bucket_ns)
     }
 
-    /// Each old bucket is put where its latest possible hit belongs.
+    /// Each old bucket is added to the new bucket of its latest possible hit.
     fn adopt(&self, buckets: &mut Buckets, now: u64, old: &Self) {
         old.settle(buckets, now);
         let before = std::mem::take(buckets);
@@ -241,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn the_end_of_time_is_survived() {
+    fn end_of_time_does_not_wrap() {
         let meter = SlidingWindow::new(&"2/s".parse().unwrap(), 16).unwrap();
         let mut buckets = Buckets::default();
         meter.spend(&mut buckets, u64::MAX, 2);

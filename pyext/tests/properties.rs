@@ -1,4 +1,4 @@
-//! Properties of every algorithm through the public API, on a clock moved by hand.
+//! Properties of every algorithm through the public API, on a manual clock.
 //! The fuller models (exact rationals, lists of hits) are in the Python suite.
 
 use hopgate_limiter::{Algorithm, Clock, Config, Limiter, ManualClock, Rate};
@@ -37,7 +37,7 @@ prop_compose! {
 proptest! {
     /// No admitted run of hits carries more than the algorithm's bound for its length.
     #[test]
-    fn never_over((rate, start, steps) in histories()) {
+    fn admissions_never_exceed_the_bound((rate, start, steps) in histories()) {
         for algorithm in ALGORITHMS {
             let (limiter, clock) = limiter(algorithm, &rate, start);
             let mut admitted: Vec<(u64, u64)> = Vec::new();
@@ -63,9 +63,9 @@ proptest! {
         }
     }
 
-    /// A refused call changes nothing; its wait is enough, and one nanosecond less is not.
+    /// A refused call changes nothing; its wait is sufficient, and one nanosecond less is not.
     #[test]
-    fn refusals_are_exact_and_free((rate, start, steps) in histories()) {
+    fn refusals_are_exact_and_change_nothing((rate, start, steps) in histories()) {
         for algorithm in ALGORITHMS {
             let (limiter, clock) = limiter(algorithm, &rate, start);
             for (wait, cost) in &steps {

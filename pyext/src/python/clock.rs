@@ -1,9 +1,16 @@
-//! `ManualClock`.
+//! `ManualClock`, and clocks of the caller's own.
 
-use pyo3::exceptions::PyValueError;
+use std::sync::Arc;
+
+use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
+use pyo3::types::PyType;
 
-#[pyclass(frozen, module = "hopgate_limiter")]
+use super::waiting::waiting;
+use crate::{Clock, TimeSource};
+
+#[doc = manual!("ManualClock")]
+#[pyclass(frozen, weakref, module = "hopgate_limiter")]
 pub(super) struct ManualClock(pub(super) crate::ManualClock);
 
 fn nanoseconds(what: &str, value: i128) -> PyResult<u64> {
@@ -23,23 +30,78 @@ impl ManualClock {
     }
 
     #[getter]
+    #[doc = manual!("ManualClock.now_ns")]
     fn now_ns(&self) -> u64 {
         self.0.now_ns()
     }
 
     #[pyo3(signature = (ns, /))]
-    fn advance(&self, ns: i128) -> PyResult<()> {
+    #[doc = manual!("ManualClock.advance")]
+    fn advance(&self, py: Python<'_>, ns: i128) -> PyResult<()> {
         self.0.advance(nanoseconds("ns", ns)?);
-        Ok(())
+        waiting(py, "wake_all")?.call0().map(drop)
     }
 
     #[pyo3(signature = (ns, /))]
-    fn set(&self, ns: i128) -> PyResult<()> {
+    #[doc = manual!("ManualClock.set")]
+    fn set(&self, py: Python<'_>, ns: i128) -> PyResult<()> {
         self.0.set(nanoseconds("ns", ns)?);
-        Ok(())
+        waiting(py, "wake_all")?.call0().map(drop)
+    }
+
+    fn __reduce__<'py>(&self, py: Python<'py>) -> (Bound<'py, PyType>, (u64,)) {
+        (py.get_type::<Self>(), (self.0.now_ns(),))
     }
 
     fn __repr__(&self) -> String {
         format!("ManualClock({})", self.0.now_ns())
     }
+}
+
+/// An object that satisfies the protocol `Clock`.
+#[derive(Debug)]
+struct ForeignClock(Py<PyAny>);
+
+impl TimeSource for ForeignClock {
+    fn now_ns(&self) -> Option<u64> {
+        Python::attach(|py| match read(self.0.bind(py)) {
+            Ok(ns) => Some(ns),
+            Err(error) => {
+                error.write_unraisable(py, Some(self.0.bind(py)));
+                None
+            }
+        })
+    }
+}
+
+fn read(clock: &Bound<'_, PyAny>) -> PyResult<u64> {
+    let now = clock.getattr("now_ns")?;
+    let Ok(ns) = now.extract::<i128>() else {
+        return Err(PyTypeError::new_err(format!(
+            "clock.now_ns must be int, not {}",
+            now.get_type().name()?
+        )));
+    };
+    nanoseconds("clock.now_ns", ns)
+}
+
+/// The clock of a limiter: the system's if none is given. A clock of the caller's own is read once, so that one
+/// that cannot be read is refused here.
+pub(super) fn clock(given: Option<&Bound<'_, PyAny>>) -> PyResult<Clock> {
+    let Some(given) = given else {
+        return Ok(Clock::monotonic());
+    };
+    if let Ok(manual) = given.cast::<ManualClock>() {
+        return Ok(Clock::manual(manual.get().0.clone()));
+    }
+    if !given.hasattr("now_ns")? {
+        return Err(PyTypeError::new_err(format!(
+            "clock must have an attribute now_ns, not {}",
+            given.get_type().name()?
+        )));
+    }
+    read(given)?;
+    Ok(Clock::foreign(Arc::new(ForeignClock(
+        given.clone().unbind(),
+    ))))
 }

@@ -4,9 +4,57 @@ use std::borrow::Cow;
 
 use pyo3::exceptions::{PyOverflowError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyInt, PyString};
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyBytes, PyInt, PyString, PyTuple, PyType};
 
-use crate::Key;
+use super::argument::wrong_type;
+use crate::{CompoundKey, Key};
+
+/// Tuples in tuples, at most.
+const MAX_DEPTH: usize = 16;
+
+/// The key of a call; the empty text if it has none.
+#[derive(Clone, Copy)]
+pub(super) struct GivenKey<'a, 'py>(Option<Borrowed<'a, 'py, PyAny>>);
+
+impl GivenKey<'_, '_> {
+    /// The key of a limiter that is used without keys.
+    pub(super) const NONE: Self = Self(None);
+}
+
+impl<'a, 'py> FromPyObject<'a, 'py> for GivenKey<'a, 'py> {
+    type Error = PyErr;
+
+    #[inline]
+    fn extract(value: Borrowed<'a, 'py, PyAny>) -> PyResult<Self> {
+        Ok(Self(Some(value)))
+    }
+}
+
+impl<'a, 'py> From<&'a Bound<'py, PyAny>> for GivenKey<'a, 'py> {
+    fn from(key: &'a Bound<'py, PyAny>) -> Self {
+        Self(Some(key.as_borrowed()))
+    }
+}
+
+impl<'py> GivenKey<'_, 'py> {
+    /// Calls `f` with the key, see [`with_key`].
+    #[inline]
+    pub(super) fn with<R>(self, f: impl FnOnce(Key<'_>) -> R) -> PyResult<R> {
+        match self.0 {
+            Some(key) => with_key(&key, f),
+            None => Ok(f(Key::from(""))),
+        }
+    }
+
+    /// The key as an object.
+    pub(super) fn object(self, py: Python<'py>) -> Bound<'py, PyAny> {
+        match self.0 {
+            Some(key) => key.to_owned(),
+            None => PyString::new(py, "").into_any(),
+        }
+    }
+}
 
 /// Calls `f` with the key. Allocates only for numbers beyond 64 bits and for texts that are not UTF-8.
 #[inline]
@@ -39,15 +87,65 @@ fn with_rare_key<R>(key: &Bound<'_, PyAny>, f: impl FnOnce(Key<'_>) -> R) -> PyR
         return Ok(f(Key::BigInt(bytes.cast::<PyBytes>()?.as_bytes())));
     }
     if let Ok(text) = key.cast::<PyString>() {
-        // Lone surrogates, as in file names that were not UTF-8. Still a key.
+        // Lone surrogates, as in file names that were not UTF-8: a valid key.
         let bytes = text.call_method1("encode", ("utf-8", "surrogatepass"))?;
         return Ok(f(Key::Text(bytes.cast::<PyBytes>()?.as_bytes())));
     }
-    let kind = key.get_type();
+    let mut compound = CompoundKey::default();
+    encode(key, &mut compound, 0)?;
+    Ok(f(Key::Compound(compound.as_bytes())))
+}
+
+/// Adds a key that is not str, bytes or int, or a part of it.
+fn encode(key: &Bound<'_, PyAny>, compound: &mut CompoundKey, depth: usize) -> PyResult<()> {
+    let py = key.py();
+    if let Ok(parts) = key.cast::<PyTuple>() {
+        if depth == MAX_DEPTH {
+            return Err(PyValueError::new_err(format!(
+                "key must be tuples at most {MAX_DEPTH} deep"
+            )));
+        }
+        compound.open(parts.len());
+        for part in parts {
+            encode(&part, compound, depth + 1)?;
+        }
+        return Ok(());
+    }
+    if depth > 0
+        && (key.is_instance_of::<PyString>()
+            || key.is_instance_of::<PyBytes>()
+            || key.is_instance_of::<PyInt>())
+    {
+        return with_key(key, |part| compound.push(part));
+    }
+    if key.is_instance(uuid(py)?)? {
+        let bytes = key.getattr("bytes")?;
+        compound.push_other(b'u', bytes.cast::<PyBytes>()?.as_bytes());
+        return Ok(());
+    }
+    if is_address(key)? {
+        // With the zone of IPv6, and the network of an interface.
+        compound.push_other(b'a', key.str()?.to_str()?.as_bytes());
+        return Ok(());
+    }
+    let what = if depth == 0 { "key" } else { "a part of key" };
     Err(PyTypeError::new_err(format!(
-        "key must be str, bytes or int, not {}",
-        kind.name()?
+        "{what} must be str, bytes, int, tuple, UUID or an IP address, not {}",
+        key.get_type().name()?
     )))
+}
+
+fn uuid(py: Python<'_>) -> PyResult<&Bound<'_, PyType>> {
+    static TYPE: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+    TYPE.import(py, "uuid", "UUID")
+}
+
+fn is_address(key: &Bound<'_, PyAny>) -> PyResult<bool> {
+    static V4: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+    static V6: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+    let py = key.py();
+    Ok(key.is_instance(V4.import(py, "ipaddress", "IPv4Address")?)?
+        || key.is_instance(V6.import(py, "ipaddress", "IPv6Address")?)?)
 }
 
 /// A cost: 0 to 2⁶³ − 1 units.
@@ -83,7 +181,7 @@ fn refuse_cost(value: &Bound<'_, PyAny>) -> PyErr {
     PyOverflowError::new_err(format!("cost must be below 2**63, got {value}"))
 }
 
-/// A prefix length. The engine checks the range of what fits a byte.
+/// A prefix length. The engine checks the range of a number that fits a byte.
 #[derive(Clone, Copy)]
 pub(super) struct Prefix(u8);
 
@@ -96,21 +194,35 @@ impl<'py> FromPyObject<'_, 'py> for Prefix {
             Err(error) if error.is_instance_of::<PyOverflowError>(value.py()) => Err(
                 PyValueError::new_err(format!("v6_prefix must be 1 to 128 bits, got {}", &*value)),
             ),
-            Err(error) => Err(error),
+            Err(_) => Err(wrong_type("v6_prefix", "1 to 128 bits", &value)),
         }
     }
 }
 
-/// Gives the address itself back for IPv4, so that the common case makes no object.
+// Returns the address itself for IPv4, so that the common case makes no object.
+#[doc = manual!("client_key")]
 #[pyfunction]
 #[pyo3(signature = (address, *, v6_prefix = Prefix(64)), text_signature = "(address, *, v6_prefix=64)")]
-pub(super) fn client_key(
-    address: Bound<'_, PyString>,
+pub(super) fn client_key<'py>(
+    address: Option<Bound<'py, PyAny>>,
     v6_prefix: Prefix,
-) -> PyResult<Bound<'_, PyString>> {
-    let key = match crate::client_key(address.to_str()?, v6_prefix.0)? {
+    py: Python<'py>,
+) -> PyResult<Bound<'py, PyString>> {
+    let address = match address {
+        None => PyString::new(py, crate::address::UNIX_PEER),
+        Some(address) => address.cast_into::<PyString>().map_err(|error| {
+            let given = error.into_inner();
+            let kind = given.get_type();
+            let name = kind
+                .name()
+                .map_or_else(|_| "?".into(), |name| name.to_string());
+            PyTypeError::new_err(format!("address must be str or None, not {name}"))
+        })?,
+    };
+    let text = address.to_str()?;
+    let key = match crate::client_key(text, v6_prefix.0)? {
         Cow::Borrowed(_) => None,
-        Cow::Owned(key) => Some(PyString::new(address.py(), &key)),
+        Cow::Owned(key) => Some(PyString::new(py, &key)),
     };
     Ok(key.unwrap_or(address))
 }

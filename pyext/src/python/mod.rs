@@ -1,23 +1,38 @@
-//! The Python face of the crate. Nothing here decides anything: it converts arguments and answers.
+//! The Python API of the crate: converts arguments and decisions, and decides nothing itself.
 
-use pyo3::exceptions::{PyOverflowError, PyValueError};
+// The documentation is that of the Python API, which is not Markdown.
+#![allow(clippy::doc_markdown)]
+
+use pyo3::exceptions::{PyConnectionError, PyOverflowError, PyValueError};
 use pyo3::prelude::*;
+use pyo3::types::PyTuple;
 
+/// What the stub says about a class or a method, see `build.rs`.
+macro_rules! manual {
+    ($name:literal) => {
+        include_str!(concat!(env!("OUT_DIR"), "/", $name, ".txt"))
+    };
+}
+
+mod argument;
 mod baseline;
 mod clock;
 mod decision;
+mod hook;
 mod key;
 mod limiter;
 mod rate;
-mod reservation;
+mod stats;
 mod sync;
+mod waiting;
 
-/// The only translation of errors.
+/// The only place where errors become exceptions.
 impl From<crate::Error> for PyErr {
     fn from(error: crate::Error) -> Self {
         match error {
             crate::Error::Invalid(message) => PyValueError::new_err(message),
             crate::Error::TooLarge(message) => PyOverflowError::new_err(message),
+            crate::Error::Unreachable(message) => PyConnectionError::new_err(message),
         }
     }
 }
@@ -35,13 +50,13 @@ mod _native {
     #[pymodule_export]
     use super::key::client_key;
     #[pymodule_export]
-    use super::limiter::{Limiter, Stats};
+    use super::limiter::{Limiter, Reservation};
     #[pymodule_export]
     use super::rate::Rate;
     #[pymodule_export]
-    use super::reservation::Reservation;
+    use super::stats::Stats;
     #[pymodule_export]
-    use super::sync::{Mailbox, Parcel, RedisSync};
+    use super::sync::{CompletionQueue, RedisSync, Request};
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
@@ -56,12 +71,15 @@ mod _native {
     }
 }
 
-/// A duration as Python counts it.
+/// What `__reduce__` returns: a function, and arguments that make the object anew.
+type Reduced<'py> = (Bound<'py, PyAny>, Bound<'py, PyTuple>);
+
+/// A duration in seconds.
 fn seconds(ns: u64) -> f64 {
     ns as f64 / 1e9
 }
 
-/// One of several words.
+/// The meaning of a word out of a fixed set.
 fn word<T: Copy>(what: &str, given: &str, words: &[(&str, T)]) -> PyResult<T> {
     if let Some((_, meaning)) = words.iter().find(|(word, _)| *word == given) {
         return Ok(*meaning);

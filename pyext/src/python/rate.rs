@@ -4,73 +4,114 @@ use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyString, PyTuple};
 
-#[pyclass(frozen, eq, hash, skip_from_py_object, module = "hopgate_limiter")]
-#[derive(Clone, PartialEq, Eq, Hash)]
+use super::Reduced;
+
+#[doc = manual!("Rate")]
+#[pyclass(
+    frozen,
+    eq,
+    ord,
+    hash,
+    str,
+    weakref,
+    skip_from_py_object,
+    module = "hopgate_limiter"
+)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct Rate(pub(super) crate::Rate);
+
+impl std::fmt::Display for Rate {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
 
 #[pymethods]
 impl Rate {
     #[new]
-    #[pyo3(signature = (limit, per, *, burst = None, name = "default"))]
+    #[pyo3(signature = (limit, per, *, burst = None, name = None), text_signature = "(limit, per, *, burst=None, name='default')")]
     fn new(
         limit: &Bound<'_, PyAny>,
         per: &Bound<'_, PyAny>,
         burst: Option<&Bound<'_, PyAny>>,
-        name: &str,
+        name: Option<&str>,
     ) -> PyResult<Self> {
-        let limit = count("limit", limit)?;
-        let burst = burst.map(|burst| count("burst", burst)).transpose()?;
-        Ok(Self(crate::Rate::new(limit, period_ns(per)?, burst, name)?))
+        let limit = count("limit", limit, 1)?;
+        let burst = burst.map(|burst| count("burst", burst, 1)).transpose()?;
+        let rate = crate::Rate::new(limit, period_ns(per)?, burst, name.unwrap_or("default"))?;
+        Ok(Self(if name.is_some() { rate } else { rate.unnamed() }))
     }
 
     #[staticmethod]
+    #[doc = manual!("Rate.parse")]
     fn parse<'py>(py: Python<'py>, spec: &str) -> PyResult<Bound<'py, PyTuple>> {
         PyTuple::new(py, crate::Rate::parse(spec)?.into_iter().map(Self))
     }
 
     #[getter]
+    #[doc = manual!("Rate.limit")]
     fn limit(&self) -> u64 {
         self.0.limit()
     }
 
     #[getter]
+    #[doc = manual!("Rate.period_ns")]
     fn period_ns(&self) -> u64 {
         self.0.period_ns()
     }
 
     #[getter]
+    #[doc = manual!("Rate.burst")]
     fn burst(&self) -> u64 {
         self.0.burst()
     }
 
     #[getter]
+    #[doc = manual!("Rate.name")]
     fn name(&self) -> &str {
         self.0.name()
     }
 
+    /// For `copy` and `pickle`.
+    #[staticmethod]
+    fn _restore(limit: u64, period_ns: u64, burst: u64, name: &str) -> PyResult<Self> {
+        Ok(Self(crate::Rate::new(limit, period_ns, Some(burst), name)?))
+    }
+
+    fn __reduce__<'py>(&self, py: Python<'py>) -> PyResult<Reduced<'py>> {
+        let rate = &self.0;
+        let fields = (rate.limit(), rate.period_ns(), rate.burst(), rate.name());
+        Ok((
+            py.get_type::<Self>().getattr("_restore")?,
+            fields.into_pyobject(py)?,
+        ))
+    }
+
+    /// An expression that makes an equal rate: names have no quotes and backslashes, except `'`.
     fn __repr__(&self) -> String {
         format!(
-            "Rate({}, '{}ns', burst={}, name='{}')",
+            "Rate({}, '{}', burst={}, name=\"{}\")",
             self.0.limit(),
-            self.0.period_ns(),
+            crate::rate::period_text(self.0.period_ns()),
             self.0.burst(),
             self.0.name()
         )
     }
 }
 
-/// A positive count. Python's integers have no bounds, so the message must come from here.
-fn count(what: &str, value: &Bound<'_, PyAny>) -> PyResult<u64> {
-    if value.lt(1)? {
+/// A count of at least `least`. Python's integers have no bounds, so this checks them.
+pub(super) fn count(what: &str, value: &Bound<'_, PyAny>, least: u64) -> PyResult<u64> {
+    if !value.hasattr("__index__")? {
+        return Err(super::argument::wrong_type(what, "int", value));
+    }
+    if value.lt(least)? {
         return Err(PyValueError::new_err(format!(
-            "{what} must be at least 1, got {value}"
+            "{what} must be at least {least}, got {value}"
         )));
     }
     match value.extract::<u64>() {
-        Err(error) if error.is_instance_of::<pyo3::exceptions::PyOverflowError>(value.py()) => {
-            Err(crate::Error::TooLarge(format!("{what} must be below 2**63, got {value}")).into())
-        }
-        other => other,
+        Ok(count) if count < 1 << 63 => Ok(count),
+        _ => Err(crate::Error::TooLarge(format!("{what} must be below 2**63, got {value}")).into()),
     }
 }
 
@@ -115,7 +156,7 @@ fn period_ns(per: &Bound<'_, PyAny>) -> PyResult<u64> {
     })
 }
 
-/// Rates given one by one, as `Rate` or as text for `Rate.parse`.
+/// Rates from arguments that are each a `Rate` or text for `Rate.parse`.
 pub(super) fn rates<'py>(
     given: impl Iterator<Item = Bound<'py, PyAny>>,
 ) -> PyResult<Vec<crate::Rate>> {
@@ -133,5 +174,20 @@ pub(super) fn rates<'py>(
             )));
         }
     }
-    Ok(rates)
+    Ok(crate::rate::with_distinct_names(rates))
+}
+
+/// The rates of one call: a `Rate`, text, or several of them.
+pub(super) fn rates_of_call(given: &Bound<'_, PyAny>) -> PyResult<Vec<crate::Rate>> {
+    if given.is_instance_of::<PyString>() || given.is_instance_of::<Rate>() {
+        return rates(std::iter::once(given.clone()));
+    }
+    let Ok(items) = given.try_iter() else {
+        return Err(PyTypeError::new_err(format!(
+            "rates must be str, Rate or several of them, not {}",
+            given.get_type().name()?
+        )));
+    };
+    let items: Vec<_> = items.collect::<PyResult<_>>()?;
+    rates(items.into_iter())
 }

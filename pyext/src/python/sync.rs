@@ -1,17 +1,20 @@
-//! `RedisSync`, and what carries its decisions to asyncio.
+//! `RedisSync`, and the queue that carries its decisions to asyncio.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyString};
+use pyo3::types::{PyBytes, PyDict, PyString, PyTuple};
 
+use super::argument::{argument, argument_or, wrong_type};
 use super::decision::Decision;
-use super::word;
+use super::rate::count;
+use super::{Reduced, word};
 use crate::{Cold, Mode, OnError, Outstanding, SyncConfig};
 
-#[pyclass(frozen, module = "hopgate_limiter")]
+#[doc = manual!("RedisSync")]
+#[pyclass(frozen, weakref, module = "hopgate_limiter")]
 pub(super) struct RedisSync {
     config: SyncConfig,
     is_taken: AtomicBool,
@@ -43,32 +46,40 @@ fn outstanding(value: &Bound<'_, PyAny>) -> PyResult<Outstanding> {
 #[pymethods]
 impl RedisSync {
     #[new]
-    #[pyo3(signature = (url, *, prefix = "rl:", mode = "strict", max_outstanding = None, lease_ttl = 0.5, max_lease = None, cold = "sync", optimistic = None, on_error = "share", timeout = 0.05, fresh = "full"), text_signature = "(url, *, prefix='rl:', mode='strict', max_outstanding=0.25, lease_ttl=0.5, max_lease=None, cold='sync', optimistic=None, on_error='share', timeout=0.05, fresh='full')")]
+    #[pyo3(signature = (url, *, prefix = None, mode = None, max_outstanding = None, lease_ttl = None, max_lease = None, cold = None, optimistic = None, on_error = None, timeout = None, fresh = None, require = None), text_signature = "(url, *, prefix='rl:', mode='strict', max_outstanding=0.25, lease_ttl=0.5, max_lease=None, cold='sync', optimistic=None, on_error='share', timeout=0.25, fresh='full', require=False)")]
     #[allow(clippy::too_many_arguments)] // all of them named
     fn new(
-        url: &str,
-        prefix: &str,
-        mode: &str,
+        url: &Bound<'_, PyAny>,
+        prefix: Option<&Bound<'_, PyAny>>,
+        mode: Option<&Bound<'_, PyAny>>,
         max_outstanding: Option<&Bound<'_, PyAny>>,
-        lease_ttl: f64,
-        max_lease: Option<u64>,
-        cold: &str,
-        optimistic: Option<u64>,
-        on_error: &str,
-        timeout: f64,
-        fresh: &str,
+        lease_ttl: Option<&Bound<'_, PyAny>>,
+        max_lease: Option<&Bound<'_, PyAny>>,
+        cold: Option<&Bound<'_, PyAny>>,
+        optimistic: Option<&Bound<'_, PyAny>>,
+        on_error: Option<&Bound<'_, PyAny>>,
+        timeout: Option<&Bound<'_, PyAny>>,
+        fresh: Option<&Bound<'_, PyAny>>,
+        require: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Self> {
-        let modes = [
-            ("strict", Mode::Strict),
-            ("leased", Mode::Leased),
-            ("every_hit", Mode::EveryHit),
-        ];
+        let url: &str = argument("url", "str", url)?;
+        let prefix: &str = argument_or("prefix", "str", prefix, "rl:")?;
+        let mode: &str = argument_or("mode", "str", mode, "strict")?;
+        let cold: &str = argument_or("cold", "str", cold, "sync")?;
+        let on_error: &str = argument_or("on_error", "str", on_error, "share")?;
+        let fresh: &str = argument_or("fresh", "str", fresh, "full")?;
+        let lease_ttl = argument_or("lease_ttl", "a number of seconds", lease_ttl, 0.5)?;
+        let timeout = argument_or("timeout", "a number of seconds", timeout, 0.25)?;
+        let max_lease = max_lease
+            .map(|tokens| count("max_lease", tokens, 1))
+            .transpose()?;
+        let optimistic = optimistic
+            .map(|units| count("optimistic", units, 1))
+            .transpose()?;
+        let require = argument_or("require", "bool", require, false)?;
+        let modes = Mode::ALL.map(|word| (word.as_str(), word));
         let colds = [("sync", false), ("optimistic", true)];
-        let errors = [
-            ("share", OnError::Share),
-            ("deny", OnError::Deny),
-            ("allow", OnError::Allow),
-        ];
+        let errors = OnError::ALL.map(|word| (word.as_str(), word));
         let is_optimistic = word("cold", cold, &colds)?;
         if optimistic.is_some() && !is_optimistic {
             return Err(PyValueError::new_err(
@@ -90,6 +101,7 @@ impl RedisSync {
             on_error: word("on_error", on_error, &errors)?,
             timeout_ns: nanoseconds("timeout", timeout)?,
             starts_empty: word("fresh", fresh, &[("full", false), ("empty", true)])?,
+            is_required: require,
         };
         config.check()?;
         Ok(Self {
@@ -98,8 +110,41 @@ impl RedisSync {
         })
     }
 
-    fn overshoot_bound(&self, rate: &Bound<'_, super::rate::Rate>, nodes: u64) -> PyResult<u64> {
+    #[doc = manual!("RedisSync.overshoot_bound")]
+    fn overshoot_bound(&self, rate: &Bound<'_, PyAny>, nodes: &Bound<'_, PyAny>) -> PyResult<u64> {
+        let rate = rate
+            .cast::<super::rate::Rate>()
+            .map_err(|_| wrong_type("rate", "Rate", rate))?;
+        let nodes = count("nodes", nodes, 0)?;
         Ok(self.config.overshoot_bound(rate.get().0.burst(), nodes)?)
+    }
+
+    /// For `copy` and `pickle`: the same settings, for another limiter.
+    fn __reduce__<'py>(&self, py: Python<'py>) -> PyResult<Reduced<'py>> {
+        let config = &self.config;
+        let settings = PyDict::new(py);
+        settings.set_item("prefix", String::from_utf8_lossy(&config.prefix))?;
+        settings.set_item("mode", config.mode.as_str())?;
+        match config.max_outstanding {
+            Outstanding::Part(part) => settings.set_item("max_outstanding", part)?,
+            Outstanding::Tokens(tokens) => settings.set_item("max_outstanding", tokens)?,
+        }
+        settings.set_item("lease_ttl", super::seconds(config.lease_ttl_ns))?;
+        settings.set_item("max_lease", config.max_lease)?;
+        match config.cold {
+            Cold::Sync => settings.set_item("cold", "sync")?,
+            Cold::Optimistic(units) => {
+                settings.set_item("cold", "optimistic")?;
+                settings.set_item("optimistic", units)?;
+            }
+        }
+        settings.set_item("on_error", config.on_error.as_str())?;
+        settings.set_item("timeout", super::seconds(config.timeout_ns))?;
+        settings.set_item("fresh", if config.starts_empty { "empty" } else { "full" })?;
+        settings.set_item("require", config.is_required)?;
+        let partial = py.import("functools")?.getattr("partial")?;
+        let make = partial.call((py.get_type::<Self>(), &config.url), Some(&settings))?;
+        Ok((make, PyTuple::empty(py)))
     }
 
     fn __repr__(&self) -> String {
@@ -112,7 +157,11 @@ impl RedisSync {
 }
 
 impl RedisSync {
-    /// The configuration, for the one limiter that may use it: two would share their keys.
+    pub(super) fn prefix(&self) -> String {
+        String::from_utf8_lossy(&self.config.prefix).into_owned()
+    }
+
+    /// The settings, once: two limiters with the same ones would share their keys.
     pub(super) fn take(&self) -> PyResult<SyncConfig> {
         if self.is_taken.swap(true, Ordering::SeqCst) {
             return Err(PyValueError::new_err(
@@ -123,11 +172,11 @@ impl RedisSync {
     }
 }
 
-#[pyclass(frozen, name = "_Parcel", module = "hopgate_limiter._native")]
-pub(super) struct Parcel(pub(super) crate::Parcel);
+#[pyclass(frozen, name = "_Request", module = "hopgate_limiter._native")]
+pub(super) struct Request(pub(super) crate::Request);
 
 #[pymethods]
-impl Parcel {
+impl Request {
     /// `KEYS[1]` of the script.
     #[getter]
     fn key<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
@@ -146,15 +195,15 @@ impl Parcel {
     }
 }
 
-#[pyclass(frozen, name = "_Mailbox", module = "hopgate_limiter._native")]
-pub(super) struct Mailbox {
-    pub(super) letters: Arc<crate::Mailbox>,
+#[pyclass(frozen, name = "_CompletionQueue", module = "hopgate_limiter._native")]
+pub(super) struct CompletionQueue {
+    pub(super) queue: Arc<crate::CompletionQueue>,
     /// -1 once closed.
     fd: Arc<AtomicI32>,
 }
 
 #[pymethods]
-impl Mailbox {
+impl CompletionQueue {
     /// Writes one byte to `fd` whenever it is no longer empty; -1 for none.
     #[new]
     fn new(fd: i32) -> Self {
@@ -164,26 +213,25 @@ impl Mailbox {
             let fd = target.load(Ordering::SeqCst);
             #[cfg(unix)]
             if fd >= 0 {
-                // SAFETY: one byte of static memory is read. If the descriptor is full, its reader is
-                // awake already.
+                // SAFETY: one byte of static memory is read. If the pipe is full, its reader is awake
+                // already.
                 unsafe { libc::write(fd, c"!".as_ptr().cast(), 1) };
             }
         };
-        let letters = Arc::new(crate::Mailbox::new(wake));
-        Self { letters, fd }
+        let queue = Arc::new(crate::CompletionQueue::new(wake));
+        Self { queue, fd }
     }
 
     /// Writes nothing from now on, so that the descriptor may be closed.
     fn close(&self) {
         self.fd.store(-1, Ordering::SeqCst);
-        // Whoever is writing does so under the lock that this takes.
-        self.letters.take_all();
+        // `wake` runs under the lock that this takes: after it, no write is under way.
+        self.queue.take_all();
     }
 
-    /// Everything that has come in, oldest first.
+    /// Removes and returns all decisions, oldest first.
     fn take_all(&self) -> Vec<(u64, Decision)> {
-        let letters = self.letters.take_all();
-        let open = |(ticket, decision)| (ticket, Decision(decision));
-        letters.into_iter().map(open).collect()
+        let wrap = |(call_id, decision)| (call_id, Decision(decision));
+        self.queue.take_all().into_iter().map(wrap).collect()
     }
 }

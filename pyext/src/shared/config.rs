@@ -1,33 +1,48 @@
-//! How a limiter is shared.
+//! The settings of shared limits.
 
 use crate::error::Error;
 
-/// What is promised about all nodes together.
+/// The guarantee over all nodes together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Mode {
-    /// Tokens are leased, and as many are held back from the burst as may be out on lease: never over.
+    /// Tokens are leased, and as many are held back from the burst as may be on lease: the limit is never
+    /// exceeded.
     #[default]
     Strict,
-    /// Tokens are leased out of the whole burst: over by at most what may be out on lease.
+    /// Tokens are leased out of the whole burst: exceeded by at most the tokens that may be on lease.
     Leased,
     /// Redis decides every call.
     EveryHit,
 }
 
-/// What a call does that finds no token here.
+impl Mode {
+    /// Every mode.
+    pub const ALL: [Self; 3] = [Self::Strict, Self::Leased, Self::EveryHit];
+
+    /// The word used in the Python API.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Strict => "strict",
+            Self::Leased => "leased",
+            Self::EveryHit => "every_hit",
+        }
+    }
+}
+
+/// How a call without tokens on lease is decided.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Cold {
-    /// It waits for Redis, no longer than the timeout.
+    /// It waits for Redis, no longer than three timeouts.
     #[default]
     Sync,
     /// It never waits. Each node admits up to this many units of a key and debits them afterwards.
     Optimistic(u64),
 }
 
-/// Who decides while Redis does not.
+/// How calls are decided while Redis is down.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum OnError {
-    /// This node, at its share of the rate.
+    /// By this node, from its share of the rate.
     #[default]
     Share,
     /// Everything is refused.
@@ -36,38 +51,55 @@ pub enum OnError {
     Allow,
 }
 
-/// Most tokens that may be out on lease.
+impl OnError {
+    /// Every policy.
+    pub const ALL: [Self; 3] = [Self::Share, Self::Deny, Self::Allow];
+
+    /// The word used in the Python API.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Share => "share",
+            Self::Deny => "deny",
+            Self::Allow => "allow",
+        }
+    }
+}
+
+/// Most tokens that may be on lease.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Outstanding {
     /// A part of the smallest burst, 0 to 1, rounded down.
     Part(f64),
-    /// So many.
+    /// This many.
     Tokens(u64),
 }
 
-/// How a limiter is shared through Redis.
+/// The settings of limits shared through Redis.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SyncConfig {
-    /// `redis://`, `rediss://` (TLS), `redis+unix://`; `redis+cluster://` and `rediss+cluster://`.
+    /// `redis://`, `rediss://` (TLS), `redis+unix://`; `redis+cluster://` and `rediss+cluster://`,
+    /// `redis+sentinel://` and `rediss+sentinel://`; parameters as in redis-py.
     pub url: String,
-    /// What every key in Redis begins with. A limiter needs its own.
+    /// The prefix of all keys in Redis. Each limiter needs its own.
     pub prefix: Vec<u8>,
-    /// What is promised about all nodes together.
+    /// The guarantee over all nodes together.
     pub mode: Mode,
-    /// Most tokens that may be out on lease for a key, over all nodes.
+    /// Most tokens of a key that may be on lease, over all nodes.
     pub max_outstanding: Outstanding,
-    /// How long a lease lasts, ns.
+    /// Lifetime of a lease, ns.
     pub lease_ttl_ns: u64,
-    /// Most tokens one node asks for at once.
+    /// Most tokens that one node requests at once.
     pub max_lease: Option<u64>,
-    /// What a call does that finds no token here.
+    /// How a call without tokens on lease is decided.
     pub cold: Cold,
-    /// Who decides while Redis does not.
+    /// How calls are decided while Redis is down.
     pub on_error: OnError,
-    /// How long Redis may take to answer, ns.
+    /// Timeout of a reply, ns.
     pub timeout_ns: u64,
-    /// A key that Redis knows nothing of starts without tokens.
+    /// A key without state in Redis starts without tokens.
     pub starts_empty: bool,
+    /// A limiter is not made unless Redis serves it.
+    pub is_required: bool,
 }
 
 impl SyncConfig {
@@ -111,8 +143,9 @@ impl SyncConfig {
     /// # Errors
     /// [`Error::Invalid`] if nothing would be left of the burst.
     pub fn most_outstanding(&self, burst: u64) -> Result<u64, Error> {
-        if self.mode == Mode::EveryHit {
-            return Ok(0);
+        match self.mode {
+            Mode::EveryHit => return Ok(0),
+            Mode::Strict | Mode::Leased => {}
         }
         match self.max_outstanding {
             #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
@@ -125,8 +158,8 @@ impl SyncConfig {
         }
     }
 
-    /// By how many units `nodes` nodes together can exceed `burst + rate · t` while Redis decides and
-    /// keeps what it was told.
+    /// By how many units `nodes` nodes together can exceed `burst + rate · t` while Redis is up and loses
+    /// no write.
     ///
     /// # Errors
     /// As [`SyncConfig::most_outstanding`].

@@ -1,58 +1,72 @@
-//! What one node knows of one key: the tokens it holds, what it owes, and what it has asked for.
+//! One key on one node: its tokens on lease, its debts, and its request in flight.
 //!
-//! A plain state machine. Time is an argument (ns on the limiter's clock) and nothing here does I/O. It is one
-//! file because every rule of the safety argument in the parent module is about these fields together.
+//! A plain state machine. Time is an argument (ns on the limiter's clock) and nothing here does I/O. The rules of
+//! the safety argument in the parent module stand together, because each is about all of these fields.
+//!
+//! * `own_terms`: keys whose calls bring rates of their own.
+//! * `share`: decisions without Redis. `refund`: units given back. `description`: what a decision says.
 
-use crate::decision::{Decision, Source};
-use crate::gcra::Gcra;
-use crate::limiter::Stats;
-use crate::meter::Meter;
-use crate::panel::{admits_all, spend_all};
-use crate::rate::Rate;
+use std::sync::Arc;
+
+use crate::decision::Source;
+use crate::shared::completion::Waiter;
+use crate::shared::ledger::Ledger;
 use crate::shared::terms::Terms;
-use crate::shared::waiter::Waiter;
-use crate::shared::wire::{Answer, Reply, Request};
+use crate::shared::wire::{Ask, RemoteVerdict, Reply, RequestBody, SeenState};
+use crate::stats::Stats;
+
+mod description;
+mod own_terms;
+mod refund;
+mod share;
+
+pub(crate) use share::share_of;
 
 /// The first guess of a key's demand is made over this time, ns.
 const FIRST_GUESS_NS: u64 = 5_000_000;
-/// Where there is plenty, a lease is to cover this part of its life: Redis is asked seldom, and may be
-/// slow for a while before anybody notices.
-const PLENTY_OF_LIFE: u64 = 4;
-/// Plenty is this many times what is asked for.
-const PLENTY: u64 = 4;
-/// How much of a new estimate of the demand counts.
+/// If Redis has enough left, a lease covers the demand of this part of its life: requests are rare, and a
+/// slow Redis delays no call for a while.
+const LIFE_PARTS: u64 = 4;
+/// Enough is this many times the tokens requested.
+const ENOUGH: u64 = 4;
+/// Tokens beyond this many times those that the demand needs go back.
+const MOST_HELD: u64 = 2;
+/// Weight of a new estimate of the demand.
 const SMOOTHING: f64 = 0.5;
 
-/// What an entry can say by itself.
+/// Bytes of the longest key that is kept as it is.
+pub(super) const LONGEST_KEY: usize = 256;
+/// A refund is tried this often: each time another node's came first.
+const MAX_TRIES: u8 = 16;
+
+/// The decision of this node alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Verdict {
+pub(crate) enum LocalVerdict {
     Allowed,
     Refused,
-    /// Only Redis knows.
+    /// Redis has to decide.
     Unknown,
 }
 
-/// Somebody who waits for Redis to decide.
+/// A call that waits for Redis to decide.
 #[derive(Debug)]
-pub(crate) struct Need {
-    pub(crate) cost: u64,
+pub(crate) struct WaitingCall {
+    pub(crate) ask: Ask,
     pub(crate) waiter: Waiter,
+    /// Times that Redis has answered that it must be asked again.
+    pub(crate) tries: u8,
 }
 
-/// A request on its way.
+/// A request that is sent and not answered.
 #[derive(Debug)]
-struct Flight {
+struct InFlight {
     number: u64,
     sent_at: u64,
     paid: u64,
     owed: u64,
     want: u64,
-    needs: Vec<Need>,
+    calls: Vec<WaitingCall>,
 }
-
-/// The newest central state this node has seen: generation, sequence, two numbers per rate.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Seen(pub(crate) Vec<u64>);
 
 /// One key on one node.
 #[derive(Debug)]
@@ -61,74 +75,54 @@ pub(crate) struct Entry {
     /// Tokens held and not spent; void from `deadline` on.
     pub(crate) tokens: u64,
     pub(crate) deadline: u64,
-    /// With fewer tokens than this, or from `renew_at` on, whoever spends asks for more.
+    /// A call that leaves fewer tokens than this, or comes at `renew_at` or later, queues a request.
     low_water: u64,
     renew_at: u64,
-    /// Units asked for since `asked_since`.
+    /// Units that callers have asked for since `asked_since`.
     asked: u64,
     asked_since: u64,
-    /// Units per second that are asked for.
+    /// Estimate of the units per second that callers ask for.
     demand: f64,
-    /// Most tokens Redis reckons with; a refund must not lift `tokens` above it.
+    /// Most tokens that Redis counts as leased; a refund must not raise `tokens` above it.
     ceiling: u64,
     last_grant: u64,
     pub(crate) last_used: u64,
-    /// Refused until then, for at least `denied_cost` units, as far as Redis knew.
+    /// Calls of `denied_cost` units or more are refused until then, by the last decision of Redis.
     denied_until: u64,
     denied_cost: u64,
-    /// From then on Redis is asked again all the same: another node may have given back what it held.
-    ask_again_at: u64,
-    /// What Redis last said: units left, when the key is as good as new, which rate is the tightest.
+    /// From then on Redis decides again nevertheless: another node may have given back its tokens.
+    recheck_at: u64,
+    /// From the last reply: units left, when the key is as good as new, which rate is the tightest.
     left: u64,
     reset_at: u64,
     tightest: usize,
-    /// Admitted without having been debited: just now (`owed`), and so long ago that it has flowed in
-    /// again since (`paid`).
+    /// Units admitted without a debit: lately (`owed`), and so long ago that the bucket would have refilled
+    /// them since (`paid`).
     pub(crate) owed: u64,
     paid: u64,
-    /// Waits in the queue of keys to be asked about.
+    /// The queue of keys to send requests for holds this key.
     pub(crate) is_queued: bool,
-    /// Waits in the queue of leases to be looked at.
-    pub(crate) is_watched: bool,
+    /// The queue of lease checks holds this key.
+    pub(crate) is_check_scheduled: bool,
     is_reset: bool,
-    /// Until when Redis is taken to be out of reach for this key.
+    /// Until then Redis counts as unreachable for this key.
     pub(crate) unreachable_until: u64,
-    waiting: Vec<Need>,
-    flight: Option<Flight>,
-    seen: Seen,
-    /// One bucket per rate while this node decides alone; empty otherwise.
+    waiting: Vec<WaitingCall>,
+    in_flight: Option<InFlight>,
+    seen: SeenState,
+    /// One bucket per rate while this node decides by its share of the rates; empty otherwise.
     share: Box<[u128]>,
+    /// Those of the last call, if it brought rates of its own.
+    own_terms: Option<Arc<Terms>>,
     ledger: Ledger,
 }
 
-/// Where the tokens that were granted have gone.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Ledger {
-    /// Tokens received.
-    pub granted: u64,
-    /// Tokens spent by calls, less those refunded.
-    pub spent: u64,
-    /// Tokens given back to Redis.
-    pub returned: u64,
-    /// Tokens that nobody used in time.
-    pub expired: u64,
-}
-
-impl Ledger {
-    pub(crate) fn add(&mut self, other: &Self) {
-        self.granted += other.granted;
-        self.spent += other.spent;
-        self.returned += other.returned;
-        self.expired += other.expired;
-    }
-}
-
-/// What of the surroundings bears on a request.
+/// The times that determine the size of a lease.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Pace {
-    /// Time Redis takes to answer nearly always, ns.
+pub(crate) struct Timing {
+    /// Time in which nearly all replies come, ns.
     pub(crate) round_trip_ns: u64,
-    /// How long a lease lasts, ns.
+    /// Lifetime of a lease, ns.
     pub(crate) lease_ttl_ns: u64,
 }
 
@@ -148,73 +142,82 @@ impl Entry {
             last_used: now,
             denied_until: 0,
             denied_cost: 0,
-            ask_again_at: 0,
+            recheck_at: 0,
             left: 0,
             reset_at: 0,
             tightest: 0,
             owed: 0,
             paid: 0,
             is_queued: false,
-            is_watched: false,
+            is_check_scheduled: false,
             is_reset: false,
             unreachable_until: 0,
             waiting: Vec::new(),
-            flight: None,
-            seen: Seen::default(),
+            in_flight: None,
+            seen: SeenState::default(),
             share: Box::default(),
+            own_terms: None,
             ledger: Ledger::default(),
         }
     }
 
-    /// Decides from what is held. Spends if it says so.
+    /// Most bytes that a key takes under so many rates, without the calls that wait: its place in a table at the
+    /// lowest load, its key, what it has seen and its share.
+    pub(crate) fn most_bytes(rates: usize) -> u64 {
+        let slot = (size_of::<(u64, Self)>() + 1) * 16 / 7;
+        let seen = 2 * (3 + 2 * rates) * size_of::<u64>();
+        (slot + 2 * size_of::<u64>() + LONGEST_KEY + seen + rates * size_of::<u128>()) as u64
+    }
+
+    /// Decides from the tokens on lease and the last refusal. Spends if the call is allowed.
     #[inline]
-    pub(crate) fn spend(&mut self, now: u64, cost: u64) -> Verdict {
+    pub(crate) fn spend(&mut self, now: u64, cost: u64) -> LocalVerdict {
         let verdict = self.would_spend(now, cost);
-        if verdict == Verdict::Allowed {
+        if verdict == LocalVerdict::Allowed {
             self.tokens -= cost;
             self.ledger.spent += cost;
         }
-        if verdict != Verdict::Unknown {
+        if verdict != LocalVerdict::Unknown {
             self.count(now, cost);
         }
         verdict
     }
 
-    /// Notes that somebody asked for `cost` units.
+    /// Counts the demand of a call.
     #[inline]
     pub(crate) fn count(&mut self, now: u64, cost: u64) {
         self.last_used = now;
         self.asked = self.asked.saturating_add(cost);
     }
 
-    /// Whether more should be asked for, now that somebody has spent.
+    /// Whether to request more tokens, after a call has spent some.
     #[inline]
     pub(crate) fn wants_more(&self, now: u64) -> bool {
         !self.is_queued
-            && self.flight.is_none()
+            && self.in_flight.is_none()
             && (self.tokens < self.low_water || now >= self.renew_at)
-            && now >= self.ask_again_at
+            && now >= self.recheck_at
     }
 
     /// As [`Entry::spend`], changing nothing.
     #[inline]
-    pub(crate) fn would_spend(&self, now: u64, cost: u64) -> Verdict {
+    pub(crate) fn would_spend(&self, now: u64, cost: u64) -> LocalVerdict {
         if now < self.deadline && cost <= self.tokens {
-            Verdict::Allowed
-        } else if now < self.ask_again_at && self.is_denied(now, cost) {
-            Verdict::Refused
+            LocalVerdict::Allowed
+        } else if now < self.recheck_at && self.is_denied(now, cost) {
+            LocalVerdict::Refused
         } else {
-            Verdict::Unknown
+            LocalVerdict::Unknown
         }
     }
 
-    /// Whether Redis has refused as much, and for longer than until now.
+    /// Whether the last refusal of Redis covers `cost` and has not ended.
     pub(crate) fn is_denied(&self, now: u64, cost: u64) -> bool {
         now < self.denied_until && cost >= self.denied_cost
     }
 
-    /// Admits without asking, up to `allowance` units not yet debited.
-    pub(crate) fn spend_unasked(&mut self, cost: u64, allowance: u64) -> bool {
+    /// Admits without tokens, up to `allowance` units not yet debited.
+    pub(crate) fn spend_optimistic(&mut self, cost: u64, allowance: u64) -> bool {
         let fits = self.owed.saturating_add(cost) <= allowance;
         if fits {
             self.owed += cost;
@@ -222,94 +225,49 @@ impl Entry {
         fits
     }
 
-    /// Decides alone, at this node's share of the rates.
-    pub(crate) fn spend_share(&mut self, meters: &[Gcra], now: u64, cost: u64) -> bool {
-        if self.share.len() != meters.len() {
-            // The share starts empty: what it would have held may have been spent by others.
-            self.share = meters.iter().map(|meter| meter.empty_at(now)).collect();
-        }
-        for (meter, tat) in meters.iter().zip(&mut self.share) {
-            meter.clamp(tat, now);
-        }
-        let allowed = admits_all(meters, &mut self.share, now, cost);
-        if allowed {
-            spend_all(meters, &mut self.share, now, cost);
-            self.paid = self.paid.saturating_add(cost);
-        }
-        allowed
-    }
-
-    /// Ends deciding alone. What has not flowed in again by now is owed.
-    pub(crate) fn leave_share(&mut self, meters: &[Gcra], now: u64) {
-        let share = std::mem::take(&mut self.share);
-        let lacking = |(meter, tat): (&Gcra, &u128)| meter.burst() - meter.remaining(tat, now);
-        let recent = meters.iter().zip(&share).map(lacking).max().unwrap_or(0);
-        let recent = recent.min(self.paid);
-        self.paid -= recent;
-        self.owed = self.owed.saturating_add(recent);
-    }
-
-    pub(crate) fn is_sharing(&self) -> bool {
-        !self.share.is_empty()
-    }
-
-    /// Admits whatever comes; it is debited later.
-    pub(crate) fn spend_regardless(&mut self, cost: u64) {
-        self.paid = self.paid.saturating_add(cost);
-    }
-
-    pub(crate) fn wait(&mut self, need: Need) {
-        self.waiting.push(need);
-    }
-
-    /// Gives back units just spent here, as far as Redis still reckons with them.
-    pub(crate) fn refund(&mut self, now: u64, cost: u64) {
-        // First what has not been debited. If that is under way, more is debited than was used.
-        let unasked = cost.min(self.owed);
-        self.owed -= unasked;
-        let cost = cost - unasked;
-        if now < self.deadline {
-            let credit = cost.min(self.ceiling.saturating_sub(self.tokens));
-            let credit = credit.min(self.ledger.spent);
-            self.tokens += credit;
-            self.ledger.spent -= credit;
-        }
+    pub(crate) fn wait(&mut self, call: WaitingCall) {
+        self.waiting.push(call);
     }
 
     pub(crate) fn reset(&mut self) {
         self.is_reset = true;
         self.denied_until = 0;
-        self.ask_again_at = 0;
+        self.recheck_at = 0;
     }
 
-    /// Tokens that can be spent.
+    /// Tokens that calls can spend.
     pub(crate) fn held(&self, now: u64) -> u64 {
         if now < self.deadline { self.tokens } else { 0 }
     }
 
-    pub(crate) fn is_waited_for(&self) -> bool {
+    /// Whether tokens held would soon expire.
+    pub(crate) fn is_ending(&self, now: u64) -> bool {
+        self.held(now) > 0 && now >= self.renew_at
+    }
+
+    pub(crate) fn has_waiting(&self) -> bool {
         !self.waiting.is_empty()
     }
 
-    /// Whether there is something to tell Redis that it would act on by itself.
-    pub(crate) fn has_news(&self) -> bool {
+    /// Whether there is a debt or a reset to report to Redis.
+    pub(crate) fn has_unreported(&self) -> bool {
         self.owed > 0 || self.paid > 0 || self.is_reset
     }
 
-    pub(crate) fn take_waiting(&mut self) -> Vec<Need> {
+    pub(crate) fn take_waiting(&mut self) -> Vec<WaitingCall> {
         std::mem::take(&mut self.waiting)
     }
 
-    /// Other rates are in force: what is known of the old ones no longer helps.
+    /// Drops everything that depends on the old rates.
     pub(crate) fn configure(&mut self) {
         self.denied_until = 0;
-        self.ask_again_at = 0;
+        self.recheck_at = 0;
         self.left = 0;
-        self.seen = Seen::default();
+        self.seen = SeenState::default();
         self.share = Box::default();
     }
 
-    /// Where its tokens have gone by now.
+    /// Where the tokens have gone by now.
     pub(crate) fn ledger(&self, now: u64) -> Ledger {
         Ledger {
             expired: self.ledger.expired + self.tokens - self.held(now),
@@ -317,21 +275,30 @@ impl Entry {
         }
     }
 
-    /// Whether forgetting this key loses nothing but what Redis also knows.
-    pub(crate) fn is_forgettable(&self, now: u64) -> bool {
+    /// Whether this key can be evicted: Redis has everything that is lost with it.
+    pub(crate) fn is_evictable(&self, now: u64) -> bool {
         now >= self.deadline
             && now >= self.denied_until
             && now >= self.reset_at
-            && !self.has_news()
+            && !self.has_unreported()
             && !self.is_queued
             && self.waiting.is_empty()
-            && self.flight.is_none()
+            && self.in_flight.is_none()
     }
 
-    fn lapse(&mut self, now: u64) {
+    fn expire_lease(&mut self, now: u64) {
         if now >= self.deadline {
-            self.ledger.expired += std::mem::take(&mut self.tokens);
+            let expired = std::mem::take(&mut self.tokens);
+            self.ledger.expired += expired;
+            self.note_unused(expired);
             self.ceiling = 0;
+        }
+    }
+
+    /// Notes that the last lease has not been used up: its size says nothing about the demand.
+    fn note_unused(&mut self, tokens: u64) {
+        if tokens > 0 {
+            self.last_grant = 0;
         }
     }
 
@@ -343,7 +310,7 @@ impl Entry {
         };
         let elapsed = now.saturating_sub(self.asked_since).max(shortest);
         let measured = self.asked as f64 * 1e9 / elapsed as f64;
-        // Rising demand is believed at once: asking for too little costs another round trip.
+        // A rise counts at once: requesting too little costs another round trip.
         self.demand = if measured > self.demand {
             measured
         } else {
@@ -353,60 +320,65 @@ impl Entry {
         self.asked_since = now;
     }
 
-    /// Units that will be asked for in so long, as far as one can tell.
+    /// Estimate of the units that callers ask for in `ns`.
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // saturates
     fn demand_in(&self, ns: u64) -> u64 {
         (self.demand * ns as f64 / 1e9).ceil() as u64
     }
 
-    /// Tokens to ask for beside those held.
-    fn wanted(&self, terms: &Terms, pace: Pace) -> u64 {
-        let horizon_ns = (4 * pace.round_trip_ns).max(FIRST_GUESS_NS);
-        let needed = self.demand_in(horizon_ns.min(pace.lease_ttl_ns));
-        let comfortable = self.demand_in(pace.lease_ttl_ns / PLENTY_OF_LIFE);
-        let needed = needed.max(comfortable.min(self.left / PLENTY));
-        // All of the last lease is gone already: the demand was cut short by what was granted.
+    /// Tokens to hold.
+    fn target(&self, terms: &Terms, timing: Timing) -> u64 {
+        let horizon_ns = (4 * timing.round_trip_ns).max(FIRST_GUESS_NS);
+        let needed = self.demand_in(horizon_ns.min(timing.lease_ttl_ns));
+        let comfortable = self.demand_in(timing.lease_ttl_ns / LIFE_PARTS);
+        let needed = needed.max(comfortable.min(self.left / ENOUGH));
+        // With the last lease used up, the grant has limited the measured demand.
         let starved = if self.tokens == 0 {
             2 * self.last_grant
         } else {
             0
         };
-        let target = needed.max(starved).clamp(1, terms.max_lease.max(1));
-        target.saturating_sub(self.tokens).min(terms.max_lease)
+        needed.max(starved).clamp(1, terms.max_lease.max(1))
     }
 
-    /// Starts a request; None if one is on its way. With `gives_back`, the tokens held go back.
+    /// Starts a request; None if one is in flight. With `gives_back`, it gives back the tokens held.
     pub(crate) fn request(
         &mut self,
         number: u64,
         now: u64,
         terms: &Terms,
-        pace: Pace,
+        timing: Timing,
         gives_back: bool,
-    ) -> Option<Request> {
+    ) -> Option<RequestBody> {
         self.is_queued = false;
-        if self.flight.is_some() {
+        if self.in_flight.is_some() {
             return None;
         }
-        self.lapse(now);
-        let has_demand = self.asked > 0 || !self.waiting.is_empty();
-        self.estimate_demand(now, pace.round_trip_ns);
-        // Redis has the whole picture only of what it holds. A call that needs more than is held here is
-        // not to be refused because of what is.
-        let back = if gives_back || !self.waiting.is_empty() {
-            std::mem::take(&mut self.tokens)
+        self.expire_lease(now);
+        let takes = self.waiting.iter().any(|call| call.ask.takes());
+        let has_demand = self.asked > 0 || takes;
+        self.estimate_demand(now, timing.round_trip_ns);
+        // Redis decides waiting calls by its own tokens alone. This node's tokens go back first, so that
+        // they are no reason to refuse.
+        let back = if gives_back || takes {
+            self.tokens
         } else {
-            0
+            // A lease is renewed whole. What the demand has not used would be held from others, and lost with Redis.
+            self.tokens
+                .saturating_sub(MOST_HELD * self.target(terms, timing))
         };
+        self.tokens -= back;
+        self.note_unused(back);
         self.ledger.returned += back;
         let want = if has_demand && !gives_back && terms.most_outstanding > 0 {
-            self.wanted(terms, pace)
+            let missing = self.target(terms, timing).saturating_sub(self.tokens);
+            missing.min(terms.max_lease)
         } else {
             0
         };
         self.ceiling = self.tokens;
-        let needs = std::mem::take(&mut self.waiting);
-        let request = Request {
+        let calls = std::mem::take(&mut self.waiting);
+        let request = RequestBody {
             number,
             is_reset: std::mem::take(&mut self.is_reset),
             want,
@@ -414,64 +386,72 @@ impl Entry {
             back,
             paid: self.paid,
             owed: self.owed,
-            needs: needs.iter().map(|need| need.cost).collect(),
+            asks: calls.iter().map(|call| call.ask).collect(),
             seen: self.seen.clone(),
         };
-        self.flight = Some(Flight {
+        self.in_flight = Some(InFlight {
             number,
             sent_at: now,
             paid: self.paid,
             owed: self.owed,
             want,
-            needs,
+            calls,
         });
         Some(request)
     }
 
-    /// Whether this can be the reply to what is on its way.
+    /// Whether the reply fits the request in flight.
     pub(crate) fn expects(&self, reply: &Reply) -> bool {
-        let needs = self.flight.as_ref().map_or(0, |flight| flight.needs.len());
-        self.flight.is_none() || needs == reply.answers.len()
+        let calls = self
+            .in_flight
+            .as_ref()
+            .map_or(0, |in_flight| in_flight.calls.len());
+        self.in_flight.is_none() || calls == reply.verdicts.len()
     }
 
-    /// Takes in the reply to request `number`, and hands out the decisions. Replies to other requests
-    /// are ignored: those have been given up. True if Redis has debited all that it was told of; what it has
-    /// not cannot be debited before some of it has flowed in.
+    /// Applies the reply to request `number` and completes its calls. Ignores replies to other requests:
+    /// those have been given up. True if Redis has debited everything owed; the rest cannot be debited
+    /// before the bucket has refilled in part.
     pub(crate) fn apply(
         &mut self,
         number: u64,
         reply: &Reply,
         now: u64,
         terms: &Terms,
-        pace: Pace,
+        timing: Timing,
         stats: &mut Stats,
     ) -> bool {
-        let Some(flight) = self.flight.take_if(|flight| flight.number == number) else {
+        let Some(in_flight) = self
+            .in_flight
+            .take_if(|in_flight| in_flight.number == number)
+        else {
             return true;
         };
         self.unreachable_until = 0;
-        self.lapse(now);
-        self.paid = self.paid.saturating_sub(flight.paid);
-        let debited = reply.debited.min(flight.owed);
+        self.expire_lease(now);
+        self.paid = self.paid.saturating_sub(in_flight.paid);
+        let debited = reply.debited.min(in_flight.owed);
         self.owed = self.owed.saturating_sub(debited);
         self.ledger.granted += reply.grant;
-        self.last_grant = reply.grant;
+        if in_flight.want > 0 {
+            self.last_grant = reply.grant;
+        }
         self.ceiling += reply.grant;
         self.tokens += reply.grant;
-        // Counted from the sending, and a little less: it ends here before it ends in Redis, though
-        // the clocks differ by one part in a thousand.
-        self.deadline = flight.sent_at + (pace.lease_ttl_ns - pace.lease_ttl_ns / 1000);
+        // Counted from the sending, less one part in a thousand: so the lease ends here before it ends in
+        // Redis, even if the clocks differ by that much.
+        self.deadline = in_flight.sent_at + (timing.lease_ttl_ns - timing.lease_ttl_ns / 1000);
         self.renew_at = self
             .deadline
-            .saturating_sub((pace.lease_ttl_ns / 4).max(2 * pace.round_trip_ns));
-        // Half of what is held, so that Redis may suddenly be as slow as it takes to use the other half.
-        let used_meanwhile = self.demand_in(2 * pace.round_trip_ns);
+            .saturating_sub((timing.lease_ttl_ns / 4).max(2 * timing.round_trip_ns));
+        // At half of the tokens, so that a reply may take as long as calls need for the other half.
+        let used_meanwhile = self.demand_in(2 * timing.round_trip_ns);
         self.low_water = used_meanwhile.max(self.tokens / 2).min(terms.max_lease / 2);
         if self.tokens == 0 {
-            self.lapse(u64::MAX);
+            self.expire_lease(u64::MAX);
             self.deadline = 0;
         }
-        if reply.rates_seen.len() == 2 * terms.rates.len() && reply.generation > 0 {
+        if reply.rates_seen.len() == 2 * terms.rates.len() + 1 && reply.generation > 0 {
             self.seen.0.clear();
             self.seen.0.extend([reply.generation, reply.sequence]);
             self.seen.0.extend(&reply.rates_seen);
@@ -482,8 +462,8 @@ impl Entry {
 
         self.denied_until = 0;
         if reply.left == 0 && self.tokens == 0 {
-            let poll_ns = if flight.want > 0 {
-                terms.poll_ns.max(pace.round_trip_ns)
+            let poll_ns = if in_flight.want > 0 {
+                terms.poll_ns.max(timing.round_trip_ns)
             } else {
                 0
             };
@@ -494,23 +474,38 @@ impl Entry {
         } else {
             0
         };
-        for (need, answer) in flight.needs.into_iter().zip(&reply.answers) {
-            let decision = match *answer {
-                Answer::Allowed => self.describe(now, need.cost, terms, Source::Redis),
-                Answer::RetryAfter(ns) => {
-                    self.deny(need.cost, now.saturating_add(ns.max(poll_ns)));
-                    self.refuse(now, need.cost, terms, ns, Source::Redis)
+        for (mut call, verdict) in in_flight.calls.into_iter().zip(&reply.verdicts) {
+            let cost = call.ask.units();
+            let decision = match *verdict {
+                RemoteVerdict::Allowed | RemoteVerdict::GivenBack => {
+                    self.describe(now, cost, terms, Source::Redis)
                 }
-                Answer::Never => self.never(now, need.cost, terms),
+                RemoteVerdict::RetryAfter(ns) => {
+                    if call.ask.takes() {
+                        self.deny(cost, now.saturating_add(ns.max(poll_ns)));
+                    }
+                    self.refuse(now, cost, terms, ns, Source::Redis)
+                }
+                RemoteVerdict::Never => self.never(now, cost, terms),
+                RemoteVerdict::Outdated if call.tries < MAX_TRIES => {
+                    call.tries += 1;
+                    self.waiting.push(call);
+                    continue;
+                }
+                RemoteVerdict::Outdated => self.refuse(now, cost, terms, 0, Source::Redis),
             };
-            stats.count(decision.allowed);
-            need.waiter.answer(decision);
+            if matches!(call.ask, Ask::Take(_)) {
+                stats.count(decision.allowed);
+            }
+            call.waiter.complete(decision);
         }
-        self.ask_again_at = self.denied_until.min(now.saturating_add(pace.lease_ttl_ns));
-        debited == flight.owed
+        self.recheck_at = self
+            .denied_until
+            .min(now.saturating_add(timing.lease_ttl_ns));
+        debited == in_flight.owed
     }
 
-    /// The cheapest refusal is the one to remember: it refuses the most.
+    /// Remembers the refusal with the lowest cost, which covers the most calls.
     fn deny(&mut self, cost: u64, until: u64) {
         if self.denied_until == 0 || cost < self.denied_cost {
             (self.denied_cost, self.denied_until) = (cost, until);
@@ -519,69 +514,22 @@ impl Entry {
         }
     }
 
-    /// Gives up request `number`: what it did in Redis is unknown. What it was to debit stays owed, what
-    /// it was to give back is gone. Returns those who wait, also those not yet sent.
-    pub(crate) fn fail(&mut self, number: u64, until: u64) -> Vec<Need> {
-        let Some(flight) = self.flight.take_if(|flight| flight.number == number) else {
+    /// Gives up request `number`, whose outcome in Redis is unknown: debts stay owed, tokens it gave back
+    /// are gone. Returns the waiting calls, including those not yet sent.
+    pub(crate) fn fail(&mut self, number: u64, until: u64) -> Vec<WaitingCall> {
+        let Some(in_flight) = self
+            .in_flight
+            .take_if(|in_flight| in_flight.number == number)
+        else {
             return Vec::new();
         };
         self.unreachable_until = until;
-        let mut needs = flight.needs;
-        needs.append(&mut self.waiting);
-        needs
+        let mut calls = in_flight.calls;
+        calls.append(&mut self.waiting);
+        calls
     }
 
-    /// "Yes", with what is known here.
-    pub(crate) fn describe(&self, now: u64, cost: u64, terms: &Terms, source: Source) -> Decision {
-        let left = match source {
-            Source::Fallback => 0,
-            _ if now >= self.reset_at => terms.capacity.saturating_sub(self.owed),
-            _ => self.left,
-        };
-        Decision {
-            allowed: true,
-            cost,
-            remaining: self.held(now).saturating_add(left).min(terms.capacity),
-            retry_after_ns: Some(0),
-            reset_after_ns: self.reset_at.saturating_sub(now),
-            source,
-            rates: terms.rates.clone(),
-            tightest: self.tightest.min(terms.rates.len() - 1),
-        }
-    }
-
-    /// "No, not for `wait_ns`."
-    pub(crate) fn refuse(
-        &self,
-        now: u64,
-        cost: u64,
-        terms: &Terms,
-        wait_ns: u64,
-        source: Source,
-    ) -> Decision {
-        let described = self.describe(now, cost, terms, source);
-        Decision {
-            allowed: false,
-            retry_after_ns: Some(wait_ns),
-            remaining: described.remaining.min(cost.saturating_sub(1)),
-            ..described
-        }
-    }
-
-    /// "No, and it never will be."
-    pub(crate) fn never(&self, now: u64, cost: u64, terms: &Terms) -> Decision {
-        Decision {
-            allowed: false,
-            retry_after_ns: None,
-            ..self.describe(now, cost, terms, Source::Local)
-        }
-    }
-
-    pub(crate) fn denied_for(&self, now: u64) -> u64 {
-        self.denied_until.saturating_sub(now)
-    }
-
-    /// A child after `fork()` holds nothing: the tokens are its parent's.
+    /// Drops the parent's tokens, debts and waiting calls, in a child after `fork()`.
     pub(crate) fn forget_lease(&mut self) {
         self.tokens = 0;
         self.ceiling = 0;
@@ -589,29 +537,10 @@ impl Entry {
         self.owed = 0;
         self.paid = 0;
         self.is_queued = false;
-        self.is_watched = false;
-        self.flight = None;
+        self.is_check_scheduled = false;
+        self.in_flight = None;
         self.waiting.clear();
         self.share = Box::default();
         self.ledger = Ledger::default();
     }
-}
-
-/// The share of each rate that one of `nodes` nodes may use while it decides alone.
-///
-/// Their bursts add up to what is held back for leases (at least one token each), so that with a bucket
-/// that starts empty, all shares together stay within the rate.
-pub(crate) fn share_of(terms: &Terms, nodes: u64) -> Vec<Gcra> {
-    let nodes = nodes.max(1);
-    let share = |rate: &Rate| {
-        let burst = (terms.most_outstanding / nodes).clamp(1, rate.burst());
-        let period_ns = rate.period_ns().saturating_mul(nodes).min(i64::MAX as u64);
-        let slowed = Rate::new(rate.limit(), period_ns, Some(burst), rate.name());
-        // A share so slow that it cannot be written is no share; the slowest there is comes close.
-        slowed.unwrap_or_else(|_| {
-            Rate::new(1, i64::MAX as u64, Some(1), rate.name()).expect("one unit in 292 years")
-        })
-    };
-    let meter = |rate: &Rate| Gcra::new(&share(rate), 0).expect("a token bucket takes every rate");
-    terms.rates.iter().map(meter).collect()
 }

@@ -1,13 +1,13 @@
-//! Which node of a Redis Cluster serves which key.
+//! The hash slots of a Redis Cluster: the server that has a key.
 
 use redis::Value;
 
 const SLOTS: u16 = 16384;
 
-/// Host and port of a node.
+/// Host and port of a server.
 pub(super) type Address = (String, u16);
 
-/// The slot of a key: CRC16 of the part between the first braces, if there is one, else of all of it.
+/// The slot of a key: CRC16 of the part between the first braces, or of the whole key without such a part.
 pub(super) fn slot(key: &[u8]) -> u16 {
     let find = |bytes: &[u8], wanted: u8| bytes.iter().position(|byte| *byte == wanted);
     let tag = find(key, b'{').and_then(|open| {
@@ -19,8 +19,9 @@ pub(super) fn slot(key: &[u8]) -> u16 {
     crc16::State::<crc16::XMODEM>::calculate(tag.unwrap_or(key)) % SLOTS
 }
 
-/// From the reply of `CLUSTER SLOTS`: first, last, (host, port, ...) of the primary, ...
-pub(super) fn slot_table(table: &Value, asked: &Address) -> Vec<Option<Address>> {
+/// The server of each slot, from the reply to `CLUSTER SLOTS`: first, last, (host, port, ...) of the
+/// primary, ...
+pub(super) fn slot_table(table: &Value, connected: &Address) -> Vec<Option<Address>> {
     let mut slots = vec![None; usize::from(SLOTS)];
     let Value::Array(ranges) = table else {
         return slots;
@@ -43,8 +44,8 @@ pub(super) fn slot_table(table: &Value, asked: &Address) -> Vec<Option<Address>>
                 Value::BulkString(host) if !host.is_empty() => {
                     String::from_utf8_lossy(host).into_owned()
                 }
-                // A node that does not know its own name is the one that was asked.
-                _ => asked.0.clone(),
+                // A server that does not know its own name means the address of this connection.
+                _ => connected.0.clone(),
             };
             slots[first..=last].fill(Some((host, port)));
         }
@@ -57,7 +58,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn slots_are_those_of_the_specification() {
+    fn slots_follow_the_specification() {
         assert_eq!(slot(b"123456789"), 0x31C3);
         assert_eq!(slot(b"{user1000}.following"), slot(b"{user1000}.followers"));
         assert_eq!(

@@ -1,11 +1,11 @@
-//! What a limiter asks of Redis in every exchange: its rates in the script's units, and how much may
-//! be out on lease.
+//! The part of a request that is the same for all keys: the rates in the script's units, and how many
+//! tokens may be on lease.
 
 use std::sync::Arc;
 
+use crate::config::Algorithm;
 use crate::error::Error;
 use crate::gcra::Gcra;
-use crate::limiter::Algorithm;
 use crate::panel::meters;
 use crate::rate::Rate;
 use crate::shared::config::{Mode, SyncConfig};
@@ -15,31 +15,35 @@ use crate::window::SlidingWindow;
 const FRACTION_BITS: u32 = 20;
 /// Counts beyond this could leave the 53 bits of Lua's numbers when multiplied by a fraction.
 const MAX_COUNT: u64 = 1 << 32;
-/// Longest time a script may have to reckon with, µs (35 years).
+/// Longest time that the script computes with, µs (35 years).
 const MAX_US: u64 = 1 << 50;
-/// A key that was refused is not asked for again before this: Redis is not polled for every single token.
+/// Shortest time between two requests for a refused key, so that Redis is not polled for every token.
 const MAX_POLL_NS: u64 = 5_000_000;
 const NS_PER_US: u64 = 1000;
+/// Most rates that a limiter remembers to have replaced.
+const MAX_REPLACED: usize = 8;
 
-/// Everything about a limiter that does not depend on the key.
+/// The settings of shared limits that do not depend on the key, in the script's units.
 #[derive(Debug, Clone)]
 pub(crate) struct Terms {
     pub(crate) rates: Arc<[Rate]>,
-    /// The rates as the script wants them, in MessagePack.
+    /// The rates in the form that the script reads, in MessagePack.
     pub(crate) encoded: Box<[u8]>,
     /// Most units one call can be granted: the smallest capacity.
     pub(crate) capacity: u64,
     /// Most tokens all nodes together may hold for a key.
     pub(crate) most_outstanding: u64,
-    /// Most tokens this node asks for at once.
+    /// Most tokens that this node requests at once.
     pub(crate) max_lease: u64,
-    /// Shortest time between two questions about a key that was refused.
+    /// Shortest time between two requests for a refused key.
     pub(crate) poll_ns: u64,
+    /// Tells limiters with other rates apart: the present rates, then those that they have replaced.
+    pub(crate) identities: Vec<u64>,
 }
 
 impl Terms {
     /// # Errors
-    /// [`Error::Invalid`] if the algorithm cannot be shared, or more is to be out on lease than there is;
+    /// [`Error::Invalid`] if the algorithm cannot be shared, or all of the burst may be on lease;
     /// [`Error::TooLarge`] if a rate does not fit the script's numbers.
     pub(crate) fn new(
         rates: &[Rate],
@@ -47,15 +51,21 @@ impl Terms {
         precision: u32,
         config: &SyncConfig,
     ) -> Result<Self, Error> {
-        match algorithm {
-            Algorithm::Gcra => meters::<Gcra>(rates, precision).map(drop)?,
-            Algorithm::SlidingWindow => meters::<SlidingWindow>(rates, precision).map(drop)?,
+        let pack: fn(&mut Vec<u8>, &Rate, u64, u32) = match algorithm {
+            Algorithm::Gcra => {
+                meters::<Gcra>(rates, precision)?;
+                |out, rate, capacity, _| pack_bucket(out, rate, capacity)
+            }
+            Algorithm::SlidingWindow => {
+                meters::<SlidingWindow>(rates, precision)?;
+                pack_window
+            }
             Algorithm::SlidingLog => {
                 return Err(Error::invalid(
                     "a sliding_log is not shared through Redis; use sliding_window",
                 ));
             }
-        }
+        };
         let smallest_burst = rates.iter().map(Rate::burst).min().unwrap_or(1);
         let most_outstanding = config.most_outstanding(smallest_burst)?;
         let reserve = match config.mode {
@@ -68,12 +78,8 @@ impl Terms {
         for rate in rates {
             let capacity = rate.burst() - reserve;
             check_fits(rate)?;
-            if algorithm == Algorithm::Gcra {
-                pack_bucket(&mut encoded, rate, capacity);
-            } else {
-                pack_window(&mut encoded, rate, capacity, precision);
-            }
-            // Often enough that the bucket never runs over between two questions.
+            pack(&mut encoded, rate, capacity, precision);
+            // Often enough that the bucket never overflows between two requests.
             poll_ns = poll_ns.min(rate.refill_ns() / rate.burst() * capacity / 4);
         }
         let max_lease = config.max_lease.unwrap_or(u64::MAX).min(most_outstanding);
@@ -84,8 +90,64 @@ impl Terms {
             most_outstanding,
             max_lease,
             poll_ns,
+            identities: vec![identity(rates, algorithm)],
         })
     }
+
+    /// The terms of a call with rates of its own, under a limiter with these terms.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if `rates` are not as many, or change the period of a window; and as [`Terms::new`].
+    pub(crate) fn of_call(
+        &self,
+        rates: &[Rate],
+        algorithm: Algorithm,
+        precision: u32,
+        config: &SyncConfig,
+    ) -> Result<Self, Error> {
+        let mut own = Self::new(rates, algorithm, precision, config)?;
+        if rates.len() != self.rates.len() {
+            return Err(Error::invalid(format!(
+                "rates must be as many as the limiter has, {}, got {}",
+                self.rates.len(),
+                rates.len()
+            )));
+        }
+        let keeps_period =
+            |(rate, of_limiter): (&Rate, &Rate)| rate.period_ns() == of_limiter.period_ns();
+        if algorithm != Algorithm::Gcra && !rates.iter().zip(&*self.rates).all(keeps_period) {
+            return Err(Error::invalid(
+                "rates given to one call of a sliding window must keep the limiter's periods",
+            ));
+        }
+        // The key is this limiter's, whatever its rates.
+        own.identities.clone_from(&self.identities);
+        Ok(own)
+    }
+
+    /// Continues `before`, as the same limiter under other rates.
+    pub(crate) fn replace(&mut self, before: &Self) {
+        let present = self.identities[0];
+        let earlier = before.identities.iter().filter(|id| **id != present);
+        self.identities.extend(earlier.take(MAX_REPLACED));
+    }
+}
+
+/// A number that limiters with the same rates and algorithm have in common, below 2³²: FNV-1a.
+fn identity(rates: &[Rate], algorithm: Algorithm) -> u64 {
+    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+    let mut write = |bytes: &[u8]| {
+        for byte in bytes {
+            hash = (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+    };
+    write(algorithm.as_str().as_bytes());
+    for rate in rates {
+        for number in [rate.limit(), rate.period_ns(), rate.burst()] {
+            write(&number.to_le_bytes());
+        }
+    }
+    (hash >> 32).max(1)
 }
 
 fn check_fits(rate: &Rate) -> Result<(), Error> {

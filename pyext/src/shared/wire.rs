@@ -1,17 +1,89 @@
 //! Requests and replies as the script reads and writes them.
 
-use crate::shared::entry::Seen;
+use std::fmt::Write;
+use std::sync::LazyLock;
+
+use ring::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
+
 use crate::shared::terms::{Terms, pack_array, pack_uint};
 
-/// Runs in Redis: decides, debits and keeps the ledger of one key.
+/// Runs in Redis: decides, debits and keeps the leases of one key.
 pub const SCRIPT: &str = include_str!("exchange.lua");
 
-const NS_PER_US: u64 = 1000;
+/// The name by which `EVALSHA` calls the script: its SHA-1, in hexadecimal digits.
+pub(super) fn script_digest() -> &'static str {
+    static DIGEST: LazyLock<String> = LazyLock::new(|| {
+        let sha1 = digest(&SHA1_FOR_LEGACY_USE_ONLY, SCRIPT.as_bytes());
+        sha1.as_ref().iter().fold(String::new(), |mut hex, byte| {
+            let _ = write!(hex, "{byte:02x}"); // a String takes everything
+            hex
+        })
+    });
+    &DIGEST
+}
 
-/// What a node asks about one key.
+const NS_PER_US: u64 = 1000;
+/// Most units in one number of a request.
+const MOST: u64 = 1 << 33;
+
+/// A request about one key, ready to be sent.
 #[derive(Debug)]
-pub(crate) struct Request {
-    /// Rises with every request of a node.
+pub struct Request {
+    pub(crate) fingerprint: u64,
+    pub(crate) number: u64,
+    /// `KEYS[1]` of the script.
+    pub key: Vec<u8>,
+    /// `ARGV[1]` of the script.
+    pub body: Vec<u8>,
+}
+
+/// The newest central state that this node has seen: generation, sequence, two numbers per rate, and the time
+/// in Redis at which it saw it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct SeenState(pub(crate) Vec<u64>);
+
+/// What a call asks of Redis.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ask {
+    /// To take units.
+    Take(u64),
+    /// To give units back.
+    GiveBack(u64),
+    /// Whether units could be taken.
+    Look(u64),
+}
+
+impl Ask {
+    pub(crate) fn units(self) -> u64 {
+        match self {
+            Self::Take(units) | Self::GiveBack(units) | Self::Look(units) => units,
+        }
+    }
+
+    /// Whether Redis debits units for it.
+    pub(crate) fn takes(self) -> bool {
+        matches!(self, Self::Take(units) if units > 0)
+    }
+
+    /// A number of units to take, or an array with the kind of another question.
+    fn encode(self, out: &mut Vec<u8>) {
+        // Larger counts would exceed the script's exact numbers; no rate admits that many.
+        let units = self.units().min(MOST);
+        let kind = match self {
+            Self::Take(_) => return pack_uint(out, units),
+            Self::GiveBack(_) => 1,
+            Self::Look(_) => 2,
+        };
+        pack_array(out, 2);
+        pack_uint(out, kind);
+        pack_uint(out, units);
+    }
+}
+
+/// The fields of a request's body.
+#[derive(Debug)]
+pub(crate) struct RequestBody {
+    /// Increases with every request of a node.
     pub(crate) number: u64,
     pub(crate) is_reset: bool,
     /// Tokens wanted on lease.
@@ -20,33 +92,33 @@ pub(crate) struct Request {
     pub(crate) held: u64,
     /// Tokens given back.
     pub(crate) back: u64,
-    /// Units admitted without asking, see `Entry`.
+    /// Units admitted without a debit, see `Entry`.
     pub(crate) paid: u64,
     pub(crate) owed: u64,
-    /// Costs to be decided, one after the other.
-    pub(crate) needs: Vec<u64>,
-    pub(crate) seen: Seen,
+    /// The calls to decide, in order.
+    pub(crate) asks: Vec<Ask>,
+    pub(crate) seen: SeenState,
 }
 
-/// Who asks.
+/// The fields of a request that are the same for all keys of a node.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Sender {
     /// Random, below 2⁵³.
     pub(crate) node: u64,
     pub(crate) lease_ttl_ns: u64,
     pub(crate) starts_empty: bool,
-    /// The time Redis is to reckon with, ns; its own if None.
+    /// Tells the keys of limiters apart whose prefixes end at different places of the same key.
+    pub(crate) prefix_len: usize,
+    /// The time for the script to use, ns; Redis's own if None.
     pub(crate) now_ns: Option<u64>,
 }
 
-impl Request {
+impl RequestBody {
     /// `ARGV[1]` of the script.
     pub(crate) fn encode(&self, sender: Sender, terms: &Terms) -> Vec<u8> {
-        // Large counts would leave the script's numbers; no rate admits that many.
-        const MOST: u64 = 1 << 33;
         let mut out = Vec::with_capacity(96 + terms.encoded.len());
         pack_array(&mut out, 15);
-        // 0 stands for "look at your own clock".
+        // 0 stands for Redis's own clock.
         let now_us = sender.now_ns.map_or(0, |ns| (ns / NS_PER_US).max(1));
         for number in [
             now_us,
@@ -54,7 +126,16 @@ impl Request {
             self.number,
             sender.lease_ttl_ns.div_ceil(NS_PER_US),
             terms.most_outstanding,
-            u64::from(sender.starts_empty),
+        ] {
+            pack_uint(&mut out, number);
+        }
+        pack_array(&mut out, 2 + terms.identities.len());
+        pack_uint(&mut out, u64::from(sender.starts_empty));
+        pack_uint(&mut out, sender.prefix_len as u64);
+        for identity in &terms.identities {
+            pack_uint(&mut out, *identity);
+        }
+        for number in [
             u64::from(self.is_reset),
             self.want,
             self.held,
@@ -64,9 +145,9 @@ impl Request {
         ] {
             pack_uint(&mut out, number);
         }
-        pack_array(&mut out, self.needs.len());
-        for cost in &self.needs {
-            pack_uint(&mut out, (*cost).min(MOST));
+        pack_array(&mut out, self.asks.len());
+        for ask in &self.asks {
+            ask.encode(&mut out);
         }
         pack_array(&mut out, self.seen.0.len());
         for number in &self.seen.0 {
@@ -77,36 +158,44 @@ impl Request {
     }
 }
 
-/// What became of one need.
+/// The script's decision about one call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Answer {
+pub(crate) enum RemoteVerdict {
     Allowed,
-    /// Refused; it would fit after so many ns.
+    /// Refused; the cost fits after this many ns.
     RetryAfter(u64),
+    /// Refused; the cost exceeds the capacity.
     Never,
+    /// The units are given back.
+    GivenBack,
+    /// Nothing is given back: the state is not the one that this node has seen.
+    Outdated,
 }
 
-/// What the script says of one key.
+/// The script's reply about one key.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Reply {
     pub(crate) grant: u64,
     /// Units left in Redis after this.
     pub(crate) left: u64,
-    /// Until one unit is left, ns.
+    /// Time until one unit is left, ns.
     pub(crate) next_ns: u64,
-    /// Until the key is as good as new, ns.
+    /// Time until the key is as good as new, ns.
     pub(crate) reset_ns: u64,
+    /// Index of the rate that is the tightest.
     pub(crate) tightest: usize,
     pub(crate) generation: u64,
     pub(crate) sequence: u64,
-    /// Units debited of those owed.
+    /// Units debited out of those owed.
     pub(crate) debited: u64,
-    pub(crate) answers: Vec<Answer>,
+    pub(crate) verdicts: Vec<RemoteVerdict>,
     pub(crate) rates_seen: Vec<u64>,
+    /// The key was one of other rates, which are no longer in use.
+    pub(crate) is_taken_over: bool,
 }
 
 impl Reply {
-    /// None if the request was overtaken by a later one, or the reply is not what the script writes.
+    /// None if a later request of this node came first, or the script never writes such a reply.
     pub(crate) fn decode(numbers: &[i64]) -> Option<Self> {
         let [
             1,
@@ -118,18 +207,22 @@ impl Reply {
             generation,
             sequence,
             debited,
-            needs,
+            calls,
             rest @ ..,
         ] = numbers
         else {
             return None;
         };
         let count = |number: &i64| u64::try_from(*number).ok();
-        let (answers, rates_seen) = rest.split_at_checked(usize::try_from(*needs).ok()?)?;
-        let answer = |number: &i64| match *number {
-            -1 => Some(Answer::Allowed),
-            -2 => Some(Answer::Never),
-            us => Some(Answer::RetryAfter(
+        let (verdicts, rest) = rest.split_at_checked(usize::try_from(*calls).ok()?)?;
+        // The last number is the time; with a sign it says that the key was taken over.
+        let is_taken_over = rest.last().is_some_and(|time| *time < 0);
+        let verdict = |number: &i64| match *number {
+            -1 => Some(RemoteVerdict::Allowed),
+            -2 => Some(RemoteVerdict::Never),
+            -3 => Some(RemoteVerdict::GivenBack),
+            -4 => Some(RemoteVerdict::Outdated),
+            us => Some(RemoteVerdict::RetryAfter(
                 u64::try_from(us).ok()?.saturating_mul(NS_PER_US),
             )),
         };
@@ -142,8 +235,9 @@ impl Reply {
             generation: count(generation)?,
             sequence: count(sequence)?,
             debited: count(debited)?,
-            answers: answers.iter().map(answer).collect::<Option<_>>()?,
-            rates_seen: rates_seen.iter().map(count).collect::<Option<_>>()?,
+            verdicts: verdicts.iter().map(verdict).collect::<Option<_>>()?,
+            rates_seen: rest.iter().map(|number| number.unsigned_abs()).collect(),
+            is_taken_over,
         })
     }
 }
