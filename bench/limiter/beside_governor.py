@@ -16,9 +16,9 @@ from bench.limiter.sections import put, table
 
 PROJECT = Path(__file__).with_name("governor")
 _NOTE = (
-    "Nanoseconds from start to end ÷ decisions of one thread; each asks about all keys in an order without a "
-    "pattern, every call admitted. governor's keyed limiters own their keys (`String`) and read its "
-    "default clock; more threads than processors only wait for their turn."
+    "Wall-clock nanoseconds ÷ decisions of one thread; each thread calls for all keys in random order, and "
+    "every call is admitted. governor's keyed limiters own their keys (`String`) and read its default clock; "
+    "threads beyond the number of processors wait for one."
 )
 
 
@@ -42,7 +42,7 @@ def render(figures: list[dict[str, float]]) -> str:
 
 
 def main() -> None:
-    """Read the arguments and do as they say."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
         "--quick", action="store_true", help="a tenth of the calls, result on the screen only"

@@ -39,23 +39,23 @@ ROUNDS = 3
 
 
 NOTE = (
-    "Nanoseconds of processor time per call. Absolute figures depend on the machine and its mood; the ratios "
-    "are what counts. limits sweeps its keys in a background thread, whose time falls on whichever side is "
-    "being measured: with a million keys its rows show ours as too slow."
+    "Nanoseconds of processor time per call. Absolute figures depend on the machine and its load; compare "
+    "the ratios. limits sweeps its keys in a background thread, whose time counts for the side that is being "
+    "measured: with a million keys its rows show ours as too slow."
 )
 
 
 def key_names(count: int) -> list[str]:
-    """Texts like the addresses a gateway sees."""
+    """Texts like the client addresses of a gateway."""
     return [f"198.51.{number >> 8 & 255}.{number & 255}-{number >> 16}" for number in range(count)]
 
 
 def nanoseconds_per_call(ask: Ask, order: list[str], threads: int) -> float:
     """
-    Run through `order` once, dealt out to the threads.
+    Call once for each key of `order`, split over the threads.
 
-    Counted is the processor time of all threads. They run one at a time anyway, and waiting for a processor
-    that serves somebody else is no property of a limiter.
+    The measure is the processor time of all threads: they run one at a time anyway, and a wait for a busy
+    processor is no property of a limiter.
     """
     ready = threading.Barrier(threads + 1)
 
@@ -79,7 +79,7 @@ def child(rival: str, calls: int) -> None:
     their_factory, our_factory = RIVALS[rival]
     for (setting, keys), threads_list in CELLS.items():
         if rival == "aiolimiter" and setting != UNLIMITED:
-            continue  # it can only wait
+            continue  # it waits and never refuses
         names = key_names(keys)
         order = (names * (calls // keys + 1))[:calls] if keys < calls else names[:: keys // calls]
         random.Random(2).shuffle(order)
@@ -143,8 +143,8 @@ def table(calls: int) -> str:
     """Measure and render the speed section."""
     lines = []
     for title, rivals in (
-        ("`allow` and what answers the same question", [r for r, (_, o) in RIVALS.items() if o is ours]),
-        ("`hit` and what answers the same questions", [r for r, (_, o) in RIVALS.items() if o is ours_hit]),
+        ("`allow` and its equivalents", [r for r, (_, o) in RIVALS.items() if o is ours]),
+        ("`hit` and its equivalents", [r for r, (_, o) in RIVALS.items() if o is ours_hit]),
     ):
         lines += [f"### {title}", "", "| rival | calls | keys | threads | ours, ns | theirs, ns | ratio |"]
         lines += ["|---|---|---:|---:|---:|---:|---:|"]
@@ -169,7 +169,7 @@ def memory_table() -> str:
 
 
 def machine() -> str:
-    """Describe what was measured, and where."""
+    """Describe the machine and the versions."""
     cpus = Path("/proc/cpuinfo").read_text().splitlines()
     models = [line.split(":")[1].strip() for line in cpus if "model name" in line]
     versions = ", ".join(f"{name} {version(name)}" for name in ["hopgate-limiter", *PACKAGES])
@@ -180,7 +180,7 @@ def machine() -> str:
 
 
 def main() -> None:
-    """Read the arguments and do as they say."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -1,4 +1,4 @@
-"""The limiters that are compared, each as a function from a key to "may it go ahead?"."""
+"""The limiters to compare, each as a function from a key to its decision."""
 
 import asyncio
 from collections.abc import Callable
@@ -12,7 +12,7 @@ UNLIMITED, HOURLY = "admitted", "refused"
 
 
 ADMITTED = "1000/h burst 100000000"
-"""Never short, yet a key owes something for 3.6 s: no key of a run is idle and dropped."""
+"""Never short, yet a key stays in debt for 3.6 s: no key of a run is idle and evicted."""
 
 
 def ours(setting: str) -> Ask:
@@ -54,7 +54,7 @@ def limits_counter(setting: str) -> Ask:
 
 
 def limits_hit_and_stats(setting: str) -> Ask:
-    """What it takes to know what one `Decision` tells: the answer, what remains, and when it resets."""
+    """The calls for the fields of one `Decision`: the result, the remaining units, and the reset time."""
     import limits
     from limits.storage import MemoryStorage
 
@@ -68,7 +68,7 @@ def _throttled(algorithm: str, setting: str) -> Ask:
 
     from throttled import MemoryStore, Throttled, per_duration
 
-    # The burst is what a window would admit; by default the store forgets all but 1024 keys.
+    # The burst equals the limit of a window; by default the store keeps only 1024 keys.
     quota = (
         per_duration(timedelta(minutes=1), 10**8, burst=10**8)
         if setting == UNLIMITED
@@ -90,7 +90,7 @@ def throttled_bucket(setting: str) -> Ask:
 
 
 def pyrate_gcra(setting: str) -> Ask:
-    """One bucket per key, which is how its documentation does it."""
+    """One bucket per key, as in its documentation."""
     from pyrate_limiter import (
         GCRA,
         BucketFactory,
@@ -161,6 +161,6 @@ RIVALS: dict[str, tuple[Callable[[str], Ask], Callable[[str], Ask]]] = {
     "aiolimiter": (aiolimiter_bucket, ours),
     "limits, fixed window + stats": (limits_hit_and_stats, ours_hit),
 }
-"""Who is compared with which of our verbs."""
+"""The rivals of `allow` and of `hit`."""
 
 PACKAGES = ["limits", "throttled-py", "pyrate-limiter", "aiolimiter"]

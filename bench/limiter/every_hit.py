@@ -1,4 +1,4 @@
-"""Limiters that ask Redis at every call, each as so many callers at once; and how quick they are."""
+"""The speed of limiters that call Redis for every decision, with one or many concurrent callers."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from typing import NoReturn
 from hopgate_limiter import Limiter, RedisSync
 
 A_MINUTE = 100_000_000
-"""What each limiter admits: never short."""
+"""The rate of each limiter: never short."""
 MANY = 100
-"""Decisions asked for at once with `hit_many`."""
+"""Decisions per call of `hit_many`."""
 
 Ask = Callable[[str], object]
 AskAsync = Callable[[str], Awaitable[object]]
@@ -27,14 +27,14 @@ AskAsync = Callable[[str], Awaitable[object]]
 
 @dataclass(frozen=True)
 class Shape:
-    """How many ask, and about how many keys."""
+    """The number of callers and of keys."""
 
     title: str
     callers: int
     keys: int
     is_async: bool
     at_once: int = 1
-    """Decisions that one caller asks for together."""
+    """Decisions per call of one caller."""
 
     def names(self) -> list[str]:
         """Return the keys, some of them in every caller's turn."""
@@ -54,7 +54,7 @@ SHAPES = (
 
 
 def ours(url: str) -> Limiter:
-    """Redis decides each call. The timeout is long: a busy machine must not make it decide alone."""
+    """Redis decides each call. The timeout is long, so that a busy machine causes no fallback."""
     sync = RedisSync(url, prefix="ours:", mode="every_hit", timeout=5.0)
     return Limiter(f"{A_MINUTE}/min burst {A_MINUTE}", max_keys=100_000, sync=sync)
 
@@ -101,7 +101,7 @@ RIVALS: dict[str, tuple[Callable[[str, str], AskAsync], Callable[[str, str], Ask
     "throttled-py, GCRA": (throttled_async, throttled_sync, "gcra"),
     "throttled-py, token bucket": (throttled_async, throttled_sync, "token_bucket"),
 }
-"""For tasks, for threads, and under which name."""
+"""The name of each rival, and how to make it for tasks and for threads."""
 
 
 def _nobody(_key: str) -> NoReturn:
@@ -109,7 +109,7 @@ def _nobody(_key: str) -> NoReturn:
 
 
 class Side:
-    """One limiter, its event loop and its connections, asked in one shape for a while at a time."""
+    """One limiter with its event loop and connections, called in one shape for a time."""
 
     def __init__(self, shape: Shape, url: str, rival: str | None) -> None:
         self._shape = shape
@@ -127,7 +127,7 @@ class Side:
                 self._ask = factory(url, name)
 
     def per_second(self, seconds: float) -> float:
-        """Ask for so long, and return decisions per second."""
+        """Call for that time, and return decisions per second."""
         counts = [0] * self._shape.callers
         names = self._shape.names()
         start = time.perf_counter()
@@ -140,18 +140,18 @@ class Side:
             self._threads(counts, names, until)
         elapsed = time.perf_counter() - start
         if self._limiter is not None and self._limiter.stats().redis_errors:
-            raise RuntimeError("Redis did not answer: this would measure something else")
+            raise RuntimeError("Redis did not reply: the figure would be wrong")
         return sum(counts) / elapsed
 
     def close(self) -> None:
-        """Let go of the connections."""
+        """Close the connections."""
         if self._limiter is not None:
             self._limiter.close()
         if self._loop is not None:
             self._loop.close()
         self._ask = self._ask_async = _nobody
         with warnings.catch_warnings():
-            # The rivals have no common word for closing; redis-py complains of what is left.
+            # The rivals have no common method to close; redis-py warns of open connections.
             warnings.simplefilter("ignore", ResourceWarning)
             gc.collect()
 
@@ -190,7 +190,7 @@ class Side:
             if self._limiter is not None:
                 self._limiter.hit_many(batch)
             else:
-                for key, _ in batch:  # they have no word for it
+                for key, _ in batch:  # they have no batch call
                     self._ask(key)
             counts[0] += len(batch)
 
@@ -198,8 +198,8 @@ class Side:
 def compare(
     shape: Shape, url: str, rivals: Sequence[str], rounds: int, seconds: float
 ) -> dict[str, tuple[float, float]]:
-    """Return (ours, theirs) in decisions per second for each rival: medians of rounds taken in turns."""
-    sides = {None: Side(shape, url, None), **{rival: Side(shape, url, rival) for rival in rivals}}
+    """Return (ours, theirs) in decisions per second for each rival: medians of alternating rounds."""
+    sides: dict[str | None, Side] = {rival: Side(shape, url, rival) for rival in (None, *rivals)}
     try:
         for side in sides.values():
             side.per_second(seconds / 4)

@@ -1,11 +1,11 @@
 """
-Prove that four processes on one Redis keep one limit, whatever becomes of Redis.
+Prove that four processes on one Redis keep one limit through outages of Redis.
 
     python -m bench.limiter.four_processes            # a minute for each `on_error` policy
 
-They ask for ten times the limit; meanwhile Redis is killed and comes back empty, twice. Every process logs
-each admission with the time just before and just after the call, on a clock that they share. Then no
-window may hold more than `burst + rate · length`, and while Redis is up at least 95 % of the rate is used.
+They call at ten times the limit; meanwhile Redis is killed and comes back empty, twice. Every process logs
+each admission with the time just before and just after the call, on a shared clock. Then no window may hold
+more than `burst + rate · length`, and while Redis is up at least 95 % of the rate is used.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from bench.limiter.compare import RESULTS
 from bench.limiter.sections import put
@@ -29,24 +30,23 @@ from tests.servers.redis import PrivateRedis
 PROCESSES = 4
 RATE, BURST = 1000, 200
 DEMAND = 10
-"""How many times the limit is asked for."""
+"""The demand, in multiples of the limit."""
 POLICIES = ("share", "deny")
 SOURCES = ("lease", "redis", "local", "negative-cache", "fallback")
 _NOTE = (
-    f"Written by `python -m bench.limiter.four_processes`: {PROCESSES} processes ask for {DEMAND} times "
+    f"Written by `python -m bench.limiter.four_processes`: {PROCESSES} processes call at {DEMAND} times "
     f"{RATE}/s burst {BURST}, while Redis is killed and comes back empty, twice. The limit is kept if no "
-    "window admits more than what flows in during it and a burst. The design asks for 95 % of the rate while "
-    "Redis is there."
+    "window admits more than its refill and a burst. The design requires 95 % of the rate while Redis is up."
 )
 _START_S = 1.5
-"""From when all are ready: each has then heard how many they are."""
+"""From the time when all are ready: by then each has counted the nodes."""
 _BACK_S = 2.0
-"""What a process needs to notice that Redis is back, and the probation after it."""
+"""The time in which a process detects that Redis is back, and the recovery after it."""
 
 
 @dataclass(frozen=True)
 class Admission:
-    """One admission: when, by whom, and who decided it."""
+    """One admission: its time, its process, and the origin of the decision."""
 
     before_ns: int
     after_ns: int
@@ -55,20 +55,20 @@ class Admission:
 
     @property
     def interval(self) -> Interval:
-        """Return when it was made."""
+        """Return the time of the call."""
         return self.before_ns, self.after_ns
 
 
 @dataclass(frozen=True)
 class Proof:
-    """What the logs say."""
+    """The evaluation of the logs."""
 
     policy: str
     admissions: list[Admission]
     ups: list[tuple[int, int]]
-    """From when until when Redis was there, ns."""
+    """The spans in which Redis was up, ns."""
     redis_errors: list[int]
-    """What each process missed: requests without an answer in time, and attempts to reach Redis."""
+    """The failures of each process: requests without a reply in time, and attempts to reach Redis."""
 
     def worst(self) -> Worst:
         """Return the worst window."""
@@ -81,12 +81,12 @@ class Proof:
         return inside / (RATE * sum(end - start for start, end in ups) / 1e9)
 
     def sources(self, start_ns: int = 0, end_ns: int = 2**63) -> Counter[str]:
-        """Count who admitted in a window."""
+        """Count the admissions of a window by origin."""
         return Counter(a.source for a in self.admissions if a.before_ns > start_ns and a.after_ns <= end_ns)
 
 
-def ask(url: str, policy: str, seconds: float, log: Path) -> None:
-    """Be one of the processes: when told to, ask at a steady pace and log what is admitted."""
+def ask(url: str, policy: Literal["share", "deny", "allow"], seconds: float, log: Path) -> None:
+    """Run one of the processes: wait for the start, call at a steady pace, and log the admissions."""
     from hopgate_limiter import Limiter, RedisSync
 
     limiter = Limiter(f"{RATE}/s burst {BURST}", sync=RedisSync(url, prefix="four:", on_error=policy))
@@ -117,14 +117,16 @@ def prove(policy: str, seconds: float, outages: Sequence[tuple[float, float]]) -
     Run the four processes for *seconds*.
 
     Args:
-        outages: when Redis is killed and for how long it stays away, s.
+        outages: the time at which Redis is killed and how long it stays down, s.
     """
     with PrivateRedis() as server, tempfile.TemporaryDirectory() as folder:
         logs = [Path(folder) / str(number) for number in range(PROCESSES)]
         base = [sys.executable, "-m", "bench.limiter.four_processes", "--ask", server.url, policy]
         commands = [[*base, str(seconds), str(log)] for log in logs]
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-        children = [subprocess.Popen(command, **pipes) for command in commands]
+        children = [
+            subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+            for command in commands
+        ]
         try:
             for child in children:
                 assert child.stdout is not None
@@ -166,7 +168,7 @@ def _read(log: Path, process: int) -> list[Admission]:
 
 
 def describe(proof: Proof) -> list[str]:
-    """Return what was found, a line each."""
+    """Return the findings, a line each."""
     worst = proof.worst()
     start = proof.ups[0][0]
     window = f"({(worst.start_ns - start) / 1e9:.3f} s, {(worst.end_ns - start) / 1e9:.3f} s]"
@@ -194,7 +196,7 @@ def describe(proof: Proof) -> list[str]:
 
 
 def main() -> None:
-    """Read the arguments and do as they say."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

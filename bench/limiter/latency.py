@@ -1,9 +1,9 @@
 """
-How long one call takes on a leased key, while Redis is well and while it is not.
+The latency of one call on a leased key, with a healthy Redis and with a faulty one.
 
-The process that asks does nothing else; what happens to Redis is done by its parent. Demand is far below
-the rate. Both halves of a run are of the same process, so that their ratio means something. A call has
-waited if its thread gave the processor away during it.
+A child process makes the calls and nothing else; its parent causes the faults. Demand is far below the rate.
+Both halves of a run are from the same process, so that their ratio is meaningful. A call has waited if its
+thread gave up the processor during it.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _SLOW_S = 0.05
 
 @dataclass(frozen=True)
 class Fault:
-    """What happens to Redis half-way through a run."""
+    """The fault of Redis half-way through a run."""
 
     title: str
     begin: Callable[[PrivateRedis, FaultProxy], None]
@@ -46,7 +46,7 @@ FAULTS = (
 
 @dataclass(frozen=True)
 class Half:
-    """Times of the calls of one half, ns, shortest first; and of those that waited."""
+    """Times of the calls of one half, ns, shortest first; and of the calls that waited."""
 
     times: list[int]
     waits: list[int]
@@ -57,14 +57,14 @@ class Half:
 
 
 def ask(url: str, timeout_s: float, cold: str, seconds: float) -> None:
-    """Be the process that asks: print the times of both halves, and whether each call waited."""
+    """Run the calling process: print the times of both halves, and whether each call waited."""
     from hopgate_limiter import Limiter, RedisSync
 
     sync = RedisSync(url, prefix=f"{time.time_ns()}:", timeout=timeout_s, cold=cold)  # type: ignore[arg-type]
     limiter = Limiter(RATE, sync=sync)
     allow, clock, usage = limiter.allow, time.perf_counter_ns, resource.getrusage
     step = 1 / CALLS_PER_S
-    halves = []
+    halves: list[tuple[list[int], list[int]]] = []
     for half_s in (_WARM_UP_S, seconds / 2, seconds / 2):
         times, waits = array("q"), array("q")
         if halves:
@@ -85,7 +85,7 @@ def ask(url: str, timeout_s: float, cold: str, seconds: float) -> None:
 
 
 def run(fault: Fault, cold: str, seconds: float) -> tuple[Half, Half, Half]:
-    """Return the times before the first answer, while Redis is well, and from the fault on."""
+    """Return the times before the first reply, while Redis is healthy, and from the fault on."""
     with PrivateRedis() as server, FaultProxy(server.port) as proxy:
         command = [sys.executable, "-m", "bench.limiter.latency", f"redis://127.0.0.1:{proxy.port}"]
         command += [str(fault.timeout_s), cold, str(seconds)]

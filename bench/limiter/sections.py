@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def put(path: Path, name: str, text: str) -> None:
-    """Write *text* as the section *name* of the file: over the present one, or at the end."""
+    """Write *text* as the section *name* of the file: replace it, or append it."""
     first, last = f"<!-- {name} -->", f"<!-- end of {name} -->"
     section = f"{first}\n\n{text.strip()}\n\n{last}"
     old = path.read_text() if path.exists() else ""

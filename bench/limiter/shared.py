@@ -4,8 +4,8 @@ Measure limits that are shared through Redis.
     python -m bench.limiter.shared            # about ten minutes
     python -m bench.limiter.shared --quick    # a minute, result on the screen only
 
-It starts a Redis of its own. What is compared is measured in turns, within one run. Kept in shared.json;
-RESULTS.md and the table in pyext/README.md are written from it.
+It starts a Redis of its own. Both sides of a ratio are measured in alternation, within one run. The figures
+are kept in shared.json; RESULTS.md and the table in pyext/README.md are written from it.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def measure_every_hit(rounds: int, seconds: float) -> list[dict[str, Any]]:
 
 
 def measure_latency(seconds: float) -> list[dict[str, Any]]:
-    """Single calls while something happens to Redis."""
+    """Single calls during a fault of Redis."""
     rows = []
     for cold in ("sync", "optimistic"):
         for fault in latency.FAULTS:
@@ -95,7 +95,7 @@ def measure_latency(seconds: float) -> list[dict[str, Any]]:
     return rows
 
 
-# --- what is shown ----------------------------------------------------------------------
+# --- the tables -------------------------------------------------------------------------
 
 
 def render(kept: dict[str, Any]) -> str:
@@ -122,13 +122,12 @@ def render(kept: dict[str, Any]) -> str:
 
 _EVERY_HIT_NOTE = (
     "Decisions per second; the same Redis, medians of rounds taken in turns. "
-    f"The bar is {TIMES_BAR:g}×. With one caller at a time there is nothing to put into a pipeline, and all "
-    "wait for the same round trip. limits and throttled-py use redis-py with hiredis; neither can ask for "
-    "many at once."
+    f"The bar is {TIMES_BAR:g}×. A single caller has no second call for a pipeline, so each is bound "
+    "by the same round trip. limits and throttled-py use redis-py with hiredis; neither has a batch call."
 )
 _LATENCY_NOTE = (
     f"`allow` on one leased key, {latency.CALLS_PER_S:,} calls a second of {latency.RATE}, µs: while Redis "
-    "is well / from the fault on, in the same process. The ratio is that of the p99.9. Waits: calls "
+    "is healthy / from the fault on, in the same process. The ratio is that of the p99.9. Waits: calls "
     "during which the thread slept at all, and their longest, without the first second, in which the first "
     "lease is fetched (waits there: last column)."
 )
@@ -181,7 +180,7 @@ def render_latency(figures: list[dict[str, Any]]) -> str:
 
 
 def readme_table(kept: dict[str, Any]) -> str:
-    """Return the table of the README: what most want to know."""
+    """Return the table of the README: the main figures."""
     leased = kept["leased"]
     rows: list[tuple[object, ...]] = [
         ("leased hot key, one thread", f"{leased['per_second'] / 1e6:.1f} M decisions/s"),
@@ -201,12 +200,12 @@ def readme_table(kept: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    """Read the arguments and do as they say."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--render", action="store_true", help="only write the tables anew")
+    parser.add_argument("--render", action="store_true", help="only rewrite the tables")
     args = parser.parse_args()
     if _native.build_profile != "release":
         sys.exit("refusing to measure a debug build: maturin develop --release")

@@ -1,9 +1,9 @@
 """
-Speed gates: ratios of two things measured in turns within one test, so the machine's mood cancels out.
+Speed gates: ratios of two measurements in alternation within one test, so the machine's load cancels out.
 
     pytest bench/limiter --benchmark-enable
 
-A bar fails when the ratio has become about twice as bad as it was when the bar was set. The bars of the
+A bar fails when the ratio is about twice as bad as when the bar was set. The bars of the
 design are tighter; `compare.py` measures against those and more rivals.
 """
 
@@ -22,8 +22,8 @@ EMPTY: Call = _Baseline().allow
 
 
 @pytest.fixture(autouse=True)
-def only_when_asked(request):
-    """A gate means something only if measuring was asked for and the build is optimised."""
+def only_when_enabled(request):
+    """A gate needs --benchmark-enable and an optimised build."""
     if not request.config.getoption("benchmark_enable"):
         pytest.skip("run with --benchmark-enable")
     assert build_profile == "release", "maturin develop --release"
@@ -34,7 +34,7 @@ def cost_ns(call: Call, number: int) -> float:
 
 
 def ratio(call: Call, other: Call, number: int = 20_000, rounds: int = 25) -> float:
-    """How many times as long as `other` `call` takes: the best rounds of each, taken in turns."""
+    """Return the time of `call` ÷ the time of `other`: the best of alternating rounds."""
     best = [float("inf")] * 2
     for _ in range(rounds):
         for side, subject in enumerate((call, other)):
@@ -50,14 +50,14 @@ def gate(benchmark, call: Call, measured: float) -> None:
 
 @pytest.mark.parametrize(("algorithm", "bar"), [("gcra", 4), ("sliding_window", 5), ("sliding_log", 5)])
 def test_allow_against_an_empty_native_method(benchmark, algorithm, bar):
-    """Deciding costs little more than being called: 2.0 to 2.5 times an empty method for a bucket."""
+    """A decision costs little more than the call itself: 2.0 to 2.5 times an empty method for a bucket."""
     allow = Limiter("1000000000/h", algorithm=algorithm).allow
     measured = ratio(allow, EMPTY)
     gate(benchmark, allow, measured)
     assert measured <= bar
 
 
-def test_refusing_is_as_quick_as_admitting(benchmark):
+def test_refusal_is_as_fast_as_admission(benchmark):
     """A flood of refused calls costs no more than the same number of admitted ones."""
     refuse = Limiter("1/h").allow
     refuse(KEY)
@@ -75,7 +75,7 @@ def test_second_rate_is_cheap(benchmark):
 
 
 def test_hit_against_an_empty_native_method(benchmark):
-    """A whole decision costs 3.2 to 4 times an empty method."""
+    """A full decision costs 3.2 to 4 times an empty method."""
     hit = Limiter("1000000000/h").hit
     measured = ratio(hit, EMPTY)
     gate(benchmark, hit, measured)
@@ -98,7 +98,7 @@ def test_allow_against_limits(benchmark):
 
 
 def test_hit_against_limits(benchmark):
-    """One `Decision` against `hit` and `get_window_stats`, which tell as much: 80 times as long or more."""
+    """One `Decision` against `hit` and `get_window_stats`, which return as much: 80 times as long or more."""
     hit = Limiter("1000000000/h").hit
     measured = ratio(limits_hit_and_stats(UNLIMITED), hit, number=2_000)
     gate(benchmark, hit, measured)

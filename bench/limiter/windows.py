@@ -11,7 +11,7 @@ Interval = tuple[int, int]
 
 
 class Worst(NamedTuple):
-    """The window in which most was admitted beyond the rate."""
+    """The window with the most admissions beyond the rate."""
 
     units: float
     """Admissions inside the window less rate × length: at most the burst, if the limit was kept."""
@@ -21,13 +21,13 @@ class Worst(NamedTuple):
 
 def worst_window(admissions: Sequence[Interval], per_second: float) -> Worst:
     """
-    Return the window (s, t] with the most admissions inside it, less what flows in meanwhile.
+    Return the window (s, t] with the most admissions inside it, less its refill.
 
-    Inside are those that were certainly made in it: begun after s and over by t. So a bound that is found
-    broken is broken, however long calls took. n · log n: windows end where a call does and start just
-    before one. Those that have ended are put into a tree ordered by when they began; a weight is 1 for
-    each less what flows in until the next one begins, so that a window's excess is a sum of all weights
-    from its first call on.
+    An admission counts if it was certainly made in the window: begun after s and over by t. So a bound that
+    is found broken is broken, for any duration of the calls. n · log n: windows end where a call does and
+    start just before one. Ended calls are put into a tree ordered by their beginning; a weight is 1 for each
+    call less the refill until the next one begins, so that a window's excess is the sum of all weights from
+    its first call on.
     """
     if not admissions:
         return Worst(0.0, 0, 0)
@@ -50,7 +50,7 @@ def worst_window(admissions: Sequence[Interval], per_second: float) -> Worst:
             node //= 2
             _join(total, best, node)
         end = admissions[number][1]
-        # The tree reckons up to the last beginning; the window ends here.
+        # The tree counts up to the last beginning; the window ends here.
         units = best[1] + rate * (starts[-1] - end)
         if units > worst.units:
             worst = Worst(units, 0, end)
@@ -70,7 +70,7 @@ def _by_start(admissions: Sequence[Interval]) -> list[int]:
 
 
 def _start_of(admissions: Sequence[Interval], rate: float, end_ns: int) -> int:
-    """Return where the worst of the windows that end at `end_ns` starts."""
+    """Return the start of the worst window that ends at `end_ns`."""
     inside = sorted((before for before, after in admissions if after <= end_ns), reverse=True)
     excess = {before: count - rate * (end_ns - before) for count, before in enumerate(inside, start=1)}
     return max(excess, key=lambda before: excess[before])

@@ -1,7 +1,7 @@
-//! Asks this crate's limiter and governor's keyed ones the same questions, in turns, and prints a line of
-//! JSON for each number of threads and keys: nanoseconds of wall-clock time per decision and thread.
+//! Measures this crate's limiter and governor's keyed ones in alternation, and prints a line of JSON for each
+//! number of threads and keys: nanoseconds of wall-clock time per decision and thread.
 //!
-//! Every call is admitted. Keys are addresses as text, asked about in a shuffled order.
+//! Every call is admitted. Keys are addresses as text, in random order.
 
 use std::hint::black_box;
 use std::num::NonZeroU32;
@@ -30,7 +30,7 @@ fn names(count: usize) -> Vec<String> {
     (0..count).map(name).collect()
 }
 
-/// Which key each call asks about: `calls` of them, in an order without a pattern.
+/// The key of each of `calls` calls, in random order.
 fn order(keys: usize, calls: usize) -> Vec<usize> {
     let mut seed = 0x2545_F491_4F6C_DD1D_u64;
     let next = |_| {
@@ -42,7 +42,7 @@ fn order(keys: usize, calls: usize) -> Vec<usize> {
     (0..calls).map(next).collect()
 }
 
-/// Asks about all of `order` in every thread; returns ns per decision, as one thread sees it.
+/// Calls for all of `order` in every thread; returns ns per decision of one thread.
 fn measure(
     ask: &(impl Fn(&String) -> bool + Sync),
     names: &[String],
@@ -112,7 +112,7 @@ fn main() {
                     measure(&dash, &names, &order, threads),
                     measure(&hash, &names, &order, threads),
                 ];
-                // The first round makes the keys.
+                // The first round adds the keys.
                 if round > 0 {
                     for (best, figure) in best.iter_mut().zip(figures) {
                         *best = best.min(figure);
