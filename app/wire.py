@@ -1,47 +1,40 @@
 """
-Events and cache entries as bytes, and the names of exchanges, queues and keys.
+Wire formats: events and cache entries as bytes, names of exchanges, queues and keys.
 
-Shared by whoever writes and whoever reads, so the two cannot drift apart. Every message
-names its format (`"v":1`); an unknown format is poison, not a guess.
+Writers and readers share this module, so formats cannot drift apart. Every message carries its
+format version (`"v":1`); a message of another version is poison.
 """
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, assert_never
 
 import msgspec
 
 from app.domain.errors import PoisonMessage
-from app.domain.events import ClicksCounted, Event, LinkChanged, LinksMissed
-from app.domain.link import Resolution, Slug
+from app.domain.events import ClicksCounted, Event, LinkChanged, LinksMissed, WorkQueue
+from app.domain.link import DEFAULT_REDIRECT_CODE, Resolution, Slug
 from app.domain.slug import MAX_LENGTH
 
 # --- names -----------------------------------------------------------------------------
 
-EVENTS_EXCHANGE = "hopgate.events"  # direct: routes to the work queues and their companions
-CACHE_QUEUE = "hopgate.cache"  # quorum: what the caches have to hear of, for the workers
-# quorum: counted clicks, for the workers. A queue of its own: adding up is slower than a cache
-# write and may pile up for hours, and an edit must not wait behind it.
-CLICKS_QUEUE = "hopgate.clicks"
-WORK_QUEUES = (CACHE_QUEUE, CLICKS_QUEUE)
-INVALIDATIONS_EXCHANGE = "hopgate.invalidations"  # fanout: one exclusive queue per gateway
-RETRY_DELAYS_S = (1, 10, 60)  # queues <work queue>.retry.<n>s dead-letter back after n seconds
+EVENTS_EXCHANGE = "hopgate.events"  # direct: to work queues and their retry and dead-letter queues
+CACHE_QUEUE = WorkQueue.CACHE
+CLICKS_QUEUE = WorkQueue.CLICKS
+WORK_QUEUES = tuple(WorkQueue)
+INVALIDATIONS_EXCHANGE = "hopgate.invalidations"  # fanout: one exclusive queue for each gateway
+RETRY_DELAYS_S = (1, 10, 60)  # queues <work queue>.retry.<n>s dead-letter to the work queue after n seconds
 ATTEMPT_HEADER = "x-hopgate-attempt"
 
 
-def work_queue(event: Event) -> str:
-    """Return the name of the queue that *event* belongs in."""
-    return CLICKS_QUEUE if isinstance(event, ClicksCounted) else CACHE_QUEUE
-
-
 def retry_queue(delay_s: int, queue: str = CACHE_QUEUE) -> str:
-    """Return the name of the queue that holds messages of *queue* back for *delay_s* seconds."""
+    """Return the name of the queue that delays the retries of *queue* by *delay_s* seconds."""
     return f"{queue}.retry.{delay_s}s"
 
 
 def dead_queue(queue: str = CACHE_QUEUE) -> str:
-    """Return the name of the queue that holds what *queue* parked; replayable."""
+    """Return the name of the dead-letter queue of *queue*."""
     return f"{queue}.dead"
 
 
@@ -49,17 +42,22 @@ DEAD_QUEUE = dead_queue()
 
 
 def cache_key(slug: Slug) -> str:
-    """Return the Redis key of *slug*; the braces keep its companions on the same shard."""
+    """Return the Redis key of *slug*; the braces make it the hash tag."""
     return f"hg:link:{{{slug}}}"
 
 
 def limit_prefix(policy: str) -> str:
-    """Return what the Redis keys of the clients that *policy* limits begin with."""
+    """Return the prefix of the Redis keys of rate limit *policy*."""
     return f"hg:limit:{policy}:"
 
 
+def wide_limit_prefix(policy: str) -> str:
+    """Return the prefix of the Redis keys of rate limit *policy* for IPv6 networks of 48 bits."""
+    return f"hg:limit:wide-{policy}:"
+
+
 def slug_of_key(key: bytes) -> Slug:
-    """Return the slug whose Redis key *key* is."""
+    """Return the slug of the Redis key *key*."""
     return Slug(key.decode("utf-8", "replace").removeprefix("hg:link:{").removesuffix("}"))
 
 
@@ -67,9 +65,9 @@ def slug_of_key(key: bytes) -> Slug:
 
 MAX_SLUGS_A_MESSAGE = 1000
 MAX_CLICKED_SLUGS_A_MESSAGE = 5000
-# Lua numbers are doubles: beyond 2^53 two versions would compare equal.
+# Lua numbers are doubles: above 2^53 two versions could compare equal.
 MAX_VERSION = 2**53 - 1
-_LAST_HOUR = 253_402_297_200  # of the year 9999
+_LAST_HOUR = 253_402_297_200  # the last hour of the year 9999, in unix seconds
 
 _SlugText = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_LENGTH)]
 
@@ -97,21 +95,30 @@ class _Counted(msgspec.Struct, tag_field="kind", tag="clicks", forbid_unknown_fi
     ]
 
 
+_Message = _Changed | _Missed | _Counted
+
 _encoder = msgspec.json.Encoder()
-# What a decoder raises, invalid UTF-8 inside a string included.
+# The errors of a decoder; UnicodeDecodeError comes from invalid UTF-8 inside a string.
 _UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
-_event_decoder = msgspec.json.Decoder(_Changed | _Missed | _Counted)
+_event_decoder = msgspec.json.Decoder(_Message)
 _changes_decoder = msgspec.json.Decoder(list[_Changed])
 
 
 def encode_event(event: Event) -> bytes:
     """Return *event* as JSON."""
-    if isinstance(event, LinkChanged):
-        return _encoder.encode(_Changed(1, event.slug, event.version))
-    if isinstance(event, ClicksCounted):
-        clicks = {str(slug): n for slug, n in event.clicks.items()}
-        return _encoder.encode(_Counted(1, event.batch, int(event.hour.timestamp()), clicks))
-    return _encoder.encode(_Missed(1, event.slugs))
+    return _encoder.encode(_message(event))
+
+
+def _message(event: Event) -> _Message:
+    match event:
+        case LinkChanged(slug, version):
+            return _Changed(1, slug, version)
+        case LinksMissed(slugs):
+            return _Missed(1, slugs)
+        case ClicksCounted(batch, hour, clicks):
+            return _Counted(1, batch, int(hour.timestamp()), {str(slug): n for slug, n in clicks.items()})
+        case _:
+            assert_never(event)
 
 
 def decode_event(body: bytes) -> Event:
@@ -119,18 +126,22 @@ def decode_event(body: bytes) -> Event:
     Return the event in *body*.
 
     Raises:
-        PoisonMessage: it is none, or of a format this code does not know.
+        PoisonMessage: *body* is not an event, or has another format version.
     """
     try:
         message = _event_decoder.decode(body)
     except _UNREADABLE as error:
         raise PoisonMessage(str(error)) from error
-    if isinstance(message, _Changed):
-        return LinkChanged(Slug(message.slug), message.version)
-    if isinstance(message, _Counted):
-        hour = datetime.fromtimestamp(message.hour, UTC)
-        return ClicksCounted(message.batch, hour, {Slug(slug): n for slug, n in message.clicks.items()})
-    return LinksMissed(tuple(Slug(slug) for slug in message.slugs))
+    match message:
+        case _Changed():
+            return LinkChanged(Slug(message.slug), message.version)
+        case _Missed():
+            return LinksMissed(tuple(Slug(slug) for slug in message.slugs))
+        case _Counted():
+            hour = datetime.fromtimestamp(message.hour, UTC)
+            return ClicksCounted(message.batch, hour, {Slug(slug): n for slug, n in message.clicks.items()})
+        case _:
+            assert_never(message)
 
 
 def encode_changes(changes: list[LinkChanged]) -> bytes:
@@ -143,7 +154,7 @@ def decode_changes(body: bytes) -> list[LinkChanged]:
     Return the changes in a fan-out message.
 
     Raises:
-        PoisonMessage: it is none, or of a format this code does not know.
+        PoisonMessage: *body* is not a list of changes, or has another format version.
     """
     try:
         return [LinkChanged(Slug(c.slug), c.version) for c in _changes_decoder.decode(body)]
@@ -155,32 +166,37 @@ def decode_changes(body: bytes) -> list[LinkChanged]:
 
 
 class _Entry(msgspec.Struct, omit_defaults=True):
+    """A resolution without slug and version. Entries of an older release lack newer fields."""
+
+    # First, and left out if it is 0: the Lua script of the cache reads it.
+    epoch: int = 0
     url: str | None = None
-    code: int = 302
+    code: int = DEFAULT_REDIRECT_CODE
     query: bool = False
     start: float | None = None
     end: float | None = None
-    metered: bool = False  # what was written before there were limits has none
+    metered: bool = False
 
 
 _entry_decoder = msgspec.json.Decoder(_Entry)
 
 
 def encode_resolution(resolution: Resolution) -> bytes:
-    """Return *resolution* without its slug; the version stands before the first `|`, where Lua reads it."""
+    """Return *resolution* without its slug: `<version>|<JSON>`. The Lua script reads version and epoch."""
     entry = _Entry(
-        resolution.long_url,
-        resolution.redirect_code,
-        resolution.forward_query,
-        resolution.valid_from,
-        resolution.expires_at,
-        resolution.metered,
+        epoch=resolution.epoch,
+        url=resolution.long_url,
+        code=resolution.redirect_code,
+        query=resolution.forward_query,
+        start=resolution.valid_from,
+        end=resolution.expires_at,
+        metered=resolution.metered,
     )
     return b"%d|%s" % (resolution.version, _encoder.encode(entry))
 
 
 def decode_resolution(slug: Slug, value: bytes) -> Resolution | None:
-    """Return the resolution of *slug* in *value*; None if it cannot be read, which is a miss."""
+    """Return the resolution of *slug* in *value*; None, a miss, if it is unreadable."""
     version, separator, body = value.partition(b"|")
     if not separator or not version.isdigit() or len(version) > 16 or int(version) > MAX_VERSION:
         return None
@@ -189,12 +205,13 @@ def decode_resolution(slug: Slug, value: bytes) -> Resolution | None:
     except _UNREADABLE:
         return None
     return Resolution(
-        slug,
-        int(version),
-        entry.url,
-        entry.code,
-        entry.query,
-        entry.start,
-        entry.end,
-        entry.metered,
+        slug=slug,
+        version=int(version),
+        long_url=entry.url,
+        redirect_code=entry.code,
+        forward_query=entry.query,
+        valid_from=entry.start,
+        expires_at=entry.end,
+        metered=entry.metered,
+        epoch=entry.epoch,
     )

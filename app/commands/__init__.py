@@ -1,1 +1,1 @@
-"""The longer bodies of the `hopgate` commands; `app.cli` names and documents them."""
+"""The longer `hopgate` commands; `app.cli` declares and documents them."""

@@ -1,9 +1,10 @@
-"""`hopgate check`: compares every cached entry with the store, and repairs what is wrong."""
+"""`hopgate check`: compares every cached entry with the store, and repairs wrong ones."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
@@ -15,7 +16,7 @@ from app.resilience.deadline import CACHE_FILL_S
 from app.service.consistency import Inconsistency, compare
 from app.settings import Settings
 
-# As long as a change may take to arrive while all is well; what is wrong for longer is wrong.
+# The longest that a change takes to reach the cache without faults: wrong for longer is wrong.
 _SETTLE_S = 2.0
 _TOUCH = 500
 
@@ -24,12 +25,22 @@ class NoSharedCache(HopgateError):
     """There is no cache outside of the gateway."""
 
 
-async def check(settings: Settings, *, repair: bool, say: Callable[[str], None]) -> int:
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """How many entries were compared, and those that were wrong."""
+
+    checked: int
+    wrong: Sequence[Inconsistency]
+    repaired: bool
+
+
+async def check(settings: Settings, *, repair: bool) -> Checked:
     """
-    Print what is wrong, and repair it if asked to; return how many entries were wrong.
+    Compare every cached entry, and *repair* the wrong ones if asked to.
 
     Raises:
-        Unavailable: store or cache went away.
+        NoSharedCache: the settings are those of an embedded gateway.
+        Unavailable: store or cache did not answer.
     """
     if settings.embedded:
         raise NoSharedCache(
@@ -41,7 +52,8 @@ async def check(settings: Settings, *, repair: bool, say: Callable[[str], None])
     ):
         suspects: list[Slug] = []
         columns = (TextColumn("checking"), BarColumn(), MofNCompleteColumn())
-        with Progress(*columns, console=Console(stderr=True)) as progress:
+        console = Console(stderr=True)
+        with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
             bar = progress.add_task("check", total=None)
             seen, cursor = 0, 0
             while True:
@@ -56,14 +68,10 @@ async def check(settings: Settings, *, repair: bool, say: Callable[[str], None])
         if suspects:
             await asyncio.sleep(_SETTLE_S)
             wrong = await compare(store, cache, list(dict.fromkeys(suspects)))
-        for one in wrong:
-            say(f"{one.slug}  {one.fault}: cached version {one.cached}, stored version {one.stored}")
         if repair:
             for start in range(0, len(wrong), _TOUCH):
                 slugs = [one.slug for one in wrong[start : start + _TOUCH]]
-                # The new version beats all that is cached but what is ahead, so that goes first.
+                # An entry that is ahead would beat the new version, so every wrong entry is deleted first.
                 await cache.forget(slugs)
                 await store.touch(slugs)
-        repaired = ", all of them repaired" if repair and wrong else ""
-        say(f"{seen:,} cached entries, {len(wrong):,} wrong{repaired}")
-        return len(wrong)
+        return Checked(seen, wrong, repaired=repair and bool(wrong))

@@ -1,52 +1,77 @@
-"""`hopgate dlq`: what was given up, and sending it back to work."""
+"""`hopgate dlq`: lists, replays and drops dead letters."""
 
 from __future__ import annotations
 
-import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import assert_never
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from app.adapters.dead_letters_rabbitmq import DeadLetter, DeadLetters
+from app.adapters.rabbitmq.dead_letters import DeadLetter, DeadLetters
 from app.domain.errors import HopgateError
-from app.domain.events import ClicksCounted, LinkChanged
+from app.domain.events import ClicksCounted, LinkChanged, LinksMissed, WorkQueue
 from app.settings import Settings
-from app.wire import WORK_QUEUES
 
 _BATCH = 100
 
 
 class NoDeadLetters(HopgateError):
-    """There is no broker that could keep any."""
+    """Embedded mode has no broker, so no dead letters to list."""
 
 
-async def show(settings: Settings, limit: int, say: Callable[[str], None]) -> None:
-    """Print up to *limit* letters of each work queue, oldest first, and how many there are."""
-    depth = 0
-    for queue in WORK_QUEUES:
-        async with _opened(settings, queue) as letters:
-            async for letter in letters.read(limit):
-                say(f"{_what(letter):<24} {letter.attempts} attempts  {letter.reason}")
-            depth += letters.depth
-    say(f"{depth} dead letters" if depth != 1 else "1 dead letter")
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """One dead letter, for people."""
+
+    queue: str
+    event: str
+    attempts: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """The oldest dead letters of each work queue, and the number of all."""
+
+    letters: Sequence[Listed]
+    depth: int
+
+
+async def listed(settings: Settings, limit: int) -> Listing:
+    """
+    Return up to *limit* dead letters of each work queue, oldest first.
+
+    Raises:
+        Unavailable: RabbitMQ failed.
+    """
+    depth, letters = 0, list[Listed]()
+    for queue in WorkQueue:
+        async with _opened(settings, queue) as dead:
+            letters += [
+                Listed(queue, _described(letter), letter.attempts, letter.reason)
+                async for letter in dead.read(limit)
+            ]
+            depth += dead.depth
+    return Listing(letters, depth)
 
 
 async def replay(settings: Settings, limit: int | None) -> tuple[int, int]:
     """
-    Give the letters to the workers again; return how many, and how many were left as unreadable.
+    Publish dead letters to their work queues; return how many, and how many stay as unreadable.
 
     Raises:
-        Unavailable: the broker went away; what was not confirmed is still a dead letter.
+        Unavailable: RabbitMQ failed; letters that were not confirmed are still dead letters.
     """
     replayed = unreadable = 0
-    for queue in WORK_QUEUES:
+    for queue in WorkQueue:
         left = None if limit is None else limit - replayed - unreadable
-        async with _opened(settings, queue) as letters:
-            async for batch in _batches(letters, "replaying", left):
+        async with _opened(settings, queue) as dead:
+            async for batch in _batches(dead, "replaying", left):
                 readable = [letter for letter in batch if letter.event is not None]
-                await letters.replay(readable)
+                await dead.replay(readable)
                 replayed += len(readable)
                 unreadable += len(batch) - len(readable)
     return replayed, unreadable
@@ -54,17 +79,17 @@ async def replay(settings: Settings, limit: int | None) -> tuple[int, int]:
 
 async def drop(settings: Settings, *, unreadable_only: bool) -> int:
     """
-    Forget the letters; return how many.
+    Delete dead letters; return how many.
 
     Raises:
-        Unavailable: the broker went away; some may be forgotten.
+        Unavailable: RabbitMQ failed; some may have been deleted.
     """
     dropped = 0
-    for queue in WORK_QUEUES:
-        async with _opened(settings, queue) as letters:
-            async for batch in _batches(letters, "dropping", None):
+    for queue in WorkQueue:
+        async with _opened(settings, queue) as dead:
+            async for batch in _batches(dead, "dropping", None):
                 chosen = [letter for letter in batch if letter.event is None or not unreadable_only]
-                await letters.drop(chosen)
+                await dead.drop(chosen)
                 dropped += len(chosen)
     return dropped
 
@@ -72,18 +97,17 @@ async def drop(settings: Settings, *, unreadable_only: bool) -> int:
 def _opened(settings: Settings, queue: str) -> AbstractAsyncContextManager[DeadLetters]:
     if settings.amqp_url is None:
         raise NoDeadLetters("an embedded gateway keeps its dead letters in its own process")
-    # What the library would say on standard error is in the one line that follows.
-    logging.getLogger("aiormq").addHandler(logging.NullHandler())
     return DeadLetters.open(settings.amqp_url.get_secret_value(), queue)
 
 
-async def _batches(letters: DeadLetters, what: str, limit: int | None) -> AsyncIterator[list[DeadLetter]]:
-    total = letters.depth if limit is None else min(limit, letters.depth)
-    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), disable=total == 0) as progress:
-        bar = progress.add_task(what, total=total)
+async def _batches(dead: DeadLetters, activity: str, limit: int | None) -> AsyncIterator[list[DeadLetter]]:
+    total = dead.depth if limit is None else min(limit, dead.depth)
+    columns = (TextColumn(activity), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, disable=total == 0 or not console.is_terminal) as progress:
+        bar = progress.add_task(activity, total=total)
         batch: list[DeadLetter] = []
-        async for letter in letters.read(total):
+        async for letter in dead.read(total):
             batch.append(letter)
             if len(batch) == _BATCH:
                 yield batch
@@ -94,12 +118,15 @@ async def _batches(letters: DeadLetters, what: str, limit: int | None) -> AsyncI
             progress.advance(bar, len(batch))
 
 
-def _what(letter: DeadLetter) -> str:
-    if letter.event is None:
-        return "(unreadable)"
-    if isinstance(letter.event, LinkChanged):
-        return f"{letter.event.slug} v{letter.event.version}"
-    if isinstance(letter.event, ClicksCounted):
-        return f"{sum(letter.event.clicks.values())} clicks of {len(letter.event.clicks)} links"
-    slugs = letter.event.slugs
-    return f"{slugs[0]}" + (f" and {len(slugs) - 1} more" if len(slugs) > 1 else "")
+def _described(letter: DeadLetter) -> str:
+    match letter.event:
+        case None:
+            return "(unreadable)"
+        case LinkChanged(slug, version):
+            return f"{slug} v{version}"
+        case ClicksCounted(clicks=clicks):
+            return f"{sum(clicks.values())} clicks of {len(clicks)} links"
+        case LinksMissed(slugs):
+            return f"{slugs[0]}" + (f" and {len(slugs) - 1} more" if len(slugs) > 1 else "")
+        case event:
+            assert_never(event)

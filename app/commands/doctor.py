@@ -1,4 +1,4 @@
-"""`hopgate doctor`: what is reachable, what is not, and what to do."""
+"""`hopgate doctor`: checks each dependency and suggests a remedy."""
 
 from __future__ import annotations
 
@@ -9,94 +9,177 @@ import time
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from typing import Any
 
-from app.bootstrap import check_urls, open_bus, open_cache, open_store
+from app import settings as environment
+from app.bootstrap import check_settings, open_bus, open_cache, open_store
+from app.commands import running
+from app.commands import shadowed as hidden
+from app.commands.serve import settings_key
 from app.domain.errors import Unavailable
+from app.ports import OutboxDepth, Store
 from app.resilience.deadline import ADMIN_S
 from app.settings import Settings
 
 _STUCK_S = 30.0
+# A relay pauses for a second at most.
+_MOVES_S, _LOOK_S = 3.0, 0.25
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that was looked at; `remedy` is what to do if it is not healthy."""
+    """The result of one check; `remedy` is what the operator can do if it is not healthy."""
 
     name: str
     healthy: bool
     detail: str
     remedy: str = ""
+    is_warning: bool = False
+
+    @property
+    def mark(self) -> str:
+        """The first word of its line."""
+        return "warn" if self.is_warning else "ok" if self.healthy else "BAD"
 
 
 async def examine(settings: Settings) -> list[Finding]:
     """
-    Look at every dependency; takes a few seconds at most.
+    Check every dependency; takes a few seconds at most.
 
     Raises:
-        SettingsError: a URL that cannot be read.
+        SettingsError: a setting has a value that `hopgate serve` refuses.
     """
-    await check_urls(settings)
-    findings: list[Finding] = []
+    await check_settings(settings)
+    settings_key(settings)
+    findings = [
+        Finding("settings", healthy=True, detail=warning, is_warning=True)
+        for warning in environment.warnings(settings)
+    ]
     async with AsyncExitStack() as stack:
         try:
+            running.require_database(settings)
             store = await stack.enter_async_context(open_store(settings))
             findings.append(await _probe("store", store.ping, _store_remedy(settings)))
         except Unavailable as error:
-            findings.append(
-                Finding("store", healthy=False, detail=error.reason, remedy=_store_remedy(settings))
-            )
-        if findings[0].healthy:
-            depth = await store.outbox_depth()
-            stuck = depth.rows > 0 and depth.oldest_s > _STUCK_S
-            remedy = (
-                "start a worker: hopgate worker"
-                if not settings.embedded
-                else "start the gateway: hopgate serve"
-            )
-            detail = f"{depth.rows} changes wait" + (
-                f", the oldest for {depth.oldest_s:.0f} s" if depth.rows else ""
-            )
-            findings.append(Finding("outbox", not stuck, detail, remedy if stuck else ""))
+            remedy = _store_remedy(settings)
+            findings.append(Finding("store", healthy=False, detail=error.reason, remedy=remedy))
+        except running.NoDatabase as error:
+            remedy = "start the gateway: hopgate serve"
+            findings.append(Finding("store", healthy=False, detail=str(error), remedy=remedy))
+        if findings[-1].healthy:
+            findings += await _hidden(store)
+            findings.append(await _writes(store))
+            findings.append(await _outbox(store, settings))
         cache = await stack.enter_async_context(open_cache(settings))
         findings.append(await _probe("cache", cache.ping, "is Redis up, and is HOPGATE_REDIS_URL right?"))
         bus = await stack.enter_async_context(open_bus(settings))
         findings.append(await _probe("bus", bus.ping, "is RabbitMQ up, and is HOPGATE_AMQP_URL right?"))
     if not settings.embedded:
         findings.append(await asyncio.to_thread(_breakers, settings))
+    seen = await asyncio.to_thread(_store_of_gateway, settings)
+    if seen is not None:
+        findings.append(seen)
     return findings
 
 
-def _breakers(settings: Settings) -> Finding:
-    """Ask the gateway on this machine how its circuit breakers stand; they are its own, not ours."""
+def _store_of_gateway(settings: Settings) -> Finding | None:
+    """
+    Return what the gateway on this machine says of its store, if that is bad.
+
+    The file under an embedded gateway may be another than the one that this command opens.
+    """
+    try:
+        state = _readiness(settings)["dependencies"]["store"]
+    except (OSError, http.client.HTTPException, ValueError, LookupError, TypeError):
+        return None
+    if state == "ok":
+        return None
+    remedy = "see the log of the gateway"
+    return Finding("gateway", healthy=False, detail=f"its store: {state}", remedy=remedy)
+
+
+def _readiness(settings: Settings) -> Any:
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)  # noqa: S104
     connection = http.client.HTTPConnection(host, settings.port, timeout=ADMIN_S)
     try:
         connection.request("GET", "/readyz")
-        states = json.loads(connection.getresponse().read())["breakers"]
+        return json.loads(connection.getresponse().read())
+    finally:
+        connection.close()
+
+
+async def _hidden(store: Store) -> list[Finding]:
+    """Return a warning for each link that is hidden by a page of the service."""
+    return [
+        Finding("links", healthy=True, detail=hidden.described(slug), remedy=hidden.REMEDY, is_warning=True)
+        for slug in await hidden.shadowed(store)
+    ]
+
+
+async def _writes(store: Store) -> Finding:
+    """Write to the store: a full disk, a read-only store or a lost permission shows in nothing else."""
+    try:
+        await store.try_write()
+    except Unavailable as error:
+        remedy = "free disk space, and check that the store may write: nothing is lost, and nothing is stored"
+        return Finding("writes", healthy=False, detail=error.reason, remedy=remedy)
+    return Finding("writes", healthy=True, detail="the store takes writes")
+
+
+async def _outbox(store: Store, settings: Settings) -> Finding:
+    """Examine the outbox: old rows are a fault unless some of them are being delivered."""
+    try:
+        depth = await store.outbox_depth()
+        is_old = depth.rows > 0 and depth.oldest_s > _STUCK_S
+        is_stalled = is_old and not await _moves(store, depth)
+    except Unavailable as error:
+        return Finding("outbox", healthy=False, detail=error.reason, remedy=_store_remedy(settings))
+    detail = f"{depth.rows} changes pending"
+    if depth.rows:
+        detail += f", the oldest for {depth.oldest_s:.0f} s"
+    if is_old:
+        detail += "; none was delivered meanwhile" if is_stalled else "; they are being delivered"
+    start = "start the gateway: hopgate serve" if settings.embedded else "start a worker: hopgate worker"
+    return Finding("outbox", not is_stalled, detail, start if is_stalled else "")
+
+
+async def _moves(store: Store, before: OutboxDepth) -> bool:
+    """Watch the outbox for `_MOVES_S` seconds at most: does it shrink?"""
+    end = time.monotonic() + _MOVES_S
+    while time.monotonic() < end:
+        await asyncio.sleep(_LOOK_S)
+        if (await store.outbox_depth()).has_moved(before):
+            return True
+    return False
+
+
+def _breakers(settings: Settings) -> Finding:
+    """Read the circuit breakers of the gateway on this machine: each process has its own."""
+    try:
+        states = _readiness(settings)["breakers"]
         bad = [f"{name} is {state.replace('_', '-')}" for name, state in states.items() if state != "closed"]
         is_open = "open" in states.values()
     except (OSError, http.client.HTTPException):
-        detail = f"no gateway answers on {settings.bind}, so there are none to show"
+        detail = f"not checked: no gateway answers on {settings.bind}"
         return Finding("breakers", healthy=True, detail=detail)
     except (ValueError, LookupError, TypeError, AttributeError):
-        return Finding("breakers", healthy=True, detail=f"what answers on {settings.bind} is no gateway")
-    finally:
-        connection.close()
-    remedy = "what it guards failed or was slow a moment ago; it is tried again within seconds"
+        detail = f"not checked: the server on {settings.bind} is no gateway"
+        return Finding("breakers", healthy=True, detail=detail)
+    remedy = "calls to that dependency failed or were slow; the breaker probes it again within seconds"
     return Finding("breakers", not is_open, ", ".join(bad) or "all closed", remedy if is_open else "")
 
 
 def _store_remedy(settings: Settings) -> str:
     if settings.embedded:
-        return "run hopgate migrate, and see that HOPGATE_DATA_DIR is writable"
+        return "run hopgate migrate, and check that HOPGATE_DATA_DIR is writable"
     return "is PostgreSQL up, is HOPGATE_DATABASE_URL right, was hopgate migrate run?"
 
 
 async def _probe(name: str, ping: Callable[[], Awaitable[None]], remedy: str) -> Finding:
-    """Ping until it answers: a connection may still be on its way."""
+    """Ping until it succeeds, for at most half of `ADMIN_S`: a connection may still be opening."""
     started = time.monotonic()
     while True:
-        asked = time.monotonic()
+        sent = time.monotonic()
         try:
             async with asyncio.timeout(ADMIN_S):
                 await ping()
@@ -106,4 +189,4 @@ async def _probe(name: str, ping: Callable[[], Awaitable[None]], remedy: str) ->
                 continue
             reason = error.reason if isinstance(error, Unavailable) else f"no answer within {ADMIN_S:g} s"
             return Finding(name, healthy=False, detail=reason, remedy=remedy)
-        return Finding(name, healthy=True, detail=f"answers in {(time.monotonic() - asked) * 1000:.1f} ms")
+        return Finding(name, healthy=True, detail=f"answers in {(time.monotonic() - sent) * 1000:.1f} ms")

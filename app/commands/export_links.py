@@ -1,8 +1,7 @@
-"""`hopgate links export`: every link that is not removed, newest first, as a stream."""
+"""`hopgate links export`: every link that is not removed, oldest first, as a stream."""
 
 from __future__ import annotations
 
-import csv
 import secrets
 import shutil
 import sys
@@ -10,30 +9,23 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from enum import StrEnum
 from pathlib import Path
-from typing import Literal, TextIO
+from typing import Literal, TextIO, assert_never
 
-import msgspec
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn
 
 from app.bootstrap import open_store
 from app.domain.errors import HopgateError
 from app.domain.link import Link
+from app.interchange import writing
+from app.interchange.inert import json_safe, terminal_safe
 from app.settings import Settings
-from app.web.schemas import link_document
 
 _PAGE = 1000
-# What `hopgate links import` reads.
-_COLUMNS = (
-    "slug", "long_url", "title", "tags", "redirect_code", "valid_from", "expires_at", "max_visits",
-    "forward_query", "enabled",
-)  # fmt: skip
-# A spreadsheet would run what begins so.
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 class ExportFormat(StrEnum):
-    """JSON lines hold every field; CSV holds what can be imported again."""
+    """`hopgate links import` takes either back, exactly; JSON lines also have short URL and version."""
 
     JSONL = "jsonl"
     CSV = "csv"
@@ -58,15 +50,18 @@ async def export_links(settings: Settings, output: Path | None, form: ExportForm
 
 
 async def _export(settings: Settings, file: TextIO, form: ExportFormat) -> int:
-    write = _csv_writer(file) if form is ExportFormat.CSV else _json_writer(file, settings.public_url)
+    shown = _for_terminal(form) if file.isatty() else str
+    if form is ExportFormat.CSV:
+        file.write(writing.csv_header())
     columns = (SpinnerColumn(), TextColumn("exporting"), TextColumn("{task.completed:,.0f} links"))
     done, after = 0, None
-    with Progress(*columns, console=Console(stderr=True)) as progress:
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
         bar = progress.add_task("export", total=None)
         async with open_store(settings) as store:
             while True:
-                page = await store.page(after=after, limit=_PAGE)
-                write(page.links)
+                page = await store.export_page(after=after, limit=_PAGE)
+                file.writelines(shown(line) for line in _lines(page.links, settings.public_url, form))
                 done += len(page.links)
                 progress.update(bar, completed=done)
                 after = page.next_after
@@ -75,43 +70,25 @@ async def _export(settings: Settings, file: TextIO, form: ExportFormat) -> int:
     return done
 
 
-def _json_writer(file: TextIO, public_url: str) -> Callable[[Iterable[Link]], None]:
-    encoder = msgspec.json.Encoder()
-
-    def write(links: Iterable[Link]) -> None:
-        file.writelines(encoder.encode(link_document(link, public_url)).decode() + "\n" for link in links)
-
-    return write
-
-
-def _csv_writer(file: TextIO) -> Callable[[Iterable[Link]], None]:
-    writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(_COLUMNS)
-
-    def write(links: Iterable[Link]) -> None:
-        writer.writerows(_row(link) for link in links)
-
-    return write
+def _lines(links: Iterable[tuple[Link, int]], public_url: str, form: ExportFormat) -> Iterator[str]:
+    match form:
+        case ExportFormat.CSV:
+            return writing.csv_rows(links)
+        case ExportFormat.JSONL:
+            return writing.json_rows(links, public_url)
+        case _:
+            assert_never(form)
 
 
-def _row(link: Link) -> list[str]:
-    fields = link.fields
-    return [
-        link.slug,
-        fields.long_url,
-        _inert(fields.title),
-        _inert(",".join(fields.tags)),
-        str(fields.redirect_code),
-        fields.valid_from.isoformat() if fields.valid_from else "",
-        fields.expires_at.isoformat() if fields.expires_at else "",
-        "" if fields.max_visits is None else str(fields.max_visits),
-        str(fields.forward_query).lower(),
-        str(fields.enabled).lower(),
-    ]
-
-
-def _inert(text: str) -> str:
-    return f"'{text}" if text.startswith(_FORMULA) else text
+def _for_terminal(form: ExportFormat) -> Callable[[str], str]:
+    """Return what escapes a line's characters that a terminal obeys, or does not show."""
+    match form:
+        case ExportFormat.CSV:
+            return lambda line: terminal_safe(line.removesuffix("\n")) + "\n"
+        case ExportFormat.JSONL:
+            return json_safe  # the same document
+        case _:
+            assert_never(form)
 
 
 @contextmanager

@@ -1,112 +1,185 @@
-"""`hopgate links import`: progress while it runs, a summary when it is done."""
+"""`hopgate links import`: a file of links, recognised or refused, and a report on every row."""
 
 from __future__ import annotations
 
 import csv
-import hashlib
-from collections import Counter
-from contextlib import ExitStack
+import os
+import shutil
+import stat
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TextIO
+from typing import BinaryIO, TextIO
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-from app.bootstrap import open_links, own_hosts
+from app.bootstrap import open_import, own_hosts
 from app.domain.errors import HopgateError, Unavailable
-from app.service import link_import
-from app.service.link_import import Imported, Refused
+from app.interchange import report
+from app.interchange.errors import FileRefused
+from app.interchange.inert import guarded, terminal_safe
+from app.interchange.reading import Reading
+from app.interchange.records import Refused, domain_check
+from app.interchange.report import Summary, Tally
+from app.service.link_import import Done
 from app.settings import Settings
 
-_EXAMPLES = 3
-# Undecodable bytes become surrogates, which the rules refuse line by line.
-_READ: dict[str, Any] = {"mode": "r", "encoding": "utf-8-sig", "errors": "surrogateescape", "newline": ""}
-_WRITE: dict[str, Any] = {"mode": "w", "encoding": "utf-8", "newline": ""}
+STDIN = Path("-")
+# So many reasons and columns are printed; --json has all.
+_SHOWN = 20
+_OUTPUT = ("line", "slug", "short_url", "long_url")
 
 
 class UnreadableFile(HopgateError):
     """The file to import cannot be read, or one to write cannot be opened."""
 
 
-async def import_file(settings: Settings, file: Path, output: Path | None, refused: Path | None) -> None:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImportRequest:
     """
-    Import *file*; write what became of each line to *output* and *refused*.
+    What to import, and how.
+
+    `form` is the format's name, None: recognise it. `output` and `refused` are files to write: the
+    link of each row, and each refused row.
+    """
+
+    file: Path
+    form: str | None = None
+    ignore: tuple[str, ...] = ()
+    dry_run: bool = False
+    updates: bool = False
+    output: Path | None = None
+    refused: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ImportReport:
+    """What became of a file of the format `form`, whose rows are counted in `unit`."""
+
+    form: str
+    unit: str
+    dry_run: bool
+    summary: Summary
+
+
+async def import_file(settings: Settings, asked: ImportRequest) -> ImportReport:
+    """
+    Import a file; write what became of each row to `output` and `refused`.
 
     Raises:
+        FileRefused: the file is of no known format; nothing was stored or written.
         Unavailable: the store went away; running it again goes on where it stopped.
-        UnreadableFile: a file cannot be opened, or is none.
+        UnreadableFile: a file cannot be opened.
     """
-    _distinct(file, output, refused)
-    console = Console(stderr=True)
-    counts: Counter[str] = Counter()
-    reasons: Counter[str] = Counter()
-    examples: dict[str, list[str]] = {}
+    _distinct(asked.file, asked.output, asked.refused)
+    check = domain_check(own_hosts(settings))
     with ExitStack() as stack:
-        digest, lines = _measure(file)
-        source = stack.enter_context(_opened(file, _READ))
-        links_out = _csv(stack, output, ["line", "slug", "short_url", "long_url"])
-        refused_out = _csv(stack, refused, ["line", "long_url", "field", "code", "reason"])
-        progress = stack.enter_context(
-            Progress(
-                TextColumn("importing"),
-                BarColumn(),
-                MofNCompleteColumn(),
-                TimeRemainingColumn(),
-                console=console,
-            )
-        )
-        bar = progress.add_task("import", total=lines)
+        source, size = stack.enter_context(_opened(asked.file))
         try:
-            async with open_links(settings) as links:
-                hosts = own_hosts(settings)
-                async for batch in link_import.run(
-                    links, link_import.rows(source), digest=digest, own_hosts=hosts
-                ):
+            reading = Reading(source, check=check, dialect=asked.form, ignore=asked.ignore)
+        except FileRefused as error:
+            raise FileRefused(f"cannot import {asked.file}: {error}") from None
+        links_out = _written(stack, asked.output)
+        refused_out = _written(stack, asked.refused)
+        if links_out is not None:
+            csv.writer(links_out).writerow(_OUTPUT)
+        if refused_out is not None:
+            refused_out.write(report.refused_header())
+        tally = Tally(reading.unit)
+        progress = stack.enter_context(_progress())
+        bar = progress.add_task("import", total=size)
+        try:
+            async with open_import(settings, updates=asked.updates, dry_run=asked.dry_run) as links:
+                async for batch in links.run(reading):
                     for result in batch:
-                        if isinstance(result, Imported):
-                            counts["before" if result.before else "new"] += 1
-                            link = result.link
-                            if links_out is not None:
-                                short = f"{settings.public_url}/{link.slug}"
-                                links_out.writerow([result.row.line, link.slug, short, link.fields.long_url])
-                        else:
-                            counts["refused"] += 1
-                            _note(result, reasons, examples, refused_out)
-                    progress.update(bar, completed=batch[-1].row.line)
+                        _note(result, tally, refused_out)
+                    if links_out is not None:
+                        _list(batch, settings.public_url, links_out)
+                    progress.update(bar, completed=source.tell())
         except Unavailable as error:
-            done = counts["new"] + counts["before"]
-            message = f"stopped after {done} links: {error.reason}; run it again to go on"
+            message = f"stopped after {tally.accepted:,} links: {error.reason}; run it again to go on"
             raise Unavailable(error.dependency, message) from error
-        progress.update(bar, completed=lines)
-    _summarise(console, counts, reasons, examples)
+        summary = tally.summary(ignored_columns=reading.left_out, notes=reading.notes)
+        return ImportReport(reading.dialect, reading.unit, asked.dry_run, summary)
 
 
-def _note(
-    result: Refused,
-    reasons: Counter[str],
-    examples: dict[str, list[str]],
-    out: Any,
-) -> None:
-    url = result.row.values.get("long_url", "").encode("utf-8", "backslashreplace").decode()
-    for error in result.errors:
-        reason = f"{error.field} {error.message}"
-        reasons[reason] += 1
-        if len(examples.setdefault(reason, [])) < _EXAMPLES:
-            examples[reason].append(f"line {result.row.line}: {url[:80]}")
-        if out is not None:
-            out.writerow([result.row.line, url, error.field, error.code, error.message])
+def _note(result: Done | Refused, tally: Tally, refused_out: TextIO | None) -> None:
+    tally.read()
+    if isinstance(result, Done):
+        tally.accept(result.outcome)
+        return
+    tally.refuse(result)
+    if refused_out is not None:
+        refused_out.write(report.refused_rows(result))
 
 
-def _summarise(
-    console: Console, counts: Counter[str], reasons: Counter[str], examples: dict[str, list[str]]
-) -> None:
-    before = f", {counts['before']:,} were there from an earlier run" if counts["before"] else ""
-    done = f"{_count(counts['new'], 'link')} imported{before}, {_count(counts['refused'], 'line')} refused"
-    console.print(done, highlight=False)
-    for reason, count in reasons.most_common():
-        console.print(f"  {count:,} × {reason}", highlight=False, markup=False)
-        for example in examples[reason]:
-            console.print(f"      {example}", highlight=False, markup=False)
+def _list(batch: Sequence[Done | Refused], public_url: str, out: TextIO) -> None:
+    writer = csv.writer(out)
+    for result in batch:
+        if isinstance(result, Done):
+            link = result.link
+            cells = (link.slug, f"{public_url}/{link.slug}", link.fields.long_url)
+            writer.writerow([result.row.line, *map(guarded, cells)])
+
+
+# --- the summary -----------------------------------------------------------------------
+
+
+def print_report(done: ImportReport) -> None:
+    """Print what became of the file, for people, on standard error: the result may be a file there."""
+    for line in _lines(done):
+        print(line, file=sys.stderr, flush=True)
+
+
+def document(done: ImportReport) -> dict[str, object]:
+    """Return what became of the file, for programs."""
+    summary = done.summary
+    return {
+        "format": done.form,
+        "dry_run": done.dry_run,
+        "read": summary.read,
+        "imported": summary.imported,
+        "updated": summary.updated,
+        "same": summary.same,
+        "refused": summary.refused,
+        "reasons": summary.reasons,
+        "ignored_columns": summary.ignored_columns,
+        "notes": summary.notes,
+    }
+
+
+def _lines(done: ImportReport) -> Iterator[str]:
+    summary = done.summary
+    counts = [f"{_count(summary.imported, 'link')} imported"]
+    if summary.updated:
+        counts.append(f"{summary.updated:,} updated")
+    if summary.same:
+        counts.append(f"{summary.same:,} already there")
+    counts.append(f"{_count(summary.refused, done.unit)} refused")
+    suffix = "; dry run, nothing is stored" if done.dry_run else ""
+    yield f"{', '.join(counts)} (format {done.form}{suffix})"
+    for reason in summary.reasons[:_SHOWN]:
+        yield f"  {reason.rows:,} × {reason.field} {reason.message}"
+        for example in reason.examples:
+            yield f"      {example}"
+    if len(summary.reasons) > _SHOWN:
+        yield f"  and {len(summary.reasons) - _SHOWN:,} more reasons: --json has them all"
+    if columns := summary.ignored_columns:
+        more = f" and {len(columns) - _SHOWN:,} more" if len(columns) > _SHOWN else ""
+        yield f"  columns left out: {', '.join(columns[:_SHOWN])}{more}"
+    for text in summary.notes:
+        yield f"  note: {text}"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+# --- files -----------------------------------------------------------------------------
 
 
 def _distinct(*paths: Path | None) -> None:
@@ -117,40 +190,43 @@ def _distinct(*paths: Path | None) -> None:
         raise UnreadableFile(message)
 
 
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+@contextmanager
+def _opened(path: Path) -> Iterator[tuple[BinaryIO, int]]:
+    """Give *path*, or standard input, as a file that can be read from any place, and its size."""
+    with ExitStack() as stack:
+        try:
+            file: BinaryIO = _stdin() if path == STDIN else stack.enter_context(path.open("rb"))
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                # What comes through a pipe can be read but once.
+                copy = stack.enter_context(tempfile.TemporaryFile())
+                shutil.copyfileobj(file, copy)
+                copy.seek(0)
+                file = copy
+            size = os.fstat(file.fileno()).st_size
+        except OSError as error:
+            message = f"cannot read {terminal_safe(str(path))}: {error.strerror}"
+            raise UnreadableFile(message) from None
+        yield file, size
 
 
-def _measure(file: Path) -> tuple[str, int]:
-    """Return the digest of *file* and how many lines it has."""
-    digest, lines, last = hashlib.sha256(), 0, b"\n"
+def _stdin() -> BinaryIO:
+    if sys.stdin is None:
+        message = "there is no standard input to import"
+        raise UnreadableFile(message)
+    return sys.stdin.buffer
+
+
+def _written(stack: ExitStack, path: Path | None) -> TextIO | None:
+    if path is None:
+        return None
     try:
-        if not file.is_file():
-            message = f"cannot import {file}: it is read twice, so it must be a regular file, not a pipe"
-            raise UnreadableFile(message)
-        with file.open("rb") as stream:
-            while chunk := stream.read(1 << 20):
-                digest.update(chunk)
-                lines += chunk.count(b"\n")
-                last = chunk[-1:]
-    except OSError as error:
-        message = f"cannot read {file}: {error.strerror}"
-        raise UnreadableFile(message) from None
-    return digest.hexdigest(), lines + (last != b"\n")
-
-
-def _opened(path: Path, how: dict[str, Any]) -> TextIO:
-    try:
-        file: TextIO = path.open(**how)
+        return stack.enter_context(path.open("w", encoding="utf-8", newline=""))
     except OSError as error:
         message = f"cannot open {path}: {error.strerror}"
         raise UnreadableFile(message) from None
-    return file
 
 
-def _csv(stack: ExitStack, path: Path | None, header: list[str]) -> Any:
-    if path is None:
-        return None
-    writer = csv.writer(stack.enter_context(_opened(path, _WRITE)))
-    writer.writerow(header)
-    return writer
+def _progress() -> Progress:
+    console = Console(stderr=True)
+    columns = (TextColumn("importing"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    return Progress(*columns, console=console, disable=not console.is_terminal)

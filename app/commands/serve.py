@@ -1,9 +1,8 @@
-"""`hopgate serve`: what is checked before, how granian is set up, and the first curl."""
+"""`hopgate serve`: checks before the start, granian's configuration, the printed curl, draining."""
 
 from __future__ import annotations
 
-import asyncio
-import fcntl
+import logging
 import os
 import secrets
 import signal
@@ -12,49 +11,33 @@ import tempfile
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO
 
-from app.bootstrap import check_urls, open_store, utc_now
-from app.domain.errors import HopgateError
+from app.bootstrap import open_store, utc_now
+from app.commands.shadowed import described, shadowed
+from app.domain.errors import HopgateError, InvalidInput, SettingsError, Unavailable
+from app.ports import ApiKey, ApiKeyStore
 from app.resilience.deadline import DRAIN_S
 from app.service import keys
-from app.settings import DRAINING, Settings, SettingsError
+from app.settings import DRAINING, Settings
 from app.telemetry import logs
 
-QUICKSTART = "quickstart"
+log = logging.getLogger(__name__)
+
+_FIRST_KEY = "first start"
 
 
 class AddressInUse(HopgateError):
-    """Somebody listens there already."""
+    """The address to listen on is in use."""
 
 
-class DataInUse(HopgateError):
-    """Another embedded gateway keeps its data there."""
-
-
-def check(settings: Settings) -> IO[str] | None:
+def check_address(settings: Settings) -> None:
     """
-    Find in this process what would otherwise end every worker, or be found out too late.
-
-    Returns:
-        The lock on the data of an embedded gateway: keep it while serving. Each has a cache of
-        its own, and a second one would never hear of the changes that the first one makes.
+    Check in the parent process that the address is free.
 
     Raises:
-        DataInUse: there is one already.
-        SettingsError: a limit or a URL that cannot be read.
-        AddressInUse: granian shares its port with whoever is there; two gateways that do
-            not know of each other must not.
+        AddressInUse: another process listens there. granian would share the port with it
+            (SO_REUSEPORT), and connections would be split between two gateways.
     """
-    from hopgate_limiter import Rate
-
-    for name in ("limit_redirect", "limit_api", "limit_create", "limit_not_found"):
-        try:
-            Rate.parse(getattr(settings, name))
-        except (ValueError, OverflowError) as error:
-            message = f"HOPGATE_{name.upper()}: {error}"
-            raise SettingsError(message) from None
-    asyncio.run(check_urls(settings))
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -63,48 +46,89 @@ def check(settings: Settings) -> IO[str] | None:
         except OSError as error:
             message = f"cannot listen on {settings.bind}: {error.strerror} (set HOPGATE_BIND)"
             raise AddressInUse(message) from None
-    return _locked(settings) if settings.embedded else None
 
 
-def _locked(settings: Settings) -> IO[str]:
-    file = (settings.data_dir / "gateway.lock").open("w", encoding="ascii")
-    try:
-        # Its workers inherit the lock, so it lasts as long as any of them.
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        file.close()
-        message = f"another gateway serves from {settings.data_dir} (set HOPGATE_DATA_DIR)"
-        raise DataInUse(message) from None
-    return file
-
-
-async def quickstart(settings: Settings) -> str:
+async def first_start(settings: Settings) -> str:
     """
-    Return a greeting with a curl that works.
+    Store the key of the settings, if they have one; return the greeting of an embedded gateway.
 
-    Its key lasts until the next start, and is made only while there is no lasting one: then
-    nothing secret needs to be kept in a file.
+    Logs links of an embedded gateway that are hidden by its pages.
+
+    The greeting contains a new admin key if the store has never had one: this is the only time that it
+    can be seen. So a log of later starts holds no secret.
+
+    Raises:
+        SettingsError: the key of the settings is none.
+        Unavailable: the embedded store did not answer. A gateway of a stack serves without PostgreSQL,
+            and stores the key at a later start.
     """
+    given = settings_key(settings)
+    if not settings.embedded:
+        if given is not None:
+            try:
+                async with open_store(settings) as store:
+                    await _add(store, given)
+            except Unavailable as error:
+                log.warning("HOPGATE_KEY is not stored: %s", error)
+        return ""
     async with open_store(settings) as store:
-        existing = [key for key in await store.list_keys() if key.revoked_at is None]
-        for key in existing:
-            if key.name == QUICKSTART:
-                await store.revoke_key(key.key_id, now=utc_now())
-        lines = [
-            f"Hopgate serves on {settings.public_url}, embedded: data in {settings.sqlite_path}.",
-            "",
-        ]
-        if any(key.name != QUICKSTART for key in existing):
-            return "\n".join([*lines, "Keys: hopgate keys list", ""])
-        text, record = keys.issue(QUICKSTART, keys.ALL_SCOPES, now=utc_now(), choice=secrets.choice)
-        await store.add_key(record)
+        text = None
+        if given is not None:
+            await _add(store, given)
+        elif not await store.list_keys():
+            text, record = keys.issue(_FIRST_KEY, keys.ALL_SCOPES, now=utc_now(), choice=secrets.choice)
+            await store.add_key(record)
+        # This start may have brought the schema of a later version.
+        for slug in await shadowed(store):
+            log.warning("%s", described(slug))
+    return _greeting(settings, text)
+
+
+async def _add(store: ApiKeyStore, given: ApiKey) -> None:
+    await store.add_key(given)
+    stored = await store.get_key(given.key_id)
+    if stored is not None and stored.secret_hash != given.secret_hash:
+        raise SettingsError("HOPGATE_KEY: another key has its id; `hopgate keys generate` prints one")
+
+
+def settings_key(settings: Settings) -> ApiKey | None:
+    """
+    Return what to store for HOPGATE_KEY, or for the content of HOPGATE_KEY_FILE.
+
+    Raises:
+        SettingsError: it cannot be read, or is no key. It is not quoted.
+    """
+    text = settings.key.get_secret_value() if settings.key else ""
+    name = "HOPGATE_KEY"
+    if settings.key_file is not None:
+        name = "HOPGATE_KEY_FILE"
+        try:
+            text = settings.key_file.read_text("utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "is not UTF-8"
+            raise SettingsError(f"{name}: cannot read {settings.key_file}: {reason}") from None
+    elif settings.key is None:
+        return None
+    try:
+        return keys.record(text, "HOPGATE_KEY", keys.ALL_SCOPES, now=utc_now())
+    except InvalidInput:
+        raise SettingsError(f"{name}: is no key; `hopgate keys generate` prints one") from None
+
+
+def _greeting(settings: Settings, key: str | None) -> str:
+    lines = [f"Hopgate serves on {settings.local_url}, embedded: data in {settings.sqlite_path}."]
+    if settings.base_url:
+        lines.append(f"Short links start with {settings.base_url}.")
+    if key is None:
+        return "\n".join([*lines, "", "Make an API key: hopgate keys create NAME", ""])
     return "\n".join(
         [
             *lines,
-            "Make a link (this key lasts until the next start; `hopgate keys create` makes one that stays):",
             "",
-            f"  curl -i {settings.public_url}/api/v1/links \\",
-            f"    -H 'Authorization: Bearer {text}' \\",
+            "Create a link. The key is shown this once; hopgate keys create NAME makes others:",
+            "",
+            f"  curl -i {settings.local_url}/api/v1/links \\",
+            f"    -H 'Authorization: Bearer {key}' \\",
             "    -H 'Content-Type: application/json' \\",
             """    -d '{"long_url": "https://example.com/a/long/path?with=query"}'""",
             "",
@@ -115,12 +139,12 @@ async def quickstart(settings: Settings) -> str:
 
 
 def serve(settings: Settings) -> None:
-    """Serve until SIGTERM or SIGINT; requests under way are answered first."""
+    """Serve until SIGTERM or SIGINT, then finish the requests in flight."""
     from granian.constants import HTTPModes, Interfaces, Loops
     from granian.http import HTTP1Settings
     from granian.log import LogLevels
 
-    from app.commands.server import Server
+    from app.commands.granian_server import Server
 
     server = Server(
         "app.main:create",
@@ -130,11 +154,11 @@ def serve(settings: Settings) -> None:
         port=settings.port,
         workers=settings.workers,
         loop=Loops.uvloop,
-        # None of the limits below hold for HTTP/2, nor until it is clear which a connection speaks.
+        # The limits below do not apply to HTTP/2, nor before the version of a connection is detected.
         http=HTTPModes.http1,
         websockets=False,
-        # This counts connections, idle ones too, and refuses silently: the app itself sheds
-        # load, so granian's limit must never be what is met first.
+        # granian's backpressure counts connections, idle ones too, and refuses silently. Hopgate sheds
+        # load itself, so this limit must never be reached first.
         backlog=4096,
         backpressure=16_384,
         http1_settings=HTTP1Settings(header_read_timeout=5_000, max_buffer_size=32_768),
@@ -144,23 +168,23 @@ def serve(settings: Settings) -> None:
         log_dictconfig=logs.granian(),
     )
     with tempfile.TemporaryDirectory(prefix="hopgate-metrics-") as folder:
-        # The workers that granian starts find it in their environment.
+        # granian's workers read it from their environment.
         os.environ["HOPGATE_METRICS_DIR"] = folder
-        # An embedded gateway has nobody beside it to whom visitors could go.
+        # An embedded gateway is the only one: there is no other to send clients to.
         if not settings.embedded and settings.drain_delay_s > 0:
-            close, draining = server.signal_handler_interrupt, Path(folder) / DRAINING
-            server.on_startup(lambda: _say_so_first(close, draining, settings.drain_delay_s))
+            stop, draining = server.signal_handler_interrupt, Path(folder) / DRAINING
+            server.on_startup(lambda: _drain_on_sigterm(stop, draining, settings.drain_delay_s))
         server.serve()
 
 
-def _say_so_first(close: Callable[..., None], draining: Path, delay_s: float) -> None:
-    """On SIGTERM, let /readyz say so for *delay_s*, then call *close*; on a second one, at once."""
+def _drain_on_sigterm(stop: Callable[..., None], draining: Path, delay_s: float) -> None:
+    """On SIGTERM, report draining on /readyz for *delay_s*, then *stop*; a second SIGTERM stops at once."""
 
-    def end(*_: object) -> None:
-        signal.signal(signal.SIGTERM, close)
+    def drain(*_: object) -> None:
+        signal.signal(signal.SIGTERM, stop)
         draining.touch()
-        closing = threading.Timer(delay_s, close)
-        closing.daemon = True
-        closing.start()
+        timer = threading.Timer(delay_s, stop)
+        timer.daemon = True
+        timer.start()
 
-    signal.signal(signal.SIGTERM, end)
+    signal.signal(signal.SIGTERM, drain)

@@ -1,17 +1,19 @@
-"""What happened, in the past tense. Events name links; they never carry their contents."""
+"""Events, in the past tense. They name links and never carry their contents."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
+from typing import assert_never
 
 from app.domain.link import Slug
 
 
 @dataclass(frozen=True, slots=True)
 class LinkChanged:
-    """*slug* was created, edited, removed or invalidated, and is now at *version*."""
+    """*slug* was created, edited, removed or invalidated, and is at *version* now."""
 
     slug: Slug
     version: int
@@ -19,7 +21,7 @@ class LinkChanged:
 
 @dataclass(frozen=True, slots=True)
 class LinksMissed:
-    """These slugs were asked for and were in no cache."""
+    """Redirects of these slugs missed every cache."""
 
     slugs: tuple[Slug, ...]
 
@@ -27,10 +29,10 @@ class LinksMissed:
 @dataclass(frozen=True, slots=True)
 class ClicksCounted:
     """
-    So many redirects of each slug were given, by one process within about a second.
+    Clicks by slug, counted by one process within about a second.
 
-    `batch` is unique: clicks are added up, so what is delivered twice must be known again.
-    `hour` is the beginning of an hour in UTC.
+    `batch` is a unique id: it makes adding a batch idempotent. `hour` is the start of an hour in
+    UTC.
     """
 
     batch: str
@@ -38,6 +40,29 @@ class ClicksCounted:
     clicks: Mapping[Slug, int]
 
 
-# What the caches have to hear of.
+# Events after which a cache may hold an old entry, or none.
 CacheEvent = LinkChanged | LinksMissed
 Event = CacheEvent | ClicksCounted
+
+
+class WorkQueue(StrEnum):
+    """
+    The queues that workers consume, by their names on the broker.
+
+    Clicks have a queue of their own: adding them up is slower than a cache write, and an edit must
+    not wait behind a backlog of hours.
+    """
+
+    CACHE = "hopgate.cache"
+    CLICKS = "hopgate.clicks"
+
+
+def work_queue(event: Event) -> WorkQueue:
+    """Return the queue that *event* belongs in."""
+    match event:
+        case LinkChanged() | LinksMissed():
+            return WorkQueue.CACHE
+        case ClicksCounted():
+            return WorkQueue.CLICKS
+        case _:
+            assert_never(event)

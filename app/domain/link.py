@@ -1,4 +1,4 @@
-"""A link, the part of it a user may set, and what a redirect needs to know of it."""
+"""A link, the fields that a user sets, and the resolution that a redirect needs."""
 
 from __future__ import annotations
 
@@ -13,18 +13,17 @@ Slug = NewType("Slug", str)
 
 REDIRECT_CODES = (301, 302, 307, 308)
 DEFAULT_REDIRECT_CODE = 302
-# JSON numbers are doubles to most who read them.
+# Most JSON parsers read numbers as doubles.
 MAX_MAX_VISITS = 2**53 - 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LinkFields:
     """
-    What a user decides about a link.
+    The fields of a link that a user sets.
 
-    `long_url` is canonical (see `app.domain.target`) and is emitted as stored.
-    Times are timezone-aware UTC. `max_visits` is how many redirects are given in all while there
-    is such a limit; None: any number.
+    `long_url` is canonical (see `app.domain.target`) and is emitted as stored. Times are
+    timezone-aware UTC. `max_visits` bounds the redirects served in total; None: no limit.
     """
 
     long_url: str
@@ -40,7 +39,7 @@ class LinkFields:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewLink:
-    """A link that is to be stored under *slug*, if nobody else has it."""
+    """A link to store under *slug*, if the slug is free."""
 
     slug: Slug
     fields: LinkFields
@@ -51,9 +50,12 @@ class Link:
     """
     A stored link.
 
-    `version` starts at 1 and grows by one with every change, removal included; slugs are
-    never reused, so (slug, version) names one state for ever; but for `visits`, the redirects
-    counted so far, which trail by seconds and change no version.
+    `version` starts at 1 and grows by one with every change, removal included; slugs are never
+    reused, so (slug, version) identifies one state permanently. Except `visits`, the click total
+    (the API's name for it): it trails by seconds and changes no version.
+
+    `epoch` is the history that the link was read from; see `app.ports.Store.epoch`. Versions compare
+    within one epoch only.
     """
 
     slug: Slug
@@ -63,10 +65,11 @@ class Link:
     updated_at: datetime
     removed_at: datetime | None = None
     visits: int = 0
+    epoch: int = 0
 
 
-class State(Enum):
-    """What a visitor meets."""
+class LinkState(Enum):
+    """How a redirect answers for the link."""
 
     LIVE = "live"
     GONE = "gone"
@@ -75,12 +78,13 @@ class State(Enum):
 
 class Resolution(msgspec.Struct, frozen=True, gc=False):
     """
-    What a redirect needs to know about one slug: the unit that every cache holds.
+    The part of a link that a redirect needs: the unit that every cache holds.
 
-    `version` is the link's; 0 means that the primary store knows no such slug, so any real
-    link beats it. `valid_from` and `expires_at` are unix seconds and are checked at every
-    answer: no cache's time to live is trusted with them. `metered`: each redirect needs a visit of
-    the link's `max_visits` (see `app.service.visits`).
+    `version` is the link's; 0 means that the primary store has no such slug, so any real link
+    replaces it. `valid_from` and `expires_at` are unix seconds and are checked at every redirect,
+    independent of any cache's time to live. `metered`: each redirect spends one visit of the
+    link's visit quota (see `app.service.visit_quota`). `epoch` is the link's; that of an absent slug
+    has no meaning.
     """
 
     slug: Slug
@@ -91,35 +95,48 @@ class Resolution(msgspec.Struct, frozen=True, gc=False):
     valid_from: float | None = None
     expires_at: float | None = None
     metered: bool = False
+    epoch: int = 0
 
     @staticmethod
     def of(link: Link) -> Resolution:
-        """Everything a redirect needs of *link*; a removed or disabled link has no target."""
+        """Return the resolution of *link*; a removed or disabled link has no target."""
         fields = link.fields
         if link.removed_at is not None or not fields.enabled:
-            return Resolution(link.slug, link.version)
+            return Resolution(link.slug, link.version, epoch=link.epoch)
         return Resolution(
-            link.slug,
-            link.version,
-            fields.long_url,
-            fields.redirect_code,
-            fields.forward_query,
-            fields.valid_from.timestamp() if fields.valid_from else None,
-            fields.expires_at.timestamp() if fields.expires_at else None,
+            slug=link.slug,
+            version=link.version,
+            long_url=fields.long_url,
+            redirect_code=fields.redirect_code,
+            forward_query=fields.forward_query,
+            valid_from=fields.valid_from.timestamp() if fields.valid_from else None,
+            expires_at=fields.expires_at.timestamp() if fields.expires_at else None,
             metered=fields.max_visits is not None,
+            epoch=link.epoch,
         )
 
     @staticmethod
     def absent(slug: Slug) -> Resolution:
-        """The primary store knows no such slug."""
+        """Return the resolution of a slug that the primary store does not have."""
         return Resolution(slug, 0)
 
-    def state(self, now: float) -> State:
-        """What a visitor meets at *now* (unix seconds)."""
+    def replaces(self, held: Resolution) -> bool:
+        """
+        Return whether a cache that holds *held* takes this one.
+
+        A link of another epoch is taken whatever its version: one of the two is of a history that the
+        store has left, and readers know which. An absent slug replaces no link.
+        """
+        if self.version > 0 and held.version > 0 and self.epoch != held.epoch:
+            return True
+        return self.version > held.version
+
+    def state(self, now: float) -> LinkState:
+        """Return how a redirect answers at *now* (unix seconds)."""
         if self.version == 0:
-            return State.ABSENT
+            return LinkState.ABSENT
         if self.long_url is None or (self.expires_at is not None and now >= self.expires_at):
-            return State.GONE
+            return LinkState.GONE
         if self.valid_from is not None and now < self.valid_from:
-            return State.ABSENT
-        return State.LIVE
+            return LinkState.ABSENT
+        return LinkState.LIVE

@@ -1,9 +1,11 @@
-"""The rules for what a user may say about a link. Every broken rule is reported, not just the first."""
+"""The rules for the fields of a link. Every broken rule is reported, not only the first."""
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Collection
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from app.domain import target
@@ -12,10 +14,14 @@ from app.domain.link import MAX_MAX_VISITS, REDIRECT_CODES, LinkFields
 
 MAX_TITLE_LENGTH = 512
 MAX_TAGS, MAX_TAG_LENGTH = 20, 64
-# Years that every store, every cache and every time zone can hold.
+_TIMES = frozenset({"valid_from", "expires_at"})
+# Breaks no rule, whatever the addresses of the service are.
+_UNOBJECTIONABLE = LinkFields(long_url="https://unchanged.invalid/")
+# The years that every store, cache and time zone can represent.
 _YEARS = range(2000, 9999)
-# Control characters, and surrogates that no UTF-8 encoder takes.
-UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+CONTROLS = r"\x00-\x1f\x7f-\x9f\u2028\u2029"
+# And surrogates, which have no UTF-8 form.
+UNPRINTABLE = re.compile(rf"[{CONTROLS}\ud800-\udfff]")
 
 
 def checked(fields: LinkFields, *, own_hosts: Collection[str]) -> LinkFields:
@@ -31,17 +37,16 @@ def checked(fields: LinkFields, *, own_hosts: Collection[str]) -> LinkFields:
         long_url = target.canonical(fields.long_url, own_hosts=own_hosts)
     except InvalidInput as error:
         errors += error.errors
-    if len(fields.title) > MAX_TITLE_LENGTH or UNPRINTABLE.search(fields.title):
-        errors.append(
-            FieldError("title", "title_invalid", f"must be at most {MAX_TITLE_LENGTH} printable characters")
-        )
+    if (wrong := text_problem(fields.title, MAX_TITLE_LENGTH)) is not None:
+        errors.append(FieldError("title", "title_invalid", wrong))
+    # Counted as they are sent, like the OpenAPI document counts them.
+    if len(fields.tags) > MAX_TAGS:
+        message = f"are {len(fields.tags)}, the most is {MAX_TAGS}"
+        errors.append(FieldError("tags", "tags_too_many", message))
     tags = tuple(dict.fromkeys(fields.tags))
-    if len(tags) > MAX_TAGS:
-        errors.append(FieldError("tags", "tags_too_many", f"are {len(tags)}, the most is {MAX_TAGS}"))
-    if any(not 1 <= len(tag) <= MAX_TAG_LENGTH or UNPRINTABLE.search(tag) for tag in tags):
-        errors.append(
-            FieldError("tags", "tag_invalid", f"must each be 1 to {MAX_TAG_LENGTH} printable characters")
-        )
+    wrong = next((problem for tag in tags if (problem := _tag_problem(tag)) is not None), None)
+    if wrong is not None:
+        errors.append(FieldError("tags", "tag_invalid", f"has a tag that {wrong}"))
     if fields.redirect_code not in REDIRECT_CODES:
         choices = ", ".join(map(str, REDIRECT_CODES))
         errors.append(FieldError("redirect_code", "redirect_code_invalid", f"must be one of {choices}"))
@@ -54,17 +59,47 @@ def checked(fields: LinkFields, *, own_hosts: Collection[str]) -> LinkFields:
         errors.append(FieldError("max_visits", "max_visits_invalid", message))
     if errors:
         raise InvalidInput(errors)
-    return LinkFields(
-        long_url=long_url,
-        title=fields.title,
-        tags=tags,
-        redirect_code=fields.redirect_code,
-        valid_from=valid_from,
-        expires_at=expires_at,
-        forward_query=fields.forward_query,
-        enabled=fields.enabled,
-        max_visits=fields.max_visits,
-    )
+    # What has no canonical form of its own stays as it is.
+    return replace(fields, long_url=long_url, tags=tags, valid_from=valid_from, expires_at=expires_at)
+
+
+def edited(stored: LinkFields, wanted: LinkFields, *, own_hosts: Collection[str]) -> LinkFields:
+    """
+    Return *wanted*, the edit of a link that has *stored*, in canonical form.
+
+    A field that stays as it is obeys the rules: an earlier version may have taken what this one
+    refuses, and an edit of the title is no edit of the target. The two times are judged together.
+
+    Raises:
+        InvalidInput: with every rule that the edit breaks.
+    """
+    kept = {
+        field.name: getattr(stored, field.name)
+        for field in dataclasses.fields(stored)
+        if getattr(stored, field.name) == getattr(wanted, field.name)
+    }
+    if not kept.keys() >= _TIMES:
+        kept = {name: value for name, value in kept.items() if name not in _TIMES}
+    judged = replace(wanted, **{name: getattr(_UNOBJECTIONABLE, name, value) for name, value in kept.items()})
+    return replace(checked(judged, own_hosts=own_hosts), **kept)
+
+
+def text_problem(text: str, longest: int) -> str | None:
+    """Return what is wrong with *text*, of at most *longest* characters, as the end of a sentence."""
+    if len(text) > longest:
+        return f"is {len(text)} characters, the most is {longest}"
+    match = UNPRINTABLE.search(text)
+    if match is None:
+        return None
+    if match[0] in "\n\r\u2028\u2029\x85":
+        return "has a line break"
+    if "\ud800" <= match[0] <= "\udfff":
+        return "is not UTF-8"
+    return f"has the control character U+{ord(match[0]):04X}"
+
+
+def _tag_problem(tag: str) -> str | None:
+    return text_problem(tag, MAX_TAG_LENGTH) if tag else "is empty"
 
 
 def _checked_time(field: str, value: datetime | None, errors: list[FieldError]) -> datetime | None:
@@ -75,8 +110,13 @@ def _checked_time(field: str, value: datetime | None, errors: list[FieldError]) 
             FieldError(field, "time_without_zone", "must name its time zone, as in 2030-01-31T12:00:00Z")
         )
         return None
-    if value.year not in _YEARS:
+    # First in UTC: near the edges, the year of another zone is not the year that is stored.
+    try:
+        moment = value.astimezone(UTC)
+    except OverflowError:
+        moment = None
+    if moment is None or moment.year not in _YEARS:
         message = f"must lie in the years {_YEARS.start} to {_YEARS.stop - 1}"
         errors.append(FieldError(field, "time_out_of_range", message))
         return None
-    return value.astimezone(UTC)
+    return moment

@@ -1,24 +1,37 @@
 """
-Numbered SQL per database, and what applies it.
+Numbered SQL files for each database, and the function that applies them.
 
-Several processes may migrate at once: one does the work under a lock that ends with its
-connection, the others wait and find nothing left to do. All that is pending is applied in
-one transaction. `NNNN.*.rollback.sql` undoes a migration; it is run by hand, never from here.
+Several processes may migrate at once: one applies the pending migrations, in one transaction and
+under a lock that ends with its connection; the others wait and find none pending.
+`NNNN.*.rollback.sql` undoes a migration; operators run it by hand, this module never does.
 """
 
 from __future__ import annotations
 
 import re
+import secrets
 from dataclasses import dataclass
+from functools import cache
 from importlib import resources
 from pathlib import Path
 
-from app.domain.errors import Unavailable
+from app.domain.errors import HopgateError, SettingsError, Unavailable
+from app.migrations.sqlite_file import after, check_log
 
 LOCK_WAIT_S = 30
+# libpq gives no code for a refused connection.
+_REFUSED = re.compile(
+    r"password authentication failed|no password supplied|role .* does not exist"
+    r"|database .* does not exist|no pg_hba.conf entry|permission denied|is not permitted to log in"
+    r"|authentication failed for user"
+)
 _NAME = re.compile(r"(\d{4})\.[a-z0-9_]+\.sql")
-# Any number that no other program locks in this database.
+# Any number that no other program uses as an advisory lock of this database.
 _ADVISORY_LOCK = 4_676_716_483
+
+
+class WrongRole(HopgateError):
+    """The database answers and refuses this role: trying again will not help."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,20 +44,26 @@ def migrate(database_url: str) -> int:
     """
     Bring the schema of *database_url* up to date; return how many migrations that took.
 
-    A missing SQLite file is created. Close every connection to it that this process holds
-    before it forks, not before this.
+    A missing SQLite file is created. This process may hold connections to it, but must close them
+    before it forks.
 
     Raises:
-        SettingsError: PostgreSQL's driver cannot read the URL.
-        Unavailable: no answer, no right, or another process migrates for over `LOCK_WAIT_S`.
+        SettingsError: the PostgreSQL driver cannot parse the URL.
+        WrongRole: the role may not log in, or may not change the schema.
+        Unavailable: no answer, or another process holds the lock for `LOCK_WAIT_S`.
     """
     if database_url.startswith("sqlite:"):
         return _migrate_sqlite(sqlite_path(database_url))
     return _migrate_postgres(database_url)
 
 
+@cache
 def latest_version(technology: str) -> int:
-    """Return the number of the newest migration for *technology*, `postgres` or `sqlite`."""
+    """
+    Return the number of the newest migration for *technology*, `postgres` or `sqlite`.
+
+    It is the schema that the stores of this release need.
+    """
     return _migrations(technology)[-1].version
 
 
@@ -69,8 +88,6 @@ def _migrate_postgres(database_url: str) -> int:
     import psycopg
     from psycopg.conninfo import conninfo_to_dict
 
-    from app.settings import SettingsError
-
     done = 0
     try:
         given = conninfo_to_dict(database_url)
@@ -78,7 +95,7 @@ def _migrate_postgres(database_url: str) -> int:
             database_url,
             connect_timeout=5,
             application_name="hopgate migrate",
-            # Of several hosts, the one that can be written to.
+            # Of several hosts, the writable one.
             target_session_attrs=str(given.get("target_session_attrs") or "primary"),
         ) as connection:
             connection.execute(f"SET lock_timeout = '{LOCK_WAIT_S}s'".encode())
@@ -98,35 +115,45 @@ def _migrate_postgres(database_url: str) -> int:
                     done += 1
     except psycopg.errors.LockNotAvailable as error:
         raise Unavailable("postgresql", _LOCKED) from error
-    except (
-        psycopg.OperationalError,
-        psycopg.errors.InsufficientPrivilege,
-        psycopg.errors.ReadOnlySqlTransaction,
-    ) as error:
+    except psycopg.errors.InsufficientPrivilege as error:
+        user = conninfo_to_dict(database_url).get("user")
+        raise WrongRole(
+            f"the role {user} may not change the schema ({error.diag.message_primary}):"
+            " run hopgate migrate with the HOPGATE_DATABASE_URL of the owner of the database"
+        ) from None
+    except psycopg.OperationalError as error:
+        reason = str(error).partition("\n")[0]
+        if _REFUSED.search(reason):
+            raise WrongRole(
+                f"postgresql refuses the user or database of HOPGATE_DATABASE_URL: {reason}"
+            ) from None
+        raise Unavailable("postgresql", reason) from error
+    except psycopg.errors.ReadOnlySqlTransaction as error:
         raise Unavailable("postgresql", str(error).partition("\n")[0]) from error
     except psycopg.ProgrammingError as error:
         if error.sqlstate is not None:
             raise
-        # It quotes the URL, which holds the password.
+        # The message of the driver quotes the URL, which holds the password.
         raise SettingsError(
             "the database URL cannot be parsed as postgresql://user@host/database;"
-            " does libpq know each of its options?"
+            " check its options against libpq's"
         ) from None
     return done
 
 
 def _migrate_sqlite(path: Path) -> int:
-    # Never the standard library's sqlite3: closing a file in one copy of SQLite drops the
-    # locks that another copy in the same process holds on it.
+    # Never the standard library's sqlite3, which is another copy of SQLite: closing a file in one
+    # copy releases the locks that the other copy holds on it in the same process.
     import apsw
 
     done = 0
+    check_log(path)
     try:
         connection = apsw.Connection(str(path))
         try:
             connection.set_busy_timeout(LOCK_WAIT_S * 1000)
             if connection.pragma("user_version") >= latest_version("sqlite"):
-                return 0  # without a lock: a gateway may be writing right now
+                return 0  # without the lock, which would wait for a gateway that writes
             connection.pragma("journal_mode", "wal")
             connection.execute("BEGIN IMMEDIATE")
             present = connection.pragma("user_version")
@@ -135,9 +162,11 @@ def _migrate_sqlite(path: Path) -> int:
                     connection.execute(migration.sql).fetchall()
                     connection.pragma("user_version", migration.version)
                     done += 1
+            count = connection.pragma("application_id")
+            connection.pragma("application_id", after(count) if count else 1 + secrets.randbelow(1 << 29))
             connection.execute("COMMIT")
         finally:
-            connection.close(force=True)  # a transaction that failed is rolled back by it
+            connection.close(force=True)  # rolls a failed transaction back
     except apsw.BusyError as error:
         raise Unavailable("sqlite", _LOCKED) from error
     except (
@@ -148,4 +177,4 @@ def _migrate_sqlite(path: Path) -> int:
     return done
 
 
-_LOCKED = f"another process holds the schema's lock for over {LOCK_WAIT_S} s; end it, then try again"
+_LOCKED = f"another process has held the migration lock for over {LOCK_WAIT_S} s; end it, then retry"

@@ -1,1 +1,1 @@
-"""Pure state machines that keep trouble small; time is an argument."""
+"""Pure state machines that contain failures: time and randomness are arguments."""

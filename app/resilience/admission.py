@@ -1,34 +1,39 @@
 """
-How much work a process takes on at once, and whom it turns away first.
+Admission control: how much work a process takes on at once, and which work it sheds first.
 
-Two things are watched. How long admitted work takes, for each kind of work: if that is both
-slower than usual and slower than anybody should notice, fewer may be under way at once (the
-gradient limit of Netflix's concurrency-limits, with a floor below which latency is no
-trouble). And how late the event loop is: whatever waits for it waits that long.
+Two signals are watched:
 
-A pure state machine: no clock, no I/O. Who holds it calls `tick` every `TICK_S`.
+- The latency of admitted work, by kind. When it is both well above its usual value and long enough
+  to be noticed, the limit on concurrent work falls. This is the gradient limit of Netflix's
+  concurrency-limits, with a floor below which latency is ignored.
+- The lag of the event loop. All queued work waits at least that long.
+
+A state machine without I/O: `app.concurrency.loop_lag` measures the lag and calls `tick`.
 """
 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
+
+from app.domain.errors import Overloaded
 
 TICK_S = 0.02
 
 MIN_LIMIT, USUAL_LIMIT, MAX_LIMIT = 16.0, 256.0, 1024.0
-# The loop is late if it was at each of the last ticks: one long pause is none.
+# The loop counts as late when every one of the last ticks was late: a single long pause does not.
 LATE_TICKS = 8
-# This many times the usual latency is still usual.
+# Latency up to this many times the usual one still counts as usual.
 _TOLERANCE = 2.0
 _SMOOTHING = 0.2
-# A window with fewer samples waits for more.
+# A window with fewer samples is extended.
 _MIN_SAMPLES = 10
 
 
-class Kind(IntEnum):
-    """Work by who survives longest. Redirects from the first cache are never asked about."""
+class WorkKind(IntEnum):
+    """Kinds of work; the last is shed first. Redirects from the L1 cache bypass admission control."""
 
     LOOK_UP = 0
     WRITE = 1
@@ -37,20 +42,20 @@ class Kind(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class _Rule:
-    share: float  # of the limit: above it, what is left is for the kinds that survive longer
-    lag_s: float  # how late the loop may be
-    unnoticed_s: float  # latency that is never called slow
+    share: float  # of the limit; the rest is reserved for the kinds before this one
+    lag_s: float  # event-loop lag from which this kind is shed
+    unnoticed_s: float  # latency that never counts as slow
 
 
 _RULES = {
-    Kind.LOOK_UP: _Rule(1.0, 0.2, 0.01),
-    Kind.WRITE: _Rule(0.75, 0.1, 0.015),
-    Kind.LIST: _Rule(0.5, 0.05, 0.2),
+    WorkKind.LOOK_UP: _Rule(1.0, 0.2, 0.01),
+    WorkKind.WRITE: _Rule(0.75, 0.1, 0.015),
+    WorkKind.LIST: _Rule(0.5, 0.05, 0.2),
 }
 
 
 class _Latency:
-    """What is usual for one kind of work, and what is now."""
+    """The latency of one kind of work: the usual one, and the mean of the present window."""
 
     def __init__(self, unnoticed_s: float) -> None:
         self._unnoticed_s = unnoticed_s
@@ -63,39 +68,47 @@ class _Latency:
         self._sum_s += seconds
 
     def close(self, *, pressed: bool) -> float:
-        """End the window; return 1 if it was as usual, down to 0.5 the slower it was."""
+        """End the window; return its gradient, from 1 (as usual) down to 0.5 (twice too slow or worse)."""
         if self.count == 0:
             return 1.0
         mean_s = self._sum_s / self.count
         self.count, self._sum_s = 0, 0.0
         if self._usual_s is None:
             self._usual_s = mean_s
-        # Overload must not become usual, yet a dependency that is slower for good must.
+        # Overload must not become usual, but a dependency that is slower for good must.
         weight = 0.1 if mean_s < self._usual_s else 0.00005 if pressed else 0.01
         gradient = max(_TOLERANCE * self._usual_s, self._unnoticed_s) / max(mean_s, 1e-9)
         self._usual_s += weight * (mean_s - self._usual_s)
         return min(1.0, max(0.5, gradient))
 
 
-class Admission:
+class AdmissionController:
     """
-    Admits work, or refuses it at once. Belongs to one event loop.
+    Admits work or refuses it at once. Belongs to one event loop.
 
-    `refused` counts by kind, for ever.
+        entered = admission.enter(WorkKind.WRITE)  # raises Overloaded
+        ...
+        admission.leave(WorkKind.WRITE, entered, succeeded=True)
+
+    `refused` counts refusals by kind since the start.
+
+    Args:
+        monotonic: seconds that never go back.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, monotonic: Callable[[], float]) -> None:
+        self._monotonic = monotonic
         self.limit = USUAL_LIMIT
         self.in_flight = 0
         self.lag_s = 0.0
-        self.refused = dict.fromkeys(Kind, 0)
+        self.refused = dict.fromkeys(WorkKind, 0)
         self._lags = deque([0.0] * LATE_TICKS, maxlen=LATE_TICKS)
         self._latencies = {kind: _Latency(rule.unnoticed_s) for kind, rule in _RULES.items()}
         self._peak = 0
         self._pressed = False
 
-    def refuses(self, kind: Kind) -> bool:
-        """Is a piece of work that is only on its way refused already? It is counted then."""
+    def refuses(self, kind: WorkKind) -> bool:
+        """Return whether `enter` would raise, and count the refusal: the request is then not even read."""
         rule = _RULES[kind]
         if self.in_flight < rule.share * self.limit and self.lag_s < rule.lag_s:
             return False
@@ -103,22 +116,27 @@ class Admission:
         self._pressed = True
         return True
 
-    def enter(self, kind: Kind) -> bool:
-        """May one piece of work begin? Then `leave` has to follow, once."""
+    def enter(self, kind: WorkKind) -> float:
+        """
+        Begin one piece of work; pass the returned time to `leave`, exactly once.
+
+        Raises:
+            Overloaded: the work is refused.
+        """
         if self.refuses(kind):
-            return False
+            raise Overloaded
         self.in_flight += 1
         self._peak = max(self._peak, self.in_flight)
-        return True
+        return self._monotonic()
 
-    def leave(self, kind: Kind, seconds: float | None) -> None:
-        """One piece of work has ended, after *seconds*; None if how long it took says nothing."""
+    def leave(self, kind: WorkKind, entered: float, *, succeeded: bool) -> None:
+        """End one piece of work. The latency of failures is ignored: they may fail fast."""
         self.in_flight -= 1
-        if seconds is not None:
-            self._latencies[kind].add(seconds)
+        if succeeded:
+            self._latencies[kind].add(self._monotonic() - entered)
 
     def tick(self, lag_s: float) -> None:
-        """Adapt to what has been seen; *lag_s* is how late the event loop came to this call."""
+        """Adapt the limit, every `TICK_S`; *lag_s* is how late the event loop ran this call."""
         self._lags.append(lag_s)
         self.lag_s = min(self._lags)
         counts = {kind: latency.count for kind, latency in self._latencies.items()}
@@ -140,5 +158,5 @@ class Admission:
         self._peak, self._pressed = self.in_flight, False
 
     def _relax(self) -> None:
-        # Nothing presses: a limit that is far from the usual one was right for another day.
+        # Without pressure the limit drifts back to the usual one: it was learned under other load.
         self.limit += 0.05 * (USUAL_LIMIT - self.limit)

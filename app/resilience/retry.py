@@ -1,4 +1,4 @@
-"""Trying again, within bounds: how long to wait before it, and how often it is allowed."""
+"""Retries: backoff with jitter, and a budget."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _CALL, _RETRY = range(2)
 
 def full_jitter_s(attempt: int, *, base_s: float, cap_s: float, random: Callable[[], float]) -> float:
     """
-    Return how many seconds to wait after failed *attempt* (from 0): anything up to a doubling limit.
+    Return the seconds to wait after failed *attempt* (from 0): random up to a limit that doubles.
 
     Args:
         random: gives floats in [0, 1).
@@ -21,9 +21,9 @@ def full_jitter_s(attempt: int, *, base_s: float, cap_s: float, random: Callable
 
 class RetryBudget:
     """
-    Allows retries as a share of the calls of the last *window_s*, and a few for free.
+    Allows retries as a share of the calls of the last *window_s*, and *min_per_s* in any case.
 
-    Without it, an outage that fails every call would double the load on what is left.
+    Without it, an outage that fails every call would double the load on the dependency.
     """
 
     def __init__(self, *, ratio: float = 0.2, min_per_s: float = 2.0, window_s: int = 10) -> None:
@@ -32,11 +32,11 @@ class RetryBudget:
         self._window = Window(2, buckets=window_s)
 
     def note_call(self, now: float) -> None:
-        """Count a first try."""
+        """Count a first attempt."""
         self._window.add(now, _CALL)
 
     def take(self, now: float) -> bool:
-        """May one call be repeated? If so, it is counted."""
+        """Return whether one call may be retried, and count the retry."""
         calls, retries = self._window.totals(now)
         if retries + 1 > self._free + calls * self._ratio:
             return False

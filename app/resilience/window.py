@@ -7,7 +7,7 @@ class Window:
     """
     Counts of several kinds over the last *buckets* × *bucket_s* seconds.
 
-    What is older is forgotten a bucket at a time, so the span is exact to one bucket.
+    Older counts expire a bucket at a time, so the span is exact to one bucket.
     """
 
     def __init__(self, kinds: int, *, buckets: int = 10, bucket_s: float = 1.0) -> None:

@@ -1,10 +1,13 @@
-"""Event → cache: re-read the truth, write it to the shared cache, tell every gateway."""
+"""Event → cache: re-read the store, write the shared cache, announce the change to every gateway."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import assert_never
 
-from app.domain.events import Event, LinkChanged, LinksMissed
+from app.domain.errors import UnexpectedEvent
+from app.domain.events import ClicksCounted, Event, LinkChanged, LinksMissed, WorkQueue
 from app.domain.link import Resolution, Slug
 from app.ports import EventBus, LinkCache, LinkStore
 
@@ -13,11 +16,11 @@ _CHUNK = 1000
 
 class CacheSync:
     """
-    Makes the cache agree with the store, for the links that events name.
+    Brings the cache up to date with the store, for the links that events name.
 
-    Events name links and never carry them, so the window between reading and writing is
-    milliseconds however old the event is; the cache's compare-and-set does the rest. Order
-    and repetition do not matter.
+    Events name links and never carry them, so the time between read and write is milliseconds
+    however old the event is; the cache's compare-and-set covers that window. Events may come in
+    any order and more than once.
     """
 
     def __init__(self, store: LinkStore, cache: LinkCache, bus: EventBus) -> None:
@@ -27,35 +30,55 @@ class CacheSync:
 
     async def apply(self, events: Sequence[Event]) -> None:
         """
-        Bring the cache up to date with everything that *events* name.
+        Refresh every link that *events* name, then announce the changes.
 
         Raises:
-            Unavailable: nothing is lost by doing it again.
+            Unavailable: safe to repeat.
+            UnexpectedEvent: one of *events* is not a cache event.
         """
-        changes = [event for event in events if isinstance(event, LinkChanged)]
-        slugs: dict[Slug, None] = {change.slug: None for change in changes}
+        changes: list[LinkChanged] = []
+        slugs: dict[Slug, None] = {}
         for event in events:
-            if isinstance(event, LinksMissed):
-                slugs.update(dict.fromkeys(event.slugs))
-        await self.refresh(list(slugs))
-        if changes:
-            await self._bus.announce(changes)
+            match event:
+                case LinkChanged():
+                    changes.append(event)
+                    slugs[event.slug] = None
+                case LinksMissed():
+                    slugs.update(dict.fromkeys(event.slugs))
+                case ClicksCounted():
+                    raise UnexpectedEvent(WorkQueue.CACHE, event)
+                case _:
+                    assert_never(event)
+        versions = await self.refresh(list(slugs))
+        # After the store went back, an event may name a version that it does not have (any more):
+        # announced, it would keep gateways from the caches until the store reaches it.
+        known = [replace(c, version=min(c.version, versions[c.slug])) for c in changes if versions[c.slug]]
+        if known:
+            await self._bus.announce(known)
 
-    async def refresh(self, slugs: Sequence[Slug]) -> None:
+    async def refresh(self, slugs: Sequence[Slug]) -> Mapping[Slug, int]:
         """
-        Write the present state of *slugs* to the cache; what the store lacks is written as absent.
+        Write the present state of *slugs* to the cache, except for unknown ones.
+
+        Only L1 caches hold absent slugs, for two seconds: a new slug shows after that without any event.
+
+        Returns the version of each; 0 if it is unknown.
 
         Raises:
             Unavailable: some may have been written.
         """
+        versions: dict[Slug, int] = {}
         for start in range(0, len(slugs), _CHUNK):
-            await self.write(await self.present(slugs[start : start + _CHUNK]))
+            present = await self.present(slugs[start : start + _CHUNK])
+            await self.write([resolution for resolution in present if resolution.version > 0])
+            versions.update((resolution.slug, resolution.version) for resolution in present)
+        return versions
 
     async def present(self, slugs: Sequence[Slug]) -> Sequence[Resolution]:
-        """Return the state of *slugs* as the store has it now. Raises Unavailable."""
+        """Return the state of *slugs* in the store, aligned. Raises Unavailable."""
         links = await self._store.get_many(slugs)
         return [Resolution.of(links[slug]) if slug in links else Resolution.absent(slug) for slug in slugs]
 
     async def write(self, resolutions: Sequence[Resolution]) -> None:
-        """Write them to the cache, where it holds nothing newer. Raises Unavailable."""
+        """Write *resolutions* to the cache unless it holds newer versions. Raises Unavailable."""
         await self._cache.put(resolutions)

@@ -1,11 +1,11 @@
 """
-Clicks: counted on the redirect path, carried to the store behind it.
+Click counting: counted on the redirect path, published behind it.
 
-A redirect adds one to a number in memory and does nothing else. About every second these numbers
-become a batch with an id of its own, which goes to the bus; the worker adds it up in the store,
-once for each id. What the bus does not take on is kept on this machine's disk, under the same
-id, until it does. So the one thing that loses clicks is the sudden death of the process: those
-since the last flush, and those of a flush under way.
+A redirect only increments a number in memory. About every second these numbers become a batch with
+a unique id, which is published to the bus; a worker adds it to the totals in the store, once per id.
+A batch that the bus does not confirm is kept on the local disk under the same id, and published
+later. So only the sudden death of the process loses clicks: those since the last flush, and those
+of a flush in progress.
 """
 
 from __future__ import annotations
@@ -16,25 +16,25 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from datetime import datetime
 
-from app.domain.events import ClicksCounted, Event
+from app.domain.events import ClicksCounted
 from app.domain.link import Slug
-from app.ports import ClickSpool, EventBus, LinkStore
+from app.ports import ClickSpool, EventBus
 from app.wire import MAX_CLICKED_SLUGS_A_MESSAGE
 
 log = logging.getLogger(__name__)
 
 FLUSH_INTERVAL_S = 1.0
-# After an outage, for each flush: an hour's batches take three minutes.
+# Batches per flush that are published from the disk: an outage of an hour is made up in three minutes.
 _REPLAYED_A_FLUSH = 20
 MAX_COUNTED_SLUGS = 100_000
 
 
 class ClickCounter:
     """
-    Clicks by slug since they were last taken.
+    Counts clicks by slug, until they are taken.
 
-    Bounded by slugs: from `MAX_CLICKED_SLUGS_A_MESSAGE` on `is_full` is set; beyond
-    `MAX_COUNTED_SLUGS`, which only a disk that hangs can cause, clicks are dropped, and counted in
+    Bounded by slugs: from `MAX_CLICKED_SLUGS_A_MESSAGE` on, `is_full` is set. Beyond
+    `MAX_COUNTED_SLUGS`, which only a hanging disk can cause, clicks are dropped and counted in
     `dropped`.
     """
 
@@ -44,7 +44,7 @@ class ClickCounter:
         self.dropped = 0
 
     def count(self, slug: Slug, clicks: int = 1) -> None:
-        """Add *clicks* of *slug*. No I/O, no waiting."""
+        """Add *clicks* of *slug*. Does no I/O."""
         before = self._counts.get(slug, 0)
         if before or len(self._counts) < MAX_COUNTED_SLUGS:
             self._counts[slug] = before + clicks
@@ -54,26 +54,26 @@ class ClickCounter:
             self.dropped += clicks
 
     def take(self) -> list[tuple[Slug, int]]:
-        """Return what was counted, and begin anew."""
+        """Return the counts and reset them."""
         taken, self._counts = list(self._counts.items()), {}
         self.is_full.clear()
         return taken
 
 
-class Clicks:
+class ClickPublisher:
     """
-    Carries the clicks of one gateway process to the bus, or to the disk. Belongs to one event loop.
+    Publishes the clicks of one gateway process, or keeps them on disk. Belongs to one event loop.
 
     Args:
-        harvest: makes the first cache report its clicks to *counter*.
+        collect: makes the L1 cache report its clicks to *counter*.
         clock: the present time in UTC; a click counts in the hour in which it is flushed.
-        new_id: makes 32 hexadecimal digits that were never made before.
+        new_id: makes 32 unique hexadecimal digits.
     """
 
     def __init__(
         self,
         counter: ClickCounter,
-        harvest: Callable[[], None],
+        collect: Callable[[], None],
         bus: EventBus,
         spool: ClickSpool,
         *,
@@ -81,7 +81,7 @@ class Clicks:
         new_id: Callable[[], str],
     ) -> None:
         self._counter = counter
-        self._harvest = harvest
+        self._collect = collect
         self._bus = bus
         self._spool = spool
         self._clock = clock
@@ -92,11 +92,11 @@ class Clicks:
 
     @property
     def dropped(self) -> int:
-        """How many clicks neither the bus nor the disk took, since the start."""
+        """How many clicks were lost since the start: neither bus nor disk accepted them."""
         return self._dropped + self._counter.dropped
 
     async def run(self) -> None:
-        """Flush every second, sooner if there are many slugs, until cancelled."""
+        """Flush every second, or sooner when the counter is full, until cancelled."""
         while True:
             try:
                 async with asyncio.timeout(FLUSH_INTERVAL_S):
@@ -107,22 +107,26 @@ class Clicks:
 
     async def flush(self) -> None:
         """
-        Bring what was counted to the bus or the disk, and what is on the disk to the bus.
+        Publish what was counted, or keep it on disk; then publish batches from the disk.
 
-        Takes little longer than two publishes. Cancelled, nothing is lost: the next flush goes on.
+        Takes little longer than two publishes. A cancelled flush loses nothing: the next continues.
         """
         self._cut()
         while self._pending:
             counted = self._pending[0]
-            # While the broker does not confirm, the disk comes first: a publish that fails may
-            # take its time, and all of that time would be lost with the process.
+            # While the broker does not confirm, write to disk first: a failing publish may take
+            # seconds, and a crash in that time would lose the batch.
             if not (self._confirming and await self._publish([counted])):
                 await self._keep(counted)
             self._pending.popleft()
         await self._replay()
 
+    async def aclose(self) -> None:
+        """Flush for the last time."""
+        await self.flush()
+
     def _cut(self) -> None:
-        self._harvest()
+        self._collect()
         counted = self._counter.take()
         hour = self._clock().replace(minute=0, second=0, microsecond=0)
         for start in range(0, len(counted), MAX_CLICKED_SLUGS_A_MESSAGE):
@@ -130,43 +134,31 @@ class Clicks:
             self._pending.append(ClicksCounted(self._new_id(), hour, dict(part)))
 
     async def _publish(self, batches: Sequence[ClicksCounted]) -> int:
-        """Return how many of *batches* the bus has taken on, from the first one without a gap."""
+        """Return how many of *batches* the bus confirmed, up to the first that it did not."""
         taken = list(await self._bus.publish(batches))
         confirmed = [*taken, False].index(False)
         if (confirmed == len(batches)) != self._confirming:
             self._confirming = not self._confirming
-            log.warning("the broker %s clicks", "takes" if self._confirming else "does not take")
+            if self._confirming:
+                log.warning("click publisher: the broker confirms again")
+            else:
+                log.warning(
+                    "click publisher: the broker does not confirm %d of %d batches; kept on disk",
+                    len(batches) - confirmed,
+                    len(batches),
+                )
         return confirmed
 
     async def _keep(self, counted: ClicksCounted) -> None:
         if not await self._spool.append(counted):
             clicks = sum(counted.clicks.values())
             self._dropped += clicks
-            log.error("%d clicks are lost: neither the bus nor the disk takes them", clicks)
+            log.error("click publisher: %d clicks lost, as neither bus nor disk accepts them", clicks)
 
     async def _replay(self) -> None:
         kept = await self._spool.oldest(_REPLAYED_A_FLUSH)
         if kept:
             await self._spool.drop(await self._publish(kept))
         else:
-            # Nobody else would find out that the broker is back.
+            # With nothing on disk to probe the broker with, the next flush tries it.
             self._confirming = True
-
-
-class ClickFolder:
-    """Adds batches of clicks up in the store; what the worker does with them."""
-
-    def __init__(self, store: LinkStore, *, clock: Callable[[], datetime]) -> None:
-        self._store = store
-        self._clock = clock
-
-    async def apply(self, events: Sequence[Event]) -> None:
-        """
-        Add every batch among *events*, in a transaction for each.
-
-        Raises:
-            Unavailable: nothing is counted twice by doing it again.
-        """
-        for event in events:
-            if isinstance(event, ClicksCounted):
-                await self._store.fold_clicks(event, now=self._clock())

@@ -1,27 +1,29 @@
 """
 API keys: `hg_<id>_<secret>_<crc>`.
 
-The checksum lets scanners and this service tell a real key from noise without a lookup. The
-secret has 256 bits, so one SHA-256 at rest is enough: there is nothing to guess, and a slow
-hash would let anybody burn our processor.
+The checksum lets scanners and this service reject text that is no key without a look-up. The secret
+has 256 bits and cannot be guessed, so one SHA-256 at rest is enough; a slow hash would let any
+client use up the processor.
 """
 
 from __future__ import annotations
 
 import hashlib
 import hmac
+import math
 import re
+import unicodedata
 import zlib
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
-from app.domain.errors import FieldError, InvalidInput
-from app.domain.rules import MAX_TITLE_LENGTH, UNPRINTABLE
-from app.ports import ApiKey, LinkStore
-from app.service.single_flight import SingleFlight
+from app.concurrency.single_flight import SingleFlight
+from app.domain.errors import FieldError, InvalidInput, Unavailable
+from app.domain.rules import MAX_TITLE_LENGTH, text_problem
+from app.ports import ApiKey, ApiKeyStore
 
 _BASE62 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _ID_LENGTH, _SECRET_LENGTH, _CRC_LENGTH = 8, 43, 6  # 62^43 > 2^256, 62^6 > 2^32
@@ -32,10 +34,12 @@ _NO_HASH = bytes(32)
 # A revoked key stops working everywhere within this time.
 _CACHE_S = 1.0
 _MAX_CACHED = 10_000
+# How old the list of all keys may be, that decides over keys from an address with many invalid ones.
+_LIST_S = 1.0
 
 
 class Scope(StrEnum):
-    """What a key may do. `admin` may do everything."""
+    """What a key permits. `admin` permits everything."""
 
     LINKS_READ = "links:read"
     LINKS_WRITE = "links:write"
@@ -48,13 +52,13 @@ ALL_SCOPES = frozenset(Scope)
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Who is asking: a key that exists and is not revoked."""
+    """The authenticated client: a key that exists and is not revoked."""
 
     key_id: str
     scopes: frozenset[str]
 
     def may(self, scope: Scope) -> bool:
-        """Is *scope* granted?"""
+        """Return whether *scope* is granted."""
         return scope in self.scopes or Scope.ADMIN in self.scopes
 
 
@@ -77,64 +81,122 @@ def issue(
     name: str, scopes: frozenset[Scope], *, now: datetime, choice: Callable[[str], str]
 ) -> tuple[str, ApiKey]:
     """
-    Make a new key; return its text, which is never seen again, and what to store.
+    Make a new key; return its text, which is shown once, and the record to store.
 
     Args:
-        name: for people, under the rule for a link's title.
+        name: a label under the rules for a link's title, with at least one visible character: listings tell
+            keys apart by it.
         choice: picks one character of a string; pass `secrets.choice`.
 
     Raises:
-        InvalidInput: *name* breaks it.
+        InvalidInput: *name* breaks them.
     """
-    if len(name) > MAX_TITLE_LENGTH or UNPRINTABLE.search(name):
-        message = f"must be at most {MAX_TITLE_LENGTH} printable characters"
+    wrong = text_problem(name, MAX_TITLE_LENGTH)
+    if wrong is None and all(unicodedata.category(character)[0] in "CZ" for character in name):
+        wrong = "has nothing to read"
+    if wrong is not None:
+        message = f"must be at most {MAX_TITLE_LENGTH} printable characters, to tell keys apart: it {wrong}"
         raise InvalidInput([FieldError("name", "name_invalid", message)])
     key_id = "".join(choice(_BASE62) for _ in range(_ID_LENGTH))
     secret = "".join(choice(_BASE62) for _ in range(_SECRET_LENGTH))
     body = f"hg_{key_id}_{secret}"
-    record = ApiKey(
+    text = f"{body}_{_checksum(body)}"
+    return text, record(text, name, scopes, now=now)
+
+
+def record(text: str, name: str, scopes: frozenset[Scope], *, now: datetime) -> ApiKey:
+    """
+    Return what to store for the key *text*.
+
+    Raises:
+        InvalidInput: *text* is no key.
+    """
+    parts = _parts(text)
+    if parts is None:
+        raise InvalidInput([FieldError("key", "key_invalid", "is no key")])
+    key_id, secret = parts
+    return ApiKey(
         key_id=key_id,
         name=name,
         secret_hash=_hash(secret),
         scopes=frozenset(str(scope) for scope in scopes),
         created_at=now,
     )
-    return f"{body}_{_checksum(body)}", record
 
 
 class Authenticator:
     """
-    Says whose key a text is. Asks the store at most once a second for each key.
+    Authenticates API keys. Reads each key, and the list of keys, from the store at most once a second.
 
     Args:
         monotonic: seconds that never go back.
     """
 
-    def __init__(self, store: LinkStore, *, monotonic: Callable[[], float]) -> None:
+    def __init__(self, store: ApiKeyStore, *, monotonic: Callable[[], float]) -> None:
         self._store = store
         self._monotonic = monotonic
         self._cache: OrderedDict[str, tuple[ApiKey | None, float]] = OrderedDict()
         self._asking: SingleFlight[str, ApiKey | None] = SingleFlight()
+        # Hashes of secrets by key id. Only valid keys get in, so invalid ones cannot evict them.
+        self._valid: OrderedDict[str, bytes] = OrderedDict()
+        self._listed: tuple[Mapping[str, bytes], float] = ({}, -math.inf)
+        self._listing: SingleFlight[str, Mapping[str, bytes]] = SingleFlight()
 
     async def authenticate(self, text: str) -> Principal | None:
         """
-        Return who holds the key *text*; None if it is no key, or revoked.
+        Return the principal of the key *text*; None if it is no key, or revoked.
 
         Raises:
-            Unavailable: the store did not answer and the answer is not known from just before.
+            Unavailable: the store did not answer, and the key was not read within the last second.
         """
-        match = _SHAPE.fullmatch(text)
-        if match is None:
+        parts = _parts(text)
+        if parts is None:
             return None
-        key_id, secret, checksum = match.groups()
-        if not hmac.compare_digest(checksum, _checksum(text[: -_CRC_LENGTH - 1])):
-            return None
+        key_id, secret = parts
         key = await self._find(key_id)
-        # An unknown id costs the same comparison as a wrong secret.
+        # Compared even for an unknown id, so that both take the same time.
         matches = hmac.compare_digest(_hash(secret), key.secret_hash if key else _NO_HASH)
-        if key is None or not matches or key.revoked_at is not None:
+        if key is None or key.revoked_at is not None:
+            self._valid.pop(key_id, None)
             return None
+        if not matches:
+            return None
+        self._remember(key)
         return Principal(key.key_id, key.scopes)
+
+    def was_valid(self, text: str) -> bool:
+        """Return whether the key *text* was valid when it was last used; without a look-up."""
+        return _holds(self._valid, text)
+
+    async def is_listed(self, text: str) -> bool:
+        """
+        Return whether the key *text* is in the list of all keys, which is at most a second old.
+
+        It costs the store as much for any number of invalid keys as for one. False if the store does
+        not answer.
+        """
+        if _parts(text) is None:
+            return False
+        listed, until = self._listed
+        if self._monotonic() >= until:
+            try:
+                listed = await self._listing.do("", self._list)
+            except Unavailable:
+                return False
+        return _holds(listed, text)
+
+    async def _list(self) -> Mapping[str, bytes]:
+        asked = self._monotonic()
+        keys = await self._store.list_keys()
+        listed = {key.key_id: key.secret_hash for key in keys if key.revoked_at is None}
+        self._listed = (listed, asked + _LIST_S)
+        return listed
+
+    def _remember(self, key: ApiKey) -> None:
+        self._valid[key.key_id] = key.secret_hash
+        self._valid.move_to_end(key.key_id)
+        if len(self._valid) > _MAX_CACHED:
+            self._valid.popitem(last=False)
 
     async def _find(self, key_id: str) -> ApiKey | None:
         known = self._cache.get(key_id)
@@ -150,6 +212,22 @@ class Authenticator:
         if len(self._cache) > _MAX_CACHED:
             self._cache.popitem(last=False)
         return key
+
+
+def _parts(text: str) -> tuple[str, str] | None:
+    """Return the id and the secret of the key *text*; None if it is no key."""
+    match = _SHAPE.fullmatch(text)
+    if match is None:
+        return None
+    key_id, secret, checksum = match.groups()
+    is_whole = hmac.compare_digest(checksum, _checksum(text[: -_CRC_LENGTH - 1]))
+    return (key_id, secret) if is_whole else None
+
+
+def _holds(hashes: Mapping[str, bytes], text: str) -> bool:
+    """Return whether *hashes*, by key id, has the one of the key *text*."""
+    parts = _parts(text)
+    return parts is not None and hmac.compare_digest(_hash(parts[1]), hashes.get(parts[0], _NO_HASH))
 
 
 def _hash(secret: str) -> bytes:

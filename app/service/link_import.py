@@ -1,218 +1,202 @@
 """
-Bulk import: a file of URLs or a CSV becomes links, in batches that happen once.
+Imports: the rows of a file become links, in batches, each a transaction.
 
-Each batch is one transaction, remembered under the digest of the file and its number. An
-import that was interrupted is run again in full: what was stored before is recognised and
-skipped, so nothing is stored twice and nothing is left out.
+The store is asked about every row, by its slug or, without one, by the key of its record. So an
+import may be interrupted at any moment and run again, and a file that grew adds only what is new.
 """
 
 from __future__ import annotations
 
-import csv
-import hashlib
-from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
 from itertools import islice
-from typing import TextIO
+from typing import Protocol
 
 from app.domain import rules, slug
-from app.domain.errors import FieldError, InvalidInput
-from app.domain.link import DEFAULT_REDIRECT_CODE, Link, LinkFields
-from app.ports import IMPORT_SCOPE, IdempotentRequest
-from app.service.links import Draft, Links
+from app.domain.errors import Contended, FieldError, InvalidInput
+from app.domain.link import Link, LinkFields, Slug
+from app.interchange.records import Accepted, LinkRecord, RecordKeys, Refused
+from app.interchange.report import Outcome
+from app.ports import Changed, ImportedLink, VersionMismatch
 
 BATCH = 500
-_MAX_HEADER = 4096
+# Rounds in which others were faster with every row that was left.
+_TRIES = 5
 
-# Column names of other shorteners' exports → ours.
-_ALIASES = {
-    "long_url": "long_url",
-    "long url": "long_url",
-    "longurl": "long_url",
-    "url": "long_url",
-    "target": "long_url",
-    "longlink": "long_url",
-    "slug": "slug",
-    "short code": "slug",
-    "shortcode": "slug",
-    "code": "slug",
-    "keyword": "slug",
-    "shortlink": "slug",
-    "title": "title",
-    "tags": "tags",
-    "redirect_code": "redirect_code",
-    "valid_from": "valid_from",
-    "expires_at": "expires_at",
-    "expiry_time": "expires_at",
-    "max_visits": "max_visits",
-    "forward_query": "forward_query",
-    "enabled": "enabled",
-}
+
+class Target(Protocol):
+    """The part of a `Store` that an import uses; the contracts stand there."""
+
+    async def get_many(self, slugs: Sequence[Slug]) -> Mapping[Slug, Link]:
+        """As `LinkStore.get_many`."""
+        ...
+
+    async def find_imported(self, keys: Sequence[str]) -> Mapping[str, Slug]:
+        """As `ImportStore.find_imported`."""
+        ...
+
+    async def add_imported(self, links: Sequence[ImportedLink], *, now: datetime) -> Sequence[Link | None]:
+        """As `ImportStore.add_imported`."""
+        ...
+
+    async def update(
+        self, slug: Slug, fields: LinkFields, *, expected_version: int, now: datetime
+    ) -> Changed | VersionMismatch | None:
+        """As `LinkStore.update`."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
-    """One link that a file asks for; `line` counts from 1."""
+class Done:
+    """An accepted row, what became of it, and the link that it is now."""
 
-    line: int
-    values: Mapping[str, str]
-
-
-@dataclass(frozen=True, slots=True)
-class Imported:
-    """A row that is a link now; `before` if an earlier run had stored it."""
-
-    row: Row
+    row: Accepted
+    outcome: Outcome
     link: Link
-    before: bool
 
 
 @dataclass(frozen=True, slots=True)
-class Refused:
-    """A row that was left out, and why."""
+class _Asked:
+    """An accepted row that is not settled yet; `key` names its record if that has no slug."""
 
-    row: Row
-    errors: tuple[FieldError, ...]
+    position: int
+    row: Accepted
+    key: str | None
+
+    @property
+    def record(self) -> LinkRecord:
+        return self.row.record
+
+    def refused(self, code: str, message: str) -> Refused:
+        error = FieldError("slug", code, message)
+        return Refused(self.row.line, self.row.last_line, (error,), self.record.fields.long_url)
 
 
-def rows(file: TextIO) -> Iterator[Row]:
+class LinkImport:
     """
-    Read *file*: CSV if its first line names a column for the target, else one URL a line.
-
-    Empty lines, and lines that start with `#`, are passed over where URLs stand alone.
-
-    Raises:
-        InvalidInput: a CSV that cannot be read.
-    """
-    first = file.readline()
-    # No header is this long; what is longer is a line for the rules to refuse.
-    cells = first.rstrip("\r\n").split(",") if len(first) <= _MAX_HEADER else []
-    names = [_ALIASES.get(cell.strip(' \t"').casefold()) for cell in cells]
-    if "long_url" in names:
-        yield from _csv_rows(file, names)
-        return
-    for number, line in enumerate(_chain(first, file), start=1):
-        text = line.strip("\r\n")
-        if text.strip() and not text.startswith("#"):
-            yield Row(number, {"long_url": text})
-
-
-def _chain(first: str, rest: Iterable[str]) -> Iterator[str]:
-    if first:
-        yield first
-    yield from rest
-
-
-def _csv_rows(file: TextIO, names: list[str | None]) -> Iterator[Row]:
-    reader = csv.reader(file)
-    try:
-        for cells in reader:
-            if cells:
-                values = {name: cell.strip() for name, cell in zip(names, cells, strict=False) if name}
-                yield Row(reader.line_num + 1, values)
-    except csv.Error as error:
-        line = reader.line_num + 1
-        raise InvalidInput([FieldError(f"line {line}", "csv_unreadable", str(error))]) from error
-
-
-async def run(
-    links: Links, source: Iterable[Row], *, digest: str, own_hosts: Collection[str]
-) -> AsyncIterator[list[Imported | Refused]]:
-    """
-    Store every row of *source* that obeys the rules; yield what became of each, batch by batch.
+    One import.
 
     Args:
-        digest: names the file's contents; the same digest means the same import.
-
-    Raises:
-        Unavailable: run it again to go on where it stopped.
+        clock: the present time, timezone-aware UTC.
+        choice: picks one character of a string, unpredictably.
+        own_hosts: see `app.domain.target.canonical`.
+        updates: change links that are there already to what the file says of them.
     """
-    iterator = iter(source)
-    number = 0
-    while batch := list(islice(iterator, BATCH)):
-        checked = [(row, _draft(row, own_hosts)) for row in batch]
-        accepted = [(row, draft) for row, draft in checked if isinstance(draft, Draft)]
-        request = IdempotentRequest(IMPORT_SCOPE, f"{digest}:{number}", _fingerprint(accepted))
-        outcome = await links.create_many([draft for _, draft in accepted], request=request)
-        results: list[Imported | Refused] = [
-            Refused(row, draft) for row, draft in checked if not isinstance(draft, Draft)
-        ]
-        for (row, _), link in zip(accepted, outcome.links, strict=True):
-            if link is None:
-                results.append(Refused(row, (FieldError("slug", "slug_taken", "is taken"),)))
+
+    def __init__(
+        self,
+        target: Target,
+        *,
+        clock: Callable[[], datetime],
+        choice: Callable[[str], str],
+        own_hosts: Collection[str],
+        updates: bool,
+    ) -> None:
+        self._target = target
+        self._clock = clock
+        self._choice = choice
+        self._own_hosts = own_hosts
+        self._updates = updates
+        self._keys = RecordKeys()
+
+    async def run(self, rows: Iterable[Accepted | Refused]) -> AsyncIterator[Sequence[Done | Refused]]:
+        """
+        Store each accepted row of *rows*; yield what became of each row, batch by batch, in order.
+
+        Raises:
+            Unavailable: run it again; what is stored is recognised.
+        """
+        iterator = iter(rows)
+        while batch := list(islice(iterator, BATCH)):
+            yield await self._store(batch)
+
+    async def _store(self, batch: Sequence[Accepted | Refused]) -> Sequence[Done | Refused]:
+        settled: dict[int, Done | Refused] = {}
+        pending: list[_Asked] = []
+        for position, row in enumerate(batch):
+            if isinstance(row, Refused):
+                settled[position] = row
             else:
-                results.append(Imported(row, link, outcome.replayed))
-        yield sorted(results, key=lambda result: result.row.line)
-        number += 1
+                key = self._keys.key(row.record) if row.record.slug is None else None
+                pending.append(_Asked(position, row, key))
+        tries = 0
+        while pending:
+            done = await self._round(pending)
+            settled |= done
+            pending = [asked for asked in pending if asked.position not in done]
+            tries = 0 if done else tries + 1
+            if tries == _TRIES:
+                raise Contended("store", f"others changed the same links {_TRIES} times in a row")
+        return [settled[position] for position in range(len(batch))]
 
+    async def _round(self, pending: Sequence[_Asked]) -> dict[int, Done | Refused]:
+        """
+        Settle what can be: of several rows with one slug the first, as the next meets its link.
 
-def _draft(row: Row, own_hosts: Collection[str]) -> Draft | tuple[FieldError, ...]:
-    values = row.values
-    errors: list[FieldError] = []
-    wanted = None
-    try:
-        wanted = slug.parse(values["slug"]) if values.get("slug") else None
-    except InvalidInput as error:
-        errors += error.errors
-    try:
-        fields = rules.checked(
-            LinkFields(
-                long_url=values.get("long_url", ""),
-                title=values.get("title", ""),
-                tags=tuple(
-                    tag.strip() for tag in values.get("tags", "").replace("|", ",").split(",") if tag.strip()
-                ),
-                redirect_code=_redirect_code(values.get("redirect_code", "")),
-                valid_from=_time("valid_from", values),
-                expires_at=_time("expires_at", values),
-                max_visits=_max_visits(values.get("max_visits", "")),
-                forward_query=_flag("forward_query", values, default=False),
-                enabled=_flag("enabled", values, default=True),
-            ),
-            own_hosts=own_hosts,
+        A row is left for another round, too, if another process was faster.
+        """
+        known = await self._target.find_imported([asked.key for asked in pending if asked.key])
+        wanted = [asked.record.slug for asked in pending if asked.record.slug is not None]
+        links = dict(await self._target.get_many([*dict.fromkeys(wanted), *known.values()]))
+        settled: dict[int, Done | Refused] = {}
+        new: dict[Slug, _Asked] = {}
+        for asked in pending:
+            name = asked.record.slug or (known.get(asked.key) if asked.key else None)
+            link = links.get(name) if name is not None else None
+            if link is None:
+                new.setdefault(name or slug.generate(self._choice), asked)
+                continue
+            # Whatever has become of it since: this record is that link.
+            outcome = Done(asked.row, Outcome.SAME, link) if asked.key else await self._meet(asked, link)
+            if outcome is not None:
+                settled[asked.position] = outcome
+            if isinstance(outcome, Done):
+                links[link.slug] = outcome.link
+        for asked, stored in zip(new.values(), await self._add(new), strict=True):
+            if stored is not None:
+                settled[asked.position] = Done(asked.row, Outcome.IMPORTED, stored)
+        return settled
+
+    async def _add(self, new: Mapping[Slug, _Asked]) -> Sequence[Link | None]:
+        now = self._clock()
+        return await self._target.add_imported(
+            [
+                ImportedLink(
+                    slug=name,
+                    fields=asked.record.fields,
+                    created_at=asked.record.created_at or now,
+                    visits=asked.record.visits,
+                    spent_visits=asked.record.spent_visits,
+                    key=asked.key,
+                )
+                for name, asked in new.items()
+            ],
+            now=now,
         )
-    except InvalidInput as error:
-        errors += error.errors
-    return tuple(errors) if errors else Draft(fields, wanted)
 
-
-def _redirect_code(text: str) -> int:
-    if not text:
-        return DEFAULT_REDIRECT_CODE
-    return int(text) if text.isascii() and text.isdigit() and len(text) == 3 else 0
-
-
-def _max_visits(text: str) -> int | None:
-    if not text:
-        return None
-    return int(text) if text.isascii() and text.isdigit() and len(text) <= 16 else 0
-
-
-def _flag(name: str, values: Mapping[str, str], *, default: bool) -> bool:
-    text = values.get(name, "").casefold()
-    if text in ("", "true", "false"):
-        return text == "true" if text else default
-    raise InvalidInput([FieldError(name, "flag_unreadable", "must be true or false")])
-
-
-def _time(name: str, values: Mapping[str, str]) -> datetime | None:
-    """Read ISO 8601, or unix seconds as some exports have them."""
-    text = values.get(name, "")
-    if not text:
-        return None
-    try:
-        if text.isascii() and text.isdigit():
-            return datetime.fromtimestamp(int(text), UTC)
-        return datetime.fromisoformat(text)
-    except (ValueError, OverflowError, OSError):
-        message = "must be ISO 8601 or unix seconds"
-        raise InvalidInput([FieldError(name, "time_unreadable", message)]) from None
-
-
-def _fingerprint(accepted: list[tuple[Row, Draft]]) -> bytes:
-    """Digest what is stored, not what was read: under other rules it is another batch."""
-    digest = hashlib.sha256()
-    for row, draft in accepted:
-        digest.update(repr((row.line, draft)).encode("utf-8"))
-    return digest.digest()
+    async def _meet(self, asked: _Asked, link: Link) -> Done | Refused | None:
+        """Return what becomes of a row whose slug is that of *link*; None if the link changes meanwhile."""
+        if link.removed_at is not None:
+            message = "belonged to a link that was removed, and slugs are not given out again"
+            return asked.refused("slug_removed", message)
+        wanted = asked.record.fields
+        other = {
+            name: value
+            for name in sorted(asked.record.named)
+            if (value := getattr(wanted, name)) != getattr(link.fields, name)
+        }
+        if not other:
+            return Done(asked.row, Outcome.SAME, link)
+        if not self._updates:
+            if "long_url" in other:
+                return asked.refused("slug_taken", "is taken by a link with another target")
+            return asked.refused("slug_differs", "is taken by a link with the same target and other fields")
+        try:
+            fields = rules.edited(link.fields, replace(link.fields, **other), own_hosts=self._own_hosts)
+        except InvalidInput as error:
+            return Refused(asked.row.line, asked.row.last_line, error.errors, wanted.long_url)
+        outcome = await self._target.update(
+            link.slug, fields, expected_version=link.version, now=self._clock()
+        )
+        return Done(asked.row, Outcome.UPDATED, outcome.link) if isinstance(outcome, Changed) else None

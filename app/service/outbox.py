@@ -1,8 +1,9 @@
 """
-From the outbox to the broker: at once by whoever wrote the change, later by the relay.
+Publishes changes of links: to the broker, the shared cache and the other gateways.
 
-A change is in the outbox from its own transaction until the broker confirmed it, so neither
-a crash nor an outage loses it; it may be delivered twice, which costs nothing.
+A change stays in the outbox from its own transaction until the broker confirms it, so neither a
+crash nor an outage loses it. The gateway that made it publishes it at once; a relay publishes what
+is left (see `worker.relay`). It may be delivered twice, which does no harm.
 """
 
 from __future__ import annotations
@@ -13,39 +14,43 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
+from app.concurrency.stopping import together
+from app.concurrency.time_limit import within
 from app.domain.errors import Unavailable
 from app.domain.events import LinkChanged
 from app.domain.link import Resolution
-from app.ports import Changed, EventBus, LinkStore, OutboxEvent
-from app.resilience.deadline import SYNC_CACHE_S, within
+from app.ports import Changed, EventBus, OutboxEvent, OutboxStore
+from app.resilience.deadline import SYNC_CACHE_S
 from app.service.cache_sync import CacheSync
-from app.service.hot_links import HotLinks
+from app.service.l1_cache import L1Cache
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
 _BATCH = 200
-# Longer than publishing can take (1.6 s): so long nobody else publishes the same.
-_LEASE_S = 2.0
-_LONGEST_PAUSE_S = 1.0
-# What waits here waits in the outbox too, so it may be dropped: the relay pays the debt.
+# Queued changes are in the outbox as well: those beyond this are dropped here and left to the relay.
 _MAX_WAITING = 10_000
 
 
 class OutboxPublisher:
     """
-    Publishes changes in batches right after their transaction, off the request.
+    Publishes changes in batches after their transaction, outside the request.
 
-    It writes them to the shared cache as well (see docs/adr/0005) and tells the other gateways
-    (docs/adr/0010); while the broker does not confirm, it writes in the request itself, so that the
-    writer's next read sees the change. A publish that waits for its confirm keeps no change from the
-    cache: one seconds late would be seen later still. What is written is what was committed: the
-    store may be away by then (docs/adr/0011).
+    - It also writes them to the shared cache (docs/adr/0005) and announces them to the other
+      gateways (docs/adr/0010). The three run independently: a publish that waits for its confirm
+      does not delay the cache.
+    - While the broker does not confirm, the request itself writes the shared cache, so that the
+      client's next read sees the change.
+    - It writes what was committed, without reading it again: the store may be unreachable by then
+      (docs/adr/0011).
+
+    Args:
+        local: the L1 cache of this process, updated before the request is answered.
     """
 
     def __init__(
-        self, store: LinkStore, bus: EventBus, sync: CacheSync, local: HotLinks[Any] | None = None
+        self, store: OutboxStore, bus: EventBus, sync: CacheSync, local: L1Cache[Any] | None = None
     ) -> None:
         self._store = store
         self._bus = bus
@@ -57,7 +62,7 @@ class OutboxPublisher:
         self._confirming = True
 
     async def deliver(self, changes: Sequence[Changed]) -> None:
-        """Take *changes* over from a request that has committed. Never raises, never takes long."""
+        """Deliver *changes*, which are committed. Never raises; takes at most `SYNC_CACHE_S`."""
         if self._local is not None:
             self._local.replace([Resolution.of(change.link) for change in changes])
         _enqueue(self._unpublished, [change.event for change in changes])
@@ -69,32 +74,44 @@ class OutboxPublisher:
 
     async def run(self) -> None:
         """Publish, write to the cache and announce, until cancelled."""
-        async with asyncio.TaskGroup() as loops:
-            loops.create_task(_in_batches(self._unpublished, self._publish))
-            loops.create_task(_in_batches(self._uncached, self._write_cache))
-            loops.create_task(_in_batches(self._unannounced, self._announce))
+        loops = [
+            _in_batches(self._unpublished, self._publish),
+            _in_batches(self._uncached, self._write_cache),
+            _in_batches(self._unannounced, self._announce),
+        ]
+        await together(loops, "outbox publisher")
 
     async def flush(self) -> None:
-        """Publish what still waits, once: what the broker does not take stays in the outbox."""
-        await _with_what_waits(self._unpublished, self._publish)
-        await _with_what_waits(self._uncached, self._write_cache)
-        await _with_what_waits(self._unannounced, self._announce)
+        """Deliver what is queued, once: what the broker does not confirm stays in the outbox."""
+        await _drain(self._unpublished, self._publish)
+        await _drain(self._uncached, self._write_cache)
+        await _drain(self._unannounced, self._announce)
+
+    async def aclose(self) -> None:
+        """Flush for the last time."""
+        await self.flush()
 
     async def _publish(self, batch: Sequence[OutboxEvent]) -> None:
-        confirmed = not await publish_and_drop(self._store, self._bus, batch)
-        if confirmed != self._confirming:
-            log.warning("the broker confirms again" if confirmed else "the broker does not confirm")
-        self._confirming = confirmed
+        unconfirmed = await publish_and_drop(self._store, self._bus, batch)
+        is_confirming = not unconfirmed
+        if is_confirming and not self._confirming:
+            log.warning("outbox publisher: the broker confirms again")
+        elif self._confirming and not is_confirming:
+            log.warning(
+                "outbox publisher: the broker does not confirm %d of %d changes; the relay retries them",
+                len(unconfirmed),
+                len(batch),
+            )
+        self._confirming = is_confirming
 
     async def _write_cache(self, batch: Sequence[Changed]) -> None:
-        # The worker does the same, and is who guarantees it; but visitors should not have to
-        # wait for a worker that is away.
+        # A worker does the same, and guarantees it. This write is for redirects while no worker runs.
         with contextlib.suppress(Unavailable):
             try:
                 await self._sync.write([Resolution.of(change.link) for change in batch])
             except Unavailable:
-                # Who has heard of a change believes no older copy. If the store could not be asked
-                # either, they would be left with no copy at all.
+                # A gateway that has seen the announcement rejects older copies. It then needs the
+                # store: announce only if the store answers.
                 await self._sync.present([change.link.slug for change in batch])
             _enqueue(self._unannounced, [change.event.change for change in batch])
 
@@ -104,13 +121,13 @@ class OutboxPublisher:
 
 
 async def _in_batches(queue: asyncio.Queue[T], work: Callable[[Sequence[T]], Awaitable[None]]) -> None:
-    """Do *work* with whatever comes to *queue*, until cancelled."""
+    """Do *work* with batches from *queue*, until cancelled."""
     while True:
         await work([await queue.get(), *_taken(queue, _BATCH - 1)])
 
 
-async def _with_what_waits(queue: asyncio.Queue[T], work: Callable[[Sequence[T]], Awaitable[None]]) -> None:
-    """Do *work* with what is in *queue* already."""
+async def _drain(queue: asyncio.Queue[T], work: Callable[[Sequence[T]], Awaitable[None]]) -> None:
+    """Do *work* with everything that is in *queue*."""
     while batch := _taken(queue):
         await work(batch)
 
@@ -122,69 +139,18 @@ def _enqueue(queue: asyncio.Queue[T], items: Sequence[T]) -> None:
 
 
 def _taken(queue: asyncio.Queue[T], at_most: int = _BATCH) -> list[T]:
-    """Take what is in *queue* already."""
+    """Take up to *at_most* items from *queue*, without waiting."""
     return [queue.get_nowait() for _ in range(min(at_most, queue.qsize()))]
 
 
-class OutboxRelay:
-    """
-    Sweeps the outbox for changes that their writer did not deliver. Any number may run.
-
-    What the broker did not take it keeps, and offers again before it takes more: else each attempt
-    would lease another batch for nothing, and a broker that is back would wait for those leases.
-    """
-
-    def __init__(self, store: LinkStore, bus: EventBus, *, poll_s: float = 0.2) -> None:
-        self._store = store
-        self._bus = bus
-        self._poll_s = poll_s
-        self._kept: dict[int, OutboxEvent] = {}
-
-    async def run(self) -> None:
-        """Relay until cancelled; back off while the store or the broker is away."""
-        pause = self._poll_s
-        while True:
-            try:
-                moved, stuck = await self.sweep()
-            except Unavailable as error:
-                log.warning("relay waits: %s", error)
-                moved, stuck = 0, True
-            if stuck:
-                pause = min(pause * 2, _LONGEST_PAUSE_S)
-                await asyncio.sleep(pause)
-            else:
-                pause = self._poll_s
-                if moved < _BATCH:
-                    await asyncio.sleep(pause)
-
-    async def sweep(self) -> tuple[int, bool]:
-        """
-        Fill up a batch and deliver it; return how many rows it had and whether any is stuck.
-
-        Raises:
-            Unavailable: the store did not answer.
-        """
-        events = self._kept
-        if room := _BATCH - len(events):
-            # Leases of what is kept may be over: then it comes again.
-            events |= {
-                event.id: event for event in await self._store.take_events(limit=room, lease_s=_LEASE_S)
-            }
-        if not events:
-            return 0, False
-        unconfirmed = await publish_and_drop(self._store, self._bus, list(events.values()))
-        self._kept = {event.id: event for event in unconfirmed}
-        return len(events), bool(unconfirmed)
-
-
 async def publish_and_drop(
-    store: LinkStore, bus: EventBus, events: Sequence[OutboxEvent]
+    store: OutboxStore, bus: EventBus, events: Sequence[OutboxEvent]
 ) -> Sequence[OutboxEvent]:
-    """Publish *events* and forget those that were confirmed; return the others."""
+    """Publish *events* and drop the confirmed rows from the outbox; return the unconfirmed ones."""
     confirmations = await bus.publish([event.change for event in events])
     confirmed = [event.id for event, taken in zip(events, confirmations, strict=True) if taken]
     if confirmed:
-        # A row that could not be dropped is delivered again later.
+        # A row that could not be dropped is published again later.
         with contextlib.suppress(Unavailable):
             await store.drop_events(confirmed)
     return [event for event, taken in zip(events, confirmations, strict=True) if not taken]

@@ -1,4 +1,4 @@
-"""How often a link was visited, by the hour."""
+"""Clicks of a link by the hour."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 from app.domain.errors import FieldError, InvalidInput
 from app.domain.link import Link, Slug
-from app.ports import LinkStore
+from app.ports import ClickStore, LinkStore
 from app.service.links import Removed
 
 HOUR = timedelta(hours=1)
@@ -20,9 +20,9 @@ _FIRST, _LAST = datetime(2000, 1, 1, tzinfo=UTC), datetime(9999, 1, 1, tzinfo=UT
 @dataclass(frozen=True, slots=True)
 class HourlyStats:
     """
-    The clicks of `link` in each hour from `since` on, those without any included.
+    The clicks of `link` in each hour from `since` on; hours without clicks are 0.
 
-    `link.visits` is the total, which was read first: the hours may know a little more.
+    `link.visits` is the total, read before the hours: their sum may be slightly larger.
     """
 
     link: Link
@@ -32,36 +32,36 @@ class HourlyStats:
 
 class Stats:
     """
-    Reads what was counted; see `app.service.clicks` for how far that trails.
+    Reads click counts. They trail redirects by about two seconds, see `app.service.clicks`.
 
     Args:
         clock: the present time, timezone-aware UTC.
     """
 
-    def __init__(self, store: LinkStore, *, clock: Callable[[], datetime]) -> None:
-        self._store = store
+    def __init__(self, links: LinkStore, clicks: ClickStore, *, clock: Callable[[], datetime]) -> None:
+        self._links = links
+        self._clicks = clicks
         self._clock = clock
 
     async def hourly(
         self, slug: Slug, *, since: datetime | None = None, until: datetime | None = None
     ) -> HourlyStats | Removed | None:
         """
-        Return the clicks of each hour that overlaps [*since*, *until*), at most 31 days of them.
+        Return the clicks of each hour that overlaps [*since*, *until*), at most 31 days.
 
-        Without *until*: up to and with the present hour. Without *since*: the 24 hours before
-        *until*.
+        *until* defaults to the end of the present hour, *since* to 24 hours before *until*.
 
         Raises:
-            InvalidInput: no such range.
+            InvalidInput: the range is empty, too long or has no time zone.
             Unavailable: the store did not answer.
         """
         first, end = _range(since, until, self._clock())
-        link = await self._store.get(slug)
+        link = await self._links.get(slug)
         if link is None:
             return None
         if link.removed_at is not None:
             return Removed(link)
-        clicks = await self._store.hourly_clicks(slug, since=first, until=end)
+        clicks = await self._clicks.hourly_clicks(slug, since=first, until=end)
         hours = range((end - first) // HOUR)
         return HourlyStats(link, first, tuple(clicks.get(first + n * HOUR, 0) for n in hours))
 

@@ -1,1 +1,1 @@
-"""What operators see: logs. Listens, is never imported by the core."""
+"""What operators see: metrics and logs. Never imported by the core."""

@@ -14,7 +14,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 class JsonFormatter(logging.Formatter):
-    """Everything a record says, escaped: a line cannot be forged from inside a message."""
+    """Escapes every part of a record, so that a message cannot forge a line."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Return *record* as one line of JSON."""
@@ -35,13 +35,13 @@ def configure(level: str, stream: TextIO = sys.stderr) -> None:
     handler = logging.StreamHandler(stream)
     handler.setFormatter(JsonFormatter())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
-    # These tell each reconnect step by step; the adapters say it once.
+    # These log every step of each reconnect; the adapters log it once.
     for name in ("aio_pika", "aiormq", "psycopg.pool"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
 def granian() -> dict[str, Any]:
-    """Return a configuration that makes granian's own log look the same. The level is for granian to set."""
+    """Return a log configuration for granian in the same format; granian sets the level itself."""
     handler = {"class": "logging.StreamHandler", "formatter": "json", "stream": "ext://sys.stderr"}
     return {
         "version": 1,

@@ -1,9 +1,10 @@
-"""Samples in the text format that Prometheus reads."""
+"""Samples in the text format of Prometheus."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from itertools import accumulate
+from typing import assert_never
 
 from prometheus_client import CollectorRegistry, generate_latest, start_http_server
 from prometheus_client.core import (
@@ -14,10 +15,13 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
-from app.telemetry.samples import BUCKETS_S, FAMILIES, Samples
+from app.telemetry.families import BUCKETS_S, Counter, Family, Gauge, Histogram
+from app.telemetry.samples import Samples
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _BOUNDS = [*(repr(bound) for bound in BUCKETS_S), "+Inf"]
+
+_Found = dict[tuple[str, ...], list[float]]
 
 
 class _Collector(Collector):
@@ -28,23 +32,29 @@ class _Collector(Collector):
         return iter(())
 
     def collect(self) -> Iterator[Metric]:
-        samples = self._read()
-        for name, family in FAMILIES.items():
-            found = {labels: values for (of, labels), values in samples.items() if of == name}
-            if not found:
-                continue
-            if family.kind == "histogram":
-                histogram = HistogramMetricFamily(name, family.help, labels=family.labels)
-                for labels, (*counts, total) in sorted(found.items()):
-                    buckets = list(zip(_BOUNDS, accumulate(counts), strict=True))
-                    histogram.add_metric(labels, buckets, total)
-                yield histogram
-            else:
-                kind = CounterMetricFamily if family.kind == "counter" else GaugeMetricFamily
-                metric = kind(name, family.help, labels=family.labels)
-                for labels, values in sorted(found.items()):
-                    metric.add_metric(labels, values[0])
-                yield metric
+        found: dict[Family, _Found] = {}
+        for (family, labels), values in self._read().items():
+            found.setdefault(family, {})[labels] = values
+        for family in sorted(found, key=lambda one: one.name):
+            yield _metric(family, found[family])
+
+
+def _metric(family: Family, found: _Found) -> Metric:
+    match family:
+        case Histogram():
+            histogram = HistogramMetricFamily(family.name, family.help, labels=family.labels)
+            for labels, (*counts, total) in sorted(found.items()):
+                buckets = list(zip(_BOUNDS, accumulate(counts), strict=True))
+                histogram.add_metric(labels, buckets, total)
+            return histogram
+        case Counter() | Gauge():
+            kind = CounterMetricFamily if isinstance(family, Counter) else GaugeMetricFamily
+            metric = kind(family.name, family.help, labels=family.labels)
+            for labels, values in sorted(found.items()):
+                metric.add_metric(labels, values[0])
+            return metric
+        case _:
+            assert_never(family)
 
 
 def _registry(read: Callable[[], Samples]) -> CollectorRegistry:
@@ -54,12 +64,12 @@ def _registry(read: Callable[[], Samples]) -> CollectorRegistry:
 
 
 def text(samples: Samples) -> bytes:
-    """Return *samples* as text."""
+    """Return *samples* in that format."""
     return generate_latest(_registry(lambda: samples))
 
 
 def serve(host: str, port: int, read: Callable[[], Samples]) -> Callable[[], None]:
-    """Answer scrapes in a thread with what *read* returns, until what this returns is called."""
+    """Answer scrapes with what *read* returns, in a thread; call the result to stop."""
     server, thread = start_http_server(port, host, _registry(read))
 
     def stop() -> None:

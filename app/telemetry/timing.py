@@ -1,19 +1,20 @@
-"""How long the calls of a port take, seen from outside it."""
+"""Durations of the calls to a dependency, measured outside its adapter and guards."""
 
 from __future__ import annotations
 
-import inspect
 import time
 from collections.abc import Callable
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
-from app.domain.errors import Unavailable
-from app.telemetry.samples import Histogram, Samples
+from app.domain.errors import Refused, Unavailable
+from app.ports.wrapped import Method, methods_of, unchanged, wrapped
+from app.telemetry.families import DEPENDENCY_FAILURES, DEPENDENCY_SECONDS, STORE_WRITE_FAILURES
+from app.telemetry.samples import Durations, Samples
 
 Port = TypeVar("Port")
 
-# These wait on purpose, or are not on anybody's way.
-_UNTIMED = frozenset({"listen", "consume", "aclose", "ping"})
+# These block on purpose or serve no request. Every other method is timed.
+_UNTIMED = frozenset({"listen", "consume", "aclose", "ping", "try_write"})
 
 
 class Timings:
@@ -21,44 +22,46 @@ class Timings:
 
     def __init__(self, dependency: str) -> None:
         self._dependency = dependency
-        self.seconds = Histogram()
+        self.seconds = Durations()
         self.failures = 0
+        self.refused = 0
 
     def samples(self) -> Samples:
-        """Return what has been counted."""
-        return {
-            ("hopgate_dependency_seconds", (self._dependency,)): list(self.seconds.values),
-            ("hopgate_dependency_failures", (self._dependency,)): [self.failures],
+        """Return the counts so far."""
+        samples: Samples = {
+            DEPENDENCY_SECONDS.of(self._dependency): list(self.seconds.values),
+            DEPENDENCY_FAILURES.of(self._dependency): [self.failures],
         }
+        if self._dependency == "store":
+            samples[STORE_WRITE_FAILURES.of()] = [self.refused]
+        return samples
 
 
-def timed(port: Port, timings: Timings, *, clock: Callable[[], float] = time.perf_counter) -> Port:
-    """Return *port*, with every call that asks the dependency timed."""
-    return cast("Port", _Timed(port, timings, clock))
+def timed(
+    port: type, adapter: Port, timings: Timings, *, clock: Callable[[], float] = time.perf_counter
+) -> Port:
+    """
+    Return *adapter* of *port* with its calls counted in *timings*.
 
+    Args:
+        clock: seconds, from any starting point.
+    """
 
-class _Timed:
-    def __init__(self, port: object, timings: Timings, clock: Callable[[], float]) -> None:
-        self._port = port
-        self._timings = timings
-        self._clock = clock
-
-    def __getattr__(self, name: str) -> Any:
-        method = getattr(self._port, name)
-        if name in _UNTIMED or not inspect.iscoroutinefunction(method):
-            return method
-
+    def timed_method(method: Method) -> Method:
         async def call(*args: Any, **kwargs: Any) -> Any:
-            began = self._clock()
+            started = clock()
             try:
                 result = await method(*args, **kwargs)
-            except Unavailable:
-                # How long it took says more about deadlines and breakers than about anybody.
-                self._timings.failures += 1
+            except Unavailable as error:
+                # The time a failure takes tells of deadlines and breakers, not of the dependency.
+                timings.failures += 1
+                timings.refused += isinstance(error, Refused)
                 raise
-            self._timings.seconds.observe(self._clock() - began)
+            timings.seconds.observe(clock() - started)
             return result
 
-        # The next call does not come here again.
-        setattr(self, name, call)
         return call
+
+    methods = methods_of(port).items()
+    table = {method: unchanged if name in _UNTIMED else timed_method for name, method in methods}
+    return wrapped(port, adapter, table)

@@ -1,113 +1,205 @@
-"""What each refusal and failure looks like to a client: one table for API, bridge and redirects."""
+"""
+The problems that clients see (RFC 9457): one function each, for the API, the bridge and redirects.
+
+`code` is stable and short, for programs; `title` says the same in words, `detail` is about this case.
+"""
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import assert_never
 
-from app.domain.errors import InvalidInput, Unavailable
+from app.domain.errors import Contended, FieldError, InvalidInput, Refused, Unavailable
 from app.ports import Refusal
-from app.web.answer import Answer, problem
+from app.web.response import Response, json_response
+from app.web.schemas import FieldProblem, LinkDocument, Problem
 
 _RETRY_S = 1
 
 
-def unreadable(detail: str) -> Answer:
-    """400: not HTTP or JSON that can be read."""
-    return problem(400, "unreadable", "The request cannot be read", detail=detail)
+def unreadable(detail: str) -> Response:
+    """400: the request is not readable as HTTP or JSON."""
+    return _problem(400, "unreadable", "The request cannot be read", detail=detail)
 
 
-def unauthorized() -> Answer:
-    """401: no key, or one that is not valid; which of both is not said."""
+def unauthorized() -> Response:
+    """401: no key, or an invalid one; the response does not reveal which."""
     challenge = [("www-authenticate", 'Bearer realm="hopgate"')]
-    return problem(401, "unauthorized", "A valid API key is required", headers=challenge)
+    return _problem(401, "unauthorized", "A valid API key is required", headers=challenge)
 
 
-def forbidden(scope: str) -> Answer:
+def forbidden(scope: str) -> Response:
     """403: the key lacks *scope*."""
-    return problem(403, "forbidden", "The key may not do this", detail=f"The scope {scope} is missing.")
+    return _problem(403, "forbidden", "The key may not do this", detail=f"The scope {scope} is missing.")
 
 
-def not_found() -> Answer:
-    """404: nothing here."""
-    return problem(404, "not_found", "There is nothing here")
+def not_found() -> Response:
+    """404: no such link or path."""
+    return _problem(404, "not_found", "There is nothing here")
 
 
-def method_not_allowed(allow: str) -> Answer:
-    """405: another method would do."""
-    return problem(405, "method_not_allowed", "The method is not allowed here", headers=[("allow", allow)])
+def method_not_allowed(allow: str) -> Response:
+    """405: the path exists, with the methods *allow*."""
+    return _problem(405, "method_not_allowed", "The method is not allowed here", headers=[("allow", allow)])
 
 
-def body_timeout() -> Answer:
+def body_timeout() -> Response:
     """408: the body did not arrive in time."""
-    return problem(408, "body_timeout", "The request body took too long", headers=[("connection", "close")])
+    return _problem(408, "body_timeout", "The request body took too long", headers=[("connection", "close")])
 
 
-def gone() -> Answer:
-    """410: the link is removed, switched off or expired."""
-    return problem(410, "gone", "The link is gone")
+def slug_taken(slug: str, link: LinkDocument | None, *, removed: bool) -> Response:
+    """409: the slug belongs to a link, or to a *removed* one; *link* if the key may read it."""
+    why = "was in use, and slugs are never given out twice" if removed else "is in use"
+    return _problem(409, "slug_taken", "The slug is taken", detail=f"{slug} {why}.", link=link)
 
 
-def body_too_large(limit: int) -> Answer:
-    """413: more than *limit* bytes."""
-    detail = f"The most is {limit} bytes."
-    return problem(
-        413,
-        "body_too_large",
-        "The request body is too large",
-        detail=detail,
-        headers=[("connection", "close")],
+def gone() -> Response:
+    """410: the link is removed, disabled, expired, or has no visit left."""
+    return _problem(410, "gone", "The link is gone")
+
+
+def version_mismatch(version: int, link: LinkDocument | None) -> Response:
+    """412: the link is at *version*, not at one that If-Match names; *link* if the key may read it."""
+    detail = f"The link is at version {version}."
+    return _problem(412, "version_mismatch", "The link has changed meanwhile", detail=detail, link=link)
+
+
+def length_required() -> Response:
+    """411: the body has no Content-Length, so nothing tells whether it is complete."""
+    detail = "A body needs Content-Length; Transfer-Encoding is not supported."
+    headers = [("connection", "close")]
+    return _problem(411, "length_required", "The length is missing", detail=detail, headers=headers)
+
+
+def body_cut_off(received: int, declared: int) -> Response:
+    """400: the connection ended before the body did."""
+    detail = f"The body has {received} of {declared} bytes. Nothing was done."
+    return _problem(
+        400, "unreadable", "The request cannot be read", detail=detail, headers=[("connection", "close")]
     )
 
 
-def not_json() -> Answer:
-    """415: a body must say that it is JSON."""
-    return problem(415, "not_json", "The body must be sent as application/json")
+def body_too_large(limit: int) -> Response:
+    """413: more than *limit* bytes."""
+    detail = f"The most is {limit} bytes."
+    headers = [("connection", "close")]
+    return _problem(413, "body_too_large", "The request body is too large", detail=detail, headers=headers)
 
 
-def invalid(error: InvalidInput) -> Answer:
-    """422: readable, but against the rules."""
-    return problem(422, "invalid", "The request breaks a rule", detail=str(error), errors=error.errors)
+def not_json() -> Response:
+    """415: the body is not declared as JSON in UTF-8."""
+    return _problem(415, "not_json", "The body must be sent as application/json in UTF-8")
 
 
-def too_many_requests(refusal: Refusal) -> Answer:
+def encoded() -> Response:
+    """415: the body is compressed."""
+    headers = [("accept-encoding", "identity")]
+    return _problem(415, "encoded", "The body must be sent without Content-Encoding", headers=headers)
+
+
+def invalid(error: InvalidInput) -> Response:
+    """422: the request is readable and breaks a rule."""
+    return _problem(422, "invalid", "The request breaks a rule", detail=str(error), errors=error.errors)
+
+
+def idempotency_key_reused() -> Response:
+    """422: the idempotency key belongs to a request with another body."""
+    detail = "This Idempotency-Key was used before with another body."
+    return _problem(422, "idempotency_key_reused", "The idempotency key is taken", detail=detail)
+
+
+def too_many_requests(refusal: Refusal) -> Response:
     """429: over the client's limit."""
     headers = {name.lower(): value for name, value in refusal.headers.items()}
-    # RFC 9110: whole seconds; never zero, or every refused client comes back at once.
+    # RFC 9110: whole seconds; never zero, or refused clients retry at once.
     headers.setdefault("retry-after", str(max(1, math.ceil(min(refusal.retry_after_s, 86_400)))))
-    return problem(429, "too_many_requests", "Over the limit", headers=headers.items())
+    return _problem(429, "too_many_requests", "Over the limit", headers=headers.items())
 
 
-def server_error(trace_id: str) -> Answer:
-    """500: our mistake; *trace_id* finds it in the log."""
-    return problem(500, "server_error", "Something went wrong on our side", trace_id=trace_id)
+def server_error(trace_id: str) -> Response:
+    """500: a bug; *trace_id* identifies the failure in the log."""
+    return _problem(500, "server_error", "Something went wrong on our side", trace_id=trace_id)
 
 
-def unavailable(error: Unavailable | TimeoutError) -> Answer:
-    """503: a dependency does not answer; whether a write took place is not known."""
-    what = error.dependency if isinstance(error, Unavailable) else "the service"
-    return problem(
+def not_prefetched() -> Response:
+    """503: a visit is spent only if a visitor asks for it; the browser asks again when that happens."""
+    return _problem(
+        503,
+        "not_prefetched",
+        "Not sent ahead of a visit",
+        detail="Each visit of this link counts, so it is not prefetched.",
+        headers=[("retry-after", str(_RETRY_S))],
+    )
+
+
+def unavailable(error: Unavailable | TimeoutError, *, may_have_written: bool = False) -> Response:
+    """
+    503: a dependency is not available, or the deadline of the request has passed.
+
+    Args:
+        may_have_written: the request may have changed something before it failed.
+    """
+    match error:
+        case Contended():
+            detail = "Other writers were faster each time."
+        case Refused():
+            detail = f"{error.dependency} takes no writes at present."
+        case Unavailable():
+            detail = f"{error.dependency} is not available."
+        case TimeoutError():
+            detail = "The request took too long."
+        case _:
+            assert_never(error)
+    if isinstance(error, Contended) or (
+        may_have_written and isinstance(error, Unavailable) and error.stored_nothing
+    ):
+        detail += " Nothing was stored."
+    elif may_have_written:
+        detail += " The write may or may not have taken place."
+    return _problem(
         503,
         "unavailable",
         "Temporarily unavailable",
-        detail=f"{what} did not answer in time. A write may or may not have taken place.",
-        headers=_retry_later(),
+        detail=detail,
+        headers=[("retry-after", str(_RETRY_S))],
     )
 
 
-def overloaded() -> Answer:
-    """503: more to do than can be done, see `app.resilience.admission`. Ready-made."""
+def overloaded() -> Response:
+    """503: shed by admission control before anything was done (see `app.resilience.admission`)."""
     return next(_OVERLOADED)
 
 
-def _retry_later() -> Iterable[tuple[str, str]]:
-    return [("retry-after", str(_RETRY_S))]
+def _problem(
+    status: int,
+    code: str,
+    title: str,
+    *,
+    detail: str = "",
+    errors: Sequence[FieldError] = (),
+    headers: Iterable[tuple[str, str]] = (),
+    link: LinkDocument | None = None,
+    trace_id: str | None = None,
+) -> Response:
+    document = Problem(
+        type=f"urn:hopgate:problem:{code}",
+        title=title,
+        status=status,
+        code=code,
+        detail=detail,
+        errors=[FieldProblem(e.field, e.code, e.message) for e in errors],
+        link=link,
+        trace_id=trace_id,
+    )
+    return json_response(status, document, headers, media_type="application/problem+json")
 
 
-# In turn, so that those who are refused together do not come back together.
+# Ready-made, and in turn: clients that are refused together do not retry together.
 _OVERLOADED = itertools.cycle(
-    problem(
+    _problem(
         503,
         "overloaded",
         "Too much to do",

@@ -1,71 +1,78 @@
-"""Is it alive, can it serve: answered from probes, never refused, never limited."""
+"""Liveness and readiness, from probes of the dependencies; exempt from all limits."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-from app.domain.errors import Unavailable
-from app.web.answer import Answer, json_answer
-from app.web.services import GuardStates, Probe
+from app.concurrency.guard import GuardSnapshot
+from app.domain.errors import Refused, Unavailable
+from app.web.response import Response, json_response
+
+# Returns if the dependency answers; raises Unavailable.
+Probe = Callable[[], Awaitable[None]]
+GuardStates = Callable[[], Mapping[str, GuardSnapshot]]
 
 _PROBE_S = 1.0
 _REMEMBERED_S = 1.0
 
 
-def draining() -> Answer:
-    """It has been told to end, and still answers: send new visitors elsewhere."""
-    return json_answer(503, {"status": "draining"})
+def draining() -> Response:
+    """The process is stopping and still serves: a load balancer sends new clients elsewhere."""
+    return json_response(503, {"status": "draining"})
 
 
-def alive() -> Answer:
-    """The event loop turns."""
-    return json_answer(200, {"status": "ok"})
+def alive() -> Response:
+    """The event loop runs."""
+    return json_response(200, {"status": "ok"})
 
 
 class Readiness:
-    """Asks the dependencies at most once a second, however many ask for the answer."""
+    """Probes the dependencies at most once a second, for any number of requests."""
 
     def __init__(self) -> None:
-        self._asking: asyncio.Task[Answer] | None = None
+        self._probing: asyncio.Task[Response] | None = None
         self._until = 0.0
 
-    async def answer(self, probes: Mapping[str, Probe], guards: GuardStates | None) -> Answer:
-        """Return what `ready` says, at most a second old."""
+    async def check(self, probes: Mapping[str, Probe], guards: GuardStates | None) -> Response:
+        """Return the result of `ready`, at most a second old."""
         now = asyncio.get_running_loop().time()
-        if self._asking is None or (self._asking.done() and now >= self._until):
-            self._asking = asyncio.create_task(ready(probes, guards))
+        if self._probing is None or (self._probing.done() and now >= self._until):
+            self._probing = asyncio.create_task(ready(probes, guards))
             self._until = now + _REMEMBERED_S
-        return await asyncio.shield(self._asking)
+        return await asyncio.shield(self._probing)
 
 
-async def ready(probes: Mapping[str, Probe], guards: GuardStates | None) -> Answer:
+async def ready(probes: Mapping[str, Probe], guards: GuardStates | None) -> Response:
     """
-    Can redirects be served?
+    Return 200 as long as the store or the cache answers, so that redirects can be served.
 
-    200 as long as the store or the cache answers: a dead dependency is shown, not passed on,
-    or a load balancer would take every gateway away at once. Breakers are shown and decide
-    nothing: they open and close by the second.
+    One dead dependency is only shown: a failing check would make the load balancer remove every
+    gateway at once. Breakers are shown, too; they open and close by the second and decide nothing.
     """
     names = list(probes)
     results = await asyncio.gather(*(_probe(probes[name]) for name in names))
-    dependencies = dict(zip(names, results, strict=True))
-    serving = any(dependencies.get(name) == "ok" for name in ("store", "cache"))
-    degraded = any(result != "ok" for result in results)
+    dependencies = {name: text for name, (text, _) in zip(names, results, strict=True)}
+    reading = {name for name, (_, is_reading) in zip(names, results, strict=True) if is_reading}
+    serving = not reading.isdisjoint({"store", "cache"})
+    degraded = any(text != "ok" for text in dependencies.values())
     status = "unavailable" if not serving else "degraded" if degraded else "ok"
     document: dict[str, Any] = {"status": status, "dependencies": dependencies}
     if guards is not None:
         document["breakers"] = {name: guard.state for name, guard in guards().items()}
-    return json_answer(200 if serving else 503, document)
+    return json_response(200 if serving else 503, document)
 
 
-async def _probe(probe: Probe) -> str:
+async def _probe(probe: Probe) -> tuple[str, bool]:
+    """Return the state of a dependency in words, and whether it answers reads."""
     try:
         async with asyncio.timeout(_PROBE_S):
             await probe()
+    except Refused as error:
+        return f"refuses writes: {error.reason}", True
     except Unavailable as error:
-        return error.reason
+        return error.reason, False
     except TimeoutError:
-        return f"no answer within {_PROBE_S:g} s"
-    return "ok"
+        return f"no answer within {_PROBE_S:g} s", False
+    return "ok", True

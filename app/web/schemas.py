@@ -1,4 +1,4 @@
-"""What the API reads and writes, as JSON."""
+"""The JSON schemas of the API, and the conversions to and from them."""
 
 from __future__ import annotations
 
@@ -6,57 +6,111 @@ import json
 import math
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Annotated, Any, TypeVar
+from decimal import Decimal, InvalidOperation
+from typing import Annotated, Any, ClassVar, TypeVar, get_type_hints
 
 import msgspec
 
+from app.domain import rules, target
+from app.domain import slug as slug_rules
 from app.domain.errors import FieldError, HopgateError, InvalidInput
-from app.domain.link import DEFAULT_REDIRECT_CODE, MAX_MAX_VISITS, Link, LinkFields
+from app.domain.link import DEFAULT_REDIRECT_CODE, MAX_MAX_VISITS, REDIRECT_CODES, Link, LinkFields
 from app.service.stats import HOUR, HourlyStats
+from app.web import patterns
 
 MAX_SLUGS = 1000
 
-# Described here and checked by `app.domain.rules`, like everything that a link may be.
-_MaxVisits = Annotated[
-    int, msgspec.Meta(extra_json_schema={"minimum": 1, "maximum": MAX_MAX_VISITS, "format": "int64"})
+_TIME_EXAMPLE = "2030-01-31T12:00:00Z"
+TIME = {"type": "string", "format": "date-time", "pattern": patterns.TIME}
+
+# --- the fields of a link: described here, enforced by `app.domain.rules` like all rules of a link ---
+
+
+def _described(**schema: Any) -> msgspec.Meta:
+    return msgspec.Meta(extra_json_schema=schema)
+
+
+_LongUrl = Annotated[
+    str,
+    _described(
+        maxLength=target.MAX_LENGTH,
+        pattern=patterns.TARGET,
+        description="Every URL that matches is accepted, unless it leads back to this service. So are IP"
+        " addresses, Punycode and every other script, if the canonical form has at most"
+        f" {target.MAX_LENGTH} characters.",
+    ),
 ]
+_NewSlug = Annotated[
+    str,
+    _described(
+        minLength=slug_rules.MOVED.least,
+        maxLength=slug_rules.MOVED.most,
+        pattern=patterns.SLUG,
+        # The words that are reserved.
+        **{"not": {"pattern": patterns.RESERVED_SLUG}},
+        description=f"{slug_rules.ORDINARY} characters; {slug_rules.MOVED} with the scope admin.",
+    ),
+]
+_Title = Annotated[str, _described(maxLength=rules.MAX_TITLE_LENGTH, pattern=patterns.PRINTABLE)]
+_Tag = Annotated[str, _described(minLength=1, maxLength=rules.MAX_TAG_LENGTH, pattern=patterns.PRINTABLE)]
+_Tags = Annotated[
+    tuple[_Tag, ...],
+    _described(maxItems=rules.MAX_TAGS, description="Those that are sent twice are kept once."),
+]
+_RedirectCode = Annotated[int, _described(enum=list(REDIRECT_CODES))]
+_ValidFrom = Annotated[datetime, _described(**TIME)]
+_ExpiresAt = Annotated[
+    datetime,
+    _described(**TIME, description="Later than `valid_from`; in the future, when the link is made."),
+]
+_MaxVisits = Annotated[int, _described(minimum=1, maximum=MAX_MAX_VISITS, format="int64")]
+_Slugs = Annotated[list[str], _described(minItems=1, maxItems=MAX_SLUGS)]
 
 
 class CreateLink(msgspec.Struct, forbid_unknown_fields=True):
     """The body of `POST /api/v1/links`. Without `slug` a random one is made."""
 
-    long_url: str
-    slug: str | None = None
-    title: str = ""
-    tags: tuple[str, ...] = ()
-    redirect_code: int = DEFAULT_REDIRECT_CODE
-    valid_from: datetime | None = None
-    expires_at: datetime | None = None
+    long_url: _LongUrl
+    slug: _NewSlug | None = None
+    title: _Title = ""
+    tags: _Tags = ()
+    redirect_code: _RedirectCode = DEFAULT_REDIRECT_CODE
+    valid_from: _ValidFrom | None = None
+    expires_at: _ExpiresAt | None = None
     max_visits: _MaxVisits | None = None
     forward_query: bool = False
     enabled: bool = True
 
     def fields(self) -> LinkFields:
-        """Return everything but the slug."""
-        values = {name: getattr(self, name) for name in PatchLink.__struct_fields__}
-        return LinkFields(**values)
+        """Return every field but the slug."""
+        return LinkFields(**{field.name: getattr(self, field.name) for field in _FIELDS})
 
 
-class PatchLink(msgspec.Struct, forbid_unknown_fields=True):
+class _Address(msgspec.Struct):
+    slug: str
+    short_url: str
+
+
+# The fields of a link that a user sets: `CreateLink` declares them, the other schemas derive them.
+_FIELDS = [field for field in msgspec.structs.fields(CreateLink) if field.name != "slug"]
+_Changes: Any = msgspec.defstruct(
+    "_Changes", [(field.name, field.type | msgspec.UnsetType, msgspec.UNSET) for field in _FIELDS]
+)
+# Their types without the rules for what is sent: a target is in canonical form by then, and a link may
+# be older than a rule.
+_SHOWN = {**get_type_hints(CreateLink), "max_visits": _MaxVisits | None}
+_AddressAndFields: Any = msgspec.defstruct(
+    "_AddressAndFields", [(field.name, _SHOWN[field.name]) for field in _FIELDS], bases=(_Address,)
+)
+
+
+class PatchLink(_Changes, forbid_unknown_fields=True):  # type: ignore[misc, call-arg]
     """The body of `PATCH /api/v1/links/{slug}`: what is left out stays as it is."""
 
-    long_url: str | msgspec.UnsetType = msgspec.UNSET
-    title: str | msgspec.UnsetType = msgspec.UNSET
-    tags: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
-    redirect_code: int | msgspec.UnsetType = msgspec.UNSET
-    valid_from: datetime | msgspec.UnsetType | None = msgspec.UNSET
-    expires_at: datetime | msgspec.UnsetType | None = msgspec.UNSET
-    max_visits: _MaxVisits | msgspec.UnsetType | None = msgspec.UNSET
-    forward_query: bool | msgspec.UnsetType = msgspec.UNSET
-    enabled: bool | msgspec.UnsetType = msgspec.UNSET
+    extra_json_schema: ClassVar[dict[str, Any]] = {"minProperties": 1}
 
     def changes(self) -> Mapping[str, Any]:
-        """Return what was said, by name."""
+        """Return the fields that the body names."""
         values = {name: getattr(self, name) for name in self.__struct_fields__}
         return {name: value for name, value in values.items() if value is not msgspec.UNSET}
 
@@ -64,36 +118,25 @@ class PatchLink(msgspec.Struct, forbid_unknown_fields=True):
 class Invalidate(msgspec.Struct, forbid_unknown_fields=True):
     """The body of `POST /api/v1/cache/invalidate`."""
 
-    slugs: list[str]
+    slugs: _Slugs
 
 
 class Invalidated(msgspec.Struct):
-    """What became of an invalidation; `unknown` are the slugs that no link has."""
+    """The outcome of an invalidation; `unknown` are the slugs that no link has."""
 
     invalidated: int
     unknown: list[str]
 
 
-class LinkDocument(msgspec.Struct):
+class LinkDocument(_AddressAndFields):  # type: ignore[misc]
     """
     A link. `version` grows by one with every change, and is the ETag.
 
-    `visits` are the redirects given so far, to GET. They trail by about two seconds; by more
-    while RabbitMQ, the worker or the database is away. They change no version. `max_visits` is how
-    many redirects are given in all while there is such a limit, exactly; then 410.
+    `visits` counts the redirects served so far, to GET. It trails by about two seconds, by more
+    while RabbitMQ, the worker or the database is unavailable, and changes no version. `max_visits`
+    is the exact number of redirects served in total; after them the answer is 410.
     """
 
-    slug: str
-    short_url: str
-    long_url: str
-    title: str
-    tags: tuple[str, ...]
-    redirect_code: int
-    valid_from: datetime | None
-    expires_at: datetime | None
-    max_visits: _MaxVisits | None
-    forward_query: bool
-    enabled: bool
     visits: int
     version: int
     created_at: datetime
@@ -101,7 +144,7 @@ class LinkDocument(msgspec.Struct):
 
 
 class HourlyClicks(msgspec.Struct):
-    """The redirects of one hour, named by its beginning in UTC."""
+    """The redirects of one hour; `hour` is its start in UTC."""
 
     hour: datetime
     clicks: int
@@ -109,10 +152,10 @@ class HourlyClicks(msgspec.Struct):
 
 class LinkStats(msgspec.Struct):
     """
-    How often a link was visited: in all, and in each hour that begins in [since, until).
+    The redirects of a link: in total, and in each hour that begins in [since, until).
 
-    Counts trail like `visits` of a link. A redirect counts in the hour in which its gateway
-    flushes its counts, about a second later.
+    Counts trail like `visits` of a link. A redirect counts in the hour in which its gateway flushes
+    its counts, about a second later.
     """
 
     slug: str
@@ -138,7 +181,7 @@ class FieldProblem(msgspec.Struct):
 
 
 class Problem(msgspec.Struct, omit_defaults=True, kw_only=True):
-    """Every error (RFC 9457). `code` is stable; `link` is the one that stands in the way."""
+    """Every error (RFC 9457). `code` is stable; `link` is the link that caused a conflict."""
 
     type: str
     title: str
@@ -152,19 +195,10 @@ class Problem(msgspec.Struct, omit_defaults=True, kw_only=True):
 
 def link_document(link: Link, public_url: str) -> LinkDocument:
     """Return *link* as the API shows it."""
-    fields = link.fields
     return LinkDocument(
         slug=link.slug,
         short_url=f"{public_url}/{link.slug}",
-        long_url=fields.long_url,
-        title=fields.title,
-        tags=fields.tags,
-        redirect_code=fields.redirect_code,
-        valid_from=fields.valid_from,
-        expires_at=fields.expires_at,
-        max_visits=fields.max_visits,
-        forward_query=fields.forward_query,
-        enabled=fields.enabled,
+        **{field.name: getattr(link.fields, field.name) for field in _FIELDS},
         visits=link.visits,
         version=link.version,
         created_at=link.created_at,
@@ -180,7 +214,7 @@ def stats_document(stats: HourlyStats) -> LinkStats:
 
 
 class UnreadableBody(HopgateError):
-    """The body is not one JSON object; the message says where."""
+    """The body is not one JSON object; the message names the place."""
 
 
 T = TypeVar("T")
@@ -190,17 +224,17 @@ def read(body: bytes, schema: type[T]) -> T:
     """
     Return *body* as *schema*.
 
-    Stricter than most readers, as I-JSON (RFC 7493) is: a name given twice, NaN, Infinity or
-    half a surrogate pair make a body unreadable. Two readers could take the first for two
-    different things, and no UTF-8 can carry the last back to the client.
+    Strict as I-JSON (RFC 7493): a duplicate name, NaN, Infinity or an unpaired surrogate make a body
+    unreadable. Parsers disagree on duplicate names, and an unpaired surrogate has no UTF-8 form to
+    return to the client.
 
     Raises:
-        UnreadableBody: it is not JSON.
-        InvalidInput: it is JSON of another shape.
+        UnreadableBody: *body* is not I-JSON.
+        InvalidInput: *body* does not match *schema*.
     """
     try:
         document = json.loads(
-            body.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_refuse, parse_float=_finite
+            body.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_refuse, parse_float=_number
         )
         if b"\\u" in body:
             json.dumps(document, ensure_ascii=False).encode("utf-8")
@@ -212,7 +246,15 @@ def read(body: bytes, schema: type[T]) -> T:
     except msgspec.ValidationError as error:
         message, _, path = str(error).partition(" - at `$.")
         field = path.rstrip("`") or "body"
-        raise InvalidInput([FieldError(field, "schema", message)]) from None
+        raise InvalidInput([FieldError(field, "schema", _explained(message))]) from None
+
+
+def _explained(message: str) -> str:
+    """Return what the decoder says of a time in words that help: it names a standard, or its own types."""
+    if not message.startswith(("Invalid RFC3339", "Expected `datetime")):
+        return message
+    null = ", or null" if "null" in message else ""
+    return f"must be a date that exists, with time and offset, such as {_TIME_EXAMPLE}{null}"
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -228,9 +270,16 @@ def _refuse(constant: str) -> None:
     raise ValueError(message)
 
 
-def _finite(text: str) -> float:
+def _number(text: str) -> int | float:
+    """Return the number *text*, which has a point or an exponent; 7.0 is an integer to JSON Schema."""
     value = float(text)
     if not math.isfinite(value):
         message = "a number is too large"
         raise ValueError(message)
-    return value
+    # Beyond, and between two floats, the integer is not the number that was sent.
+    if abs(value) >= 2**53 or not value.is_integer():
+        return value
+    try:
+        return int(value) if Decimal(text) == int(value) else value
+    except InvalidOperation:  # an exponent of twenty digits
+        return value

@@ -1,24 +1,20 @@
-"""What the web layer is given: everything it may call, and nothing else."""
+"""Everything that the web layer may call."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from app.ports import Gate
-from app.resilience.guard import GuardSnapshot
-from app.resilience.tarpit import Tarpit
-from app.service.admission import Entrance
+from app.concurrency.tarpit import Tarpit
+from app.ports import RateLimiter
+from app.resilience.admission import AdmissionController
 from app.service.keys import Authenticator
 from app.service.links import Links
 from app.service.stats import Stats
 from app.settings import IpNetwork
-from app.web.metrics import Metrics
-from app.web.redirect import RedirectLane
-
-# Returns if the dependency answers; raises Unavailable.
-Probe = Callable[[], Awaitable[None]]
-GuardStates = Callable[[], Mapping[str, GuardSnapshot]]
+from app.telemetry.metrics import Metrics
+from app.web.health import GuardStates, Probe
+from app.web.redirects import RedirectHandler
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,18 +22,18 @@ class Services:
     """
     Built by `app.bootstrap`.
 
-    `probes` by name; the gateway can serve as long as one of `probes["store"]` and
-    `probes["cache"]` answers. `guards` says how the ways to them stand, by name; None where
-    there is nothing to guard. `is_draining`: has it been told to end? `trace_id` makes the id by
-    which one failure is found in the log.
+    `probes`: of the dependencies, by name; the gateway is ready as long as one of `probes["store"]`
+    and `probes["cache"]` answers. `guards`: the state of the circuit breakers, by name; None if there
+    are none. `is_draining`: the process is about to stop. `trace_id`: makes the id that identifies
+    one failure in the log.
     """
 
     links: Links
     stats: Stats
-    lane: RedirectLane
+    redirects: RedirectHandler
     authenticator: Authenticator
-    gate: Gate
-    entrance: Entrance
+    limiter: RateLimiter
+    admission: AdmissionController
     tarpit: Tarpit
     probes: Mapping[str, Probe]
     guards: GuardStates | None

@@ -18,7 +18,7 @@ CREATE TABLE links (
 );
 CREATE UNIQUE INDEX links_listed ON links (id) WHERE removed_at IS NULL;
 
--- What the caches still have to hear of. Rows come and go all the time: vacuum early.
+-- Changes that are not yet delivered to the caches. Rows are short-lived: vacuum early.
 CREATE TABLE outbox (
     id              bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     slug            text COLLATE "C" NOT NULL,

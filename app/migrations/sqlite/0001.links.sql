@@ -17,7 +17,7 @@ CREATE TABLE links (
     removed_at    INTEGER
 ) STRICT;
 
--- What the caches still have to hear of.
+-- Changes that are not yet delivered to the caches.
 CREATE TABLE outbox (
     id              INTEGER PRIMARY KEY AUTOINCREMENT,
     slug            TEXT NOT NULL,

@@ -1,0 +1,1 @@
+"""Embedded mode: the cache and the event bus in this process."""

@@ -1,0 +1,1 @@
+"""PostgreSQL: the store, its pool and its replicas."""

@@ -1,0 +1,319 @@
+"""The statements of the PostgreSQL store, and the conversions between rows and values."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from app.domain.events import ClicksCounted, LinkChanged
+from app.domain.link import Link, LinkFields, Resolution, Slug
+from app.ports import IMPORT_SCOPE, MAX_QUOTA_LEASE, OUTBOX_GRACE_S, ApiKey, OutboxEvent
+
+Row = tuple[Any, ...]
+Parameters = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class _Column:
+    """Its type in PostgreSQL, and the conversions to a parameter and from a result, if any."""
+
+    type: str
+    write: Callable[[Any], Any] | None = None
+    read: Callable[[Any], Any] | None = None
+
+
+# Each field of `LinkFields`, by its name. Statements and conversions below are derived from this.
+_FIELDS = {
+    "long_url": _Column("text"),
+    "title": _Column("text"),
+    "tags": _Column("text[]", write=list, read=tuple),
+    "redirect_code": _Column("smallint"),
+    "valid_from": _Column("timestamptz"),
+    "expires_at": _Column("timestamptz"),
+    "forward_query": _Column("boolean"),
+    "enabled": _Column("boolean"),
+    "max_visits": _Column("bigint"),
+}
+_NEW = {
+    "slug": "text",
+    **{name: column.type for name, column in _FIELDS.items()},
+    "version": "bigint",
+    "created_at": "timestamptz",
+    "updated_at": "timestamptz",
+}
+_AFTER_FIELDS = ("version", "created_at", "updated_at", "removed_at", "visits", "epoch")
+_END_OF_FIELDS = 1 + len(_FIELDS)
+_READS = {name: column.read for name, column in _FIELDS.items() if column.read is not None}
+_WRITES = {name: column.write for name, column in _FIELDS.items() if column.write is not None}
+# Read with the links, in one snapshot: what is read before a failover stays marked as such.
+_EPOCH = "(SELECT epoch FROM store_epoch)"
+_LINK = f"""{", ".join(_NEW)}, removed_at,
+    coalesce((SELECT clicks FROM click_totals WHERE click_totals.slug = links.slug), 0) AS visits,
+    {_EPOCH} AS epoch"""
+_NEW_TYPES = ", ".join(f"{name} {type_}" for name, type_ in _NEW.items())
+_SET_FIELDS = ", ".join(f"{name} = %({name})s::{column.type}" for name, column in _FIELDS.items())
+# Each field of `Resolution`, as SQL. A disabled or removed link has no target.
+_RESOLUTION = {
+    "slug": "slug",
+    "version": "version",
+    "long_url": "CASE WHEN enabled AND removed_at IS NULL THEN long_url END",
+    "redirect_code": "redirect_code",
+    "forward_query": "forward_query",
+    "valid_from": "extract(epoch FROM valid_from)::float8",
+    "expires_at": "extract(epoch FROM expires_at)::float8",
+    "metered": "max_visits IS NOT NULL",
+    "epoch": _EPOCH,
+}
+_FIRST_ATTEMPT_AT = f"now() + make_interval(secs => {OUTBOX_GRACE_S})"
+
+# One statement for any number of links. Ids are drawn in the order of the request, so that listings
+# keep it; rows are inserted in the order of their slugs, so that two calls with the same slugs wait
+# for each other instead of deadlocking.
+INSERT_LINKS = f"""
+    WITH asked AS MATERIALIZED (
+        SELECT nextval('links_id_seq') AS id, a.*
+        FROM json_to_recordset(%(links)s::json) AS a({_NEW_TYPES})
+    ), stored AS (
+        INSERT INTO links (id, {", ".join(_NEW)})
+        SELECT asked.* FROM asked ORDER BY slug COLLATE "C", id
+        ON CONFLICT (slug) DO NOTHING RETURNING slug
+    )
+    INSERT INTO outbox (slug, version, next_attempt_at)
+    SELECT slug, 1, {_FIRST_ATTEMPT_AT} FROM stored RETURNING id, slug, version, {_EPOCH}
+"""
+
+# The same for links with a past, each slug once, and without events: see `ImportStore.add_imported`.
+INSERT_IMPORTED = f"""
+    WITH asked AS MATERIALIZED (
+        SELECT nextval('links_id_seq') AS id, a.*
+        FROM json_to_recordset(%(links)s::json) AS a({_NEW_TYPES}, visits bigint, visits_taken bigint)
+    ), stored AS (
+        INSERT INTO links (id, {", ".join(_NEW)}, visits_taken)
+        SELECT id, {", ".join(_NEW)}, visits_taken FROM asked ORDER BY slug COLLATE "C", id
+        ON CONFLICT (slug) DO NOTHING RETURNING slug
+    ), counted AS (
+        INSERT INTO click_totals (slug, clicks)
+        SELECT slug, visits FROM stored JOIN asked USING (slug) WHERE visits > 0
+        ON CONFLICT (slug) DO UPDATE SET clicks = excluded.clicks
+    )
+    SELECT slug FROM stored
+"""
+# Waits for a concurrent transaction that stores the same keys, always in the same order.
+INSERT_KEYS = f"""
+    INSERT INTO idempotency (scope, key, fingerprint, slugs, created_at)
+    SELECT '{IMPORT_SCOPE}', key, ''::bytea, ARRAY[slug], %(now)s
+    FROM unnest(%(keys)s::text[], %(slugs)s::text[]) AS asked(key, slug) ORDER BY key COLLATE "C"
+    ON CONFLICT (scope, key) DO NOTHING RETURNING key
+"""
+DELETE_KEYS = f"DELETE FROM idempotency WHERE scope = '{IMPORT_SCOPE}' AND key = ANY(%(keys)s::text[])"
+SELECT_IMPORTED = f"""
+    SELECT key, slugs[1] FROM idempotency WHERE scope = '{IMPORT_SCOPE}' AND key = ANY(%(keys)s::text[])
+"""
+
+
+def _changing(update: str) -> str:
+    """Return a statement that runs *update* and returns each link with the id of its outbox row."""
+    return f"""
+        WITH changed AS ({update} RETURNING {_LINK}), noted AS (
+            INSERT INTO outbox (slug, version, next_attempt_at)
+            SELECT slug, version, {_FIRST_ATTEMPT_AT} FROM changed RETURNING id, slug
+        )
+        SELECT changed.*, noted.id FROM changed JOIN noted USING (slug)
+    """
+
+
+UPDATE_LINK = _changing(f"""
+    UPDATE links SET {_SET_FIELDS}, version = version + 1, updated_at = %(now)s WHERE slug = %(slug)s
+""")
+REMOVE_LINK = _changing("""
+    UPDATE links SET removed_at = %(now)s, updated_at = %(now)s, version = version + 1
+    WHERE slug = %(slug)s
+""")
+TOUCH_LINKS = _changing("UPDATE links SET version = version + 1 WHERE slug = ANY(%(slugs)s)")
+# Always in the same order: two calls cannot deadlock.
+LOCK_LINKS = 'SELECT 1 FROM links WHERE slug = ANY(%(slugs)s) ORDER BY slug COLLATE "C" FOR UPDATE'
+LOCK_LINK = f"SELECT {_LINK} FROM links WHERE slug = %(slug)s FOR UPDATE"
+SELECT_LINK = f"SELECT {_LINK} FROM links WHERE slug = %(slug)s"
+SELECT_LINKS = f"SELECT {_LINK} FROM links WHERE slug = ANY(%(slugs)s)"
+RESOLVE = f"""
+    SELECT {", ".join(_RESOLUTION[name] for name in Resolution.__struct_fields__)}
+    FROM links WHERE slug = ANY(%(slugs)s)
+"""
+SELECT_PAGE = f"""
+    SELECT {_LINK}, id FROM links WHERE removed_at IS NULL AND id < %(before)s
+    ORDER BY id DESC LIMIT %(limit)s
+"""
+SELECT_EXPORT = f"""
+    SELECT {_LINK}, visits_taken, id FROM links WHERE removed_at IS NULL AND id > %(after)s
+    ORDER BY id LIMIT %(limit)s
+"""
+# SKIP LOCKED: concurrent calls take other rows instead of waiting.
+TAKE_EVENTS = """
+    WITH due AS (
+        SELECT id FROM outbox
+        WHERE next_attempt_at <= now() OR next_attempt_at > now() + make_interval(secs => %(longest_s)s)
+        ORDER BY next_attempt_at, id LIMIT %(limit)s FOR UPDATE SKIP LOCKED
+    )
+    UPDATE outbox SET next_attempt_at = now() + make_interval(secs => %(lease_s)s), attempts = attempts + 1
+    FROM due WHERE outbox.id = due.id RETURNING outbox.id, slug, version
+"""
+DROP_EVENTS = "DELETE FROM outbox WHERE id = ANY(%(ids)s::bigint[])"
+# A row from the future is as old as the clock was set back, at least: it must not hide.
+OUTBOX_DEPTH = """
+    SELECT count(*), coalesce(
+        greatest(extract(epoch FROM now() - min(created_at)), extract(epoch FROM max(created_at) - now())), 0
+    )::float8, min(id) FROM outbox
+"""
+# Waits for a concurrent transaction that stores the same request.
+INSERT_REQUEST = """
+    INSERT INTO idempotency (scope, key, fingerprint, slugs, created_at)
+    VALUES (%(scope)s, %(key)s, %(fingerprint)s, %(slugs)s, %(now)s) ON CONFLICT (scope, key) DO NOTHING
+"""
+SELECT_REQUEST = "SELECT fingerprint, slugs FROM idempotency WHERE scope = %(scope)s AND key = %(key)s"
+FORGET_REQUESTS = f"DELETE FROM idempotency WHERE created_at < %(before)s AND scope <> '{IMPORT_SCOPE}'"
+# One statement, so one transaction: a known batch yields no rows to add. Rows are added in the order
+# of their slugs, so that two batches wait for each other instead of deadlocking.
+ADD_CLICKS = """
+    WITH batch AS (
+        INSERT INTO click_batches (id, folded_at) VALUES (%(batch)s, %(now)s)
+        ON CONFLICT (id) DO NOTHING RETURNING id
+    ), counted AS MATERIALIZED (
+        SELECT key AS slug, value::bigint AS clicks FROM batch, json_each_text(%(clicks)s::json)
+        ORDER BY key COLLATE "C"
+    ), total AS (
+        INSERT INTO click_totals (slug, clicks) SELECT slug, clicks FROM counted
+        ON CONFLICT (slug) DO UPDATE SET clicks = click_totals.clicks + excluded.clicks
+    ), hourly AS (
+        INSERT INTO click_hours (slug, hour, clicks) SELECT slug, %(hour)s, clicks FROM counted
+        ON CONFLICT (slug, hour) DO UPDATE SET clicks = click_hours.clicks + excluded.clicks
+    )
+    SELECT id FROM batch
+"""
+SELECT_HOURS = """
+    SELECT hour, clicks FROM click_hours WHERE slug = %(slug)s AND hour >= %(since)s AND hour < %(until)s
+"""
+# Rolled back; the id is none that a batch can have.
+TRY_WRITE = b"INSERT INTO click_batches (id, folded_at) VALUES (gen_random_uuid(), now())"
+FORGET_BATCHES = "DELETE FROM click_batches WHERE folded_at < %(before)s"
+# A concurrent call waits for the row lock, and then sees the remainder.
+LEASE_QUOTA = f"""
+    WITH leased AS (
+        SELECT id, CASE WHEN removed_at IS NOT NULL THEN 0 WHEN max_visits IS NULL THEN NULL
+            ELSE least({MAX_QUOTA_LEASE}, (greatest(max_visits - visits_taken, 0) + 7) / 8) END AS visits
+        FROM links WHERE slug = %(slug)s FOR UPDATE
+    ), debited AS (
+        UPDATE links SET visits_taken = visits_taken + leased.visits FROM leased
+        WHERE links.slug = %(slug)s AND leased.visits > 0  -- no index has the ids of removed links
+    )
+    SELECT visits FROM leased
+"""
+RETURN_QUOTA = """
+    UPDATE links SET visits_taken = greatest(visits_taken - %(visits)s, 0) WHERE slug = %(slug)s
+"""
+_KEY = ("key_id", "name", "secret_hash", "scopes", "created_at", "revoked_at")
+_KEY_VALUES = ", ".join(f"%({name})s" for name in _KEY)
+INSERT_KEY = f"INSERT INTO api_keys ({', '.join(_KEY)}) VALUES ({_KEY_VALUES}) ON CONFLICT DO NOTHING"
+SELECT_KEY = f"SELECT {', '.join(_KEY)} FROM api_keys WHERE key_id = %(key_id)s"
+SELECT_KEYS = f"SELECT {', '.join(_KEY)} FROM api_keys ORDER BY created_at, key_id"
+REVOKE_KEY = "UPDATE api_keys SET revoked_at = coalesce(revoked_at, %(now)s) WHERE key_id = %(key_id)s"
+# The timeline, and the position of the log: flushed on a primary, replayed on a standby. The
+# timeline of a standby is that of its last restart point, which lags behind a switch.
+SELECT_WAL_POSITION = """
+    SELECT standby,
+        CASE WHEN standby THEN (SELECT timeline_id FROM pg_control_checkpoint())
+            ELSE ('x' || left(pg_walfile_name(pg_current_wal_flush_lsn()), 8))::bit(32)::integer END,
+        (CASE WHEN standby THEN pg_last_wal_replay_lsn()
+            ELSE pg_current_wal_flush_lsn() END - '0/0')::bigint
+    FROM pg_is_in_recovery() AS standby
+"""
+# What migration 0005 wrote: another text would be another identity. Of a standby, nothing is compared.
+_IDENTITY = """concat_ws(
+    '/',
+    (SELECT system_identifier FROM pg_control_system()),
+    left(pg_walfile_name(pg_current_wal_flush_lsn()), 8),
+    (SELECT oid FROM pg_database WHERE datname = current_database()),
+    'links'::regclass::oid
+)"""
+_POSITION = "(pg_current_wal_flush_lsn() - '0/0')::bigint"
+SELECT_EPOCH = f"""
+    SELECT epoch, CASE WHEN standby THEN true ELSE identity = {_IDENTITY} END,
+        CASE WHEN standby THEN {2**63 - 1} ELSE {_POSITION} END
+    FROM store_epoch, pg_is_in_recovery() AS standby
+"""
+# The time makes it another number than any that a lost history may have given.
+RAISE_EPOCH = f"""
+    UPDATE store_epoch SET identity = {_IDENTITY},
+        epoch = greatest(epoch + 1, (extract(epoch FROM clock_timestamp()) * 1000)::bigint)
+    WHERE identity <> {_IDENTITY} OR (epoch = %(seen_epoch)s AND {_POSITION} < %(seen_position)s)
+    RETURNING epoch, true, {_POSITION}
+"""
+SELECT_SCHEMA_VERSION = "SELECT max(version) FROM schema_migrations"
+
+_encoder = msgspec.json.Encoder()
+
+
+def link(row: Row) -> Link:
+    """Return the link in the columns `_LINK`; further columns are ignored."""
+    fields = dict(zip(_FIELDS, row[1:_END_OF_FIELDS], strict=True))
+    for name, read in _READS.items():
+        fields[name] = read(fields[name])
+    rest = dict(zip(_AFTER_FIELDS, row[_END_OF_FIELDS:], strict=False))
+    return Link(slug=row[0], fields=LinkFields(**fields), **rest)
+
+
+def resolution(row: Row) -> Resolution:
+    """Return the resolution in the columns of `RESOLVE`, which are its fields; see `Resolution.of`."""
+    found = Resolution(*row)
+    if found.long_url is not None:
+        return found
+    return Resolution(slug=found.slug, version=found.version, epoch=found.epoch)
+
+
+def field_values(fields: LinkFields) -> Parameters:
+    """Return *fields* by the names of their columns."""
+    values = {name: getattr(fields, name) for name in _FIELDS}
+    for name, write in _WRITES.items():
+        values[name] = write(values[name])
+    return values
+
+
+def links_json(links: Sequence[Link]) -> str:
+    """Return new *links* as `INSERT_LINKS` takes them."""
+    return _encoder.encode([_new_values(link) for link in links]).decode()
+
+
+def imported_json(links: Sequence[tuple[Link, int]]) -> str:
+    """Return new links and their spent visits as `INSERT_IMPORTED` takes them."""
+    return _encoder.encode(
+        [{**_new_values(link), "visits": link.visits, "visits_taken": spent} for link, spent in links]
+    ).decode()
+
+
+def _new_values(link: Link) -> Parameters:
+    fields = field_values(link.fields)
+    return {name: fields[name] if name in fields else getattr(link, name) for name in _NEW}
+
+
+def counted_values(counted: ClicksCounted) -> Parameters:
+    """Return *counted* as `ADD_CLICKS` takes it."""
+    clicks = _encoder.encode(dict(counted.clicks)).decode()
+    return {"batch": counted.batch, "hour": counted.hour, "clicks": clicks}
+
+
+def event(event_id: int, slug: str, version: int) -> OutboxEvent:
+    """Return the outbox row as a value."""
+    return OutboxEvent(event_id, LinkChanged(Slug(slug), version))
+
+
+def key(row: Row) -> ApiKey:
+    """Return the API key in the columns `_KEY`."""
+    values = dict(zip(_KEY, row, strict=True))
+    return ApiKey(scopes=frozenset(values.pop("scopes")), **values)
+
+
+def key_values(key: ApiKey) -> Parameters:
+    """Return *key* by the names of its columns."""
+    return {name: getattr(key, name) for name in _KEY} | {"scopes": sorted(key.scopes)}

@@ -1,0 +1,319 @@
+"""`Store` in PostgreSQL, shared by any number of processes on any number of machines."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+from typing import Self
+
+from psycopg import Rollback
+
+from app.adapters.postgres import sql
+from app.adapters.postgres.adds import JointAdds, insert
+from app.adapters.postgres.epoch import EpochReader
+from app.adapters.postgres.imports import insert_imported
+from app.adapters.postgres.pool import OLD_SCHEMA, Connection, Connections, rows_of
+from app.domain.errors import Unavailable
+from app.domain.events import ClicksCounted
+from app.domain.link import Link, LinkFields, NewLink, Resolution, Slug
+from app.migrations import latest_version
+from app.ports import (
+    OUTBOX_LONGEST_WAIT_S,
+    Added,
+    ApiKey,
+    Changed,
+    ExportPage,
+    IdempotentRequest,
+    ImportedLink,
+    OutboxDepth,
+    OutboxEvent,
+    Page,
+    Replayed,
+    RequestMismatch,
+    VersionMismatch,
+)
+
+# Fewer connections are shared by reads and writes.
+_SEPARATE = 4
+
+
+@dataclass(frozen=True, slots=True)
+class WalPosition:
+    """
+    A position in the write-ahead log. On a primary, every acknowledged change is before it.
+
+    Positions compare within one timeline only; each failover starts another.
+    """
+
+    is_standby: bool
+    timeline: int
+    lsn: int
+
+
+class PostgresStore:
+    """Made by `open`, closed with `aclose`. Belongs to one event loop and process."""
+
+    def __init__(self, connections: Connections, *, writing: Connections | None = None) -> None:
+        self._connections = connections
+        # Apart, so that writes which wait for a synchronous standby leave the look-ups theirs.
+        self._writing = writing or connections
+        self._adds = JointAdds(self._writing)
+        self._epoch = EpochReader(self._connections, self._writing)
+
+    @classmethod
+    async def open(
+        cls,
+        url: str,
+        *,
+        role: str = "primary",
+        max_connections: int = 8,
+        max_waiting: int = 64,
+        wait_timeout_s: float = 0.5,
+        connect_timeout_s: int = 2,
+        statement_timeout_s: float = 5.0,
+    ) -> Self:
+        """
+        Open a connection pool for the server at *url*, which need not be up yet (see `ping`).
+
+        Args:
+            url: `postgresql://…`; its `options`, `connect_timeout` and `target_session_attrs` are
+                respected.
+            role: which of several hosts in *url* to use: "primary" or "standby".
+            max_connections: the sum over all processes must stay below the server's limit. From four
+                on, half of them are for writes, and look-ups have the others.
+            max_waiting: calls that may wait for a connection; further ones fail at once.
+            wait_timeout_s: how long they wait.
+            connect_timeout_s: for each host in *url*; the driver's minimum is 2.
+            statement_timeout_s: enforced by the server; the connection is closed when the server is
+                silent for a second longer.
+
+        Raises:
+            SettingsError: *url* cannot be parsed (the message omits it, as it holds the password).
+        """
+        open_some = partial(
+            Connections.open,
+            url,
+            role=role,
+            max_waiting=max_waiting,
+            wait_timeout_s=wait_timeout_s,
+            connect_timeout_s=connect_timeout_s,
+            statement_timeout_s=statement_timeout_s,
+        )
+        for_writes = max_connections // 2 if role == "primary" and max_connections >= _SEPARATE else 0
+        connections = await open_some(max_connections=max_connections - for_writes)
+        if not for_writes:
+            return cls(connections)
+        try:
+            return cls(connections, writing=await open_some(max_connections=for_writes))
+        except BaseException:
+            await connections.aclose()
+            raise
+
+    async def add(
+        self, new: Sequence[NewLink], *, now: datetime, request: IdempotentRequest | None = None
+    ) -> Added | Replayed | RequestMismatch:
+        if not new:
+            return Added((), ())
+        links = [
+            Link(slug=one.slug, fields=one.fields, version=1, created_at=now, updated_at=now) for one in new
+        ]
+        if request is not None:
+            return await self._writing.run(lambda connection: _insert_once(connection, links, request))
+        if len(links) == 1:
+            return await self._adds.add(links[0])
+        return await self._writing.run(lambda connection: insert(connection, links))
+
+    async def get(self, slug: Slug) -> Link | None:
+        rows = await self._query(sql.SELECT_LINK, {"slug": slug})
+        return sql.link(rows[0]) if rows else None
+
+    async def get_many(self, slugs: Sequence[Slug]) -> Mapping[Slug, Link]:
+        links = map(sql.link, await self._query(sql.SELECT_LINKS, {"slugs": list(slugs)}))
+        return {link.slug: link for link in links}
+
+    async def resolve(self, slugs: Sequence[Slug]) -> Mapping[Slug, Resolution]:
+        resolutions = map(sql.resolution, await self._query(sql.RESOLVE, {"slugs": list(slugs)}))
+        return {resolution.slug: resolution for resolution in resolutions}
+
+    async def page(self, *, after: int | None, limit: int) -> Page:
+        before = 2**63 - 1 if after is None else after
+        rows = await self._query(sql.SELECT_PAGE, {"before": before, "limit": limit + 1})
+        next_after = rows[limit - 1][-1] if len(rows) > limit else None
+        return Page(tuple(sql.link(row) for row in rows[:limit]), next_after)
+
+    async def add_imported(self, links: Sequence[ImportedLink], *, now: datetime) -> Sequence[Link | None]:
+        if not links:
+            return ()
+        return await self._writing.run(lambda connection: insert_imported(connection, links, now))
+
+    async def find_imported(self, keys: Sequence[str]) -> Mapping[str, Slug]:
+        return dict(await self._query(sql.SELECT_IMPORTED, {"keys": list(keys)})) if keys else {}
+
+    async def export_page(self, *, after: int | None, limit: int) -> ExportPage:
+        rows = await self._query(sql.SELECT_EXPORT, {"after": after or 0, "limit": limit + 1})
+        next_after = rows[limit - 1][-1] if len(rows) > limit else None
+        return ExportPage(tuple((sql.link(row), row[-2]) for row in rows[:limit]), next_after)
+
+    async def update(
+        self, slug: Slug, fields: LinkFields, *, expected_version: int, now: datetime
+    ) -> Changed | VersionMismatch | None:
+        parameters = {"slug": slug, "now": now, **sql.field_values(fields)}
+        return await self._change(slug, expected_version, sql.UPDATE_LINK, parameters)
+
+    async def remove(
+        self, slug: Slug, *, expected_version: int | None, now: datetime
+    ) -> Changed | VersionMismatch | None:
+        return await self._change(slug, expected_version, sql.REMOVE_LINK, {"slug": slug, "now": now})
+
+    async def touch(self, slugs: Sequence[Slug]) -> Sequence[Changed]:
+        asked = list(dict.fromkeys(slugs))
+
+        async def work(connection: Connection) -> dict[Slug, Changed]:
+            async with connection.transaction():
+                await connection.execute(sql.LOCK_LINKS, {"slugs": asked})
+                rows = await rows_of(connection, sql.TOUCH_LINKS, {"slugs": asked})
+            return {row[0]: _changed(row) for row in rows}
+
+        changes = await self._writing.run(work)
+        return [changes[slug] for slug in asked if slug in changes]
+
+    async def take_events(self, *, limit: int, lease_s: float) -> Sequence[OutboxEvent]:
+        longest_s = max(OUTBOX_LONGEST_WAIT_S, 2 * lease_s)
+        parameters = {"limit": limit, "lease_s": lease_s, "longest_s": longest_s}
+        rows = await self._write(sql.TAKE_EVENTS, parameters)
+        return [sql.event(*row) for row in sorted(rows)]
+
+    async def drop_events(self, ids: Sequence[int]) -> None:
+        await self._count(sql.DROP_EVENTS, {"ids": list(ids)})
+
+    async def outbox_depth(self) -> OutboxDepth:
+        [row] = await self._query(sql.OUTBOX_DEPTH, {})
+        return OutboxDepth(*row)
+
+    async def forget_requests(self, *, before: datetime) -> int:
+        return await self._count(sql.FORGET_REQUESTS, {"before": before})
+
+    async def add_clicks(self, counted: ClicksCounted, *, now: datetime) -> bool:
+        return bool(await self._write(sql.ADD_CLICKS, {**sql.counted_values(counted), "now": now}))
+
+    async def hourly_clicks(self, slug: Slug, *, since: datetime, until: datetime) -> Mapping[datetime, int]:
+        rows = await self._query(sql.SELECT_HOURS, {"slug": slug, "since": since, "until": until})
+        return dict(rows)
+
+    async def forget_batches(self, *, before: datetime) -> int:
+        return await self._count(sql.FORGET_BATCHES, {"before": before})
+
+    async def lease_quota(self, slug: Slug) -> int | None:
+        rows = await self._write(sql.LEASE_QUOTA, {"slug": slug})
+        return rows[0][0] if rows else 0
+
+    async def return_quota(self, slug: Slug, visits: int) -> None:
+        await self._count(sql.RETURN_QUOTA, {"slug": slug, "visits": visits})
+
+    async def add_key(self, key: ApiKey) -> None:
+        await self._count(sql.INSERT_KEY, sql.key_values(key))
+
+    async def get_key(self, key_id: str) -> ApiKey | None:
+        rows = await self._query(sql.SELECT_KEY, {"key_id": key_id})
+        return sql.key(rows[0]) if rows else None
+
+    async def list_keys(self) -> Sequence[ApiKey]:
+        return [sql.key(row) for row in await self._query(sql.SELECT_KEYS, {})]
+
+    async def revoke_key(self, key_id: str, *, now: datetime) -> bool:
+        return await self._count(sql.REVOKE_KEY, {"key_id": key_id, "now": now}) > 0
+
+    async def ping(self) -> None:
+        [(version,)] = await self._query(sql.SELECT_SCHEMA_VERSION, {})
+        if version is None or version < latest_version("postgres"):
+            raise Unavailable("postgresql", OLD_SCHEMA)
+        await self._writing.writes.check(self.try_write)
+
+    async def try_write(self) -> None:
+        async def work(connection: Connection) -> None:
+            async with connection.transaction(force_rollback=True):
+                await connection.execute(sql.TRY_WRITE)
+
+        await self._writing.run(work)
+
+    async def epoch(self) -> int:
+        return await self._epoch.read()
+
+    async def wal_position(self) -> WalPosition:
+        """Return the position of the server. Raises Unavailable."""
+        [row] = await self._query(sql.SELECT_WAL_POSITION, {})
+        return WalPosition(*row)
+
+    async def aclose(self) -> None:
+        """Pending calls are finished first."""
+        async with AsyncExitStack() as stack:
+            # One after the other: a task for each could be cancelled before it begins.
+            for pool in dict.fromkeys((self._connections, self._writing)):
+                stack.push_async_callback(pool.aclose)
+            await self._adds.drain()
+
+    async def _change(
+        self, slug: Slug, expected_version: int | None, statement: str, parameters: sql.Parameters
+    ) -> Changed | VersionMismatch | None:
+        async def work(connection: Connection) -> Changed | VersionMismatch | None:
+            async with connection.transaction():
+                rows = await rows_of(connection, sql.LOCK_LINK, {"slug": slug})
+                current = sql.link(rows[0]) if rows else None
+                if current is None or current.removed_at is not None:
+                    return None
+                if expected_version is not None and current.version != expected_version:
+                    return VersionMismatch(current)
+                [row] = await rows_of(connection, statement, parameters)
+                return _changed(row)
+
+        return await self._writing.run(work)
+
+    async def _query(self, statement: str, parameters: sql.Parameters) -> list[sql.Row]:
+        return await self._connections.run(lambda connection: rows_of(connection, statement, parameters))
+
+    async def _write(self, statement: str, parameters: sql.Parameters) -> list[sql.Row]:
+        return await self._writing.run(lambda connection: rows_of(connection, statement, parameters))
+
+    async def _count(self, statement: str, parameters: sql.Parameters) -> int:
+        async def work(connection: Connection) -> int:
+            return (await connection.execute(statement.encode(), parameters)).rowcount
+
+        return await self._writing.run(work)
+
+
+async def _insert_once(
+    connection: Connection, links: Sequence[Link], request: IdempotentRequest
+) -> Added | Replayed | RequestMismatch:
+    slugs = [link.slug for link in links]
+    memory = {"scope": request.scope, "key": request.key, "fingerprint": request.fingerprint}
+    async with connection.transaction() as transaction:
+        created_at = links[0].created_at
+        values = {**memory, "slugs": slugs, "now": created_at}
+        cursor = await connection.execute(sql.INSERT_REQUEST.encode(), values)
+        if not cursor.rowcount:
+            return await _replay(connection, request)
+        added = await insert(connection, links)
+        if len(added.events) < len(links):
+            added = Added((None,) * len(links), ())
+            raise Rollback(transaction)
+    return added
+
+
+async def _replay(connection: Connection, request: IdempotentRequest) -> Replayed | RequestMismatch:
+    rows = await rows_of(connection, sql.SELECT_REQUEST, {"scope": request.scope, "key": request.key})
+    if not rows:  # `forget_requests` deleted it since the previous statement
+        raise Unavailable("postgresql", "the same request was deleted concurrently")
+    fingerprint, slugs = rows[0]
+    if fingerprint != request.fingerprint:
+        return RequestMismatch()
+    links = map(sql.link, await rows_of(connection, sql.SELECT_LINKS, {"slugs": slugs}))
+    found = {link.slug: link for link in links}
+    return Replayed(tuple(found[slug] for slug in slugs))
+
+
+def _changed(row: sql.Row) -> Changed:
+    link = sql.link(row)
+    return Changed(link, sql.event(row[-1], link.slug, link.version))

@@ -1,0 +1,1 @@
+"""RabbitMQ: the event bus and its dead-letter queues."""

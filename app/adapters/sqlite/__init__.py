@@ -1,0 +1,1 @@
+"""SQLite: the store of the embedded mode."""

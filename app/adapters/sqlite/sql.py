@@ -1,0 +1,222 @@
+"""The statements of the SQLite store, and the conversions between rows and values."""
+
+# Statements are built from column names only; values are always bound.
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, cast
+
+import apsw
+import msgspec
+
+from app.domain.events import LinkChanged
+from app.domain.link import Link, LinkFields, Slug
+from app.ports import IMPORT_SCOPE, MAX_QUOTA_LEASE, OUTBOX_GRACE_S, ApiKey, OutboxEvent
+
+Row = tuple[Any, ...]
+Bindings = Row | Mapping[str, Any]
+
+# Made once: msgspec compiles the type.
+_list_decoder = msgspec.json.Decoder(tuple[str, ...])
+_encoder = msgspec.json.Encoder()
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
+
+def micros(time: datetime | None) -> int | None:
+    """Return *time* as microseconds since 1970, exactly: a float would round."""
+    return None if time is None else (time - _EPOCH) // _MICROSECOND
+
+
+def time(micros: int | None) -> datetime | None:
+    """Return the time that is *micros* microseconds after 1970."""
+    return None if micros is None else _EPOCH + micros * _MICROSECOND
+
+
+def json(values: Iterable[str] | Iterable[int]) -> str:
+    """Return *values* as a JSON array."""
+    return _encoder.encode(list(values)).decode()
+
+
+def json_object(values: Mapping[Slug, int]) -> str:
+    """Return *values* as a JSON object."""
+    return _encoder.encode(dict(values)).decode()
+
+
+@dataclass(frozen=True, slots=True)
+class _Column:
+    """The conversions to a stored value and from it, if any."""
+
+    write: Callable[[Any], Any] | None = None
+    read: Callable[[Any], Any] | None = None
+
+
+_SAME, _TIME, _FLAG = _Column(), _Column(micros, time), _Column(read=bool)
+_LIST = _Column(json, _list_decoder.decode)
+_SET = _Column(lambda values: json(sorted(values)), lambda text: frozenset(_list_decoder.decode(text)))
+
+# Each field of `LinkFields`, by its name. Statements and conversions below are derived from this.
+_FIELDS = {
+    "long_url": _SAME,
+    "title": _SAME,
+    "tags": _LIST,
+    "redirect_code": _SAME,
+    "valid_from": _TIME,
+    "expires_at": _TIME,
+    "forward_query": _FLAG,
+    "enabled": _FLAG,
+    "max_visits": _SAME,
+}
+_LINK = {
+    "slug": _SAME,
+    **_FIELDS,
+    "version": _SAME,
+    "created_at": _TIME,
+    "updated_at": _TIME,
+    "removed_at": _TIME,
+    "visits": _SAME,
+}
+_COMPUTED = {
+    "visits": "coalesce((SELECT clicks FROM click_totals WHERE click_totals.slug = links.slug), 0)",
+}
+_SELECTED = ", ".join(_COMPUTED.get(name, name) for name in _LINK)
+# The database's clock, which all its users share, in microseconds. Its resolution is a millisecond.
+_NOW = "CAST(unixepoch('subsec') * 1000000 AS INTEGER)"
+
+INSERT_LINK = f"""
+    INSERT INTO links (slug, {", ".join(_FIELDS)}, version, created_at, updated_at)
+    VALUES (:slug, {", ".join(f":{name}" for name in _FIELDS)}, 1, :now, :now)
+    ON CONFLICT (slug) DO NOTHING
+"""
+INSERT_IMPORTED = f"""
+    INSERT INTO links (slug, {", ".join(_FIELDS)}, version, created_at, updated_at, visits_taken)
+    VALUES (:slug, {", ".join(f":{name}" for name in _FIELDS)}, 1, :created_at, :now, :spent_visits)
+    ON CONFLICT (slug) DO NOTHING
+"""
+INSERT_TOTAL = """
+    INSERT INTO click_totals (slug, clicks) VALUES (?, ?)
+    ON CONFLICT (slug) DO UPDATE SET clicks = excluded.clicks
+"""
+UPDATE_LINK = f"""
+    UPDATE links SET {", ".join(f"{name} = :{name}" for name in _FIELDS)}, version = version + 1,
+        updated_at = :now
+    WHERE slug = :slug
+"""
+REMOVE_LINK = (
+    "UPDATE links SET removed_at = :now, updated_at = :now, version = version + 1 WHERE slug = :slug"
+)
+TOUCH_LINK = "UPDATE links SET version = version + 1 WHERE slug = :slug"
+SELECT_LINK = f"SELECT {_SELECTED} FROM links WHERE slug = ?"
+SELECT_LINKS = f"SELECT {_SELECTED} FROM links WHERE slug IN (SELECT value FROM json_each(?))"
+SELECT_PAGE = f"""
+    SELECT {_SELECTED}, id FROM links WHERE removed_at IS NULL AND id < ? ORDER BY id DESC LIMIT ?
+"""
+SELECT_EXPORT = f"""
+    SELECT {_SELECTED}, visits_taken, id FROM links WHERE removed_at IS NULL AND id > ? ORDER BY id LIMIT ?
+"""
+INSERT_EVENT = f"""
+    INSERT INTO outbox (slug, version, next_attempt_at, created_at)
+    VALUES (?, ?, {_NOW} + {round(OUTBOX_GRACE_S * 1_000_000)}, {_NOW}) RETURNING id
+"""
+TAKE_EVENTS = f"""
+    UPDATE outbox SET next_attempt_at = {_NOW} + ?1, attempts = attempts + 1 WHERE id IN (
+        SELECT id FROM outbox WHERE next_attempt_at <= {_NOW} OR next_attempt_at > {_NOW} + ?3
+        ORDER BY next_attempt_at, id LIMIT ?2
+    ) RETURNING id, slug, version
+"""
+DROP_EVENTS = "DELETE FROM outbox WHERE id IN (SELECT value FROM json_each(?))"
+# A row from the future is as old as the clock was set back, at least: it must not hide.
+OUTBOX_DEPTH = f"""
+    SELECT count(*), coalesce(max({_NOW} - min(created_at), max(created_at) - {_NOW}), 0), min(id)
+    FROM outbox
+"""
+SELECT_REQUEST = "SELECT fingerprint, slugs FROM idempotency WHERE scope = ? AND key = ?"
+INSERT_REQUEST = "INSERT INTO idempotency (scope, key, fingerprint, slugs, created_at) VALUES (?, ?, ?, ?, ?)"
+SELECT_IMPORTED = f"""
+    SELECT key, slugs ->> 0 FROM idempotency
+    WHERE scope = '{IMPORT_SCOPE}' AND key IN (SELECT value FROM json_each(?))
+"""
+FORGET_REQUESTS = f"DELETE FROM idempotency WHERE created_at < ? AND scope <> '{IMPORT_SCOPE}' RETURNING 1"
+INSERT_BATCH = "INSERT INTO click_batches (id, folded_at) VALUES (?, ?) ON CONFLICT DO NOTHING RETURNING 1"
+# `WHERE true`: without it the parser reads ON as that of a join.
+ADD_TO_TOTALS = """
+    INSERT INTO click_totals (slug, clicks) SELECT key, value FROM json_each(?1) WHERE true
+    ON CONFLICT (slug) DO UPDATE SET clicks = click_totals.clicks + excluded.clicks
+"""
+ADD_TO_HOURS = """
+    INSERT INTO click_hours (slug, hour, clicks) SELECT key, ?2, value FROM json_each(?1) WHERE true
+    ON CONFLICT (slug, hour) DO UPDATE SET clicks = click_hours.clicks + excluded.clicks
+"""
+SELECT_HOURS = "SELECT hour, clicks FROM click_hours WHERE slug = ? AND hour >= ? AND hour < ?"
+FORGET_BATCHES = "DELETE FROM click_batches WHERE folded_at < ? RETURNING 1"
+QUOTA_TO_LEASE = f"""
+    SELECT CASE WHEN removed_at IS NOT NULL THEN 0 WHEN max_visits IS NULL THEN NULL
+        ELSE min({MAX_QUOTA_LEASE}, (max(max_visits - visits_taken, 0) + 7) / 8) END
+    FROM links WHERE slug = ?
+"""
+TAKE_QUOTA = "UPDATE links SET visits_taken = visits_taken + ?2 WHERE slug = ?1"
+RETURN_QUOTA = "UPDATE links SET visits_taken = max(visits_taken - ?2, 0) WHERE slug = ?1"
+_KEY = {
+    "key_id": _SAME,
+    "name": _SAME,
+    "secret_hash": _SAME,
+    "scopes": _SET,
+    "created_at": _TIME,
+    "revoked_at": _TIME,
+}
+_KEY_VALUES = ", ".join(f":{name}" for name in _KEY)
+INSERT_KEY = f"INSERT INTO api_keys ({', '.join(_KEY)}) VALUES ({_KEY_VALUES}) ON CONFLICT DO NOTHING"
+SELECT_KEY = f"SELECT {', '.join(_KEY)} FROM api_keys WHERE key_id = ?"
+SELECT_KEYS = f"SELECT {', '.join(_KEY)} FROM api_keys ORDER BY created_at, key_id"
+REVOKE_KEY = "UPDATE api_keys SET revoked_at = coalesce(revoked_at, ?2) WHERE key_id = ?1 RETURNING 1"
+
+
+def rows(db: apsw.Connection, statement: str, bindings: Bindings = ()) -> list[Row]:
+    """Run *statement* to its end and return its rows."""
+    return cast("list[Row]", db.execute(statement, bindings).fetchall())
+
+
+def link(row: Row) -> Link:
+    """Return the link in the columns `_SELECTED`; further columns are ignored."""
+    values = _read(_LINK, row)
+    fields = {name: values.pop(name) for name in _FIELDS}
+    return Link(fields=LinkFields(**fields), **values)
+
+
+def field_values(fields: LinkFields) -> dict[str, Any]:
+    """Return *fields* by the names of their columns."""
+    return _written(_FIELDS, fields)
+
+
+def event(event_id: int, slug: str, version: int) -> OutboxEvent:
+    """Return the outbox row as a value."""
+    return OutboxEvent(event_id, LinkChanged(Slug(slug), version))
+
+
+def key(row: Row) -> ApiKey:
+    """Return the API key in the columns `_KEY`."""
+    return ApiKey(**_read(_KEY, row))
+
+
+def key_values(key: ApiKey) -> dict[str, Any]:
+    """Return *key* by the names of its columns."""
+    return _written(_KEY, key)
+
+
+def _read(columns: Mapping[str, _Column], row: Row) -> dict[str, Any]:
+    values = dict(zip(columns, row, strict=False))
+    for name, column in columns.items():
+        if column.read is not None:
+            values[name] = column.read(values[name])
+    return values
+
+
+def _written(columns: Mapping[str, _Column], values: object) -> dict[str, Any]:
+    return {
+        name: getattr(values, name) if column.write is None else column.write(getattr(values, name))
+        for name, column in columns.items()
+    }

@@ -1,0 +1,301 @@
+"""
+`Store` in one SQLite file, for a gateway that runs alone on its machine.
+
+Reads run in the event loop: they take microseconds, and a thread switch takes longer. Writes go
+through one thread, because a commit waits for the disk; writes that arrive meanwhile share the
+next commit. Other processes may use the same file at the same time.
+
+Times are microseconds since 1970 in UTC, lists are JSON (see `app/migrations/sqlite`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Self, cast
+
+import apsw
+import msgspec
+
+from app.adapters.sqlite import imports, sql
+from app.adapters.sqlite.writer import OLD_SCHEMA, Writer, translated
+from app.domain.errors import Unavailable
+from app.domain.events import ClicksCounted
+from app.domain.link import Link, LinkFields, NewLink, Resolution, Slug
+from app.migrations import latest_version
+from app.migrations.sqlite_file import check_log
+from app.ports import (
+    OUTBOX_LONGEST_WAIT_S,
+    Added,
+    ApiKey,
+    Changed,
+    ExportPage,
+    IdempotentRequest,
+    ImportedLink,
+    OutboxDepth,
+    OutboxEvent,
+    Page,
+    Replayed,
+    RequestMismatch,
+    VersionMismatch,
+)
+
+
+class SqliteStore:
+    """Made by `open`, closed with `aclose`. Belongs to one event loop and process."""
+
+    def __init__(self, reader: apsw.Connection, writer: Writer) -> None:
+        self._reader = reader
+        self._writer = writer
+
+    @classmethod
+    async def open(cls, path: Path, *, busy_timeout_s: float = 5.0) -> Self:
+        """
+        Open the file at *path*, which `migrate` has created.
+
+        Args:
+            path: on a local disk; WAL does not work across a network.
+            busy_timeout_s: how long a write waits for a write of another process.
+
+        Raises:
+            Unavailable: the file does not exist, or is not a database.
+        """
+        check_log(path)
+        with translated():
+            writing = _connect(path, busy_timeout_s)
+            reading = _connect(path, 0.05)  # a wait here blocks the event loop
+            reading.pragma("query_only", 1)
+        return cls(reading, Writer(writing, path))
+
+    async def add(
+        self, new: Sequence[NewLink], *, now: datetime, request: IdempotentRequest | None = None
+    ) -> Added | Replayed | RequestMismatch:
+        if not new:
+            return Added((), ())
+
+        def work(db: apsw.Connection) -> Added | Replayed | RequestMismatch:
+            if request is not None and (answer := _replay(db, request)) is not None:
+                return answer
+            slugs = [one.slug for one in new]
+            if request is not None and (len(set(slugs)) < len(slugs) or _select_links(db, slugs)):
+                return Added((None,) * len(slugs), ())
+            if request is not None:
+                memory = (request.scope, request.key, request.fingerprint, sql.json(slugs), sql.micros(now))
+                db.execute(sql.INSERT_REQUEST, memory)
+            return _insert(db, new, now)
+
+        return await self._writer.run(work)
+
+    async def get(self, slug: Slug) -> Link | None:
+        with translated():
+            return _select_link(self._reader, slug)
+
+    async def get_many(self, slugs: Sequence[Slug]) -> Mapping[Slug, Link]:
+        with translated():
+            return _select_links(self._reader, slugs)
+
+    async def resolve(self, slugs: Sequence[Slug]) -> Mapping[Slug, Resolution]:
+        with translated():
+            return {slug: Resolution.of(link) for slug, link in _select_links(self._reader, slugs).items()}
+
+    async def page(self, *, after: int | None, limit: int) -> Page:
+        before = 2**63 - 1 if after is None else after
+        with translated():
+            rows = sql.rows(self._reader, sql.SELECT_PAGE, (before, limit + 1))
+        next_after = rows[limit - 1][-1] if len(rows) > limit else None
+        return Page(tuple(sql.link(row) for row in rows[:limit]), next_after)
+
+    async def add_imported(self, links: Sequence[ImportedLink], *, now: datetime) -> Sequence[Link | None]:
+        return await self._writer.run(lambda db: imports.insert(db, links, now)) if links else ()
+
+    async def find_imported(self, keys: Sequence[str]) -> Mapping[str, Slug]:
+        with translated():
+            return imports.select_keys(self._reader, keys)
+
+    async def export_page(self, *, after: int | None, limit: int) -> ExportPage:
+        with translated():
+            rows = sql.rows(self._reader, sql.SELECT_EXPORT, (after or 0, limit + 1))
+        next_after = rows[limit - 1][-1] if len(rows) > limit else None
+        return ExportPage(tuple((sql.link(row), row[-2]) for row in rows[:limit]), next_after)
+
+    async def update(
+        self, slug: Slug, fields: LinkFields, *, expected_version: int, now: datetime
+    ) -> Changed | VersionMismatch | None:
+        values = {**sql.field_values(fields), "now": sql.micros(now)}
+        return await self._change(slug, expected_version, sql.UPDATE_LINK, values)
+
+    async def remove(
+        self, slug: Slug, *, expected_version: int | None, now: datetime
+    ) -> Changed | VersionMismatch | None:
+        return await self._change(slug, expected_version, sql.REMOVE_LINK, {"now": sql.micros(now)})
+
+    async def touch(self, slugs: Sequence[Slug]) -> Sequence[Changed]:
+
+        def work(db: apsw.Connection) -> list[Changed]:
+            changes = (_apply(db, slug, sql.TOUCH_LINK, {}) for slug in dict.fromkeys(slugs))
+            return [change for change in changes if change is not None]
+
+        return await self._writer.run(work)
+
+    async def take_events(self, *, limit: int, lease_s: float) -> Sequence[OutboxEvent]:
+
+        def work(db: apsw.Connection) -> list[OutboxEvent]:
+            longest_s = max(OUTBOX_LONGEST_WAIT_S, 2 * lease_s)
+            bindings = (round(lease_s * 1_000_000), limit, round(longest_s * 1_000_000))
+            rows = sql.rows(db, sql.TAKE_EVENTS, bindings)
+            return [sql.event(*row) for row in sorted(rows)]
+
+        return await self._writer.run(work)
+
+    async def drop_events(self, ids: Sequence[int]) -> None:
+        await self._writer.run(lambda db: sql.rows(db, sql.DROP_EVENTS, (sql.json(ids),)))
+
+    async def outbox_depth(self) -> OutboxDepth:
+        with translated():
+            [(rows, oldest_us, first_id)] = sql.rows(self._reader, sql.OUTBOX_DEPTH)
+        return OutboxDepth(rows, max(0.0, oldest_us / 1_000_000), first_id)
+
+    async def forget_requests(self, *, before: datetime) -> int:
+        bindings = (sql.micros(before),)
+        return await self._writer.run(lambda db: len(sql.rows(db, sql.FORGET_REQUESTS, bindings)))
+
+    async def add_clicks(self, counted: ClicksCounted, *, now: datetime) -> bool:
+        clicks, hour = sql.json_object(counted.clicks), sql.micros(counted.hour)
+
+        def work(db: apsw.Connection) -> bool:
+            if not sql.rows(db, sql.INSERT_BATCH, (counted.batch, sql.micros(now))):
+                return False
+            sql.rows(db, sql.ADD_TO_TOTALS, (clicks,))
+            sql.rows(db, sql.ADD_TO_HOURS, (clicks, hour))
+            return True
+
+        return await self._writer.run(work)
+
+    async def hourly_clicks(self, slug: Slug, *, since: datetime, until: datetime) -> Mapping[datetime, int]:
+        bindings = (slug, sql.micros(since), sql.micros(until))
+        with translated():
+            rows = sql.rows(self._reader, sql.SELECT_HOURS, bindings)
+        return {cast("datetime", sql.time(hour)): clicks for hour, clicks in rows}
+
+    async def forget_batches(self, *, before: datetime) -> int:
+        bindings = (sql.micros(before),)
+        return await self._writer.run(lambda db: len(sql.rows(db, sql.FORGET_BATCHES, bindings)))
+
+    async def lease_quota(self, slug: Slug) -> int | None:
+
+        def work(db: apsw.Connection) -> int | None:
+            rows = sql.rows(db, sql.QUOTA_TO_LEASE, (slug,))
+            visits: int | None = rows[0][0] if rows else 0
+            if visits:
+                sql.rows(db, sql.TAKE_QUOTA, (slug, visits))
+            return visits
+
+        return await self._writer.run(work)
+
+    async def return_quota(self, slug: Slug, visits: int) -> None:
+        await self._writer.run(lambda db: sql.rows(db, sql.RETURN_QUOTA, (slug, visits)))
+
+    async def add_key(self, key: ApiKey) -> None:
+        values = sql.key_values(key)
+        await self._writer.run(lambda db: sql.rows(db, sql.INSERT_KEY, values))
+
+    async def get_key(self, key_id: str) -> ApiKey | None:
+        with translated():
+            rows = sql.rows(self._reader, sql.SELECT_KEY, (key_id,))
+        return sql.key(rows[0]) if rows else None
+
+    async def list_keys(self) -> Sequence[ApiKey]:
+        with translated():
+            return [sql.key(row) for row in sql.rows(self._reader, sql.SELECT_KEYS)]
+
+    async def revoke_key(self, key_id: str, *, now: datetime) -> bool:
+        bindings = (key_id, sql.micros(now))
+        return await self._writer.run(lambda db: bool(sql.rows(db, sql.REVOKE_KEY, bindings)))
+
+    async def ping(self) -> None:
+        with translated():
+            version = self._reader.pragma("user_version")
+        if version < latest_version("sqlite"):
+            raise Unavailable("sqlite", OLD_SCHEMA)
+        await self._writer.check()
+
+    async def try_write(self) -> None:
+        await self._writer.try_write()
+
+    async def epoch(self) -> int:
+        """Return 0: every cache of an embedded store ends with the process that has the file open."""
+        return 0
+
+    async def aclose(self) -> None:
+        """Pending writes are finished first."""
+        self._reader.close()
+        await self._writer.aclose()
+
+    async def _change(
+        self, slug: Slug, expected_version: int | None, statement: str, values: Mapping[str, Any]
+    ) -> Changed | VersionMismatch | None:
+        def work(db: apsw.Connection) -> Changed | VersionMismatch | None:
+            current = _select_link(db, slug)
+            if current is None or current.removed_at is not None:
+                return None
+            if expected_version is not None and current.version != expected_version:
+                return VersionMismatch(current)
+            return _apply(db, slug, statement, values)
+
+        return await self._writer.run(work)
+
+
+def _connect(path: Path, busy_timeout_s: float) -> apsw.Connection:
+    db = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
+    db.set_busy_timeout(round(busy_timeout_s * 1000))
+    db.pragma("journal_mode", "wal")
+    db.pragma("synchronous", "full")  # an acknowledged write survives a power cut
+    return db
+
+
+def _replay(db: apsw.Connection, request: IdempotentRequest) -> Replayed | RequestMismatch | None:
+    rows = sql.rows(db, sql.SELECT_REQUEST, (request.scope, request.key))
+    if not rows:
+        return None
+    fingerprint, slugs = rows[0]
+    if fingerprint != request.fingerprint:
+        return RequestMismatch()
+    served = msgspec.json.decode(slugs, type=list[Slug])
+    found = _select_links(db, served)
+    return Replayed(tuple(found[slug] for slug in served))
+
+
+def _insert(db: apsw.Connection, new: Sequence[NewLink], now: datetime) -> Added:
+    created_us = sql.micros(now)
+    links: list[Link | None] = []
+    events: list[OutboxEvent] = []
+    for one in new:
+        db.execute(sql.INSERT_LINK, {"slug": one.slug, "now": created_us, **sql.field_values(one.fields)})
+        if db.changes():
+            links.append(Link(slug=one.slug, fields=one.fields, version=1, created_at=now, updated_at=now))
+            events.append(_write_event(db, one.slug, 1))
+        else:
+            links.append(None)
+    return Added(tuple(links), tuple(events))
+
+
+def _apply(db: apsw.Connection, slug: Slug, statement: str, values: Mapping[str, Any]) -> Changed | None:
+    db.execute(statement, {"slug": slug, **values})
+    link = _select_link(db, slug)
+    return None if link is None else Changed(link, _write_event(db, slug, link.version))
+
+
+def _write_event(db: apsw.Connection, slug: Slug, version: int) -> OutboxEvent:
+    [(event_id,)] = sql.rows(db, sql.INSERT_EVENT, (slug, version))
+    return sql.event(event_id, slug, version)
+
+
+def _select_link(db: apsw.Connection, slug: Slug) -> Link | None:
+    rows = sql.rows(db, sql.SELECT_LINK, (slug,))
+    return sql.link(rows[0]) if rows else None
+
+
+def _select_links(db: apsw.Connection, slugs: Sequence[Slug]) -> dict[Slug, Link]:
+    links = map(sql.link, sql.rows(db, sql.SELECT_LINKS, (sql.json(slugs),)))
+    return {link.slug: link for link in links}

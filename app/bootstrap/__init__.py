@@ -1,0 +1,42 @@
+"""
+The composition root: the only package that knows both ports and adapters.
+
+Each `open_*` is an async context manager that closes what it opened, in reverse.
+
+    dependencies.py   store, replicas, cache, bus and rate limiter: which adapter, with which guards
+    gateway.py        one gateway process
+    worker.py         one worker process
+    links.py          the operations on links, also for the command line
+    imports.py        an import, or a dry run of one
+"""
+
+from app.bootstrap.dependencies import (
+    check_limits,
+    check_servers,
+    check_settings,
+    check_urls,
+    open_bus,
+    open_cache,
+    open_store,
+    utc_now,
+)
+from app.bootstrap.gateway import open_gateway
+from app.bootstrap.imports import open_import
+from app.bootstrap.links import open_links, own_hosts
+from app.bootstrap.worker import open_worker
+
+__all__ = [
+    "check_limits",
+    "check_servers",
+    "check_settings",
+    "check_urls",
+    "open_bus",
+    "open_cache",
+    "open_gateway",
+    "open_import",
+    "open_links",
+    "open_store",
+    "open_worker",
+    "own_hosts",
+    "utc_now",
+]

@@ -1,0 +1,191 @@
+"""One gateway process: redirects, the API, and what runs in the background. Embedded, a worker too."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+
+from app.adapters.file_spool import FileSpool
+from app.adapters.guards import DependencyGuards
+from app.bootstrap.dependencies import (
+    Dependencies,
+    open_dependencies,
+    open_limiter,
+    open_replicas,
+    utc_now,
+)
+from app.bootstrap.links import new_links
+from app.bootstrap.worker import worker_sources
+from app.concurrency.background import running, serving
+from app.concurrency.loop_lag import watch_loop_lag
+from app.concurrency.stopping import close
+from app.concurrency.tarpit import Tarpit
+from app.ports import EventBus, RateLimiter
+from app.resilience.admission import TICK_S, AdmissionController
+from app.service.cache_sync import CacheSync
+from app.service.clicks import ClickCounter, ClickPublisher
+from app.service.epochs import EpochWatch
+from app.service.keys import Authenticator
+from app.service.l1_cache import L1Cache
+from app.service.links import Links
+from app.service.outbox import OutboxPublisher
+from app.service.resolver import Resolver
+from app.service.stats import Stats
+from app.service.visit_quota import VisitQuota
+from app.settings import Settings
+from app.telemetry.metrics import Metrics, Source
+from app.telemetry.sharing import SharedSamples
+from app.telemetry.sources import (
+    admission_samples,
+    click_samples,
+    limiter_samples,
+    look_up_samples,
+    process_samples,
+    redirect_samples,
+)
+from app.web.redirects import RedirectHandler, render
+from app.web.response import Response
+from app.web.services import Services
+from worker.main import run_worker
+
+
+@asynccontextmanager
+async def open_gateway(settings: Settings) -> AsyncIterator[Services]:
+    """Open everything that one gateway process needs, in three steps over its dependencies."""
+    guards = DependencyGuards()
+    admission = AdmissionController(monotonic=time.monotonic)
+    async with (
+        open_dependencies(settings, guards) as to,
+        open_limiter(settings) as limiter,
+        open_redirects(settings, to, limiter, admission) as redirects,
+        open_api(settings, to, redirects.l1) as api,
+        open_background(settings, to, admission, redirects.sources(limiter)) as metrics,
+    ):
+        yield Services(
+            links=api.links,
+            stats=api.stats,
+            redirects=redirects.handler,
+            metrics=metrics,
+            authenticator=api.authenticator,
+            limiter=limiter,
+            admission=admission,
+            tarpit=Tarpit(monotonic=time.monotonic),
+            probes={"store": to.store.ping, "cache": to.cache.ping, "bus": to.bus.ping},
+            guards=None if settings.embedded else guards.snapshot,
+            is_draining=partial(_is_draining, settings),
+            public_url=settings.public_url,
+            trusted_proxies=settings.trusted_proxies,
+            trace_id=partial(secrets.token_hex, 8),
+        )
+
+
+# --- redirects ---------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Redirects:
+    """The parts of the redirect path that other parts of a gateway need."""
+
+    l1: L1Cache[Response]
+    resolver: Resolver[Response]
+    clicks: ClickPublisher
+    handler: RedirectHandler
+
+    def sources(self, limiter: RateLimiter) -> Sequence[Source]:
+        """Return the metrics of redirects."""
+        return (
+            partial(redirect_samples, self.handler, limiter),
+            partial(limiter_samples, limiter),
+            partial(look_up_samples, self.resolver, self.l1),
+            partial(click_samples, self.clicks),
+        )
+
+
+@asynccontextmanager
+async def open_redirects(
+    settings: Settings, to: Dependencies, limiter: RateLimiter, admission: AdmissionController
+) -> AsyncIterator[Redirects]:
+    """The redirect path: L1 cache, resolver, click counting and visit quota."""
+    counter = ClickCounter()
+    l1: L1Cache[Response] = L1Cache(render, monotonic=time.monotonic, wall=time.time, clicked=counter.count)
+    async with AsyncExitStack() as stack:
+        replica = await stack.enter_async_context(open_replicas(settings, to.guards))
+        resolver = Resolver(l1, to.cache, to.store, to.bus, admission, replica=replica)
+        await stack.enter_async_context(serving("resolver", resolver))
+        clicks = await stack.enter_async_context(open_clicks(settings, counter, l1, to.bus))
+        quota = VisitQuota(to.store, monotonic=time.monotonic)
+        await stack.enter_async_context(serving("visit quota", quota))
+        await to.bus.listen(l1)
+        epochs = EpochWatch(to.store, l1.begin_epoch)
+        await epochs.first_look()
+        await stack.enter_async_context(running("epoch watch", epochs.run()))
+        handler = RedirectHandler(l1, resolver, limiter, counter, quota, monotonic=time.monotonic)
+        yield Redirects(l1=l1, resolver=resolver, clicks=clicks, handler=handler)
+
+
+@asynccontextmanager
+async def open_clicks(
+    settings: Settings, counter: ClickCounter, l1: L1Cache[Response], bus: EventBus
+) -> AsyncIterator[ClickPublisher]:
+    """Publish the clicks that *counter* and *l1* count, or keep them on the local disk."""
+    new_id = partial(secrets.token_hex, 16)
+    spool = FileSpool(settings.data_dir / "clicks", new_name=new_id)
+    try:
+        publisher = ClickPublisher(counter, l1.collect, bus, spool, clock=utc_now, new_id=new_id)
+        async with serving("click publisher", publisher):
+            yield publisher
+    finally:
+        await close("click spool", spool.aclose())
+
+
+# --- API ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Api:
+    """The services behind the API."""
+
+    links: Links
+    stats: Stats
+    authenticator: Authenticator
+
+
+@asynccontextmanager
+async def open_api(settings: Settings, to: Dependencies, l1: L1Cache[Response]) -> AsyncIterator[Api]:
+    """The services of the API; changes of links go to the broker, the shared cache and *l1*."""
+    publisher = OutboxPublisher(to.store, to.bus, CacheSync(to.store, to.cache, to.bus), l1)
+    async with serving("outbox publisher", publisher):
+        yield Api(
+            links=new_links(settings, to.store, publisher.deliver),
+            stats=Stats(to.store, to.store, clock=utc_now),
+            authenticator=Authenticator(to.store, monotonic=time.monotonic),
+        )
+
+
+# --- background --------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def open_background(
+    settings: Settings, to: Dependencies, admission: AdmissionController, sources: Sequence[Source]
+) -> AsyncIterator[Metrics]:
+    """The loop-lag watch, metrics, and in an embedded gateway a worker."""
+    sources = [process_samples, partial(admission_samples, admission), *to.sources(), *sources]
+    watch = watch_loop_lag(admission.tick, period_s=TICK_S, monotonic=time.monotonic)
+    async with AsyncExitStack() as stack:
+        await stack.enter_async_context(running("loop-lag watch", watch))
+        if settings.embedded:
+            worker = await stack.enter_async_context(
+                run_worker(to.store, to.cache, to.bus, clock=utc_now, monotonic=time.monotonic)
+            )
+            sources = [*sources, *worker_sources(worker)]
+        shared = SharedSamples(settings.metrics_dir, clock=time.monotonic) if settings.metrics_dir else None
+        yield await stack.enter_async_context(serving("metrics", Metrics(sources, shared)))
+
+
+def _is_draining(settings: Settings) -> bool:
+    return settings.draining_path is not None and settings.draining_path.exists()

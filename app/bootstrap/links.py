@@ -1,0 +1,33 @@
+"""The operations on links, for the API and for the command line."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from urllib.parse import urlsplit
+
+from app.bootstrap.dependencies import open_store, utc_now
+from app.domain import own_hosts as own
+from app.ports import Store
+from app.service.links import Deliver, Links, leave_to_relay
+from app.settings import Settings
+
+
+@asynccontextmanager
+async def open_links(settings: Settings) -> AsyncIterator[Links]:
+    """Links for the command line: the relay delivers their changes to the caches."""
+    async with open_store(settings) as store:
+        yield new_links(settings, store, leave_to_relay)
+
+
+def new_links(settings: Settings, store: Store, deliver: Deliver) -> Links:
+    """Return links whose committed changes go to *deliver*."""
+    return Links(store, deliver, clock=utc_now, choice=secrets.choice, own_hosts=own_hosts(settings))
+
+
+def own_hosts(settings: Settings) -> frozenset[str]:
+    """Return the addresses of this gateway: a link to one of them could loop."""
+    url = urlsplit(settings.public_url)
+    port = url.port or {"http": 80, "https": 443}[url.scheme]
+    return own.own_hosts(url.hostname or "", port, url.path, bind=(settings.host, settings.port))

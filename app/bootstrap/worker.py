@@ -1,0 +1,47 @@
+"""One worker process."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from functools import partial
+
+from app.adapters.guards import DependencyGuards
+from app.bootstrap.dependencies import open_dependencies, utc_now
+from app.resilience.deadline import CACHE_FILL_S
+from app.settings import Settings, host_and_port
+from app.telemetry import prometheus
+from app.telemetry.metrics import Metrics, Source
+from app.telemetry.sources import consistency_samples, outbox_samples, process_samples
+from worker.main import Worker, run_worker
+
+
+@asynccontextmanager
+async def open_worker(settings: Settings) -> AsyncIterator[Worker]:
+    """Run one worker process in the background of the body."""
+    guards = DependencyGuards(cache_read_s=CACHE_FILL_S)
+    async with (
+        open_dependencies(settings, guards, cache_timeout_s=CACHE_FILL_S) as to,
+        run_worker(to.store, to.cache, to.bus, clock=utc_now, monotonic=time.monotonic) as worker,
+    ):
+        with _metrics_server(settings, [process_samples, *to.sources(), *worker_sources(worker)]):
+            yield worker
+
+
+def worker_sources(worker: Worker) -> Sequence[Source]:
+    """Return the metrics that only a worker has."""
+    return partial(consistency_samples, worker.sampler), partial(outbox_samples, worker.outbox)
+
+
+@contextmanager
+def _metrics_server(settings: Settings, sources: Sequence[Source]) -> Iterator[None]:
+    """Serve the metrics of a process that serves nothing else."""
+    if settings.metrics_bind is None:
+        yield
+        return
+    stop = prometheus.serve(*host_and_port(settings.metrics_bind), Metrics(sources).own)
+    try:
+        yield
+    finally:
+        stop()

@@ -1,0 +1,120 @@
+"""What every command shares: its settings, its store, one line for an error, JSON for programs."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Coroutine
+from contextvars import ContextVar
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
+
+import typer
+
+from app.interchange.inert import terminal_safe
+
+if TYPE_CHECKING:
+    from app.settings import Settings
+
+T = TypeVar("T")
+
+_store: ContextVar[str] = ContextVar("store", default="")
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def say(message: str = "") -> None:
+    """Print a result."""
+    print_store()
+    print(_inert(message), flush=True)
+
+
+def note(message: str) -> None:
+    """Print what is not part of the result, beside it."""
+    print(f"hopgate: {_inert(message)}", file=sys.stderr, flush=True)
+
+
+def _inert(message: str) -> str:
+    """Escape what a terminal would obey: a message may quote arguments, settings, servers and links."""
+    return "\n".join(map(terminal_safe, message.split("\n")))
+
+
+def fail(message: str, *, names_store: bool = True) -> NoReturn:
+    """End the command with one line, which *names_store* unless the store plays no part in it."""
+    store = _store.get()
+    is_named = not (store and names_store) or message.startswith("no database in ") or store in message
+    note(message if is_named else f"{message} (store: {store})")
+    raise SystemExit(1)
+
+
+def use_store(settings: Settings) -> None:
+    """Let the first result, or the error, name the store of *settings*."""
+    _store.set(settings.store_name)
+
+
+def print_store() -> None:
+    """Print which store was used, once."""
+    store = _store.get()
+    if store:
+        _store.set("")
+        note(f"using {store}")
+
+
+def show(document: Any) -> None:
+    """Print *document* as JSON; what a terminal would obey is escaped."""
+    import msgspec
+
+    from app.interchange.inert import json_safe
+
+    say(json_safe(msgspec.json.format(msgspec.json.encode(document)).decode()))
+
+
+def run(work: Coroutine[Any, Any, T]) -> T:
+    """Run *work*. Drivers log each attempt to connect; the command prints the outcome."""
+    import logging
+
+    logging.getLogger().addHandler(logging.NullHandler())
+    return asyncio.run(work)
+
+
+def settings() -> Settings:
+    """
+    Return the settings; what is printed names their store.
+
+    Without a base URL, short URLs start with the address of the gateway that serves from the data
+    folder.
+
+    Raises:
+        SettingsError: they describe no service, or another store than that of the running gateway.
+    """
+    from app import settings as environment
+    from app.commands import running
+
+    found = running.found(environment.load())
+    use_store(found)
+    return found
+
+
+def existing_store() -> Settings:
+    """
+    Return the settings of a store that exists; what is printed names it.
+
+    Raises:
+        SettingsError: as `settings` does.
+        NoDatabase: there is none; only `hopgate serve` and `hopgate migrate` make one.
+    """
+    from app.commands import running
+
+    found = settings()
+    running.require_database(found)
+    return found
+
+
+def time(text: str | None) -> datetime | None:
+    """Return the time that an option names."""
+    if text is None:
+        return None
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError:
+        fail(f"{text!r} is not a time such as 2030-01-31T12:00:00Z")

@@ -1,0 +1,1 @@
+"""asyncio machinery: background tasks, batches, bulkheads, deadlines, guards, request coalescing."""

@@ -1,0 +1,68 @@
+"""Batches keys that are added one by one."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextvars import Context
+from itertools import islice
+from typing import Generic, TypeVar
+
+from app.concurrency.stopping import stop
+
+K = TypeVar("K")
+
+
+class Batches(Generic[K]):
+    """
+    Gives keys to *work* in batches. Belongs to one event loop.
+
+    A batch does not wait to fill up: it holds the keys added in the same turn of the event loop, or
+    while `max_under_way` batches were running. So batches grow with the load.
+
+    Args:
+        work: must not raise; the error would be lost.
+        max_under_way: how many batches run at a time.
+        max_batch: how many keys in each.
+    """
+
+    def __init__(
+        self, work: Callable[[list[K]], Awaitable[None]], *, max_under_way: int, max_batch: int
+    ) -> None:
+        self._work = work
+        self._max_under_way = max_under_way
+        self._max_batch = max_batch
+        self._waiting: dict[K, None] = {}
+        self._under_way: set[asyncio.Task[None]] = set()
+
+    def add(self, key: K) -> None:
+        """Add *key* to the next batch, unless it is in there."""
+        self._waiting[key] = None
+        if len(self._under_way) < self._max_under_way:
+            # In a new context: a batch does not inherit the deadline of the request that started it.
+            task = asyncio.get_running_loop().create_task(self._run(), context=Context())
+            self._under_way.add(task)
+            task.add_done_callback(self._under_way.discard)
+
+    async def drain(self) -> None:
+        """Wait until every added key has been worked on."""
+        while self._under_way:
+            await asyncio.wait(self._under_way)
+
+    async def aclose(self) -> None:
+        """Cancel the running batches and drop the waiting keys; bounded by `STOP_S`."""
+        self._waiting.clear()
+        await stop(self._under_way, "a batch of look-ups")
+
+    async def _run(self) -> None:
+        task = asyncio.current_task()
+        try:
+            while self._waiting:
+                batch = list(islice(self._waiting, self._max_batch))
+                for key in batch:
+                    del self._waiting[key]
+                await self._work(batch)
+        finally:
+            # At once: a key added before the done callback of this task must start a new one.
+            if task is not None:
+                self._under_way.discard(task)

@@ -1,0 +1,69 @@
+"""
+Exports: what `reading` gives back exactly.
+
+Slug, every link field, creation, visits and spent visits survive the way out and in; versions and
+times of change do not. A CSV cell never is a formula to a spreadsheet.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Iterator
+
+import msgspec
+
+from app.domain.link import Link
+from app.interchange.hopgate_format import CODECS
+from app.interchange.inert import guarded
+
+_encoder = msgspec.json.Encoder()
+
+
+def csv_header() -> str:
+    """Return the first line of a CSV export."""
+    return _line(CODECS)
+
+
+def csv_rows(links: Iterable[tuple[Link, int]]) -> Iterator[str]:
+    """Yield a line of CSV for each link and the visits that its limit has given out."""
+    for link, spent_visits in links:
+        values = _values(link, spent_visits)
+        yield _line(
+            "" if (value := values[name]) is None else guarded(codec.write(value))
+            for name, codec in CODECS.items()
+        )
+
+
+def json_rows(links: Iterable[tuple[Link, int]], public_url: str) -> Iterator[str]:
+    """
+    Yield a line of JSON for each link and the visits that its limit has given out.
+
+    Args:
+        public_url: short URLs begin with it.
+    """
+    for link, spent_visits in links:
+        document = {
+            "slug": link.slug,
+            "short_url": f"{public_url}/{link.slug}",
+            **_values(link, spent_visits),
+            "version": link.version,
+            "updated_at": link.updated_at,
+        }
+        yield _encoder.encode(document).decode() + "\n"
+
+
+def _values(link: Link, spent_visits: int) -> dict[str, object]:
+    found: dict[str, object] = {
+        "slug": link.slug,
+        "created_at": link.created_at,
+        "visits": link.visits,
+        "spent_visits": spent_visits,
+    }
+    return {name: found[name] if name in found else getattr(link.fields, name) for name in CODECS}
+
+
+def _line(cells: Iterable[str]) -> str:
+    line = io.StringIO()
+    csv.writer(line, lineterminator="\n").writerow(cells)
+    return line.getvalue()

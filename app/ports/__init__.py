@@ -1,0 +1,83 @@
+"""
+The ports of the core: what services need of stores, caches, buses and rate limiters.
+
+Services depend on these protocols only. Each docstring is the contract, and the suites in
+`tests/contract/` hold every adapter to it. Adapters translate the errors of their drivers into
+`Unavailable`; no other error leaves them.
+
+Data flows one way: store → event → cache. The cache never writes to the store.
+
+    store.py         Store: everything that a database adapter implements, which is
+    links.py             LinkStore         links; each change leaves an outbox row
+    outbox.py            OutboxStore       outbox rows, leased to the relay
+    clicks.py            ClickStore        click totals and hours; also ClickSpool, on disk
+    visit_quota.py       VisitQuotaStore   the leased quota of `max_visits`
+    api_keys.py          ApiKeyStore       API keys
+    idempotency.py       IdempotencyStore  requests that take effect once
+    imports.py           ImportStore       links from files, and for files
+    replica.py       LinkReplica: copies of the store that lag
+    cache.py         LinkCache: resolutions, shared by all processes
+    bus.py           EventBus: work queues and invalidations
+    rate_limiter.py  RateLimiter: which requests pass
+"""
+
+from app.ports.api_keys import ApiKey, ApiKeyStore
+from app.ports.bus import MAX_ATTEMPTS, EventBus, EventHandler, InvalidationListener
+from app.ports.cache import CachePage, LinkCache
+from app.ports.clicks import ClickSpool, ClickStore
+from app.ports.idempotency import IMPORT_SCOPE, IdempotencyStore, IdempotentRequest
+from app.ports.imports import ExportPage, ImportedLink, ImportStore
+from app.ports.links import (
+    Added,
+    Changed,
+    LinkStore,
+    Page,
+    Replayed,
+    RequestMismatch,
+    VersionMismatch,
+)
+from app.ports.outbox import OUTBOX_GRACE_S, OUTBOX_LONGEST_WAIT_S, OutboxDepth, OutboxEvent, OutboxStore
+from app.ports.rate_limiter import Counted, Policy, RateLimiter, Refusal
+from app.ports.replica import REPLICA_LAG_S, LinkReplica
+from app.ports.store import Store
+from app.ports.visit_quota import MAX_QUOTA_LEASE, VisitQuotaStore
+
+__all__ = [
+    "IMPORT_SCOPE",
+    "MAX_ATTEMPTS",
+    "MAX_QUOTA_LEASE",
+    "OUTBOX_GRACE_S",
+    "OUTBOX_LONGEST_WAIT_S",
+    "REPLICA_LAG_S",
+    "Added",
+    "ApiKey",
+    "ApiKeyStore",
+    "CachePage",
+    "Changed",
+    "ClickSpool",
+    "ClickStore",
+    "Counted",
+    "EventBus",
+    "EventHandler",
+    "ExportPage",
+    "IdempotencyStore",
+    "IdempotentRequest",
+    "ImportStore",
+    "ImportedLink",
+    "InvalidationListener",
+    "LinkCache",
+    "LinkReplica",
+    "LinkStore",
+    "OutboxDepth",
+    "OutboxEvent",
+    "OutboxStore",
+    "Page",
+    "Policy",
+    "RateLimiter",
+    "Refusal",
+    "Replayed",
+    "RequestMismatch",
+    "Store",
+    "VersionMismatch",
+    "VisitQuotaStore",
+]

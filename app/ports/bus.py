@@ -1,0 +1,70 @@
+"""`EventBus`: events for one consumer among many, invalidations for every gateway."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Protocol
+
+from app.domain.events import Event, LinkChanged, WorkQueue
+
+MAX_ATTEMPTS = 6
+
+EventHandler = Callable[[Sequence[Event]], Awaitable[None]]
+
+
+class InvalidationListener(Protocol):
+    """Receives the changes of the shared cache. Must not block or raise."""
+
+    def on_changes(self, changes: Sequence[LinkChanged]) -> None:
+        """These links are now at least at these versions."""
+        ...
+
+    def on_gap(self) -> None:
+        """Changes may have been missed: every entry held may be old."""
+        ...
+
+
+class EventBus(Protocol):
+    """
+    Carries events to one consumer of a work queue, and changes to every gateway (fan-out).
+
+    Delivery is at least once and in any order; handlers compare versions. The bus connects and
+    reconnects by itself.
+    """
+
+    async def publish(self, events: Sequence[Event]) -> Sequence[bool]:
+        """
+        Put *events* into their work queues; return, aligned, which the broker confirmed.
+
+        True means durable: the event reaches a consumer even if everything restarts (the
+        in-process bus lives only as long as its process). False means that it may or may not
+        arrive. Never raises, and never takes longer than 2 s.
+        """
+        ...
+
+    async def announce(self, changes: Sequence[LinkChanged]) -> None:
+        """Send *changes* to every listening gateway, best effort. Raises Unavailable."""
+        ...
+
+    async def listen(self, listener: InvalidationListener) -> None:
+        """Start calling *listener*; `on_gap` is called at the start and after every reconnect."""
+        ...
+
+    async def consume(self, queue: WorkQueue, handler: EventHandler) -> None:
+        """
+        Start feeding *handler* batches of at most 200 events of *queue*; one handler per queue.
+
+        A batch is acknowledged when the handler returns. `Unavailable` from the handler pauses
+        consumption and repeats the batch until it succeeds. After any other exception each of its
+        events is retried alone, with growing delays; after `MAX_ATTEMPTS` it is moved to the
+        dead-letter queue. Bytes that are no event go there at once.
+        """
+        ...
+
+    async def ping(self) -> None:
+        """Return if the bus can publish, and every consumer it has is receiving. Raises Unavailable."""
+        ...
+
+    async def aclose(self) -> None:
+        """Stop consuming (the current batch is finished), then disconnect."""
+        ...

@@ -1,0 +1,112 @@
+"""`LinkStore`: reads and changes of links. Outcomes that callers expect are values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from app.domain.link import Link, LinkFields, NewLink, Resolution, Slug
+from app.ports.idempotency import IdempotentRequest
+from app.ports.outbox import OutboxEvent
+
+
+@dataclass(frozen=True, slots=True)
+class Added:
+    """
+    `links` is aligned with the request; None where the slug was taken.
+
+    `events` holds one entry for each link that was stored.
+    """
+
+    links: tuple[Link | None, ...]
+    events: tuple[OutboxEvent, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """The same request was served before; these are its links in their present state."""
+
+    links: tuple[Link, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RequestMismatch:
+    """The idempotency key was used before with another request. Nothing was stored."""
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """The link after the change, and the outbox row of the change."""
+
+    link: Link
+    event: OutboxEvent
+
+
+@dataclass(frozen=True, slots=True)
+class VersionMismatch:
+    """The link is at another version; `current` is its present state. Nothing was changed."""
+
+    current: Link
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One page of a listing, newest first. `next_after` continues it; None at the end."""
+
+    links: tuple[Link, ...]
+    next_after: int | None
+
+
+class LinkStore(Protocol):
+    """
+    Links. Every change writes its outbox row in the same transaction.
+
+    Reads see every acknowledged change. Raises (every method): Unavailable.
+    """
+
+    async def add(
+        self, new: Sequence[NewLink], *, now: datetime, request: IdempotentRequest | None = None
+    ) -> Added | Replayed | RequestMismatch:
+        """
+        Store *new* links at version 1; a slug that is taken, even by a removed link, is skipped.
+
+        Of two entries with the same slug the first is stored. With a *request* it is all or
+        nothing: if one slug is taken, no link is stored, every entry of the answer is None and the
+        request is not recorded. Of concurrent calls with the same *request* one stores, the others
+        return `Replayed`.
+        """
+        ...
+
+    async def get(self, slug: Slug) -> Link | None:
+        """Return the link, removed ones included (see `Link.removed_at`)."""
+        ...
+
+    async def get_many(self, slugs: Sequence[Slug]) -> Mapping[Slug, Link]:
+        """Return the links that exist, removed ones included. At most 1,000 slugs."""
+        ...
+
+    async def resolve(self, slugs: Sequence[Slug]) -> Mapping[Slug, Resolution]:
+        """Return `Resolution.of` each link that exists. At most 1,000 slugs."""
+        ...
+
+    async def page(self, *, after: int | None, limit: int) -> Page:
+        """Return up to *limit* links that are not removed, newest first, continuing *after*."""
+        ...
+
+    async def update(
+        self, slug: Slug, fields: LinkFields, *, expected_version: int, now: datetime
+    ) -> Changed | VersionMismatch | None:
+        """Replace the fields if the link is at *expected_version*; None if absent or removed."""
+        ...
+
+    async def remove(
+        self, slug: Slug, *, expected_version: int | None, now: datetime
+    ) -> Changed | VersionMismatch | None:
+        """Mark the link removed, permanently. None if absent or already removed."""
+        ...
+
+    async def touch(self, slugs: Sequence[Slug]) -> Sequence[Changed]:
+        """Raise the version of those that exist, removed ones included; change nothing else."""
+        ...

@@ -1,0 +1,54 @@
+"""`RateLimiter`: which requests pass, by policy and client."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+
+class Policy(StrEnum):
+    """The kind of request that is limited; each has its own rate."""
+
+    REDIRECT = "redirect"
+    API = "api"
+    ANONYMOUS = "anonymous"  # API calls whose key is not verified yet, by address
+    CREATE = "create"
+    NOT_FOUND = "not_found"
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """How a refused client stands: seconds until a request is admitted, and the HTTP headers."""
+
+    retry_after_s: float
+    headers: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """How many requests a rate limiter has admitted and refused since it was made."""
+
+    admitted: int
+    refused: int
+
+
+class RateLimiter(Protocol):
+    """Admits or refuses requests. Answers at once: no I/O, no waiting."""
+
+    def admit(self, policy: Policy, client: str) -> bool:
+        """Count one request of *client*; False if it is over the limit (then it is not counted)."""
+        ...
+
+    def refund(self, policy: Policy, client: str) -> None:
+        """Take back one request of *client* that was just counted."""
+        ...
+
+    def counted(self, policy: Policy) -> Counted:
+        """Return how often `admit` admitted and refused; a refunded request counts as admitted."""
+        ...
+
+    def refusal(self, policy: Policy, client: str) -> Refusal:
+        """Return how *client* stands; `retry_after_s` is 0 if a request would be admitted. Counts nothing."""
+        ...

@@ -1,0 +1,139 @@
+"""
+The visit quota of links with `max_visits`: leased from the store in batches, spent in this process.
+
+The store debits a visit before a process can spend it, so no failure makes a link give more redirects
+than allowed. A process that dies loses one lease of each link at most, which is an eighth of what was
+left (see `VisitQuotaStore.lease_quota`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+
+from app.concurrency.single_flight import SingleFlight
+from app.domain.errors import Unavailable
+from app.domain.link import Slug
+from app.ports import VisitQuotaStore
+
+log = logging.getLogger(__name__)
+
+# An exhausted quota is asked for again after this time: other processes return what they do not use.
+EXHAUSTED_S = 1.0
+# A lease that is unused for this long is returned, for other processes to use.
+IDLE_S = 5.0
+_SWEEP_S = 1.0
+_CLOSE_S = 5.0
+
+
+@dataclass(slots=True)
+class _Lease:
+    """
+    The visits `left` of one lease, made for `version` of the link or a later one.
+
+    Times are monotonic seconds. Until `exhausted_until` the quota is known to be exhausted.
+    """
+
+    version: int
+    left: int
+    used_at: float
+    exhausted_until: float
+
+
+class VisitQuota:
+    """
+    The leases that this process holds. Belongs to one event loop.
+
+    It holds only links that were visited within `IDLE_S`.
+
+    Args:
+        monotonic: seconds that never go back.
+    """
+
+    def __init__(self, store: VisitQuotaStore, *, monotonic: Callable[[], float]) -> None:
+        self._store = store
+        self._monotonic = monotonic
+        self._held: dict[Slug, _Lease] = {}
+        self._leasing: SingleFlight[tuple[Slug, int], bool] = SingleFlight()
+
+    async def take(self, slug: Slug, version: int, *, spend: bool = True) -> bool:
+        """
+        Spend one visit of *slug*, which is at *version* or later; False if none is left.
+
+        A lease of an earlier version is not spent: the limit may have changed since. A lease outlives
+        the caller that needed it first, so a deadline of that caller loses no visits.
+
+        Args:
+            spend: False only checks that a visit is left.
+
+        Raises:
+            Unavailable: no visit is held, and the store did not answer.
+        """
+        while True:
+            held, now = self._held.get(slug), self._monotonic()
+            if held is not None and held.version >= version:
+                if held.left > 0:
+                    held.left -= spend
+                    held.used_at = now
+                    return True
+                if now < held.exhausted_until:
+                    return False
+                version = held.version
+            # Any number of callers wait for this lease; each checks again what is left of it.
+            if not await self._leasing.do((slug, version), partial(self._lease, slug, version)):
+                return True
+
+    async def run(self) -> None:
+        """Return unused leases, until cancelled."""
+        while True:
+            await asyncio.sleep(_SWEEP_S)
+            await self.give_back(idle_s=IDLE_S)
+
+    async def give_back(self, *, idle_s: float) -> None:
+        """Return what is left of every lease that was not used for *idle_s*."""
+        for slug in list(self._held):
+            held, now = self._held.get(slug), self._monotonic()
+            if held is not None and now >= max(held.used_at + idle_s, held.exhausted_until):
+                del self._held[slug]
+                await self._return(slug, held.left)
+
+    async def aclose(self) -> None:
+        """Return all leases, as far as the store takes them within a few seconds."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_CLOSE_S):
+                await self.give_back(idle_s=-math.inf)
+
+    async def _lease(self, slug: Slug, version: int) -> bool:
+        """Take a new lease, made for *version*; False if the link no longer has a limit."""
+        await self._drop_older(slug, version)
+        leased = await self._store.lease_quota(slug)
+        if leased is None:
+            return False
+        await self._drop_older(slug, version)
+        held, now = self._held.get(slug), self._monotonic()
+        if held is not None and held.version > version:
+            await self._return(slug, leased)
+            return True
+        left = leased + (held.left if held is not None else 0)
+        self._held[slug] = _Lease(version, left, now, now if leased else now + EXHAUSTED_S)
+        return True
+
+    async def _drop_older(self, slug: Slug, version: int) -> None:
+        """Return leases made before *version*, including those made meanwhile."""
+        while (held := self._held.get(slug)) is not None and held.version < version:
+            del self._held[slug]
+            await self._return(slug, held.left)
+
+    async def _return(self, slug: Slug, visits: int) -> None:
+        """Return *visits*, which can no longer be spent here; tried once."""
+        if not visits:
+            return
+        try:
+            await self._store.return_quota(slug, visits)
+        except Unavailable as error:
+            log.warning("return of %d visits to a link's quota failed, they may be lost: %s", visits, error)

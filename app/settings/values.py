@@ -1,0 +1,153 @@
+"""The values of settings that need more than a type: service URLs, the base URL, addresses, networks."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Iterable, Sequence
+from urllib.parse import unquote, urlsplit
+
+import ada_url
+
+IpNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+_STRAY_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
+_WEB_URL = re.compile(r"https?://[^/?#\\]", re.IGNORECASE)
+# Every proxy passes these on as they are.
+_BASE_PATH = re.compile(r"(/[A-Za-z0-9._~-]+)*")
+# All of IPv4; the part of IPv6 that is routed; IPv4 addresses written as IPv6.
+_EVERYTHING = tuple(ipaddress.ip_network(text) for text in ("0.0.0.0/0", "2000::/3", "::ffff:0:0/96"))
+
+
+def check_service_url(url: str, schemes: tuple[str, ...]) -> None:
+    """
+    Refuse a URL that its driver cannot parse: the driver would quote part of it, perhaps the password.
+
+    Raises:
+        ValueError: the message quotes nothing of the URL.
+    """
+    if not url.startswith(tuple(f"{scheme}://" for scheme in schemes)):
+        msg = f"must start with one of {', '.join(f'{scheme}://' for scheme in schemes)}"
+        raise ValueError(msg)
+    if not _can_parse(url) or _STRAY_PERCENT.search(url):
+        msg = "is not a URL; is every special character of the password percent-encoded?"
+        raise ValueError(msg)
+
+
+def without_secrets(url: str) -> str:
+    """Return scheme, hosts and path of a service URL: no user, no password, no options."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{unquote(parts.path)}"
+
+
+def base_url(text: str) -> str:
+    """
+    Return the prefix of short URLs in canonical form, without a slash at the end.
+
+    Raises:
+        ValueError: it has a part that no short URL can have. A password is not quoted.
+    """
+    if "@" in text:
+        raise ValueError("must not contain a user name or password: every short URL would show it")
+    if not (_WEB_URL.match(text) and "\\" not in text and text.isprintable() and ada_url.check_url(text)):
+        msg = f"{text!r} must be a URL with http:// or https:// and a host"
+        raise ValueError(msg)
+    if "?" in text or "#" in text:
+        msg = f"{text!r} must not have a query or a fragment: a slug cannot follow it"
+        raise ValueError(msg)
+    url = ada_url.parse_url(text, ("origin", "hostname", "port", "pathname"))
+    if url["hostname"].removesuffix(".") in ("http", "https"):
+        msg = f"{text!r} names {url['hostname']} as its host: is its scheme there twice?"
+        raise ValueError(msg)
+    path = url["pathname"].rstrip("/")
+    if url["port"] == "0":
+        msg = f"{text!r}: port 0 cannot be connected to"
+        raise ValueError(msg)
+    if not _BASE_PATH.fullmatch(path):
+        msg = f"{text!r}: the path may consist of letters, digits and - . _ ~ between single slashes"
+        raise ValueError(msg)
+    if path.split("/")[1:2] == ["api"]:
+        msg = f"{text!r}: a path of /api would hide the API"
+        raise ValueError(msg)
+    return f"{url['origin']}{path}"
+
+
+def host_and_port(bind: str) -> tuple[str, int]:
+    """Return the two halves of a valid "HOST:PORT", brackets removed."""
+    host, _, port = bind.rpartition(":")
+    return host.strip("[]"), int(port)
+
+
+def check_bind(value: str) -> None:
+    """
+    Refuse what is not "HOST:PORT".
+
+    Raises:
+        ValueError: with the reason.
+    """
+    host, colon, port = value.rpartition(":")
+    if not (colon and host and port.isascii() and port.isdigit() and 1 <= int(port) <= 65535):
+        msg = f"{value!r} is not HOST:PORT"
+        raise ValueError(msg)
+    if ":" in host and not (host.startswith("[") and host.endswith("]")):
+        msg = f"{value!r}: an IPv6 address needs brackets, as in [::1]:8000"
+        raise ValueError(msg)
+
+
+def networks(texts: Iterable[str]) -> tuple[IpNetwork, ...]:
+    """
+    Return the networks that *texts* name; an address is a network of one.
+
+    Raises:
+        ValueError: naming the text that is no network.
+    """
+    return tuple(_network(text.strip()) for text in texts if text.strip())
+
+
+def is_everything(trusted: Sequence[IpNetwork]) -> bool:
+    """Do *trusted* cover half of the internet or more?"""
+    return any(
+        2 * sum(_common(network, everything) for network in _collapsed(trusted, everything.version))
+        >= everything.num_addresses
+        for everything in _EVERYTHING
+    )
+
+
+def _network(text: str) -> IpNetwork:
+    try:
+        return ipaddress.ip_network(text)
+    except ValueError:
+        pass
+    try:
+        whole = ipaddress.ip_network(text, strict=False)
+    except ValueError:
+        msg = f"{text!r} is neither an address nor a network such as 10.0.0.0/8"
+        raise ValueError(msg) from None
+    address = text.partition("/")[0]
+    msg = f"{text!r} is an address inside of a network: write {address} for the one, {whole} for the other"
+    raise ValueError(msg)
+
+
+def _collapsed(trusted: Sequence[IpNetwork], version: int) -> Sequence[IpNetwork]:
+    if version == 4:
+        return list(ipaddress.collapse_addresses(n for n in trusted if isinstance(n, ipaddress.IPv4Network)))
+    return list(ipaddress.collapse_addresses(n for n in trusted if isinstance(n, ipaddress.IPv6Network)))
+
+
+def _common(one: IpNetwork, other: IpNetwork) -> int:
+    """Return how many addresses the two networks share: of two, one contains the other, or none."""
+    first = max(int(one.network_address), int(other.network_address))
+    last = min(int(one.broadcast_address), int(other.broadcast_address))
+    return max(0, last - first + 1)
+
+
+def _can_parse(url: str) -> bool:
+    try:
+        url.encode()  # an environment that is not UTF-8 gives surrogates, which no driver can send
+        parts = urlsplit(url)
+        # A PostgreSQL URL may name several hosts.
+        hosts = [urlsplit(f"//{host}") for host in parts.netloc.rpartition("@")[2].split(",")]
+        has_host_or_path = all(host.hostname for host in hosts) or bool(parts.path)
+        return has_host_or_path and all((host.port or 1) > 0 for host in hosts)
+    except ValueError:
+        return False

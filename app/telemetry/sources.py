@@ -1,0 +1,197 @@
+"""Turns the counts of components into samples. A protocol names what is read of each component."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sized
+from typing import Protocol
+
+from app.concurrency.guard import GuardSnapshot
+from app.ports import OutboxDepth, Policy, RateLimiter
+from app.resilience.admission import AdmissionController
+from app.resilience.breaker import BreakerState
+from app.telemetry.families import (
+    ADMISSION_IN_FLIGHT,
+    ADMISSION_LIMIT,
+    BREAKER_CLOSED,
+    BREAKER_OPENED,
+    BREAKER_REFUSED,
+    BULKHEAD_REFUSED,
+    CACHE_CHECKED,
+    CACHE_INCONSISTENT,
+    CLICKS_DROPPED,
+    L1_ENTRIES,
+    LIMITED,
+    LOOK_UPS,
+    LOOP_LAG,
+    OUTBOX_OLDEST,
+    OUTBOX_ROWS,
+    OUTBOX_STALLED,
+    PROCESSES,
+    REDIRECTS,
+    RETRIED_READS,
+    SHED,
+    STALE_REDIRECTS,
+)
+from app.telemetry.samples import Samples
+
+_SOURCES = ("memory", "look_up")
+_STATUSES = ("3xx", "404", "410", "429", "503")
+
+
+class RedirectCounts(Protocol):
+    """Answers to admitted redirect requests; see `app.web.redirects.RedirectHandler`."""
+
+    @property
+    def missed(self) -> int:
+        """How many the L1 cache could not answer."""
+
+    @property
+    def answered(self) -> Mapping[int, int]:
+        """The answers to those, by status."""
+
+    @property
+    def l1_errors(self) -> Mapping[int, int]:
+        """Answers from the L1 cache other than redirects, by status."""
+
+
+class LookUpCounts(Protocol):
+    """Look-ups after an L1 miss; see `app.service.resolver.Resolver`."""
+
+    @property
+    def look_ups(self) -> Mapping[str, int]:
+        """How many, by the source of the answer."""
+
+    @property
+    def stale_answers(self) -> int:
+        """How many stale answers were given instead."""
+
+
+class ConsistencyCounts(Protocol):
+    """Changed links that were compared with the cache."""
+
+    @property
+    def checked(self) -> int:
+        """How many."""
+
+    @property
+    def inconsistent(self) -> int:
+        """How many of them the cache held a wrong copy of."""
+
+
+class Sampler(Protocol):
+    """Compares changed links with the cache; see `worker.sampling`."""
+
+    def snapshot(self) -> Mapping[int, ConsistencyCounts]:
+        """Return the counts by seconds since the change."""
+
+
+class Guards(Protocol):
+    """The guards of dependencies; see `app.adapters.guards`."""
+
+    def snapshot(self) -> Mapping[str, GuardSnapshot]:
+        """Return the state of each guard, by name."""
+
+
+class ClickLosses(Protocol):
+    """Publishes clicks; see `app.service.clicks.ClickPublisher`."""
+
+    @property
+    def dropped(self) -> int:
+        """How many clicks were lost."""
+
+
+class OutboxWatch(Protocol):
+    """Knows the depth of the outbox; see `worker.outbox_depth`."""
+
+    @property
+    def depth(self) -> OutboxDepth | None:
+        """The depth; None while it is unknown."""
+
+    @property
+    def stalled_s(self) -> float:
+        """For how long rows have waited and none was delivered."""
+
+
+def redirect_samples(counts: RedirectCounts, limiter: RateLimiter) -> Samples:
+    """
+    Report redirects by source and status.
+
+    Redirects from the L1 cache are not counted on their way: they are the admitted requests that
+    are counted nowhere else.
+    """
+    l1_redirects = limiter.counted(Policy.REDIRECT).admitted - counts.missed - sum(counts.l1_errors.values())
+    # All series from the start: a series that appears with its first event hides that event from `rate`.
+    samples: Samples = {REDIRECTS.of(source, status): [0] for source in _SOURCES for status in _STATUSES}
+    samples[REDIRECTS.of("memory", "3xx")] = [l1_redirects]
+    for source, by_status in zip(_SOURCES, (counts.l1_errors, counts.answered), strict=True):
+        for status, count in by_status.items():
+            name = "3xx" if 300 <= status < 400 else str(status)
+            samples.setdefault(REDIRECTS.of(source, name), [0])[0] += count
+    return samples
+
+
+def look_up_samples(counts: LookUpCounts, l1: Sized) -> Samples:
+    """Report what happened after L1 misses, and how many entries the L1 cache holds."""
+    return {
+        STALE_REDIRECTS.of(): [counts.stale_answers],
+        L1_ENTRIES.of(): [len(l1)],
+        **{LOOK_UPS.of(source): [count] for source, count in counts.look_ups.items()},
+    }
+
+
+def limiter_samples(limiter: RateLimiter) -> Samples:
+    """Report refusals of the rate limiter."""
+    return {LIMITED.of(policy.value): [limiter.counted(policy).refused] for policy in Policy}
+
+
+def admission_samples(admission: AdmissionController) -> Samples:
+    """Report admission control."""
+    return {
+        ADMISSION_LIMIT.of(): [admission.limit],
+        ADMISSION_IN_FLIGHT.of(): [admission.in_flight],
+        LOOP_LAG.of(): [admission.lag_s],
+        **{SHED.of(kind.name.lower()): [count] for kind, count in admission.refused.items()},
+    }
+
+
+def guard_samples(guards: Guards) -> Samples:
+    """Report the guards of dependencies, by name."""
+    samples: Samples = {}
+    for name, guard in guards.snapshot().items():
+        samples[BREAKER_CLOSED.of(name)] = [float(guard.state is BreakerState.CLOSED)]
+        samples[BREAKER_OPENED.of(name)] = [guard.opened_total]
+        samples[BREAKER_REFUSED.of(name)] = [guard.refused_total]
+        samples[BULKHEAD_REFUSED.of(name)] = [guard.crowded_total]
+        samples[RETRIED_READS.of(name)] = [guard.retried_total]
+    return samples
+
+
+def click_samples(clicks: ClickLosses) -> Samples:
+    """Report lost clicks."""
+    return {CLICKS_DROPPED.of(): [clicks.dropped]}
+
+
+def consistency_samples(sampler: Sampler) -> Samples:
+    """Report how changed links compared with the cache, by seconds since the change."""
+    samples: Samples = {}
+    for window_s, counts in sampler.snapshot().items():
+        samples[CACHE_CHECKED.of(f"{window_s}s")] = [counts.checked]
+        samples[CACHE_INCONSISTENT.of(f"{window_s}s")] = [counts.inconsistent]
+    return samples
+
+
+def outbox_samples(outbox: OutboxWatch) -> Samples:
+    """Report the depth of the outbox; nothing while it is unknown."""
+    depth = outbox.depth
+    if depth is None:
+        return {}
+    return {
+        OUTBOX_ROWS.of(): [depth.rows],
+        OUTBOX_OLDEST.of(): [depth.oldest_s],
+        OUTBOX_STALLED.of(): [outbox.stalled_s],
+    }
+
+
+def process_samples() -> Samples:
+    """Report this process."""
+    return {PROCESSES.of(): [1]}

@@ -1,0 +1,102 @@
+"""
+One endpoint: its handler, and the declaration that everything else is derived from.
+
+The declaration decides which headers are read, what admission control and rate limits are asked
+for, how long the handler may take, how the body is decoded, and what the OpenAPI document says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+from app.ports import Policy
+from app.resilience.admission import WorkKind
+from app.service.keys import Scope
+from app.web.request import Request
+from app.web.response import Response
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """
+    A parameter of an operation; `schema` is a JSON Schema. Parameters of the path are derived from it.
+
+    `is_list`: a header that may be sent in several lines.
+    """
+
+    name: str
+    place: Literal["query", "header"]
+    schema: Mapping[str, Any]
+    description: str = ""
+    is_list: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Operation:
+    """
+    What an endpoint of the API needs and promises.
+
+    Args:
+        work: what admission control takes it for.
+        deadline_s: bound of the whole operation, in seconds.
+        success: the status and the schema of the body, if there is one.
+        empty: statuses of other answers that have no body.
+        problems: statuses of problems, beside those that every operation has.
+        body: the schema of the request's body, set by `ApiMiddleware.endpoint`; None if it has none.
+        limit: a rate limit of its own, beside the one of the whole API.
+    """
+
+    summary: str
+    scope: Scope
+    work: WorkKind
+    deadline_s: float
+    success: tuple[int, type | None]
+    empty: tuple[int, ...] = ()
+    problems: tuple[int, ...] = ()
+    parameters: tuple[Parameter, ...] = ()
+    body: type | None = None
+    limit: Policy | None = None
+
+    @property
+    def query(self) -> frozenset[str]:
+        """The names of the query parameters."""
+        return frozenset(one.name for one in self.parameters if one.place == "query")
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """
+    What answers one method of one path, on any server.
+
+    `operation` is None for a public endpoint: no key, no limits, not in the OpenAPI document.
+    """
+
+    name: str
+    handle: Callable[[Request], Awaitable[Response]]
+    operation: Operation | None = None
+
+    @property
+    def headers(self) -> frozenset[str]:
+        """The request headers that the endpoint reads, in lower case."""
+        if self.operation is None:
+            return frozenset()
+        declared = {one.name.lower() for one in self.operation.parameters if one.place == "header"}
+        body = {"content-type", "content-encoding"} if self.operation.body else set()
+        return frozenset({"authorization", *declared, *body})
+
+    @property
+    def list_headers(self) -> frozenset[str]:
+        """Those of `headers` whose value is a list."""
+        declared = self.operation.parameters if self.operation is not None else ()
+        lists = {one.name.lower() for one in declared if one.place == "header" and one.is_list}
+        return frozenset({"content-encoding", *lists}) & self.headers
+
+
+class Route(NamedTuple):
+    """An endpoint and where it is. `path` as Robyn writes it: `/api/v1/links/:slug`."""
+
+    method: str
+    path: str
+    endpoint: Endpoint

@@ -1,0 +1,379 @@
+"""The HTTP API: each handler calls one verb of the service, and renders its outcome."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from collections.abc import Awaitable, Callable
+from datetime import datetime
+from typing import assert_never
+from urllib.parse import urlsplit
+
+from app.domain.errors import FieldError, InvalidInput
+from app.domain.link import Link, Slug
+from app.domain.slug import MOVED, ORDINARY, is_well_formed
+from app.ports import IdempotentRequest, Policy, RequestMismatch, VersionMismatch
+from app.resilience.admission import WorkKind
+from app.resilience.deadline import ADMIN_S, WRITE_S
+from app.service.keys import Principal, Scope
+from app.service.links import Created, Links, Removed, SlugTaken
+from app.service.stats import HourlyStats, Stats
+from app.web import conditions, errors, patterns, schemas
+from app.web.endpoint import Operation, Parameter
+from app.web.middleware import ApiMiddleware, Call
+from app.web.request import Request
+from app.web.response import Headers, Response, empty_response, json_response
+from app.web.robyn_app import Router
+
+_DEFAULT_PAGE, _MAX_PAGE = 50, 200
+_MAX_IDEMPOTENCY_KEY = 255
+_IDEMPOTENCY_KEY = re.compile(rf"[\x21-\x7e]{{1,{_MAX_IDEMPOTENCY_KEY}}}\Z")
+_CURSOR = re.compile(patterns.CURSOR)
+# An offset without its sign: a query reads a plus as a space.
+_LOST_PLUS = re.compile(r" [0-9]{2}:?[0-9]{2}\Z")
+
+IF_MATCH = Parameter(
+    "If-Match",
+    "header",
+    conditions.SCHEMA,
+    description='Change only one of these versions, as in "3" or "3", "4".',
+    is_list=True,
+)
+IF_NONE_MATCH = Parameter(
+    "If-None-Match",
+    "header",
+    conditions.SCHEMA,
+    description="Answer a read by 304, and a change by 412, if the link is still at one of these versions.",
+    is_list=True,
+)
+IDEMPOTENCY_KEY = Parameter(
+    "Idempotency-Key",
+    "header",
+    {"type": "string", "pattern": f"^[!-~]{{1,{_MAX_IDEMPOTENCY_KEY}}}$"},
+    description="The same key with the same body makes one link, however often it is sent (24 hours).",
+)
+LIMIT = Parameter(
+    "limit", "query", {"type": "integer", "minimum": 1, "maximum": _MAX_PAGE, "default": _DEFAULT_PAGE}
+)
+CURSOR = Parameter(
+    "cursor",
+    "query",
+    {"type": "string", "pattern": patterns.CURSOR},
+    description="`next_cursor` of the page before.",
+)
+SINCE = Parameter(
+    "since",
+    "query",
+    schemas.TIME,
+    description="The hour of this time is the first. Default: 24 hours before `until`.",
+)
+UNTIL = Parameter(
+    "until",
+    "query",
+    schemas.TIME,
+    description="The first hour that begins then or later is left out. At most 31 days of whole hours."
+    " Default: the end of the present hour.",
+)
+
+
+def register_links(api: Router, middleware: ApiMiddleware, links: Links, public_url: str) -> None:
+    """Declare the endpoints of links on *api*, the router of `/api/v1`."""
+
+    @api.post("/links")
+    @middleware.endpoint(
+        Operation(
+            summary="Make a link",
+            scope=Scope.LINKS_WRITE,
+            work=WorkKind.WRITE,
+            deadline_s=WRITE_S,
+            limit=Policy.CREATE,
+            success=(201, schemas.LinkDocument),
+            problems=(409, 411, 413, 415, 422),
+            parameters=(IDEMPOTENCY_KEY,),
+        ),
+        body=schemas.CreateLink,
+    )
+    async def create_link(call: Call[schemas.CreateLink]) -> Response:
+        draft = call.body
+        outcome = await links.create(
+            draft.fields(),
+            custom_slug=draft.slug,
+            lengths=MOVED if call.principal.may(Scope.ADMIN) else ORDINARY,
+            request=_idempotent_request(call.request, call.principal.key_id),
+        )
+        return _created(outcome, public_url, call.principal)
+
+    @api.get("/links")
+    @middleware.endpoint(
+        Operation(
+            summary="List links, newest first",
+            scope=Scope.LINKS_READ,
+            work=WorkKind.LIST,
+            deadline_s=ADMIN_S,
+            success=(200, schemas.LinkPage),
+            problems=(422,),
+            parameters=(LIMIT, CURSOR),
+        )
+    )
+    async def list_links(call: Call[None]) -> Response:
+        query = call.request.query
+        limit = _limit(query.get("limit"))
+        page = await links.page(after=_after(query.get("cursor")), limit=limit)
+        documents = [schemas.link_document(link, public_url) for link in page.links]
+        return json_response(200, schemas.LinkPage(documents, _cursor(page.next_after)))
+
+    @api.get("/links/:slug")
+    @middleware.endpoint(
+        Operation(
+            summary="Read a link",
+            scope=Scope.LINKS_READ,
+            work=WorkKind.LIST,
+            deadline_s=WRITE_S,
+            success=(200, schemas.LinkDocument),
+            empty=(304,),
+            problems=(404, 410, 412, 422),
+            parameters=(IF_MATCH, IF_NONE_MATCH),
+        )
+    )
+    async def get_link(call: Call[None]) -> Response:
+        # Read first: a header that breaks a rule does so whatever has become of the link.
+        wanted = conditions.if_match(call.request.headers.get("if-match"))
+        held = conditions.if_none_match(call.request.headers.get("if-none-match"))
+        name = _slug(call.request)
+        outcome = await links.get(name) if name else None
+        if isinstance(outcome, Link) and _names(wanted, outcome) and _names(held, outcome):
+            return empty_response(304, [_etag(outcome)])
+        return _outcome(_matching(outcome, wanted), public_url, call.principal)
+
+    @api.patch("/links/:slug")
+    @middleware.endpoint(
+        Operation(
+            summary="Change what the body names",
+            scope=Scope.LINKS_WRITE,
+            work=WorkKind.WRITE,
+            deadline_s=WRITE_S,
+            success=(200, schemas.LinkDocument),
+            empty=(204,),
+            problems=(404, 410, 411, 412, 413, 415, 422),
+            parameters=(IF_MATCH, IF_NONE_MATCH),
+        ),
+        body=schemas.PatchLink,
+    )
+    async def change_link(call: Call[schemas.PatchLink]) -> Response:
+        patch = call.body.changes()
+        if not patch:
+            raise InvalidInput([FieldError("body", "nothing_to_change", "must name at least one field")])
+        outcome = await _conditionally(
+            links,
+            call.request,
+            lambda name, version: links.change(name, patch, expected_version=version),
+        )
+        if isinstance(outcome, Link) and not _may_read(call.principal):
+            return empty_response(204, [_etag(outcome)])
+        return _outcome(outcome, public_url, call.principal)
+
+    @api.delete("/links/:slug")
+    @middleware.endpoint(
+        Operation(
+            summary="Remove a link for ever",
+            scope=Scope.LINKS_WRITE,
+            work=WorkKind.WRITE,
+            deadline_s=WRITE_S,
+            success=(204, None),
+            problems=(404, 410, 411, 412, 422),
+            parameters=(IF_MATCH, IF_NONE_MATCH),
+        )
+    )
+    async def remove_link(call: Call[None]) -> Response:
+        outcome = await _conditionally(
+            links, call.request, lambda name, version: links.remove(name, expected_version=version)
+        )
+        is_removed = isinstance(outcome, Link)
+        return empty_response(204) if is_removed else _outcome(outcome, public_url, call.principal)
+
+
+def register_stats(api: Router, middleware: ApiMiddleware, stats: Stats, public_url: str) -> None:
+    """Declare the endpoint of click statistics on *api*."""
+
+    @api.get("/links/:slug/stats")
+    @middleware.endpoint(
+        Operation(
+            summary="Read how often a link was visited, by the hour",
+            scope=Scope.LINKS_READ,
+            work=WorkKind.LIST,
+            deadline_s=ADMIN_S,
+            success=(200, schemas.LinkStats),
+            problems=(404, 410, 422),
+            parameters=(SINCE, UNTIL),
+        )
+    )
+    async def get_link_stats(call: Call[None]) -> Response:
+        request = call.request
+        name, since, until = _slug(request), _time(request, "since"), _time(request, "until")
+        outcome = await stats.hourly(name, since=since, until=until) if name else None
+        if isinstance(outcome, HourlyStats):
+            return json_response(200, schemas.stats_document(outcome))
+        return _outcome(outcome, public_url, call.principal)
+
+
+def register_cache(api: Router, middleware: ApiMiddleware, links: Links) -> None:
+    """Declare the endpoint that invalidates caches on *api*."""
+
+    @api.post("/cache/invalidate")
+    @middleware.endpoint(
+        Operation(
+            summary="Make every cache read links again",
+            scope=Scope.CACHE_WRITE,
+            work=WorkKind.LIST,
+            deadline_s=ADMIN_S,
+            success=(202, schemas.Invalidated),
+            problems=(411, 413, 415, 422),
+        ),
+        body=schemas.Invalidate,
+    )
+    async def invalidate(call: Call[schemas.Invalidate]) -> Response:
+        if not 1 <= len(call.body.slugs) <= schemas.MAX_SLUGS:
+            message = f"must name 1 to {schemas.MAX_SLUGS} slugs"
+            raise InvalidInput([FieldError("slugs", "slugs_count", message)])
+        slugs = list(dict.fromkeys(call.body.slugs))
+        known = await links.invalidate([Slug(slug) for slug in slugs if is_well_formed(slug)])
+        found = set(known)
+        return json_response(
+            202, schemas.Invalidated(len(known), [slug for slug in slugs if slug not in found])
+        )
+
+
+_Outcome = Link | VersionMismatch | Removed | None
+_Change = Callable[[Slug, int | None], Awaitable[_Outcome]]
+
+
+async def _conditionally(links: Links, request: Request, change: _Change) -> _Outcome:
+    """Make *change* to the link in the path, at a version that If-Match and If-None-Match allow."""
+    wanted = conditions.if_match(request.headers.get("if-match"))
+    held = conditions.if_none_match(request.headers.get("if-none-match"))
+    name = _slug(request)
+    if name is None:
+        return None
+    if held == frozenset() and (wanted is None or len(wanted) == 1):
+        # The store compares: a version that is not there needs no look first.
+        return await change(name, next(iter(wanted)) if wanted else None)
+    current = await links.get(name)
+    if not isinstance(current, Link):
+        return current
+    if not _names(wanted, current) or _names(held, current):
+        return VersionMismatch(current)
+    return await change(name, current.version)
+
+
+def _matching(outcome: _Outcome, wanted: frozenset[int] | None) -> _Outcome:
+    if isinstance(outcome, Link) and not _names(wanted, outcome):
+        return VersionMismatch(outcome)
+    return outcome
+
+
+def _names(versions: frozenset[int] | None, link: Link) -> bool:
+    return versions is None or link.version in versions
+
+
+def _may_read(principal: Principal) -> bool:
+    """May an answer to *principal* hold a link that it did not just send?"""
+    return principal.may(Scope.LINKS_READ)
+
+
+def _created(
+    outcome: Created | SlugTaken | RequestMismatch, public_url: str, principal: Principal
+) -> Response:
+    match outcome:
+        case Created(link, replayed):
+            location = ("location", f"{urlsplit(public_url).path}/api/v1/links/{link.slug}")
+            mark = [("idempotency-replayed", "true")] if replayed else []
+            if replayed and not _may_read(principal):
+                # It may have been changed by other keys since.
+                return empty_response(201, [location, *mark])
+            return _link(201, link, public_url, [location, *mark])
+        case SlugTaken(link):
+            is_removed = link.removed_at is not None
+            is_shown = not is_removed and _may_read(principal)
+            document = schemas.link_document(link, public_url) if is_shown else None
+            return errors.slug_taken(link.slug, document, removed=is_removed)
+        case RequestMismatch():
+            return errors.idempotency_key_reused()
+        case _:
+            assert_never(outcome)
+
+
+def _outcome(outcome: _Outcome, public_url: str, principal: Principal) -> Response:
+    match outcome:
+        case Link():
+            return _link(200, outcome, public_url)
+        case VersionMismatch(current):
+            document = schemas.link_document(current, public_url) if _may_read(principal) else None
+            return errors.version_mismatch(current.version, document)
+        case Removed():
+            return errors.gone()
+        case None:
+            return errors.not_found()
+        case _:
+            assert_never(outcome)
+
+
+def _link(status: int, link: Link, public_url: str, headers: Headers = ()) -> Response:
+    document = schemas.link_document(link, public_url)
+    return json_response(status, document, [_etag(link), *headers])
+
+
+def _etag(link: Link) -> tuple[str, str]:
+    return ("etag", f'"{link.version}"')
+
+
+def _slug(request: Request) -> Slug | None:
+    """Return the slug in the path; None if no link can have it."""
+    text = request.path_params["slug"]
+    return Slug(text) if is_well_formed(text) else None
+
+
+def _idempotent_request(request: Request, key_id: str) -> IdempotentRequest | None:
+    key = request.headers.get("idempotency-key")
+    if key is None:
+        return None
+    if not _IDEMPOTENCY_KEY.match(key):
+        message = f"must be 1 to {_MAX_IDEMPOTENCY_KEY} printable ASCII characters without spaces"
+        raise InvalidInput([FieldError("Idempotency-Key", "idempotency_key_malformed", message)])
+    return IdempotentRequest(key_id, key, hashlib.sha256(request.body).digest())
+
+
+def _limit(text: str | None) -> int:
+    if text is None:
+        return _DEFAULT_PAGE
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text[:9]) <= _MAX_PAGE or len(text) > 9:
+        raise InvalidInput([FieldError("limit", "limit_invalid", f"must be 1 to {_MAX_PAGE}")])
+    return int(text)
+
+
+def _time(request: Request, name: str) -> datetime | None:
+    text = request.query.get(name)
+    if text is None:
+        return None
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError:
+        lost = _LOST_PLUS.search(text) is not None
+        message = (
+            "has a space before its offset: write + as %2B in a query"
+            if lost
+            else "must be ISO 8601, as in 2030-01-31T12:00:00Z"
+        )
+        raise InvalidInput([FieldError(name, "time_unreadable", message)]) from None
+
+
+def _cursor(after: int | None) -> str | None:
+    return None if after is None else base64.urlsafe_b64encode(b"%d" % after).decode().rstrip("=")
+
+
+def _after(cursor: str | None) -> int | None:
+    if cursor is None:
+        return None
+    if _CURSOR.fullmatch(cursor) is None:
+        raise InvalidInput([FieldError("cursor", "cursor_invalid", "is not a cursor of this listing")])
+    return int(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))

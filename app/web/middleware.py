@@ -1,0 +1,177 @@
+"""What stands before every handler of the API, and turns its errors into problems."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Collection
+from dataclasses import dataclass, replace
+from typing import Any, Generic, TypeVar, overload
+
+from app.concurrency.time_limit import within
+from app.domain.errors import FieldError, InvalidInput, Overloaded, Unavailable
+from app.ports import Policy, RateLimiter
+from app.resilience.admission import AdmissionController
+from app.service.keys import Authenticator, Principal, Scope
+from app.web import errors, schemas
+from app.web import headers as fields
+from app.web.endpoint import Endpoint, Operation
+from app.web.request import Request
+from app.web.response import Response
+from app.web.robyn_app import RobynHandler, for_robyn
+
+B = TypeVar("B")
+_SAFE = ("GET", "HEAD")
+
+
+@dataclass(frozen=True, slots=True)
+class Call(Generic[B]):
+    """A request that was admitted, the key that sent it, and its body as the declared schema."""
+
+    request: Request
+    principal: Principal
+    body: B
+
+
+_Handler = Callable[[Call[B]], Awaitable[Response]]
+_Decorator = Callable[[_Handler[B]], RobynHandler]
+
+
+class ApiMiddleware:
+    """
+    Runs handlers behind admission control, authentication, rate limits and a deadline.
+
+    In this order: admission (503), the limit of the client's address (429) unless the key is known, the
+    key (401), the limit of the key (429), its scope (403), the query (422), the body's type (415), the
+    limit of the operation, the body (422), the handler.
+    """
+
+    def __init__(
+        self, *, limiter: RateLimiter, authenticator: Authenticator, admission: AdmissionController
+    ) -> None:
+        self._limiter = limiter
+        self._authenticator = authenticator
+        self._admission = admission
+
+    @overload
+    def endpoint(self, operation: Operation) -> _Decorator[None]: ...
+    @overload
+    def endpoint(self, operation: Operation, body: type[B]) -> _Decorator[B]: ...
+    def endpoint(self, operation: Operation, body: Any = None) -> _Decorator[Any]:
+        """Declare the handler of *operation*, which reads *body*; goes below a decorator of Robyn."""
+        declared = replace(operation, body=body)
+
+        def declare(handler: _Handler[Any]) -> RobynHandler:
+            async def handle(request: Request) -> Response:
+                return await self._run(declared, handler, request)
+
+            return for_robyn(Endpoint(handler.__name__, handle, declared))
+
+        return declare
+
+    async def _run(self, operation: Operation, handler: _Handler[Any], request: Request) -> Response:
+        admission, kind = self._admission, operation.work
+        try:
+            entered = admission.enter(kind)
+        except Overloaded:
+            return errors.overloaded()
+        succeeded = False
+        try:
+            response = await self._bounded(operation, handler, request)
+            succeeded = response.status < 500
+        finally:
+            admission.leave(kind, entered, succeeded=succeeded)
+        return response
+
+    async def _bounded(self, operation: Operation, handler: _Handler[Any], request: Request) -> Response:
+        try:
+            async with within(operation.deadline_s):
+                return await self._admitted(operation, handler, request)
+        except InvalidInput as error:
+            return errors.invalid(error)
+        except schemas.UnreadableBody as error:
+            return errors.unreadable(str(error))
+        except (Unavailable, TimeoutError) as error:
+            return errors.unavailable(error, may_have_written=request.method not in _SAFE)
+
+    async def _admitted(self, operation: Operation, handler: _Handler[Any], request: Request) -> Response:
+        principal = await self._authorized(operation.scope, request)
+        if isinstance(principal, Response):
+            return principal
+        check_query(operation.query, request)
+        if operation.body is not None:
+            if not fields.is_json(request.headers.get("content-type", "")):
+                return errors.not_json()
+            if not fields.is_plain(request.headers.get("content-encoding", "")):
+                return errors.encoded()
+        if operation.limit is not None and not self._limiter.admit(operation.limit, principal.key_id):
+            return self._refuse(operation.limit, principal.key_id)
+        body = None if operation.body is None else schemas.read(request.body, operation.body)
+        return await handler(Call(request, principal, body))
+
+    async def _authorized(self, scope: Scope, request: Request) -> Principal | Response:
+        limiter = self._limiter
+        scheme, token = fields.credentials(request.headers.get("authorization", ""))
+        text = token if scheme == "bearer" else ""
+        try:
+            principal = await self._authenticated(text, request.client)
+        except Unavailable as error:
+            return errors.unavailable(error)
+        if principal is None:
+            return errors.unauthorized()
+        if isinstance(principal, Response):
+            return principal
+        if not limiter.admit(Policy.API, principal.key_id):
+            return self._refuse(Policy.API, principal.key_id)
+        return principal if principal.may(scope) else errors.forbidden(scope)
+
+    async def _authenticated(self, text: str, client: str) -> Principal | Response | None:
+        """
+        Return the principal of the key *text*; None if it is invalid; 429 if *client* tries too many.
+
+        Clients behind one address share the limit on invalid keys, so a valid key must not depend on it:
+        a key that was valid at its last use is looked up at once. Any other key is charged to the
+        address before its look-up and refunded if it is valid. Over the limit, one list of all keys a
+        second serves every client, and only keys on it are looked up.
+        """
+        authenticator, limiter = self._authenticator, self._limiter
+        if authenticator.was_valid(text):
+            return await authenticator.authenticate(text)
+        if not limiter.admit(Policy.ANONYMOUS, client):
+            if await authenticator.is_listed(text):
+                return await authenticator.authenticate(text)
+            return self._refuse(Policy.ANONYMOUS, client)
+        principal = None
+        try:
+            principal = await authenticator.authenticate(text)
+        except Unavailable:
+            limiter.refund(Policy.ANONYMOUS, client)
+            raise
+        if principal is not None:
+            limiter.refund(Policy.ANONYMOUS, client)
+        return principal
+
+    def _refuse(self, policy: Policy, key: str) -> Response:
+        return errors.too_many_requests(self._limiter.refusal(policy, key))
+
+
+def check_query(known: Collection[str], request: Request) -> None:
+    """
+    Refuse parameters that the operation would not read: a client that sends one expects an effect.
+
+    Raises:
+        InvalidInput: naming each of them, and each of *known* that is sent twice.
+    """
+    problems = [
+        FieldError(name, "unknown_parameter", _unknown(known)) for name in request.query if name not in known
+    ]
+    problems += [
+        FieldError(name, "repeated_parameter", "must be sent once")
+        for name in sorted(request.repeated.intersection(known))
+    ]
+    if problems:
+        raise InvalidInput(problems)
+
+
+def _unknown(known: Collection[str]) -> str:
+    return (
+        f"is unknown here; known: {', '.join(sorted(known))}" if known else "is unknown; there are none here"
+    )

@@ -1,0 +1,274 @@
+"""
+Redirects: the response to a visit of a link, and the handler that finds it.
+
+The fast path answers from the L1 cache without awaiting anything: no I/O, no task, no timer, no
+lock. A miss takes the slow path, which `REDIRECT_S` bounds as a whole: look-up and visit quota
+together.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+from collections import Counter
+from collections.abc import Callable
+from urllib.parse import quote
+
+from msgspec.structs import replace
+
+from app.concurrency.expiry import Expiry
+from app.domain import slug as slugs
+from app.domain.errors import Overloaded, Unavailable
+from app.domain.link import LinkState, Resolution, Slug
+from app.domain.target import escaped, uri_reference
+from app.ports import Policy, RateLimiter
+from app.resilience.deadline import REDIRECT_S
+from app.service.clicks import ClickCounter
+from app.service.l1_cache import L1Cache
+from app.service.resolver import Resolver
+from app.service.visit_quota import VisitQuota
+from app.web import errors
+from app.web.intent import Intent
+from app.web.response import NO_SNIFFING, Response, check_value
+
+log = logging.getLogger(__name__)
+
+# At most one log line in this time: during an outage, every redirect fails for the same reason.
+_LOG_INTERVAL_S = 5.0
+# Without max-age, browsers keep a permanent redirect for ever, and links change.
+_TEMPORARY = ("cache-control", "private, no-cache, max-age=0")
+_PERMANENT = ("cache-control", "private, max-age=60")
+# What RFC 3986 allows in a query, and %, which may begin an escape.
+_SAFE = "!$&'()*+,-./:;=?@_~%"
+_NOT_PREFETCHED = errors.not_prefetched()
+_NOT_FOUND, _GONE = errors.not_found(), errors.gone()
+# Module constants: a look-up in the enum class costs as much as the rest of a decision.
+_REDIRECT, _MISS = Policy.REDIRECT, Policy.NOT_FOUND
+
+
+def render(resolution: Resolution, now: float) -> Response:
+    """
+    Return the response for *resolution* at *now* (unix seconds).
+
+    Raises:
+        UnsendableHeader: the stored target does not fit into a header.
+    """
+    state = resolution.state(now)
+    if state is LinkState.ABSENT:
+        return _NOT_FOUND
+    if state is LinkState.GONE or resolution.long_url is None:
+        return _GONE
+    caching = _PERMANENT if resolution.redirect_code in {301, 308} else _TEMPORARY
+    # Links of an earlier version hold characters that are only escaped here.
+    location = uri_reference(resolution.long_url)
+    check_value("location", location)
+    return Response(
+        resolution.redirect_code,
+        (("location", location), caching, NO_SNIFFING),
+        forward_query=resolution.forward_query,
+        is_visit=True,
+        metered_version=resolution.version if resolution.metered else 0,
+    )
+
+
+def with_query(response: Response, query: str) -> Response:
+    """Return *response* with *query* appended to its target, if the link forwards queries."""
+    # An ampersand only separates two parameters: it makes no empty one.
+    added = query.lstrip("&")
+    if not added or not response.forward_query:
+        return response
+    (name, location), *rest = response.headers
+    target, hash_mark, fragment = location.partition("#")
+    path, _, own = target.partition("?")
+    own = own.rstrip("&")
+    # Existing escapes stay as they are.
+    safe = escaped(quote(added, safe=_SAFE))
+    joined = f"{path}?{own}{'&' if own else ''}{safe}{hash_mark}{fragment}"
+    return replace(response, headers=((name, joined), *rest))
+
+
+class RedirectHandler:
+    """
+    Handles `GET` and `HEAD` of `/{slug}`, except for the query string (see `with_query`).
+
+    Every redirect sent in reply to a GET is one click. A HEAD is none: it comes from a program that
+    checks a link, not from a visitor.
+
+    Counts its responses by status, except for redirects from the L1 cache: the rate limiter has
+    counted those already (see `app.telemetry.sources`).
+
+    Args:
+        clicks: counts the redirects that the L1 cache does not count itself.
+        quota: leases the visits of links with `max_visits`.
+        monotonic: the clock of *l1*.
+        limit_s: bound of a request that the L1 cache cannot answer, in seconds.
+    """
+
+    def __init__(
+        self,
+        l1: L1Cache[Response],
+        resolver: Resolver[Response],
+        limiter: RateLimiter,
+        clicks: ClickCounter,
+        quota: VisitQuota,
+        *,
+        monotonic: Callable[[], float],
+        limit_s: float = REDIRECT_S,
+    ) -> None:
+        self._l1 = l1
+        self._peek = l1.peek
+        self._resolver = resolver
+        self._limiter = limiter
+        self._admit = limiter.admit
+        self._count = clicks.count
+        self._quota = quota
+        self._monotonic = monotonic
+        self._limit_s = limit_s
+        self._expiry = Expiry(limit_s)
+        self._quiet_until = -math.inf
+        # Admitted visits by status: errors from the L1 cache, and the responses to L1 misses.
+        self.l1_errors: Counter[int] = Counter()
+        self.missed = 0
+        self.answered: Counter[int] = Counter()
+
+    def answer_from_l1(self, slug: str, client: str) -> Response | None:
+        """Answer a GET from the L1 cache, without awaiting; None if it has to be looked up."""
+        entry = self._peek(slug)
+        if entry is None or self._monotonic() >= entry.free_until:
+            return None
+        if not self._admit(_REDIRECT, client):
+            return self._refuse(_REDIRECT, client)
+        response = entry.answer
+        if response.is_visit:
+            entry.clicks += 1
+            return response
+        return self._l1_error(response, client)
+
+    async def answer(
+        self,
+        slug: str,
+        client: str,
+        *,
+        is_head: bool = False,
+        intent: Callable[[], Intent] = lambda: Intent.VISIT,
+    ) -> Response:
+        """
+        Answer within `limit_s`, resolving *slug* if necessary.
+
+        A dependency that is away becomes a 503, or a stale redirect: it is never raised.
+
+        Args:
+            intent: why the request was made; asked only for a link with a visit quota.
+        """
+        from_l1 = None if is_head else self.answer_from_l1(slug, client)
+        if from_l1 is not None:
+            return from_l1
+        if not self._admit(_REDIRECT, client):
+            return self._refuse(_REDIRECT, client)
+        # Fresh in the L1 cache all the same: a HEAD, or a link with a visit quota.
+        held = self._l1.get(slug)
+        if held is not None:
+            response = held.answer
+            if response.metered_version:
+                response = await self._within_limit(Slug(slug), response, is_head=is_head, intent=intent)
+            if not response.is_visit:
+                return self._l1_error(response, client)
+        else:
+            self.missed += 1
+            if slugs.is_well_formed(slug):
+                response = await self._look_up(Slug(slug), client, is_head=is_head, intent=intent)
+            else:
+                response = self._charge_not_found(_NOT_FOUND, client)
+            self.answered[response.status] += 1
+        if response.is_visit and not is_head:
+            self._count(Slug(slug))
+        return response
+
+    async def _look_up(
+        self, slug: Slug, client: str, *, is_head: bool, intent: Callable[[], Intent]
+    ) -> Response:
+        # The not-found limit is checked before the look-up, and refuses hits as well: otherwise a
+        # client over the limit could still tell which slugs exist.
+        if self._resolver.is_known(slug):
+            refusal = self._limiter.refusal(_MISS, client)
+            if refusal.retry_after_s > 0:
+                return errors.too_many_requests(refusal)
+            found = await self._within_limit(slug, None, is_head=is_head, intent=intent)
+            return self._charge_not_found(found, client) if found.status == 404 else found
+        # A look-up is charged before it starts, or any number could run at once, and refunded if it
+        # finds a link. A client that hangs up gets no refund: it could scan for free.
+        if not self._admit(_MISS, client):
+            return self._refuse(_MISS, client)
+        found = await self._within_limit(slug, None, is_head=is_head, intent=intent)
+        if found.status != 404:
+            self._limiter.refund(_MISS, client)
+        return found
+
+    async def _within_limit(
+        self, slug: Slug, known: Response | None, *, is_head: bool, intent: Callable[[], Intent]
+    ) -> Response:
+        """Resolve *slug* unless its response is *known*, and spend a visit of its quota: in time, or 503."""
+        response = known
+        limit = self._expiry.start()
+        try:
+            if response is None:
+                response = await self._resolve(slug)
+            if response.metered_version:
+                response = await self._spend(slug, response, Intent.PREVIEW if is_head else intent())
+        except BaseException as error:
+            if not (self._expiry.stop(limit) and isinstance(error, asyncio.CancelledError)):
+                raise
+            late = Unavailable("the service", f"no answer within {self._limit_s:g} s")
+            # A look-up that is late leaves a stale redirect, but no time to spend a visit on one.
+            stale = self._resolver.stale(slug) if response is None else None
+            return self._unavailable(late) if stale is None or stale.metered_version else stale
+        self._expiry.stop(limit)
+        return response
+
+    async def _resolve(self, slug: Slug) -> Response:
+        try:
+            return await self._resolver.resolve(slug)
+        except Unavailable as error:
+            return self._resolver.stale(slug) or self._unavailable(error)
+        except Overloaded:
+            return self._resolver.stale(slug) or errors.overloaded()
+
+    async def _spend(self, slug: Slug, redirect: Response, intent: Intent) -> Response:
+        """
+        Spend a visit on *redirect*; 410 if none is left.
+
+        A HEAD or a preview checks for one and leaves it, and is no click. A prefetch is refused: the
+        browser would show its answer to a visitor without asking again.
+        """
+        if intent is Intent.PREFETCH:
+            return _NOT_PREFETCHED
+        is_visit = intent is Intent.VISIT
+        try:
+            has_visit = await self._quota.take(slug, redirect.metered_version, spend=is_visit)
+        except Unavailable as error:
+            return self._unavailable(error)
+        if not has_visit:
+            return _GONE
+        return redirect if is_visit else replace(redirect, is_visit=False)
+
+    def _l1_error(self, response: Response, client: str) -> Response:
+        if response.status == 404:
+            response = self._charge_not_found(response, client)
+        self.l1_errors[response.status] += 1
+        return response
+
+    def _unavailable(self, error: Unavailable) -> Response:
+        """503. The response names the dependency, the log also the reason."""
+        now = self._monotonic()
+        if now >= self._quiet_until:
+            self._quiet_until = now + _LOG_INTERVAL_S
+            log.warning("redirect answered 503: %s", error)
+        return errors.unavailable(error)
+
+    def _charge_not_found(self, not_found: Response, client: str) -> Response:
+        """Charge the client's not-found limit, which makes scanning for slugs as slow as guessing."""
+        return not_found if self._admit(_MISS, client) else self._refuse(_MISS, client)
+
+    def _refuse(self, policy: Policy, client: str) -> Response:
+        return errors.too_many_requests(self._limiter.refusal(policy, client))

@@ -1,0 +1,58 @@
+"""An HTTP request as plain data: what handlers read, whichever server received it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+from urllib.parse import parse_qsl
+
+from app.web.intent import Intent
+
+_MAX_QUERY_FIELDS = 100
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """
+    One request to one endpoint.
+
+    `headers` holds only those that an endpoint declares (see `app.web.endpoint`), by their names in
+    lower case; `repeated`, the query parameters that were sent twice. `client` is the address that
+    rate limits count by. `intent` reads why the request was made: few handlers need to know.
+    """
+
+    method: str
+    path_params: Mapping[str, str]
+    query_string: str
+    query: Mapping[str, str]
+    repeated: frozenset[str]
+    headers: Mapping[str, str]
+    body: bytes
+    client: str
+    intent: Callable[[], Intent] = lambda: Intent.VISIT
+
+
+class Query(NamedTuple):
+    """The parameters of a query string, and the names of those that occur twice."""
+
+    values: Mapping[str, str]
+    repeated: frozenset[str]
+
+
+def parse_query(query_string: str) -> Query:
+    """
+    Return the parameters of *query_string*.
+
+    Raises:
+        ValueError: there are too many.
+    """
+    pairs = parse_qsl(query_string, keep_blank_values=True, max_num_fields=_MAX_QUERY_FIELDS)
+    return query_of(pairs)
+
+
+def query_of(pairs: Sequence[tuple[str, str]]) -> Query:
+    """Return the query of decoded *pairs*."""
+    counts = Counter(name for name, _ in pairs)
+    return Query(dict(pairs), frozenset(name for name, count in counts.items() if count > 1))

@@ -1,0 +1,87 @@
+"""An HTTP response as plain data, and what makes a header sendable."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+
+import msgspec
+
+from app.domain.errors import HopgateError
+
+Headers = Sequence[tuple[str, str]]
+
+# On every response. A redirect has no body, and carries only this one of them.
+NO_SNIFFING = ("x-content-type-options", "nosniff")
+# On every response but redirects: it is data for one client, and no browser may run or frame it.
+SECURITY_HEADERS: Headers = [
+    ("cache-control", "no-store"),
+    ("content-security-policy", "default-src 'none'; frame-ancestors 'none'"),
+    NO_SNIFFING,
+]
+_encode = msgspec.json.Encoder().encode
+_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9a-z]+\Z")
+_VALUE = re.compile(r"[\x20-\x7e\t]*\Z")
+
+
+class Response(msgspec.Struct, frozen=True, gc=False):
+    """
+    One response.
+
+    `forward_query`: append the request's query string to the `location` header.
+    `is_visit`: it is the redirect of a link; sent in reply to a GET, it counts as one click.
+    `metered_version`: the link's version if each such response takes a visit of the link's quota, else 0.
+    """
+
+    status: int
+    headers: Headers = ()
+    body: bytes = b""
+    forward_query: bool = False
+    is_visit: bool = False
+    metered_version: int = 0
+
+
+def json_response(
+    status: int,
+    document: object,
+    headers: Iterable[tuple[str, str]] = (),
+    *,
+    media_type: str = "application/json",
+) -> Response:
+    """Return *document* as JSON."""
+    return Response(status, [("content-type", media_type), *SECURITY_HEADERS, *headers], _encode(document))
+
+
+def text_response(status: int, text: bytes, media_type: str) -> Response:
+    """Return *text* as it is."""
+    return Response(status, [("content-type", media_type), *SECURITY_HEADERS], text)
+
+
+def empty_response(status: int, headers: Iterable[tuple[str, str]] = ()) -> Response:
+    """Return a response without a body."""
+    return Response(status, [*SECURITY_HEADERS, *headers])
+
+
+class UnsendableHeader(HopgateError):
+    """A header that granian would drop silently. A bug of this program, never the client's."""
+
+
+def check_headers(headers: Iterable[tuple[str, str]]) -> None:
+    """
+    Check that every header will reach the client unchanged.
+
+    Raises:
+        UnsendableHeader: granian would drop it, and a redirect would have no target.
+    """
+    for name, value in headers:
+        if not _NAME.match(name):
+            message = f"header {name!r} cannot be sent"
+            raise UnsendableHeader(message)
+        check_value(name, value)
+
+
+def check_value(name: str, value: str) -> None:
+    """Check *value* of the header *name*; raises UnsendableHeader as `check_headers` does."""
+    if not _VALUE.match(value):
+        message = f"header {name!r} cannot be sent"
+        raise UnsendableHeader(message)
