@@ -1,22 +1,99 @@
-"""Fixtures that many suites share. Servers start when a test first asks for them."""
+"""Budgets, workers and fixtures of all suites. Servers start when a test first asks for them."""
 
 from __future__ import annotations
 
+import fcntl
+import os
 import random
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from app.migrations import migrate
-from app.ports import LinkStore
+from app.ports import Store
+from tests import budgets
 from tests.servers.postgres import PrivatePostgres
 from tests.servers.rabbitmq import PrivateRabbit
 from tests.servers.redis import PrivateRedis
 from tests.servers.redis_cluster import PrivateCluster
 
 NOW = datetime(2030, 1, 31, 12, 0, 0, tzinfo=UTC)
+
+# --- budgets: `make test` runs the profile ci, `make test-long` the profile long ----------------
+
+# No deadline for an example: properties do not bound time, and other tests use the processor too.
+settings.register_profile(
+    "ci",
+    max_examples=budgets.STATED,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+    print_blob=True,
+)
+settings.register_profile("long", settings.get_profile("ci"), max_examples=budgets.LONG)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
+
+# Every `httpx.Client` would load all public authorities, which takes longer than most tests. None is needed.
+os.environ.pop("SSL_CERT_FILE", None)
+os.environ["SSL_CERT_DIR"] = str(Path(__file__).parent)
+
+# --- workers: several processes share the tests, file by file -----------------------------------
+
+# These take longest. They begin first, and the other files fill the gaps.
+_LONGEST = (
+    "faults/test_quick_matrix.py",
+    "contract/test_link_cache_cluster.py",
+    "contract/test_link_cache_sentinel.py",
+    "contract/test_several_brokers.py",
+    "integration/test_sentinel.py",
+    "faults/test_injected_bugs.py",
+    "contract/test_link_replica.py",
+    "contract/test_event_bus_rabbitmq_outages.py",
+    "integration/test_outages.py",
+    "integration/test_full_stack.py",
+    "integration/test_compose_commands.py",
+    "integration/test_repair_commands.py",
+    "native/test_shared_cluster.py",
+)
+
+
+_QUEUE = Path(__file__).with_name("__init__.py")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """
+    Put tests that run alone first, then the longest files, and give each file to one worker.
+
+    Compilers that run beside the tests take the processors that a lone test leaves.
+    """
+    ranks = {Path(__file__).parent / name: rank for rank, name in enumerate(_LONGEST)}
+    items.sort(key=lambda item: (not _is_alone(item), ranks.get(item.path, len(ranks))))
+    if hasattr(config, "workerinput"):
+        for item in items:
+            item.add_marker(pytest.mark.xdist_group("alone" if _is_alone(item) else item.path.stem))
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Run a test marked `alone` while no other worker runs a test; waiting is not part of its time limit."""
+    if not hasattr(item.config, "workerinput"):
+        return (yield)
+    with Path(__file__).open("rb") as turns:
+        # A lone test holds the queue until it runs: others that came later do not pass it.
+        with _QUEUE.open("rb") as queue:
+            fcntl.flock(queue, fcntl.LOCK_EX)
+            fcntl.flock(turns, fcntl.LOCK_EX if _is_alone(item) else fcntl.LOCK_SH)
+        return (yield)
+
+
+def _is_alone(item: pytest.Item) -> bool:
+    return item.get_closest_marker("alone") is not None
+
+
+# --- servers and clocks --------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="session")
@@ -44,9 +121,9 @@ def rabbitmq() -> Iterator[PrivateRabbit]:
 
 
 @pytest.fixture
-async def embedded_store(tmp_path: Path) -> AsyncIterator[LinkStore]:
+async def embedded_store(tmp_path: Path) -> AsyncIterator[Store]:
     """An empty SQLite store: the fake of unit tests is the adapter that ships."""
-    from app.adapters.store_sqlite import SqliteStore
+    from app.adapters.sqlite.store import SqliteStore
 
     path = tmp_path / "hopgate.db"
     migrate(f"sqlite:///{path}")
@@ -57,12 +134,12 @@ async def embedded_store(tmp_path: Path) -> AsyncIterator[LinkStore]:
 
 @pytest.fixture
 def choice() -> Callable[[str], str]:
-    """Picks characters like `secrets.choice`, the same ones in every run."""
+    """Return a function like `secrets.choice` that picks the same characters in every run."""
     return random.Random(0).choice
 
 
 class ManualTime:
-    """A clock that only moves when told to."""
+    """A clock that stands still; tests set `now`."""
 
     def __init__(self, start: float = 1000.0) -> None:
         self.now = start

@@ -1,4 +1,4 @@
-"""Those around an `EventBus`: handlers, listeners, and the broker seen from outside."""
+"""Handlers and listeners for an `EventBus` under test, and direct access to its broker."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ MakeBus = Callable[[], Awaitable[Any]]
 
 
 class Broker:
-    """What stands outside of the adapter: looks into queues and breaks things."""
+    """The broker without the adapter: reads and deletes queues, sends any message."""
 
     def __init__(self, server: PrivateRabbit, channel: aio_pika.abc.AbstractChannel) -> None:
         self.server = server
@@ -64,6 +64,16 @@ async def until(condition: Callable[[], Any], *, within_s: float = 10.0) -> None
         await asyncio.sleep(0.005)
 
 
+def has_handled(handler: Handler, more_than: int) -> bool:
+    """Has *handler* got more than so many events?"""
+    return len(handler.seen) > more_than
+
+
+def was_called(handler: Handler, more_than: int) -> bool:
+    """Was *handler* called more than so many times?"""
+    return len(handler.calls) > more_than
+
+
 async def is_up(bus: Any) -> bool:
     try:
         await bus.ping()
@@ -94,7 +104,7 @@ def changed(n: int, version: int = 1) -> LinkChanged:
 
 
 class Handler:
-    """Remembers every call; does what *behave* says first."""
+    """Records every call, then runs *behave*."""
 
     def __init__(self, behave: Callable[[Sequence[Event]], Any] = lambda events: None) -> None:
         self.calls: list[list[Event]] = []
@@ -131,7 +141,7 @@ class Listener:
 
 
 def failing(error: Callable[[], BaseException], *, on: Event, times: int = 10**9) -> Handler:
-    """Raises as long as *on* is among the events, the first *times* times."""
+    """Return a handler that raises for batches with *on*, the first *times* times."""
     left = itertools.count(times, -1)
 
     def behave(events: Sequence[Event]) -> None:

@@ -1,4 +1,4 @@
-"""What tests put into a `LinkCache`."""
+"""Entries that tests put into a `LinkCache`."""
 
 from __future__ import annotations
 

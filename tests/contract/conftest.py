@@ -1,19 +1,20 @@
-"""What several contract suites are run on: databases of either kind, and buses over RabbitMQ."""
+"""Fixtures of several contract suites: databases of either kind, and buses over RabbitMQ."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
 import aio_pika
 import pytest
 
-from app.adapters.bus_rabbitmq import RabbitBus
+from app.adapters.rabbitmq.bus import RabbitBus
 from app.migrations import migrate
-from app.ports import LinkStore
+from app.ports import Store
 from tests.contract.bus_parties import QUEUES, RETRY_DELAYS_S, Broker, MakeBus, is_up, until
-from tests.contract.guards import GuardedRabbit
+from tests.contract.guards import guarded_rabbit
 from tests.contract.store_database import (
     Database,
     GuardedPostgresDatabase,
@@ -21,6 +22,7 @@ from tests.contract.store_database import (
     SqliteDatabase,
 )
 from tests.servers.rabbitmq import PrivateRabbit
+from tests.servers.redis_sentinel import PrivateSentinels
 
 
 @pytest.fixture(scope="session")
@@ -45,15 +47,21 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> Database:
 
 
 @pytest.fixture
-async def store(database: Database) -> AsyncIterator[LinkStore]:
+async def store(database: Database) -> AsyncIterator[Store]:
     store = await database.open()
     yield store
     await store.aclose()
 
 
+@pytest.fixture(scope="session")
+def redis_sentinels() -> Iterator[PrivateSentinels]:
+    with PrivateSentinels() as site:
+        yield site
+
+
 @pytest.fixture
 async def broker(rabbitmq: PrivateRabbit) -> AsyncIterator[Broker]:
-    """Without queues: each test finds them as new."""
+    """A broker without queues, so that each test declares them anew."""
     connection = await aio_pika.connect(rabbitmq.url)
     channel = await connection.channel(on_return_raises=True)
     await _delete_all(channel)
@@ -68,7 +76,7 @@ async def _delete_all(channel: aio_pika.abc.AbstractChannel) -> None:
 
 @pytest.fixture
 async def make_rabbit(broker: Broker) -> AsyncIterator[MakeBus]:
-    """Makes one more process's bus, connected."""
+    """Makes a connected bus, as another process would."""
     buses: list[RabbitBus] = []
 
     async def make() -> RabbitBus:
@@ -83,9 +91,9 @@ async def make_rabbit(broker: Broker) -> AsyncIterator[MakeBus]:
 
 @pytest.fixture
 def make_guarded(make_rabbit: MakeBus) -> MakeBus:
-    """The same behind a guard."""
+    """Makes a connected bus behind a guard."""
 
-    async def make() -> GuardedRabbit:
-        return GuardedRabbit(await make_rabbit())
+    async def make() -> Any:
+        return guarded_rabbit(await make_rabbit())
 
     return make

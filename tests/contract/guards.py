@@ -1,34 +1,38 @@
-"""Guarded adapters for the suites, which ask for far more at once than a gateway does."""
+"""Guards with limits wide enough for the suites, which make far more calls at once than a gateway."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from typing import Any
 
-from app.adapters.bus_rabbitmq import RabbitBus
-from app.adapters.guarded import CacheGuards, GuardedBus, Guards, StoreGuards
+from app.adapters.guarded import guarded_bus
+from app.adapters.guards import CacheGuards, DependencyGuards, StoreGuards
+from app.adapters.rabbitmq.bus import RabbitBus
+from app.concurrency.guard import DependencyGuard, GuardLimits
 from app.resilience.breaker import BreakerPolicy
-from app.resilience.guard import Guard, Limits
 from app.resilience.retry import RetryBudget
 
-_WIDE = Limits(max_running=1000, max_waiting=0, wait_s=0, call_s=20)
+_WIDE = GuardLimits(max_running=1000, max_waiting=0, wait_s=0, call_s=20)
 
 
 def wide_store_guards() -> StoreGuards:
     budget = RetryBudget()
     names = ("lookup", "create", "change", "bulk")
-    return StoreGuards(**{name: Guard("postgresql", _WIDE, BreakerPolicy(), budget=budget) for name in names})
+    return StoreGuards(
+        **{
+            name: DependencyGuard(f"postgresql.{name}", _WIDE, BreakerPolicy(), budget=budget)
+            for name in names
+        }
+    )
 
 
 def wide_cache_guards() -> CacheGuards:
-    return CacheGuards(**{name: Guard("redis", _WIDE, BreakerPolicy()) for name in ("read", "write")})
+    return CacheGuards(
+        **{name: DependencyGuard(f"redis.{name}", _WIDE, BreakerPolicy()) for name in ("read", "write")}
+    )
 
 
-class GuardedRabbit(GuardedBus):
-    """As it ships, and with the look behind the curtain that the suite wants."""
-
-    def __init__(self, bus: RabbitBus) -> None:
-        super().__init__(bus, Guards().publish)
-        self._rabbit = bus
-
-    async def depths(self) -> Mapping[str, int]:
-        return await self._rabbit.depths()
+def guarded_rabbit(bus: RabbitBus) -> Any:
+    """Return *bus* guarded as in production, and with the `depths` that the suite reads."""
+    guarded: Any = guarded_bus(bus, DependencyGuards().publish)
+    guarded.depths = bus.depths
+    return guarded

@@ -1,4 +1,4 @@
-"""What the sessions of a PostgreSQL server do, seen and changed past the store."""
+"""Stores with their connections made, and direct access to the sessions of a PostgreSQL server."""
 
 from __future__ import annotations
 
@@ -6,6 +6,35 @@ import asyncio
 from typing import Any
 
 import psycopg
+
+from app.adapters.postgres.pool import Connection, Connections
+from app.adapters.postgres.store import PostgresStore
+from app.domain.errors import Unavailable
+
+
+async def open_connected(url: str, **settings: Any) -> PostgresStore:
+    """Open a store with a connection in each pool: on a busy machine the first one may take a second."""
+    store = await PostgresStore.open(url, **settings)
+    try:
+        async with asyncio.timeout(20):
+            await _connect(store._connections)
+            await _connect(store._writing)
+    except BaseException:
+        await store.aclose()
+        raise
+    return store
+
+
+async def _connect(connections: Connections) -> None:
+    while True:
+        try:
+            return await connections.run(_nothing)
+        except Unavailable:
+            await asyncio.sleep(0.01)
+
+
+async def _nothing(connection: Connection) -> None:
+    """Leave the connection unused."""
 
 
 def execute(url: str, statement: str) -> list[tuple[Any, ...]]:

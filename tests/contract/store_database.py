@@ -1,4 +1,4 @@
-"""An empty, migrated database of either kind, with a back door past its store."""
+"""An empty, migrated database of either kind, with direct access that bypasses the store."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from typing import Any, Protocol
 import apsw
 import psycopg
 
-from app.adapters.guarded import GuardedStore
-from app.adapters.store_postgres import PostgresStore
-from app.adapters.store_sqlite import SqliteStore
-from app.ports import LinkStore
+from app.adapters.guarded import guarded_store
+from app.adapters.postgres.store import PostgresStore
+from app.adapters.sqlite.store import SqliteStore
+from app.ports import Store
 from tests.contract.guards import wide_store_guards
 from tests.servers.postgres import PrivatePostgres
 
 
 class Database(Protocol):
-    async def open(self) -> LinkStore: ...
+    async def open(self) -> Store: ...
 
     def execute(self, statement: str) -> list[tuple[Any, ...]]: ...
 
@@ -53,8 +53,8 @@ class PostgresDatabase:
     def __init__(self, server: PrivatePostgres) -> None:
         self.url = server.create_database()
 
-    async def open(self) -> LinkStore:
-        # The suite asks for far more at once than a gateway behind its bulkheads does.
+    async def open(self) -> Store:
+        # The suite makes far more calls at once than a gateway behind its bulkheads.
         return await PostgresStore.open(self.url, max_waiting=500, wait_timeout_s=20)
 
     def execute(self, statement: str) -> list[tuple[Any, ...]]:
@@ -70,5 +70,5 @@ class PostgresDatabase:
 
 
 class GuardedPostgresDatabase(PostgresDatabase):
-    async def open(self) -> LinkStore:
-        return GuardedStore(await super().open(), wide_store_guards())
+    async def open(self) -> Store:
+        return guarded_store(await super().open(), wide_store_guards())

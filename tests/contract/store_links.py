@@ -1,4 +1,4 @@
-"""Links to store, and what tests of a `LinkStore` do with them all the time."""
+"""Links for the tests of a `Store`, and the calls that most of them make."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections import Counter
 from datetime import UTC, datetime, timedelta, timezone
 
 from app.domain.link import Link, LinkFields, NewLink, Slug
-from app.ports import Added, IdempotentRequest, LinkStore
+from app.ports import Added, IdempotentRequest, Store
 from tests.contract.store_database import Database
 
 NOW = datetime(2030, 1, 31, 12, 34, 56, 123457, tzinfo=UTC)
@@ -30,15 +30,15 @@ def new(*slugs: str, fields: LinkFields = FIELDS) -> list[NewLink]:
     return [NewLink(slug=Slug(slug), fields=fields) for slug in slugs]
 
 
-async def added(store: LinkStore, *slugs: str, fields: LinkFields = FIELDS) -> list[Link]:
+async def added(store: Store, *slugs: str, fields: LinkFields = FIELDS) -> list[Link]:
     answer = await store.add(new(*slugs, fields=fields), now=NOW)
     assert isinstance(answer, Added)
     assert None not in answer.links
     return [link for link in answer.links if link is not None]
 
 
-async def changes(store: LinkStore, database: Database) -> Counter[tuple[str, int]]:
-    """Everything in the outbox."""
+async def changes(store: Store, database: Database) -> Counter[tuple[str, int]]:
+    """Return every change in the outbox."""
     database.make_events_due()
     events = await store.take_events(limit=10_000, lease_s=60)
     return Counter((event.change.slug, event.change.version) for event in events)

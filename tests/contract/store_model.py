@@ -1,4 +1,4 @@
-"""What a `LinkStore` means, in dictionaries. The adapters are compared with it."""
+"""A model of `Store` in dictionaries, with which the adapters are compared."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ class Model:
 
 
 def without_ids(answer: Any) -> Any:
-    """Return *answer* with every outbox id 0: which number a row gets is the database's affair."""
+    """Return *answer* with every outbox id 0, as each database numbers rows differently."""
     if isinstance(answer, Added):
         return replace(answer, events=tuple(replace(event, id=0) for event in answer.events))
     if isinstance(answer, Changed):

@@ -1,16 +1,17 @@
-"""`EventBus`: what every bus must do, over each of them; then the one in this process."""
+"""`EventBus`: the contract, run on every bus; then the in-process bus alone."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from functools import partial
 
 import pytest
 
-from app.adapters.bus_inprocess import InProcessBus
-from app.adapters.bus_rabbitmq import RabbitBus
+from app.adapters.memory.bus import InProcessBus
+from app.adapters.rabbitmq.bus import RabbitBus
 from app.domain.errors import Unavailable
-from app.domain.events import Event, LinkChanged, LinksMissed
+from app.domain.events import Event, LinkChanged, LinksMissed, WorkQueue
 from app.domain.link import Slug
 from app.ports import MAX_ATTEMPTS
 from app.wire import CACHE_QUEUE, CLICKS_QUEUE, DEAD_QUEUE, dead_queue
@@ -23,6 +24,7 @@ from tests.contract.bus_parties import (
     counted,
     failing,
     has_depth,
+    has_handled,
     is_empty,
     is_up,
     until,
@@ -31,7 +33,7 @@ from tests.contract.bus_parties import (
 
 @pytest.fixture
 async def make_inprocess() -> AsyncIterator[MakeBus]:
-    """In one process there is only one."""
+    """All parties share the one bus of the process."""
     bus = InProcessBus(retry_delays_s=RETRY_DELAYS_S)
 
     async def make() -> InProcessBus:
@@ -55,10 +57,10 @@ def make_bus(request: pytest.FixtureRequest) -> MakeBus:
 # --- every bus: work -------------------------------------------------------------------
 
 
-async def test_what_is_published_is_handled(make_bus: MakeBus) -> None:
-    """Hand events to the consumers; return, aligned, which the broker has taken on."""
+async def test_published_events_are_handled(make_bus: MakeBus) -> None:
+    """`publish` returns, aligned, which events are confirmed; consumers receive those."""
     bus, handler = await make_bus(), Handler()
-    await bus.consume(handler)
+    await bus.consume(WorkQueue.CACHE, handler)
     events = [changed(1, 2**53 - 1), LinksMissed((Slug("a-b"), Slug("c_d"))), changed(2)]
 
     assert list(await bus.publish(events)) == [True] * 3
@@ -67,26 +69,28 @@ async def test_what_is_published_is_handled(make_bus: MakeBus) -> None:
     await until(lambda: is_empty(bus))
 
 
-async def test_publishing_nothing(make_bus: MakeBus) -> None:
+async def test_publish_of_nothing(make_bus: MakeBus) -> None:
     assert list(await (await make_bus()).publish([])) == []
 
 
 async def test_events_wait_for_a_consumer(make_bus: MakeBus) -> None:
-    """Taken on means that it reaches a consumer, also one that comes later."""
+    """A confirmed event reaches a consumer, also one that starts later."""
     publisher, handler = await make_bus(), Handler()
-    assert all(await publisher.publish([changed(n) for n in range(450)]))
+    for start in range(0, 450, 90):
+        assert all(await publisher.publish([changed(start + n) for n in range(90)]))
     assert (await publisher.depths())[CACHE_QUEUE] == 450
 
-    await (await make_bus()).consume(handler)
+    await (await make_bus()).consume(WorkQueue.CACHE, handler)
     await until(lambda: len(handler.seen) == 450)
     assert set(handler.seen) == {changed(n) for n in range(450)}
 
 
-async def test_batches_are_bounded_and_one_at_a_time(make_bus: MakeBus) -> None:
+async def test_batches_are_bounded_and_never_concurrent(make_bus: MakeBus) -> None:
     """Batches of at most 200 events; they fill while the handler is busy."""
     bus, handler = await make_bus(), Handler(lambda events: asyncio.sleep(0.1))
-    assert all(await bus.publish([changed(n) for n in range(700)]))
-    await bus.consume(handler)
+    for start in range(0, 700, 100):
+        assert all(await bus.publish([changed(start + n) for n in range(100)]))
+    await bus.consume(WorkQueue.CACHE, handler)
 
     await until(lambda: len(handler.seen) == 700)
     sizes = [len(call) for call in handler.calls]
@@ -95,17 +99,17 @@ async def test_batches_are_bounded_and_one_at_a_time(make_bus: MakeBus) -> None:
     assert handler.most_running == 1
 
 
-async def test_a_lone_event_is_not_kept_waiting(make_bus: MakeBus) -> None:
+async def test_lone_event_is_handled_at_once(make_bus: MakeBus) -> None:
     """An edit shows on the other processes within milliseconds."""
     bus, handler = await make_bus(), Handler()
-    await bus.consume(handler)
+    await bus.consume(WorkQueue.CACHE, handler)
     await until(lambda: is_up(bus))
     loop = asyncio.get_running_loop()
     waits = []
     for n in range(20):
         start = loop.time()
         await bus.publish([changed(n)])
-        await until(lambda n=n: len(handler.seen) > n)
+        await until(partial(has_handled, handler, n))
         waits.append(loop.time() - start)
 
     assert sorted(waits)[len(waits) // 2] < 0.1  # some 5 ms on an idle machine
@@ -117,8 +121,8 @@ async def test_two_consumers_share_the_work(make_rabbit: MakeBus) -> None:
     publisher, *others = [await make_rabbit() for _ in range(3)]
     handlers = [Handler(lambda events: asyncio.sleep(0.02)) for _ in others]
     for bus, handler in zip(others, handlers, strict=True):
-        await bus.consume(handler)
-        await until(lambda bus=bus: is_up(bus))
+        await bus.consume(WorkQueue.CACHE, handler)
+        await until(partial(is_up, bus))
     for first in range(0, 600, 50):  # no more at once than a busy machine confirms in time
         assert all(await publisher.publish([changed(n) for n in range(first, first + 50)]))
 
@@ -127,8 +131,10 @@ async def test_two_consumers_share_the_work(make_rabbit: MakeBus) -> None:
     assert all(h.seen for h in handlers)
 
 
-async def test_unavailable_pauses_and_gives_the_same_batch_again(make_bus: MakeBus) -> None:
-    """For as long as it takes; nothing else is taken meanwhile and no attempt is used up."""
+async def test_unavailable_handler_gets_the_same_batch_again(
+    make_bus: MakeBus, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is repeated until it succeeds, before any other batch, and counts as no attempt."""
     bus = await make_bus()
     is_broken = True
 
@@ -137,7 +143,7 @@ async def test_unavailable_pauses_and_gives_the_same_batch_again(make_bus: MakeB
             raise Unavailable("redis", "is down")
 
     handler = Handler(behave)
-    await bus.consume(handler)
+    await bus.consume(WorkQueue.CACHE, handler)
     await bus.publish([changed(1)])
     await until(lambda: handler.calls)
     await bus.publish([changed(n) for n in range(2, 6)])
@@ -147,13 +153,15 @@ async def test_unavailable_pauses_and_gives_the_same_batch_again(make_bus: MakeB
     is_broken = False
     await until(lambda: set(handler.seen) == {changed(n) for n in range(1, 6)})
     await until(lambda: is_empty(bus))
+    assert f"consumer {CACHE_QUEUE} paused for 0.1 s: redis is unavailable: is down" in caplog.text
+    await until(lambda: f"consumer {CACHE_QUEUE} resumed:" in caplog.text)
 
 
-async def test_a_failed_batch_comes_back_alone_and_later(make_bus: MakeBus) -> None:
-    """Any other exception gives each of its events again alone."""
+async def test_failed_events_are_retried_one_by_one(make_bus: MakeBus) -> None:
+    """After any other exception each event of the batch is retried alone."""
     bus, handler = await make_bus(), failing(ValueError, on=changed(3), times=1)
     assert all(await bus.publish([changed(n) for n in range(5)]))
-    await bus.consume(handler)
+    await bus.consume(WorkQueue.CACHE, handler)
 
     failed_size = 0
     await until(lambda: handler.seen.count(changed(3)) == 2)
@@ -166,10 +174,10 @@ async def test_a_failed_batch_comes_back_alone_and_later(make_bus: MakeBus) -> N
     await until(lambda: is_empty(bus))
 
 
-async def test_what_always_fails_is_parked_and_others_flow(make_bus: MakeBus) -> None:
-    """After MAX_ATTEMPTS it is parked with the dead letters."""
+async def test_failing_event_is_dead_lettered_and_others_flow(make_bus: MakeBus) -> None:
+    """After `MAX_ATTEMPTS`."""
     bus, handler = await make_bus(), failing(ValueError, on=changed(1))
-    await bus.consume(handler)
+    await bus.consume(WorkQueue.CACHE, handler)
     await bus.publish([changed(1)])
     await bus.publish([changed(n) for n in range(2, 50)])
 
@@ -179,11 +187,11 @@ async def test_what_always_fails_is_parked_and_others_flow(make_bus: MakeBus) ->
     assert sum((await bus.depths()).values()) == 1
 
 
-async def test_a_handler_may_raise_anything(make_bus: MakeBus) -> None:
-    """Even a cancellation of its own does not end consuming."""
+async def test_handler_error_of_any_kind_is_survived(make_bus: MakeBus) -> None:
+    """Even a `CancelledError` of its own does not end consuming."""
     bus = await make_bus()
     handler = failing(asyncio.CancelledError, on=changed(1), times=1)
-    await bus.consume(handler)
+    await bus.consume(WorkQueue.CACHE, handler)
     await bus.publish([changed(1)])
 
     await until(lambda: handler.seen.count(changed(1)) == 2)
@@ -194,25 +202,25 @@ async def test_a_handler_may_raise_anything(make_bus: MakeBus) -> None:
 # --- every bus: clicks -----------------------------------------------------------------
 
 
-async def test_clicks_and_cache_events_have_consumers_of_their_own(make_bus: MakeBus) -> None:
-    """Clicks that are stuck, or fail, hold up no edit."""
+async def test_clicks_and_cache_events_have_separate_consumers(make_bus: MakeBus) -> None:
+    """Blocked or failing clicks do not delay changes."""
     bus, links, is_open = await make_bus(), Handler(), asyncio.Event()
     clicks = Handler(lambda events: is_open.wait())
-    await bus.consume(links)
-    await bus.consume_clicks(clicks)
+    await bus.consume(WorkQueue.CACHE, links)
+    await bus.consume(WorkQueue.CLICKS, clicks)
 
     assert list(await bus.publish([counted(1), changed(1), counted(2)])) == [True] * 3
 
     await until(lambda: links.seen == [changed(1)])
     is_open.set()
     await until(lambda: len(clicks.seen) == 2)
-    assert sorted(clicks.seen, key=lambda event: event.batch) == [counted(1), counted(2)]
+    assert sorted(clicks.seen, key=repr) == [counted(1), counted(2)]
     await until(lambda: is_empty(bus))
 
 
-async def test_clicks_that_always_fail_are_parked_apart(make_bus: MakeBus) -> None:
+async def test_failing_clicks_have_their_own_dead_letters(make_bus: MakeBus) -> None:
     bus, handler = await make_bus(), failing(ValueError, on=counted(1))
-    await bus.consume_clicks(handler)
+    await bus.consume(WorkQueue.CLICKS, handler)
     await bus.publish([counted(1), counted(2)])
 
     await until(lambda: has_depth(bus, dead_queue(CLICKS_QUEUE), 1))
@@ -225,7 +233,7 @@ async def test_clicks_that_always_fail_are_parked_apart(make_bus: MakeBus) -> No
 
 
 async def test_announcements_reach_every_listener(make_bus: MakeBus) -> None:
-    """Tell every listening gateway; `on_gap` is called at the start."""
+    """`on_gap` is called once, at the start."""
     listeners = [Listener(), Listener(), Listener()]
     buses = [await make_bus(), await make_bus()]
     await buses[0].listen(listeners[0])
@@ -240,16 +248,16 @@ async def test_announcements_reach_every_listener(make_bus: MakeBus) -> None:
     assert all(listener.gaps == 1 for listener in listeners)
 
 
-async def test_announcing_to_nobody(make_bus: MakeBus) -> None:
+async def test_announcement_without_listeners(make_bus: MakeBus) -> None:
     bus = await make_bus()
     await bus.announce([changed(1)])
     await bus.announce([])
 
 
-async def test_a_listener_that_raises_harms_nobody(
+async def test_raising_listener_does_not_stop_announcements(
     make_bus: MakeBus, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It must not raise; if it does, the others and the next announcement still come."""
+    """The other listeners and the next announcement are not affected."""
 
     class Broken(Listener):
         def on_changes(self, changes: Sequence[LinkChanged]) -> None:
@@ -271,10 +279,10 @@ async def test_a_listener_that_raises_harms_nobody(
 
 
 async def test_ping(make_bus: MakeBus) -> None:
-    """Return if the bus can publish and consumes; Unavailable once it is closed."""
+    """It returns while the bus can publish and consume, and raises once it is closed."""
     bus = await make_bus()
     await bus.ping()
-    await bus.consume(Handler())
+    await bus.consume(WorkQueue.CACHE, Handler())
     await until(lambda: is_up(bus))
 
     await bus.aclose()
@@ -283,8 +291,8 @@ async def test_ping(make_bus: MakeBus) -> None:
     assert list(await bus.publish([changed(1)])) == [False]
 
 
-async def test_closing_finishes_the_current_batch(make_bus: MakeBus) -> None:
-    """Stop consuming (the current batch is finished), then disconnect."""
+async def test_close_finishes_the_current_batch(make_bus: MakeBus) -> None:
+    """Later batches are not started."""
     bus = await make_bus()
     begun, release = asyncio.Event(), asyncio.Event()
 
@@ -293,7 +301,7 @@ async def test_closing_finishes_the_current_batch(make_bus: MakeBus) -> None:
         await release.wait()
 
     handler = Handler(slow)
-    await bus.consume(handler)
+    await bus.consume(WorkQueue.CACHE, handler)
     await bus.publish([changed(1)])
     await begun.wait()
     await bus.publish([changed(2)])
@@ -307,10 +315,10 @@ async def test_closing_finishes_the_current_batch(make_bus: MakeBus) -> None:
     assert handler.running == 0
 
 
-async def test_closing_during_a_pause_is_quick(make_bus: MakeBus) -> None:
-    """A paused batch is not the current one."""
+async def test_close_during_a_pause_is_quick(make_bus: MakeBus) -> None:
+    """A paused batch is not waited for."""
     bus, handler = await make_bus(), failing(lambda: Unavailable("redis", "down"), on=changed(1))
-    await bus.consume(handler)
+    await bus.consume(WorkQueue.CACHE, handler)
     await bus.publish([changed(1)])
     await until(lambda: len(handler.calls) == 3)
 
@@ -318,7 +326,7 @@ async def test_closing_during_a_pause_is_quick(make_bus: MakeBus) -> None:
         await bus.aclose()
 
 
-async def test_closing_what_was_never_used() -> None:
+async def test_close_of_an_unused_bus() -> None:
     await InProcessBus().aclose()
     await RabbitBus("amqp://guest:guest@127.0.0.1:1/").aclose()
 
@@ -327,43 +335,43 @@ async def test_closing_what_was_never_used() -> None:
 
 
 async def test_inprocess_is_bounded() -> None:
-    """Answers False for what no longer fits."""
+    """`publish` returns False for events that do not fit."""
     bus = InProcessBus(max_events=3)
 
     assert list(await bus.publish([changed(n) for n in range(5)])) == [True] * 3 + [False] * 2
     assert list(await bus.publish([changed(9)])) == [False]
-    await bus.consume(Handler())
+    await bus.consume(WorkQueue.CACHE, Handler())
     await until(lambda: is_empty(bus))
     assert list(await bus.publish([changed(9)])) == [True]
     await bus.aclose()
 
 
-async def test_inprocess_waits_as_told_between_attempts() -> None:
-    """Later and later; the last delay repeats."""
+async def test_inprocess_retry_delays() -> None:
+    """The delays grow; the last one repeats."""
     slept: list[float] = []
 
     async def sleep(seconds: float) -> None:
         slept.append(seconds)
 
     bus, handler = InProcessBus(sleep=sleep), failing(ValueError, on=changed(1))
-    await bus.consume(handler)
+    await bus.consume(WorkQueue.CACHE, handler)
     await bus.publish([changed(1)])
-    await until(lambda: bus.parked)
+    await until(lambda: bus.dead_letters)
 
     assert slept == [1, 10, 60, 60, 60]
-    assert bus.parked[0].event == changed(1)
-    assert bus.parked[0].reason.startswith("ValueError")
+    assert bus.dead_letters[0].event == changed(1)
+    assert bus.dead_letters[0].reason.startswith("ValueError")
     await bus.aclose()
 
 
-async def test_inprocess_pause_grows_to_a_second() -> None:
+async def test_inprocess_pause_doubles_to_a_second() -> None:
     slept: list[float] = []
 
     async def sleep(seconds: float) -> None:
         slept.append(round(seconds, 3))
 
     bus = InProcessBus(sleep=sleep)
-    await bus.consume(failing(lambda: Unavailable("redis", "down"), on=changed(1), times=9))
+    await bus.consume(WorkQueue.CACHE, failing(lambda: Unavailable("redis", "down"), on=changed(1), times=9))
     await bus.publish([changed(1)])
     await until(lambda: is_empty(bus) if len(slept) == 9 else False)
 
@@ -371,10 +379,10 @@ async def test_inprocess_pause_grows_to_a_second() -> None:
     await bus.aclose()
 
 
-async def test_inprocess_hands_over_clicks_before_it_closes() -> None:
-    """Changes are in the outbox; clicks are nowhere else."""
+async def test_inprocess_close_handles_pending_clicks() -> None:
+    """Changes are in the outbox; pending clicks are kept nowhere else."""
     bus, clicks, links = InProcessBus(), Handler(lambda events: asyncio.sleep(0)), Handler()
-    await bus.consume_clicks(clicks)
+    await bus.consume(WorkQueue.CLICKS, clicks)
     await bus.publish([counted(n) for n in range(450)])
     await bus.publish([changed(1)])
 

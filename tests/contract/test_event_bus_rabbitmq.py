@@ -1,4 +1,4 @@
-"""What only a broker can do to an `EventBus`: strange messages, foreign policies, retries."""
+"""`EventBus` on RabbitMQ beyond the contract: bad messages, broker policies, retries."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from typing import Any
 import aio_pika
 import pytest
 
-from app.adapters.amqp_consumer import REASON_HEADER
-from app.adapters.bus_rabbitmq import RabbitBus
+from app.adapters.rabbitmq.bus import RabbitBus
+from app.adapters.rabbitmq.consumer import REASON_HEADER
 from app.domain.errors import Unavailable
+from app.domain.events import WorkQueue
 from app.ports import MAX_ATTEMPTS
 from app.wire import ATTEMPT_HEADER, CACHE_QUEUE, DEAD_QUEUE, INVALIDATIONS_EXCHANGE, WORK_QUEUES, retry_queue
 from tests.contract.bus_parties import (
@@ -43,13 +44,13 @@ POISON = [
 
 
 @pytest.mark.services
-async def test_poison_is_parked_at_once_and_neighbours_flow(make_rabbit: MakeBus, broker: Broker) -> None:
-    """Bytes that are no event are parked at once, as they are, with the reason."""
+async def test_poison_is_dead_lettered_and_neighbours_flow(make_rabbit: MakeBus, broker: Broker) -> None:
+    """Bytes that are no event are dead-lettered at once, unchanged, with the reason."""
     bus, handler = await make_rabbit(), Handler()
     for n, body in enumerate(POISON):
         await bus.publish([changed(n)])
         await broker.send(body, traceparent="00-abc")
-    await bus.consume(handler)
+    await bus.consume(WorkQueue.CACHE, handler)
 
     await until(lambda: len(handler.seen) == len(POISON), within_s=2)
     await until(lambda: has_depth(bus, DEAD_QUEUE, len(POISON)), within_s=2)
@@ -63,10 +64,12 @@ async def test_poison_is_parked_at_once_and_neighbours_flow(make_rabbit: MakeBus
 
 
 @pytest.mark.services
-async def test_a_parked_event_says_why_and_keeps_secrets(make_rabbit: MakeBus, broker: Broker) -> None:
-    """Headers tell the error; no credentials in them; the body can be published again."""
+async def test_dead_letter_has_a_reason_without_secrets(make_rabbit: MakeBus, broker: Broker) -> None:
+    """The error is in a header, without credentials; the body can be published again."""
     bus = await make_rabbit()
-    await bus.consume(failing(lambda: ValueError("postgres://me:hush@db/x " + "y" * 9_000), on=changed(1)))
+    await bus.consume(
+        WorkQueue.CACHE, failing(lambda: ValueError("postgres://me:hush@db/x " + "y" * 9_000), on=changed(1))
+    )
     await bus.publish([changed(1)])
     await until(lambda: has_depth(bus, DEAD_QUEUE, 1))
 
@@ -80,11 +83,9 @@ async def test_a_parked_event_says_why_and_keeps_secrets(make_rabbit: MakeBus, b
 
 @pytest.mark.services
 @pytest.mark.parametrize("attempt", [-1, 10**9, "1", None, True, 2.5], ids=repr)
-async def test_a_foreign_attempt_header_is_not_trusted(
-    make_rabbit: MakeBus, broker: Broker, attempt: Any
-) -> None:
+async def test_invalid_attempt_header_is_ignored(make_rabbit: MakeBus, broker: Broker, attempt: Any) -> None:
     bus, handler = await make_rabbit(), Handler()
-    await bus.consume(handler)
+    await bus.consume(WorkQueue.CACHE, handler)
     body = b'{"kind":"changed","v":1,"slug":"slug00001","version":1}'
     await broker.send(body, **{ATTEMPT_HEADER: attempt})
 
@@ -105,12 +106,13 @@ async def test_garbage_announcements_are_ignored(
 
     await until(lambda: listener.changes == [changed(1)])
     assert listener.gaps == 1
-    assert caplog.text.count("is ignored") == len(POISON) - 1  # an empty list says nothing, readably
+    # An empty list is readable, and announces nothing.
+    assert caplog.text.count("ignored an unreadable announcement") == len(POISON) - 1
 
 
 @pytest.mark.services
-async def test_a_cancelled_publisher_harms_nobody(make_rabbit: MakeBus) -> None:
-    """The channel counts on as before; every later confirm belongs to its message."""
+async def test_cancelled_publish_keeps_confirms_aligned(make_rabbit: MakeBus) -> None:
+    """Every later confirm still belongs to its message."""
     bus, handler = await make_rabbit(), Handler()
     for spins in range(20):
         task = asyncio.create_task(bus.publish([changed(1000 + spins)]))
@@ -119,16 +121,16 @@ async def test_a_cancelled_publisher_harms_nobody(make_rabbit: MakeBus) -> None:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
         assert list(await bus.publish([changed(spins)])) == [True]
-    await bus.consume(handler)
+    await bus.consume(WorkQueue.CACHE, handler)
 
     await until(lambda: {changed(n) for n in range(20)} <= set(handler.seen))
 
 
 @pytest.mark.services
-async def test_definitions_are_accepted_and_change_no_queue(
+async def test_definitions_apply_to_declared_queues(
     rabbitmq: PrivateRabbit, make_rabbit: MakeBus, broker: Broker
 ) -> None:
-    """Policies apply to what the code declares, and a full queue is refused, not dropped."""
+    """Policies match the declared queues, and a full queue refuses messages instead of dropping them."""
     file = Path(__file__).parents[2] / "deploy/rabbitmq/definitions.json"
     definitions = json.loads(file.read_text())
     assert "users" not in definitions
@@ -139,7 +141,7 @@ async def test_definitions_are_accepted_and_change_no_queue(
         listing = await asyncio.to_thread(rabbitmq.ctl, "list_queues", "name", "policy")
         policies = dict(line.split("\t") for line in listing.splitlines())
         assert all(policies[queue].startswith("hopgate-") for queue in QUEUES)
-        await bus.consume(handler)
+        await bus.consume(WorkQueue.CACHE, handler)
         await bus.publish([changed(1)])
         await until(lambda: has_depth(bus, DEAD_QUEUE, 1))
         await bus.aclose()
@@ -161,14 +163,14 @@ async def test_definitions_are_accepted_and_change_no_queue(
 
 
 @pytest.mark.services
-async def test_retries_are_spread(broker: Broker) -> None:
-    """What failed together must not come again together."""
+async def test_retries_have_jitter(broker: Broker) -> None:
+    """Events that failed together are not retried together."""
     draws = itertools.cycle([0.0, 0.5])
     bus = RabbitBus(broker.server.url, retry_delays_s=(60,), random=lambda: next(draws))
     queue = retry_queue(60)
     try:
         await until(lambda: is_up(bus))
-        await bus.consume(failing(ValueError, on=changed(1)))
+        await bus.consume(WorkQueue.CACHE, failing(ValueError, on=changed(1)))
         await bus.publish([changed(1)])
         await bus.publish([changed(1)])
         await until(lambda: has_depth(bus, queue, 2))
@@ -179,11 +181,11 @@ async def test_retries_are_spread(broker: Broker) -> None:
         await broker.delete(queue)
 
     assert len(waits) == 2
-    assert all(wait is not None and 30 <= wait <= 60 for wait in waits)
+    assert all(isinstance(wait, int | float) and 30 <= wait <= 60 for wait in waits)
 
 
-async def test_what_has_to_wait_for_long_comes_again_as_a_new_message(broker: Broker) -> None:
-    """RabbitMQ counts how often it took a message back, and parks it after ten times, guilty or not."""
+async def test_long_pause_requeues_as_a_new_message(broker: Broker) -> None:
+    """RabbitMQ counts requeues of a message and dead-letters it after ten, whatever the cause."""
 
     async def at_once(_: float) -> None:
         await asyncio.sleep(0)
@@ -194,11 +196,11 @@ async def test_what_has_to_wait_for_long_comes_again_as_a_new_message(broker: Br
     try:
         await until(lambda: is_up(bus))
         await bus.publish([changed(1)])
-        await bus.consume(handler)
+        await bus.consume(WorkQueue.CACHE, handler)
         await until(lambda: has_depth(bus, retry_queue(delay_s), 1))
         [waiting] = await broker.take(retry_queue(delay_s))
 
-        # Ten minutes of pauses, of a second each but the first ones; nothing is said against the event.
+        # Ten minutes of pauses, of a second each but for the first ones; no attempt is counted.
         assert 600 <= len(handler.calls) < 610
         assert {**waiting.headers, "x-delivery-count": 0} == {ATTEMPT_HEADER: 0, "x-delivery-count": 0}
         assert (await bus.depths())[CACHE_QUEUE] == 0

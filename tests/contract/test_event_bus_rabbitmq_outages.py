@@ -1,4 +1,4 @@
-"""RabbitMQ that is away, silent, alarmed or killed, and queues and workers that vanish."""
+"""`EventBus` while RabbitMQ is absent, unresponsive, in an alarm or killed; lost queues and workers."""
 
 from __future__ import annotations
 
@@ -7,15 +7,16 @@ import contextlib
 import itertools
 import logging
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 import aio_pika
 import pytest
 
-from app.adapters import amqp_consumer
-from app.adapters.amqp_link import Link
-from app.adapters.bus_rabbitmq import RabbitBus
+from app.adapters.rabbitmq import consumer as rabbitmq_consumer
+from app.adapters.rabbitmq.bus import RabbitBus
+from app.adapters.rabbitmq.connection import SupervisedConnection
 from app.domain.errors import Unavailable
-from app.domain.events import Event
+from app.domain.events import Event, WorkQueue
 from app.wire import CACHE_QUEUE, retry_queue
 from tests.contract.bus_parties import (
     RETRY_DELAYS_S,
@@ -33,8 +34,8 @@ from tests.contract.bus_parties import (
 from tests.servers.rabbitmq import PrivateRabbit
 
 
-async def test_without_a_broker_nothing_is_taken_at_once(caplog: pytest.LogCaptureFixture) -> None:
-    """Returns False at once, never raises; and the password is in no log."""
+async def test_absent_broker_fails_fast_without_secrets(caplog: pytest.LogCaptureFixture) -> None:
+    """`publish` returns False at once and never raises; no log holds the password."""
     caplog.set_level(logging.DEBUG)
     bus = RabbitBus("amqp://me:hush%21hush@127.0.0.1:1/", random=lambda: 0.0)
     loop = asyncio.get_running_loop()
@@ -47,17 +48,17 @@ async def test_without_a_broker_nothing_is_taken_at_once(caplog: pytest.LogCaptu
         with pytest.raises(Unavailable):
             await call
     await bus.listen(Listener())
-    await bus.consume(Handler())
+    await bus.consume(WorkQueue.CACHE, Handler())
     await asyncio.sleep(0.05)
     async with asyncio.timeout(1):
         await bus.aclose()
 
-    assert "was lost" in caplog.text
+    assert "rabbitmq connection publisher failed:" in caplog.text
     assert "hush" not in caplog.text
 
 
-async def test_reconnecting_uses_full_jitter() -> None:
-    """0.2 s doubling to 2 s, each times a random number."""
+async def test_reconnect_delays_have_full_jitter() -> None:
+    """0.2 s doubling to 2 s, each times a random float."""
     slept: list[float] = []
 
     async def sleep(seconds: float) -> None:
@@ -73,8 +74,8 @@ async def test_reconnecting_uses_full_jitter() -> None:
 
 
 @pytest.mark.services
-async def test_a_deleted_queue_is_repaired(make_rabbit: MakeBus, broker: Broker) -> None:
-    """Unroutable is False, not silence; then everything is declared anew."""
+async def test_deleted_queue_is_declared_again(make_rabbit: MakeBus, broker: Broker) -> None:
+    """An unroutable event is False; then the topology is declared again."""
     bus = await make_rabbit()
     await broker.delete(CACHE_QUEUE)
 
@@ -84,10 +85,12 @@ async def test_a_deleted_queue_is_repaired(make_rabbit: MakeBus, broker: Broker)
 
 
 @pytest.mark.services
-async def test_a_queue_deleted_under_its_consumer(make_rabbit: MakeBus, broker: Broker) -> None:
-    """It is declared anew and consumed again, whether the broker cancels the consumer or not."""
+async def test_queue_deleted_under_its_consumer_is_consumed_again(
+    make_rabbit: MakeBus, broker: Broker
+) -> None:
+    """Whether the broker cancels the consumer or not."""
     bus, handler = await make_rabbit(), Handler()
-    await bus.consume(handler)
+    await bus.consume(WorkQueue.CACHE, handler)
     await until(lambda: is_up(bus))
     await broker.delete(CACHE_QUEUE)
 
@@ -96,12 +99,12 @@ async def test_a_queue_deleted_under_its_consumer(make_rabbit: MakeBus, broker: 
 
 
 @pytest.mark.services
-async def test_who_gets_nothing_consumes_anew_and_misses_nothing(
+async def test_resubscribing_consumer_misses_no_event(
     make_rabbit: MakeBus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(amqp_consumer, "_RENEW_S", 0.01)
+    monkeypatch.setattr(rabbitmq_consumer, "_RESUBSCRIBE_S", 0.01)
     bus, other, handler = await make_rabbit(), await make_rabbit(), Handler()
-    await bus.consume(handler)
+    await bus.consume(WorkQueue.CACHE, handler)
     await until(lambda: is_up(bus))
 
     for n in range(200):
@@ -113,8 +116,10 @@ async def test_who_gets_nothing_consumes_anew_and_misses_nothing(
 
 
 @pytest.mark.services
-async def test_closed_connections_come_back(make_rabbit: MakeBus, broker: Broker) -> None:
-    """Listeners hear of the gap; the handler goes on; unacknowledged events come again."""
+async def test_closed_connections_are_restored(
+    make_rabbit: MakeBus, broker: Broker, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Listeners get `on_gap`, the handler continues, unacknowledged events are redelivered."""
     bus, listener = await make_rabbit(), Listener()
     begun, release = asyncio.Event(), asyncio.Event()
 
@@ -124,7 +129,7 @@ async def test_closed_connections_come_back(make_rabbit: MakeBus, broker: Broker
 
     handler = Handler(slow)
     await bus.listen(listener)
-    await bus.consume(handler)
+    await bus.consume(WorkQueue.CACHE, handler)
     await until(lambda: listener.gaps == 1)
     await bus.publish([changed(1)])
     await begun.wait()
@@ -132,7 +137,7 @@ async def test_closed_connections_come_back(make_rabbit: MakeBus, broker: Broker
     await until(lambda: listener.gaps == 2, within_s=5)
     release.set()
 
-    # Its acknowledgement went nowhere, so it is given again.
+    # Its acknowledgement was lost, so it is redelivered.
     await until(lambda: handler.seen.count(changed(1)) == 2, within_s=5)
     assert handler.most_running == 1
     await until(lambda: is_up(bus), within_s=5)
@@ -140,13 +145,16 @@ async def test_closed_connections_come_back(make_rabbit: MakeBus, broker: Broker
     await until(lambda: changed(2) in listener.changes)
     assert await publish_timed(bus, changed(3))
     await until(lambda: changed(3) in handler.seen)
+    for name in ("publisher", "listener", f"consumer of {CACHE_QUEUE}"):
+        assert f"rabbitmq connection {name} lost:" in caplog.text
+        assert f"rabbitmq connection {name} restored;" in caplog.text
 
 
 @pytest.mark.services
-async def test_an_alarmed_broker(make_rabbit: MakeBus, broker: Broker) -> None:
-    """It accepts connections but confirms nothing: False within 2 s; consuming goes on."""
+async def test_broker_in_a_resource_alarm(make_rabbit: MakeBus, broker: Broker) -> None:
+    """It accepts connections but confirms nothing: `publish` is False within 2 s; consuming continues."""
     bus, handler = await make_rabbit(), Handler()
-    await bus.consume(handler)
+    await bus.consume(WorkQueue.CACHE, handler)
     await until(lambda: is_up(bus))
     await asyncio.to_thread(broker.server.ctl, "set_vm_memory_high_watermark", "0")
     try:
@@ -161,10 +169,10 @@ async def test_an_alarmed_broker(make_rabbit: MakeBus, broker: Broker) -> None:
 
 
 @pytest.mark.services
-async def test_a_silent_broker(make_rabbit: MakeBus, broker: Broker) -> None:
-    """Stopped in its tracks: False within 2 s; closing does not hang."""
+async def test_unresponsive_broker(make_rabbit: MakeBus, broker: Broker) -> None:
+    """A stopped process: `publish` is False within 2 s, and `aclose` is bounded."""
     bus, other = await make_rabbit(), await make_rabbit()
-    await other.consume(Handler())
+    await other.consume(WorkQueue.CACHE, Handler())
     await until(lambda: is_up(other))
     broker.server.pause()
     try:
@@ -179,18 +187,18 @@ async def test_a_silent_broker(make_rabbit: MakeBus, broker: Broker) -> None:
 
 @pytest.fixture
 def mortal() -> Iterator[PrivateRabbit]:
-    """A broker of its own: one that was killed on a busy machine may not be whole again for others."""
+    """A broker for one test: after a kill on a busy machine it may not recover fully for others."""
     with PrivateRabbit() as server:
         yield server
 
 
 @pytest.mark.services
 @pytest.mark.timeout(120)
-async def test_nothing_confirmed_is_lost_when_the_broker_dies(mortal: PrivateRabbit) -> None:
-    """The ledger: everything that was answered with True is handled, whatever died between."""
+async def test_confirmed_events_survive_a_killed_broker(mortal: PrivateRabbit) -> None:
+    """Every event for which `publish` returned True is handled."""
     bus, worker = (RabbitBus(mortal.url, retry_delays_s=RETRY_DELAYS_S, random=lambda: 0.1) for _ in range(2))
     handler = Handler()
-    await worker.consume(handler)
+    await worker.consume(WorkQueue.CACHE, handler)
     await until(lambda: is_up(bus))
     confirmed: set[Event] = set()
     numbers = itertools.count()
@@ -205,8 +213,7 @@ async def test_nothing_confirmed_is_lost_when_the_broker_dies(mortal: PrivateRab
 
     publishers = [asyncio.create_task(publish()) for _ in range(3)]
     await until(lambda: len(confirmed) > 200)
-    # RabbitMQ writes its directory of queues with a delay: a queue that is younger than that
-    # when the node is killed does not come up again.
+    # RabbitMQ writes its list of queues with a delay: a queue younger than that does not survive a kill.
     await asyncio.sleep(1.5)
     mortal.kill()
     assert not await publish_timed(bus, changed(next(numbers)))
@@ -222,14 +229,12 @@ async def test_nothing_confirmed_is_lost_when_the_broker_dies(mortal: PrivateRab
 
 
 @pytest.mark.services
-async def test_a_retry_that_the_broker_does_not_take_is_not_forgotten(
-    make_rabbit: MakeBus, broker: Broker
-) -> None:
-    """Never acknowledged before it is confirmed elsewhere."""
+async def test_unconfirmed_retry_is_repeated(make_rabbit: MakeBus, broker: Broker) -> None:
+    """The original is acknowledged only after its retry is confirmed."""
     bus, handler = await make_rabbit(), failing(ValueError, on=changed(1), times=1)
-    await bus.consume(handler)
+    await bus.consume(WorkQueue.CACHE, handler)
     await until(lambda: is_up(bus))
-    # What fails is routed nowhere until the topology is declared again.
+    # Retries are unroutable until the topology is declared again.
     await broker.delete(retry_queue(RETRY_DELAYS_S[0]))
     await bus.publish([changed(1)])
 
@@ -238,28 +243,28 @@ async def test_a_retry_that_the_broker_does_not_take_is_not_forgotten(
 
 
 @pytest.mark.services
-async def test_a_silent_broker_is_noticed_on_connections_that_only_receive(
+async def test_unresponsive_broker_is_detected_by_receiving_connections(
     broker: Broker, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A consumer and a listener send nothing that could fail; heartbeats alone would take 18 s."""
+    """Consumers and listeners send nothing that could fail; heartbeats alone take 18 s."""
     bus, listener = RabbitBus(broker.server.url, probe_s=0.1, random=lambda: 0.1), Listener()
 
-    def lost(link: str) -> bool:
-        return f"RabbitMQ link {link} was lost" in caplog.text
+    def lost(name: str) -> bool:
+        return f"rabbitmq connection {name} lost:" in caplog.text
 
     try:
-        await bus.consume(Handler())
+        await bus.consume(WorkQueue.CACHE, Handler())
         await bus.listen(listener)
         await until(lambda: is_up(bus))
         await until(lambda: listener.gaps == 1)
         broker.server.pause()
         try:
-            # Each by itself: one that the broker answers in the last moment has missed nothing.
+            # Each on its own: a connection whose probe is answered just in time has missed nothing.
             await until(lambda: lost(f"consumer of {CACHE_QUEUE}") and lost("listener"), within_s=6)
         finally:
             broker.server.resume()
 
-        # What was announced meanwhile is lost to a listener, so it has to hear of the gap.
+        # Announcements of the outage are lost to a listener, so it needs `on_gap`.
         await until(lambda: listener.gaps >= 2)
         await until(lambda: is_up(bus))
     finally:
@@ -268,10 +273,10 @@ async def test_a_silent_broker_is_noticed_on_connections_that_only_receive(
 
 @pytest.mark.services
 @pytest.mark.parametrize("deaths", [2, 3])
-async def test_what_was_delivered_to_dead_workers_is_given_one_by_one_from_either_end(
+async def test_suspects_are_processed_alone_from_either_end(
     make_rabbit: MakeBus, broker: Broker, deaths: int
 ) -> None:
-    """One of them may be what kills; those before it and behind it must not be parked with it."""
+    """One of them may kill each worker; the others must not be dead-lettered with it."""
     bus, handler = await make_rabbit(), Handler()
     await until(lambda: is_up(bus))
     events = [changed(n) for n in range(5)]
@@ -280,10 +285,10 @@ async def test_what_was_delivered_to_dead_workers_is_given_one_by_one_from_eithe
         connection = await aio_pika.connect(broker.server.url)
         queue = await (await connection.channel()).get_queue(CACHE_QUEUE, ensure=False)
         for _ in events:
-            await until(lambda queue=queue: queue.get(fail=False, timeout=5))
+            await until(partial(queue.get, fail=False, timeout=5))
         await connection.close()
 
-    await bus.consume(handler)
+    await bus.consume(WorkQueue.CACHE, handler)
     await until(lambda: len(handler.calls) == len(events))
 
     assert handler.calls == [[event] for event in (events if deaths % 2 == 0 else events[::-1])]
@@ -291,8 +296,8 @@ async def test_what_was_delivered_to_dead_workers_is_given_one_by_one_from_eithe
 
 
 @pytest.mark.services
-async def test_a_session_that_never_becomes_ready_is_begun_anew(broker: Broker) -> None:
-    """It waits for an answer that got lost, and cancelling it is not enough: the connection has to go."""
+async def test_session_that_is_never_ready_is_restarted(broker: Broker) -> None:
+    """It waits for a lost reply and ignores its cancellation: only closing the connection ends it."""
     begun, is_ready = [], asyncio.Event()
 
     async def session(connection: aio_pika.abc.AbstractConnection, ready: Callable[[], None]) -> None:
@@ -306,19 +311,19 @@ async def test_a_session_that_never_becomes_ready_is_begun_anew(broker: Broker) 
         is_ready.set()
         await asyncio.Event().wait()
 
-    link = Link(broker.server.url, "stuck", session, setup_s=0.2, random=lambda: 0.1)
-    link.start()
+    supervised = SupervisedConnection(broker.server.url, "stuck", session, setup_s=0.2, random=lambda: 0.1)
+    supervised.start()
     async with asyncio.timeout(10):
         await is_ready.wait()
-    await link.aclose()
+    await supervised.aclose()
 
     assert begun[0] is not begun[1]
     assert begun[0].is_closed
 
 
 @pytest.mark.services
-async def test_a_session_that_lost_its_cancellation_ends_with_its_connection(broker: Broker) -> None:
-    """`asyncio.wait_for`, which the library uses, drops one that comes together with an answer."""
+async def test_session_without_cancellation_ends_with_its_connection(broker: Broker) -> None:
+    """`asyncio.wait_for`, which aiormq uses, drops a cancellation that coincides with a result."""
     is_ready = asyncio.Event()
 
     async def session(connection: aio_pika.abc.AbstractConnection, ready: Callable[[], None]) -> None:
@@ -328,8 +333,8 @@ async def test_a_session_that_lost_its_cancellation_ends_with_its_connection(bro
             await asyncio.Event().wait()
         await connection.closed()
 
-    link = Link(broker.server.url, "deaf", session)
-    link.start()
+    supervised = SupervisedConnection(broker.server.url, "deaf", session)
+    supervised.start()
     async with asyncio.timeout(10):
         await is_ready.wait()
-        await link.aclose()
+        await supervised.aclose()

@@ -1,4 +1,4 @@
-"""Every method of a port is guarded, and an open breaker lets nothing through to the adapter."""
+"""Every method of a port is guarded: with an open breaker no call reaches the adapter."""
 
 from __future__ import annotations
 
@@ -12,16 +12,18 @@ from typing import Any
 import psycopg
 import pytest
 
-from app.adapters.cache_redis import RedisCache
-from app.adapters.guarded import GuardedBus, GuardedCache, GuardedStore, Guards
-from app.adapters.store_postgres import PostgresStore
+from app.adapters.guarded import guarded_bus, guarded_cache, guarded_store
+from app.adapters.guards import DependencyGuards
+from app.adapters.redis.cache import RedisCache
+from app.concurrency.guard import DependencyGuard
 from app.domain.errors import Unavailable
 from app.domain.events import ClicksCounted, LinkChanged
 from app.domain.link import LinkFields, NewLink, Resolution, Slug
-from app.ports import ApiKey, EventBus, LinkCache, LinkStore
-from app.resilience.breaker import State
+from app.ports import ApiKey, EventBus, ImportedLink, LinkCache, Store
+from app.resilience.breaker import BreakerState
 from tests.contract.bus_parties import until
 from tests.contract.cache_entries import A, cached, live
+from tests.contract.postgres_sessions import open_connected
 from tests.servers.postgres import PrivatePostgres
 from tests.servers.redis import PrivateRedis
 
@@ -30,10 +32,11 @@ SLUG = Slug("slug")
 KEY = ApiKey(key_id="k", name="n", secret_hash=b"h", scopes=frozenset(), created_at=NOW)
 COUNTED = ClicksCounted("0" * 32, NOW, {SLUG: 1})
 FIELDS = LinkFields(long_url="https://example.com/")
+IMPORTED = ImportedLink(slug=SLUG, fields=FIELDS, created_at=NOW)
 
-# One call of each method. A method that is missing here fails the tests: guard it, then add it.
-CALLS: dict[type, dict[str, Callable[[Any], Awaitable[Any]]]] = {
-    LinkStore: {
+# One call of each guarded method.
+CALLS: dict[type[object], dict[str, Callable[[Any], Awaitable[Any]]]] = {
+    Store: {
         "add": lambda store: store.add([NewLink(slug=SLUG, fields=FIELDS)], now=NOW),
         "get": lambda store: store.get(SLUG),
         "get_many": lambda store: store.get_many([SLUG]),
@@ -42,15 +45,18 @@ CALLS: dict[type, dict[str, Callable[[Any], Awaitable[Any]]]] = {
         "update": lambda store: store.update(SLUG, FIELDS, expected_version=1, now=NOW),
         "remove": lambda store: store.remove(SLUG, expected_version=1, now=NOW),
         "touch": lambda store: store.touch([SLUG]),
+        "add_imported": lambda store: store.add_imported([IMPORTED], now=NOW),
+        "find_imported": lambda store: store.find_imported(["k"]),
+        "export_page": lambda store: store.export_page(after=None, limit=1),
         "take_events": lambda store: store.take_events(limit=1, lease_s=1),
         "drop_events": lambda store: store.drop_events([1]),
         "outbox_depth": lambda store: store.outbox_depth(),
         "forget_requests": lambda store: store.forget_requests(before=NOW),
-        "fold_clicks": lambda store: store.fold_clicks(COUNTED, now=NOW),
+        "add_clicks": lambda store: store.add_clicks(COUNTED, now=NOW),
         "hourly_clicks": lambda store: store.hourly_clicks(SLUG, since=NOW, until=NOW),
         "forget_batches": lambda store: store.forget_batches(before=NOW),
-        "lease_visits": lambda store: store.lease_visits(SLUG),
-        "return_visits": lambda store: store.return_visits(SLUG, 1),
+        "lease_quota": lambda store: store.lease_quota(SLUG),
+        "return_quota": lambda store: store.return_quota(SLUG, 1),
         "add_key": lambda store: store.add_key(KEY),
         "get_key": lambda store: store.get_key("k"),
         "list_keys": lambda store: store.list_keys(),
@@ -67,13 +73,13 @@ CALLS: dict[type, dict[str, Callable[[Any], Awaitable[Any]]]] = {
         "announce": lambda bus: bus.announce([LinkChanged(SLUG, 1)]),
     },
 }
-# How one looks, leaves, and subscribes: these work whatever the breakers say.
-UNGUARDED = {LinkStore: {"ping", "aclose"}, LinkCache: {"ping", "aclose"}}
-UNGUARDED[EventBus] = {"ping", "aclose", "listen", "consume", "consume_clicks"}
+# Readiness, shutdown and subscriptions: they work whatever the state of the breakers.
+UNGUARDED = {Store: {"ping", "try_write", "epoch", "aclose"}, LinkCache: {"ping", "aclose"}}
+UNGUARDED[EventBus] = {"ping", "aclose", "listen", "consume"}
 
 
 class Forbidden:
-    """An adapter that must not be asked for anything."""
+    """An adapter whose every call is a failure."""
 
     def __getattr__(self, name: str) -> Any:
         async def fail(*_: Any, **__: Any) -> None:
@@ -82,21 +88,27 @@ class Forbidden:
         return fail
 
 
-def guarded(port: type) -> Any:
-    """Return the guarded adapter of *port*, every breaker held open."""
-    guards = Guards()
+def open_breaker(guard: DependencyGuard) -> None:
+    now = time.monotonic()
+    while (permit := guard.breaker.admit(now)) is not None:
+        guard.breaker.settle(permit, now, took_s=0, failed=True)
+
+
+def refusing(port: type) -> Any:
+    """Return the guarded adapter of *port*, every breaker open."""
+    guards = DependencyGuards()
     store = guards.store
     every = [store.lookup, store.create, store.change, store.bulk]
     for guard in (*every, guards.cache.read, guards.cache.write, guards.publish):
-        guard.breaker.force(State.OPEN)
+        open_breaker(guard)
     adapter: Any = Forbidden()
-    if port is LinkStore:
-        return GuardedStore(adapter, guards.store)
-    return GuardedCache(adapter, guards.cache) if port is LinkCache else GuardedBus(adapter, guards.publish)
+    if port is Store:
+        return guarded_store(adapter, guards.store)
+    return guarded_cache(adapter, guards.cache) if port is LinkCache else guarded_bus(adapter, guards.publish)
 
 
 @pytest.mark.parametrize("port", CALLS, ids=lambda port: port.__name__)
-def test_no_method_of_a_port_is_forgotten(port: type) -> None:
+def test_every_method_has_a_case(port: type[object]) -> None:
     methods = {name for name, _ in inspect.getmembers(port, inspect.isfunction) if not name.startswith("_")}
 
     assert methods == CALLS[port].keys() | UNGUARDED[port]
@@ -105,16 +117,16 @@ def test_no_method_of_a_port_is_forgotten(port: type) -> None:
 @pytest.mark.parametrize(
     ("port", "name"), [(port, name) for port, calls in CALLS.items() for name in calls], ids=str
 )
-async def test_an_open_breaker_is_unavailable_at_once(port: type, name: str) -> None:
-    adapter = guarded(port)
+async def test_open_breaker_refuses_at_once(port: type, name: str) -> None:
+    adapter = refusing(port)
     if name == "publish":
         assert await CALLS[port][name](adapter) == [False]
         return
-    with pytest.raises(Unavailable, match="left alone"):
+    with pytest.raises(Unavailable, match=r"circuit breaker \S+ is open"):
         await CALLS[port][name](adapter)
 
 
-async def seconds_until_it_answers(store: LinkStore) -> float:
+async def seconds_until_answer(store: Store) -> float:
     start = time.monotonic()
     while True:
         try:
@@ -130,10 +142,10 @@ async def seconds_until_it_answers(store: LinkStore) -> float:
 
 
 @pytest.fixture
-async def paused_cache() -> AsyncIterator[tuple[PrivateRedis, GuardedCache]]:
-    """A Redis of our own, as this test stops it."""
+async def paused_cache() -> AsyncIterator[tuple[PrivateRedis, LinkCache]]:
+    """A private Redis, as the test pauses it."""
     with PrivateRedis() as server:
-        cache = GuardedCache(RedisCache(server.url), Guards().cache)
+        cache = guarded_cache(RedisCache(server.url), DependencyGuards().cache)
         await cache.put([live(A, 1)])
         yield server, cache
         server.resume()
@@ -141,19 +153,19 @@ async def paused_cache() -> AsyncIterator[tuple[PrivateRedis, GuardedCache]]:
 
 
 @pytest.mark.services
-async def test_a_silent_redis_costs_one_read_its_time_and_all_others_none(paused_cache) -> None:
-    """Stopped, not dead: whoever comes after the first that was given up is not kept waiting."""
+async def test_silent_redis_delays_one_read_only(paused_cache) -> None:
+    """Paused, not dead: one read runs into its deadline, all later ones are refused at once."""
     server, cache = paused_cache
     server.pause()
     reasons: list[str] = []
     async with asyncio.timeout(10):
-        # Those after the first find out beside the callers, until it is left alone.
-        while not any("left alone" in reason for reason in reasons):
+        # Probes run beside the callers until the breaker opens.
+        while not any("is open" in reason for reason in reasons):
             with pytest.raises(Unavailable) as caught:
                 await cached(cache, A)
             reasons.append(caught.value.reason)
             await asyncio.sleep(0.01)
-    given_up = [reason for reason in reasons[:-1] if "only being tried again" not in reason]
+    given_up = [reason for reason in reasons[:-1] if "waiting for a probe" not in reason]
     server.resume()
     async with asyncio.timeout(10):
         while True:
@@ -169,11 +181,11 @@ async def test_a_silent_redis_costs_one_read_its_time_and_all_others_none(paused
 
 @pytest.mark.services
 @pytest.mark.parametrize("trouble", ["readonly", "oom", "misconf", "noreplicas"])
-async def test_a_redis_that_refuses_writes_still_answers_reads(trouble: str) -> None:
-    """However many writes fail: a cache that can be read is read."""
+async def test_redis_refusing_writes_still_answers_reads(trouble: str) -> None:
+    """Failed writes open the breaker of writes only."""
     with PrivateRedis() as server:
-        guards = Guards(cache_read_s=2)
-        cache = GuardedCache(RedisCache(server.url, timeout_s=2), guards.cache)
+        guards = DependencyGuards(cache_read_s=2)
+        cache = guarded_cache(RedisCache(server.url, timeout_s=2), guards.cache)
         await cache.put([live(A, 1)])
         if trouble == "readonly":
             server.command("REPLICAOF", "127.0.0.1", "1")
@@ -193,38 +205,38 @@ async def test_a_redis_that_refuses_writes_still_answers_reads(trouble: str) -> 
             assert await cached(cache, A) == live(A, 1)
 
         snapshot = guards.snapshot()
-        assert snapshot["redis.write"].state is not State.CLOSED
-        assert snapshot["redis.read"].state is State.CLOSED
+        assert snapshot["redis.write"].state is not BreakerState.CLOSED
+        assert snapshot["redis.read"].state is BreakerState.CLOSED
         await cache.aclose()
 
 
 @pytest.mark.services
-async def test_a_store_that_refuses_writes_still_answers_reads(postgres: PrivatePostgres) -> None:
+async def test_store_refusing_writes_still_answers_reads(postgres: PrivatePostgres) -> None:
     """A disk that is full, or a primary that became a replica."""
     url = postgres.create_database()
-    guards = Guards()
-    store = GuardedStore(await PostgresStore.open(url), guards.store)
-    await CALLS[LinkStore]["add"](store)
+    guards = DependencyGuards()
+    store = guarded_store(await open_connected(url), guards.store)
+    await CALLS[Store]["add"](store)
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute(f"ALTER DATABASE {url.rpartition('/')[2]} SET default_transaction_read_only = on")
-    read_only = GuardedStore(await PostgresStore.open(url), guards.store)
+    read_only = guarded_store(await open_connected(url), guards.store)
     for _ in range(20):
         with pytest.raises(Unavailable):
             await read_only.touch([SLUG])
         assert await read_only.get(SLUG) is not None
 
     snapshot = guards.snapshot()
-    assert snapshot["postgresql.change"].state is not State.CLOSED
-    assert snapshot["postgresql.lookup"].state is State.CLOSED
+    assert snapshot["postgresql.change"].state is not BreakerState.CLOSED
+    assert snapshot["postgresql.lookup"].state is BreakerState.CLOSED
     await read_only.aclose()
     await store.aclose()
 
 
 @pytest.mark.services
-async def test_a_read_under_way_when_its_connection_dies_is_done_again(postgres: PrivatePostgres) -> None:
+async def test_read_whose_connection_dies_is_retried(postgres: PrivatePostgres) -> None:
     url = postgres.create_database()
-    store = GuardedStore(await PostgresStore.open(url), Guards().store)
-    await CALLS[LinkStore]["add"](store)
+    store = guarded_store(await open_connected(url), DependencyGuards().store)
+    await CALLS[Store]["add"](store)
 
     def execute(statement: bytes) -> list[Any]:
         with psycopg.connect(url, autocommit=True) as connection:
@@ -251,20 +263,20 @@ async def test_a_read_under_way_when_its_connection_dies_is_done_again(postgres:
 
 
 @pytest.mark.services
-async def test_reads_come_back_soon_after_the_store_does() -> None:
-    """Though every breaker is open by then: no more than three seconds after the server answers."""
+async def test_reads_recover_soon_after_the_store() -> None:
+    """With every breaker open: within three seconds of the server answering."""
     with PrivatePostgres() as server:
-        store = GuardedStore(await PostgresStore.open(server.create_database()), Guards().store)
-        await CALLS[LinkStore]["add"](store)
+        store = guarded_store(await open_connected(server.create_database()), DependencyGuards().store)
+        await CALLS[Store]["add"](store)
         server.kill()
         guards_seen = set()
         for _ in range(60):
             with pytest.raises(Unavailable) as caught:
                 await store.get(SLUG)
-            guards_seen.add("left alone" in caught.value.reason)
+            guards_seen.add("is open" in caught.value.reason)
             await asyncio.sleep(0.01)
         server.start()
-        recovery_s = await seconds_until_it_answers(store)
+        recovery_s = await seconds_until_answer(store)
         await store.aclose()
 
     assert guards_seen == {False, True}

@@ -1,4 +1,4 @@
-"""What the cache in Redis promises beyond the contract: what others wrote, lost answers, refusals."""
+"""`LinkCache` in Redis beyond the contract: foreign values, lost replies, refusals."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 import uvloop
 
-from app.adapters.cache_redis import RedisCache
+from app.adapters.redis.cache import RedisCache
 from app.domain.errors import Unavailable
 from app.domain.link import Resolution, Slug
 from app.wire import cache_key, decode_resolution, encode_resolution
@@ -27,8 +27,8 @@ GARBAGE = [
 @pytest.fixture
 async def redis_cache(redis_server: PrivateRedis) -> AsyncIterator[RedisCache]:
     redis_server.flush()
-    # Slow machines must not fail what is not about time.
-    cache = RedisCache(redis_server.url, timeout_s=2)
+    # Long timeouts: these tests are not about time, and machines may be slow.
+    cache = RedisCache(redis_server.url, timeout_s=2, connect_timeout_s=2)
     yield cache
     await cache.aclose()
 
@@ -38,7 +38,7 @@ async def redis_cache(redis_server: PrivateRedis) -> AsyncIterator[RedisCache]:
 async def test_garbage_is_a_miss_and_is_overwritten(
     redis_cache: RedisCache, redis_server: PrivateRedis, value: bytes
 ) -> None:
-    """None for an entry that cannot be read; a value nobody can read must not stay."""
+    """A value without a readable version must not stay."""
     redis_server.command("SET", cache_key(A), value)
 
     assert await cached(redis_cache, A) is None
@@ -47,7 +47,7 @@ async def test_garbage_is_a_miss_and_is_overwritten(
 
 
 @pytest.mark.services
-async def test_an_unreadable_value_keeps_its_version(
+async def test_unreadable_value_keeps_its_version(
     redis_cache: RedisCache, redis_server: PrivateRedis
 ) -> None:
     """A newer release may have written it: an older version does not replace it."""
@@ -58,9 +58,7 @@ async def test_an_unreadable_value_keeps_its_version(
 
 
 @pytest.mark.services
-async def test_another_type_of_key_is_garbage_too(
-    redis_cache: RedisCache, redis_server: PrivateRedis
-) -> None:
+async def test_key_of_another_type_is_garbage(redis_cache: RedisCache, redis_server: PrivateRedis) -> None:
     redis_server.command("RPUSH", cache_key(A), "x")
 
     assert await cached(redis_cache, A) is None
@@ -88,8 +86,10 @@ async def test_redis_times_to_live(redis_server: PrivateRedis, draw: float) -> N
 
 
 @pytest.mark.services
-async def test_losing_does_not_prolong_a_life(redis_cache: RedisCache, redis_server: PrivateRedis) -> None:
-    """An absent slug that is asked for all the time is looked up again after 15 s at the latest."""
+async def test_rejected_put_does_not_extend_the_ttl(
+    redis_cache: RedisCache, redis_server: PrivateRedis
+) -> None:
+    """A popular absent slug is looked up in the store again after 15 s at the latest."""
     await redis_cache.put([Resolution.absent(A)])
     redis_server.command("PEXPIRE", cache_key(A), 500)
 
@@ -100,7 +100,7 @@ async def test_losing_does_not_prolong_a_life(redis_cache: RedisCache, redis_ser
 
 
 @pytest.mark.services
-async def test_the_value_is_what_wire_says(redis_cache: RedisCache, redis_server: PrivateRedis) -> None:
+async def test_stored_value_is_the_wire_format(redis_cache: RedisCache, redis_server: PrivateRedis) -> None:
     await redis_cache.put([live(A, 12)])
 
     value = redis_server.command("GET", cache_key(A))
@@ -109,8 +109,8 @@ async def test_the_value_is_what_wire_says(redis_cache: RedisCache, redis_server
 
 
 @pytest.mark.services
-async def test_put_survives_a_forgotten_script(redis_cache: RedisCache, redis_server: PrivateRedis) -> None:
-    """Every restart of Redis forgets it."""
+async def test_put_survives_a_flushed_script(redis_cache: RedisCache, redis_server: PrivateRedis) -> None:
+    """Every restart of Redis clears the script cache."""
     redis_server.command("SCRIPT", "FLUSH")
     assert await redis_cache.put([live(A, 1), live(B, 1)]) == 2
 
@@ -119,8 +119,8 @@ async def test_put_survives_a_forgotten_script(redis_cache: RedisCache, redis_se
 
 
 @pytest.mark.services
-async def test_cancelled_readers_never_read_anothers_reply(redis_server: PrivateRedis) -> None:
-    """A cancel storm on few connections; every answer still belongs to its question."""
+async def test_cancelled_reads_never_swap_replies(redis_server: PrivateRedis) -> None:
+    """A storm of cancellations on few connections; every reply still belongs to its request."""
     redis_server.flush()
     cache = RedisCache(redis_server.url, timeout_s=2, max_connections=4)
     slugs = [Slug(f"storm{n:03}") for n in range(100)]
@@ -157,6 +157,25 @@ async def test_cancelled_readers_never_read_anothers_reply(redis_server: Private
     await cache.aclose()
 
 
+async def test_connect_sends_no_handshake() -> None:
+    """redis-py's defaults send HELLO, CLIENT SETINFO and more, a round trip each, at every connect."""
+    received = bytearray()
+
+    async def pong(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(65_536):
+            received.extend(data)
+            writer.write(b"+PONG\r\n")
+        writer.close()
+
+    async with await asyncio.start_server(pong, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        cache = RedisCache(f"redis://127.0.0.1:{port}/0", timeout_s=2, connect_timeout_s=2)
+        await cache.ping()
+        await cache.aclose()
+
+    assert bytes(received) == b"*1\r\n$4\r\nPING\r\n"
+
+
 async def _is_unavailable(cache: RedisCache, *, writes_only: bool = False) -> None:
     with pytest.raises(Unavailable, match="redis is unavailable"):
         await cache.put([live(A, 9)])
@@ -184,7 +203,7 @@ class TestRefusals:
         yield cache
         await cache.aclose()
 
-    async def test_dead_then_back(self, cache: RedisCache, server: PrivateRedis) -> None:
+    async def test_killed_then_restarted(self, cache: RedisCache, server: PrivateRedis) -> None:
         await cache.put([live(A, 1)])
         server.kill()
         await _is_unavailable(cache)
@@ -192,14 +211,14 @@ class TestRefusals:
         assert await cache.put([live(A, 1)]) == 1
         assert await cached(cache, A) == live(A, 1)
 
-    async def test_silent_then_back(self, cache: RedisCache, server: PrivateRedis) -> None:
+    async def test_unresponsive_then_resumed(self, cache: RedisCache, server: PrivateRedis) -> None:
         await cache.put([live(A, 1)])
         server.pause()
         loop = asyncio.get_running_loop()
         start = loop.time()
         results = await asyncio.gather(*(cached(cache, A) for _ in range(100)), return_exceptions=True)
         assert all(isinstance(result, Unavailable) for result in results)
-        # Waiting for a connection, opening it, its handshake, the answer: each is bounded.
+        # Waiting for a connection, opening it, its handshake and the reply are bounded each.
         assert loop.time() - start < 4 * 0.3
         server.resume()
         assert await cached(cache, A) == live(A, 1)
@@ -227,7 +246,7 @@ class TestRefusals:
         server.config_set("min-replicas-to-write", "1")
         await _is_unavailable(cache, writes_only=True)
 
-    async def test_a_script_that_does_not_end(self, cache: RedisCache, server: PrivateRedis) -> None:
+    async def test_endless_script(self, cache: RedisCache, server: PrivateRedis) -> None:
         await cache.put([live(A, 1)])
         server.config_set("busy-reply-threshold", "10")
         endless = asyncio.create_task(
@@ -245,7 +264,7 @@ class TestRefusals:
         await endless
         assert await cached(cache, A) == live(A, 1)
 
-    async def test_the_password_is_told_to_nobody(self, server: PrivateRedis) -> None:
+    async def test_password_is_redacted(self, server: PrivateRedis) -> None:
         server.config_set("requirepass", "right")
         cache = RedisCache(f"redis://:hush%21hush@127.0.0.1:{server.port}/0", timeout_s=0.3)
         with pytest.raises(Unavailable) as caught:
@@ -265,7 +284,7 @@ class TestRefusals:
 
 
 @pytest.mark.services
-async def test_a_broken_disk() -> None:
+async def test_broken_disk() -> None:
     """MISCONF: reads work, writes are refused."""
     with PrivateRedis("--enable-protected-configs", "yes") as server:
         cache = RedisCache(server.url, timeout_s=2)
@@ -282,8 +301,8 @@ async def test_a_broken_disk() -> None:
 
 
 @pytest.mark.services
-def test_connections_that_were_reset_are_unavailable_and_then_replaced(redis_server: PrivateRedis) -> None:
-    """On the loop that ships, whose transports raise an error of their own for that."""
+def test_reset_connections_are_replaced(redis_server: PrivateRedis) -> None:
+    """On uvloop, whose transports raise a plain RuntimeError for a reset connection."""
 
     async def check(proxy: FaultProxy) -> None:
         cache = RedisCache(f"redis://127.0.0.1:{proxy.port}/0", timeout_s=2)

@@ -1,4 +1,4 @@
-"""`LinkReplica` over streaming replicas: who may answer, and what."""
+"""`LinkReplica` over streaming replicas: which replicas are used, and for which links."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ from datetime import UTC, datetime
 import psycopg
 import pytest
 
-from app.adapters.guarded import Guards
-from app.adapters.store_postgres import PostgresStore
-from app.adapters.store_replicas import Replica, Replicas
+from app.adapters.guards import DependencyGuards
+from app.adapters.postgres.replicas import Replica, Replicas
+from app.adapters.postgres.store import PostgresStore
 from app.domain.link import LinkFields, NewLink, Resolution, Slug
 from app.ports import REPLICA_LAG_S, Changed
-from app.service.hot_links import FLOOR_TTL_S
+from app.service.l1_cache import MIN_VERSION_TTL_S
 from tests.conftest import ManualTime
+from tests.contract.postgres_sessions import open_connected
 from tests.servers.postgres import PostgresReplica, PrivatePostgres
 
 pytestmark = pytest.mark.services
@@ -28,7 +29,7 @@ FIELDS = LinkFields(long_url="https://example.com/")
 
 
 async def shown(replicas: Replicas, slug: Slug) -> Resolution | None:
-    """Return what a replica would have shown to a visitor of *slug*."""
+    """Return the target of *slug* according to a replica."""
     return (await replicas.resolve([slug])).get(slug)
 
 
@@ -40,7 +41,7 @@ def primary() -> Iterator[PrivatePostgres]:
 
 @pytest.fixture
 def standby(primary: PrivatePostgres, url: str) -> Iterator[PostgresReplica]:
-    assert url  # the database is there before the copy is made
+    assert url  # created before the replica is copied
     with PostgresReplica(primary) as server:
         yield server
 
@@ -52,7 +53,7 @@ def url(primary: PrivatePostgres) -> str:
 
 @pytest.fixture
 async def store(url: str) -> AsyncIterator[PostgresStore]:
-    store = await PostgresStore.open(url)
+    store = await open_connected(url)
     yield store
     await store.aclose()
 
@@ -64,14 +65,14 @@ async def replicas(
     async with AsyncExitStack() as stack:
         there = url.replace(f":{primary.port}", f":{standby.port}")
         opened = [
-            await PostgresStore.open(url, max_connections=1, statement_timeout_s=1),
-            await PostgresStore.open(there, role="standby", statement_timeout_s=1),
+            await open_connected(url, max_connections=1, statement_timeout_s=1),
+            await open_connected(there, role="standby", statement_timeout_s=1),
         ]
         for one in opened:
             stack.push_async_callback(one.aclose)
         yield Replicas(
             opened[0],
-            [Replica(opened[1], Guards().replica())],
+            [Replica(opened[1], DependencyGuards().replica())],
             monotonic=monotonic,
             wall=NOW.timestamp,
             random=lambda: 0.0,
@@ -99,22 +100,22 @@ def replay(standby: PostgresReplica, verb: str) -> None:
             time.sleep(0.01)
 
 
-def test_what_a_replica_may_miss_is_what_a_process_remembers() -> None:
-    """A change that was heard of is refused to replicas for longer than they may lag."""
-    assert FLOOR_TTL_S > REPLICA_LAG_S + 2
+def test_replica_lag_is_within_l1_memory() -> None:
+    """L1 remembers minimum versions for longer than a replica may lag."""
+    assert MIN_VERSION_TTL_S > REPLICA_LAG_S + 2
 
 
-async def test_a_replica_that_keeps_up_answers(replicas: Replicas, store: PostgresStore) -> None:
+async def test_current_replica_answers(replicas: Replicas, store: PostgresStore) -> None:
     await store.add([NewLink(slug=SLUG, fields=FIELDS)], now=NOW)
-    assert await shown(replicas, SLUG) is None  # nothing is proven yet
+    assert await shown(replicas, SLUG) is None  # no position is proven yet
 
     await until_current(replicas)
 
     assert await shown(replicas, SLUG) == Resolution(SLUG, 1, "https://example.com/")
 
 
-async def test_only_what_is_live_on_a_replica_is_told(replicas: Replicas, store: PostgresStore) -> None:
-    """Unknown, removed, disabled, expired or not yet valid: the primary may know better."""
+async def test_replica_returns_live_links_only(replicas: Replicas, store: PostgresStore) -> None:
+    """For links unknown, removed, disabled, expired or not yet valid, the primary may be newer."""
     later, earlier = NOW.replace(year=2031), NOW.replace(year=2029)
     kinds = {
         "live": FIELDS,
@@ -132,10 +133,10 @@ async def test_only_what_is_live_on_a_replica_is_told(replicas: Replicas, store:
     assert told == ["live"]
 
 
-async def test_a_replica_that_lags_is_not_asked(
+async def test_lagging_replica_is_not_used(
     replicas: Replicas, store: PostgresStore, standby: PostgresReplica, monotonic: ManualTime
 ) -> None:
-    """It may show what was replaced at most `REPLICA_LAG_S` ago, and is back once it has caught up."""
+    """It may serve changes late by at most `REPLICA_LAG_S`, and is used again once it has caught up."""
     await store.add([NewLink(slug=SLUG, fields=FIELDS)], now=NOW)
     await until_current(replicas)
     replay(standby, "pause")
@@ -171,7 +172,7 @@ async def test_an_idle_primary_is_not_lag(
 
 
 @pytest.mark.parametrize("fault", ["kill", "pause"])
-async def test_a_replica_that_is_away_says_nothing(
+async def test_unavailable_replica_returns_nothing(
     replicas: Replicas, store: PostgresStore, standby: PostgresReplica, fault: str
 ) -> None:
     await store.add([NewLink(slug=SLUG, fields=FIELDS)], now=NOW)
@@ -184,7 +185,7 @@ async def test_a_replica_that_is_away_says_nothing(
         standby.resume()
 
 
-async def test_a_primary_that_is_away_proves_nothing(
+async def test_unavailable_primary_proves_nothing(
     replicas: Replicas, store: PostgresStore, primary: PrivatePostgres, monotonic: ManualTime
 ) -> None:
     await store.add([NewLink(slug=SLUG, fields=FIELDS)], now=NOW)
@@ -197,10 +198,10 @@ async def test_a_primary_that_is_away_proves_nothing(
     assert await shown(replicas, SLUG) is None
 
 
-async def test_a_promoted_replica_is_no_replica(
+async def test_promoted_replica_is_not_used(
     replicas: Replicas, store: PostgresStore, standby: PostgresReplica, monotonic: ManualTime
 ) -> None:
-    """Both go on by themselves: positions in their logs say nothing of each other."""
+    """Both continue alone, on different timelines: their positions do not compare."""
     await store.add([NewLink(slug=SLUG, fields=FIELDS)], now=NOW)
     await until_current(replicas)
     standby.promote()

@@ -1,29 +1,34 @@
 """
-`LinkStore`: one suite for every adapter.
+`Store`: one suite for every adapter.
 
-Requests that come again and the outbox have files beside it, as has what only one adapter promises.
+Idempotent requests, outbox, clicks and visit quota have files of their own, as has each adapter.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from dataclasses import replace
+from dataclasses import fields, replace
 from datetime import timedelta
 
 import pytest
 
 from app.domain.errors import Unavailable
 from app.domain.events import LinkChanged
-from app.domain.link import Link, NewLink, Resolution, Slug
-from app.ports import Added, ApiKey, Changed, LinkStore, VersionMismatch
+from app.domain.link import Link, LinkFields, NewLink, Resolution, Slug
+from app.ports import Added, Changed, Store, VersionMismatch
 from tests.contract.store_database import Database
 from tests.contract.store_links import FIELDS, FULL, LATER, NOW, REQUEST, added, changes, new
 
 # --- add -------------------------------------------------------------------------------
 
 
-async def test_an_added_link_reads_back_exactly(store: LinkStore) -> None:
+def test_full_fixture_sets_every_field() -> None:
+    """A field at its default would survive every store that drops it."""
+    assert [field.name for field in fields(LinkFields) if getattr(FULL, field.name) == field.default] == []
+
+
+async def test_added_link_reads_back_exactly(store: Store) -> None:
     [link] = await added(store, "a-B_9", fields=FULL)
 
     found = await store.get(Slug("a-B_9"))
@@ -34,17 +39,17 @@ async def test_an_added_link_reads_back_exactly(store: LinkStore) -> None:
     assert found.fields.valid_from.utcoffset() == found.created_at.utcoffset() == timedelta(0)
 
 
-async def test_slugs_are_case_sensitive(store: LinkStore) -> None:
+async def test_slugs_are_case_sensitive(store: Store) -> None:
     await added(store, "abc", "ABC", "aBc")
 
     assert await store.get(Slug("Abc")) is None
 
 
-async def test_a_missing_link_is_none(store: LinkStore) -> None:
+async def test_missing_link_is_none(store: Store) -> None:
     assert await store.get(Slug("nope")) is None
 
 
-async def test_a_taken_slug_is_skipped_and_the_rest_is_stored(store: LinkStore, database: Database) -> None:
+async def test_taken_slug_is_skipped_others_are_stored(store: Store, database: Database) -> None:
     await added(store, "taken", fields=FULL)
 
     answer = await store.add(new("one", "taken", "two"), now=LATER)
@@ -61,7 +66,7 @@ async def test_a_taken_slug_is_skipped_and_the_rest_is_stored(store: LinkStore, 
     assert await changes(store, database) == Counter([("taken", 1), ("one", 1), ("two", 1)])
 
 
-async def test_a_removed_link_keeps_its_slug(store: LinkStore) -> None:
+async def test_removed_link_keeps_its_slug(store: Store) -> None:
     await added(store, "gone")
     await store.remove(Slug("gone"), expected_version=None, now=NOW)
 
@@ -70,7 +75,7 @@ async def test_a_removed_link_keeps_its_slug(store: LinkStore) -> None:
     assert answer == Added((None,), ())
 
 
-async def test_of_two_entries_with_one_slug_the_first_wins(store: LinkStore) -> None:
+async def test_first_of_two_equal_slugs_wins(store: Store) -> None:
     answer = await store.add(new("twin", fields=FULL) + new("twin"), now=NOW)
 
     assert isinstance(answer, Added)
@@ -81,8 +86,8 @@ async def test_of_two_entries_with_one_slug_the_first_wins(store: LinkStore) -> 
     assert await store.get(Slug("twin")) == answer.links[0]
 
 
-async def test_of_many_entries_with_one_slug_the_first_wins(store: LinkStore) -> None:
-    """PostgreSQL's sort keeps the order of equal rows only up to six of them."""
+async def test_first_of_many_equal_slugs_wins(store: Store) -> None:
+    """The sort of PostgreSQL is stable only for up to six equal rows."""
     for size in range(7, 40):
         others = [new(f"other-{size}-{number}")[0] for number in range(size - 2)]
         slug, half = f"twin-{size}", size // 2
@@ -97,12 +102,12 @@ async def test_of_many_entries_with_one_slug_the_first_wins(store: LinkStore) ->
         assert stored.fields == FULL
 
 
-async def test_nothing_to_add_is_no_error(store: LinkStore) -> None:
+async def test_adding_nothing_is_no_error(store: Store) -> None:
     assert await store.add([], now=NOW) == Added((), ())
     assert await store.add([], now=NOW, request=REQUEST) == Added((), ())
 
 
-async def test_a_mistake_in_one_link_stores_none_and_is_not_hidden(store: LinkStore) -> None:
+async def test_invalid_link_fails_its_whole_call(store: Store) -> None:
     bad = new("bad", fields=replace(FIELDS, redirect_code=999))
 
     with pytest.raises(Exception, match=r"(?i)check constraint") as caught:
@@ -113,7 +118,7 @@ async def test_a_mistake_in_one_link_stores_none_and_is_not_hidden(store: LinkSt
     assert (await store.outbox_depth()).rows == 0
 
 
-async def test_a_mistake_takes_no_simultaneous_call_with_it(store: LinkStore) -> None:
+async def test_invalid_link_fails_no_concurrent_call(store: Store) -> None:
     bad = store.add(new("bad", fields=replace(FIELDS, redirect_code=999)), now=NOW)
     good = [store.add(new(f"good-{n}"), now=NOW) for n in range(10)]
 
@@ -123,7 +128,7 @@ async def test_a_mistake_takes_no_simultaneous_call_with_it(store: LinkStore) ->
     assert len(await store.get_many([Slug(f"good-{n}") for n in range(10)])) == 10
 
 
-async def test_one_hundred_claim_one_slug_and_one_gets_it(store: LinkStore, database: Database) -> None:
+async def test_one_of_a_hundred_claims_succeeds(store: Store, database: Database) -> None:
     claims = [store.add(new("prize", fields=replace(FIELDS, title=str(n))), now=NOW) for n in range(100)]
 
     answers = await asyncio.gather(*claims)
@@ -133,7 +138,7 @@ async def test_one_hundred_claim_one_slug_and_one_gets_it(store: LinkStore, data
     assert await changes(store, database) == Counter([("prize", 1)])
 
 
-async def test_bulk_adds_of_the_same_slugs_do_not_deadlock(store: LinkStore, database: Database) -> None:
+async def test_bulk_adds_of_same_slugs_do_not_deadlock(store: Store, database: Database) -> None:
     slugs = [f"s{n:03}" for n in range(200)]
 
     answers = await asyncio.gather(
@@ -149,7 +154,7 @@ async def test_bulk_adds_of_the_same_slugs_do_not_deadlock(store: LinkStore, dat
 # --- reading ---------------------------------------------------------------------------
 
 
-async def test_get_many_returns_those_that_exist_removed_ones_included(store: LinkStore) -> None:
+async def test_get_many_includes_removed_links(store: Store) -> None:
     await added(store, *(f"s{n}" for n in range(1000)))
     await store.remove(Slug("s7"), expected_version=None, now=LATER)
 
@@ -160,8 +165,8 @@ async def test_get_many_returns_those_that_exist_removed_ones_included(store: Li
     assert await store.get_many([]) == {}
 
 
-async def test_links_resolve_to_what_their_rows_say(store: LinkStore) -> None:
-    """The store may read less than a whole link; what it makes of that is `Resolution.of`."""
+async def test_resolve_equals_resolution_of_the_link(store: Store) -> None:
+    """The store may read fewer columns; the outcome equals `Resolution.of`."""
     fields = {
         "plain": FIELDS,
         "timed": replace(FIELDS, valid_from=NOW, expires_at=LATER.replace(microsecond=123_457)),
@@ -180,7 +185,7 @@ async def test_links_resolve_to_what_their_rows_say(store: LinkStore) -> None:
     assert await store.resolve([]) == {}
 
 
-async def test_pages_are_newest_first_and_end(store: LinkStore) -> None:
+async def test_pages_are_newest_first_and_end(store: Store) -> None:
     await added(store, "d", "b", "c", "a", "e")
 
     first = await store.page(after=None, limit=2)
@@ -196,7 +201,7 @@ async def test_pages_are_newest_first_and_end(store: LinkStore) -> None:
     assert (await store.page(after=None, limit=5)).next_after is None
 
 
-async def test_pages_skip_removed_links_and_stay_put_while_others_insert(store: LinkStore) -> None:
+async def test_pages_skip_removed_links_and_are_stable(store: Store) -> None:
     await added(store, "a", "b", "c", "d")
     await store.remove(Slug("b"), expected_version=1, now=NOW)
 
@@ -207,13 +212,13 @@ async def test_pages_skip_removed_links_and_stay_put_while_others_insert(store: 
     assert [link.slug for link in first.links + second.links] == ["d", "c", "a"]
 
 
-async def test_an_empty_listing_is_one_empty_page(store: LinkStore) -> None:
+async def test_empty_listing_is_one_empty_page(store: Store) -> None:
     page = await store.page(after=None, limit=10)
 
     assert (page.links, page.next_after) == ((), None)
 
 
-async def test_reads_see_what_another_store_acknowledged(store: LinkStore, database: Database) -> None:
+async def test_reads_see_writes_of_another_process(store: Store, database: Database) -> None:
     other = await database.open()
     for version in range(1, 20):
         if version == 1:
@@ -231,7 +236,7 @@ async def test_reads_see_what_another_store_acknowledged(store: LinkStore, datab
 # --- changes ---------------------------------------------------------------------------
 
 
-async def test_an_update_replaces_all_fields(store: LinkStore, database: Database) -> None:
+async def test_update_replaces_all_fields(store: Store, database: Database) -> None:
     [link] = await added(store, "slug")
 
     answer = await store.update(Slug("slug"), FULL, expected_version=1, now=LATER)
@@ -243,7 +248,7 @@ async def test_an_update_replaces_all_fields(store: LinkStore, database: Databas
     assert await changes(store, database) == Counter([("slug", 1), ("slug", 2)])
 
 
-async def test_an_update_can_empty_the_fields(store: LinkStore) -> None:
+async def test_update_can_empty_the_fields(store: Store) -> None:
     await added(store, "slug", fields=FULL)
 
     await store.update(Slug("slug"), FIELDS, expected_version=1, now=LATER)
@@ -253,7 +258,7 @@ async def test_an_update_can_empty_the_fields(store: LinkStore) -> None:
     assert link.fields == FIELDS
 
 
-async def test_removing_is_a_change_like_others(store: LinkStore, database: Database) -> None:
+async def test_removal_is_a_change(store: Store, database: Database) -> None:
     [link] = await added(store, "slug", fields=FULL)
 
     answer = await store.remove(Slug("slug"), expected_version=1, now=LATER)
@@ -265,7 +270,7 @@ async def test_removing_is_a_change_like_others(store: LinkStore, database: Data
 
 
 @pytest.mark.parametrize("expected_version", [0, 1, 3])
-async def test_another_version_changes_nothing(store: LinkStore, expected_version: int) -> None:
+async def test_version_mismatch_changes_nothing(store: Store, expected_version: int) -> None:
     await added(store, "slug")
     [touched] = await store.touch([Slug("slug")])
 
@@ -277,7 +282,7 @@ async def test_another_version_changes_nothing(store: LinkStore, expected_versio
     assert (await store.outbox_depth()).rows == 2
 
 
-async def test_absent_and_removed_links_cannot_be_changed(store: LinkStore) -> None:
+async def test_absent_and_removed_links_cannot_be_changed(store: Store) -> None:
     await added(store, "gone")
     await store.remove(Slug("gone"), expected_version=None, now=NOW)
 
@@ -289,9 +294,7 @@ async def test_absent_and_removed_links_cannot_be_changed(store: LinkStore) -> N
     assert (await store.outbox_depth()).rows == 2
 
 
-async def test_touch_raises_only_the_version_of_those_that_exist(
-    store: LinkStore, database: Database
-) -> None:
+async def test_touch_raises_versions_only(store: Store, database: Database) -> None:
     one, two = await added(store, "one", "two")
     gone = await store.remove(Slug("two"), expected_version=None, now=NOW)
 
@@ -304,7 +307,7 @@ async def test_touch_raises_only_the_version_of_those_that_exist(
     assert await store.touch([]) == []
 
 
-async def test_of_concurrent_updates_to_one_version_one_succeeds(store: LinkStore) -> None:
+async def test_one_of_concurrent_updates_succeeds(store: Store) -> None:
     await added(store, "slug")
     fields = [replace(FIELDS, title=str(n)) for n in range(20)]
 
@@ -316,7 +319,7 @@ async def test_of_concurrent_updates_to_one_version_one_succeeds(store: LinkStor
     assert [answer for answer in answers if answer is not winner] == [VersionMismatch(winner.link)] * 19
 
 
-async def test_concurrent_touches_each_make_a_version(store: LinkStore, database: Database) -> None:
+async def test_each_concurrent_touch_raises_the_version(store: Store, database: Database) -> None:
     await added(store, "a", "b")
     orders = [[Slug("a"), Slug("b")], [Slug("b"), Slug("a")]]
 
@@ -325,53 +328,21 @@ async def test_concurrent_touches_each_make_a_version(store: LinkStore, database
     assert await changes(store, database) == Counter((slug, n) for slug in "ab" for n in range(1, 22))
 
 
-# --- keys ------------------------------------------------------------------------------
-
-KEY = ApiKey(
-    key_id="k1",
-    name="Zoë",
-    secret_hash=bytes(range(32)),
-    scopes=frozenset({"links:read", "admin"}),
-    created_at=NOW,
-)
-
-
-async def test_keys_read_back_oldest_first(store: LinkStore) -> None:
-    second = replace(KEY, key_id="k0", scopes=frozenset(), created_at=LATER, revoked_at=LATER)
-    await store.add_key(second)
-    await store.add_key(KEY)
-
-    assert await store.list_keys() == [KEY, second]
-    assert await store.get_key("k0") == second
-    assert await store.get_key("k2") is None
-
-
-async def test_revoking_twice_keeps_the_first_time(store: LinkStore) -> None:
-    await store.add_key(KEY)
-
-    first = await store.revoke_key("k1", now=NOW)
-    second = await store.revoke_key("k1", now=LATER)
-
-    assert (first, second) == (True, True)
-    assert await store.get_key("k1") == replace(KEY, revoked_at=NOW)
-    assert await store.revoke_key("nope", now=NOW) is False
-
-
 # --- the whole -------------------------------------------------------------------------
 
 
-async def test_ping_answers(store: LinkStore) -> None:
+async def test_ping_answers(store: Store) -> None:
     await store.ping()
 
 
-async def test_ping_names_the_remedy_for_an_old_schema(store: LinkStore, database: Database) -> None:
+async def test_ping_names_remedy_for_old_schema(store: Store, database: Database) -> None:
     database.forget_schema()
 
     with pytest.raises(Unavailable, match="hopgate migrate"):
         await store.ping()
 
 
-async def test_a_closed_store_is_unavailable(database: Database) -> None:
+async def test_closed_store_is_unavailable(database: Database) -> None:
     store = await database.open()
     await store.aclose()
     await store.aclose()
@@ -382,7 +353,7 @@ async def test_a_closed_store_is_unavailable(database: Database) -> None:
         await store.add(new("slug"), now=NOW)
 
 
-async def test_cancelled_calls_happen_entirely_or_not_at_all(store: LinkStore, database: Database) -> None:
+async def test_cancelled_calls_are_atomic(store: Store, database: Database) -> None:
     calls = [asyncio.ensure_future(store.add(new(f"a{n}", f"b{n}"), now=NOW)) for n in range(60)]
     for n, call in enumerate(calls):
         if n % 3 == 0:
@@ -390,7 +361,7 @@ async def test_cancelled_calls_happen_entirely_or_not_at_all(store: LinkStore, d
         if n % 2:
             call.cancel()
     await asyncio.gather(*calls, return_exceptions=True)
-    await store.aclose()  # lets the calls under way end
+    await store.aclose()  # finishes pending calls
 
     other = await database.open()
     events = await changes(other, database)

@@ -1,4 +1,4 @@
-"""Who waits for a connection to PostgreSQL, and who does not, when the server gives none."""
+"""Calls while PostgreSQL refuses connections: which wait, which fail fast."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextlib import aclosing
 import psycopg
 import pytest
 
-from app.adapters.store_postgres import PostgresStore
+from app.adapters.postgres.store import PostgresStore
 from app.domain.errors import Unavailable
 from app.domain.link import Slug
 from tests.contract.postgres_sessions import execute, wait_for_a_waiting_backend
@@ -20,12 +20,12 @@ pytestmark = pytest.mark.services
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[PrivatePostgres]:
-    """A server of our own: these tests kill it."""
+    """A private server, as these tests kill it."""
     with PrivatePostgres() as server:
         yield server
 
 
-async def test_nobody_waits_for_a_connection_that_the_server_refuses(server: PrivatePostgres) -> None:
+async def test_refused_connection_fails_callers_fast(server: PrivatePostgres) -> None:
     async with aclosing(await PostgresStore.open(server.create_database(), wait_timeout_s=60)) as store:
         await store.ping()
         server.kill()
@@ -40,7 +40,7 @@ async def test_nobody_waits_for_a_connection_that_the_server_refuses(server: Pri
         await store.ping()
 
 
-async def test_a_call_waits_for_a_connection_in_use_though_the_server_gives_no_other(
+async def test_call_waits_for_a_connection_in_use(
     server: PrivatePostgres,
 ) -> None:
     url = server.create_database()

@@ -1,4 +1,4 @@
-"""Every `LinkStore` answers any sequence of changes as the model does."""
+"""Every `Store` agrees with the model on any sequence of changes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.domain.link import Link, LinkFields, NewLink, Slug
-from app.ports import IdempotentRequest, LinkStore
+from app.ports import IdempotentRequest, Store
+from tests.budgets import examples
 from tests.contract.store_database import Database, PostgresDatabase, SqliteDatabase
 from tests.contract.store_links import changes
 from tests.contract.store_model import Model, without_ids
@@ -57,7 +58,7 @@ _steps = st.lists(
 )
 
 
-async def compare(store: LinkStore, database: Database, steps: Sequence[Any]) -> None:
+async def compare(store: Store, database: Database, steps: Sequence[Any]) -> None:
     model = Model()
     for verb, *rest in steps:
         if verb == "add":
@@ -99,15 +100,15 @@ async def compare_anew(database: Database, steps: Sequence[Any]) -> None:
 
 @pytest.fixture(scope="module")
 def database_in_memory(sqlite_template: Path) -> Iterator[SqliteDatabase]:
-    # The model knows nothing of power cuts, so nobody needs to wait for a disk.
+    # The model has no power cuts, so no write needs to wait for a disk.
     memory = Path("/dev/shm")
     with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as directory:
         yield SqliteDatabase(sqlite_template, Path(directory))
 
 
 @given(steps=_steps)
-@settings(max_examples=150, deadline=None)
-def test_sqlite_does_what_the_model_does(steps: Sequence[Any], database_in_memory: SqliteDatabase) -> None:
+@settings(max_examples=examples(150))
+def test_sqlite_agrees_with_the_model(steps: Sequence[Any], database_in_memory: SqliteDatabase) -> None:
     asyncio.run(compare_anew(database_in_memory, steps))
 
 
@@ -118,6 +119,6 @@ def one_database(postgres: PrivatePostgres) -> PostgresDatabase:
 
 @pytest.mark.services
 @given(steps=_steps)
-@settings(max_examples=25, deadline=None)
-def test_postgres_does_what_the_model_does(steps: Sequence[Any], one_database: PostgresDatabase) -> None:
+@settings(max_examples=examples(25))
+def test_postgres_agrees_with_the_model(steps: Sequence[Any], one_database: PostgresDatabase) -> None:
     asyncio.run(compare_anew(one_database, steps))

@@ -1,4 +1,4 @@
-"""The outbox of a `LinkStore`: events are leased, given again and dropped, over every adapter."""
+"""`OutboxStore`, on every adapter: events are leased, leased again and dropped."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from datetime import timedelta
 
 from app.domain.events import LinkChanged
 from app.domain.link import Slug
-from app.ports import Added, LinkStore, OutboxDepth
-from tests.contract.store_database import Database
+from app.ports import Added, OutboxDepth, Store
+from tests.contract.store_database import Database, SqliteDatabase
 from tests.contract.store_links import NOW, added, changes, new
 
 
-async def test_events_are_due_after_the_grace(store: LinkStore, database: Database) -> None:
+async def test_events_are_due_after_the_grace(store: Store, database: Database) -> None:
     await added(store, "slug")
 
     early = await store.take_events(limit=10, lease_s=60)
@@ -24,7 +24,7 @@ async def test_events_are_due_after_the_grace(store: LinkStore, database: Databa
     assert [event.change for event in due] == [LinkChanged(Slug("slug"), 1)]
 
 
-async def test_the_grace_is_two_seconds_of_the_database_clock(store: LinkStore, database: Database) -> None:
+async def test_grace_is_two_seconds_of_database_clock(store: Store, database: Database) -> None:
     await added(store, "slug")
 
     [(grace,)] = database.execute("SELECT next_attempt_at - created_at FROM outbox")
@@ -32,7 +32,7 @@ async def test_the_grace_is_two_seconds_of_the_database_clock(store: LinkStore, 
     assert grace in (timedelta(seconds=2), 2_000_000)
 
 
-async def test_a_leased_event_is_nobody_elses(store: LinkStore, database: Database) -> None:
+async def test_leased_event_is_not_given_twice(store: Store, database: Database) -> None:
     other = await database.open()
     await added(store, *(f"s{n}" for n in range(100)))
     database.make_events_due()
@@ -47,7 +47,7 @@ async def test_a_leased_event_is_nobody_elses(store: LinkStore, database: Databa
     await other.aclose()
 
 
-async def test_an_event_comes_back_when_its_lease_ends(store: LinkStore, database: Database) -> None:
+async def test_event_is_due_when_its_lease_ends(store: Store, database: Database) -> None:
     await added(store, "slug")
     database.make_events_due()
 
@@ -60,7 +60,7 @@ async def test_an_event_comes_back_when_its_lease_ends(store: LinkStore, databas
     assert database.execute("SELECT attempts FROM outbox") == [(2,)]
 
 
-async def test_dropped_events_are_gone_and_unknown_ids_no_error(store: LinkStore, database: Database) -> None:
+async def test_dropped_events_are_gone_unknown_ids_ignored(store: Store, database: Database) -> None:
     answer = await store.add(new("one", "two"), now=NOW)
     assert isinstance(answer, Added)
 
@@ -70,7 +70,7 @@ async def test_dropped_events_are_gone_and_unknown_ids_no_error(store: LinkStore
     assert await changes(store, database) == Counter([("two", 1)])
 
 
-async def test_ids_are_those_that_are_taken_later(store: LinkStore, database: Database) -> None:
+async def test_event_ids_are_stable(store: Store, database: Database) -> None:
     answer = await store.add(new("b", "a"), now=NOW)
     database.make_events_due()
 
@@ -80,7 +80,7 @@ async def test_ids_are_those_that_are_taken_later(store: LinkStore, database: Da
     assert set(taken) == set(answer.events)
 
 
-async def test_depth_counts_all_rows_and_the_age_of_the_oldest(store: LinkStore, database: Database) -> None:
+async def test_depth_counts_rows_and_oldest_age(store: Store, database: Database) -> None:
     assert await store.outbox_depth() == OutboxDepth(0, 0.0)
     await added(store, "one", "two")
     database.make_events_due()
@@ -90,3 +90,40 @@ async def test_depth_counts_all_rows_and_the_age_of_the_oldest(store: LinkStore,
 
     assert depth.rows == 2
     assert 0 <= depth.oldest_s < 30
+
+
+async def test_depth_tells_a_backlog_from_a_stall(store: Store, database: Database) -> None:
+    """Rows that are leased and not confirmed have not moved; fewer rows, or another first row, have."""
+    answer = await store.add(new("one", "two"), now=NOW)
+    assert isinstance(answer, Added)
+    before = await store.outbox_depth()
+    database.make_events_due()
+    await store.take_events(limit=10, lease_s=60)
+    await added(store, "three")
+    waiting = await store.outbox_depth()
+    await store.drop_events([min(event.id for event in answer.events)])
+    await added(store, "four", "five")
+    growing = await store.outbox_depth()
+
+    assert before.first_id == min(event.id for event in answer.events)
+    assert not waiting.has_moved(before)
+    assert growing.rows > waiting.rows
+    assert growing.has_moved(waiting)
+
+
+async def test_events_survive_a_clock_that_was_set_back(store: Store, database: Database) -> None:
+    """Their due times lie in the future by as much as the clock was set back."""
+    await added(store, "slug")
+    is_sqlite = isinstance(database, SqliteDatabase)
+    step = "3600000000" if is_sqlite else "interval '1 hour'"
+    database.execute(
+        f"UPDATE outbox SET next_attempt_at = next_attempt_at + {step}, created_at = created_at + {step}"
+    )
+
+    depth = await store.outbox_depth()
+    due = await store.take_events(limit=10, lease_s=2)
+
+    assert depth.rows == 1
+    assert depth.oldest_s > 3500
+    assert [event.change for event in due] == [LinkChanged(Slug("slug"), 1)]
+    assert await store.take_events(limit=10, lease_s=2) == []

@@ -1,4 +1,4 @@
-"""What the PostgreSQL store promises beyond the contract: dead, silent and unwilling servers."""
+"""The PostgreSQL store beyond the contract: dead, silent and refusing servers."""
 
 from __future__ import annotations
 
@@ -6,20 +6,19 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, aclosing
 from datetime import UTC, datetime
 from typing import Any
 
 import psycopg
 import pytest
 
-from app.adapters.store_postgres import PostgresStore
-from app.adapters.store_postgres_pool import Connections
-from app.domain.errors import Unavailable
+from app.adapters.postgres.pool import Connections
+from app.adapters.postgres.store import PostgresStore
+from app.domain.errors import SettingsError, Unavailable
 from app.domain.link import LinkFields, NewLink, Slug
 from app.ports import Added, IdempotentRequest, Replayed
-from app.settings import SettingsError
-from tests.contract.postgres_sessions import execute, wait_for_a_waiting_backend
+from tests.contract.postgres_sessions import execute, open_connected, wait_for_a_waiting_backend
 from tests.servers.postgres import PrivatePostgres
 
 pytestmark = pytest.mark.services
@@ -29,7 +28,7 @@ REQUEST = IdempotentRequest("key-1", "order-7", b"digest")
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[PrivatePostgres]:
-    """A server of our own: these tests kill it."""
+    """A private server, as these tests kill it."""
     with PrivatePostgres() as server:
         yield server
 
@@ -47,7 +46,7 @@ async def open_store(url: str) -> AsyncIterator[Open]:
     async with AsyncExitStack() as stack:
 
         async def open_store(url: str = url, **settings: Any) -> PostgresStore:
-            store = await PostgresStore.open(url, **settings)
+            store = await open_connected(url, **settings)
             stack.push_async_callback(store.aclose)
             return store
 
@@ -68,12 +67,12 @@ def new(*slugs: str) -> list[NewLink]:
 
 
 async def fill_pool(store: PostgresStore) -> None:
-    """Bring the pool to its full size, with every connection idle."""
+    """Grow the pool to its full size, with every connection idle."""
     await asyncio.gather(*(store.get(Slug("slug")) for _ in range(50)))
 
 
 async def seconds_until(condition: Callable[[], Any]) -> float:
-    """Call *condition* until it raises no `Unavailable`; return how long that took."""
+    """Call *condition* until it raises no `Unavailable`; return the seconds that took."""
     start = time.monotonic()
     while True:
         try:
@@ -86,7 +85,7 @@ async def seconds_until(condition: Callable[[], Any]) -> float:
 
 
 @pytest.mark.parametrize("mode", ["fast", "immediate"])
-async def test_a_restart_between_calls_is_not_noticed(
+async def test_restart_between_calls_fails_no_call(
     server: PrivatePostgres, store: PostgresStore, mode: Any
 ) -> None:
     await fill_pool(store)
@@ -97,7 +96,7 @@ async def test_a_restart_between_calls_is_not_noticed(
     assert await store.get(Slug("slug")) is not None
 
 
-async def test_a_killed_server_is_unavailable_and_back_within_seconds(
+async def test_killed_server_recovers_within_seconds(
     server: PrivatePostgres, url: str, caplog: pytest.LogCaptureFixture, open_store: Open
 ) -> None:
     caplog.set_level(logging.DEBUG)
@@ -120,8 +119,8 @@ async def test_a_killed_server_is_unavailable_and_back_within_seconds(
     assert "s3cret" not in "".join(reasons) + caplog.text
 
 
-async def test_a_pool_that_is_stuck_is_replaced(url: str, caplog: pytest.LogCaptureFixture) -> None:
-    """One that gives no connection, though the server would: here it has lost sight of them all."""
+async def test_stuck_pool_is_replaced(url: str, caplog: pytest.LogCaptureFixture) -> None:
+    """The pool has lost track of its connections and provides none; the server would accept one."""
     connections = await Connections.open(
         url,
         max_connections=2,
@@ -131,25 +130,23 @@ async def test_a_pool_that_is_stuck_is_replaced(url: str, caplog: pytest.LogCapt
         statement_timeout_s=2,
         stuck_s=0.2,
     )
-    store = PostgresStore(connections)
-    await store.ping()
-    stuck = connections._pool
-    lost = [await stuck.getconn(timeout=5) for _ in range(2)]
+    async with aclosing(PostgresStore(connections)) as store:
+        await seconds_until(store.ping)
+        stuck = connections._pool
+        lost = [await stuck.getconn(timeout=5) for _ in range(2)]
 
-    assert await seconds_until(store.ping) < 15
-    assert connections._pool is not stuck
-    assert "is replaced" in caplog.text
-    for connection in lost:
-        await stuck.putconn(connection)
-    await store.aclose()
+        assert await seconds_until(store.ping) < 15
+        assert connections._pool is not stuck
+        assert "is replaced" in caplog.text
+        for connection in lost:
+            await stuck.putconn(connection)
 
 
-async def test_more_calls_in_an_outage_than_may_wait_do_not_outlast_it(
+async def test_excess_calls_in_outage_leave_pool_usable(
     server: PrivatePostgres, url: str, open_store: Open
 ) -> None:
-    """Long after the pool gave up connecting: the next call makes it try again."""
+    """Long after the pool has given up connecting, the next call starts another attempt."""
     store = await open_store(max_connections=2, max_waiting=5, wait_timeout_s=0.05)
-    await store.ping()
     server.kill()
     for _ in range(50):
         with pytest.raises(Unavailable):
@@ -160,21 +157,21 @@ async def test_more_calls_in_an_outage_than_may_wait_do_not_outlast_it(
     assert await seconds_until(store.ping) < 3
 
 
-async def test_calls_beyond_those_that_may_wait_fail_at_once(url: str, open_store: Open) -> None:
+async def test_excess_calls_fail_at_once(url: str, open_store: Open) -> None:
     store = await open_store(max_connections=1, max_waiting=2, wait_timeout_s=5)
     await store.add(new("slug"), now=NOW)
     with psycopg.connect(url) as blocker:
         blocker.execute("LOCK TABLE links")
         reads = [asyncio.create_task(store.get(Slug("slug"))) for _ in range(3)]
         await asyncio.sleep(0)
-        with pytest.raises(Unavailable, match="under way already"):
+        with pytest.raises(Unavailable, match="3 calls are pending already"):
             await store.get(Slug("slug"))
 
     assert all(await asyncio.gather(*reads))
 
 
-async def test_a_call_under_way_when_its_connection_dies_says_so(store: PostgresStore, url: str) -> None:
-    """Whoever made it knows whether it may be made again."""
+async def test_call_with_dying_connection_was_lost(store: PostgresStore, url: str) -> None:
+    """`was_lost` lets the caller decide on a retry."""
     with psycopg.connect(url) as blocker:
         blocker.execute("LOCK TABLE links")
         read = asyncio.ensure_future(store.get(Slug("slug")))
@@ -187,7 +184,7 @@ async def test_a_call_under_way_when_its_connection_dies_says_so(store: Postgres
     assert caught.value.was_lost
 
 
-async def test_a_write_under_way_when_its_connection_dies_is_not(store: PostgresStore, url: str) -> None:
+async def test_write_with_dying_connection_is_not_stored(store: PostgresStore, url: str) -> None:
     with psycopg.connect(url) as blocker:
         blocker.execute("LOCK TABLE links")
         write = asyncio.ensure_future(store.add(new("other"), now=NOW))
@@ -200,7 +197,7 @@ async def test_a_write_under_way_when_its_connection_dies_is_not(store: Postgres
     assert await store.get(Slug("other")) is None
 
 
-async def test_a_silent_server_is_unavailable_in_time(
+async def test_silent_server_is_unavailable_in_time(
     server: PrivatePostgres, url: str, open_store: Open
 ) -> None:
     store = await open_store(max_connections=2, statement_timeout_s=0.2)
@@ -218,7 +215,7 @@ async def test_a_silent_server_is_unavailable_in_time(
     assert recovery_s < 3
 
 
-async def test_a_cancelled_caller_leaves_a_silent_server_at_once(
+async def test_cancelled_caller_leaves_silent_server_at_once(
     server: PrivatePostgres, store: PostgresStore
 ) -> None:
     server.pause()
@@ -234,7 +231,7 @@ async def test_a_cancelled_caller_leaves_a_silent_server_at_once(
     assert await store.get(Slug("slug")) is not None
 
 
-async def test_a_slow_statement_is_unavailable(url: str, open_store: Open) -> None:
+async def test_slow_statement_is_unavailable(url: str, open_store: Open) -> None:
     store = await open_store(statement_timeout_s=0.1)
     await store.ping()
     with psycopg.connect(url) as blocker:
@@ -245,7 +242,7 @@ async def test_a_slow_statement_is_unavailable(url: str, open_store: Open) -> No
     assert await store.get(Slug("slug")) is None
 
 
-async def test_waiters_fail_fast_when_all_connections_are_busy(url: str, open_store: Open) -> None:
+async def test_waiters_fail_fast_when_pool_is_busy(url: str, open_store: Open) -> None:
     store = await open_store(max_connections=1, max_waiting=2, wait_timeout_s=0.05)
     await store.ping()
     with psycopg.connect(url) as blocker:
@@ -269,9 +266,7 @@ async def test_waiters_fail_fast_when_all_connections_are_busy(url: str, open_st
     ],
     ids=["read only", "no table", "no column", "no right"],
 )
-async def test_a_database_that_refuses_is_unavailable(
-    url: str, obstacle: str, code: str, open_store: Open
-) -> None:
+async def test_refusing_database_is_unavailable(url: str, obstacle: str, code: str, open_store: Open) -> None:
     execute(url, obstacle.format(name=url.rpartition("/")[2]))
     store = await open_store()
 
@@ -279,7 +274,7 @@ async def test_a_database_that_refuses_is_unavailable(
         await store.add(new("other"), now=NOW)
 
 
-async def test_a_database_without_tables_names_the_remedy(server: PrivatePostgres, open_store: Open) -> None:
+async def test_database_without_tables_names_remedy(server: PrivatePostgres, open_store: Open) -> None:
     store = await open_store(server.create_database(migrated=False))
 
     with pytest.raises(Unavailable, match="hopgate migrate"):
@@ -287,14 +282,14 @@ async def test_a_database_without_tables_names_the_remedy(server: PrivatePostgre
 
 
 @pytest.mark.parametrize("bad", ["postgresql://u:s3cret@[h/x", "postgresql://u:s3cret@h/x?no=1"])
-async def test_a_url_that_cannot_be_parsed_is_not_quoted(bad: str) -> None:
+async def test_unparsable_url_is_not_quoted(bad: str) -> None:
     with pytest.raises(SettingsError, match="cannot be parsed") as caught:
         await PostgresStore.open(bad)
 
     assert "s3cret" not in str(caught.value)
 
 
-async def test_a_cancel_storm_mixes_up_no_answers(store: PostgresStore, url: str) -> None:
+async def test_cancel_storm_mixes_up_no_answers(store: PostgresStore, url: str) -> None:
     slugs = [f"s{n}" for n in range(200)]
     await store.add(new(*slugs), now=NOW)
 
@@ -315,7 +310,7 @@ async def test_a_cancel_storm_mixes_up_no_answers(store: PostgresStore, url: str
     assert await busy_backends(url) == []
 
 
-async def test_cancelled_writes_leave_no_transaction_open(store: PostgresStore, url: str) -> None:
+async def test_cancelled_writes_leave_no_open_transaction(store: PostgresStore, url: str) -> None:
     for stage in range(10):
         calls = [
             asyncio.ensure_future(
@@ -334,7 +329,7 @@ async def test_cancelled_writes_leave_no_transaction_open(store: PostgresStore, 
 
 
 async def busy_backends(url: str) -> list[tuple[Any, ...]]:
-    """Those that are not idle two seconds from now, at the latest."""
+    """Return the sessions that are not idle within two seconds."""
     end = time.monotonic() + 2
     query = (
         "SELECT state, query FROM pg_stat_activity"
@@ -345,7 +340,7 @@ async def busy_backends(url: str) -> list[tuple[Any, ...]]:
     return busy
 
 
-async def test_a_lower_outbox_id_that_commits_late_is_not_passed_over(store: PostgresStore, url: str) -> None:
+async def test_outbox_row_committed_late_is_not_skipped(store: PostgresStore, url: str) -> None:
     due = "UPDATE outbox SET next_attempt_at = now() - interval '1 s'"
     with psycopg.connect(url) as late:
         late.execute("INSERT INTO outbox (slug, version, next_attempt_at) VALUES ('late', 1, now())")
@@ -363,7 +358,7 @@ async def test_a_lower_outbox_id_that_commits_late_is_not_passed_over(store: Pos
     assert second.id < answer.events[0].id
 
 
-async def test_taking_events_waits_for_nobody(store: PostgresStore, url: str) -> None:
+async def test_taking_events_skips_locked_rows(store: PostgresStore, url: str) -> None:
     await store.add(new("other"), now=NOW)
     execute(url, "UPDATE outbox SET next_attempt_at = now() - interval '1 s'")
     with psycopg.connect(url) as other:
@@ -374,7 +369,7 @@ async def test_taking_events_waits_for_nobody(store: PostgresStore, url: str) ->
     assert [event.change.slug for event in events] == ["other"]
 
 
-async def test_connections_say_who_they_are(store: PostgresStore, url: str) -> None:
+async def test_connections_have_the_application_name(store: PostgresStore, url: str) -> None:
     await store.ping()
 
     query = "SELECT DISTINCT application_name FROM pg_stat_activity WHERE datname = current_database()"

@@ -1,4 +1,4 @@
-"""`LinkStore.add` with a request that may come again: it takes effect once, over every adapter."""
+"""`LinkStore.add` with an idempotent request, on every adapter: it takes effect once."""
 
 from __future__ import annotations
 
@@ -8,25 +8,26 @@ from dataclasses import replace
 import pytest
 
 from app.domain.link import Slug
-from app.ports import IMPORT_SCOPE, Added, Changed, LinkStore, Replayed, RequestMismatch
+from app.ports import IMPORT_SCOPE, Added, Changed, Replayed, RequestMismatch, Store
 from tests.contract.store_database import Database
 from tests.contract.store_links import FULL, LATER, NOW, REQUEST, added, new
 
 
-async def test_a_repeated_request_is_replayed_with_the_links_as_they_are_now(store: LinkStore) -> None:
+async def test_repeated_request_replays_present_links(store: Store) -> None:
     first = await store.add(new("two", "one"), now=NOW, request=REQUEST)
     changed = await store.update(Slug("two"), FULL, expected_version=1, now=LATER)
 
-    # A retry brings new random slugs; the fingerprint is what says that it is the same.
+    # A retry has new random slugs; the fingerprint identifies the request.
     again = await store.add(new("other", "another"), now=LATER, request=REQUEST)
 
     assert isinstance(first, Added)
     assert isinstance(changed, Changed)
-    assert again == Replayed((changed.link, first.links[1]))
+    assert isinstance(again, Replayed)
+    assert again.links == (changed.link, first.links[1])
     assert await store.get(Slug("other")) is None
 
 
-async def test_a_key_used_for_something_else_is_a_mismatch(store: LinkStore) -> None:
+async def test_key_of_another_request_is_a_mismatch(store: Store) -> None:
     await store.add(new("one"), now=NOW, request=REQUEST)
 
     answer = await store.add(new("two"), now=NOW, request=replace(REQUEST, fingerprint=b"other"))
@@ -35,7 +36,7 @@ async def test_a_key_used_for_something_else_is_a_mismatch(store: LinkStore) -> 
     assert await store.get(Slug("two")) is None
 
 
-async def test_the_same_key_in_another_scope_is_another_request(store: LinkStore) -> None:
+async def test_key_in_another_scope_is_independent(store: Store) -> None:
     await store.add(new("one"), now=NOW, request=REQUEST)
 
     answer = await store.add(new("two"), now=NOW, request=replace(REQUEST, scope="key-2"))
@@ -45,7 +46,7 @@ async def test_the_same_key_in_another_scope_is_another_request(store: LinkStore
 
 
 @pytest.mark.parametrize("slugs", [["free", "taken"], ["twin", "twin"]])
-async def test_a_request_is_all_or_nothing(store: LinkStore, slugs: list[str]) -> None:
+async def test_request_is_all_or_nothing(store: Store, slugs: list[str]) -> None:
     await added(store, "taken")
 
     failed = await store.add(new(*slugs), now=NOW, request=REQUEST)
@@ -58,9 +59,7 @@ async def test_a_request_is_all_or_nothing(store: LinkStore, slugs: list[str]) -
 
 
 @pytest.mark.parametrize("slug", ["same", "own-{}"])
-async def test_the_same_request_twenty_times_at_once_takes_effect_once(
-    store: LinkStore, database: Database, slug: str
-) -> None:
+async def test_concurrent_requests_take_effect_once(store: Store, database: Database, slug: str) -> None:
     calls = [store.add(new(slug.format(n)), now=NOW, request=REQUEST) for n in range(20)]
 
     answers = await asyncio.gather(*calls)
@@ -71,7 +70,7 @@ async def test_the_same_request_twenty_times_at_once_takes_effect_once(
     assert (await store.outbox_depth()).rows == 1
 
 
-async def test_forgotten_requests_may_come_again(store: LinkStore) -> None:
+async def test_forgotten_request_is_served_again(store: Store) -> None:
     await store.add(new("old"), now=NOW, request=REQUEST)
     await store.add(new("young"), now=LATER, request=replace(REQUEST, key="order-8"))
 
@@ -83,7 +82,7 @@ async def test_forgotten_requests_may_come_again(store: LinkStore) -> None:
     assert isinstance(again, Replayed)
 
 
-async def test_imports_are_not_forgotten(store: LinkStore) -> None:
+async def test_import_requests_are_kept(store: Store) -> None:
     request = replace(REQUEST, scope=IMPORT_SCOPE)
     await store.add(new("old"), now=NOW, request=request)
 

@@ -1,4 +1,4 @@
-"""What the SQLite store promises beyond the contract: other processes, full disks, bad files."""
+"""The SQLite store beyond the contract: other processes, full disks, bad files."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 import apsw
 import pytest
 
-from app.adapters.store_sqlite import SqliteStore
+from app.adapters.sqlite.store import SqliteStore
 from app.domain.errors import Unavailable
 from app.domain.link import LinkFields, NewLink, Slug
 from app.migrations import migrate
@@ -39,21 +39,21 @@ def new(slug: str, title: str = "") -> list[NewLink]:
     return [NewLink(slug=Slug(slug), fields=LinkFields(long_url="https://example.com/", title=title))]
 
 
-async def test_a_missing_file_is_not_made(tmp_path: Path) -> None:
+async def test_missing_file_is_not_created(tmp_path: Path) -> None:
     with pytest.raises(Unavailable, match="unable to open"):
         await SqliteStore.open(tmp_path / "links.db")
 
     assert not list(tmp_path.iterdir())
 
 
-async def test_a_file_that_is_no_database_is_unavailable(tmp_path: Path) -> None:
+async def test_file_without_database_is_unavailable(tmp_path: Path) -> None:
     (tmp_path / "links.db").write_bytes(b"no database at all" * 100)
 
     with pytest.raises(Unavailable, match="not a database"):
         await SqliteStore.open(tmp_path / "links.db")
 
 
-async def test_without_tables_every_call_names_the_remedy(tmp_path: Path) -> None:
+async def test_file_without_tables_names_remedy(tmp_path: Path) -> None:
     apsw.Connection(str(tmp_path / "links.db")).close()
     store = await SqliteStore.open(tmp_path / "links.db")
 
@@ -63,9 +63,7 @@ async def test_without_tables_every_call_names_the_remedy(tmp_path: Path) -> Non
     await store.aclose()
 
 
-async def test_a_write_that_another_process_holds_up_is_unavailable_and_reads_go_on(
-    store: SqliteStore, path: Path
-) -> None:
+async def test_blocked_write_is_unavailable_reads_continue(store: SqliteStore, path: Path) -> None:
     await store.add(new("slug"), now=NOW)
     other = apsw.Connection(str(path))
     other.execute("BEGIN IMMEDIATE")
@@ -78,7 +76,7 @@ async def test_a_write_that_another_process_holds_up_is_unavailable_and_reads_go
     other.close()
 
 
-async def test_a_full_disk_is_unavailable_and_stores_nothing(store: SqliteStore) -> None:
+async def test_full_disk_stores_nothing(store: SqliteStore) -> None:
     before = await store._writer.run(lambda db: db.pragma("max_page_count"))
     await store._writer.run(lambda db: db.pragma("max_page_count", db.pragma("page_count")))
 
@@ -95,11 +93,11 @@ async def test_a_full_disk_is_unavailable_and_stores_nothing(store: SqliteStore)
     assert isinstance(await store.add(new("s0"), now=NOW), Added)
 
 
-async def test_several_processes_write_one_file_at_once(path: Path) -> None:
+async def test_several_processes_write_one_file(path: Path) -> None:
     code = f"""
 import asyncio, datetime, sys
 from pathlib import Path
-from app.adapters.store_sqlite import SqliteStore
+from app.adapters.sqlite.store import SqliteStore
 from app.domain.link import LinkFields, NewLink, Slug
 
 async def main():
@@ -123,11 +121,11 @@ asyncio.run(main())
     await store.aclose()
 
 
-async def test_what_was_acknowledged_survives_a_killed_process(path: Path) -> None:
+async def test_acknowledged_writes_survive_a_kill(path: Path) -> None:
     code = f"""
 import asyncio, datetime
 from pathlib import Path
-from app.adapters.store_sqlite import SqliteStore
+from app.adapters.sqlite.store import SqliteStore
 from app.domain.link import LinkFields, NewLink, Slug
 
 async def main():

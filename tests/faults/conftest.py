@@ -1,4 +1,4 @@
-"""Servers that this suite may kill: nobody else uses them."""
+"""Private servers, which the tests of this folder kill and restart."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.faults.stage import Servers
+from tests.faults.harness.servers import Servers
 
 
 @pytest.fixture(scope="session")

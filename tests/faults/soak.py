@@ -1,11 +1,11 @@
 """
-A long run: one load, a random fault every minute, the ledger and the resources at the end.
+A soak test: one load, a random fault every minute; at the end the ledger and the resources are checked.
 
 Usage: python -m tests.faults.soak --minutes 30 --seed 7
 
-Gateways and worker keep running, so what they hold at the end is compared with what they held
-before the first fault; faults that restart them are left out. The seed, printed first, gives
-the same faults in the same order.
+Gateways and worker keep running, so their resources at the end are compared with those before the
+first fault; faults that restart them are left out. The seed, printed first, reproduces the order
+of faults.
 """
 
 from __future__ import annotations
@@ -16,14 +16,15 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.faults import drill
-from tests.faults.figures import Window, figures
+from tests.faults.harness import drill
+from tests.faults.harness.figures import Window, figures
+from tests.faults.harness.observer import settle
+from tests.faults.harness.resources import grown, held
+from tests.faults.harness.servers import Servers
+from tests.faults.harness.stage import Stage, garbage_collection_paused
 from tests.faults.matrix import ROWS
-from tests.faults.observer import settle
-from tests.faults.resources import grown, held
-from tests.faults.stage import Servers, Stage, proxies_undisturbed
 
-# Rows whose faults end Hopgate's own processes, or are those of another row.
+# Rows whose faults restart processes of Hopgate, or repeat another row.
 _LEFT_OUT = frozenset({"F0", "F12", "F12b", "F27", "F34", "F35"})
 _EVERY_S = 60.0
 
@@ -40,8 +41,8 @@ def main() -> None:
     with (
         tempfile.TemporaryDirectory(prefix="hopgate-soak-") as folder,
         Servers() as servers,
-        Stage(servers, Path(folder), target="tests.faults.resources:observed") as stage,
-        proxies_undisturbed(),
+        Stage(servers, Path(folder), target="tests.faults.harness.resources:observed") as stage,
+        garbage_collection_paused(),
     ):
         broken = soak(stage, arguments.minutes * 60, random.Random(arguments.seed), arguments.visits)
     for line in broken:
@@ -50,22 +51,22 @@ def main() -> None:
 
 
 def soak(stage: Stage, seconds: float, choice: random.Random, visits: float) -> list[str]:
-    """Run for *seconds*, and return everything that is wrong afterwards."""
+    """Run for *seconds*, and return every violation and every resource that grew."""
     rows = [row for row in ROWS if row.fault is not None and row.id not in _LEFT_OUT]
     load = stage.start_load(visits=visits, creates=10.0, edits=5.0, deletes=0.5, warm=200)
     began = time.monotonic()
-    time.sleep(min(20.0, seconds / 4))  # connections, caches and code are warm
+    time.sleep(min(20.0, seconds / 4))  # warm-up
     before = held(stage)
     first_fault = time.monotonic()
     while (left_s := began + seconds - time.monotonic()) > 0:
         row = choice.choice(rows)
         pause_s, fault_s = choice.uniform(10, 25), choice.uniform(5, 25)
-        # The minute's rest is for recovery.
         print(f"{time.monotonic() - began:5.0f} s  {row.id} {row.what}, {fault_s:.0f} s", flush=True)
         time.sleep(min(pause_s, left_s))
         assert row.fault is not None
         with row.fault(stage):
             time.sleep(min(fault_s, left_s))
+        # The rest of the minute is for recovery.
         rest_s = _EVERY_S - pause_s - fault_s
         time.sleep(max(0.0, min(rest_s, began + seconds - time.monotonic())))
     last_fault = time.monotonic()

@@ -1,4 +1,4 @@
-"""The bad network itself: what it breaks, and that it breaks nothing else."""
+"""The fault proxy injects the configured fault, and no other."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.servers.proxy import GOOD, SILENT, FaultProxy, Network
 
 
 class Echo:
-    """Sends back what comes, and remembers it."""
+    """A TCP echo server that records what it receives."""
 
     def __init__(self) -> None:
         self._server = socket.create_server(("127.0.0.1", 0))
@@ -83,7 +83,7 @@ def is_silent(connection: socket.socket) -> bool:
     return False
 
 
-def test_a_good_network_delivers_everything_both_ways(connect):
+def test_good_network_delivers_both_ways(connect):
     connection = connect()
     data = bytes(range(256)) * 4000
     threading.Thread(target=connection.sendall, args=(data,)).start()
@@ -102,7 +102,7 @@ def test_silence_delivers_nothing_until_it_ends(proxy, echo, connect):
     assert read(connection, 1) == b"b"
 
 
-def test_one_way_silence_lets_the_request_through_and_not_its_answer(proxy, echo, connect):
+def test_one_way_silence_passes_requests_only(proxy, echo, connect):
     connection = connect()
     proxy.become(Network(silent_down=True))
     connection.sendall(b"commit")
@@ -110,7 +110,7 @@ def test_one_way_silence_lets_the_request_through_and_not_its_answer(proxy, echo
     assert is_silent(connection)
 
 
-def test_what_was_sent_arrives_late_though_its_sender_hung_up(proxy, echo, connect):
+def test_delayed_data_arrives_after_its_sender_closed(proxy, echo, connect):
     connection = connect()
     connection.sendall(b"1")
     read(connection, 1)
@@ -138,7 +138,7 @@ def test_slices_and_bandwidth_deliver_everything(proxy, connect):
     assert read(connection, len(data)) == data
 
 
-def test_refusing_leaves_open_connections_alone_and_ends(proxy, connect):
+def test_refusal_affects_new_connections_only(proxy, connect):
     connection = connect()
     connection.sendall(b"a")
     read(connection, 1)
@@ -153,7 +153,7 @@ def test_refusing_leaves_open_connections_alone_and_ends(proxy, connect):
     assert read(again, 1) == b"c"
 
 
-def test_a_reset_is_seen_as_one(proxy, connect):
+def test_reset_reaches_the_client(proxy, connect):
     connection = connect()
     connection.sendall(b"a")
     read(connection, 1)
@@ -162,14 +162,14 @@ def test_a_reset_is_seen_as_one(proxy, connect):
         read(connection, 1)
 
 
-def test_a_server_that_is_not_there_is_met_as_a_broken_connection(echo, proxy):
+def test_absent_server_gives_a_reset(echo, proxy):
     with FaultProxy(1) as dead, pytest.raises(ConnectionResetError):  # noqa: SIM117
-        # It may come as early as while connecting.
+        # The reset may arrive during the connect.
         with socket.create_connection(("127.0.0.1", dead.port), timeout=5) as connection:
             connection.recv(1)
 
 
-def test_a_server_that_hangs_up_hangs_up_through_the_proxy(proxy, connect, echo):
+def test_close_by_the_server_reaches_the_client(proxy, connect, echo):
     connection = connect()
     connection.sendall(b"a")
     read(connection, 1)
@@ -178,7 +178,7 @@ def test_a_server_that_hangs_up_hangs_up_through_the_proxy(proxy, connect, echo)
     eventually(lambda: proxy.connections == 0, 5)
 
 
-def test_late_confirms_let_everything_else_through_and_come_afterwards(echo):
+def test_late_confirms_delay_confirms_only(echo):
     other, confirm = _frame(20, 11), _frame(60, 80)
     with FaultProxy(echo.port, speaks_amqp=True) as proxy, _connected(proxy) as client:
         proxy.become(Network(late_confirms=True))
@@ -192,7 +192,7 @@ def test_late_confirms_let_everything_else_through_and_come_afterwards(echo):
 
 
 @pytest.mark.services
-def test_a_lost_commit_has_happened_though_its_client_got_no_answer(postgres):
+def test_lost_commit_is_committed_without_reply(postgres):
     url = postgres.create_database(migrated=False)
     with FaultProxy(postgres.port) as proxy, psycopg.connect(url, autocommit=True) as direct:
         direct.execute("CREATE TABLE t (n int)")

@@ -1,4 +1,4 @@
-"""What a drill reports is what its journal says."""
+"""Figures of a drill follow from its journal."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import math
 
 import pytest
 
-from tests.faults.figures import Window, figures, quantile, stale_s
-from tests.faults.journal import Intent, Kind, Operation, Reply
-from tests.faults.resources import Held, grown
+from tests.faults.harness.figures import Window, failures, figures, quantile, stale_s
+from tests.faults.harness.journal import Intent, Kind, Operation, Reply
+from tests.faults.harness.resources import Held, grown
 
 WINDOW = Window(began=0, fault=10, heal=20, healed=21)
 
@@ -20,7 +20,7 @@ def op(name: str, kind: Kind, at: float, status: int, took: float = 0.1, **more)
     return Operation(intent, (reply,) if status else ())
 
 
-def test_errors_are_counted_where_they_were_due():
+def test_errors_count_in_the_phase_they_were_due():
     history = [
         op("a", Kind.VISIT, 5, 503),
         op("b", Kind.VISIT, 10.5, 503),
@@ -38,14 +38,27 @@ def test_errors_are_counted_where_they_were_due():
     assert found["visit_errors_late"] == 0
 
 
-def test_the_first_success_is_counted_from_the_healing():
+def test_failures_tell_what_the_client_received():
+    timed_out = Operation(
+        Intent(id="v", kind=Kind.VISIT, due_at=15, sent_at=15),
+        (Reply(id="v", status=503, at=15.3, detail="postgresql is not available."),),
+    )
+    history = [timed_out, op("a", Kind.VISIT, 11, 302), op("b", Kind.CREATE, 5, 0)]
+
+    assert failures(history, WINDOW) == {
+        "visit during the fault: 503 postgresql is not available.": 1,
+        "create before the fault: none": 1,
+    }
+
+
+def test_first_success_counts_from_the_healing():
     history = [op("a", Kind.CREATE, 20.5, 201), op("b", Kind.CREATE, 22, 503), op("c", Kind.CREATE, 23, 201)]
 
     assert figures(history, WINDOW)["first_create_s"] == pytest.approx(2.1)
     assert figures([], WINDOW)["first_create_s"] == math.inf
 
 
-def test_warm_visits_are_those_of_links_made_before_the_load_ran():
+def test_warm_links_precede_the_load():
     window = Window(began=1, fault=10, heal=20, healed=21)
     history = [
         op("w", Kind.CREATE, 0, 201, slug="warm", url="u1", version=1),
@@ -62,7 +75,7 @@ def test_warm_visits_are_those_of_links_made_before_the_load_ran():
     assert found["warm_p99_ratio"] == pytest.approx(1.5)
 
 
-def test_found_again_is_a_create_of_unknown_outcome_that_was_stored():
+def test_found_again_counts_stored_creates_of_unknown_outcome():
     def create(name: str, *answers: tuple[int, bool]) -> Operation:
         replies = [
             Reply(id=name, status=status, at=at, replayed=replayed)
@@ -81,7 +94,7 @@ def test_found_again_is_a_create_of_unknown_outcome_that_was_stored():
     assert found["replayed"] == 3
 
 
-def test_staleness_counts_from_the_acknowledgement_that_replaced_the_target():
+def test_staleness_counts_from_the_acknowledged_replacement():
     history = [
         op("c", Kind.CREATE, 0, 201, slug="abc", url="u1", version=1),
         op("e", Kind.EDIT, 1, 200, slug="abc", url="u2", version=2),
@@ -94,11 +107,11 @@ def test_staleness_counts_from_the_acknowledgement_that_replaced_the_target():
 
 
 @pytest.mark.parametrize(("share", "value"), [(0.5, 2), (0.99, 4), (1, 4)])
-def test_quantiles(share, value):
+def test_quantile(share, value):
     assert quantile([4, 1, 3, 2], share) == value
 
 
-def test_what_has_grown_is_named_and_a_little_is_allowed():
+def test_growth_beyond_the_allowance_is_named():
     before = {"worker": Held(100_000, 20, 5, 10)}
 
     assert grown(before, {"worker": Held(120_000, 25, 6, 12)}) == []

@@ -1,4 +1,4 @@
-"""The oracle sees each kind of violation, and nothing where there is none."""
+"""The ledger reports each kind of violation, and none for a correct history."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import pytest
 
 from app.domain.link import Link, LinkFields, Resolution, Slug
 from tests.conftest import NOW
-from tests.faults.journal import Intent, JournalWriter, Kind, Operation, Reply, joined, read
-from tests.faults.ledger import FinalState, Shown, violations
+from tests.faults.harness.journal import Intent, JournalWriter, Kind, Operation, Reply, joined, read
+from tests.faults.harness.ledger import FinalState, Shown, violations
 
 
 def url(name: str) -> str:
@@ -18,7 +18,7 @@ def url(name: str) -> str:
 
 
 def op(name: str, kind: Kind, slug: str | None = None, *, at: float = 1.0, status: int = 200, **reply):
-    """An operation sent at *at* and answered a tenth of a second later; status 0: never."""
+    """An operation sent at *at* with a reply 0.1 s later; without a reply if the status is 0."""
     target = url(name) if kind in (Kind.CREATE, Kind.EDIT) else None
     intent = Intent(id=name, kind=kind, slug=slug, url=target, sent_at=at, due_at=at)
     if status == 0:
@@ -57,7 +57,7 @@ def link(
 
 
 def final(*links: Link, **more) -> FinalState:
-    """A quiet end with these links, cached and shown as they are."""
+    """A quiescent state with *links*, cached and served as stored."""
     stored = {one.slug: one for one in links}
     cached = {one.slug: Resolution.of(one) for one in links}
     shown = {
@@ -75,16 +75,16 @@ GOOD = {
     "a create": ([create()], final(link())),
     "a create, nothing cached": ([create()], final(link(), cached={})),
     "an edit": ([create(), edit("e1", 2)], final(link("e1", 2))),
-    "two edits, answered in the other order": (
+    "two edits, replies in the other order": (
         [create(), edit("e1", 3), edit("e2", 2)],
         final(link("e1", 3)),
     ),
     "a removal": ([create(), remove()], final(link("c1", 2, removed=True))),
-    "an unknown create that is there": ([create(status=0)], final(link())),
-    "an unknown create that is not": ([create(status=0)], final()),
-    "a failed create (503) that is there": ([create(status=503)], final(link())),
+    "an unknown create that is stored": ([create(status=0)], final(link())),
+    "an unknown create that is not stored": ([create(status=0)], final()),
+    "a failed create (503) that is stored": ([create(status=503)], final(link())),
     "an unknown edit that took effect": ([create(), edit("e1", status=0)], final(link("e1", 2))),
-    "an unknown edit that did not": ([create(), edit("e1", status=0)], final(link())),
+    "an unknown edit without effect": ([create(), edit("e1", status=0)], final(link())),
     "an unknown edit below a known one": (
         [create(), edit("e1", status=0), edit("e2", 3)],
         final(link("e2", 3)),
@@ -103,24 +103,28 @@ GOOD = {
         [create(), edit("e1", 2, at=1), visit(302, url("c1"), at=5)],
         final(link("e1", 2)),
     ),
-    "a visit to the target of an edit under way": (
+    "a visit to the target of a pending edit": (
         [create(), edit("e1", status=0, at=4.9), visit(302, url("e1"), at=5)],
         final(link("c1")),
     ),
-    "410 while the removal is under way": (
+    "410 during a pending removal": (
         [create(), remove(status=503, at=4.9), visit(410, at=5)],
         final(link()),
     ),
-    "404 before it was acknowledged": ([create(at=4.95), visit(404, at=5)], final(link())),
+    "404 before the acknowledgement": ([create(at=4.95), visit(404, at=5)], final(link())),
     "503": ([create(), visit(503)], final(link())),
+    "a link of another epoch": (
+        [create()],
+        final(link(), cached={"abc": msgspec.structs.replace(Resolution.of(link("e1", 5)), epoch=7)}),
+    ),
     "an absent slug cached as absent": ([], final(cached={"xyz": Resolution.absent(Slug("xyz"))})),
 }
 
 BAD = {
     "an acknowledged create is missing": ("I1", [create()], final()),
     "an acknowledged edit is missing": ("I1", [create(), edit("e1", 2)], final(link())),
-    "an acknowledged edit was undone": ("I1", [create(), edit("e1", 2)], final(link("c1", 2))),
-    "an acknowledged edit was overtaken by an older one": (
+    "an acknowledged edit was reverted": ("I1", [create(), edit("e1", 2)], final(link("c1", 2))),
+    "an older edit overwrote an acknowledged one": (
         "I1",
         [create(), edit("e1", 2), edit("e2", 3)],
         final(link("e1", 3)),
@@ -139,12 +143,12 @@ BAD = {
         [create(), remove(status=412)],
         final(link("c1", 2, removed=True)),
     ),
-    "a write that nobody asked for": ("I2", [create()], final(link("c1", 2))),
-    "a link that nobody asked for": ("I2", [], final(link())),
-    "twins of one create": ("I2", [create()], final(link(), link(slug="abd"))),
-    "twins of an unknown create": ("I2", [create(status=0)], final(link(), link(slug="abd"))),
-    "one slug for two": ("I2", [create(), create("c2")], final(link())),
-    "somebody else's link": ("I2", [create(), create("c2", "abd", status=0)], final(link(title="c2"))),
+    "a write without a request": ("I2", [create()], final(link("c1", 2))),
+    "a link without a request": ("I2", [], final(link())),
+    "one create stored twice": ("I2", [create()], final(link(), link(slug="abd"))),
+    "an unknown create stored twice": ("I2", [create(status=0)], final(link(), link(slug="abd"))),
+    "one slug for two creates": ("I2", [create(), create("c2")], final(link())),
+    "the link of another create": ("I2", [create(), create("c2", "abd", status=0)], final(link(title="c2"))),
     "the outbox holds a change": ("I3", [create()], final(link(), outbox=1)),
     "a queue holds a message": ("I3", [create()], final(link(), waiting=1)),
     "a dead letter that was not injected": ("I3", [create()], final(link(), dead=1)),
@@ -168,13 +172,13 @@ BAD = {
         [create()],
         final(link(), cached={"abc": Resolution.absent(Slug("abc"))}),
     ),
-    "what was never stored is cached": ("I4", [], final(cached={"abc": Resolution.of(link())})),
-    "a gateway shows an old target": (
+    "an unknown link is cached": ("I4", [], final(cached={"abc": Resolution.of(link())})),
+    "a gateway serves an old target": (
         "I5",
         [create()],
         final(link(), shown={"b": {"abc": Shown(302, url("x"))}}),
     ),
-    "a gateway shows 404": ("I5", [create()], final(link(), shown={"b": {"abc": Shown(404)}})),
+    "a gateway serves 404": ("I5", [create()], final(link(), shown={"b": {"abc": Shown(404)}})),
     "a visit to a target it never had": ("I5", [create(), visit(302, url("x"))], final(link())),
     "a visit to the target of a later edit": (
         "I5",
@@ -186,11 +190,11 @@ BAD = {
         [create(), edit("e1", status=412), visit(302, url("e1"))],
         final(link()),
     ),
-    "404 after it was acknowledged": ("I5", [create(), visit(404)], final(link())),
-    "an edit is told 404": ("I5", [create(), edit("e1", status=404)], final(link())),
-    "410 and nobody removed it": ("I5", [create(), visit(410)], final(link())),
+    "404 after the acknowledgement": ("I5", [create(), visit(404)], final(link())),
+    "an edit gets 404": ("I5", [create(), edit("e1", status=404)], final(link())),
+    "410 without a removal": ("I5", [create(), visit(410)], final(link())),
     "500": ("I8", [create(), visit(500)], final(link())),
-    "never answered": (
+    "a request without a response": (
         "I8",
         [create(), replace(visit(), replies=(Reply(id="v", status=0, at=9, error="TimeoutError"),))],
         final(link()),
@@ -199,22 +203,22 @@ BAD = {
 
 
 @pytest.mark.parametrize(("history", "state"), GOOD.values(), ids=GOOD.keys())
-def test_a_history_that_keeps_every_promise_is_green(history, state):
+def test_correct_history_has_no_violation(history, state):
     assert violations(history, state) == []
 
 
 @pytest.mark.parametrize(("rule", "history", "state"), BAD.values(), ids=BAD.keys())
-def test_a_history_that_breaks_a_promise_is_red(rule, history, state):
+def test_violation_is_reported_by_rule(rule, history, state):
     assert rule in rules(history, state)
 
 
-def test_injected_poison_is_expected_among_the_dead_letters():
+def test_injected_poison_is_expected_in_dead_letters():
     assert rules([], final(dead=3), poison=3) == []
     assert rules([], final(dead=2), poison=3) == ["I3"]
 
 
-def test_a_create_sent_again_must_give_the_same_slug():
-    """Unknown first, then acknowledged: one operation, one link."""
+def test_create_retry_must_give_the_same_slug():
+    """An unknown outcome, then an acknowledgement: one operation, one link."""
     intent = Intent(id="c1", kind=Kind.CREATE, url=url("c1"), key="k")
     again = [Reply(id="c1", status=0, at=1), Reply(id="c1", status=201, at=2, slug="abc", version=1)]
 
@@ -229,7 +233,7 @@ def test_a_create_sent_again_must_give_the_same_slug():
     assert "I2" in rules(joined([intent], [*again, twin]), final(link()))
 
 
-def test_replies_are_in_the_order_in_which_they_came_whatever_file_they_are_in(tmp_path):
+def test_replies_of_several_files_are_in_time_order(tmp_path):
     first, again = Reply(id="c1", status=503, at=1), Reply(id="c1", status=201, at=2, slug="abc", version=1)
     for name, entries in (("a", [again]), ("b", [create().intent, first])):
         with JournalWriter(tmp_path / name) as journal:
@@ -241,7 +245,7 @@ def test_replies_are_in_the_order_in_which_they_came_whatever_file_they_are_in(t
     assert op.replies == (first, again)
 
 
-def test_a_journal_is_read_as_it_was_written_up_to_a_half_written_line(tmp_path):
+def test_journal_without_its_incomplete_last_line_is_read(tmp_path):
     path = tmp_path / "journal"
     done, lost = create(), edit("e1", status=0)
     with JournalWriter(path) as journal:

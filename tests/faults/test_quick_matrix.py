@@ -1,21 +1,23 @@
 """
-The rows of the matrix that hold today, with a small load: the ledger and the statuses.
+The quick rows of the matrix with a small load: the ledger and the statuses.
 
-Times are bounded in the full matrix alone (`make test-faults`); here, on a machine that others
-use too, it is enough that every request was answered, and answered rightly.
+Only the full matrix (`make test-faults`) bounds times. A row with a load runs alone all the same: a
+look-up has a quarter of a second, and on a machine that other tests keep busy some take longer
+before any fault. Such a 503 says nothing about the row.
 """
 
 from __future__ import annotations
 
 import pytest
 
-from tests.faults.drill import QUICK
-from tests.faults.matrix import ROWS, Row, play
-from tests.faults.stage import Stage
+from tests.faults.harness.drill import QUICK
+from tests.faults.harness.row import Row, play
+from tests.faults.harness.stage import Stage
+from tests.faults.matrix import ROWS
 
 pytestmark = [pytest.mark.services, pytest.mark.faults, pytest.mark.timeout(180)]
 
-# A request may meet its deadline because the machine is busy.
+# On a slow machine, a request may miss its deadline.
 _SPARE_SHARE = 0.05
 
 
@@ -25,12 +27,20 @@ def stage(servers, tmp_path_factory):
         yield stage
 
 
-@pytest.mark.parametrize("row", [row for row in ROWS if row.quick], ids=lambda row: f"{row.id}-{row.what}")
-def test_the_ledger_holds_after(stage: Stage, row: Row):
+_CASES = [
+    pytest.param(row, id=f"{row.id}-{row.what}", marks=[] if row.fault is None else [pytest.mark.alone])
+    for row in ROWS
+    if row.quick
+]
+
+
+@pytest.mark.parametrize("row", _CASES)
+def test_ledger_holds_after(stage: Stage, row: Row):
     outcomes = play(row, stage, QUICK)
 
     assert outcomes.violations == []
     for bound in row.bounds:
         if not bound.figure.endswith(("_s", "_ratio")):
             spare = _SPARE_SHARE if "errors" in bound.figure else 0
-            assert bound.holds(outcomes.figures[bound.figure] - spare), bound
+            value = outcomes.figures[bound.figure]
+            assert bound.holds(value - spare), f"{bound}: {value:g}, {outcomes.failures}"

@@ -18,7 +18,7 @@ def compose() -> dict:
 
 
 def interpolated(value, variables):
-    """Return *value* with its ${VARIABLES} put in, by the rules of Compose."""
+    """Return *value* with its ${VARIABLES} substituted, by the rules of Compose."""
     if isinstance(value, dict):
         return {key: interpolated(item, variables) for key, item in value.items()}
     if isinstance(value, list):
@@ -26,7 +26,7 @@ def interpolated(value, variables):
     if not isinstance(value, str):
         return value
 
-    def put_in(match: re.Match[str]) -> str:
+    def substitute(match: re.Match[str]) -> str:
         name, rule, text = match.groups()
         if name is None:
             return "$"
@@ -35,16 +35,16 @@ def interpolated(value, variables):
         assert rule == "-", f"{name} {text}"
         return text
 
-    return _VARIABLE.sub(put_in, value)
+    return _VARIABLE.sub(substitute, value)
 
 
 def variables_of(text: str) -> dict[str, tuple[str, str]]:
-    """Return each variable that *text* asks for: "-" and its default, or "?" and the message."""
+    """Return each variable in *text*: "-" and its default, or "?" and the error message."""
     return {name: (rule, rest) for name, rule, rest in _VARIABLE.findall(text) if name}
 
 
 def written_by_the_documented_command(directory: Path) -> dict[str, str]:
-    """Make .env as .env.example says, and return what it holds."""
+    """Create .env with the command of .env.example, and return its variables."""
     example = (ROOT / ".env.example").read_text()
     lines = re.findall(r"^#   (.*)$", example, re.MULTILINE)
     (directory / ".env.example").write_text(example)

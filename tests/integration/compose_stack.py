@@ -1,4 +1,4 @@
-"""What docker-compose.yml describes, started without containers from the files that ship."""
+"""Starts the services of docker-compose.yml without containers, from the shipped files."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from typing import Any
 
 import httpx
 import psycopg
@@ -22,7 +23,7 @@ from tests.servers.rabbitmq import PrivateRabbit
 
 
 class Stack:
-    """What compose would run: nginx, two gateways, a worker and the servers behind them."""
+    """The services of docker-compose.yml: nginx, two gateways, a worker and their upstreams."""
 
     def __init__(self, services, environments, directory) -> None:
         self.services = services
@@ -36,17 +37,18 @@ class Stack:
         return httpx.Client(base_url=self.nginx.url, **options)
 
 
-def command_of(service) -> list[str]:
-    """Return what the container of one of our services runs."""
+def command_of(service: dict[str, Any]) -> list[str]:
+    """Return the command line of the container of *service*."""
     dockerfile = (ROOT / "Dockerfile").read_text()
     [entrypoint] = re.findall(r"^ENTRYPOINT (.*)$", dockerfile, re.MULTILINE)
-    program, *arguments = [*json.loads(entrypoint), *service["command"]]
+    parts: list[str] = [*json.loads(entrypoint), *service["command"]]
+    program, *arguments = parts
     assert program == "hopgate"
     return command(*arguments)
 
 
 def health_checks(stack: Stack) -> Iterator[tuple[str, list[str]]]:
-    """Give the health check of each of our containers, and the image's own, asking where they are here."""
+    """Yield the health check of each container and of the image, with the ports of *stack*."""
     dockerfile = (ROOT / "Dockerfile").read_text()
     [of_image] = re.findall(r"^HEALTHCHECK .*\\\n +CMD (.*)$", dockerfile, re.MULTILINE)
     ports = [str(gateway.port) for gateway in stack.gateways]
@@ -84,7 +86,7 @@ def composed_redis(service, directory) -> Iterator[int]:
 
 @contextmanager
 def composed_rabbitmq(service, directory) -> Iterator[PrivateRabbit]:
-    """A broker set up by start.sh and rabbitmq.conf; its definitions in a folder of its own."""
+    """A broker configured by start.sh and rabbitmq.conf, with its definitions in a private folder."""
     server = PrivateRabbit()
     definitions = directory / "definitions"
     definitions.mkdir()
@@ -105,7 +107,7 @@ def composed_rabbitmq(service, directory) -> Iterator[PrivateRabbit]:
 
 
 def create_database(postgres, service) -> str:
-    """Make what the image makes, and run the script that it runs then; return the name."""
+    """Create a database as the image does, run its init script, and return the name."""
     url = postgres.create_database(migrated=False)
     name = url.rpartition("/")[2]
     place = {"PGHOST": "127.0.0.1", "PGPORT": str(postgres.port), "POSTGRES_DB": name}

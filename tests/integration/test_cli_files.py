@@ -1,20 +1,21 @@
-"""The command line and files: imports, exports, and disks that are full."""
+"""The command line and files: exports, and disks that are full."""
 
 from __future__ import annotations
 
-import contextlib
-import csv
 import json
+import os
 import subprocess
 
 import pytest
 
-from tests.servers.hopgate import UNREACHABLE, command, environment, hopgate
+from tests.servers.hopgate import UNREACHABLE, command, environment, hopgate, make_store
 
 
 @pytest.fixture
 def settings(tmp_path):
-    return {"HOPGATE_DATA_DIR": str(tmp_path / "data"), "HOPGATE_BASE_URL": "http://hop.example"}
+    settings = {"HOPGATE_DATA_DIR": str(tmp_path / "data"), "HOPGATE_BASE_URL": "http://hop.example"}
+    make_store(settings)
+    return settings
 
 
 @pytest.mark.parametrize(
@@ -98,230 +99,47 @@ def test_an_export_that_cannot_be_written_is_one_line(settings, output):
     assert done.stderr.startswith(f"hopgate: cannot open {output}: ")
 
 
-# --- import ----------------------------------------------------------------------------
+# --- terminals -------------------------------------------------------------------------
 
-URLS = """https://example.com/1
-# a comment
-
-https://EXAMPLE.com/zwei
-https://example.com/with space
-javascript:alert(1)
-https://example.com/1
-"""
+# What is left of a title's rules: direction overrides, an invisible character, a tag character.
+_ODD = "a\u202eb\u2066c\u200bd\U000e0041e é 🙂"
 
 
-def test_an_import_stores_what_obeys_the_rules_and_says_what_did_not(settings, tmp_path):
-    file, output, refused = tmp_path / "urls.txt", tmp_path / "links.csv", tmp_path / "refused.csv"
-    file.write_text(URLS)
-
-    done = hopgate(settings, "links", "import", str(file), "--output", str(output), "--refused", str(refused))
-
-    assert done.returncode == 0, done.stderr
-    assert "3 links imported, 2 lines refused" in done.stderr
-    rows = table(output)
-    assert [(row["line"], row["long_url"]) for row in rows] == [
-        ("1", "https://example.com/1"),
-        ("4", "https://example.com/zwei"),
-        ("7", "https://example.com/1"),
-    ]
-    assert len({row["slug"] for row in rows}) == 3
-    assert [(row["line"], row["code"]) for row in table(refused)] == [
-        ("5", "url_forbidden_character"),
-        ("6", "url_scheme"),
-    ]
-    for row in rows:
-        assert (
-            json.loads(hopgate(settings, "links", "get", row["slug"]).stdout)["long_url"] == row["long_url"]
+def on_a_terminal(settings, *arguments: str) -> str:
+    """Return what a command writes to a terminal on its standard output."""
+    leader, terminal = os.openpty()
+    with os.fdopen(leader, "rb", buffering=0) as screen, os.fdopen(terminal, "wb") as output:
+        subprocess.run(
+            command(*arguments),
+            env=environment(settings),
+            stdout=output,
+            stderr=subprocess.DEVNULL,
+            timeout=60,
+            check=True,
         )
-
-
-def test_an_import_never_writes_over_a_file_that_it_reads(settings, tmp_path):
-    file = tmp_path / "urls.txt"
-    file.write_text(URLS)
-
-    for options in (("--output", file), ("--refused", file), ("--output", "x", "--refused", "x")):
-        done = hopgate(settings, "links", "import", str(file), *map(str, options))
-        assert done.returncode == 1
-        assert "three different files" in done.stderr
-    assert file.read_text() == URLS
-
-
-def test_an_import_from_a_pipe_is_refused(settings, tmp_path):
-    """It could be read but once; a file given as standard input is as good as any."""
-    file, output = tmp_path / "urls.txt", tmp_path / "links.csv"
-    file.write_text("https://example.com/1\n")
-    output.write_text("before\n")
-    run = command("links", "import", "/dev/stdin", "--output", str(output))
-
-    piped = subprocess.run(
-        run, env=environment(settings), input=file.read_text(), capture_output=True, text=True, timeout=60
-    )
-    assert piped.returncode == 1
-    assert piped.stderr.startswith("hopgate: cannot import /dev/stdin: ")
-    assert piped.stderr.count("\n") == 1
-    assert output.read_text() == "before\n"
-
-    with file.open() as given:
-        redirected = subprocess.run(
-            run, env=environment(settings), stdin=given, capture_output=True, text=True, timeout=60
-        )
-    assert "1 link imported" in redirected.stderr
-
-
-def test_an_import_of_chosen_slugs_run_again_recognises_them(settings, tmp_path):
-    file, first, second = tmp_path / "export.csv", tmp_path / "1.csv", tmp_path / "2.csv"
-    file.write_text("slug,long_url\none,https://example.com/1\ntwo,https://example.com/2\n")
-
-    hopgate(settings, "links", "import", str(file), "--output", str(first))
-    again = hopgate(settings, "links", "import", str(file), "--output", str(second))
-
-    assert "0 links imported, 2 were there from an earlier run, 0 lines refused" in again.stderr
-    assert second.read_text() == first.read_text()
-
-
-def test_an_import_run_again_under_other_rules_pairs_nothing_wrongly(settings, tmp_path):
-    """The second line becomes the service's own host: the batch is another one, and is refused."""
-    file = tmp_path / "urls.txt"
-    file.write_text("https://e.example/1\nhttps://other.example/2\nhttps://e.example/3\n")
-    assert hopgate(settings, "links", "import", str(file)).returncode == 0
-
-    changed = {**settings, "HOPGATE_BASE_URL": "https://other.example"}
-    again = hopgate(changed, "links", "import", str(file))
-
-    assert again.returncode == 1
-    assert "imported under other rules" in again.stderr
-
-
-def test_an_import_run_again_stores_nothing_twice_and_tells_the_same_links(settings, tmp_path):
-    file, first, second = tmp_path / "urls.txt", tmp_path / "1.csv", tmp_path / "2.csv"
-    file.write_text(URLS)
-
-    hopgate(settings, "links", "import", str(file), "--output", str(first))
-    again = hopgate(settings, "links", "import", str(file), "--output", str(second))
-
-    assert "0 links imported, 3 were there from an earlier run, 2 lines refused" in again.stderr
-    assert second.read_text() == first.read_text()
-
-
-def test_an_interrupted_import_goes_on_where_it_stopped(settings, tmp_path):
-    """Killed at any moment and run again: every line is a link, once."""
-    file, output = tmp_path / "urls.txt", tmp_path / "links.csv"
-    file.write_text("".join(f"https://example.com/{i}\n" for i in range(5000)))
-    for patience in (0.7, 0.9, 1.2):
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            hopgate(settings, "links", "import", str(file), timeout=patience)  # killed when over
-
-    done = hopgate(settings, "links", "import", str(file), "--output", str(output))
-
-    assert done.returncode == 0, done.stderr
-    rows = table(output)
-    assert [row["long_url"] for row in rows] == [f"https://example.com/{i}" for i in range(5000)]
-    assert len({row["slug"] for row in rows}) == 5000
-    assert total_links(settings) == 5000
-
-
-def table(path) -> list[dict[str, str]]:
-    return list(csv.DictReader(path.read_text().splitlines()))
-
-
-def total_links(settings) -> int:
-    import apsw
-
-    with apsw.Connection(f"{settings['HOPGATE_DATA_DIR']}/hopgate.db") as db:
-        return db.execute("SELECT count(*) FROM links").get
-
-
-def test_a_csv_keeps_its_slugs_titles_and_tags(settings, tmp_path):
-    file = tmp_path / "export.csv"
-    file.write_text(
-        "Short code,Long URL,Title,Tags,Clicks\n"
-        'abc-1,https://example.com/a,"One, two",x|y,5\n'
-        ",https://example.com/b,,,\n"
-        "api,https://example.com/c,,,\n"
-        "abc-1,https://example.com/d,,,\n"
-    )
-
-    done = hopgate(settings, "links", "import", str(file))
-
-    assert "2 links imported, 2 lines refused" in done.stderr
-    assert "slug is reserved" in done.stderr
-    assert "slug is taken" in done.stderr
-    link = json.loads(hopgate(settings, "links", "get", "abc-1").stdout)
-    assert (link["long_url"], link["title"], link["tags"]) == (
-        "https://example.com/a",
-        "One, two",
-        ["x", "y"],
-    )
-
-
-def test_a_csv_keeps_its_limits_of_visits(settings, tmp_path):
-    file, again = tmp_path / "export.csv", tmp_path / "again.csv"
-    file.write_text(
-        "long_url,slug,max_visits\n"
-        "https://example.com/a,few-a,5\n"
-        "https://example.com/b,few-b,\n"
-        "https://example.com/c,few-c,0\n"
-        "https://example.com/d,few-d,many\n"
-    )
-
-    done = hopgate(settings, "links", "import", str(file))
-
-    assert "2 links imported, 2 lines refused" in done.stderr
-    assert "max_visits must be 1 to" in done.stderr
-    hopgate(settings, "links", "export", "--format", "csv", "--output", str(again))
-    limits = {row["slug"]: row["max_visits"] for row in csv.DictReader(again.read_text().splitlines())}
-    assert {slug: limits[slug] for slug in ("few-a", "few-b")} == {"few-a": "5", "few-b": ""}
-
-
-def test_a_csv_keeps_links_that_do_not_redirect_as_they_are(settings, tmp_path):
-    file, again = tmp_path / "export.csv", tmp_path / "again.csv"
-    file.write_text(
-        "long_url,slug,valid_from,forward_query,enabled\n"
-        "https://example.com/a,off,,,false\n"
-        "https://example.com/b,later,2999-01-01T00:00:00+00:00,true,\n"
-        "https://example.com/c,odd,,,maybe\n"
-    )
-
-    done = hopgate(settings, "links", "import", str(file))
-
-    assert "2 links imported, 1 line refused" in done.stderr
-    assert "enabled must be true or false" in done.stderr
-    hopgate(settings, "links", "export", "--format", "csv", "--output", str(again))
-    rows = {row["slug"]: row for row in csv.DictReader(again.read_text().splitlines())}
-    columns = ("valid_from", "forward_query", "enabled")
-    assert {slug: tuple(rows[slug][column] for column in columns) for slug in ("off", "later")} == {
-        "off": ("", "false", "false"),
-        "later": ("2999-01-01T00:00:00+00:00", "true", "true"),
-    }
+        return screen.read(65536).decode()
 
 
 @pytest.mark.parametrize(
-    ("content", "summary"),
+    ("arguments", "form"),
     [
-        (b"", "0 links imported, 0 lines refused"),
-        (b"\xff\xfe\x00", "0 links imported, 1 line refused"),
-        (b"\xef\xbb\xbfhttps://example.com/bom\r\n", "1 link imported, 0 lines refused"),
-        (b"https://example.com/no-newline", "1 link imported, 0 lines refused"),
-        (b"https://example.com/" + b"a" * 5_000_000, "0 links imported, 1 line refused"),
-        (b"long_url,title\nhttps://example.com/,\x00\n", "0 links imported, 1 line refused"),
-        (b"long_url\n", "0 links imported, 0 lines refused"),
+        ((), "jsonl"),
+        ((), "csv"),
+        (("--output", "/dev/stdout"), "jsonl"),
+        (("--output", "/dev/stdout"), "csv"),
     ],
 )
-def test_odd_files_are_imported_as_far_as_they_go(settings, tmp_path, content, summary):
-    file = tmp_path / "odd"
-    file.write_bytes(content)
+def test_an_export_to_a_terminal_is_inert_and_one_to_a_file_exact(settings, tmp_path, arguments, form):
+    hopgate(settings, "links", "create", "https://example.com", "--slug", "mine", "--title", _ODD)
+    export = ("links", "export", "--format", form)
 
-    done = hopgate(settings, "links", "import", str(file))
+    shown = on_a_terminal(settings, *export, *arguments)
+    exact = hopgate(settings, *export).stdout
+    hopgate(settings, *export, "--output", str(tmp_path / "out"))
 
-    assert done.returncode == 0, done.stderr
-    assert summary in done.stderr
-
-
-def test_a_broken_csv_is_one_line(settings, tmp_path):
-    file = tmp_path / "broken.csv"
-    file.write_text('long_url\n"' + "x" * 200_000 + '"\n')
-
-    done = hopgate(settings, "links", "import", str(file))
-
-    assert done.returncode == 1
-    assert "hopgate: line 2" in done.stderr
+    assert shown.isascii() or set(shown) - set(map(chr, range(128))) == set("é🙂")
+    assert "a\\u202eb\\u2066c\\u200bd" in shown
+    assert _ODD in exact
+    assert (tmp_path / "out").read_text() == exact
+    if form == "jsonl":
+        assert json.loads(shown) == json.loads(exact)

@@ -1,4 +1,4 @@
-"""Clicks, over HTTP and through real processes: shown by the API, exact through outages and stops."""
+"""Clicks over HTTP and through real processes: shown by the API, exact through outages and stops."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def visit(client: httpx.Client, slug: str, times: int) -> None:
 # --- embedded --------------------------------------------------------------------------
 
 
-def test_visits_are_counted_and_change_no_version(api, visitor):
+def test_clicks_are_counted_without_a_new_version(api, visitor):
     slug = create(api)
     made = api.get(f"{LINKS}/{slug}")
     assert made.json()["visits"] == 0
@@ -82,7 +82,7 @@ def test_stats_are_by_the_hour(api, visitor):
         *("until=0001-01-01T00:00:00%2B14:00", "until=9999-12-31T23:59:59.999999-14:00", "since=%00"),
     ],
 )
-def test_ranges_that_are_none_are_refused(api, query):
+def test_invalid_range_is_refused(api, query):
     answer = api.get(f"{LINKS}/{create(api)}/stats?{query}")
 
     assert answer.status_code == 422
@@ -90,7 +90,7 @@ def test_ranges_that_are_none_are_refused(api, query):
     assert answer.json()["errors"][0]["field"] in {"since", "until"}
 
 
-def test_stats_of_what_is_not_there(api, visitor):
+def test_stats_of_unknown_and_removed_links(api, visitor):
     slug = create(api)
     assert api.delete(f"{LINKS}/{slug}").status_code == 204
 
@@ -107,8 +107,8 @@ def test_stats_need_the_scope_to_read(embedded):
 
 
 @pytest.mark.parametrize("lane", ["hot", "cold"])
-def test_a_stop_loses_no_click(tmp_path, lane):
-    """SIGTERM right behind the last visit; the next start shows every one."""
+def test_graceful_stop_loses_no_click(tmp_path, lane):
+    """SIGTERM right after the last redirect; the next start shows every click."""
     settings = {"HOPGATE_DATA_DIR": str(tmp_path / "data"), **UNLIMITED}
     headers = {"Authorization": f"Bearer {make_key(settings)}"}
     gateway = Gateway(settings, tmp_path)
@@ -135,30 +135,31 @@ class World:
         return set(self.api.get("/readyz").json()["dependencies"].values()) == {"ok"}
 
     def kept(self) -> list[str]:
-        """The files of clicks that the broker has not taken."""
+        """The files of clicks that the broker has not confirmed."""
         folder = self.gateway._log.parent / f"data-{self.gateway.port}" / "clicks"
         return [path.name for path in folder.glob("*") if path.stat().st_size]
 
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    """Servers of its own: the broker is killed."""
+    """Private servers: the broker is killed."""
     directory = tmp_path_factory.mktemp("clicks")
     with ExitStack() as running:
-        servers = [running.enter_context(kind()) for kind in (PrivatePostgres, PrivateRedis, PrivateRabbit)]
-        settings = stack_settings(*servers)
+        postgres = running.enter_context(PrivatePostgres())
+        redis, rabbitmq = running.enter_context(PrivateRedis()), running.enter_context(PrivateRabbit())
+        settings = stack_settings(postgres, redis, rabbitmq)
         gateway = running.enter_context(Gateway(settings, directory))
         worker = running.enter_context(Worker(settings, directory))
         headers = {"Authorization": f"Bearer {make_key(settings)}"}
         api = running.enter_context(httpx.Client(base_url=gateway.url, headers=headers, timeout=10))
-        world = World(servers[2], gateway, worker, api)
+        world = World(rabbitmq, gateway, worker, api)
         eventually(world.all_well, 20, "everything is connected")
         yield world
 
 
 @pytest.mark.services
 @pytest.mark.timeout(180)
-def test_no_click_is_lost_or_doubled_while_the_broker_is_away_and_the_gateway_starts_anew(world):
+def test_broker_outage_and_restart_keep_clicks_exact(world):
     slug = create(world.api)
     visit(world.api, slug, 50)
     world.rabbitmq.kill()
@@ -185,7 +186,7 @@ def test_no_click_is_lost_or_doubled_while_the_broker_is_away_and_the_gateway_st
 
 @pytest.mark.services
 @pytest.mark.timeout(180)
-def test_a_killed_gateway_takes_the_clicks_of_its_last_moments_and_no_others(world):
+def test_killed_gateway_loses_its_last_clicks_only(world):
     slug = create(world.api)
     eventually(world.all_well, 20, "everything is connected")
     served: list[float] = []

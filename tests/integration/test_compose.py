@@ -1,7 +1,7 @@
 """
-What ships for production, read: docker-compose.yml and the files that it goes with.
+Static checks of docker-compose.yml and the files that it uses.
 
-Nothing here is a copy of what it checks.
+Expected values come from the files and the program, never from a copy.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from app.settings import Settings
 from tests.integration.compose_file import OURS, ROOT, compose, variables_of
 from tests.servers.nginx import CONFIGURATION
 
-# Docker takes its time on a busy machine.
+# Docker is slow on a busy machine.
 pytestmark = pytest.mark.timeout(120)
 
 
@@ -53,7 +53,7 @@ def test_docker_compose_accepts_the_file(variables):
 
 
 @needs_compose
-def test_docker_compose_names_each_secret_that_is_missing(variables):
+def test_docker_compose_names_each_missing_secret(variables):
     for name in variables:
         rest = {key: value for key, value in variables.items() if key != name}
         done = docker_compose("config", "--quiet", environment=rest)
@@ -62,17 +62,23 @@ def test_docker_compose_names_each_secret_that_is_missing(variables):
         assert name in done.stderr
 
 
-def test_every_secret_must_be_set_and_none_has_a_default():
+def test_secrets_are_required_without_defaults():
     text = (ROOT / "docker-compose.yml").read_text()
     asked = variables_of(text)
 
     secrets = {name for name in asked if re.search("PASSWORD|SECRET|TOKEN|KEY", name)}
+    # Without these there is no key: `hopgate keys create` makes one.
+    assert {name: asked[name] for name in sorted(secrets) if "KEY" in name} == {
+        "HOPGATE_KEY": ("-", ""),
+        "HOPGATE_KEY_FILE": ("-", ""),
+    }
+    secrets = {name for name in secrets if "KEY" not in name}
     assert secrets == {"POSTGRES_PASSWORD", "DATABASE_PASSWORD", "REDIS_PASSWORD", "AMQP_PASSWORD"}
     assert all(asked[name][0] == "?" for name in secrets)
     assert not re.search("guest", text)
 
 
-def test_the_documented_command_makes_a_different_secret_for_each_password(variables):
+def test_documented_command_creates_distinct_secrets(variables):
     secrets = [value for name, value in variables.items() if name.endswith("_PASSWORD")]
 
     assert len(secrets) == 4
@@ -80,7 +86,7 @@ def test_the_documented_command_makes_a_different_secret_for_each_password(varia
     assert all(re.fullmatch("[0-9a-f]{48}", secret) for secret in secrets)
 
 
-def test_the_example_has_every_variable_and_its_default():
+def test_env_example_has_every_variable_and_default():
     example = (ROOT / ".env.example").read_text()
     shown = dict(re.findall(r"^#?([A-Z_]+)=(.*)$", example, re.MULTILINE))
     asked = variables_of((ROOT / "docker-compose.yml").read_text())
@@ -89,11 +95,11 @@ def test_the_example_has_every_variable_and_its_default():
     for name, (rule, default) in asked.items():
         if rule == "-":
             field = name.removeprefix("HOPGATE_").lower()
-            # What is passed on empty counts as not set.
-            assert shown[name] == (default or Settings.model_fields[field].default)
+            # An empty value counts as not set.
+            assert shown[name] == (default or str(Settings.model_fields[field].default or ""))
 
 
-def test_every_hopgate_variable_is_a_setting_and_the_settings_are_accepted(services, monkeypatch):
+def test_hopgate_variables_are_valid_settings(services, monkeypatch):
     known = {f"HOPGATE_{name}".upper() for name in Settings.model_fields}
     for name in [name for name in os.environ if name.startswith("HOPGATE_")]:
         monkeypatch.delenv(name)
@@ -110,7 +116,16 @@ def test_every_hopgate_variable_is_a_setting_and_the_settings_are_accepted(servi
     assert set(re.findall(r"HOPGATE_\w+", dockerfile)) <= known
 
 
-def test_images_are_pinned_and_every_service_can_be_watched(services):
+def test_gateways_get_every_setting(services):
+    """The data folder and the address are the image's; only workers have an address for metrics."""
+    given = set(services["gateway-1"]["environment"])
+    fields = {f"HOPGATE_{name}".upper() for name in Settings.model_fields}
+
+    assert fields - given == {"HOPGATE_DATA_DIR", "HOPGATE_METRICS_BIND", "HOPGATE_METRICS_DIR"}
+    assert given == set(services["gateway-2"]["environment"])
+
+
+def test_services_are_pinned_limited_and_monitored(services):
     for name, service in services.items():
         assert re.search(r":(?!latest)[\w.-]+$", service["image"]), name
         assert service["logging"] == {"driver": "local"}
@@ -123,7 +138,7 @@ def test_images_are_pinned_and_every_service_can_be_watched(services):
     assert all(re.search(r":\d+\.\d+-slim-bookworm$", base) for base in bases)
 
 
-def test_only_nginx_can_be_reached_from_outside(services):
+def test_only_nginx_is_reachable_from_outside(services):
     networks = compose()["networks"]
 
     assert [name for name, service in services.items() if "ports" in service] == ["nginx"]
@@ -133,7 +148,7 @@ def test_only_nginx_can_be_reached_from_outside(services):
     assert [n for n, service in services.items() if open_networks & set(service["networks"])] == ["nginx"]
 
 
-def test_gateways_believe_nginx_and_nobody_else(services):
+def test_gateways_trust_nginx_only(services):
     address = services["nginx"]["networks"]["edge"]["ipv4_address"]
     names = services["nginx"]["extra_hosts"]
 
@@ -144,14 +159,14 @@ def test_gateways_believe_nginx_and_nobody_else(services):
         assert f"server {name}:8000 " in (CONFIGURATION / "gateways.conf").read_text()
 
 
-def test_whoever_drains_is_given_the_time(services):
+def test_stop_grace_period_exceeds_the_drain(services):
     for name in ("gateway-1", "gateway-2", "worker"):
         assert int(services[name]["stop_grace_period"].removesuffix("s")) > DRAIN_S
 
 
-def test_all_connections_together_leave_the_database_room(services):
-    """At most 80 % of what PostgreSQL accepts, so that doctors and operators get in."""
-    from app.adapters.store_postgres import PostgresStore
+def test_connection_pools_leave_database_connections_free(services):
+    """At most 80 % of the limit of PostgreSQL; `hopgate doctor` and operators need the rest."""
+    from app.adapters.postgres.store import PostgresStore
 
     pool = inspect.signature(PostgresStore.open).parameters["max_connections"].default
     processes = 1 + sum(
@@ -162,7 +177,7 @@ def test_all_connections_together_leave_the_database_room(services):
     assert processes * pool <= 0.8 * int(accepted.partition("=")[2])
 
 
-def test_the_settings_in_the_manual_are_those_of_the_program():
+def test_manual_lists_every_setting_and_default():
     text = (ROOT / "docs" / "operations.md").read_text()
     rows = dict(re.findall(r"^\| `(HOPGATE_\w+)` \|(.*?)\|", text, re.MULTILINE))
 

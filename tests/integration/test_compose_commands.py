@@ -1,9 +1,8 @@
 """
-What ships for production, run as far as that goes without containers.
+Runs the production setup without containers.
 
-The commands, environments and configuration files of docker-compose.yml and deploy/ are used
-as they are; only addresses and ports are those of private servers. Nothing here is a copy of
-what it checks.
+The commands, environments and configuration files come from docker-compose.yml and deploy/; only
+addresses and ports are those of private servers.
 """
 
 from __future__ import annotations
@@ -25,13 +24,13 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from app.domain.target import canonical
-from app.web.rsgi import MAX_BODY_BYTES
+from app.web.body import MAX_BODY_BYTES
 from tests.integration.compose_file import ROOT
 from tests.integration.compose_stack import Stack, composed, health_checks
 from tests.servers.hopgate import eventually, make_key
-from tests.servers.raw_http import exchange
+from tests.servers.raw_http import answered
 
-# Setting up takes as long as five servers take on a busy machine.
+# The setup starts five servers, which is slow on a busy machine.
 pytestmark = [pytest.mark.timeout(120), pytest.mark.services]
 
 LINKS = "/api/v1/links"
@@ -45,7 +44,7 @@ def stack(services, postgres, tmp_path_factory) -> Iterator[Stack]:
 
 @pytest.fixture(scope="module")
 def api(stack) -> Iterator[httpx.Client]:
-    """A client with a key, by way of nginx."""
+    """A client with a key, through nginx."""
     key = make_key(stack.environments["gateway-1"])
     with stack.client(headers={"Authorization": f"Bearer {key}"}) as client:
         yield client
@@ -63,7 +62,7 @@ def make_link(api, **fields) -> str:
     return answer.json()["slug"]
 
 
-def test_links_made_through_nginx_redirect_byte_for_byte(api, visitor):
+def test_redirect_through_nginx_is_byte_exact(api, visitor):
     made = 0
     for url in (ROOT / "tests/data/urls.txt").read_text().splitlines()[:600:8]:
         answer = api.post(LINKS, json={"long_url": url})
@@ -77,8 +76,8 @@ def test_links_made_through_nginx_redirect_byte_for_byte(api, visitor):
     assert made > 50
 
 
-def test_paths_and_queries_reach_the_gateway_as_they_were_sent(stack, api):
-    """Nothing is decoded, merged or tidied up on the way."""
+def test_nginx_forwards_paths_and_queries_unchanged(stack, api):
+    """nginx does not decode, merge or normalise a target."""
     slug = make_link(api, forward_query=True)
     for target in (
         f"/{slug}?a=%2e%2E/&b=//x&c=%zz&d='\"",
@@ -87,14 +86,14 @@ def test_paths_and_queries_reach_the_gateway_as_they_were_sent(stack, api):
         f"/%{ord(slug[0]):x}{slug[1:]}",
     ):
         request = f"GET {target} HTTP/1.1\r\nHost: hop.example\r\nConnection: close\r\n\r\n".encode()
-        through, direct = (exchange(port, request) for port in (stack.nginx.port, stack.gateways[0].port))
+        through, direct = (answered(port, request) for port in (stack.nginx.port, stack.gateways[0].port))
 
         assert through.status == direct.status
         assert through.header("location") == direct.header("location")
         assert through.body == direct.body
 
 
-def test_every_verb_of_the_api_passes_nginx(api, visitor):
+def test_nginx_passes_every_method_of_the_api(api, visitor):
     slug = make_link(api)
     path = f"{LINKS}/{slug}"
 
@@ -107,11 +106,11 @@ def test_every_verb_of_the_api_passes_nginx(api, visitor):
     assert visitor.head(f"/{slug}").status_code == 302
     assert visitor.get("/robots.txt").status_code == 200
     assert api.delete(path).status_code == 204
-    eventually(lambda: visitor.get(f"/{slug}").status_code == 410, 5, "it is gone")
+    eventually(lambda: visitor.get(f"/{slug}").status_code == 410, 5, "the removal is visible")
 
 
-def test_clients_cannot_choose_their_address(stack):
-    """Each gateway lets an address miss three times; whatever it sends along, it stays that address."""
+def test_clients_cannot_forge_their_address(stack):
+    """Each gateway allows three misses per address; a forged X-Forwarded-For changes nothing."""
 
     def miss(source: str, count: int) -> list[int]:
         transport = httpx.HTTPTransport(local_address=source)
@@ -130,7 +129,7 @@ def test_clients_cannot_choose_their_address(stack):
     assert other == [404]
 
 
-def test_health_is_public_and_the_inside_is_not(visitor):
+def test_only_healthz_is_public(visitor):
     assert visitor.get("/healthz").json() == {"status": "ok"}
     for path in ("/readyz", "/metrics"):
         hidden = visitor.get(path)
@@ -138,7 +137,7 @@ def test_health_is_public_and_the_inside_is_not(visitor):
         assert hidden.json()["code"] == "not_found"
 
 
-def test_too_large_a_body_is_refused_in_the_shape_of_the_api(api):
+def test_oversized_body_gets_a_problem_document(api):
     answer = api.post(LINKS, content=b"x" * (MAX_BODY_BYTES + 1))
 
     assert answer.status_code == 413
@@ -146,17 +145,17 @@ def test_too_large_a_body_is_refused_in_the_shape_of_the_api(api):
     assert answer.json()["code"] == "body_too_large"
 
 
-def test_too_long_a_request_line_is_refused(stack):
+def test_oversized_request_line_gets_a_problem_document(stack):
     request = b"GET /" + b"x" * 9000 + b" HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
 
-    answer = exchange(stack.nginx.port, request)
+    answer = answered(stack.nginx.port, request)
 
     assert answer.status == 414
     assert answer.header("content-type") == "application/problem+json"
     assert json.loads(answer.body)["code"] == "target_too_long"
 
 
-def test_the_health_checks_of_the_containers_pass(stack, api):
+def test_container_health_checks_pass(stack, api):
     make_link(api)
 
     for name, check in health_checks(stack):
@@ -165,7 +164,7 @@ def test_the_health_checks_of_the_containers_pass(stack, api):
         assert done.returncode == 0, (name, done.stdout, done.stderr)
 
 
-def test_the_worker_fills_the_cache_with_what_was_asked_for(stack, api):
+def test_worker_fills_the_cache(stack, api):
     url = stack.environments["worker"]["HOPGATE_REDIS_URL"]
     slug = make_link(api)
 
@@ -173,7 +172,7 @@ def test_the_worker_fills_the_cache_with_what_was_asked_for(stack, api):
         eventually(lambda: client.exists(f"hg:link:{{{slug}}}"), what="the link is cached")
 
 
-def test_nobody_has_more_rights_than_needed(stack):
+def test_service_accounts_have_least_privilege(stack):
     environment = stack.environments["gateway-1"]
 
     with psycopg.connect(environment["HOPGATE_DATABASE_URL"]) as connection:
@@ -185,12 +184,13 @@ def test_nobody_has_more_rights_than_needed(stack):
             with pytest.raises(redis.exceptions.NoPermissionError):
                 client.execute_command(*forbidden)
     port = httpx.URL(environment["HOPGATE_REDIS_URL"]).port
-    nobody = redis.Redis(port=port, retry=Retry(NoBackoff(), 0))
-    with nobody as client, pytest.raises(redis.AuthenticationError):
+    assert port is not None
+    anonymous = redis.Redis(port=port, retry=Retry(NoBackoff(), 0))
+    with anonymous as client, pytest.raises(redis.AuthenticationError):
         client.ping()
 
 
-async def test_the_broker_knows_one_user_who_owns_nothing_else(stack):
+async def test_broker_has_one_restricted_user(stack):
     import aio_pika
     from aiormq.exceptions import ChannelAccessRefused, ProbableAuthenticationError
 
@@ -201,13 +201,13 @@ async def test_the_broker_knows_one_user_who_owns_nothing_else(stack):
     async with await aio_pika.connect(url) as connection:
         channel = await connection.channel()
         with pytest.raises(ChannelAccessRefused):
-            await channel.declare_queue("somebody-elses")
+            await channel.declare_queue("foreign-queue")
 
 
-# --- trouble ---------------------------------------------------------------------------
+# --- failures --------------------------------------------------------------------------
 
 
-def test_a_killed_gateway_fails_no_redirect(stack, api):
+def test_killed_gateway_fails_no_redirect(stack, api):
     slug = make_link(api)
     victim = stack.gateways[0]
     victim.kill()
@@ -234,7 +234,7 @@ def visit_until(stop: threading.Event, stack: Stack, slugs: list[str], address: 
 
 
 def write_until(stop: threading.Event, api: httpx.Client) -> dict[str, str]:
-    """Make links; what gets 503 is sent again with the same key, as a client should."""
+    """Create links; retry a 503 with the same Idempotency-Key, as a client should."""
     stored = {}
     for number in itertools.count():
         if stop.wait(0.01):
@@ -248,20 +248,20 @@ def write_until(stop: threading.Event, api: httpx.Client) -> dict[str, str]:
     return stored
 
 
-def test_a_rolling_restart_under_load_fails_no_redirect_and_loses_no_write(stack, api):
+def test_rolling_restart_loses_no_redirect_or_write(stack, api):
     slugs = [make_link(api) for _ in range(10)]
     stop = threading.Event()
     with ThreadPoolExecutor() as pool:
         writing = pool.submit(write_until, stop, api)
-        # From addresses of their own: one that has asked for too much that is not there, as other tests
-        # do, may look nothing up for a while.
+        # From other addresses: the limit for unknown slugs, which other tests exceed, also blocks
+        # look-ups of existing links for a while.
         visiting = [pool.submit(visit_until, stop, stack, slugs, f"127.0.0.{10 + n}") for n in range(4)]
         try:
             codes = []
             for gateway in stack.gateways:
                 codes.append(gateway.stop())
                 gateway.start()
-                # No pause: the other one goes as soon as this one answers.
+                # No pause: the next gateway stops as soon as this one answers.
         finally:
             stop.set()
 

@@ -1,8 +1,8 @@
 """
 Two gateways and a worker on real PostgreSQL, Redis and RabbitMQ.
 
-The ledger at the end of each story: everything acknowledged is there, exactly, on both
-gateways; what is cached is what is stored; outbox, queue and dead letters are empty.
+After each test, every acknowledged change is stored and served by both gateways, cached entries
+equal the stored state, and outbox, queues and dead letters are empty.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ from app.domain.errors import Unavailable
 from app.domain.link import Resolution, Slug
 from app.domain.target import canonical
 from app.wire import DEAD_QUEUE, cache_key, decode_resolution
+from tests.budgets import examples
+from tests.contract.postgres_sessions import open_connected
 from tests.servers.hopgate import Gateway, Worker, eventually, hopgate, make_key
 from tests.servers.ports import free_ports
 from tests.servers.stack import stack_settings
@@ -30,7 +32,7 @@ LINKS = "/api/v1/links"
 
 
 class Stack:
-    """What a story needs: two gateways, a worker, and a look behind the curtain."""
+    """Two gateways and a worker, with access to the store, the cache and the queues."""
 
     def __init__(self, settings, gateways, worker, redis_server) -> None:
         self.settings = settings
@@ -42,7 +44,7 @@ class Stack:
         return asyncio.run(self._with_store(lambda store: store.outbox_depth())).rows
 
     def queue_depths(self) -> dict[str, int]:
-        from app.adapters.bus_rabbitmq import RabbitBus
+        from app.adapters.rabbitmq.bus import RabbitBus
 
         async def ask() -> dict[str, int]:
             bus = RabbitBus(self.settings["HOPGATE_AMQP_URL"])
@@ -52,7 +54,7 @@ class Stack:
                     while True:
                         try:
                             return dict(await bus.depths())
-                        except Unavailable:  # it still connects
+                        except Unavailable:  # not connected yet
                             await asyncio.sleep(0.01)
             finally:
                 await bus.aclose()
@@ -73,9 +75,7 @@ class Stack:
         return decode_resolution(Slug(slug), value) if isinstance(value, bytes) else None
 
     async def _with_store(self, work):
-        from app.adapters.store_postgres import PostgresStore
-
-        store = await PostgresStore.open(self.settings["HOPGATE_DATABASE_URL"])
+        store = await open_connected(self.settings["HOPGATE_DATABASE_URL"])
         try:
             return await work(store)
         finally:
@@ -87,7 +87,7 @@ class Stack:
         eventually(lambda: not any(self.queue_depths().values()), 30, "the queues are empty")
 
     def check_ledger(self, slugs: list[str]) -> None:
-        """Cached = stored for *slugs*, and nothing waits or was parked."""
+        """Assert that *slugs* are cached as stored, and that outbox and all queues are empty."""
         links = self.stored(slugs)
         assert set(links) == set(slugs)
         stale = [
@@ -127,17 +127,18 @@ def real_urls(count: int) -> list[str]:
     return lines[:count]
 
 
-def test_an_import_of_real_urls_redirects_through_both_gateways_byte_for_byte(stack, clients, tmp_path):
+def test_imported_urls_redirect_byte_exact_everywhere(stack, clients, tmp_path):
     file, output = tmp_path / "urls.txt", tmp_path / "links.csv"
-    urls = real_urls(2000)
+    urls = real_urls(examples(400))
     file.write_text("\n".join(urls))
 
-    done = hopgate(stack.settings, "links", "import", str(file), "--output", str(output), timeout=120)
+    options = ("--output", str(output), "--allow-refused")
+    done = hopgate(stack.settings, "links", "import", str(file), *options, timeout=120)
     assert done.returncode == 0, done.stderr
     stack.drain()
 
     rows = list(csv.DictReader(output.read_text().splitlines()))
-    assert len(rows) > 1900
+    assert len(rows) > 0.95 * len(urls)
     for row in rows:
         expected = canonical(urls[int(row["line"]) - 1], own_hosts=())
         for client in clients:
@@ -146,11 +147,11 @@ def test_an_import_of_real_urls_redirects_through_both_gateways_byte_for_byte(st
             assert answer.headers["location"] == expected
     slugs = [row["slug"] for row in rows]
     stack.check_ledger(slugs)
-    assert all(stack.cached(slug) for slug in random.Random(1).sample(slugs, 200))
+    assert all(stack.cached(slug) for slug in random.Random(1).sample(slugs, 100))
 
 
-def test_a_link_made_on_one_gateway_redirects_on_the_other_at_once(stack, clients):
-    """Also where the other had answered 404 for it just before."""
+def test_new_link_redirects_on_the_other_gateway(stack, clients):
+    """Also if the other gateway has just answered 404 for it."""
     one, other = clients
     slugs = []
     for i in range(30):
@@ -163,7 +164,7 @@ def test_a_link_made_on_one_gateway_redirects_on_the_other_at_once(stack, client
     stack.check_ledger(slugs)
 
 
-def test_an_edit_and_a_removal_are_seen_on_the_other_gateway(stack, clients):
+def test_edit_and_removal_reach_the_other_gateway(stack, clients):
     one, other = clients
     link = one.post(LINKS, json={"long_url": "https://example.com/old"}).json()
     path = f"/{link['slug']}"
@@ -181,7 +182,7 @@ def test_an_edit_and_a_removal_are_seen_on_the_other_gateway(stack, clients):
     assert stack.cached(link["slug"]).long_url is None
 
 
-def test_an_invalidation_repairs_a_cache_that_somebody_broke(stack, clients):
+def test_invalidation_repairs_a_wrong_cache_entry(stack, clients):
     one, other = clients
     link = one.post(LINKS, json={"long_url": "https://example.com/true"}).json()
     stack.drain()
@@ -192,13 +193,13 @@ def test_an_invalidation_repairs_a_cache_that_somebody_broke(stack, clients):
     eventually(
         lambda: other.get(f"/{link['slug']}").headers["location"] == "https://example.com/true",
         5,
-        "it is repaired",
+        "the cache entry is repaired",
     )
     stack.drain()
     stack.check_ledger([link["slug"]])
 
 
-def test_a_revoked_key_is_refused_by_every_gateway_within_a_second(stack, clients):
+def test_revoked_key_is_refused_everywhere(stack, clients):
     key = make_key(stack.settings, "links:read")
     headers = {"Authorization": f"Bearer {key}"}
     assert [client.get(LINKS, headers=headers).status_code for client in clients] == [200, 200]
@@ -208,23 +209,23 @@ def test_a_revoked_key_is_refused_by_every_gateway_within_a_second(stack, client
     eventually(
         lambda: [client.get(LINKS, headers=headers).status_code for client in clients] == [401, 401],
         5,
-        "it is refused",
+        "the key is refused",
     )
 
 
-def test_changes_made_while_no_worker_runs_arrive_when_one_does(stack, clients):
+def test_changes_without_a_worker_arrive_later(stack, clients):
     one, other = clients
     stack.worker.kill()
     made = [one.post(LINKS, json={"long_url": f"https://example.com/w{i}"}).json()["slug"] for i in range(50)]
     assert all(other.get(f"/{slug}").status_code == 302 for slug in made)
     for slug in made[:25]:
         one.patch(f"{LINKS}/{slug}", json={"long_url": "https://example.com/edited"})
-    # Without a worker nobody tells the other gateway, but what it holds lives two seconds.
+    # Without a worker, the other gateway serves its L1 entry until it expires after two seconds.
     for slug in made[:25]:
         eventually(
             lambda s=slug: other.get(f"/{s}").headers["location"] == "https://example.com/edited",
             5,
-            "the edit is seen",
+            "the edit is visible",
         )
 
     stack.worker.start()
@@ -234,7 +235,7 @@ def test_changes_made_while_no_worker_runs_arrive_when_one_does(stack, clients):
     assert [stack.cached(slug).version for slug in made] == [2] * 25 + [1] * 25
 
 
-def test_doctor_finds_the_stack_well(stack):
+def test_doctor_reports_a_healthy_stack(stack):
     bind = f"127.0.0.1:{stack.gateways[0].port}"
     done = hopgate({**stack.settings, "HOPGATE_BIND": bind}, "doctor")
 
@@ -242,15 +243,15 @@ def test_doctor_finds_the_stack_well(stack):
     assert "breakers   all closed" in done.stdout
 
 
-def test_doctor_without_a_gateway_says_that_there_are_no_breakers_to_show(stack):
+def test_doctor_without_a_gateway_names_the_address(stack):
     done = hopgate({**stack.settings, "HOPGATE_BIND": f"127.0.0.1:{free_ports(1)[0]}"}, "doctor")
 
     assert done.returncode == 0, done.stdout
     assert "no gateway answers on" in done.stdout
 
 
-def test_sigterm_ends_gateway_and_worker_cleanly(stack, clients):
-    """Nothing acknowledged is lost when everything stops at once."""
+def test_sigterm_stops_gateways_and_worker_cleanly(stack, clients):
+    """No acknowledged write is lost when all processes stop at once."""
     made = [
         clients[0].post(LINKS, json={"long_url": f"https://example.com/s{i}"}).json()["slug"]
         for i in range(20)

@@ -1,5 +1,5 @@
 """
-Bad input: every answer a clear 4xx, none a 500, nothing stored.
+Bad input: every response is a clear 4xx, none is a 500, nothing is stored.
 
 Each row is sent as raw bytes, so that no client library corrects it on the way.
 """
@@ -101,11 +101,22 @@ BODIES = {
     "port 99999": (body(long_url="https://example.com:99999/"), 422, "url_malformed"),
     "own host": (body(long_url="http://hop.example/abc"), 422, "url_own_host"),
     "own host, capitals and dot": (body(long_url="http://HOP.EXAMPLE./abc"), 422, "url_own_host"),
-    "target 2049 long": (body(long_url="https://example.com/" + "a" * 2029), 422, "url_too_long"),
+    "target 8193 long": (body(long_url="https://example.com/" + "a" * 8173), 422, "url_too_long"),
+    "target 8193 long when escaped": (
+        body(long_url="https://example.com/" + "é" * 1363),
+        422,
+        "url_too_long",
+    ),
+    "scheme twice": (body(long_url="https://https://example.com/"), 422, "url_host"),
     "host of 30,000 labels": (body(long_url="https://" + "a." * 30_000), 422, "url_too_long"),
     "slug empty": (body(slug=""), 422, "slug_malformed"),
-    "slug two characters": (body(slug="ab"), 422, "slug_malformed"),
-    "slug 65 characters": (body(slug="a" * 65), 422, "slug_malformed"),
+    "slug 129 characters": (body(slug="a" * 129), 422, "slug_malformed"),
+    "slug dot": (body(slug="."), 422, "slug_malformed"),
+    "slug dot dot alone": (body(slug=".."), 422, "slug_malformed"),
+    "slug escaped dot": (body(slug="%2e"), 422, "slug_malformed"),
+    "slug with query": (body(slug="abc?x"), 422, "slug_malformed"),
+    "slug with fragment": (body(slug="abc#x"), 422, "slug_malformed"),
+    "slug api with dot": (body(slug="api."), 422, "slug_malformed"),
     "slug with slash": (body(slug="api/v1"), 422, "slug_malformed"),
     "slug dot dot": (body(slug="../x"), 422, "slug_malformed"),
     "slug with NUL": (body(slug="abc\x00"), 422, "slug_malformed"),
@@ -143,7 +154,7 @@ def nothing_stored(api):
 
 @pytest.mark.usefixtures("nothing_stored")
 @pytest.mark.parametrize("name", BODIES)
-def test_a_hostile_create_is_refused_and_stores_nothing(send, name):
+def test_hostile_create_stores_nothing(send, name):
     content, status, code = BODIES[name]
 
     answer = send("POST", LINKS, content, "Content-Type: application/json")
@@ -160,7 +171,7 @@ def test_a_hostile_create_is_refused_and_stores_nothing(send, name):
                      "Content-Type: multipart/form-data; boundary=x", "Content-Type: application/jsonx"]
 )  # fmt: skip
 @pytest.mark.usefixtures("nothing_stored")
-def test_a_body_that_does_not_say_it_is_json_is_not_read(send, content_type):
+def test_body_not_declared_as_json_is_refused(send, content_type):
     """A form on another site cannot send application/json, so it cannot create links."""
     answer = send("POST", LINKS, body(), *filter(None, [content_type]))
 
@@ -176,10 +187,10 @@ def test_a_body_that_does_not_say_it_is_json_is_not_read(send, content_type):
         (["Content-Length: -1"], b"{}", {400}),
         (["Content-Length: abc"], b"{}", {400}),
         (["Content-Length: 2", "Content-Length: 3"], b"{}", {400}),
-        (["Content-Length: 2", "Transfer-Encoding: chunked"], b"0\r\n\r\n", {400}),
+        (["Content-Length: 2", "Transfer-Encoding: chunked"], b"0\r\n\r\n", {400, 411}),
         (["Transfer-Encoding: chunked, identity"], b"0\r\n\r\n", {400}),
-        (["Transfer-Encoding: chunked"], b"zz\r\n\r\n", {400}),
-        (["Transfer-Encoding: chunked"], b"10000\r\n" + b"x" * 65536 + b"\r\n10\r\n" + b"x" * 16, {413}),
+        (["Transfer-Encoding: chunked"], b"zz\r\n\r\n", {400, 411}),
+        (["Transfer-Encoding: chunked"], b"10000\r\n" + b"x" * 65536 + b"\r\n10\r\n" + b"x" * 16, {411}),
         (["Idempotency-Key: " + "x" * 256], body(), {422}),
         (["Idempotency-Key: a b"], body(), {422}),
     ],
@@ -207,6 +218,8 @@ PATHS = [
     ("/" + "a" * 65, 404),
     ("/" + "a" * 20_000, 404),
     ("/ab", 404),
+    ("/a", 404),
+    ("/" + "a" * 129, 404),
     ("/unknown-slug/", 404),
     ("/unknown-slug/more", 404),
     ("/unknown-slug?" + "x=1&" * 500, 404),
@@ -233,7 +246,7 @@ PATHS = [
 
 @pytest.mark.parametrize(("target", "status"), PATHS, ids=lambda value: ascii(value)[:40])
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
-def test_a_hostile_path_is_answered_with_4xx(send, method, target, status):
+def test_hostile_path_is_4xx(send, method, target, status):
     answer = send(method, target)
 
     # A request line that is not HTTP may be refused by the server itself.
@@ -241,10 +254,8 @@ def test_a_hostile_path_is_answered_with_4xx(send, method, target, status):
 
 
 @pytest.mark.parametrize("method", ["PATCH", "DELETE"])
-@pytest.mark.parametrize(
-    "etag", ['"0"', '"-1"', '"x"', 'W/"1"', "1", '"99999999999999999999"', '"1", "2"', ""]
-)
-def test_a_hostile_if_match_is_refused(send, method, etag):
+@pytest.mark.parametrize("etag", ["1", "W/1", '"1', '"1" "2"', '"a"b"', "*, *", '*, "1"', ",", ""])
+def test_hostile_if_match_is_refused(send, method, etag):
     content = b'{"title": "x"}' if method == "PATCH" else b""
 
     answer = send(method, f"{LINKS}/abc-def", content, "Content-Type: application/json", f"If-Match: {etag}")
@@ -257,7 +268,7 @@ UNREADABLE = "\udce9"
 
 
 @pytest.mark.parametrize("method", ["PATCH", "DELETE"])
-def test_a_condition_that_cannot_be_read_is_not_taken_for_none(send, api, method):
+def test_unreadable_condition_is_400(send, api, method):
     made = api.post(LINKS, json=GOOD).json()
     content = b'{"title": "x"}' if method == "PATCH" else b""
     target = f"{LINKS}/{made['slug']}"
@@ -277,7 +288,7 @@ def test_a_condition_that_cannot_be_read_is_not_taken_for_none(send, api, method
 @pytest.mark.usefixtures("nothing_stored")
 @pytest.mark.parametrize("name", ["Idempotency-Key", "Content-Type", "Authorization", "If-Match"])
 @pytest.mark.parametrize("value", [UNREADABLE, f"a{UNREADABLE}", "ключ"])
-def test_a_header_that_cannot_be_read_is_not_taken_for_a_missing_one(send, admin_key, name, value):
+def test_unreadable_header_is_400(send, admin_key, name, value):
     headers = {"Content-Type": "application/json", "Authorization": f"Bearer {admin_key}", name: value}
 
     answer = send("POST", LINKS, body(), *(f"{n}: {v}" for n, v in headers.items()), key=None)
@@ -286,7 +297,7 @@ def test_a_header_that_cannot_be_read_is_not_taken_for_a_missing_one(send, admin
     assert json.loads(answer.body)["detail"] == f"The header {name.lower()} must be visible ASCII."
 
 
-def test_a_header_that_nobody_reads_may_hold_anything(send):
+def test_unused_header_may_hold_anything(send):
     assert send("GET", LINKS, b"", f"User-Agent: {UNREADABLE}", f"Cookie: a={UNREADABLE}").status == 200
 
 
@@ -302,13 +313,13 @@ def test_a_header_that_nobody_reads_may_hold_anything(send):
         json.dumps({"slugs": [str(i) for i in range(1001)]}).encode(),
     ],
 )
-def test_a_hostile_invalidation_is_refused(send, content):
+def test_hostile_invalidation_is_refused(send, content):
     answer = send("POST", "/api/v1/cache/invalidate", content, "Content-Type: application/json")
 
     assert answer.status == 422
 
 
-def test_slugs_that_cannot_exist_are_only_named_unknown(send):
+def test_impossible_slugs_are_reported_unknown(send):
     slugs = ["\x00", "a\u0000b", "../x", "é", "x" * 300, "a b", ""]
 
     answer = send(
@@ -323,14 +334,14 @@ def test_slugs_that_cannot_exist_are_only_named_unknown(send):
 
 
 @pytest.mark.parametrize("count", [50, 5000])
-def test_too_many_or_too_long_headers_are_refused_and_the_server_lives(send, visitor, count):
+def test_server_survives_too_many_headers(send, visitor, count):
     answer = send("GET", "/healthz", b"", *(f"X-{i}: {'y' * 100}" for i in range(count)))
 
     assert answer is None or answer.status in {200, 400, 431}
     assert visitor.get("/healthz").status_code == 200
 
 
-def test_a_body_that_never_comes_is_given_up(embedded, admin_key):
+def test_stalled_body_is_408(embedded, admin_key):
     """Five seconds, then 408: a slow sender holds a connection, not a handler."""
     with socket.create_connection(("127.0.0.1", embedded.port), timeout=15) as connection:
         connection.sendall(
@@ -347,8 +358,8 @@ def test_a_body_that_never_comes_is_given_up(embedded, admin_key):
 HTTP_2 = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 
 
-def test_http_2_is_not_spoken(embedded):
-    """None of the limits on headers and their time hold for it."""
+def test_http_2_is_refused(embedded):
+    """The limits on headers and on their time do not apply to it."""
     settings_frame = b"\0\0\0\4\0\0\0\0\0"
 
     with socket.create_connection(("127.0.0.1", embedded.port), timeout=3) as connection:
@@ -361,8 +372,8 @@ def test_http_2_is_not_spoken(embedded):
     assert received == b"" or received.startswith(b"HTTP/1.1 400 "), received
 
 
-def test_a_connection_that_does_not_come_to_the_end_of_a_head_is_closed(embedded):
-    """Five seconds from its start, also if it says nothing at all."""
+def test_stalled_head_closes_the_connection(embedded):
+    """Five seconds after it was opened, also if it never sends a byte."""
     begun = (b"", b"G", HTTP_2[:10], b"\r\n", b"GET /healthz HTTP/1.1\r\nHos")
     connections = [socket.create_connection(("127.0.0.1", embedded.port), timeout=10) for _ in begun]
     try:
@@ -375,6 +386,6 @@ def test_a_connection_that_does_not_come_to_the_end_of_a_head_is_closed(embedded
             connection.close()
 
 
-def test_no_answer_was_a_500(embedded):
+def test_no_response_was_a_500(embedded):
     """Runs last in this file: the log of the gateway holds no unexpected failure."""
     assert "unexpected failure" not in embedded.output, embedded.output

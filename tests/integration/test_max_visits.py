@@ -1,4 +1,4 @@
-"""A link with a limit on the whole stack: visitors on all gateways, and one of these is killed."""
+"""A link with `max_visits` on the whole stack: visitors on all gateways, one of which is killed."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from contextlib import ExitStack
 import httpx
 import pytest
 
-from app.ports import MAX_VISITS_A_LEASE
-from tests.faults.http_client import HttpClient
+from app.ports import MAX_QUOTA_LEASE
+from tests.faults.harness.http_client import HttpClient
 from tests.servers.hopgate import Gateway, Worker, eventually, make_key
 from tests.servers.stack import stack_settings
 
@@ -49,7 +49,7 @@ def make(api: httpx.Client, visits: int = VISITS) -> str:
 
 
 class Visitors:
-    """Go to a slug until told that it is gone; know how many redirects they were given."""
+    """Visit a slug until it is gone, and count the redirects."""
 
     def __init__(self, slug: str) -> None:
         self._slug = slug
@@ -58,7 +58,7 @@ class Visitors:
         self.others: set[int] = set()
 
     def visit(self, gateway: Gateway, at_most: int) -> bool:
-        """Return whether it was gone before *at_most* redirects."""
+        """Return whether it was gone within *at_most* visits."""
         with httpx.Client(base_url=gateway.url) as client:
             for _ in range(at_most):
                 try:
@@ -73,8 +73,8 @@ class Visitors:
         return False
 
 
-def test_two_gateways_give_exactly_as_many_redirects_as_there_are_visits(api, gateways):
-    """Once nobody holds any that others could have: who is idle gives them back."""
+def test_two_gateways_share_a_quota_exactly(api, gateways):
+    """In the end: idle gateways return the visits that others could give."""
     visitors = Visitors(make(api))
 
     def crowd() -> bool:
@@ -88,7 +88,7 @@ def test_two_gateways_give_exactly_as_many_redirects_as_there_are_visits(api, ga
     assert not visitors.others
 
 
-def test_a_gateway_that_is_killed_costs_one_lease_and_never_gives_more(api, gateways):
+def test_killed_gateway_loses_one_lease(api, gateways):
     visitors = Visitors(make(api))
     other, doomed, *_ = gateways
     with ThreadPoolExecutor(8) as pool:
@@ -103,18 +103,18 @@ def test_a_gateway_that_is_killed_costs_one_lease_and_never_gives_more(api, gate
         pass
     visitors.visit(doomed, VISITS)
 
-    assert VISITS - MAX_VISITS_A_LEASE <= visitors.redirects <= VISITS
+    assert VISITS - MAX_QUOTA_LEASE <= visitors.redirects <= VISITS
     assert not visitors.others
 
 
-def test_a_crowd_on_four_gateways_of_which_one_is_killed_gets_what_there_is_but_for_one_lease(api, gateways):
+def test_crowd_loses_one_lease_to_a_kill(api, gateways):
     visits, visitors, requests = 1000, 16, 20_000
     path = f"/{make(api, visits)}"
     statuses: Counter[int] = Counter()
     unanswered = 0
 
     async def visit(first: int) -> None:
-        """Ask one gateway again and again; the next one once it is dead."""
+        """Visit by way of one gateway again and again; by the next one once it is dead."""
         nonlocal unanswered
         at = first
         client = HttpClient(gateways[at % 4].port)
@@ -139,4 +139,4 @@ def test_a_crowd_on_four_gateways_of_which_one_is_killed_gets_what_there_is_but_
     assert sum(statuses.values()) + unanswered == requests
     assert statuses.keys() == {302, 410}
     assert statuses[302] <= visits
-    assert statuses[302] + unanswered >= visits - MAX_VISITS_A_LEASE
+    assert statuses[302] + unanswered >= visits - MAX_QUOTA_LEASE

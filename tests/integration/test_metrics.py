@@ -1,4 +1,4 @@
-"""Metrics of real processes: several, killed, and without a listener of their own."""
+"""Metrics of real processes: several, killed, and of a worker."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def workers_of(gateway: Gateway) -> list[int]:
     return [int(pid) for pid in children]
 
 
-def test_any_process_answers_for_all_and_for_those_that_were_killed(settings, tmp_path):
+def test_each_process_reports_for_all(settings, tmp_path):
     made = hopgate(settings, "links", "create", "https://example.com/", "--slug", "counted")
     assert made.returncode == 0, made.stderr
     with Gateway({**settings, "HOPGATE_WORKERS": "2"}, tmp_path) as gateway:
@@ -47,7 +47,7 @@ def test_any_process_answers_for_all_and_for_those_that_were_killed(settings, tm
         eventually(
             lambda: scrape(gateway.url)["hopgate_redirects_total"] == 100, what="all visits are counted"
         )
-        for _ in range(20):  # whoever is asked
+        for _ in range(20):  # from any of the processes
             assert scrape(gateway.url)["hopgate_redirects_total"] == 100
 
         os.kill(workers_of(gateway)[0], signal.SIGKILL)
@@ -71,7 +71,7 @@ def _answers(gateway: Gateway) -> bool:
         return False
 
 
-def test_a_worker_says_what_waits_in_the_outbox_where_it_is_told_to(settings, tmp_path):
+def test_worker_serves_its_own_metrics(settings, tmp_path):
     bind = f"127.0.0.1:{free_ports(1)[0]}"
     made = hopgate(settings, "links", "create", "https://example.com/")
     assert made.returncode == 0, made.stderr
@@ -85,9 +85,9 @@ def test_a_worker_says_what_waits_in_the_outbox_where_it_is_told_to(settings, tm
                 return False
 
         eventually(reported, timeout=30, what="the worker answers")
-        assert "hopgate_outbox_oldest_seconds" in scrape(f"http://{bind}")
+        assert "hopgate_outbox_stalled_seconds" in scrape(f"http://{bind}")
         assert scrape(f"http://{bind}")["hopgate_processes"] == 1
-        # The link's event is applied, and a second later its cached copy is looked at again.
+        # The link's event is applied, and a second later its cached copy is checked.
         eventually(
             lambda: scrape(f"http://{bind}")["hopgate_cache_checked_total"] >= 1,
             timeout=30,

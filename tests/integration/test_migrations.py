@@ -1,4 +1,4 @@
-"""Migrations: applied once, whoever and how many try; undone by hand; shipped with the package."""
+"""Migrations: applied once by any number of processes; rolled back by hand; shipped with the package."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import subprocess
 import sys
 import zipfile
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import apsw
 import psycopg
@@ -14,10 +15,8 @@ import pytest
 
 import app
 from app import migrations
-from app.adapters import store_postgres_sql, store_sqlite_sql
-from app.domain.errors import Unavailable
-from app.migrations import latest_version, migrate, sqlite_path
-from app.settings import SettingsError
+from app.domain.errors import SettingsError, Unavailable
+from app.migrations import WrongRole, latest_version, migrate, sqlite_path
 from tests.servers.postgres import PrivatePostgres
 
 ROOT = Path(app.__file__).parent.parent
@@ -64,14 +63,14 @@ def python(*arguments: str, path: Path = ROOT) -> subprocess.Popen[str]:
     )
 
 
-def test_applied_once(url: str) -> None:
+def test_migrations_are_applied_once(url: str) -> None:
     latest = latest_version("sqlite" if url.startswith("sqlite:") else "postgres")
 
     assert (migrate(url), migrate(url)) == (latest, 0)
     assert tables(url) >= TABLES
 
 
-def test_processes_that_migrate_at_once_apply_each_migration_once(url: str) -> None:
+def test_concurrent_migrations_are_applied_once(url: str) -> None:
     code = f"from app.migrations import migrate; print(migrate({url!r}))"
 
     answers = [process.communicate() for process in [python("-c", code) for _ in range(3)]]
@@ -80,14 +79,7 @@ def test_processes_that_migrate_at_once_apply_each_migration_once(url: str) -> N
     assert sorted(answers) == [("0\n", ""), ("0\n", ""), (f"{latest}\n", "")]
 
 
-@pytest.mark.parametrize("technology", ["sqlite", "postgres"])
-def test_the_stores_know_the_newest_schema(technology: str) -> None:
-    known = {"sqlite": store_sqlite_sql, "postgres": store_postgres_sql}[technology].SCHEMA_VERSION
-
-    assert latest_version(technology) == known
-
-
-def test_every_migration_has_a_rollback_that_undoes_it(url: str) -> None:
+def test_every_migration_has_a_rollback(url: str) -> None:
     directory = Path(migrations.__file__).parent / ("sqlite" if url.startswith("sqlite:") else "postgres")
     migrate(url)
 
@@ -99,7 +91,7 @@ def test_every_migration_has_a_rollback_that_undoes_it(url: str) -> None:
     assert names == {path.name.split(".")[0] for path in directory.glob("*.rollback.sql")}
 
 
-def test_the_sql_is_found_inside_an_archive(tmp_path: Path) -> None:
+def test_sql_is_found_inside_an_archive(tmp_path: Path) -> None:
     archive = tmp_path / "package.zip"
     with zipfile.ZipFile(archive, "w") as packed:
         for name in ("__init__.py", "domain/*.py", "migrations/**/*"):
@@ -112,7 +104,7 @@ def test_the_sql_is_found_inside_an_archive(tmp_path: Path) -> None:
     assert (output, errors) == (f"{latest_version('postgres')}\n", "")
 
 
-def test_an_up_to_date_file_is_not_locked(tmp_path: Path) -> None:
+def test_migrated_file_is_not_locked(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/links.db"
     migrate(url)
     writer = apsw.Connection(str(sqlite_path(url)))
@@ -123,12 +115,12 @@ def test_an_up_to_date_file_is_not_locked(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("bad", ["sqlite://links.db", "sqlite:///", "sqlite:///:memory:"])
-def test_a_sqlite_url_names_a_file(bad: str) -> None:
+def test_sqlite_url_must_name_a_file(bad: str) -> None:
     with pytest.raises(ValueError, match="looks like sqlite:///"):
         migrate(bad)
 
 
-def test_a_file_that_is_no_database_is_unavailable(tmp_path: Path) -> None:
+def test_file_that_is_no_database(tmp_path: Path) -> None:
     path = tmp_path / "links.db"
     path.write_bytes(b"no database at all" * 100)
 
@@ -137,7 +129,7 @@ def test_a_file_that_is_no_database_is_unavailable(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("bad", ["postgresql://u:s3cret@[h/x", "postgresql://u:s3cret@h/x?no=1"])
-def test_a_url_that_cannot_be_parsed_is_not_quoted(bad: str) -> None:
+def test_invalid_url_is_not_quoted(bad: str) -> None:
     with pytest.raises(SettingsError, match="cannot be parsed") as caught:
         migrate(bad)
 
@@ -145,7 +137,7 @@ def test_a_url_that_cannot_be_parsed_is_not_quoted(bad: str) -> None:
     assert caught.value.__suppress_context__
 
 
-def test_a_server_that_is_down_is_unavailable_and_keeps_the_password_secret() -> None:
+def test_server_that_is_down_without_secrets() -> None:
     with pytest.raises(Unavailable, match="refused") as caught:
         migrate("postgresql://user:s3cret@127.0.0.1:1/x")
 
@@ -153,7 +145,7 @@ def test_a_server_that_is_down_is_unavailable_and_keeps_the_password_secret() ->
 
 
 @pytest.mark.services
-def test_a_server_that_takes_no_writes_is_unavailable(postgres: PrivatePostgres) -> None:
+def test_read_only_server_is_unavailable(postgres: PrivatePostgres) -> None:
     url = f"{postgres.create_database()}?options=-c%20default_transaction_read_only%3Don"
 
     with pytest.raises(Unavailable, match="read-only"):
@@ -161,7 +153,31 @@ def test_a_server_that_takes_no_writes_is_unavailable(postgres: PrivatePostgres)
 
 
 @pytest.mark.services
-def test_the_lock_of_a_migration_that_died_is_free(postgres: PrivatePostgres) -> None:
+@pytest.mark.parametrize(
+    ("user", "says"),
+    [
+        (
+            "reader",
+            "the role reader may not change the schema (permission denied for schema public): run hopgate",
+        ),
+        ("missing", "postgresql refuses the user or database of HOPGATE_DATABASE_URL: "),
+    ],
+)
+def test_wrong_role_is_not_unavailable(postgres: PrivatePostgres, user: str, says: str) -> None:
+    url = postgres.create_database(migrated=False)
+    execute(url, "DO $$ BEGIN CREATE ROLE reader LOGIN; EXCEPTION WHEN duplicate_object THEN END $$")
+    parts = urlsplit(url)
+    address = parts.netloc.rpartition("@")[2]
+
+    with pytest.raises(WrongRole) as caught:
+        migrate(parts._replace(netloc=f"{user}:s3cret@{address}").geturl())
+
+    assert str(caught.value).startswith(says)
+    assert "s3cret" not in str(caught.value)
+
+
+@pytest.mark.services
+def test_lock_of_a_dead_migration_is_released(postgres: PrivatePostgres) -> None:
     url = postgres.create_database(migrated=False)
     died = psycopg.connect(url)
     died.execute("SELECT pg_advisory_xact_lock(%s)", [migrations._ADVISORY_LOCK])

@@ -1,4 +1,4 @@
-"""nginx as it ships: what it allows, tells, repeats and logs, before gateways that misbehave."""
+"""The shipped nginx configuration: limits, headers, retries and logs, with faulty gateways."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ import pytest
 
 from app.resilience.deadline import ADMIN_S
 from app.web import errors
-from app.web.answer import Answer
-from app.web.rsgi import MAX_BODY_BYTES
+from app.web.body import MAX_BODY_BYTES
+from app.web.response import Response
 from tests.servers.hopgate import eventually
 from tests.servers.nginx import CONFIGURATION, PrivateNginx
 from tests.servers.ports import free_ports
-from tests.servers.raw_http import exchange
+from tests.servers.raw_http import answer_on, answered, exchange
 
-# Starting takes long on a busy machine.
+# nginx starts slowly on a busy machine.
 pytestmark = pytest.mark.timeout(120)
 
 
 class Upstream:
-    """Stands in for a gateway: gives every request the same bytes, or just hangs up."""
+    """A fake gateway: sends the same bytes to every request, or closes the connection."""
 
     def __init__(self, reply: bytes) -> None:
         self.requests: list[bytes] = []
@@ -52,7 +52,7 @@ class Upstream:
         return self
 
     def __exit__(self, *_: object) -> None:
-        # Closing alone does not wake a thread that accepts.
+        # Closing alone does not wake a thread in accept().
         self._socket.shutdown(socket.SHUT_RDWR)
         self._socket.close()
         self._thread.join()
@@ -66,10 +66,10 @@ def nginx_before(tmp_path, *replies: bytes) -> Iterator[tuple[httpx.Client, list
         yield opened.enter_context(httpx.Client(base_url=nginx.url)), upstreams
 
 
-HANGS_UP = b""
+NO_RESPONSE = b""
 
 
-def test_nginx_allows_what_a_gateway_allows():
+def test_nginx_limits_match_those_of_a_gateway():
     text = (CONFIGURATION / "nginx.conf").read_text()
 
     def value(name: str) -> str:
@@ -80,8 +80,8 @@ def test_nginx_allows_what_a_gateway_allows():
     assert int(value("proxy_read_timeout").removesuffix("s")) > ADMIN_S
 
 
-def test_a_visit_is_repeated_and_a_write_never(tmp_path):
-    with nginx_before(tmp_path, HANGS_UP, HANGS_UP) as (client, upstreams):
+def test_nginx_retries_visits_but_no_writes(tmp_path):
+    with nginx_before(tmp_path, NO_RESPONSE, NO_RESPONSE) as (client, upstreams):
 
         def seen(method: str) -> int:
             return sum(r.startswith(f"{method} ".encode()) for u in upstreams for r in u.requests)
@@ -94,7 +94,7 @@ def test_a_visit_is_repeated_and_a_write_never(tmp_path):
         assert {method: seen(method) for method in answers} == {"GET": 3, "POST": 1, "PATCH": 1}
 
 
-def test_the_503_of_a_gateway_is_passed_on_and_takes_no_gateway_away(tmp_path):
+def test_503_is_forwarded_and_ejects_no_gateway(tmp_path):
     reply = (
         b"HTTP/1.1 503 x\r\nRetry-After: 7\r\nServer: secret/1.0\r\n"
         b"Content-Length: 2\r\nConnection: close\r\n\r\n{}"
@@ -126,9 +126,15 @@ REFUSALS = {
     "two hosts": (asked(GET, HOST, HOST), 400, "unreadable"),
     "two lengths": (asked(POST, HOST, "Content-Length: 1", "Transfer-Encoding: chunked"), 400, "unreadable"),
     "bad chunk": (asked(POST, HOST, "Transfer-Encoding: chunked") + b"zz\r\n", 400, "unreadable"),
-    "inside": (asked("GET /readyz HTTP/1.1", HOST), 404, "not_found"),
-    "more inside": (asked("GET /metrics HTTP/1.1", HOST), 404, "not_found"),
+    "internal path": (asked("GET /readyz HTTP/1.1", HOST), 404, "not_found"),
+    "another internal path": (asked("GET /metrics HTTP/1.1", HOST), 404, "not_found"),
     "its own page": (asked("GET /.problem HTTP/1.1", HOST), 404, "not_found"),
+    "escaped slash": (asked("GET /api%2Fv1/links HTTP/1.1", HOST), 404, "not_found"),
+    "escaped slash in a parameter": (
+        asked("GET /api/v1/links/x%2fstats?a=b HTTP/1.1", HOST),
+        404,
+        "not_found",
+    ),
     "TRACE": (asked("TRACE /x HTTP/1.1", HOST), 405, "method_not_allowed"),
     "CONNECT": (asked("CONNECT /x HTTP/1.1", HOST), 405, "method_not_allowed"),
     "long body": (asked(POST, HOST, f"Content-Length: {MAX_BODY_BYTES + 1}"), 413, "body_too_large"),
@@ -139,8 +145,8 @@ REFUSALS = {
     "no gateway": (asked(POST, HOST), 503, "unavailable"),
     "version": (asked("GET /x HTTP/3.0", HOST), 505, "version_not_supported"),
 }
-# What a gateway says in the same case, and its `detail` of the case.
-SAID_BY_A_GATEWAY = [
+# The errors of a gateway in the same cases.
+GATEWAY_ERRORS = [
     errors.unreadable(""),
     errors.not_found(),
     errors.method_not_allowed(""),
@@ -151,21 +157,23 @@ SAID_BY_A_GATEWAY = [
 
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory) -> Iterator[PrivateNginx]:
-    """nginx before gateways that are away."""
+    """nginx with unreachable gateways."""
     with PrivateNginx(tmp_path_factory.mktemp("alone"), free_ports(2)) as nginx:
         yield nginx
 
 
 @pytest.mark.parametrize("name", REFUSALS)
-def test_what_nginx_answers_has_the_shape_of_a_gateways_error(alone, name):
+def test_nginx_errors_have_the_shape_of_gateway_errors(alone, name):
     request, status, code = REFUSALS[name]
-    titles = {document["code"]: document["title"] for document in map(of_answer, SAID_BY_A_GATEWAY)}
+    titles = {document["code"]: document["title"] for document in map(of_answer, GATEWAY_ERRORS)}
 
-    answer = exchange(alone.port, request)
+    answer = answered(alone.port, request)
 
     assert answer.status == status
     assert answer.header("content-type") == "application/problem+json"
     assert answer.header("cache-control") == "no-store"
+    assert answer.header("x-content-type-options") == "nosniff"
+    assert answer.header("content-security-policy") == "default-src 'none'; frame-ancestors 'none'"
     assert answer.header("retry-after") == ("1" if status == 503 else None)
     assert (answer.header("allow") is not None) == (status == 405)
     document = json.loads(answer.body)
@@ -179,27 +187,40 @@ def test_what_nginx_answers_has_the_shape_of_a_gateways_error(alone, name):
     assert title
 
 
-def of_answer(answer: Answer) -> dict[str, object]:
+def of_answer(answer: Response) -> dict[str, object]:
     return json.loads(answer.body)
 
 
-def test_a_refused_head_gets_no_body(alone):
-    answer = exchange(alone.port, asked("HEAD /readyz HTTP/1.1", HOST, "Connection: close"))
+def test_escaped_slash_in_a_query_is_forwarded(alone):
+    answer = answered(alone.port, asked("POST /x?next=%2Fhome HTTP/1.1", HOST))
+
+    assert answer.status == 503
+
+
+def test_nginx_listens_on_ipv6(alone):
+    with socket.create_connection(("::1", alone.port), timeout=5) as connection:
+        connection.sendall(asked("GET /metrics HTTP/1.1", HOST, "Connection: close"))
+
+        assert answer_on(connection).status == 404
+
+
+def test_refused_head_gets_no_body(alone):
+    answer = answered(alone.port, asked("HEAD /readyz HTTP/1.1", HOST, "Connection: close"))
 
     assert (answer.status, answer.body) == (404, b"")
 
 
-def test_the_log_tells_the_method_that_was_asked(alone):
+def test_log_has_the_requested_method(alone):
     exchange(alone.port, asked("DELETE /the-method HTTP/1.1", HOST))
 
     def logged() -> list[dict[str, object]]:
         return [json.loads(line) for line in alone.output.splitlines() if '"/the-method"' in line]
 
-    eventually(logged, what="it is logged")
+    eventually(logged, what="the request is logged")
     assert [(line["method"], line["status"]) for line in logged()] == [("DELETE", 503)]
 
 
-def test_a_gateway_is_told_host_client_and_scheme_and_nothing_made_up(tmp_path):
+def test_gateway_receives_true_host_client_and_scheme(tmp_path):
     reply = b"HTTP/1.1 204 x\r\nConnection: close\r\n\r\n"
     forged = {"X-Forwarded-For": "1.1.1.1", "X-Real-IP": "1.1.1.1", "Forwarded": "for=1.1.1.1"}
     more = {"X-Forwarded-Host": "evil.example", "X-Forwarded-Proto": "https", "Host": "hop.example"}
@@ -213,16 +234,16 @@ def test_a_gateway_is_told_host_client_and_scheme_and_nothing_made_up(tmp_path):
     assert "evil" not in request.decode()
 
 
-@pytest.mark.parametrize("reply", [HANGS_UP, b"HTTP/1.1 204 x\r\nConnection: close\r\n\r\n"])
-def test_logs_hold_no_query_strings(tmp_path, reply):
-    """Also not while gateways fail, when nginx has more to say."""
+@pytest.mark.parametrize("reply", [NO_RESPONSE, b"HTTP/1.1 204 x\r\nConnection: close\r\n\r\n"])
+def test_logs_have_no_query_strings(tmp_path, reply):
+    """Also while gateways fail, which nginx logs in more detail."""
     with nginx_before(tmp_path, reply, reply) as (client, _):
         status = client.get("/abc?token=canary", headers={"Referer": "https://x/?canary"}).status_code
         client.get("//abc/%2e/?canary")
         client.post("/abc?canary", content=b"x" * (MAX_BODY_BYTES + 1))
         client.get("/abc?canary=" + 9000 * "x")
         [log] = tmp_path.glob("nginx-*/output.log")
-        eventually(lambda: log.read_text().count('"status"') == 4, what="all four are logged")
+        eventually(lambda: log.read_text().count('"status"') == 4, what="all four requests are logged")
 
     text = log.read_text()
     assert "canary" not in text

@@ -14,7 +14,7 @@ from contextlib import ExitStack
 import httpx
 import pytest
 
-from app.service import hot_links
+from app.service import l1_cache
 from tests.servers.hopgate import Gateway, Worker, eventually, make_key
 from tests.servers.postgres import PrivatePostgres
 from tests.servers.rabbitmq import PrivateRabbit
@@ -26,7 +26,7 @@ LINKS = "/api/v1/links"
 
 
 class World:
-    """Own servers, one gateway, one worker, and a client with a key."""
+    """Private servers, one gateway, one worker, and a client with a key."""
 
     def __init__(self, postgres, redis, rabbitmq, gateway, api) -> None:
         self.postgres = postgres
@@ -44,7 +44,7 @@ class World:
         return self.api.get(path).status_code
 
     def all_well(self) -> bool:
-        """Everything answers, and nothing is left alone any more."""
+        """Every dependency answers, and every circuit breaker is closed."""
         shown = self.api.get("/readyz").json()
         return set(shown["dependencies"].values()) == {"ok"} and "open" not in shown["breakers"].values()
 
@@ -53,18 +53,19 @@ class World:
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     directory = tmp_path_factory.mktemp("outages")
     with ExitStack() as running:
-        servers = [running.enter_context(kind()) for kind in (PrivatePostgres, PrivateRedis, PrivateRabbit)]
-        settings = stack_settings(*servers)
+        postgres = running.enter_context(PrivatePostgres())
+        redis, rabbitmq = running.enter_context(PrivateRedis()), running.enter_context(PrivateRabbit())
+        settings = stack_settings(postgres, redis, rabbitmq)
         gateway = running.enter_context(Gateway(settings, directory))
         running.enter_context(Worker(settings, directory))
         headers = {"Authorization": f"Bearer {make_key(settings)}"}
         api = running.enter_context(httpx.Client(base_url=gateway.url, headers=headers, timeout=10))
-        world = World(*servers, gateway, api)
+        world = World(postgres, redis, rabbitmq, gateway, api)
         eventually(world.all_well, 20, "everything is connected")
         yield world
 
 
-def test_without_redis_everything_works_and_it_is_shown(world):
+def test_everything_works_without_redis(world):
     before = world.create()
     world.redis.kill()
 
@@ -79,7 +80,7 @@ def test_without_redis_everything_works_and_it_is_shown(world):
     assert world.status(made) == 302
 
 
-def test_without_rabbitmq_everything_works_and_nothing_is_lost(world):
+def test_everything_works_without_rabbitmq(world):
     world.rabbitmq.kill()
 
     made = [world.create() for _ in range(5)]
@@ -96,7 +97,7 @@ def test_without_rabbitmq_everything_works_and_nothing_is_lost(world):
     assert [world.status(path) for path in made] == [302, 410, 302, 302, 302]
 
 
-def test_without_postgresql_known_links_redirect_and_the_rest_says_when_to_come_back(world):
+def test_known_links_redirect_without_postgresql(world):
     """Never 404 for a link that may exist: only the store can prove that it does not."""
     made = world.create()
     assert world.status(made) == 302
@@ -120,8 +121,8 @@ def test_without_postgresql_known_links_redirect_and_the_rest_says_when_to_come_
     assert world.status(world.create()) == 302
 
 
-def test_without_redis_and_postgresql_links_of_the_process_redirect_and_removed_ones_do_not(world):
-    """For longer than the first cache calls them fresh."""
+def test_l1_links_redirect_without_redis_and_postgresql(world):
+    """For longer than L1 entries are fresh; removed links do not redirect."""
     known, removed = world.create(), world.create()
     assert [world.status(known), world.status(removed)] == [302, 302]
     assert world.api.delete(LINKS + removed).status_code == 204
@@ -129,7 +130,7 @@ def test_without_redis_and_postgresql_links_of_the_process_redirect_and_removed_
     world.postgres.kill()
 
     try:
-        until = time.monotonic() + 2 * hot_links.TTL_S
+        until = time.monotonic() + 2 * l1_cache.TTL_S
         seen = set()
         while time.monotonic() < until:
             assert world.status(known) == 302
@@ -145,8 +146,8 @@ def test_without_redis_and_postgresql_links_of_the_process_redirect_and_removed_
     assert [world.status(known), world.status(removed)] == [302, 410]
 
 
-def test_a_silent_redis_delays_a_redirect_but_does_not_fail_it(world):
-    """Stopped, not dead: connections stand and nothing answers."""
+def test_silent_redis_delays_redirects_only(world):
+    """Stopped, not dead: connections stay open without an answer."""
     made = world.create()
     world.redis.pause()
     try:

@@ -1,4 +1,4 @@
-"""A gateway that has too much to do says so before it reads what it is asked, over real sockets."""
+"""An overloaded gateway refuses a request before it reads the body, over real sockets."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.faults.stage import granian
+from tests.faults.harness.stage import granian
 from tests.servers.hopgate import Gateway, hopgate
 
 _BODY = 60_000
@@ -21,12 +21,12 @@ def crowded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     settings = {"HOPGATE_DATA_DIR": str(directory)}
     assert hopgate(settings, "migrate").returncode == 0
     gateway = Gateway(settings, directory)
-    gateway._arguments = granian("tests.integration.crowded_gateway:create", gateway.port)
+    gateway._arguments = granian("tests.integration.overloaded_gateway:create", gateway.port)
     with gateway:
         yield gateway
 
 
-def test_many_creates_on_one_connection_are_refused_each_and_in_order(crowded: Gateway) -> None:
+def test_shed_creates_keep_their_order(crowded: Gateway) -> None:
     with httpx.Client(base_url=crowded.url) as client:
         for size in (10, _BODY, 10, _BODY, 0):
             answer = client.post("/api/v1/links", content=b"x" * size)
@@ -35,7 +35,7 @@ def test_many_creates_on_one_connection_are_refused_each_and_in_order(crowded: G
         assert client.get("/healthz").status_code == 200
 
 
-def test_a_refusal_does_not_wait_for_the_body(crowded: Gateway) -> None:
+def test_refusal_precedes_the_body(crowded: Gateway) -> None:
     with socket.create_connection(("127.0.0.1", crowded.port), timeout=10) as client:
         client.sendall(
             b"POST /api/v1/links HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
@@ -44,7 +44,7 @@ def test_a_refusal_does_not_wait_for_the_body(crowded: Gateway) -> None:
         answer = client.recv(65_536)
         assert answer.startswith(b"HTTP/1.1 503 ")
 
-        # The rest of the body is taken for a body, or the connection ends: never for a request.
+        # The rest is read as the body, or the connection ends: it is never read as a request.
         client.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n" * 3)
         client.settimeout(1.0)
         try:

@@ -6,12 +6,13 @@ import asyncio
 import csv
 import io
 import json
-from collections.abc import Iterator
+from urllib.parse import urlsplit
 
 import aio_pika
 import pytest
+from aio_pika.abc import FieldValue
 
-from app.adapters.dead_letters_rabbitmq import DeadLetters
+from app.adapters.rabbitmq.dead_letters import DeadLetters
 from app.domain.events import ClicksCounted, LinkChanged
 from app.domain.link import Slug
 from app.wire import (
@@ -26,14 +27,15 @@ from app.wire import (
     encode_event,
 )
 from tests.conftest import NOW
-from tests.servers.hopgate import Worker, eventually, hopgate
+from tests.servers.hopgate import Worker, eventually, hopgate, make_store
+from tests.servers.proxy import FaultProxy, Network
 from tests.servers.stack import stack_settings
 
 pytestmark = [pytest.mark.services, pytest.mark.timeout(300)]
 
 
 @pytest.fixture(scope="module")
-def settings(postgres, redis_server, rabbitmq, tmp_path_factory) -> Iterator[dict[str, str]]:
+def settings(postgres, redis_server, rabbitmq, tmp_path_factory) -> dict[str, str]:
     settings = stack_settings(postgres, redis_server, rabbitmq)
     # A worker declares the queues.
     with Worker(settings, tmp_path_factory.mktemp("repair")) as worker:
@@ -52,14 +54,18 @@ def with_channel(settings, work):
 
 
 def bury(settings, *bodies: bytes) -> None:
-    """Put letters among the dead, as a worker that gave up would."""
+    """Put *bodies* alone into the dead-letter queue, as a worker does after the last attempt."""
 
     async def work(channel) -> None:
         queue = await channel.get_queue(DEAD_QUEUE)
         await queue.purge()
         exchange = await channel.get_exchange(EVENTS_EXCHANGE)
         for body in bodies:
-            headers = {ATTEMPT_HEADER: 6, "x-hopgate-reason": "ValueError: no", "traceparent": "00-abc"}
+            headers: dict[str, FieldValue] = {
+                ATTEMPT_HEADER: 6,
+                "x-hopgate-reason": "ValueError: no",
+                "traceparent": "00-abc",
+            }
             await exchange.publish(aio_pika.Message(body, headers=headers), DEAD_QUEUE)
 
     with_channel(settings, work)
@@ -79,7 +85,7 @@ def event(n: int) -> bytes:
     return encode_event(LinkChanged(Slug(f"slug-{n}"), n + 1))
 
 
-def test_dead_letters_are_listed_and_stay(settings):
+def test_listed_dead_letters_stay(settings):
     bury(settings, event(1), b"\xff nonsense", event(2))
 
     for _ in range(3):
@@ -95,17 +101,17 @@ def test_dead_letters_are_listed_and_stay(settings):
     )
 
 
-def test_letters_that_were_looked_at_often_are_put_back_fresh(settings):
-    """RabbitMQ 4 throws away what came back 20 times, and looking must not lose anything."""
+def test_often_listed_dead_letter_is_renewed(settings):
+    """RabbitMQ 4 drops a message that was requeued 20 times, and listing must not lose any."""
     bury(settings, event(1))
 
-    async def look_often(channel) -> None:
+    async def requeue_often(channel) -> None:
         queue = await channel.get_queue(DEAD_QUEUE)
         for _ in range(12):
             message = await queue.get(timeout=5)
             await message.nack(requeue=True)
 
-    with_channel(settings, look_often)
+    with_channel(settings, requeue_often)
     assert hopgate(settings, "dlq", "list").returncode == 0
 
     [message] = taken(settings, DEAD_QUEUE)
@@ -114,7 +120,7 @@ def test_letters_that_were_looked_at_often_are_put_back_fresh(settings):
     assert message.headers["x-hopgate-reason"] == "ValueError: no"
 
 
-def test_replayed_letters_are_work_again_and_unreadable_ones_stay(settings):
+def test_replay_returns_readable_letters_to_the_queue(settings):
     bury(settings, *(event(n) for n in range(250)), b"nonsense")
 
     replayed = hopgate(settings, "dlq", "replay")
@@ -122,15 +128,16 @@ def test_replayed_letters_are_work_again_and_unreadable_ones_stay(settings):
     assert replayed.returncode == 0, replayed.stderr
     assert replayed.stdout == "250 replayed, 1 left: they cannot be read\n"
     work = taken(settings, CACHE_QUEUE)
-    assert {decode_event(message.body).slug for message in work} == {f"slug-{n}" for n in range(250)}
+    expected = {decode_event(event(n)) for n in range(250)}
+    assert {decode_event(message.body) for message in work} == expected
     assert all(ATTEMPT_HEADER not in message.headers for message in work)
     assert work[0].headers["traceparent"] == "00-abc"
     assert work[0].delivery_mode == aio_pika.DeliveryMode.PERSISTENT
     assert [message.body for message in taken(settings, DEAD_QUEUE)] == [b"nonsense"]
 
 
-def test_every_letter_of_a_large_batch_is_gone(settings):
-    """A channel that is closed takes the acknowledgements along that its queue has not seen."""
+def test_drop_of_a_large_batch_is_complete(settings):
+    """Closing a channel loses the acknowledgements that its queue has not applied."""
     bury(settings, *(event(n) for n in range(1000)))
 
     async def drop_at_once() -> None:
@@ -141,8 +148,8 @@ def test_every_letter_of_a_large_batch_is_gone(settings):
     assert taken(settings, DEAD_QUEUE) == []
 
 
-def test_dead_batches_of_clicks_are_listed_and_replayed_to_their_own_queue(settings):
-    """They were visits: dropped unseen, they would be missing for good."""
+def test_dead_click_batches_are_replayed_to_their_queue(settings):
+    """Their clicks are kept nowhere else."""
     batch = ClicksCounted(
         "ab" * 16, NOW.replace(minute=0, second=0, microsecond=0), {Slug("one"): 3, Slug("two"): 4}
     )
@@ -164,8 +171,8 @@ def test_dead_batches_of_clicks_are_listed_and_replayed_to_their_own_queue(setti
     assert taken(settings, dead_queue(CLICKS_QUEUE)) == []
 
 
-def test_a_replay_without_a_queue_to_take_it_loses_nothing(settings):
-    """Confirmed there before it leaves here."""
+def test_replay_to_a_missing_queue_loses_nothing(settings):
+    """A letter is removed only after its copy is confirmed."""
     bury(settings, event(1))
     with_channel(settings, lambda channel: channel.queue_delete(CACHE_QUEUE))
 
@@ -178,7 +185,7 @@ def test_a_replay_without_a_queue_to_take_it_loses_nothing(settings):
     assert left.stdout == "0 dead letters\n"
 
 
-def test_letters_are_dropped_only_after_a_yes(settings):
+def test_drop_asks_for_confirmation(settings):
     bury(settings, event(1), b"nonsense")
 
     refused = hopgate(settings, "dlq", "drop")
@@ -190,7 +197,7 @@ def test_letters_are_dropped_only_after_a_yes(settings):
     assert taken(settings, DEAD_QUEUE) == []
 
 
-def test_without_a_broker_it_is_one_line(settings):
+def test_absent_broker_is_one_line(settings):
     away = {**settings, "HOPGATE_AMQP_URL": "amqp://me:hush@127.0.0.1:1/"}
     for command in ("list", "replay"):
         done = hopgate(away, "dlq", command)
@@ -199,15 +206,45 @@ def test_without_a_broker_it_is_one_line(settings):
         assert "hush" not in done.stderr
 
 
-def test_embedded_there_is_nothing_to_look_at(tmp_path):
+def test_doctor_gives_the_reason_of_each_dependency_in_one_line(settings):
+    """A driver logs each attempt to connect; the table has the reason once."""
+    parts = urlsplit(settings["HOPGATE_AMQP_URL"])
+    wrong = parts._replace(netloc=f"me:hush@{parts.netloc.rpartition('@')[2]}").geturl()
+    away = {"HOPGATE_AMQP_URL": wrong, "HOPGATE_DATABASE_URL": "postgresql://u:hush@127.0.0.1:1/d"}
+
+    done = hopgate({**settings, **away}, "doctor")
+
+    bad = {line.split()[1]: line for line in done.stdout.splitlines() if line.startswith("BAD")}
+    assert set(bad) == {"store", "bus"}
+    assert "ACCESS_REFUSED" in bad["bus"]
+    assert "refused" in bad["store"]
+    assert len(done.stderr.splitlines()) == 1, done.stderr
+    assert "hush" not in done.stdout + done.stderr
+
+
+def test_embedded_mode_refuses_repair_commands(tmp_path):
     for command in (("dlq", "list"), ("dlq", "replay"), ("dlq", "drop", "--yes"), ("check",)):
         done = hopgate({"HOPGATE_DATA_DIR": str(tmp_path)}, *command)
         assert done.returncode == 1
-        assert "in its own process" in done.stderr
+        assert "an embedded gateway" in done.stderr
         assert done.stderr.count("\n") == 1
 
 
-def test_check_finds_what_is_wrong_and_repairs_it(settings, redis_server, tmp_path):
+def test_check_bears_a_slow_cache(settings, redis_server):
+    """Nothing is redirected meanwhile: a repair may wait longer than a redirect does."""
+    assert hopgate(settings, "links", "create", "https://example.com/", "--slug", "slow").returncode == 0
+    redis_server.command("SET", cache_key(Slug("slow")), b'9|{"url":"https://evil.example/"}')
+    with FaultProxy(redis_server.port) as proxy:
+        proxy.become(Network(latency_s=0.15))
+        slow = {**settings, "HOPGATE_REDIS_URL": f"redis://127.0.0.1:{proxy.port}/0"}
+
+        repaired = hopgate(slow, "check", "--repair")
+
+    assert repaired.returncode == 0, repaired.stderr
+    assert "1 wrong" in repaired.stdout
+
+
+def test_check_finds_and_repairs_wrong_entries(settings, redis_server, tmp_path):
     for slug in ("right", "stale", "ahead", "different"):
         assert hopgate(settings, "links", "create", "https://example.com/", "--slug", slug).returncode == 0
     redis_server.flush()
@@ -246,8 +283,9 @@ def test_check_finds_what_is_wrong_and_repairs_it(settings, redis_server, tmp_pa
         assert hopgate(settings, "check").returncode == 0
 
 
-def test_exported_links_can_be_read_and_imported_again(tmp_path):
+def test_export_can_be_imported(tmp_path):
     settings = {"HOPGATE_DATA_DIR": str(tmp_path / "one"), "HOPGATE_BASE_URL": "http://hop.example"}
+    make_store(settings)
     source = tmp_path / "urls.txt"
     source.write_text("\n".join(f"https://example.com/{n}" for n in range(2100)))
     assert hopgate(settings, "links", "import", str(source)).returncode == 0
@@ -259,22 +297,25 @@ def test_exported_links_can_be_read_and_imported_again(tmp_path):
 
     links = [json.loads(line) for line in lines]
     assert len({link["slug"] for link in links}) == 2101
-    assert links[0]["short_url"] == "http://hop.example/mine"
-    assert done.stderr.splitlines()[-1] == "2,101 links exported"
+    assert links[-1]["short_url"] == "http://hop.example/mine"
+    assert "2,101 links exported" in done.stderr.splitlines()
     text = (tmp_path / "out.csv").read_text()
     rows = list(csv.DictReader(io.StringIO(text)))
     assert {row["slug"]: row["long_url"] for row in rows} == {
         link["slug"]: link["long_url"] for link in links
     }
-    assert rows[0]["title"] == "'=1+1"  # inert in a spreadsheet
+    assert rows[-1]["title"] == "'=1+1"  # inert in a spreadsheet
 
     again = {**settings, "HOPGATE_DATA_DIR": str(tmp_path / "two")}
+    make_store(again)
     imported = hopgate(again, "links", "import", str(tmp_path / "out.csv"))
-    assert "2,101 links imported" in imported.stderr
+    assert "2,101 links imported, 0 lines refused" in imported.stderr
+    assert hopgate(again, "links", "export", "--format", "csv").stdout == text
 
 
-def test_an_export_that_cannot_be_written_is_one_line(tmp_path):
+def test_unwritable_export_is_one_line(tmp_path):
     settings = {"HOPGATE_DATA_DIR": str(tmp_path / "data")}
+    make_store(settings)
     for arguments in (("--output", str(tmp_path / "no" / "file")), ("--format", "xml")):
         done = hopgate(settings, "links", "export", *arguments)
         assert done.returncode == 1

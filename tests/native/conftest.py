@@ -1,4 +1,4 @@
-"""What the tests of the limiter share: the exact model of a token bucket."""
+"""Shared by the tests of the limiter: the exact model of a token bucket."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field

@@ -5,11 +5,13 @@ from math import inf
 
 import pytest
 from hopgate_limiter import Limiter, ManualClock, Rate
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.budgets import examples
+
 # A busy machine is no reason to fail.
-quick = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+quick = settings(max_examples=examples(60))
 
 rate_sets = st.lists(
     st.builds(
@@ -26,7 +28,7 @@ calls = st.lists(st.tuples(st.integers(0, 200_000) | st.just(0), st.integers(0, 
 @pytest.mark.parametrize("algorithm", ["gcra", "sliding_log", "sliding_window"])
 @quick
 @given(rates=rate_sets, steps=calls)
-def test_all_agree_or_nobody_is_charged(algorithm, rates, steps):
+def test_all_rates_agree_or_none_is_charged(algorithm, rates, steps):
     """CMP: a composite is admitted iff each part, charged with exactly the admitted calls, would admit it."""
     clock = ManualClock()
     whole = Limiter(*rates, algorithm=algorithm, clock=clock)
@@ -54,7 +56,7 @@ def test_all_agree_or_nobody_is_charged(algorithm, rates, steps):
 
 @quick
 @given(rate_sets, calls)
-def test_order_does_not_matter(rates, steps):
+def test_rate_order_does_not_matter(rates, steps):
     """CMP: the same rates in any order give the same decisions, policy included."""
     clock = ManualClock()
     limiters = [Limiter(*order, clock=clock) for order in permutations(rates)]
@@ -66,7 +68,7 @@ def test_order_does_not_matter(rates, steps):
 @quick
 @given(rate_sets, calls)
 def test_composite_retry_after_is_exact(as_ns, rates, steps):
-    """TB2 for several rates: enough, and not one nanosecond too much."""
+    """TB2 for several rates: sufficient, and minimal to the nanosecond."""
     clock = ManualClock()
     limiter = Limiter(*rates, clock=clock)
     for wait, cost in steps:
@@ -80,8 +82,8 @@ def test_composite_retry_after_is_exact(as_ns, rates, steps):
         assert limiter.peek("k", cost)
 
 
-def test_denial_by_the_second_rate_leaves_the_first_alone():
-    """What the hour refuses is not charged to the second."""
+def test_refusal_by_second_rate_charges_neither():
+    """A call that the hourly rate refuses is not charged to the rate per second."""
     clock = ManualClock()
     limiter = Limiter("4/s; 5/h", clock=clock)
     assert limiter.allow("k", 4)
@@ -93,8 +95,8 @@ def test_denial_by_the_second_rate_leaves_the_first_alone():
     assert limiter.peek("k").remaining == 3
 
 
-def test_rates_continue_by_name_then_by_place():
-    """configure: a rate keeps its debt when another before it goes, and when only its numbers change."""
+def test_rates_continue_by_name_then_position():
+    """configure: a rate keeps its debt when an earlier rate is removed, and when only its numbers change."""
     clock = ManualClock()
     limiter = Limiter("5/s; 100/h", clock=clock)
     assert limiter.allow("k", 5)
@@ -107,7 +109,7 @@ def test_rates_continue_by_name_then_by_place():
     assert limiter.peek("k").policy == "7/s"
 
 
-def test_a_bad_configuration_changes_nothing():
+def test_bad_configuration_changes_nothing():
     """configure is atomic: an error leaves the old rates in force."""
     limiter = Limiter("5/h", clock=ManualClock())
     assert limiter.allow("k", 4)
@@ -118,7 +120,7 @@ def test_a_bad_configuration_changes_nothing():
 
 
 def test_rates_need_different_names():
-    """Two rates of one name could not be told apart in a decision."""
-    with pytest.raises(ValueError, match="two rates are named 'default'"):
-        Limiter(Rate(1, "s"), Rate(10, "min"))
+    """Two rates of one name could not be distinguished in a decision."""
+    with pytest.raises(ValueError, match="two rates are named 'a'"):
+        Limiter(Rate(1, "s", name="a"), Rate(10, "min", name="a"))
     assert Limiter(Rate(1, "s", name="a"), Rate(10, "min", name="b")).allow("k")

@@ -1,4 +1,4 @@
-"""The token bucket against exact rationals, on a clock moved by hand."""
+"""The token bucket against exact rationals, on a manual clock."""
 
 from fractions import Fraction
 from itertools import accumulate
@@ -6,11 +6,13 @@ from math import inf
 
 import pytest
 from hopgate_limiter import Limiter, ManualClock, Rate
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from tests.budgets import examples
+
 # A busy machine is no reason to fail.
-quick = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+quick = settings(max_examples=examples(60))
 
 BIG = 2**63 - 1
 
@@ -40,8 +42,8 @@ def fresh(rate: Rate, now: int = 0) -> tuple[Limiter, ManualClock]:
 
 @quick
 @given(histories())
-def test_agrees_with_exact_rationals(bucket, as_ns, history):
-    """Every field of every decision is what exact arithmetic says (TB1, TB2, TB5, TB7)."""
+def test_decisions_agree_with_exact_rationals(bucket, as_ns, history):
+    """Every field of every decision equals exact arithmetic (TB1, TB2, TB5, TB7)."""
     rate, steps = history
     limiter, clock = fresh(rate)
     model = bucket(rate)
@@ -66,7 +68,7 @@ def test_agrees_with_exact_rationals(bucket, as_ns, history):
 
 @quick
 @given(histories())
-def test_never_over_the_exact_rate(history):
+def test_admissions_never_exceed_the_exact_rate(history):
     """TB1: any admitted i ≤ j carry at most burst + (t_j − t_i) · limit / period units."""
     rate, steps = history
     limiter, clock = fresh(rate)
@@ -85,7 +87,7 @@ def test_never_over_the_exact_rate(history):
 @given(rates, st.integers(1, 200))
 def test_backlog_is_served_at_the_full_rate(rate, polls):
     """TB1′: with demand always waiting, no fraction is ever lost (one part in a million for rounding)."""
-    # With room for one token only, whatever flows in between two polls is lost by right.
+    # With room for one token only, tokens that flow in between two polls overflow by design.
     limiter, clock = fresh(Rate(rate.limit, f"{rate.period_ns}ns", burst=rate.burst + 1))
     assert limiter.allow("k", rate.burst + 1)
     step = max(1, rate.period_ns // rate.limit // 3)
@@ -102,7 +104,7 @@ def test_backlog_is_served_at_the_full_rate(rate, polls):
 
 @quick
 @given(histories())
-def test_retry_after_is_enough_and_not_too_much(as_ns, history):
+def test_retry_after_is_sufficient_and_minimal(as_ns, history):
     """TB2: refused now, admitted after retry_after, and still refused one nanosecond earlier."""
     rate, steps = history
     limiter, clock = fresh(rate)
@@ -139,8 +141,8 @@ def test_refused_calls_leave_no_trace(history, extra):
 
 @quick
 @given(histories())
-def test_peek_says_what_hit_does(history):
-    """TB4: peek foresees hit and takes nothing."""
+def test_peek_predicts_hit(history):
+    """TB4: peek returns the next decision of hit and takes nothing."""
     rate, steps = history
     limiter, clock = fresh(rate)
     for wait, cost in steps:
@@ -154,7 +156,7 @@ def test_peek_says_what_hit_does(history):
 
 @pytest.mark.parametrize("cost", [4, 5, 2**31, 2**32, 2**62, BIG])
 def test_cost_above_the_burst_never_fits(cost):
-    """TB5: refused for ever, whatever the size, and nothing wraps."""
+    """TB5: refused for ever, at any size, and no arithmetic wraps."""
     limiter, clock = fresh(Rate(1000, "1h", burst=3))
     for _ in range(3):
         decision = limiter.hit("k", cost)
@@ -165,7 +167,7 @@ def test_cost_above_the_burst_never_fits(cost):
 
 
 def test_cost_zero_is_free():
-    """TB5: admitted even when nothing is left, and remembered nowhere."""
+    """TB5: admitted even when nothing is left, and changes no state."""
     limiter, _ = fresh(Rate(1, "1h"))
     assert limiter.allow("k", 0)
     assert limiter.stats().keys == 0
@@ -192,7 +194,7 @@ def test_costs_add_up(rate, a, b):
 
 @quick
 @given(histories())
-def test_remaining_is_exactly_what_fits(history):
+def test_remaining_is_the_largest_cost_admitted(history):
     """TB7: remaining fits, one more does not, and it only grows while nothing is taken."""
     rate, steps = history
     limiter, clock = fresh(rate)
@@ -211,7 +213,7 @@ def test_remaining_is_exactly_what_fits(history):
 
 @quick
 @given(rates, st.lists(st.tuples(st.integers(0, 10**11), st.integers(0, 5)), max_size=40))
-def test_time_never_runs_back(rate, calls):
+def test_clock_set_back_is_ignored(rate, calls):
     """TB8: readings in any order decide like their running maximum."""
     wild, wild_clock = fresh(rate)
     tame, tame_clock = fresh(rate)
@@ -225,7 +227,7 @@ def test_time_never_runs_back(rate, calls):
 @quick
 @given(histories(), st.integers(0, 10**18))
 @example((Rate(3, "1s"), [(0, 3), (1, 1), (333_333_333, 1)]), 2**63)
-def test_the_start_of_time_does_not_matter(history, shift):
+def test_clock_origin_does_not_matter(history, shift):
     """TB9: the same history later gives the same decisions, to the last nanosecond."""
     rate, steps = history
     early, early_clock = fresh(rate)
@@ -239,7 +241,7 @@ def test_the_start_of_time_does_not_matter(history, shift):
 
 @quick
 @given(histories(), st.integers(2, 1000))
-def test_the_same_rate_in_other_numbers(history, factor):
+def test_equivalent_rates_decide_alike(history, factor):
     """TB10: 10/s and 600/min with one burst are the same limiter."""
     rate, steps = history
     if rate.limit * factor >= 2**40:
@@ -258,7 +260,7 @@ def test_the_same_rate_in_other_numbers(history, factor):
 
 @quick
 @given(histories(), st.integers(0, 10**9))
-def test_idle_is_as_good_as_new(history, extra):
+def test_idle_key_equals_a_new_key(history, extra):
     """TB12: after reset_after a key is a new key: the burst, and not one unit more."""
     rate, steps = history
     limiter, clock = fresh(rate)
@@ -282,7 +284,7 @@ def test_frozen_clock_admits_exactly_the_burst(limit, now):
 @quick
 @given(histories(), st.lists(st.integers(1, 5), max_size=5))
 def test_refund_never_gains(history, refunds):
-    """TB15: what is given back can be taken again, and never lifts a key above a new one."""
+    """TB15: refunded units can be taken again, and never raise a key above a new one."""
     rate, steps = history
     limiter, clock = fresh(rate)
     for wait, cost in steps:
@@ -300,7 +302,7 @@ def test_refund_never_gains(history, refunds):
     assert limiter.peek("k").remaining == rate.burst
 
 
-def test_reset_makes_new():
+def test_reset_restores_the_burst():
     """After reset the key has its whole burst; others are untouched."""
     limiter, _ = fresh(Rate(2, "1h"))
     assert limiter.allow("a", 2)
@@ -314,7 +316,7 @@ def test_reset_makes_new():
 
 @quick
 @given(histories(), rates)
-def test_reconfigure_keeps_what_was_spent(history, new):
+def test_reconfiguration_keeps_spent_units(history, new):
     """TB14: tokens owed carry over, cut to the new burst; the key is never reset to full."""
     rate, steps = history
     limiter, clock = fresh(rate)
@@ -331,7 +333,7 @@ def test_reconfigure_keeps_what_was_spent(history, new):
 
 @quick
 @given(histories(), st.integers(1, 20), st.integers(0, 20))
-def test_loosening_never_refuses_what_was_admitted(history, faster, more):
+def test_looser_rate_refuses_no_admitted_call(history, faster, more):
     """TB14: raising rate or burst flips no decision from admitted to refused."""
     rate, steps = history
     limiter, clock = fresh(rate)
@@ -345,7 +347,7 @@ def test_loosening_never_refuses_what_was_admitted(history, faster, more):
 
 
 def test_rates_of_one_call():
-    """hit(rates=...) measures by other rates and cuts old debt to what those could have admitted."""
+    """hit(rates=...) measures by other rates and cuts the old debt to the most that they admit."""
     limiter, clock = fresh(Rate(1, "1h"))
     premium = [Rate(1000, "1s")]
     assert limiter.hit("k", 1000, rates=premium)

@@ -1,4 +1,4 @@
-"""What a decision says to an HTTP client."""
+"""The headers of a decision for an HTTP client."""
 
 import pytest
 from hopgate_limiter import Limiter, ManualClock, Rate
@@ -31,7 +31,7 @@ def test_refused():
 
 
 def test_wait_below_a_second():
-    """Retry-After is never 0, which would invite everyone back at once."""
+    """Retry-After is never 0, which would make all clients retry at once."""
     limiter = Limiter("1000/s", clock=ManualClock())
     limiter.allow("k", 1000)
     headers = limiter.hit("k").headers()
@@ -80,4 +80,4 @@ def test_decision_is_a_value():
         "policy='2/h', source='local')"
     )
     with pytest.raises(AttributeError):
-        decision.allowed = False
+        setattr(decision, "allowed", False)  # noqa: B010 - mypy knows that it cannot be set

@@ -1,4 +1,4 @@
-"""Rates, manual clocks, and what they refuse."""
+"""Rates, manual clocks, and the arguments they refuse."""
 
 from datetime import timedelta
 
@@ -48,9 +48,11 @@ def test_parse():
     assert second == Rate(1000, "2h", name="1000/2h")
 
 
-@pytest.mark.parametrize("spec", ["", "10", "ten/s", "10/s;", "10/s burst", "1.5/s", "-1/s", "10/fortnight"])
+@pytest.mark.parametrize(
+    "spec", ["", "10", "ten/s", "10/s;", "10/s burst", "1.5.0/s", "-1/s", "10/fortnight"]
+)
 def test_unreadable_specs(spec):
-    """What cannot be read is a ValueError."""
+    """An unreadable clause is a ValueError."""
     with pytest.raises(ValueError, match="cannot read the"):
         Rate.parse(spec)
 
@@ -73,7 +75,8 @@ def test_unreadable_specs(spec):
         (5, timedelta(0), {}, ValueError, "per must be at least 1 ns"),
         (5, timedelta.max, {}, OverflowError, "per must be below"),
         (5, "0s", {}, ValueError, "period_ns must be at least 1"),
-        (5, "1.5s", {}, ValueError, "cannot read the period"),
+        (5, "1.5ns", {}, ValueError, "not a whole number of nanoseconds"),
+        (5, "1.s", {}, ValueError, "cannot read the period"),
         (5, "s", {"name": ""}, ValueError, "name must be 1 to 64"),
         (5, "s", {"name": 'a"b'}, ValueError, "name must be 1 to 64"),
         (5, "s", {"name": "é"}, ValueError, "name must be 1 to 64"),
@@ -89,7 +92,7 @@ def test_refused_rates(limit, per, options, error, message):
 
 
 def test_manual_clock():
-    """Moves when told, stops at the end of its range."""
+    """Moves by advance and set, and stops at the end of its range."""
     clock = ManualClock(5)
     clock.advance(10)
     assert clock.now_ns == 15

@@ -1,4 +1,4 @@
-"""The README's promises are run."""
+"""The examples and tables of the README hold."""
 
 import json
 import re
@@ -30,8 +30,8 @@ def test_example_runs(block, request):
 
 
 @pytest.mark.skipif(not shared.KEPT.exists(), reason="nothing has been measured")
-def test_measured_table_is_that_of_the_results():
-    """The README shows what was measured last."""
+def test_measured_table_matches_the_results():
+    """The README shows the latest measurement."""
     assert shared.readme_table(json.loads(shared.KEPT.read_text())) in shared.README.read_text()
 
 
@@ -45,7 +45,7 @@ def test_exported_names():
     assert public == set(hopgate_limiter.__all__) - {"__version__"}
 
 
-def test_build_profile_is_told():
+def test_build_profile_is_exposed():
     """A benchmark can refuse a debug build."""
     assert _native.build_profile in {"debug", "release"}
     assert _native._Baseline().allow("k") is True

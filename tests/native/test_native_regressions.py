@@ -1,4 +1,4 @@
-"""Mistakes other rate limiters have made, one test each. The docstring names the mistake and who made it."""
+"""Defects of other rate limiters, one test each. The docstring names the defect and the limiter."""
 
 import resource
 from math import inf
@@ -28,7 +28,7 @@ def test_extra_cells_after_idling(idle_s):
 
 @algorithms
 def test_twice_the_limit_in_the_first_period(algorithm):
-    """Class 2: a bucket admits burst + rate in its first period, to people's surprise; windows do not."""
+    """Class 2: a bucket admits burst + rate in its first period, which surprises users; windows do not."""
     clock = ManualClock(5 * HOUR)
     limiter = Limiter("100/min", algorithm=algorithm, clock=clock)
     total = 0
@@ -100,7 +100,7 @@ def test_refusals_do_not_consume(algorithm):
 
 
 @pytest.mark.parametrize(("limit", "burst"), [(1000, 100), (100_000, 10), (1, 1)])
-def test_state_lives_as_long_as_it_matters(limit, burst):
+def test_state_lives_until_refilled(limit, burst):
     """Class 8: a lifetime rounded down to 0 s deletes live keys, so no limit holds (throttled-py)."""
     clock = ManualClock()
     limiter = Limiter(Rate(limit, "1s", burst=burst), max_keys=4096, clock=clock)
@@ -111,7 +111,7 @@ def test_state_lives_as_long_as_it_matters(limit, burst):
     assert limiter.peek("k").remaining == burst - 1
 
 
-def test_keys_do_not_pile_up():
+def test_idle_keys_do_not_accumulate():
     """Classes 9 and 10: keys never expire and memory grows until it ends (governor, upstash, Pyrate)."""
     clock = ManualClock()
     limiter = Limiter("100/s", max_keys=10_000, clock=clock)

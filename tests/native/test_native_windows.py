@@ -4,11 +4,13 @@ from math import inf
 
 import pytest
 from hopgate_limiter import Limiter, ManualClock, Rate
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.budgets import examples
+
 # A busy machine is no reason to fail.
-quick = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+quick = settings(max_examples=examples(60))
 
 BIG = 2**63 - 1
 both = pytest.mark.parametrize("algorithm", ["sliding_log", "sliding_window"])
@@ -31,7 +33,7 @@ def histories(draw: st.DrawFn) -> tuple[Rate, int, list[tuple[int, int]]]:
 
 
 class Log:
-    """All admitted hits, kept for ever."""
+    """All admitted hits."""
 
     def __init__(self, limit: int, window: int) -> None:
         self.limit, self.window = limit, window
@@ -96,7 +98,7 @@ def test_buckets_never_exceed_the_limit(history):
 @quick
 @given(histories())
 def test_buckets_refuse_at_most_one_bucket_too_long(history):
-    """BW2: whatever the exact log over W + q admits on the same history is admitted."""
+    """BW2: every call that the exact log over W + q admits on the same history is admitted."""
     rate, precision, steps = history
     clock = ManualClock()
     limiter = Limiter(rate, algorithm="sliding_window", precision=precision, clock=clock)
@@ -157,7 +159,7 @@ def test_windows_forget_refused_calls(algorithm, history):
 @both
 @quick
 @given(history=histories(), times=st.lists(st.integers(0, 10**10), min_size=1, max_size=40))
-def test_windows_do_not_run_back(algorithm, history, times):
+def test_windows_ignore_clock_set_back(algorithm, history, times):
     """SL7: readings in any order decide like their running maximum."""
     rate, precision, _ = history
     wild_clock, tame_clock = ManualClock(), ManualClock()
@@ -171,7 +173,7 @@ def test_windows_do_not_run_back(algorithm, history, times):
 
 
 @pytest.mark.parametrize(("wait", "fits"), [(999_999_999, False), (10**9, True), (10**9 + 1, True)])
-def test_the_window_is_half_open(wait, fits):
+def test_window_is_half_open(wait, fits):
     """SL3: a hit exactly one window old no longer counts; one nanosecond younger it does."""
     clock = ManualClock(123)
     limiter = Limiter("1/s", algorithm="sliding_log", clock=clock)
@@ -184,7 +186,7 @@ def test_the_window_is_half_open(wait, fits):
 @quick
 @given(history=histories(), units=st.integers(0, 15))
 def test_window_refunds_never_gain(algorithm, history, units):
-    """TB15: a refund makes room for what was given back, at most for a new key's worth."""
+    """TB15: a refund makes room for the refunded units, at most up to a new key."""
     rate, precision, steps = history
     clock = ManualClock()
     limiter = Limiter(rate, algorithm=algorithm, precision=precision, clock=clock)
@@ -216,7 +218,7 @@ def test_window_reconfiguration_keeps_hits(algorithm):
 
 
 def test_log_merges_hits_of_one_instant():
-    """SL8: a million hits in the same nanosecond are one entry, and leave together."""
+    """SL8: a million hits in the same nanosecond are one entry, and expire together."""
     clock = ManualClock()
     limiter = Limiter(Rate(10**9, "1s"), algorithm="sliding_log", clock=clock)
     for _ in range(1000):
@@ -263,7 +265,7 @@ def test_huge_windows_do_not_wrap(algorithm):
     assert limiter.allow("k", BIG)
 
 
-def test_counter_is_not_an_algorithm():
-    """Only what is implemented is accepted."""
+def test_unknown_algorithm_is_refused():
+    """Only the implemented algorithms are accepted."""
     with pytest.raises(ValueError, match="algorithm must be one of 'gcra', 'sliding_log', 'sliding_window'"):
         Limiter("10/s", algorithm="sliding_counter")  # type: ignore[arg-type]

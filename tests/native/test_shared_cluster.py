@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -27,7 +28,7 @@ def eventually(is_so: Callable[[], bool], within_s: float = 30.0) -> None:
 
 @pytest.fixture
 def cluster() -> Iterator[Cluster]:
-    """Three nodes, a third of the slots each; the others serve on when one is gone."""
+    """Three servers with a third of the slots each; the others continue when one is gone."""
     with PrivateCluster() as cluster:
         yield cluster.nodes
 
@@ -36,24 +37,24 @@ def cluster() -> Iterator[Cluster]:
 def limiter(cluster: Cluster) -> Iterator[Limiter]:
     url = f"redis+cluster://127.0.0.1:{cluster[0].port}"
     sync = RedisSync(url, timeout=0.2, on_error="deny", mode="every_hit")
-    with Limiter("1000/d", sync=sync) as limiter:
+    with closing(Limiter("1000/d", sync=sync)) as limiter:
         yield limiter
 
 
 def key_of(node: int, but: str = "") -> str:
-    """Find a key that the given node serves."""
+    """Find a key of the given server."""
     slots = range(node * SLOTS // 3, (node + 1) * SLOTS // 3)
     return next(f"k{i}" for i in range(10_000) if key_slot(f"rl:k{i}".encode()) in slots and f"k{i}" != but)
 
 
-def test_every_node_serves_its_keys(cluster, limiter):
+def test_every_server_decides_its_keys(cluster, limiter):
     assert {d.source for d in limiter.hit_many([(f"k{i}", 1) for i in range(200)])} == {"redis"}
     assert all(node.command("DBSIZE") > 30 for node in cluster)
     assert limiter.stats().redis_errors == 0
 
 
 def test_moved_slots_are_followed(cluster, limiter):
-    """MOVED: the key lives elsewhere for good; what was spent there goes with it."""
+    """MOVED: another server has the key from now on, with the units spent."""
     key = key_of(0)
     slot = key_slot(f"rl:{key}".encode())
     assert limiter.hit(key, 990)
@@ -77,7 +78,7 @@ def test_moved_slots_are_followed(cluster, limiter):
 
 @pytest.mark.parametrize("fault", ["kill", "pause"])
 @pytest.mark.parametrize("lost", [0, 1, 2])
-def test_a_lost_node_takes_only_its_keys_along(cluster, limiter, fault, lost):
+def test_lost_server_affects_only_its_keys(cluster, limiter, fault, lost):
     keys = [key_of(node) for node in range(3)]
     assert all(limiter.hit(key) for key in keys)
     getattr(cluster[lost], fault)()
@@ -118,10 +119,10 @@ def test_tls(certificates, monkeypatch):
         url = f"rediss://localhost:{port}"
 
         def decided_by(url: str) -> str:
-            with Limiter("10/d", sync=RedisSync(url, timeout=1.0, on_error="deny")) as limiter:
+            with closing(Limiter("10/d", sync=RedisSync(url, timeout=1.0, on_error="deny"))) as limiter:
                 return limiter.hit("k").source
 
-        assert decided_by(url) == "fallback"  # nobody vouches for it
+        assert decided_by(url) == "fallback"  # no trusted certificate signs it
         monkeypatch.setenv("SSL_CERT_FILE", str(certificates.authority))
         assert decided_by(url) == "redis"
         assert decided_by(f"rediss://127.0.0.1:{port}") == "redis"

@@ -1,52 +1,54 @@
-"""What was admitted without asking, and who found no room: decided by hand, against Redis's own script."""
+"""Debts of admissions without tokens, and overflow buckets, against the script in a real Redis."""
 
 from __future__ import annotations
 
 import pytest
 import redis
-from hopgate_limiter import Limiter, ManualClock, RedisSync
-from hopgate_limiter._native import _Mailbox
+from hopgate_limiter import Decision, Limiter, ManualClock, RedisSync
+from hopgate_limiter._native import _CompletionQueue
 
-from tests.native.carrier import CentralState
+from tests.native.central_state import CentralState
 
 DAY_US = 86_400_000_000
 
 
 @pytest.mark.parametrize("cold", ["sync", "optimistic"])
-def test_whoever_finds_no_room_is_decided_about_all_the_same(redis_server, cold):
-    """Every part of a full table asks Redis about its overflow, each under a key of its own."""
+def test_full_shards_decide_by_overflow_bucket(redis_server, cold):
+    """Each shard of a full table has an overflow bucket under a Redis key of its own."""
     with redis.Redis(port=redis_server.port) as client:
         clock, now_us = ManualClock(), DAY_US
         sync = RedisSync("redis://localhost", cold=cold)
         limiter = Limiter("1000/d", max_keys=16, clock=clock, sync=sync)
-        mailbox, states, answers = _Mailbox(-1), {}, {}
+        queue = _CompletionQueue(-1)
+        states: dict[bytes, CentralState] = {}
+        decisions: dict[int, Decision] = {}
 
         def exchange() -> None:
-            while parcels := limiter._collect():
-                assert len({parcel.key for parcel in parcels}) == len(parcels)
-                for parcel in parcels:
-                    if parcel.key not in states:
-                        states[parcel.key] = CentralState(client, parcel.key)
-                    limiter._deliver(parcel, states[parcel.key].run(parcel.body, now_us).numbers)
-            answers.update(mailbox.take_all())
+            while requests := limiter._collect():
+                assert len({request.key for request in requests}) == len(requests)
+                for request in requests:
+                    if request.key not in states:
+                        states[request.key] = CentralState(client, request.key)
+                    limiter._complete(request, states[request.key].run(request.body, now_us).numbers)
+            decisions.update(queue.take_all())
 
-        for ticket in range(100):
-            decision = limiter._submit(f"client{ticket}", 1, mailbox, ticket)
+        for call_id in range(100):
+            decision = limiter._submit(f"client{call_id}", 1, queue, call_id)
             if decision is not None:
-                answers[ticket] = decision
+                decisions[call_id] = decision
             exchange()
 
         assert limiter.stats().keys <= 16 + 16
         assert limiter.stats().overflowed >= 84
-        assert sorted(answers) == list(range(100))
-        assert all(answers.values())
+        assert sorted(decisions) == list(range(100))
+        assert all(decisions.values())
         overflows = {key for key in states if key.startswith(b"rl:\0overflow")}
         assert 1 < len(overflows) <= 16
 
 
 @pytest.mark.parametrize(("nodes", "optimistic"), [(1, 100), (10, 10)])
-def test_debts_larger_than_redis_takes_at_once_stay_owed(redis_server, nodes, optimistic):
-    """What is admitted unasked is debited to the last unit, however long that takes."""
+def test_large_debt_is_debited_in_parts(redis_server, nodes, optimistic):
+    """Units admitted without tokens are debited exactly, over as many exchanges as that takes."""
     with redis.Redis(port=redis_server.port) as client:
         state, now_us, clock = CentralState(client, b"rl:k"), DAY_US, ManualClock()
         options = {"cold": "optimistic", "optimistic": optimistic, "max_outstanding": 0}
@@ -61,9 +63,9 @@ def test_debts_larger_than_redis_takes_at_once_stay_owed(redis_server, nodes, op
         assert admitted == 100
         for seconds in range(60):
             for limiter in limiters:
-                for parcel in limiter._collect():
-                    limiter._deliver(parcel, state.run(parcel.body, now_us).numbers)
-                # Redis knows of a part and the process of the rest: nothing is asked over and over.
+                for request in limiter._collect():
+                    limiter._complete(request, state.run(request.body, now_us).numbers)
+                # Redis has debited a part, the process keeps the rest: no request is repeated at once.
                 assert limiter._collect() == []
             admitted += calls()
             assert admitted <= 10 + 10 * seconds + 100
@@ -72,13 +74,13 @@ def test_debts_larger_than_redis_takes_at_once_stay_owed(redis_server, nodes, op
         assert admitted >= 10 * 59
 
 
-def test_a_debt_that_redis_does_not_take_keeps_nobody_from_closing(redis_server):
+def test_close_ends_despite_remaining_debt(redis_server):
     with redis.Redis(port=redis_server.port) as client:
         state = CentralState(client, b"rl:k")
         sync = RedisSync("redis://localhost", cold="optimistic", optimistic=100)
         limiter = Limiter("10/s", clock=ManualClock(), sync=sync)
         assert all(limiter.allow("k") for _ in range(100))
         limiter.close()
-        (parcel,) = limiter._collect()
-        limiter._deliver(parcel, state.run(parcel.body, DAY_US).numbers)
+        (request,) = limiter._collect()
+        limiter._complete(request, state.run(request.body, DAY_US).numbers)
         assert limiter._collect() == []

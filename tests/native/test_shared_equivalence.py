@@ -1,17 +1,19 @@
-"""Shared limits with nothing on lease are the central limiter; with leases they lose nothing under load."""
+"""Shared limits without leases equal a central limiter; with leases they use the whole rate under load."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 import redis
 from hopgate_limiter import Decision, Limiter, ManualClock, Rate, RedisSync
-from hopgate_limiter._native import _Mailbox
+from hopgate_limiter._native import _CompletionQueue
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.native.carrier import CentralState
+from tests.budgets import examples
+from tests.native.central_state import CentralState
 from tests.servers.redis import PrivateRedis
 
 START_US = 1_900_000_000_000_000
@@ -31,22 +33,22 @@ class Central:
         self.limiter = limiter
         self.clock = clock
         self.state = CentralState(client, b"rl:k")
-        self.mailbox = _Mailbox(-1)
+        self.queue = _CompletionQueue(-1)
 
     def hit(self, cost: int) -> Decision:
-        decision = self.limiter._submit("k", cost, self.mailbox, 1)
-        self.carry()
+        decision = self.limiter._submit("k", cost, self.queue, 1)
+        self.exchange()
         if decision is None:
-            ((_, decision),) = self.mailbox.take_all()
+            ((_, decision),) = self.queue.take_all()
         return decision
 
-    def carry(self) -> None:
-        for parcel in self.limiter._collect():
+    def exchange(self) -> None:
+        for request in self.limiter._collect():
             now_us = START_US + self.clock.now_ns // 1000
-            self.limiter._deliver(parcel, self.state.run(parcel.body, now_us).numbers)
+            self.limiter._complete(request, self.state.run(request.body, now_us).numbers)
 
 
-# Periods whose share per unit is a whole number of microseconds: all three reckon exactly.
+# Periods with a whole number of microseconds per unit: all three compute exactly.
 exact_rates = st.builds(
     lambda limit, us, burst: Rate(limit, f"{limit * us}us", burst=burst),
     st.integers(1, 20),
@@ -55,11 +57,11 @@ exact_rates = st.builds(
 )
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(40), suppress_health_check=list(HealthCheck))
 @given(
     exact_rates, st.lists(st.tuples(st.integers(0, 6), st.integers(-1, 1), st.integers(1, 8)), max_size=40)
 )
-def test_redis_decides_as_the_engine_and_as_rationals_do(bucket, client, rate, steps):
+def test_script_engine_and_rationals_agree(bucket, client, rate, steps):
     """L11: script, Rust and exact fractions agree on every decision of one history."""
     clock = ManualClock()
     central = Central(
@@ -77,7 +79,7 @@ def test_redis_decides_as_the_engine_and_as_rationals_do(bucket, client, rate, s
         decision = central.hit(cost)
         assert decision.allowed == expected.allowed
         if decision.source == "negative-cache":
-            # Redis may have been asked for less than this.
+            # The refusal of Redis may be for a smaller cost.
             assert 0 < decision.retry_after <= expected.retry_after
         else:
             assert decision.retry_after == expected.retry_after
@@ -88,16 +90,14 @@ def test_redis_decides_as_the_engine_and_as_rationals_do(bucket, client, rate, s
                 assert decision.reset_after == expected.reset_after
 
 
-@settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(20), suppress_health_check=list(HealthCheck))
 @given(st.integers(1, 10), st.lists(st.tuples(st.integers(0, 30), st.integers(1, 5)), max_size=40))
-def test_windows_in_redis_are_those_of_the_engine_at_most(client, limit, steps):
+def test_redis_window_admits_no_more_than_log(client, limit, steps):
     """L11: a window in Redis admits no more than the exact log would, and all of it after a pause."""
     clock = ManualClock()
     rate = Rate(limit, "16ms")
-    options = {"algorithm": "sliding_window", "clock": clock}
-    central = Central(
-        client, Limiter(rate, sync=RedisSync("redis://localhost", mode="every_hit"), **options), clock
-    )
+    sliding = partial(Limiter, rate, algorithm="sliding_window", clock=clock)
+    central = Central(client, sliding(sync=RedisSync("redis://localhost", mode="every_hit")), clock)
     admitted: list[tuple[int, int]] = []
     for wait_ms, cost in steps:
         clock.advance(wait_ms * 1_000_000)
@@ -112,8 +112,8 @@ def test_windows_in_redis_are_those_of_the_engine_at_most(client, limit, steps):
 
 @pytest.mark.parametrize("algorithm", ["gcra", "sliding_window"])
 @pytest.mark.parametrize("nodes", [1, 2])
-def test_busy_nodes_use_up_the_rate_and_share_it(client, algorithm, nodes):
-    """L7, L13: with demand everywhere nearly all of the rate is used, and each node gets its part."""
+def test_busy_nodes_use_and_share_the_rate(client, algorithm, nodes):
+    """L7, L13: with demand on all nodes nearly all of the rate is used, and each node gets its part."""
     clock = ManualClock()
     rate = Rate(200, "1s", name="r")
     limiters = [
@@ -129,7 +129,7 @@ def test_busy_nodes_use_up_the_rate_and_share_it(client, algorithm, nodes):
             which = (i + step) % nodes
             admitted[which] += parties[which].hit(1).allowed
     assert sum(admitted) <= 200 + 200 * seconds
-    # What may be out is kept from the burst of every window; the oldest bucket counts in full.
+    # Tokens that may be on lease are held back from every window; the oldest bucket counts in full.
     usable = 200 if algorithm == "gcra" else 150 * 16 / 17
     assert sum(admitted) >= usable * seconds - 50
     for count in admitted:
@@ -137,37 +137,37 @@ def test_busy_nodes_use_up_the_rate_and_share_it(client, algorithm, nodes):
 
 
 def test_late_returns_are_not_credited(client):
-    """L5: tokens that come back after their lease has ended in Redis may have been replaced already."""
+    """L5: tokens returned after their lease has expired in Redis may have been replaced already."""
     clock = ManualClock()
     sync = RedisSync("redis://localhost", max_outstanding=5, max_lease=5, lease_ttl=TTL_S)
     central = Central(client, Limiter("10/d", clock=clock, sync=sync), clock)
-    central.hit(1)
+    first = central.hit(1)
+    left = first.remaining - central.limiter.stats().held
     assert central.limiter.stats().held > 0
     clock.advance(round(0.6 * TTL_S * 1e9))
-    (parcel,) = central.limiter._collect()
+    (request,) = central.limiter._collect()
     assert central.limiter._ledger()[2] > 0
-    before = central.state.bytes()
-    left = central.hit(0).remaining
-    late = central.state.run(parcel.body, START_US + 10_000_000)
+    before = central.state.stored()
+    late = central.state.run(request.body, START_US + 10_000_000)
     assert late.numbers[2] == left
-    assert central.state.bytes() == before
+    assert central.state.stored() == before
 
 
-def test_a_lease_is_counted_from_the_sending(client):
-    """L4: a reply that was long under way brings tokens that end soon, not a whole lease later."""
+def test_lease_starts_when_request_is_sent(client):
+    """L4: tokens of a late reply expire soon: their lease starts with the request, not with the reply."""
     clock = ManualClock()
     central = Central(
         client, Limiter("10/d", clock=clock, sync=RedisSync("redis://localhost", lease_ttl=TTL_S)), clock
     )
-    assert central.limiter._submit("k", 1, central.mailbox, 1) is None
-    (parcel,) = central.limiter._collect()
-    reply = central.state.run(parcel.body, START_US)
+    assert central.limiter._submit("k", 1, central.queue, 1) is None
+    (request,) = central.limiter._collect()
+    reply = central.state.run(request.body, START_US)
     clock.advance(round(0.5 * TTL_S * 1e9))
-    central.limiter._deliver(parcel, reply.numbers)
+    central.limiter._complete(request, reply.numbers)
     assert central.limiter.stats().held > 0
     clock.advance(round(0.5 * TTL_S * 1e9))
     assert central.limiter.stats().held == 0
-    central.mailbox.take_all()
+    central.queue.take_all()
     assert central.hit(1).source == "redis"
 
 
@@ -183,8 +183,8 @@ def test_intervals_are_rounded_up(client):
     assert not central.hit(6_000_000)
 
 
-def test_what_one_holds_another_cannot_lease(client):
-    """L3: a renewed lease still counts with all that is held under it, for its own node as well."""
+def test_held_tokens_are_not_leased_again(client):
+    """L3: a renewed lease counts all tokens held under it, for its own node as well."""
     clock = ManualClock()
     nodes = []
     for _ in range(2):
@@ -195,7 +195,7 @@ def test_what_one_holds_another_cannot_lease(client):
         for node in nodes:
             for _ in range(1 + step % 5):
                 node.hit(1)
-            # Long enough, now and then, for a lease to be renewed before it is spent.
+            # Sometimes long enough for a lease to be renewed before it is spent.
             clock.advance(1_000_000 if step % 7 else 160_000_000)
             held = [node.limiter.stats().held for node in nodes]
             assert sum(held) <= 8

@@ -20,8 +20,8 @@ def plain(admissions, per_second):
 
 
 @pytest.mark.parametrize("seed", range(50))
-def test_worst_window_is_the_worst(seed):
-    """The quick search finds what trying all windows finds, also where calls overlap."""
+def test_worst_window_equals_brute_force(seed):
+    """The fast search equals trying all windows, also where calls overlap."""
     numbers = random.Random(seed)
     starts = [numbers.randrange(10**9) for _ in range(numbers.randint(0, 14))]
     admissions = [(start, start + numbers.randrange(3 * 10**8)) for start in starts]
@@ -36,7 +36,7 @@ def test_worst_window_is_the_worst(seed):
 @pytest.mark.services
 @pytest.mark.parametrize("policy", POLICIES)
 def test_no_window_exceeds_the_limit(policy):
-    """They ask for ten times the limit; the worst moment is the second in which all come back."""
+    """Demand is ten times the limit; the worst second is the one in which all processes reconnect."""
     proof = prove(policy, 5.0, [(2.0, 1.0)])
     report = "\n".join(describe(proof))
     assert proof.worst().units <= BURST, report

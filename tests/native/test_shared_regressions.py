@@ -1,5 +1,5 @@
 """
-Mistakes other distributed rate limiters have made, one test each; see `test_native_regressions` for the rest.
+Defects of other distributed rate limiters, one test each; see `test_native_regressions` for the rest.
 
 Real threads, real time and a real Redis, which is stopped, slowed, emptied and misused. Times are bounds on
 "for ever": nothing here measures speed.
@@ -15,16 +15,19 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import redis
 from hopgate_limiter import Limiter, ManualClock, Rate, RedisSync
-from hopgate_limiter._native import _Mailbox
+from hopgate_limiter._native import _CompletionQueue
 
-from tests.native.carrier import CentralState
+from tests.native.central_state import CentralState
 from tests.servers.proxy import SILENT, FaultProxy, Network
 from tests.servers.redis import PrivateRedis
 
 TIMEOUT_S = 0.1
-# Three timeouts, and what a busy machine may take to let a thread run.
+# Three timeouts, and the scheduling delay of a busy machine.
 LONGEST_S = 3 * TIMEOUT_S + 2.0
 DAY_US = 86_400_000_000
+
+# It gives Redis a tenth of a second.
+pytestmark = pytest.mark.alone
 
 Make = Callable[..., Limiter]
 
@@ -68,15 +71,15 @@ def answered_in_time(limiter: Limiter, key: str = "k") -> bool:
 
 
 @pytest.mark.parametrize("algorithm", ["gcra", "sliding_window"])
-def test_state_lives_in_redis_as_long_as_it_matters(server, make, algorithm):
+def test_redis_state_lives_until_refilled(server, make, algorithm):
     """Classes 8 and 9: a lifetime rounded to 0, too short or never set (throttled-py, PostHog, upstash)."""
     limiter = make("1000/s", algorithm=algorithm, mode="every_hit")
     assert limiter.hit("k", 1000)
-    assert 1900 < server.command("PTTL", "rl:k") <= 1000 + 1100 + 1000  # type: ignore[operator]
+    assert 1900 < server.command("PTTL", "rl:k") <= 1000 + 1100 + 1000
     slow = make("2/h", prefix="slow:", algorithm=algorithm, mode="every_hit")
     assert slow.hit("k", 2)
     assert not slow.hit("k")
-    assert server.command("PTTL", "slow:k") > 3_600_000  # type: ignore[operator]
+    assert server.command("PTTL", "slow:k") > 3_600_000
 
 
 @pytest.mark.parametrize("back_us", [1, 1_000_000, 59_000_000])
@@ -90,12 +93,12 @@ def test_redis_clock_set_back(redis_server, back_us):
         now_us = 10 * DAY_US
 
         def hit(cost: int) -> bool:
-            mailbox = _Mailbox(-1)
-            decision = limiter._submit("k", cost, mailbox, 1)
+            queue = _CompletionQueue(-1)
+            decision = limiter._submit("k", cost, queue, 1)
             if decision is None:
-                (parcel,) = limiter._collect()
-                limiter._deliver(parcel, state.run(parcel.body, now_us).numbers)
-                ((_, decision),) = mailbox.take_all()
+                (request,) = limiter._collect()
+                limiter._complete(request, state.run(request.body, now_us).numbers)
+                ((_, decision),) = queue.take_all()
             clock.advance(10**9)
             return decision.allowed
 
@@ -110,7 +113,7 @@ def test_redis_clock_set_back(redis_server, back_us):
 
 
 def test_retry_after_of_redis(make):
-    """Class 14: a wait rounded down to 0 brings everybody back at once (tower-governor, Losant)."""
+    """Class 14: a wait rounded down to 0 makes all clients retry at once (tower-governor, Losant)."""
     limiter = make("10/s burst 1", mode="every_hit")
     assert limiter.hit("k")
     refused = limiter.hit("k")
@@ -137,7 +140,7 @@ def test_remaining_can_be_spent(make, mode):
     assert refused.remaining == 0
 
 
-def test_every_token_has_one_fate(make):
+def test_every_token_is_accounted_once(make):
     """Class 17: counts lost or doubled between nodes and owner (gubernator, Kong, elastic)."""
     limiters = [make("400/d") for _ in range(3)]
     with ThreadPoolExecutor(6) as pool:
@@ -147,10 +150,10 @@ def test_every_token_has_one_fate(make):
         limiter.close()
         granted, spent, returned, expired = limiter._ledger()
         assert granted == spent + returned + expired
-    # What was not spent has come back: one more node finds all of it, save what closing could not tell.
+    # Unspent tokens have come back: one more node gets all of them, except those that close could not return.
     spent = sum(limiter.stats().allowed for limiter in limiters)
     expired = sum(limiter._ledger()[3] for limiter in limiters)
-    assert make("400/d").peek("k").remaining >= 300
+    assert make("400/d").peek("k").remaining >= 300 - spent - expired
     assert spent <= 400
     rest = 0
     last = make("400/d", mode="strict")
@@ -167,7 +170,7 @@ def test_ambiguous_replies_are_not_repeated(server, make):
         )
         assert limiter.hit("k", 2)
         proxy.become(Network(silent_down=True))
-        assert not limiter.hit("k", 3)  # run, but nobody knows
+        assert not limiter.hit("k", 3)  # run, but without a reply
         proxy.become(Network())
         eventually(lambda: limiter.hit("other").source == "redis")
     fresh = make("10/d", mode="every_hit")
@@ -190,7 +193,7 @@ def test_one_key_per_limit(server, make):
     limiter = Limiter("10/s; 100/h; 500/d", sync=RedisSync(server.url, timeout=TIMEOUT_S))
     assert limiter.hit("{user}:k")
     limiter.close()
-    assert set(server.command("KEYS", "*")) - {b"rl:\0nodes"} == {b"rl:{user}:k"}  # type: ignore[call-overload]
+    assert set(server.command("KEYS", "*")) - {b"rl:\0nodes"} == {b"rl:{user}:k"}
 
 
 @pytest.mark.parametrize("on_error", ["deny", "allow", "share"])
@@ -213,14 +216,14 @@ def test_store_down(server, make, outage, on_error):
         server.start()
     else:
         server.resume()
-    # It recovers by itself, first Redis decides, and then leases are given again.
+    # It recovers by itself: first Redis decides, then it grants leases again.
     eventually(lambda: limiter.hit("new").source in ("redis", "lease"))
     eventually(lambda: limiter.hit("busy").source == "lease")
     assert limiter.stats().redis_errors > 0
 
 
 def test_slow_store(server, make):
-    """Class 20: a store slower than the timeout; nobody waits for it longer than said."""
+    """Class 20: a store slower than the timeout: no call waits longer than three timeouts."""
     with FaultProxy(server.port) as proxy:
         limiter = make("1000/h", url=f"redis://127.0.0.1:{proxy.port}", on_error="deny")
         assert answered_in_time(limiter)
@@ -238,8 +241,8 @@ def test_slow_store(server, make):
     "misuse",
     [("RPUSH", "rl:bad", "x"), ("SET", "rl:bad", b"\x94\x01\x02\x03\x04"), ("SET", "rl:bad", b"\x96\x01")],
 )
-def test_a_key_that_redis_cannot_serve_is_its_own_trouble(server, make, misuse):
-    """Class 20: one bad key must not make the limiter take Redis for dead."""
+def test_unserviceable_key_affects_no_other_key(server, make, misuse):
+    """Class 20: one bad key must not mark Redis as down."""
     limiter = make("1000/h", on_error="deny")
     assert limiter.hit("good")
     server.command(*misuse)
@@ -251,7 +254,7 @@ def test_a_key_that_redis_cannot_serve_is_its_own_trouble(server, make, misuse):
 
 
 def test_out_of_memory_and_passwords(server, make):
-    """Class 20: refusals of the server itself are errors like any other, and end with their cause."""
+    """Class 20: error replies of the server count as failures, and end with their cause."""
     limiter = make("1000/h", on_error="deny")
     assert limiter.hit("k")
     server.config_set("maxmemory", "1")
@@ -269,7 +272,7 @@ def test_out_of_memory_and_passwords(server, make):
 
 
 def test_refused_clients_do_not_reach_redis(make):
-    """Class 21: those who were refused keep asking the store, all at once (envoy, attack traffic)."""
+    """Class 21: refused clients keep calling the store, all at once (envoy, attack traffic)."""
     limiter = make("5/d", mode="every_hit")
     assert sum(limiter.allow("k") for _ in range(5)) == 5
     assert not limiter.allow("k")
@@ -278,8 +281,8 @@ def test_refused_clients_do_not_reach_redis(make):
     assert limiter.stats().remote_calls - before <= 10
 
 
-def test_one_question_for_many_callers(make):
-    """Class 21: every caller of a cold key asks by itself."""
+def test_one_request_serves_many_callers(make):
+    """Class 21: every caller of a cold key sends its own request."""
     limiter = make("100000/h")
     barrier = threading.Barrier(16)
 
@@ -293,7 +296,7 @@ def test_one_question_for_many_callers(make):
 
 
 def test_reconfiguration_through_redis(make):
-    """Class 22: a new period resets what was spent, or counts it as time (gubernator, redisson)."""
+    """Class 22: a new period resets the units spent, or counts them as time (gubernator, redisson)."""
     limiter = make("10/h", mode="every_hit")
     assert limiter.hit("k", 10)
     for spec in ("10/min", "10/d", "10/h") * 5:
@@ -301,8 +304,8 @@ def test_reconfiguration_through_redis(make):
         assert not limiter.hit("k", 2)
 
 
-def test_what_a_neighbour_gives_back_is_found(make):
-    """Class 23: tokens held by others and given back stay out of reach of whoever was refused meanwhile."""
+def test_tokens_returned_elsewhere_are_leased(make):
+    """Class 23: tokens that another node gives back stay unavailable to a client refused meanwhile."""
     first, second = make("10/d", max_outstanding=5), make("10/d", max_outstanding=5)
     assert first.hit("k")
     eventually(lambda: first.stats().held > 0)
@@ -320,29 +323,29 @@ def test_large_costs_are_not_starved_by_leases(make):
     assert limiter.hit("k", 9)
 
 
-def test_what_is_granted_after_a_close_is_given_back(redis_server):
-    """A request was under way when the limiter closed; others must not wait for its lease to end."""
+def test_grant_after_close_is_given_back(redis_server):
+    """A grant that arrives after close is given back, so that other nodes need not wait for its expiry."""
 
     with redis.Redis(port=redis_server.port) as client:
         state, now_us = CentralState(client, b"rl:k"), DAY_US
         limiter = Limiter("1000/d", clock=ManualClock(), sync=RedisSync("redis://localhost"))
-        mailbox = _Mailbox(-1)
-        assert limiter._submit("k", 1, mailbox, 1) is None
-        (parcel,) = limiter._collect()
+        queue = _CompletionQueue(-1)
+        assert limiter._submit("k", 1, queue, 1) is None
+        (request,) = limiter._collect()
 
         limiter.close()
-        limiter._deliver(parcel, state.run(parcel.body, now_us).numbers)
+        limiter._complete(request, state.run(request.body, now_us).numbers)
         assert limiter.stats().held > 0
-        (parcel,) = limiter._collect()
-        limiter._deliver(parcel, state.run(parcel.body, now_us).numbers)
+        (request,) = limiter._collect()
+        limiter._complete(request, state.run(request.body, now_us).numbers)
 
         assert limiter.stats().held == 0
         assert sum(held for _, held in state.leases().values()) == 0
         assert limiter._collect() == []
 
 
-def test_a_redis_that_forgot_is_reminded(redis_server):
-    """L12: whoever has seen what was lost tells Redis, and nothing is admitted twice from then on."""
+def test_lost_redis_state_is_restored(redis_server):
+    """L12: a node that has seen the lost state restores it in Redis; then no unit is admitted twice."""
 
     with redis.Redis(port=redis_server.port) as client:
         state, now_us = CentralState(client, b"rl:k"), DAY_US
@@ -353,16 +356,16 @@ def test_a_redis_that_forgot_is_reminded(redis_server):
         ]
 
         def hit(which: int) -> bool:
-            mailbox = _Mailbox(-1)
+            queue = _CompletionQueue(-1)
             limiter = limiters[which]
-            if (decision := limiter._submit("k", 1, mailbox, 1)) is not None:
+            if (decision := limiter._submit("k", 1, queue, 1)) is not None:
                 return decision.allowed
-            (parcel,) = limiter._collect()
-            limiter._deliver(parcel, state.run(parcel.body, now_us).numbers)
-            return mailbox.take_all()[0][1].allowed
+            (request,) = limiter._collect()
+            limiter._complete(request, state.run(request.body, now_us).numbers)
+            return queue.take_all()[0][1].allowed
 
         assert hit(2)
-        old = state.bytes()
+        old = state.stored()
         assert all(hit(i) for i in (0, 1, 0, 1, 0, 1))
         state.restore(old)
         assert hit(0)  # has seen 6 of 7
@@ -370,6 +373,6 @@ def test_a_redis_that_forgot_is_reminded(redis_server):
         assert [hit(0), hit(1), hit(2)].count(True) <= 2
 
         state.restore(None)
-        clock.advance(10**9)  # those who were refused ask again
+        clock.advance(10**9)  # the refused clients try again
         assert not hit(1)
         assert not hit(0)

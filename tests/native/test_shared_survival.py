@@ -1,4 +1,4 @@
-"""Forks, threads, event loops and ends of processes: what a shared limiter must survive and leave behind."""
+"""Shared limiters across forks, threads, event loops and ends of processes."""
 
 from __future__ import annotations
 
@@ -14,10 +14,13 @@ from pathlib import Path
 
 import pytest
 import uvloop
-from hopgate_limiter import Limiter, ManualClock, RedisSync
+from hopgate_limiter import Decision, Limiter, ManualClock, RedisSync
 
 from tests.servers.proxy import SILENT, FaultProxy, Network
 from tests.servers.redis import PrivateRedis
+
+# It counts threads, and gives Redis tenths of a second.
+pytestmark = pytest.mark.alone
 
 
 @pytest.fixture
@@ -30,7 +33,7 @@ def shared(server: PrivateRedis, rate: str = "1000/d", **options: object) -> Lim
     return Limiter(rate, sync=RedisSync(server.url, **{"timeout": 0.3, **options}))  # type: ignore[arg-type]
 
 
-def couriers() -> int:
+def sync_threads() -> int:
     count = 0
     for task in Path("/proc/self/task").iterdir():
         with contextlib.suppress(OSError):  # it has just ended
@@ -95,8 +98,8 @@ print("fine")
 """
 
 
-def test_a_forked_child_spends_its_own_tokens(server):
-    """L10: the parent's lease is the parent's; the child asks Redis itself."""
+def test_forked_child_spends_its_own_tokens(server):
+    """L10: the child holds no token of its parent's lease; it sends its own requests."""
     assert run_script(FORK, server.url) == "fine\n"
 
 
@@ -107,8 +110,7 @@ from hopgate_limiter import Limiter, RedisSync
 limiter = Limiter("400/d", sync=RedisSync(sys.argv[1], timeout=2.0))
 assert limiter.hit("k").source == "redis"
 if not (child := os.fork()):
-    with limiter:
-        pass
+    limiter.close()
     os._exit(0)
 assert os.waitpid(child, 0)[1] == 0
 assert limiter.hit("other").source == "redis"
@@ -117,8 +119,8 @@ print("fine")
 """
 
 
-def test_a_forked_child_may_close_before_anything_else(server):
-    """The thread that carries its parent's requests is not there to wait for."""
+def test_forked_child_can_close_at_once(server):
+    """The child has no sync thread to wait for."""
     assert run_script(CLOSED_FIRST, server.url) == "fine\n"
 
 
@@ -154,14 +156,14 @@ print("fine")
 """
 
 
-def test_forks_while_the_courier_works(server):
-    """A child inherits no lock that only its parent's threads could release."""
+def test_forks_while_the_sync_thread_works(server):
+    """A child inherits no lock held by another thread of its parent."""
     assert run_script(FORKS_UNDER_LOAD, server.url) == "fine\n"
 
 
 @pytest.mark.parametrize("url", ["{url}", "redis://127.0.0.1:1/0"])
 @pytest.mark.parametrize("end", ["", "sys.exit(3)", "raise SystemExit(3)", "os.kill(os.getpid(), 15)"])
-def test_exit_with_a_running_courier(server, url, end):
+def test_exit_with_a_running_sync_thread(server, url, end):
     script = f"""
 import os, sys
 from hopgate_limiter import Limiter, RedisSync
@@ -171,11 +173,12 @@ limiter.allow("k")
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=30)
     assert done.returncode == {"": 0, "os.kill(os.getpid(), 15)": -15}.get(end, 3)
-    assert done.stderr == ""
+    # A Redis that is not there is reported, where no logging is set up to standard error.
+    assert done.stderr == "" or ("127.0.0.1:1/" in url and done.stderr.startswith("limits under 'rl:'"))
 
 
 def test_close_gives_back(server):
-    with shared(server, "100/d") as limiter:
+    with contextlib.closing(shared(server, "100/d")) as limiter:
         assert limiter.hit("k")
         eventually(lambda: limiter.stats().held > 0)
     granted, spent, returned, expired = limiter._ledger()
@@ -184,7 +187,7 @@ def test_close_gives_back(server):
     assert limiter.stats().held == 0
     assert not limiter.hit("k") or limiter.hit("k").source == "fallback"
     limiter.close()
-    with shared(server, "100/d", mode="every_hit") as other:
+    with contextlib.closing(shared(server, "100/d", mode="every_hit")) as other:
         assert other.hit("k", 99)
 
 
@@ -196,7 +199,7 @@ def test_idle_leases_are_given_back(server):
 
 
 @pytest.mark.parametrize("fault", ["kill", "pause"])
-def test_close_while_redis_is_away(server, fault):
+def test_close_while_redis_is_down(server, fault):
     limiter = shared(server, timeout=0.1)
     limiter.hit("k")
     getattr(server, fault)()
@@ -208,8 +211,8 @@ def test_close_while_redis_is_away(server, fault):
 
 
 def test_close_while_redis_is_slow(server):
-    """Three timeouts are all it has, however much there is to give back."""
-    timeout_s, before = 0.3, couriers()
+    """close takes three timeouts at most, with any number of tokens to give back."""
+    timeout_s, before = 0.3, sync_threads()
     with FaultProxy(server.port) as proxy:
         url = f"redis://127.0.0.1:{proxy.port}"
         sync = RedisSync(url, timeout=timeout_s, lease_ttl=60.0)
@@ -221,7 +224,7 @@ def test_close_while_redis_is_slow(server):
         limiter.close()
         assert time.monotonic() - started < 3 * timeout_s + 2.0
         assert limiter.stats().held > 0
-        eventually(lambda: couriers() <= before)
+        eventually(lambda: sync_threads() <= before)
 
 
 def test_one_limiter_per_sync():
@@ -231,18 +234,18 @@ def test_one_limiter_per_sync():
         Limiter("1/s", sync=sync, clock=ManualClock())
 
 
-def test_no_thread_and_no_descriptor_outlives_its_limiter(server):
-    before = couriers()
+def test_limiter_leaves_no_thread_or_descriptor(server):
+    before = sync_threads()
     before_fds = descriptors()
     for _ in range(100):
         assert shared(server).hit("k").source == "redis"
-    eventually(lambda: couriers() == before)
+    eventually(lambda: sync_threads() <= before)
     eventually(lambda: descriptors() <= before_fds)
 
 
 @pytest.mark.parametrize("run", [asyncio.run, uvloop.run])
-def test_tasks_of_one_loop_after_the_other(server, run):
-    """hit_async answers every task, in every loop, and leaves no descriptor behind."""
+def test_hit_async_in_successive_event_loops(server, run):
+    """hit_async decides for every task of every loop, and leaves no descriptor open."""
     limiter = shared(server, "500/d", mode="every_hit", timeout=5.0)
 
     async def crowd() -> int:
@@ -262,19 +265,21 @@ def test_tasks_of_one_loop_after_the_other(server, run):
 
 
 async def test_cancelled_tasks(server):
-    """A task that is cancelled takes nobody's answer with it."""
+    """A cancelled task takes no other task's decision."""
     limiter = shared(server, "500/d", mode="every_hit", timeout=5.0)
     tasks = [asyncio.ensure_future(limiter.hit_async("k")) for _ in range(200)]
     await asyncio.sleep(0)
     for task in tasks[::2]:
         task.cancel()
     decisions = await asyncio.gather(*tasks, return_exceptions=True)
-    assert all(isinstance(d, asyncio.CancelledError) or d.allowed for d in decisions)
+    assert all(
+        isinstance(d, asyncio.CancelledError) or (isinstance(d, Decision) and d.allowed) for d in decisions
+    )
     assert sum(not isinstance(d, BaseException) for d in decisions) >= 100
     limiter.close()
 
 
-async def test_tasks_are_answered_while_redis_is_silent(server):
+async def test_tasks_are_decided_while_redis_is_silent(server):
     with FaultProxy(server.port) as proxy:
         limiter = Limiter(
             "500/d", sync=RedisSync(f"redis://127.0.0.1:{proxy.port}", timeout=0.1, on_error="deny")
@@ -288,7 +293,7 @@ async def test_tasks_are_answered_while_redis_is_silent(server):
         await asyncio.to_thread(limiter.close)
 
 
-async def test_tasks_waiting_at_close_are_answered(server):
+async def test_tasks_waiting_at_close_are_decided(server):
     limiter = shared(server, mode="every_hit", timeout=0.2)
     assert await limiter.hit_async("k")
     server.pause()
@@ -303,8 +308,8 @@ async def test_tasks_waiting_at_close_are_answered(server):
     server.resume()
 
 
-def test_nobody_waits_for_ever_in_an_event_loop():
-    """Nobody carries requests here, as if the thread that does it were stuck: decided all the same."""
+def test_hit_async_is_decided_after_the_timeout():
+    """No thread sends requests here, as if it were stuck: the call is decided without Redis."""
     sync = RedisSync("redis://127.0.0.1:1", timeout=0.01)
     limiter = Limiter("10/s", clock=ManualClock(), sync=sync)
 

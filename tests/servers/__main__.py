@@ -12,12 +12,13 @@ from pathlib import Path
 
 _POSTGRESQL = sorted(map(str, Path("/usr/lib/postgresql").glob("*/bin")), reverse=True)
 _PLACES = ":".join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/lib/erlang/bin", *_POSTGRESQL])
-# What is looked for, and the Debian package that has it.
+# Each program and the Debian package that contains it.
 _PROGRAMS = {
     "initdb": "postgresql",
     "redis-server": "redis-server",
     "rabbitmq-server": "rabbitmq-server",
     "nginx": "nginx-light",
+    "pgbouncer": "pgbouncer",
 }
 
 

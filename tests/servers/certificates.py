@@ -1,4 +1,4 @@
-"""A certificate authority of our own, for servers on localhost."""
+"""A private certificate authority for servers on localhost."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 class Authority:
-    """Keys and certificates in *directory*; `authority` is the certificate to trust."""
+    """Keys and certificates in *directory*; clients trust the certificate `authority`."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
@@ -21,7 +21,7 @@ class Authority:
         (directory / "names").write_text("subjectAltName=DNS:localhost,IP:127.0.0.1\n")
 
     def certificate(self, *, days: int = 1) -> Path:
-        """Return a certificate that is good for so many days; of less than 0, one that has expired."""
+        """Return a certificate that is valid for *days*; with a negative number, one that has expired."""
         path = self._directory / f"server-{days}.pem"
         request = [
             "x509",

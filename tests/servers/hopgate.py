@@ -2,29 +2,32 @@
 
 from __future__ import annotations
 
-import atexit
-import contextlib
 import os
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-import httpx
-
+from app.migrations import migrate
+from tests.servers import processes
+from tests.servers.command_server import CommandServer
 from tests.servers.ports import free_ports
+from tests.servers.raw_http import exchange
 
 _START_S = 20.0
+# Stands for `python -m app.cli` where a fork of a process that has imported it does.
+_FORKED = "hopgate"
 # Tests come from one address and ask for a lot; the limits have tests of their own.
 UNLIMITED = {
     f"HOPGATE_LIMIT_{name}": "1000000/s burst 1000000" for name in ("REDIRECT", "API", "CREATE", "NOT_FOUND")
 }
 
-# Services that nobody has started, and a password that must show up nowhere.
+# Services that do not run, and a password that must appear in no output.
 UNREACHABLE = {
     "HOPGATE_DATABASE_URL": "postgresql://u:geheim@127.0.0.1:1/d",
     "HOPGATE_REDIS_URL": "redis://:geheim@127.0.0.1:1/0",
@@ -46,29 +49,51 @@ def environment(settings: Mapping[str, str]) -> dict[str, str]:
 def hopgate(
     settings: Mapping[str, str], *arguments: str, timeout: float = 60
 ) -> subprocess.CompletedProcess[str]:
-    """Run `hopgate ARGUMENTS` to its end."""
-    return subprocess.run(
-        command(*arguments), env=environment(settings), capture_output=True, text=True, timeout=timeout
-    )
+    """Run `hopgate ARGUMENTS` to its end, in a fork of a process that has imported it."""
+    return _commands().run(arguments, environment(settings), timeout=timeout)
+
+
+def _may_change(variable: str) -> bool:
+    """Tell whether a fork can take on *variable*; others are read when Python or the loader starts."""
+    return variable.startswith("HOPGATE_") or variable == "TMPDIR"
+
+
+@cache
+def _commands() -> CommandServer:
+    return CommandServer()
+
+
+def make_store(settings: Mapping[str, str]) -> None:
+    """Make an embedded store, or leave it as it is, as `hopgate migrate` does; other commands make none."""
+    if "HOPGATE_DATABASE_URL" not in settings:
+        folder = Path(settings["HOPGATE_DATA_DIR"])
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        migrate(f"sqlite:///{folder / 'hopgate.db'}")
 
 
 def make_key(settings: Mapping[str, str], *scopes: str) -> str:
     """Make an API key by the command line."""
     options = [part for scope in scopes or ("admin",) for part in ("--scope", scope)]
+    make_store(settings)
     done = hopgate(settings, "keys", "create", "tests", *options)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 
 
 class Process:
-    """One process that runs until stopped; its output is kept in a file."""
+    """
+    One process that runs until stopped; its output is kept in a file.
+
+    Args:
+        arguments: the command line, or `hopgate` and arguments to run them in a fork of a process that
+            has imported the program.
+    """
 
     def __init__(self, arguments: list[str], settings: Mapping[str, str], log: Path) -> None:
         self._arguments = arguments
         self._settings = dict(settings)
         self._log = log
-        self._process: subprocess.Popen[bytes] | None = None
-        atexit.register(self.kill)
+        self._process: processes.Started | None = None
 
     @property
     def pid(self) -> int:
@@ -80,15 +105,13 @@ class Process:
         return self._log.read_text(errors="replace") if self._log.exists() else ""
 
     def start(self) -> None:
-        with self._log.open("ab") as log:
-            self._process = subprocess.Popen(
-                self._arguments,
-                env=environment(self._settings),
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
+        settings = environment(self._settings)
+        name, *arguments = self._arguments
+        if name == _FORKED and all(map(_may_change, self._settings)):
+            self._process = _commands().start(arguments, settings, output=self._log)
+            return
+        full = command(*arguments) if name == _FORKED else self._arguments
+        self._process = processes.start(full, output=self._log, environment=settings)
 
     @property
     def is_alive(self) -> bool:
@@ -103,22 +126,18 @@ class Process:
         assert self._process.poll() is None, self.output
 
     def stop(self, timeout: float = 30) -> int:
-        """SIGTERM, and return the exit code."""
+        """Send SIGTERM and return the exit code; kill the process and raise after *timeout* seconds."""
         if self._process is None:
             return 0
-        self._process.terminate()
-        code = self._process.wait(timeout)
-        self._process = None
-        return code
+        process, self._process = self._process, None
+        process.terminate()
+        return processes.wait(process, timeout)
 
     def kill(self) -> None:
         """SIGKILL the process and its children."""
-        if self._process is None:
-            return
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait()
-        self._process = None
+        if self._process is not None:
+            processes.end(self._process, signal.SIGKILL)
+            self._process = None
 
     def __enter__(self) -> Self:
         self.start()
@@ -143,22 +162,29 @@ class Gateway(Process):
         bind = f"127.0.0.1:{self.port}"
         self.url = f"http://{bind}"
         log = directory / f"gateway-{self.port}.log"
-        # On services it keeps nothing but clicks there, and only while RabbitMQ is away.
-        data = {"HOPGATE_DATA_DIR": str(directory / f"data-{self.port}")}
-        super().__init__(arguments or command("serve"), {**data, **settings, "HOPGATE_BIND": bind}, log)
+        own = {
+            # With services it holds clicks only, and only while RabbitMQ is away.
+            "HOPGATE_DATA_DIR": str(directory / f"data-{self.port}"),
+            # A killed gateway leaves its temporary files.
+            "TMPDIR": str(directory),
+        }
+        super().__init__(arguments or [_FORKED, "serve"], {**own, **settings, "HOPGATE_BIND": bind}, log)
 
     def start(self) -> None:
         super().start()
         deadline = time.monotonic() + _START_S
-        while True:
+        while not self._is_healthy():
             self.check_alive()
-            try:
-                if httpx.get(f"{self.url}/healthz", timeout=1).status_code == 200:
-                    return
-            except httpx.HTTPError:
-                pass
             assert time.monotonic() < deadline, self.output
-            time.sleep(0.05)
+            time.sleep(0.02)
+
+    def _is_healthy(self) -> bool:
+        request = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+        try:
+            answer = exchange(self.port, request, timeout=1)
+        except OSError:
+            return False
+        return answer is not None and answer.status == 200
 
 
 class Worker(Process):
@@ -167,7 +193,7 @@ class Worker(Process):
     def __init__(
         self, settings: Mapping[str, str], directory: Path, arguments: list[str] | None = None
     ) -> None:
-        super().__init__(arguments or command("worker"), settings, directory / "worker.log")
+        super().__init__(arguments or [_FORKED, "worker"], settings, directory / "worker.log")
 
 
 def eventually(condition, timeout: float = 15.0, what: str = "condition") -> None:

@@ -50,10 +50,12 @@ class PrivateNginx(Process):
     def _write_configuration(self, gateway_ports: list[int]) -> None:
         shutil.copy(CONFIGURATION / "nginx.conf", self.directory)
         listen = (CONFIGURATION / "listen.conf").read_text()
-        listen, replaced = re.subn(
-            r"^listen 8080\b", f"listen 127.0.0.1:{self.port}", listen, flags=re.MULTILINE
-        )
-        assert replaced == 1
+        for address in ("", "[::]:"):
+            own = f"listen {'[::1]' if address else '127.0.0.1'}:{self.port}"
+            listen, replaced = re.subn(
+                rf"^listen {re.escape(address)}8080\b", own, listen, flags=re.MULTILINE
+            )
+            assert replaced == 1
         (self.directory / "listen.conf").write_text(listen)
         gateways = (CONFIGURATION / "gateways.conf").read_text()
         names = sorted(set(re.findall(r"^\s*server (gateway-\d+:8000) ", gateways, re.MULTILINE)))

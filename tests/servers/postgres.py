@@ -1,4 +1,4 @@
-"""A PostgreSQL server of one's own: started, stopped, killed and paused at will."""
+"""A private PostgreSQL server that tests start, stop, kill and pause."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import pwd
 import shutil
 import signal
 import subprocess
-import tempfile
 import time
 from collections.abc import Iterator
+from functools import cache
 from itertools import count
 from pathlib import Path
 from types import TracebackType
@@ -19,28 +19,23 @@ from typing import Literal, Self
 import psycopg
 
 from app.migrations import migrate
+from tests.servers import processes, watcher
 from tests.servers.ports import free_ports
 
 _READY_S = 20.0
+_STOP_S = 20.0
+_RUN_S = 50.0
+# Of the user without rights that every Linux has.
+_UNPRIVILEGED_UID = 65_534
 _STOP_SIGNALS = {"smart": signal.SIGTERM, "fast": signal.SIGINT, "immediate": signal.SIGQUIT}
-
-# Waits until the pipe to its owner closes, which the kernel sees to however the owner ends;
-# then ends the server and removes the directory. $0 is the directory.
-_WATCHER = """
-trap '' INT TERM HUP
-read -r _
-pid=$(head -n 1 "$0/data/postmaster.pid" 2>/dev/null) && kill -QUIT "$pid" && kill -CONT "$pid"
-for _ in $(seq 100); do [ -e "$0/data/postmaster.pid" ] || break; sleep 0.1; done
-rm -rf "$0"
-"""
 
 
 class PrivatePostgres:
     """
     A PostgreSQL server in a temporary directory, on a free port of 127.0.0.1 (Linux).
 
-    Use it as a context manager. Server and directory go when the block or the process
-    ends, even by SIGKILL. As root, the server runs as `postgres` or `nobody`.
+    Use it as a context manager. The server ends and the directory is removed with the block or with
+    this process, even by SIGKILL. The server refuses to run as root, so root starts it as another user.
 
     Args:
         fsync: off is faster, and honest only where no test kills the server.
@@ -53,7 +48,7 @@ class PrivatePostgres:
             "unix_socket_directories": "",
             "fsync": "on" if fsync else "off",
             "shared_buffers": "32MB",
-            # Nobody may lean on the zone of the server.
+            # A zone that no code may depend on.
             "timezone": "Asia/Kathmandu",
             **(settings or {}),
         }
@@ -65,13 +60,10 @@ class PrivatePostgres:
         self.port = 0
 
     def __enter__(self) -> Self:
-        self._dir = Path(tempfile.mkdtemp(prefix="hopgate-postgres-"))
+        self._dir = watcher.make_directory("hopgate-postgres-")
         self._data = self._dir / "data"
         if self._user is not None:
             shutil.chown(self._dir, self._user)
-        self._watcher = subprocess.Popen(
-            ["sh", "-c", _WATCHER, str(self._dir)], stdin=subprocess.PIPE, start_new_session=True
-        )
         try:
             self._initdb()
             self.start()
@@ -86,7 +78,7 @@ class PrivatePostgres:
         if self._server is not None:
             self.resume()
             self.stop("immediate")
-        self._watcher.communicate()
+        watcher.remove_directory(self._dir)
 
     @property
     def directory(self) -> Path:
@@ -95,7 +87,7 @@ class PrivatePostgres:
 
     @property
     def user(self) -> str | None:
-        """Whom it runs as, if not as whoever started it."""
+        """The user that it runs as; None for the user of this process."""
         return self._user
 
     def url(self, database: str = "postgres") -> str:
@@ -103,7 +95,7 @@ class PrivatePostgres:
         return f"postgresql://postgres@127.0.0.1:{self.port}/{database}"
 
     def create_database(self, *, migrated: bool = True) -> str:
-        """Create a database that nobody else uses and return its URL."""
+        """Create an empty database and return its URL."""
         if migrated and self._template is None:
             self._template = self._create("template0")
             migrate(self.url(self._template))
@@ -119,16 +111,14 @@ class PrivatePostgres:
         """Start the server and wait until it answers; the port stays what it was."""
         self.port = self.port or free_ports(1)[0]
         options = [f"-c{name}={value}" for name, value in self._settings.items()]
-        with (self._dir / "log").open("ab") as log:
-            self._server = subprocess.Popen(
-                [self._bin / "postgres", "-D", self._data, f"-p{self.port}", *options],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                user=self._user,
-                cwd=self._dir,
-                start_new_session=True,
-            )
+        self._server = processes.start(
+            [self._bin / "postgres", "-D", self._data, f"-p{self.port}", *options],
+            output=self._dir / "log",
+            directory=self._dir,
+            user=self._user,
+            # Its children have sessions of their own, and it frees its shared memory.
+            at_runner_end=signal.SIGQUIT,
+        )
         end = time.monotonic() + _READY_S
         while not self._is_ready():
             if self._server.poll() is not None or time.monotonic() > end:
@@ -138,11 +128,11 @@ class PrivatePostgres:
             time.sleep(0.01)
 
     def stop(self, mode: Literal["smart", "fast", "immediate"] = "fast") -> None:
-        """Shut the server down and wait until it is gone."""
+        """Shut the server down and wait until it has ended, at most 20 s; then kill it and raise."""
         assert self._server is not None, "the server is not running"
-        self._server.send_signal(_STOP_SIGNALS[mode])
-        self._server.wait(_READY_S)
-        self._server = None
+        server, self._server = self._server, None
+        server.send_signal(_STOP_SIGNALS[mode])
+        processes.wait(server, _STOP_S)
 
     def kill(self) -> None:
         """End all processes of the server by SIGKILL, as a power cut would."""
@@ -152,9 +142,9 @@ class PrivatePostgres:
             for pid in self._children():
                 _signal(pid, signal.SIGKILL)
             self._server.kill()
-            self._server.wait()
+        processes.wait(self._server, _STOP_S)
         self._server = None
-        # The watcher must never signal a number that meanwhile belongs to somebody else.
+        # `_is_ready` must not read what a killed server has left there.
         (self._data / "postmaster.pid").unlink(missing_ok=True)
 
     def pause(self) -> None:
@@ -172,23 +162,14 @@ class PrivatePostgres:
         self._server.send_signal(signal.SIGCONT)
 
     def _initdb(self) -> None:
-        command = [self._bin / "initdb", "-D", self._data, "-U", "postgres"]
-        self._run([*command, "-A", "trust", "-E", "UTF8", "--no-locale", "--no-sync"])
+        # Its system identifier is that of the other servers of this process.
+        self._run(["cp", "-a", _initialised(self._bin, self._user), self._data])
 
     def _run(self, command: list[str | Path]) -> None:
-        done = subprocess.run(
-            command,
-            user=self._user,
-            cwd=self._dir,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if done.returncode:
-            raise RuntimeError(f"{command[0]} failed: {done.stderr}")
+        _run(command, self._dir, self._user)
 
     def _is_ready(self) -> bool:
-        """Does the server's own status line say so? Costs no connection."""
+        """Read the server's own status line: this costs no connection."""
         try:
             lines = (self._data / "postmaster.pid").read_text().splitlines()
         except FileNotFoundError:
@@ -225,16 +206,27 @@ class PostgresReplica(PrivatePostgres):
             connection.execute("SELECT pg_promote(true, 20)")
 
     def _initdb(self) -> None:
-        command = [
-            self._bin / "pg_basebackup",
-            "-D",
-            self._data,
-            "-h",
-            "127.0.0.1",
-            "-p",
-            str(self._primary.port),
-        ]
-        self._run([*command, "-U", "postgres", "-R", "-X", "stream", "--checkpoint=fast", "--no-sync"])
+        primary = ["-h", "127.0.0.1", "-p", str(self._primary.port), "-U", "postgres"]
+        options = ["-R", "-X", "stream", "--checkpoint=fast", "--no-sync"]
+        self._run([self._bin / "pg_basebackup", "-D", self._data, *primary, *options])
+
+
+@cache
+def _initialised(binaries: Path, user: str | None) -> Path:
+    """Return a new data directory, which every server of this process begins as a copy of."""
+    place = watcher.make_directory("hopgate-initdb-")
+    if user is not None:
+        shutil.chown(place, user)
+    options = ["-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-locale", "--no-sync"]
+    _run([binaries / "initdb", "-D", place / "data", *options], place, user)
+    return place / "data"
+
+
+def _run(command: list[str | Path], directory: Path, user: str | None) -> None:
+    output = directory / "log"
+    process = processes.start(command, output=output, directory=directory, user=user)
+    if processes.wait(process, _RUN_S):
+        raise RuntimeError(f"{command[0]} failed: {output.read_text()[-2000:]}")
 
 
 def _signal(pid: int, number: signal.Signals) -> None:
@@ -245,8 +237,10 @@ def _signal(pid: int, number: signal.Signals) -> None:
 def _unprivileged_user() -> str | None:
     if os.geteuid() != 0:
         return None
-    names = {entry.pw_name for entry in pwd.getpwall()}
-    return "postgres" if "postgres" in names else "nobody"
+    try:
+        return pwd.getpwnam("postgres").pw_name
+    except KeyError:
+        return pwd.getpwuid(_UNPRIVILEGED_UID).pw_name
 
 
 def _find_binaries() -> Path:

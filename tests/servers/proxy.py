@@ -1,10 +1,9 @@
 """
 A TCP proxy that can be made a bad network while connections go through it.
 
-It runs in a thread with an event loop of its own, so whatever it does to its connections it
-does to nobody else's loop. Silence is not refusal: `Network(silent_up=True)` accepts and
-delivers nothing, as a lost route does; what was sent meanwhile arrives when the silence ends,
-as TCP's retransmissions do, also if its sender has hung up since.
+It runs in a thread with an event loop of its own, so it delays no other loop. Silence is not
+refusal: `Network(silent_up=True)` accepts and delivers nothing, as a lost route does. What was sent
+meanwhile arrives when the silence ends, as TCP's retransmissions do, also if its sender has hung up.
 """
 
 from __future__ import annotations
@@ -41,7 +40,7 @@ class Network:
     What the network does. Up is from client to server; times are seconds.
 
     Args:
-        refuse: nobody listens; connections that stand are not touched.
+        refuse: the port is closed; open connections are not touched.
         silent_up, silent_down: nothing arrives in that direction.
         latency_s: each chunk takes this long, give or take `jitter_s`; order is kept.
         share: of the chunks, how many are late.
@@ -49,7 +48,7 @@ class Network:
         bytes_per_s: bandwidth of each connection and direction.
         late_confirms: a broker's confirms do not arrive, and everything else does: what a publisher
             sees of a broker whose disk is slow. They arrive with the first message after that. Only
-            where the proxy was told that it speaks AMQP.
+            for a proxy with `speaks_amqp`.
         lost_commits: PostgreSQL commits, and the connection breaks before its answer arrives. Only where
             the client sends COMMIT as a message of its own, as psycopg does, and without TLS.
     """
@@ -105,7 +104,7 @@ class FaultProxy:
         self._loop.close()
 
     def become(self, network: Network) -> None:
-        """Be *network* from now on, for open connections as well."""
+        """Apply *network* from now on, to open connections as well."""
         self._do(lambda: self._become(network))
 
     def reset(self) -> int:
@@ -158,7 +157,7 @@ class FaultProxy:
         try:
             there_reader, there = await asyncio.open_connection("127.0.0.1", self.target, limit=_CHUNK)
         except OSError:
-            abort(writer)  # the server is not there, and that is what the client should meet
+            abort(writer)  # the server does not listen: the client sees a reset
             return
         both = {writer, there}
         self._open |= both
@@ -195,7 +194,7 @@ class FaultProxy:
             try:
                 chunk = await reader.read(_CHUNK)
             except OSError:
-                chunk = b""  # it hung up: what it had said before is still under way
+                chunk = b""  # the peer has hung up; what it sent before is still on its way
             if up and self._network.lost_commits and chunk.endswith(_COMMIT):
                 self._committing.add(client)
             due = max(due, self._loop.time() + self._delay_s())
@@ -221,7 +220,7 @@ class FaultProxy:
                         late.clear()
                     await self._deliver_one(due, part, writer, up=up)
                 except (OSError, RuntimeError):
-                    is_open = False  # what still comes is thrown away, or the sender would be stuck
+                    is_open = False  # discard what still comes, or the sender would be stuck
                     abort(writer)
             if not part:
                 return
@@ -235,7 +234,7 @@ class FaultProxy:
             writer.write_eof()
             return
         if not up and writer in self._committing:
-            raise ConnectionResetError  # that was the server's answer: it has committed
+            raise ConnectionResetError  # this is the server's answer: it has committed
         writer.write(part)
         await writer.drain()
         if self._network.bytes_per_s is not None:

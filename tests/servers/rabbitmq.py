@@ -1,28 +1,27 @@
-"""A RabbitMQ of our own: own ports, own epmd, own cookie and directory, gone with the tests."""
+"""A private RabbitMQ: its own ports, epmd, cookie and directory, removed with the tests."""
 
 from __future__ import annotations
 
-import atexit
+import json
 import os
 import secrets
 import shutil
 import signal
 import socket
 import subprocess
-import tempfile
 import time
 from collections.abc import Callable
-from pathlib import Path
 from types import TracebackType
 
-from tests.servers import processes
+from tests.servers import processes, watcher
 from tests.servers.ports import free_ports, is_listening
 
 # Debian's /usr/sbin/rabbitmq-server changes to the user rabbitmq and its directories; the
-# scripts behind it do as they are told.
+# scripts behind it take them from the environment.
 _PLACES = "/usr/lib/rabbitmq/bin:/usr/local/lib/rabbitmq/bin:/opt/rabbitmq/sbin"
 _START_TIMEOUT_S = 60.0
 
+_NOT_YET = "requires the 'rabbit' app to be running"
 _CONFIG = """
 vm_memory_high_watermark.absolute = 1GB
 disk_free_limit.absolute = 1MB
@@ -47,11 +46,10 @@ class PrivateRabbit:
             raise RuntimeError("rabbitmq-server was not found: install the package rabbitmq-server")
         self._server, self._ctl, self._epmd = server, ctl, epmd
         self.port, self._dist_port, self._epmd_port = free_ports(3)
-        self.directory = Path(tempfile.mkdtemp(prefix="hopgate-rabbit-"))
+        self.directory = watcher.make_directory("hopgate-rabbit-")
         self._environment = self._make_environment()
         self._process: subprocess.Popen[bytes] | None = None
         self._epmd_process: subprocess.Popen[bytes] | None = None
-        atexit.register(self.close)
 
     @property
     def url(self) -> str:
@@ -66,7 +64,7 @@ class PrivateRabbit:
         if self._process is not None:
             return
         if self._epmd_process is None:
-            # Started here, because the one that erl starts outlives everybody.
+            # The epmd that erl would start outlives the tests.
             command = [self._epmd, "-port", str(self._epmd_port), "-address", "127.0.0.1"]
             self._epmd_process = self._spawn(command)
             self._wait(lambda: is_listening(self._epmd_port), self._epmd_process)
@@ -74,15 +72,15 @@ class PrivateRabbit:
         self._wait(self._speaks_amqp, self._process)
 
     def stop(self) -> None:
-        """End it as an operator would."""
+        """End it by SIGTERM, as an operator does."""
         self._end(signal.SIGTERM)
 
     def kill(self) -> None:
-        """End it as the kernel would."""
+        """End it by SIGKILL, as the kernel does when memory runs out."""
         self._end(signal.SIGKILL)
 
     def pause(self) -> None:
-        """Make it silent: connections stay open, nothing is answered."""
+        """Make it silent: connections stay open, and no answer comes."""
         if self._process is not None:
             processes.pause(self._process.pid)
 
@@ -94,28 +92,32 @@ class PrivateRabbit:
     def ctl(self, *arguments: str) -> str:
         """Run rabbitmqctl and return what it printed."""
         command = [self._ctl, "--quiet", *arguments]
-        done = subprocess.run(
-            command, env=self._environment, capture_output=True, text=True, timeout=60, check=False
-        )
-        if done.returncode != 0:
-            raise RuntimeError(f"{' '.join(command)}: {done.stdout}{done.stderr}")
-        return done.stdout
+        deadline = time.monotonic() + _START_TIMEOUT_S
+        while True:
+            done = subprocess.run(
+                command, env=self._environment, capture_output=True, text=True, timeout=60, check=False
+            )
+            if done.returncode == 0:
+                return done.stdout
+            # It speaks AMQP a moment before it counts as running.
+            if _NOT_YET not in done.stderr or time.monotonic() > deadline:
+                raise RuntimeError(f"{' '.join(command)}: {done.stdout}{done.stderr}")
 
     def add_vhost(self, name: str) -> str:
         """Make an empty virtual host and return its URL."""
-        self.ctl("add_vhost", name)
-        self.ctl("set_permissions", "-p", name, "guest", ".*", ".*", ".*")
+        allowed = {"user": "guest", "vhost": name, "configure": ".*", "write": ".*", "read": ".*"}
+        definitions = self.directory / f"{name}.json"
+        definitions.write_text(json.dumps({"vhosts": [{"name": name}], "permissions": [allowed]}))
+        self.ctl("import_definitions", str(definitions))
         return self.url_of(name)
 
     def close(self) -> None:
         """End every process and remove the directory."""
         self.kill()
         if self._epmd_process is not None:
-            os.killpg(self._epmd_process.pid, signal.SIGKILL)
-            self._epmd_process.wait()
+            processes.end(self._epmd_process, signal.SIGKILL)
             self._epmd_process = None
-        shutil.rmtree(self.directory, ignore_errors=True)
-        atexit.unregister(self.close)
+        watcher.remove_directory(self.directory)
 
     def __enter__(self) -> PrivateRabbit:
         try:
@@ -163,23 +165,19 @@ class PrivateRabbit:
         return {**kept, **ours}
 
     def _spawn(self, command: list[str]) -> subprocess.Popen[bytes]:
-        with (self.directory / "output.log").open("ab") as output:
-            return subprocess.Popen(
-                command,
-                env=self._environment,
-                cwd=self.directory,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                start_new_session=True,
-            )
+        return processes.start(
+            command,
+            output=self.directory / "output.log",
+            environment=self._environment,
+            directory=self.directory,
+        )
 
     def _wait(self, is_ready: Callable[[], bool], process: subprocess.Popen[bytes]) -> None:
         deadline = time.monotonic() + _START_TIMEOUT_S
         while not is_ready():
             if process.poll() is not None or time.monotonic() > deadline:
                 output = (self.directory / "output.log").read_text(errors="replace")
-                raise RuntimeError(f"{process.args} did not start:\n{output[-3000:]}")
+                raise RuntimeError(f"rabbitmq-server or its epmd did not start:\n{output[-3000:]}")
             time.sleep(0.05)
 
     def _speaks_amqp(self) -> bool:
@@ -190,18 +188,7 @@ class PrivateRabbit:
         except OSError:
             return False
 
-    def _signal(self, number: signal.Signals) -> None:
-        if self._process is not None and self._process.poll() is None:
-            os.killpg(self._process.pid, number)
-
     def _end(self, number: signal.Signals) -> None:
-        if self._process is None:
-            return
-        self._signal(signal.SIGCONT)  # a paused one would not see SIGTERM
-        self._signal(number)
-        try:
-            self._process.wait(timeout=30)
-        except subprocess.TimeoutExpired:
-            self._signal(signal.SIGKILL)
-            self._process.wait()
-        self._process = None
+        if self._process is not None:
+            processes.end(self._process, number, within_s=30)
+            self._process = None

@@ -20,12 +20,26 @@ class RawAnswer:
 
 
 def exchange(port: int, data: bytes, *, timeout: float = 10.0) -> RawAnswer | None:
-    """Send *data*, and read until the server is done; None if it closed without an answer."""
+    """Send *data* and return the answer; None if the server closed the connection without one."""
     with socket.create_connection(("127.0.0.1", port), timeout=timeout) as connection:
-        # Refused before everything was sent: the answer may still be there.
+        # The server may refuse before it has read everything: its answer may still arrive.
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             connection.sendall(data)
         return read_answer(connection, head=data.startswith(b"HEAD "))
+
+
+def answered(port: int, data: bytes) -> RawAnswer:
+    """Send *data* and return the answer, which has to come."""
+    answer = exchange(port, data)
+    assert answer is not None
+    return answer
+
+
+def answer_on(connection: socket.socket) -> RawAnswer:
+    """Return the answer on *connection*, which has to come."""
+    answer = read_answer(connection)
+    assert answer is not None
+    return answer
 
 
 def read_answer(connection: socket.socket, *, head: bool = False) -> RawAnswer | None:

@@ -1,20 +1,17 @@
-"""A Redis of our own: an own port, an own directory, gone when the tests are."""
+"""A private Redis: its own port and directory, removed with the tests."""
 
 from __future__ import annotations
 
-import atexit
 import os
 import shutil
 import signal
 import subprocess
-import tempfile
 import time
-from pathlib import Path
 from types import TracebackType
 
 import redis
 
-from tests.servers import processes
+from tests.servers import processes, watcher
 from tests.servers.ports import free_ports
 
 _PLACES = "/usr/bin:/usr/sbin:/usr/local/bin:/usr/local/sbin"
@@ -28,17 +25,17 @@ class PrivateRedis:
     `start` after `stop` or `kill` brings it back empty, on the same port.
     """
 
-    def __init__(self, *options: str) -> None:
-        """Take further options of redis-server, such as `"--maxmemory", "2mb"`."""
+    def __init__(self, *options: str, password: str | None = None) -> None:
+        """Take further options of redis-server, such as `"--maxmemory", "2mb"`, and the password they set."""
         binary = shutil.which("redis-server", path=f"{os.environ.get('PATH', '')}:{_PLACES}")
         if binary is None:
             raise RuntimeError("redis-server was not found: install the package redis-server")
-        self._binary = binary
+        self.binary = binary
         self._options = options
+        self._password = password
         self.port = free_ports(1)[0]
-        self.directory = Path(tempfile.mkdtemp(prefix="hopgate-redis-"))
+        self.directory = watcher.make_directory("hopgate-redis-")
         self._process: subprocess.Popen[bytes] | None = None
-        atexit.register(self.close)
 
     @property
     def url(self) -> str:
@@ -49,15 +46,14 @@ class PrivateRedis:
         return self._process is not None and self._process.poll() is None
 
     def start(self, *options: str, is_loading: bool = False) -> None:
-        """Start with further *options*; return when it answers, or, if *is_loading*, says that it loads."""
+        """Start with further *options*; return when it answers; with *is_loading*, while it still loads."""
         if self._process is not None:
             return
         log = self.directory / "redis.log"
-        command = [self._binary, "--port", str(self.port), "--bind", "127.0.0.1", "--daemonize", "no"]
+        command = [self.binary, "--port", str(self.port), "--bind", "127.0.0.1", "--daemonize", "no"]
         command += ["--save", "", "--appendonly", "no", "--dir", str(self.directory)]
         command += ["--logfile", str(log), *self._options, *options]
-        # Its own process group, so that Ctrl-C reaches the tests only.
-        self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True)
+        self._process = processes.start(command, output=log)
         deadline = time.monotonic() + _START_TIMEOUT_S
         while not self._answers(is_loading=is_loading):
             if self._process.poll() is not None or time.monotonic() > deadline:
@@ -79,15 +75,15 @@ class PrivateRedis:
             time.sleep(0.01)
 
     def stop(self) -> None:
-        """End it as an operator would."""
+        """End it by SIGTERM, as an operator does."""
         self._end(signal.SIGTERM)
 
     def kill(self) -> None:
-        """End it as the kernel would."""
+        """End it by SIGKILL, as the kernel does when memory runs out."""
         self._end(signal.SIGKILL)
 
     def pause(self) -> None:
-        """Make it silent: connections stay open, nothing is answered."""
+        """Make it silent: connections stay open, and no answer comes."""
         if self._process is not None:
             processes.pause(self._process.pid)
 
@@ -98,7 +94,7 @@ class PrivateRedis:
 
     def command(self, *arguments: str | bytes | int) -> object:
         """Run one command outside of the adapter and return the reply."""
-        with redis.Redis(port=self.port, socket_timeout=5) as client:
+        with redis.Redis(port=self.port, password=self._password, socket_timeout=5) as client:
             return client.execute_command(*arguments)
 
     def config_set(self, name: str, value: str) -> None:
@@ -106,7 +102,7 @@ class PrivateRedis:
         self.command("CONFIG", "SET", name, value)
 
     def info(self) -> dict[str, object]:
-        """Return what `INFO` says."""
+        """Return the reply to `INFO`."""
         reply = self.command("INFO")
         assert isinstance(reply, dict)
         return reply
@@ -117,7 +113,7 @@ class PrivateRedis:
 
     def values(self, pattern: str) -> dict[str, bytes]:
         """Return the strings whose keys match *pattern*."""
-        with redis.Redis(port=self.port, socket_timeout=5) as client:
+        with redis.Redis(port=self.port, password=self._password, socket_timeout=5) as client:
             found = {key: client.get(key) for key in client.scan_iter(match=pattern, count=1000)}
         return {key.decode(): value for key, value in found.items() if value is not None}
 
@@ -128,8 +124,7 @@ class PrivateRedis:
     def close(self) -> None:
         """End the server and remove its directory."""
         self.kill()
-        shutil.rmtree(self.directory, ignore_errors=True)
-        atexit.unregister(self.close)
+        watcher.remove_directory(self.directory)
 
     def __enter__(self) -> PrivateRedis:
         self.start()
@@ -142,25 +137,14 @@ class PrivateRedis:
 
     def _answers(self, *, is_loading: bool = False) -> bool:
         try:
-            with redis.Redis(port=self.port, socket_timeout=1) as client:
+            with redis.Redis(port=self.port, password=self._password, socket_timeout=1) as client:
                 return bool(client.ping())
         except redis.BusyLoadingError:
             return is_loading
         except redis.RedisError:
             return False
 
-    def _signal(self, number: signal.Signals) -> None:
-        if self._process is not None and self._process.poll() is None:
-            os.killpg(self._process.pid, number)
-
     def _end(self, number: signal.Signals) -> None:
-        if self._process is None:
-            return
-        self._signal(number)
-        self._signal(signal.SIGCONT)  # a paused one would not see SIGTERM
-        try:
-            self._process.wait(timeout=5)
-        except subprocess.TimeoutExpired:
-            self._signal(signal.SIGKILL)
-            self._process.wait()
-        self._process = None
+        if self._process is not None:
+            processes.end(self._process, number, within_s=5)
+            self._process = None

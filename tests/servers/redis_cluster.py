@@ -1,4 +1,4 @@
-"""A Redis Cluster of our own: private servers that know each other."""
+"""A private Redis Cluster."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ class PrivateCluster:
     """
     `with PrivateCluster() as cluster:` runs *primaries* with equal shares of the slots.
 
-    The others serve on when one is gone.
+    The remaining primaries keep serving their slots when one is gone.
 
     Args:
         replicas: of each primary; they follow the primaries in `nodes`, in the same order.
-        node_timeout_ms: after which a node that is silent counts as failed.
+        node_timeout_ms: a node that is silent for longer counts as failed.
     """
 
     def __init__(self, *, primaries: int = 3, replicas: int = 0, node_timeout_ms: int = 60_000) -> None:
@@ -41,7 +41,7 @@ class PrivateCluster:
 
     @property
     def primaries(self) -> list[PrivateRedis]:
-        """Those that had slots from the beginning."""
+        """The nodes that were primaries at the start."""
         return self.nodes[: self._primaries]
 
     @property

@@ -4,8 +4,8 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from app.adapters.bus_inprocess import InProcessBus
-from app.adapters.cache_memory import MemoryCache
+from app.adapters.memory.bus import InProcessBus
+from app.adapters.memory.cache import MemoryCache
 from app.bootstrap import open_gateway
 from app.migrations import migrate
 from app.service.links import Links, leave_to_relay

@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 
-from app.adapters.bus_inprocess import InProcessBus
+from app.adapters.memory.bus import InProcessBus
 from app.domain.errors import Unavailable
 from app.domain.link import LinkFields, Slug
-from app.resilience.admission import Admission
-from app.service.admission import Entrance
-from app.service.hot_links import HotLinks
-from app.service.redirects import Redirects
+from app.resilience.admission import AdmissionController
+from app.service.l1_cache import L1Cache
+from app.service.resolver import Resolver
 
 FIELDS = LinkFields(long_url="https://example.com/")
 SLUG = Slug("abcdefg")
@@ -22,7 +21,7 @@ class CountingStore:
 
     def __init__(self, store):
         self._store = store
-        self.calls = Counter()
+        self.calls: Counter[str] = Counter()
         self.looked_up = []
         self.open = asyncio.Event()
         self.open.set()
@@ -53,6 +52,6 @@ class SilentBus(InProcessBus):
 
 
 def resolver(store, cache, bus, monotonic, replica=None):
-    hot = HotLinks(lambda resolution, _: resolution, monotonic=monotonic, wall=lambda: 0.0)
-    entrance = Entrance(Admission(), monotonic=monotonic)
-    return hot, Redirects(hot, cache, store, bus, entrance, replica=replica)
+    l1 = L1Cache(lambda resolution, _: resolution, monotonic=monotonic, wall=lambda: 0.0)
+    admission = AdmissionController(monotonic=monotonic)
+    return l1, Resolver(l1, cache, store, bus, admission, replica=replica)

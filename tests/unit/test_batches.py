@@ -5,13 +5,13 @@ from contextvars import ContextVar
 
 import pytest
 
-from app.resilience.batches import Batches
+from app.concurrency.batches import Batches
 
 _wish: ContextVar[str] = ContextVar("wish", default="none")
 
 
 class Work:
-    """Remembers the batches, and can be held back."""
+    """Records the batches, and can be held back."""
 
     def __init__(self):
         self.batches = []
@@ -35,7 +35,7 @@ async def turns(count=3):
         await asyncio.sleep(0)
 
 
-async def test_what_comes_in_one_turn_is_one_batch_each_key_once(work):
+async def test_keys_of_one_turn_form_one_batch(work):
     batches = Batches(work, max_under_way=2, max_batch=10)
     for key in ("a", "b", "a", "c"):
         batches.add(key)
@@ -44,7 +44,7 @@ async def test_what_comes_in_one_turn_is_one_batch_each_key_once(work):
     assert work.batches == [["a", "b", "c"]]
 
 
-async def test_what_comes_in_the_turn_in_which_all_have_ended_is_worked_on(work):
+async def test_key_added_as_batches_end_is_kept(work):
     batches = Batches(work, max_under_way=2, max_batch=10)
     batches.add("a")
     batches.add("b")
@@ -54,7 +54,7 @@ async def test_what_comes_in_the_turn_in_which_all_have_ended_is_worked_on(work)
     assert work.batches == [["a", "b"], ["c"]]
 
 
-async def test_a_lone_key_goes_at_once(work):
+async def test_lone_key_starts_at_once(work):
     batches = Batches(work, max_under_way=2, max_batch=10)
     for key in ("a", "b"):
         batches.add(key)
@@ -63,7 +63,7 @@ async def test_a_lone_key_goes_at_once(work):
     assert work.batches == [["a"], ["b"]]
 
 
-async def test_while_enough_is_under_way_the_rest_gathers(work):
+async def test_keys_gather_while_enough_batches_run(work):
     work.open.clear()
     batches = Batches(work, max_under_way=2, max_batch=3)
     for number in range(7):
@@ -77,7 +77,7 @@ async def test_while_enough_is_under_way_the_rest_gathers(work):
     assert sorted(work.batches) == [[0], [1], [2, 3, 4], [5, 6]]
 
 
-async def test_a_key_that_comes_again_while_it_is_worked_on_is_worked_on_again(work):
+async def test_key_added_during_its_work_is_repeated(work):
     work.open.clear()
     batches = Batches(work, max_under_way=1, max_batch=3)
     batches.add("a")
@@ -89,8 +89,8 @@ async def test_a_key_that_comes_again_while_it_is_worked_on_is_worked_on_again(w
     assert work.batches == [["a"], ["a"]]
 
 
-async def test_a_batch_has_not_the_context_of_whoever_asked_first(work):
-    """A deadline among it: it would end the answers of all others."""
+async def test_batch_does_not_inherit_the_first_context(work):
+    """A deadline in that context would end the work for all other keys."""
     batches = Batches(work, max_under_way=1, max_batch=3)
     token = _wish.set("mine")
     batches.add("a")
@@ -100,7 +100,7 @@ async def test_a_batch_has_not_the_context_of_whoever_asked_first(work):
     assert work.wishes == ["none"]
 
 
-async def test_draining_waits_for_what_is_under_way_and_what_waits(work):
+async def test_drain_waits_for_running_and_waiting_keys(work):
     work.open.clear()
     batches = Batches(work, max_under_way=1, max_batch=1)
     batches.add("a")
@@ -115,7 +115,7 @@ async def test_draining_waits_for_what_is_under_way_and_what_waits(work):
     assert work.batches == [["a"], ["b"]]
 
 
-async def test_closing_gives_up_what_is_under_way_and_what_waits(work):
+async def test_close_cancels_running_and_waiting_keys(work):
     work.open.clear()
     batches = Batches(work, max_under_way=1, max_batch=1)
     batches.add("a")

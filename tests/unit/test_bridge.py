@@ -1,4 +1,4 @@
-"""What the bridge makes of a Robyn application, before any server runs."""
+"""The bridge reads a Robyn application: routes, endpoints, headers; no server runs."""
 
 from __future__ import annotations
 
@@ -9,88 +9,80 @@ import logging
 import pytest
 
 from app.telemetry.logs import JsonFormatter
-from app.web.answer import UnsendableHeader, check_headers
-from app.web.robyn_compat import new_application, new_request, routes_of, to_response
+from app.web.endpoint import Endpoint, Route
+from app.web.response import Response, UnsendableHeader, check_headers
+from app.web.robyn_app import new_application, public, routes_of
 from app.web.rsgi import RouteTable
+from tests.unit.declared_routes import declared_routes
 
 
-def request(**changes):
-    return new_request(
-        **{
-            "method": "GET",
-            "path": "/x",
-            "path_params": {},
-            "query": "",
-            "headers": [],
-            "body": b"",
-            "scheme": "http",
-            "host": "hop.example",
-            "client": "198.51.100.7",
-        }
-        | changes
-    )
+async def nothing(_request):
+    return Response(204)
 
 
-def endpoint(path, handler):
+def test_robyn_handler_carries_its_endpoint():
     application = new_application()
-    application.add_route("GET", path, handler)
+    application.get("/x/:slug")(public(nothing))
+
     [route] = routes_of(application)
-    return route.endpoint
+
+    assert (route.method, route.path) == ("GET", "/x/:slug")
+    assert route.endpoint == Endpoint("nothing", nothing)
 
 
-async def test_arguments_are_supplied_by_name():
-    def handler(slug, ip_addr, method, query_string="", *, request):
-        return json.dumps([slug, ip_addr, method, query_string, request.url.path])
+def test_robyn_handler_without_endpoint_is_refused():
+    async def handler(request): ...
 
-    answer = await endpoint("/:slug", handler)(request(path_params={"slug": "abc"}), "a=1")
+    application = new_application()
+    application.get("/x")(handler)
 
-    assert json.loads(answer.body) == ["abc", "198.51.100.7", "GET", "a=1", "/x"]
-
-
-async def test_handlers_may_be_async_and_return_what_robyn_takes():
-    async def document():
-        return {"a": [1]}
-
-    def text():
-        return "ü"
-
-    assert (await endpoint("/", document)(request(), "")).body == b'{"a":[1]}'
-    assert (await endpoint("/", text)(request(), "")).body == "ü".encode()
+    with pytest.raises(TypeError, match="the handler of /x declares no endpoint"):
+        routes_of(application)
 
 
-def test_an_argument_without_a_source_is_found_at_the_start():
-    with pytest.raises(TypeError, match="no source for the argument 'databse'"):
-        endpoint("/", lambda databse: "")
+async def test_robyn_request_is_converted_once_each_way():
+    """As Robyn's own server calls a handler: with its request, for its response."""
+    import robyn.robyn as robyn
+
+    seen = []
+
+    async def handle(request):
+        seen.append(request)
+        return Response(418, [("x-a", "1"), ("x-a", "2")], b"\xff\x00")
+
+    query, headers = robyn.QueryParams(), robyn.Headers({})
+    for value in ("1", "2"):
+        query.set("a", value)
+    url = robyn.Url("http", "hop.example", "/abc")
+    # Its constructor is not what its stub says.
+    request = robyn.Request(query, headers, {"slug": "abc"}, b"", "GET", url, {}, {}, None, "198.51.100.7")  # type: ignore[call-arg]
+
+    sent = await public(handle)(request)
+
+    [got] = seen
+    assert (got.method, got.path_params, got.client) == ("GET", {"slug": "abc"}, "198.51.100.7")
+    assert (got.query_string, got.query) == ("a=1&a=2", {"a": "2"})
+    assert (sent.status_code, sent.description) == (418, b"\xff\x00")
+    assert sent.headers.multi_items() == [("x-a", "1"), ("x-a", "2")]
 
 
-async def test_a_result_that_is_no_response_is_an_error():
-    with pytest.raises(TypeError, match="returned set"):
-        await endpoint("/", lambda: {1})(request(), "")
+def test_robyn_ignores_command_line_and_environment_file(tmp_path, monkeypatch):
+    """Its constructors would read `robyn.env`, and its parser would exit on an unknown option."""
+    (tmp_path / "robyn.env").write_text("HOPGATE_STRAY=1\n")
+    (tmp_path / "below").mkdir()
+    monkeypatch.chdir(tmp_path / "below")
+    monkeypatch.setattr("sys.argv", ["hopgate", "--help"])
+
+    declared_routes()
+
+    import os
+
+    assert "HOPGATE_STRAY" not in os.environ
+    assert "ROBYN_CLI" not in os.environ
 
 
-async def test_an_answer_survives_the_way_through_a_robyn_response():
-    from app.web.answer import Answer
-
-    sent = Answer(418, [("x-a", "1"), ("x-a", "2"), ("x-b", "ü".encode().decode("latin-1"))], b"\xff\x00")
-
-    got = await endpoint("/", lambda: to_response(sent))(request(), "")
-
-    assert (got.status, sorted(got.headers), got.body) == (418, sorted(sent.headers), sent.body)
-
-
-def test_a_request_keeps_repeated_headers_and_queries():
-    made = request(headers=[("x-a", "1"), ("X-A", "2")], query="a=1&a=2&b", body=b"\xff")
-
-    assert made.headers.multi_items() == [("x-a", "1"), ("x-a", "2")]
-    assert sorted(made.query_params.multi_items()) == [("a", "1"), ("a", "2"), ("b", "")]
-    assert made.body == b"\xff"
-
-
-def test_a_literal_path_wins_over_a_parameter():
-    async def literal(_request, _query): ...
-    async def parameter(_request, _query): ...
-
-    from app.web.robyn_compat import Route
+def test_literal_path_wins_over_parameter():
+    literal, parameter = Endpoint("literal", nothing), Endpoint("parameter", nothing)
 
     table = RouteTable([Route("GET", "/:slug", parameter), Route("GET", "/healthz", literal)])
 
@@ -99,6 +91,17 @@ def test_a_literal_path_wins_over_a_parameter():
     assert [table.find(path) for path in ("/", "", "/a/b", "//")] == [None] * 4
     assert table.is_literal("/healthz")
     assert not table.is_literal("/abc")
+
+
+def test_headers_of_every_operation_are_checked():
+    assert RouteTable(declared_routes()).headers == [
+        "authorization",
+        "content-encoding",
+        "content-type",
+        "idempotency-key",
+        "if-match",
+        "if-none-match",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -113,12 +116,12 @@ def test_a_literal_path_wins_over_a_parameter():
         ("", "x"),
     ],
 )
-def test_a_header_that_the_server_would_drop_is_an_error(header):
+def test_unsendable_header_is_an_error(header):
     with pytest.raises(UnsendableHeader):
         check_headers([header])
 
 
-def test_a_log_line_cannot_be_forged():
+def test_log_line_cannot_be_forged():
     stream = io.StringIO()
     handler = logging.StreamHandler(stream)
     handler.setFormatter(JsonFormatter())

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from app.resilience.bulkhead import Bulkhead
+from app.concurrency.bulkhead import Bulkhead
 
 
-async def test_who_waits_longest_is_next():
+async def test_longest_waiting_call_enters_next():
     bulkhead, order = Bulkhead(1, 10), []
     assert bulkhead.try_enter()
 
@@ -28,7 +28,7 @@ async def test_who_waits_longest_is_next():
     assert (bulkhead.running, bulkhead.waiting) == (0, 0)
 
 
-async def test_a_turn_that_does_not_come_in_time():
+async def test_wait_ends_in_time():
     bulkhead = Bulkhead(1, 10)
     bulkhead.try_enter()
 
@@ -36,15 +36,15 @@ async def test_a_turn_that_does_not_come_in_time():
     assert (bulkhead.running, bulkhead.waiting) == (1, 0)
 
 
-async def test_a_full_waiting_room_refuses_at_once():
+async def test_full_queue_refuses_at_once():
     bulkhead = Bulkhead(1, 0)
     bulkhead.try_enter()
 
     assert not await bulkhead.enter(3600)
 
 
-async def test_a_turn_that_comes_as_its_taker_is_cancelled_goes_to_the_next():
-    """Both in one turn of the loop: the room must not be lost."""
+async def test_turn_of_a_cancelled_call_passes_on():
+    """Both in one turn of the event loop: the slot must not be lost."""
     bulkhead = Bulkhead(1, 10)
     bulkhead.try_enter()
     first, second = (asyncio.create_task(bulkhead.enter(5)) for _ in range(2))

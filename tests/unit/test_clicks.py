@@ -1,4 +1,4 @@
-"""Clicks on their way from the counter to the store: none lost, none twice, whatever is away."""
+"""Clicks from the counter to the store: none lost, none twice, through every outage."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import itertools
 import os
 import tempfile
 from collections import Counter
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -14,21 +15,22 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
-from app.adapters.bus_inprocess import InProcessBus
-from app.adapters.spool_file import FileSpool
+from app.adapters.file_spool import FileSpool
+from app.adapters.memory.bus import InProcessBus
 from app.domain.errors import Unavailable
 from app.domain.link import Resolution, Slug
 from app.service import clicks as clicks_module
-from app.service.clicks import ClickCounter, ClickFolder, Clicks
-from app.service.hot_links import HotLinks
+from app.service.clicks import ClickCounter, ClickPublisher
+from app.service.l1_cache import L1Cache
 from app.wire import MAX_CLICKED_SLUGS_A_MESSAGE
 from tests.conftest import NOW
+from worker.clicks import ClickConsumer
 
 HOUR = datetime(2030, 1, 31, 12, tzinfo=UTC)
 
 
 class Bus(InProcessBus):
-    """Remembers what it took. It may take nothing, or take it without saying so."""
+    """Records what it received. It may refuse everything, or not confirm what it received."""
 
     def __init__(self):
         super().__init__()
@@ -42,8 +44,8 @@ class Bus(InProcessBus):
         return [self.takes and self.confirms] * len(events)
 
     def counted(self):
-        """What the store makes of it: each batch once."""
-        total = Counter()
+        """The totals in the store: each batch once."""
+        total: Counter[Slug] = Counter()
         for batch in {event.batch: event for event in self.taken}.values():
             total.update(batch.clicks)
         return total
@@ -75,15 +77,21 @@ def spool(tmp_path):
     return new_spool(tmp_path / "clicks")
 
 
+class Counting(ClickPublisher):
+    """A publisher that counts the clicks as well."""
+
+    click: Callable[..., None]
+
+
 def counting(bus, spool, clock=lambda: NOW):
     ids = itertools.count(1)
     counter = ClickCounter()
-    clicks = Clicks(counter, lambda: None, bus, spool, clock=clock, new_id=lambda: f"{next(ids):032x}")
+    clicks = Counting(counter, lambda: None, bus, spool, clock=clock, new_id=lambda: f"{next(ids):032x}")
     clicks.click = counter.count
     return clicks
 
 
-async def test_a_flush_is_one_batch_of_everything_counted_since_the_last(bus, spool):
+async def test_flush_publishes_one_batch_of_new_clicks(bus, spool):
     clicks = counting(bus, spool)
     for slug in ("aaa", "bbb", "aaa"):
         clicks.click(slug)
@@ -100,13 +108,13 @@ async def test_a_flush_is_one_batch_of_everything_counted_since_the_last(bus, sp
     assert len({batch.batch for batch in bus.taken}) == 2
 
 
-async def test_a_flush_harvests_the_first_cache(bus, spool):
+async def test_flush_collects_clicks_of_the_l1_cache(bus, spool):
     counter = ClickCounter()
-    hot = HotLinks(
+    l1 = L1Cache(
         lambda resolution, _: resolution, monotonic=lambda: 0.0, wall=lambda: 0.0, clicked=counter.count
     )
-    clicks = Clicks(counter, hot.harvest, bus, spool, clock=lambda: NOW, new_id=lambda: "0" * 32)
-    hot.put(Resolution(Slug("aaa"), 1, "https://example.com/")).clicks += 3
+    clicks = ClickPublisher(counter, l1.collect, bus, spool, clock=lambda: NOW, new_id=lambda: "0" * 32)
+    l1.put(Resolution(Slug("aaa"), 1, "https://example.com/")).clicks += 3
     counter.count(Slug("aaa"))
 
     await clicks.flush()
@@ -114,7 +122,7 @@ async def test_a_flush_harvests_the_first_cache(bus, spool):
     assert [batch.clicks for batch in bus.taken] == [{"aaa": 4}]
 
 
-async def test_many_slugs_are_flushed_early_and_in_messages_that_fit(bus, spool):
+async def test_many_slugs_are_flushed_early_in_several_messages(bus, spool):
     clicks = counting(bus, spool)
     running = asyncio.create_task(clicks.run())
     await asyncio.sleep(0)
@@ -132,7 +140,7 @@ async def test_many_slugs_are_flushed_early_and_in_messages_that_fit(bus, spool)
     ]
 
 
-def test_a_counter_says_when_a_message_is_full_and_drops_what_is_far_beyond(monkeypatch):
+def test_counter_is_bounded(monkeypatch):
     monkeypatch.setattr(clicks_module, "MAX_CLICKED_SLUGS_A_MESSAGE", 2)
     monkeypatch.setattr(clicks_module, "MAX_COUNTED_SLUGS", 3)
     counter = ClickCounter()
@@ -147,7 +155,19 @@ def test_a_counter_says_when_a_message_is_full_and_drops_what_is_far_beyond(monk
     assert (counter.take(), counter.is_full.is_set()) == ([], False)
 
 
-async def test_what_the_bus_does_not_take_is_kept_and_taken_later_in_order(bus, spool):
+async def test_publisher_logs_when_the_broker_stops_and_resumes(bus, spool, caplog):
+    clicks = counting(bus, spool)
+    for bus.takes in (False, False, True, True):
+        clicks.click("aaa")
+        await clicks.flush()
+
+    assert [record.getMessage() for record in caplog.records] == [
+        "click publisher: the broker does not confirm 1 of 1 batches; kept on disk",
+        "click publisher: the broker confirms again",
+    ]
+
+
+async def test_refused_batches_are_kept_and_published_in_order(bus, spool):
     clicks = counting(bus, spool)
     bus.takes = False
     for n in range(1, 4):
@@ -164,8 +184,8 @@ async def test_what_the_bus_does_not_take_is_kept_and_taken_later_in_order(bus, 
     assert clicks.dropped == 0
 
 
-async def test_a_batch_that_arrived_unconfirmed_comes_again_under_the_same_id(bus, spool, embedded_store):
-    clicks, folder = counting(bus, spool), ClickFolder(embedded_store, clock=lambda: NOW)
+async def test_unconfirmed_batch_is_repeated_under_its_id(bus, spool, embedded_store):
+    clicks, consumer = counting(bus, spool), ClickConsumer(embedded_store, clock=lambda: NOW)
     bus.confirms = False
     clicks.click("aaa", 5)
     await clicks.flush()
@@ -174,14 +194,14 @@ async def test_a_batch_that_arrived_unconfirmed_comes_again_under_the_same_id(bu
     await clicks.flush()
 
     assert len(bus.taken) > 1
-    await folder.apply(bus.taken)
+    await consumer.handle(bus.taken)
     assert await embedded_store.hourly_clicks(Slug("aaa"), since=HOUR, until=HOUR + timedelta(hours=1)) == {
         HOUR: 5
     }
 
 
-async def test_while_the_bus_takes_nothing_the_disk_comes_first(bus, spool):
-    """Or a publish that takes its time to fail would hold the clicks in memory meanwhile."""
+async def test_disk_comes_first_while_the_bus_refuses(bus, spool):
+    """Otherwise a publish that fails slowly would hold the clicks in memory meanwhile."""
     clicks = counting(bus, spool)
     bus.takes = False
     clicks.click("aaa")
@@ -199,7 +219,7 @@ async def test_while_the_bus_takes_nothing_the_disk_comes_first(bus, spool):
     assert kept_before_publish == [[{"aaa": 1}, {"bbb": 1}]]
 
 
-async def test_a_flush_that_is_cancelled_is_finished_by_the_next(bus, spool):
+async def test_cancelled_flush_is_finished_by_the_next(bus, spool):
     clicks = counting(bus, spool)
     publish, asked = bus.publish, asyncio.Event()
 
@@ -220,7 +240,7 @@ async def test_a_flush_that_is_cancelled_is_finished_by_the_next(bus, spool):
     assert bus.counted() == {"aaa": 3}
 
 
-async def test_what_neither_bus_nor_disk_takes_is_counted_as_dropped(bus, caplog):
+async def test_clicks_without_bus_and_disk_are_dropped(bus, caplog):
     clicks = counting(bus, NoDisk())
     bus.takes = False
     clicks.click("aaa", 3)
@@ -228,17 +248,23 @@ async def test_what_neither_bus_nor_disk_takes_is_counted_as_dropped(bus, caplog
     await clicks.flush()
 
     assert clicks.dropped == 7
-    assert "7 clicks are lost" in caplog.text
+    assert "7 clicks lost" in caplog.text
     bus.takes = True
     clicks.click("aaa")
     await clicks.flush()
     assert bus.counted() == {"aaa": 1}
 
 
-async def test_an_unavailable_store_is_the_bus_to_hear_of():
+async def test_unavailable_store_is_raised_to_the_bus():
     class AwayStore:
-        async def fold_clicks(self, counted, *, now):
+        async def add_clicks(self, counted, *, now):
             raise Unavailable("store", "away")
+
+        async def hourly_clicks(self, slug, *, since, until):
+            raise AssertionError
+
+        async def forget_batches(self, *, before):
+            raise AssertionError
 
     bus = Bus()
     clicks = counting(bus, NoDisk())
@@ -246,11 +272,11 @@ async def test_an_unavailable_store_is_the_bus_to_hear_of():
     await clicks.flush()
 
     with pytest.raises(Unavailable):
-        await ClickFolder(AwayStore(), clock=lambda: NOW).apply(bus.taken)
+        await ClickConsumer(AwayStore(), clock=lambda: NOW).handle(bus.taken)
 
 
 class EveryClickIsSomewhere(RuleBasedStateMachine):
-    """However bus, disk and processes come and go: in the end, counted = clicked but for the dropped."""
+    """Through every outage of bus, disk and process: counted + dropped = clicked in the end."""
 
     @initialize()
     def begin(self):
@@ -266,7 +292,7 @@ class EveryClickIsSomewhere(RuleBasedStateMachine):
         names = iter(lambda: f"{next(self.ids):x}", None)
         self.spool = FileSpool(Path(self.folder.name), new_name=lambda: next(names), max_bytes=600)
         self.counter = ClickCounter()
-        self.clicks = Clicks(
+        self.clicks = ClickPublisher(
             self.counter,
             lambda: None,
             self.bus,
@@ -290,7 +316,7 @@ class EveryClickIsSomewhere(RuleBasedStateMachine):
 
     @rule()
     def restart(self):
-        """A graceful stop: flushed, then another process in the same folder."""
+        """A graceful stop: flush, then another process in the same folder."""
         self.flush()
         self.loop.run_until_complete(self.spool.aclose())
         self.dropped += self.clicks.dropped
@@ -300,8 +326,8 @@ class EveryClickIsSomewhere(RuleBasedStateMachine):
     def die_after_a_flush(self):
         self.flush()
         self.dropped += self.clicks.dropped
-        # What the kernel does to the files of a dead process.
-        for file in self.spool._reading:
+        # The kernel closes the files of a dead process.
+        for file in self.spool._files:
             os.close(file._descriptor)
         self.spool._adopted, self.spool._own = [], None
         self.start()
@@ -315,7 +341,7 @@ class EveryClickIsSomewhere(RuleBasedStateMachine):
         self.loop.run_until_complete(self.spool.aclose())
         counted = sum(self.bus.counted().values())
         dropped = self.dropped + self.clicks.dropped
-        # What arrived unconfirmed and then found no room on the disk was called dropped too soon.
+        # A batch that arrived unconfirmed and did not fit on the disk counts as dropped, too early.
         assert self.clicked - dropped <= counted <= self.clicked
         self.loop.close()
         self.folder.cleanup()

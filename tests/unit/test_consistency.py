@@ -4,11 +4,12 @@ from dataclasses import replace
 
 import pytest
 
-from app.adapters.cache_memory import MemoryCache
+from app.adapters.memory.cache import MemoryCache
 from app.domain.events import LinkChanged
 from app.domain.link import LinkFields, NewLink, Resolution, Slug
-from app.service.consistency import ConsistencySampler, Fault, compare
+from app.service.consistency import Fault, compare
 from tests.conftest import NOW
+from worker.sampling import ConsistencySampler
 
 SLUG, OTHER = Slug("slug"), Slug("other")
 FIELDS = LinkFields(long_url="https://example.com/")
@@ -31,7 +32,7 @@ def resolution(stored, version: int) -> Resolution:
     return Resolution.of(replace(stored, version=version))
 
 
-async def test_what_is_right_or_not_cached_is_no_fault(embedded_store, memory, stored):
+async def test_right_or_uncached_entries_have_no_fault(embedded_store, memory, stored):
     assert await compare(embedded_store, memory, [SLUG, OTHER]) == []
 
     await memory.put([Resolution.of(stored), Resolution.absent(OTHER)])
@@ -42,7 +43,7 @@ async def test_what_is_right_or_not_cached_is_no_fault(embedded_store, memory, s
 @pytest.mark.parametrize(
     ("version", "fault"), [(0, Fault.STALE), (1, Fault.STALE), (3, Fault.AHEAD)], ids=str
 )
-async def test_another_version_is_a_fault(embedded_store, memory, stored, version, fault):
+async def test_other_version_is_a_fault(embedded_store, memory, stored, version, fault):
     await memory.put([resolution(stored, version)])
 
     [found] = await compare(embedded_store, memory, [SLUG])
@@ -50,13 +51,13 @@ async def test_another_version_is_a_fault(embedded_store, memory, stored, versio
     assert (found.slug, found.fault, found.cached, found.stored) == (SLUG, fault, version, 2)
 
 
-async def test_the_right_version_of_something_else_is_a_fault(embedded_store, memory, stored):
+async def test_right_version_with_other_content_is_a_fault(embedded_store, memory, stored):
     await memory.put([Resolution(SLUG, 2, "https://evil.example/")])
 
     assert [one.fault for one in await compare(embedded_store, memory, [SLUG])] == [Fault.DIFFERENT]
 
 
-async def test_a_link_that_nobody_stored_is_a_fault(embedded_store, memory):
+async def test_cached_but_unknown_link_is_a_fault(embedded_store, memory):
     await memory.put([Resolution(OTHER, 1, "https://evil.example/")])
 
     assert [one.fault for one in await compare(embedded_store, memory, [OTHER])] == [Fault.PHANTOM]
@@ -71,14 +72,14 @@ def inconsistent(sampler) -> list[tuple[int, int]]:
     return [(counts.checked, counts.inconsistent) for counts in sampler.snapshot().values()]
 
 
-async def test_a_change_is_looked_at_after_each_window(sampler, memory, stored, monotonic):
+async def test_change_is_checked_after_each_window(sampler, memory, stored, monotonic):
     await memory.put([resolution(stored, 1)])  # the write of version 2 was lost
     sampler.note([LinkChanged(SLUG, 2)])
 
     seen = []
     for later in (0.9, 0.1, 8.9, 0.1, 49.9, 0.1):
         monotonic.now += later
-        await sampler.look()
+        await sampler.check_due()
         seen.append(inconsistent(sampler))
 
     zero, one = (0, 0), (1, 1)
@@ -88,17 +89,17 @@ async def test_a_change_is_looked_at_after_each_window(sampler, memory, stored, 
     assert seen[5] == [one, one, one]
 
 
-async def test_a_later_change_on_its_way_is_no_fault_of_the_earlier(sampler, memory, stored, monotonic):
+async def test_later_change_in_flight_is_no_fault(sampler, memory, stored, monotonic):
     await memory.put([resolution(stored, 1)])
     sampler.note([LinkChanged(SLUG, 1)])
 
     monotonic.now += 1
-    await sampler.look()
+    await sampler.check_due()
 
     assert inconsistent(sampler)[0] == (1, 0)
 
 
-async def test_a_flood_of_changes_is_sampled(sampler, monotonic):
+async def test_flood_of_changes_is_sampled(sampler, monotonic):
     for _ in range(100):
         sampler.note([LinkChanged(Slug(f"s{n}"), 1) for n in range(100)])
     monotonic.now += 1
@@ -107,11 +108,11 @@ async def test_a_flood_of_changes_is_sampled(sampler, monotonic):
     assert [len(due) for due in sampler._due.values()] == [100, 100, 100]
 
 
-async def test_a_store_that_is_away_is_counted_apart(embedded_store, sampler, memory, monotonic):
+async def test_unanswered_checks_are_counted_apart(embedded_store, sampler, memory, monotonic):
     sampler.note([LinkChanged(SLUG, 1)])
     await embedded_store.aclose()
     monotonic.now += 1
 
-    await sampler.look()
+    await sampler.check_due()
 
     assert (sampler.snapshot()[1].checked, sampler.snapshot()[1].unanswered) == (0, 1)

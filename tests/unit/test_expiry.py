@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from app.resilience.expiry import Expiry
+from app.concurrency.expiry import Expiry
 
 
 async def limited(expiry: Expiry, work) -> str:
@@ -20,21 +20,28 @@ async def limited(expiry: Expiry, work) -> str:
     return "too late" if expiry.stop(call) else "done"
 
 
+def cancelling() -> int:
+    """Return how many cancellations of this task are under way."""
+    task = asyncio.current_task()
+    assert task is not None
+    return task.cancelling()
+
+
 async def never() -> None:
     await asyncio.Event().wait()
 
 
-async def test_only_what_lasts_too_long_is_ended():
+async def test_only_long_calls_expire():
     expiry = Expiry(0.05)
 
     results = await asyncio.gather(
         limited(expiry, never()), limited(expiry, asyncio.sleep(0)), limited(expiry, never())
     )
 
-    assert results == ["expired", "done", "expired"]
+    assert list(results) == ["expired", "done", "expired"]
 
 
-async def test_calls_that_begin_later_end_later():
+async def test_later_calls_expire_later():
     expiry, loop = Expiry(0.1), asyncio.get_running_loop()
     first = asyncio.create_task(limited(expiry, never()))
     await asyncio.sleep(0.05)
@@ -44,8 +51,8 @@ async def test_calls_that_begin_later_end_later():
     assert loop.time() - began >= 0.099
 
 
-async def test_who_is_cancelled_by_others_stays_cancelled():
-    """Also if both come at once: a request that was given up must not go on."""
+async def test_foreign_cancellation_is_kept():
+    """Also with expiry at the same moment: an abandoned request must not go on."""
     expiry = Expiry(0.01)
     task = asyncio.create_task(limited(expiry, never()))
     await asyncio.sleep(0)
@@ -63,16 +70,16 @@ async def test_who_is_cancelled_by_others_stays_cancelled():
         await task
 
 
-async def test_a_task_goes_on_as_before_after_its_call_was_ended():
+async def test_task_continues_after_expiry():
     expiry = Expiry(0.01)
 
     assert await limited(expiry, never()) == "expired"
-    assert asyncio.current_task().cancelling() == 0
+    assert cancelling() == 0
     async with asyncio.timeout(5):
         await asyncio.sleep(0)
 
 
-async def test_who_survives_the_cancellation_is_left_in_peace():
+async def test_call_that_suppresses_cancellation_completes():
     async def stubborn() -> None:
         try:
             await never()
@@ -80,7 +87,7 @@ async def test_who_survives_the_cancellation_is_left_in_peace():
             await asyncio.sleep(0)
 
     assert await limited(Expiry(0.01), stubborn()) == "too late"
-    assert asyncio.current_task().cancelling() == 0
+    assert cancelling() == 0
 
 
 def keep_busy(seconds: float) -> None:
@@ -90,8 +97,8 @@ def keep_busy(seconds: float) -> None:
         pass
 
 
-async def test_that_the_loop_was_busy_counts_against_nobody():
-    """The answer was there in time; nobody was there to read it."""
+async def test_busy_loop_extends_calls():
+    """The reply was there in time; the busy loop had not read it."""
     expiry, loop = Expiry(0.02), asyncio.get_running_loop()
     ours, theirs = socket.socketpair()
     ours.setblocking(False)
@@ -104,7 +111,7 @@ async def test_that_the_loop_was_busy_counts_against_nobody():
         assert await asking == "done"
 
 
-async def test_what_is_not_answered_ends_though_the_loop_was_busy():
+async def test_silent_call_expires_after_a_busy_loop():
     expiry = Expiry(0.02)
     asking = asyncio.create_task(limited(expiry, never()))
     await asyncio.sleep(0)

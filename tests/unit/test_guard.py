@@ -2,21 +2,23 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import logging
+import time
 
 import pytest
 
-from app.domain.errors import Unavailable
-from app.resilience.breaker import BreakerPolicy, State
-from app.resilience.deadline import left_s, within
-from app.resilience.guard import Guard, Limits
+from app.concurrency.guard import DependencyGuard, GuardLimits
+from app.concurrency.time_limit import left_s, within
+from app.domain.errors import NotStarted, Unavailable
+from app.resilience.breaker import BreakerPolicy, BreakerState
 from app.resilience.retry import RetryBudget
 
-LIMITS = Limits(max_running=2, max_waiting=1, wait_s=0.01, call_s=10)
+LIMITS = GuardLimits(max_running=2, max_waiting=1, wait_s=0.01, call_s=10)
 POLICY = BreakerPolicy(min_calls=2)
 
 
 class Dependency:
-    """Does what it is told, and counts how often it was asked."""
+    """Gives the outcomes in turn, and counts its calls."""
 
     def __init__(self, *outcomes: object) -> None:
         self.asked = 0
@@ -40,24 +42,26 @@ def lost() -> Unavailable:
 
 @pytest.fixture
 def guard(monotonic):
-    return Guard("it", LIMITS, POLICY, budget=RetryBudget(), monotonic=monotonic, random=lambda: 0.0)
+    return DependencyGuard(
+        "db.get", LIMITS, POLICY, budget=RetryBudget(), monotonic=monotonic, random=lambda: 0.0
+    )
 
 
-async def test_an_open_breaker_answers_at_once_and_asks_nobody(guard):
+async def test_open_breaker_refuses_without_calling(guard):
     dependency = Dependency(down(), down())
     for _ in range(2):
         with pytest.raises(Unavailable, match="refused"):
             await guard.call(dependency)
 
-    with pytest.raises(Unavailable, match="left alone"):
+    with pytest.raises(Unavailable, match=r"circuit breaker db\.get is open"):
         await guard.call(dependency)
 
     assert dependency.asked == 2
-    assert guard.snapshot().state is State.OPEN
+    assert guard.snapshot().state is BreakerState.OPEN
     assert guard.snapshot().refused_total == 1
 
 
-async def test_it_comes_back_by_itself(guard, monotonic):
+async def test_breaker_closes_by_itself(guard, monotonic):
     dependency = Dependency(down(), down())
     for _ in range(2):
         with pytest.raises(Unavailable):
@@ -66,10 +70,44 @@ async def test_it_comes_back_by_itself(guard, monotonic):
     monotonic.now += 1
     assert [await guard.call(dependency) for _ in range(3)] == ["well"] * 3
 
-    assert guard.snapshot().state is State.CLOSED
+    assert guard.snapshot().state is BreakerState.CLOSED
 
 
-async def test_mistakes_of_this_program_say_nothing_about_the_dependency(guard):
+async def test_breaker_logs_its_name_state_and_counts(guard, monotonic, caplog):
+    caplog.set_level(logging.WARNING)
+    dependency = Dependency(down(), down())
+    for _ in range(2):
+        with pytest.raises(Unavailable):
+            await guard.call(dependency)
+    monotonic.now += 1.5
+    for _ in range(3):
+        await guard.call(dependency)
+
+    assert [(record.levelname, record.getMessage()) for record in caplog.records] == [
+        ("WARNING", "circuit breaker db.get opened: 2 of 2 calls failed"),
+        ("WARNING", "circuit breaker db.get closed: 3 probes succeeded, 1.5 s after it opened"),
+    ]
+
+
+async def test_half_open_and_reopening_are_logged_for_debugging(guard, monotonic, caplog):
+    """A long outage is one line: a probe every two seconds would drown it."""
+    caplog.set_level(logging.DEBUG)
+    dependency = Dependency(down(), down(), down())
+    for _ in range(2):
+        with pytest.raises(Unavailable):
+            await guard.call(dependency)
+    monotonic.now += 1
+    with pytest.raises(Unavailable):
+        await guard.call(dependency)
+
+    lines = [r.getMessage() for r in caplog.records if r.name == "app.concurrency.guard"]
+    assert lines[1:] == [
+        "circuit breaker db.get half-open: probing 1.0 s after it opened",
+        "circuit breaker db.get opened: a probe failed",
+    ]
+
+
+async def test_other_exceptions_are_no_failures(guard):
     for _ in range(5):
         with pytest.raises(ValueError, match="ours"):
             await guard.call(Dependency(ValueError("ours")))
@@ -77,7 +115,7 @@ async def test_mistakes_of_this_program_say_nothing_about_the_dependency(guard):
     assert guard.snapshot().calls == 0
 
 
-async def test_a_cancelled_call_says_nothing_and_makes_room(guard):
+async def test_cancelled_call_is_not_counted_and_makes_room(guard):
     for _ in range(5):
         call = asyncio.create_task(guard.call(asyncio.Event().wait))
         await asyncio.sleep(0)
@@ -85,31 +123,35 @@ async def test_a_cancelled_call_says_nothing_and_makes_room(guard):
         await asyncio.gather(call, return_exceptions=True)
 
     snapshot = guard.snapshot()
-    assert (snapshot.calls, snapshot.running, snapshot.state) == (0, 0, State.CLOSED)
+    assert (snapshot.calls, snapshot.running, snapshot.state) == (0, 0, BreakerState.CLOSED)
 
 
-async def test_no_answer_in_time_is_a_failure(monotonic):
-    guard = Guard(
-        "it", Limits(max_running=1, max_waiting=0, wait_s=0, call_s=0.01), POLICY, monotonic=monotonic
+async def test_missing_answer_is_a_failure(monotonic):
+    guard = DependencyGuard(
+        "db.get",
+        GuardLimits(max_running=1, max_waiting=0, wait_s=0, call_s=0.01),
+        POLICY,
+        monotonic=monotonic,
     )
     for _ in range(2):
         with pytest.raises(Unavailable, match="no answer within"):
             await guard.call(asyncio.Event().wait)
 
-    assert guard.snapshot().state is State.OPEN
+    assert guard.snapshot().state is BreakerState.OPEN
 
 
-async def test_a_call_is_given_no_more_time_than_its_request_has_left(guard):
-    """And a request that came with too little time left does not count against the dependency."""
-    async with within(0.05):
+async def test_call_ends_with_the_deadline_of_its_request(guard):
+    """A request with too little time left does not count against the dependency."""
+    # Its own timeout comes a second later: only the guard ends these calls.
+    async with within(1.05, monotonic=lambda: time.monotonic() - 1):
         for _ in range(3):
             with pytest.raises(Unavailable, match=r"no answer|deadline"):
-                await Guard("it", LIMITS, POLICY).call(asyncio.Event().wait)
+                await DependencyGuard("db.get", LIMITS, POLICY).call(asyncio.Event().wait)
 
     assert left_s(0.0) > 1e9
 
 
-async def test_a_shorter_deadline_inside_a_longer_one_holds_and_not_the_other_way_round():
+async def test_nested_deadlines_keep_the_shorter():
     now = lambda: 100.0  # noqa: E731
     async with within(2, monotonic=now):
         async with within(50, monotonic=now):
@@ -119,7 +161,7 @@ async def test_a_shorter_deadline_inside_a_longer_one_holds_and_not_the_other_wa
         assert left_s(100.0) == pytest.approx(2, abs=0.01)
 
 
-async def test_too_many_at_once_wait_a_little_and_the_rest_is_refused(guard):
+async def test_full_bulkhead_refuses(guard):
     release = asyncio.Event()
     calls = [asyncio.create_task(guard.call(release.wait)) for _ in range(2)]
     await asyncio.sleep(0)
@@ -128,17 +170,17 @@ async def test_too_many_at_once_wait_a_little_and_the_rest_is_refused(guard):
     release.set()
     await asyncio.gather(*calls)
 
-    assert [type(result) for result in results] == [Unavailable] * 3
+    assert [type(result) for result in results] == [NotStarted] * 3
     assert guard.snapshot().crowded_total == 3
     assert guard.snapshot().failures == 0
 
 
-async def test_a_read_whose_connection_was_lost_is_done_once_more(guard):
+async def test_read_with_lost_connection_is_retried(guard):
     assert await guard.read(Dependency(lost())) == "well"
     assert guard.snapshot().retried_total == 1
 
 
-async def test_a_read_is_done_twice_at_most(guard):
+async def test_read_is_retried_once_at_most(guard):
     dependency = Dependency(lost(), lost())
     with pytest.raises(Unavailable):
         await guard.read(dependency)
@@ -146,7 +188,7 @@ async def test_a_read_is_done_twice_at_most(guard):
     assert dependency.asked == 2
 
 
-async def test_a_write_and_a_read_that_was_refused_are_not_done_again(guard):
+async def test_writes_and_refused_reads_are_not_retried(guard):
     for call, dependency in ((guard.call, Dependency(lost())), (guard.read, Dependency(down()))):
         with pytest.raises(Unavailable):
             await call(dependency)
@@ -154,9 +196,9 @@ async def test_a_write_and_a_read_that_was_refused_are_not_done_again(guard):
         assert dependency.asked == 1
 
 
-async def test_retries_end_with_their_budget(monotonic):
-    guard = Guard(
-        "it",
+async def test_retries_end_with_the_budget(monotonic):
+    guard = DependencyGuard(
+        "db.get",
         LIMITS,
         BreakerPolicy(min_calls=10**9),
         budget=RetryBudget(ratio=0.1, min_per_s=0),
@@ -171,18 +213,20 @@ async def test_retries_end_with_their_budget(monotonic):
     assert dependency.asked == 110
 
 
-async def opened(guard: Guard, dependency: Dependency) -> None:
-    """Have two calls fail: one that somebody waited for, and one aside."""
-    for reason in ("refused", "tried again"):
+async def opened(guard: DependencyGuard, dependency: Dependency) -> None:
+    """Fail two calls: one with a waiting caller, and a background probe."""
+    for reason in ("refused", "waiting for a probe"):
         with pytest.raises(Unavailable, match=reason):
             await guard.call(dependency)
     for _ in range(3):
         await asyncio.sleep(0)
-    assert guard.snapshot().state is State.OPEN
+    assert guard.snapshot().state is BreakerState.OPEN
 
 
-async def test_probes_aside_keep_nobody_waiting_and_close_it_all_the_same(monotonic):
-    guard = Guard("it", LIMITS, POLICY, probes_aside=True, monotonic=monotonic, random=lambda: 0.5)
+async def test_background_probes_close_the_breaker(monotonic):
+    guard = DependencyGuard(
+        "db.get", LIMITS, POLICY, probes_aside=True, monotonic=monotonic, random=lambda: 0.5
+    )
     dependency = Dependency(down(), down())
     await opened(guard, dependency)
     monotonic.now += POLICY.open_s
@@ -193,24 +237,24 @@ async def test_probes_aside_keep_nobody_waiting_and_close_it_all_the_same(monoto
         return await dependency()
 
     for _ in range(POLICY.probes):
-        with pytest.raises(Unavailable, match="tried again"):
+        with pytest.raises(Unavailable, match="waiting for a probe"):
             await guard.call(silent)
     answer.set()
     for _ in range(3):
         await asyncio.sleep(0)
 
     assert await guard.call(dependency) == "well"
-    assert guard.snapshot().state is State.CLOSED
+    assert guard.snapshot().state is BreakerState.CLOSED
 
 
-async def test_with_probes_aside_one_failure_keeps_all_others_from_waiting(monotonic):
-    """Until it is known that it was only one: long before the breaker could open."""
-    guard = Guard("it", LIMITS, BreakerPolicy(), probes_aside=True, monotonic=monotonic)
+async def test_single_failure_sends_later_calls_aside(monotonic):
+    """Until a call succeeds, and long before the breaker could open."""
+    guard = DependencyGuard("db.get", LIMITS, BreakerPolicy(), probes_aside=True, monotonic=monotonic)
     dependency = Dependency(down())
     with pytest.raises(Unavailable, match="refused"):
         await guard.call(dependency)
 
-    with pytest.raises(Unavailable, match="tried again"):
+    with pytest.raises(Unavailable, match="waiting for a probe"):
         await guard.call(dependency)
     await asyncio.sleep(0)
 
@@ -218,8 +262,8 @@ async def test_with_probes_aside_one_failure_keeps_all_others_from_waiting(monot
     assert await guard.call(dependency) == "well"
 
 
-async def test_of_a_silent_dependency_only_so_many_are_tried_aside(monotonic):
-    guard = Guard("it", LIMITS, BreakerPolicy(probes=3), probes_aside=True, monotonic=monotonic)
+async def test_background_probes_are_bounded(monotonic):
+    guard = DependencyGuard("db.get", LIMITS, BreakerPolicy(probes=3), probes_aside=True, monotonic=monotonic)
     with pytest.raises(Unavailable, match="refused"):
         await guard.call(Dependency(down()))
     silent = Dependency()
@@ -229,7 +273,7 @@ async def test_of_a_silent_dependency_only_so_many_are_tried_aside(monotonic):
         await asyncio.Event().wait()
 
     for _ in range(100):
-        with pytest.raises(Unavailable, match="tried again"):
+        with pytest.raises(Unavailable, match="waiting for a probe"):
             await guard.call(ask)
         await asyncio.sleep(0)
 
@@ -237,16 +281,18 @@ async def test_of_a_silent_dependency_only_so_many_are_tried_aside(monotonic):
     assert guard.snapshot().running == 0
 
 
-async def test_a_probe_aside_that_fails_opens_it_again(monotonic):
-    guard = Guard("it", LIMITS, POLICY, probes_aside=True, monotonic=monotonic, random=lambda: 0.5)
+async def test_failed_background_probe_reopens_the_breaker(monotonic):
+    guard = DependencyGuard(
+        "db.get", LIMITS, POLICY, probes_aside=True, monotonic=monotonic, random=lambda: 0.5
+    )
     dependency = Dependency(down(), down(), down())
     await opened(guard, dependency)
     monotonic.now += POLICY.open_s
 
-    with pytest.raises(Unavailable, match="tried again"):
+    with pytest.raises(Unavailable, match="waiting for a probe"):
         await guard.call(dependency)
     for _ in range(3):
         await asyncio.sleep(0)
 
     assert dependency.asked == 3
-    assert guard.snapshot().state is State.OPEN
+    assert guard.snapshot().state is BreakerState.OPEN

@@ -1,27 +1,31 @@
-"""What is reported: numbers that add up, over processes and their deaths, and nothing a client chose."""
+"""Metrics: counts add up over processes and their deaths; no label is chosen by a client."""
 
 from __future__ import annotations
 
 import asyncio
 import itertools
 import os
+import re
 import time
+from pathlib import Path
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from app.adapters.guarded import Guards
+from app.adapters.guards import DependencyGuards
 from app.domain.errors import Unavailable
 from app.domain.link import LinkFields
-from app.telemetry import prometheus
-from app.telemetry.samples import BUCKETS_S, FAMILIES, Histogram, merge
+from app.telemetry import families, prometheus
+from app.telemetry.families import BUCKETS_S, Counter, Gauge, Histogram
+from app.telemetry.metrics import Metrics
+from app.telemetry.samples import Durations, Samples, merge
 from app.telemetry.sharing import SharedSamples
+from app.telemetry.sources import guard_samples
 from app.telemetry.timing import Timings, timed
-from app.web.metrics import Metrics, guard_samples
 from tests.unit.whole_application import Application
 
-ROWS, LAG = ("hopgate_shed", ("list",)), ("hopgate_event_loop_lag_seconds", ())
-LIMIT = ("hopgate_admission_limit", ())
+SHED, LAG, LIMIT = families.SHED.of("list"), families.LOOP_LAG.of(), families.ADMISSION_LIMIT.of()
+DECLARED = [one for one in vars(families).values() if isinstance(one, Counter | Gauge | Histogram)]
 
 
 def parsed(text: bytes) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
@@ -32,17 +36,18 @@ def parsed(text: bytes) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
     }
 
 
-def test_counters_and_gauges_of_processes_add_up_and_the_worst_lag_counts():
-    one, other = {ROWS: [2], LAG: [0.1], LIMIT: [10]}, {ROWS: [3], LAG: [0.3], LIMIT: [20]}
+def test_processes_add_up_and_the_largest_lag_counts():
+    one: Samples = {SHED: [2], LAG: [0.1], LIMIT: [10]}
+    other: Samples = {SHED: [3], LAG: [0.3], LIMIT: [20]}
 
-    assert merge([one, other]) == {ROWS: [5], LAG: [0.3], LIMIT: [30]}
+    assert merge([one, other]) == {SHED: [5], LAG: [0.3], LIMIT: [30]}
 
 
-def test_the_text_is_what_prometheus_reads():
-    histogram = Histogram()
+def test_text_parses_as_prometheus_format():
+    histogram = Durations()
     for seconds in (0.0001, 0.0005, 0.0006, 0.03, 9.0):
         histogram.observe(seconds)
-    samples = {ROWS: [7], LAG: [0.25], ("hopgate_dependency_seconds", ("store",)): histogram.values}
+    samples: Samples = {SHED: [7], LAG: [0.25], families.DEPENDENCY_SECONDS.of("store"): histogram.values}
 
     got = parsed(prometheus.text(samples))
 
@@ -56,6 +61,38 @@ def test_the_text_is_what_prometheus_reads():
     assert got["hopgate_dependency_seconds_sum", (store,)] == pytest.approx(9.0312)
 
 
+def test_new_family_is_rendered_and_merged(tmp_path, wall):
+    """There is no registry: a sample brings its family, so it cannot be dropped."""
+    new = Counter("hopgate_new", "Things counted by a test.", ("kind",)).of("some")
+    shared = SharedSamples(tmp_path, clock=wall)
+    shared.write(merge([{new: [1]}, {new: [2]}]))
+
+    assert parsed(prometheus.text({new: [1]}))["hopgate_new_total", (("kind", "some"),)] == 1
+    assert parsed(prometheus.text(shared.read()))["hopgate_new_total", (("kind", "some"),)] == 3
+    shared.close({})
+
+
+def test_wrong_number_of_label_values_is_an_error():
+    with pytest.raises(ValueError, match="hopgate_shed has the labels"):
+        families.SHED.of()
+
+
+def test_help_texts_stand_alone():
+    for family in DECLARED:
+        assert family.help[0].isupper()
+        assert family.help.endswith(".")
+        assert len(family.help.split()) >= 4
+        assert not re.search(r"\b(of (them|these|those|it)|that (it|they))\b", family.help), family.help
+
+
+def test_metric_names_are_unique_and_documented():
+    table = Path("docs/operations.md").read_text().split("## Metrics")[1].split("\n## ")[0]
+    names = [family.name for family in DECLARED]
+
+    assert len(set(names)) == len(names)
+    assert sorted(names) == sorted(re.findall(r"`(hopgate_\w+?)(?:_total)?[`{]", table))
+
+
 # --- several processes -------------------------------------------------------------------
 
 
@@ -64,63 +101,63 @@ def wall(monotonic):
     return monotonic
 
 
-def test_whoever_is_asked_answers_for_all(tmp_path, wall):
+def test_each_process_reports_for_all(tmp_path, wall):
     one, other = (SharedSamples(tmp_path, clock=wall) for _ in range(2))
-    one.write({ROWS: [2], LIMIT: [10]})
-    other.write({ROWS: [3], LIMIT: [20]})
+    one.write({SHED: [2], LIMIT: [10]})
+    other.write({SHED: [3], LIMIT: [20]})
 
-    assert one.read() == other.read() == {ROWS: [5], LIMIT: [30]}
+    assert one.read() == other.read() == {SHED: [5], LIMIT: [30]}
     one.close({})
     other.close({})
 
 
-def test_a_lock_in_use_does_not_look_forgotten(tmp_path, wall):
-    """What tidies up /tmp removes files of ten days ago; without its lock, a place would be taken twice."""
+def test_lock_file_in_use_stays_recent(tmp_path, wall):
+    """Cleaners of /tmp remove files of ten days ago; without its lock file, a slot would be taken twice."""
     shared = SharedSamples(tmp_path, clock=wall)
     os.utime(tmp_path / "0.lock", (0, 0))
 
-    shared.write({ROWS: [2]})
+    shared.write({SHED: [2]})
 
     assert time.time() - (tmp_path / "0.lock").stat().st_mtime < 60
     shared.close({})
 
 
-def test_a_successor_goes_on_counting_and_takes_no_gauge_over(tmp_path, wall):
-    """The predecessor is killed: it closes nothing, its lock goes with it."""
+def test_successor_continues_counters_but_not_gauges(tmp_path, wall):
+    """The predecessor is killed: it closes nothing, and its lock ends with it."""
     one = SharedSamples(tmp_path, clock=wall)
-    one.write({ROWS: [2], LIMIT: [10]})
+    one.write({SHED: [2], LIMIT: [10]})
     one._lock.close()
 
     successor = SharedSamples(tmp_path, clock=wall)
-    successor.write({ROWS: [1], LIMIT: [5]})
+    successor.write({SHED: [1], LIMIT: [5]})
 
-    assert successor.read() == {ROWS: [3], LIMIT: [5]}
+    assert successor.read() == {SHED: [3], LIMIT: [5]}
     assert len(list(tmp_path.glob("*.json"))) == 1
     successor.close({})
 
 
-def test_the_gauges_of_a_dead_process_fade_and_its_counters_stay(tmp_path, wall):
+def test_dead_process_keeps_counters_and_loses_gauges(tmp_path, wall):
     living, dead = (SharedSamples(tmp_path, clock=wall) for _ in range(2))
-    dead.write({ROWS: [2], LIMIT: [10]})
+    dead.write({SHED: [2], LIMIT: [10]})
     dead._lock.close()
     wall.now += 5
-    living.write({ROWS: [1], LIMIT: [5]})
+    living.write({SHED: [1], LIMIT: [5]})
 
-    assert living.read() == {ROWS: [3], LIMIT: [5]}
+    assert living.read() == {SHED: [3], LIMIT: [5]}
     living.close({})
 
 
-def test_a_file_that_was_cut_off_is_passed_over(tmp_path, wall):
-    """Our own are renamed into place; this one is somebody else's, or the disk's."""
+def test_truncated_file_is_skipped(tmp_path, wall):
+    """Hopgate renames its files into place; a truncated one has another origin, such as a full disk."""
     one = SharedSamples(tmp_path, clock=wall)
-    one.write({ROWS: [2]})
+    one.write({SHED: [2]})
     (tmp_path / "9.json").write_text('{"written_at": 1')
 
-    assert one.read() == {ROWS: [2]}
+    assert one.read() == {SHED: [2]}
     one.close({})
 
 
-async def test_a_folder_that_is_gone_is_said_and_stops_nothing(tmp_path, wall):
+async def test_missing_folder_is_reported_and_ends_nothing(tmp_path, wall):
     folder = tmp_path / "gone"
     folder.mkdir()
     one = SharedSamples(folder, clock=wall)
@@ -128,29 +165,29 @@ async def test_a_folder_that_is_gone_is_said_and_stops_nothing(tmp_path, wall):
         path.unlink()
     folder.rmdir()
 
-    metrics = Metrics([lambda: {ROWS: [1]}], one)
+    metrics = Metrics([lambda: {SHED: [1]}], one)
     running = asyncio.create_task(metrics.run())
-    answers = await asyncio.gather(*(metrics.answer() for _ in range(3)))
+    outcomes = await asyncio.gather(*(metrics.text() for _ in range(3)), return_exceptions=True)
 
-    assert {answer.status for answer in answers} == {503}
+    assert {type(outcome) for outcome in outcomes} == {Unavailable}
     assert not running.done()
     running.cancel()
-    metrics.close()
+    await metrics.aclose()
 
 
-async def test_scrapes_and_writes_do_not_meet(tmp_path):
+async def test_concurrent_scrapes_never_go_back(tmp_path):
     counted = itertools.count(1)
-    metrics = Metrics([lambda: {ROWS: [next(counted)]}], SharedSamples(tmp_path, clock=time.time))
+    metrics = Metrics([lambda: {SHED: [next(counted)]}], SharedSamples(tmp_path, clock=time.time))
 
-    answers = await asyncio.gather(*(metrics.answer() for _ in range(100)))
+    texts = await asyncio.gather(*(metrics.text() for _ in range(100)))
 
-    values = [parsed(answer.body)["hopgate_shed_total", (("kind", "list"),)] for answer in answers]
+    values = [parsed(text)["hopgate_shed_total", (("kind", "list"),)] for text in texts]
     assert values == sorted(values) == list(range(1, 101))
-    metrics.close()
+    await metrics.aclose()
 
 
-def test_all_samples_of_a_process_survive_being_written(tmp_path, wall):
-    own = merge([guard_samples(Guards().snapshot()), Timings("store").samples(), {ROWS: [1], LAG: [0.1]}])
+def test_samples_survive_a_round_trip_through_a_file(tmp_path, wall):
+    own = merge([guard_samples(DependencyGuards()), Timings("store").samples(), {SHED: [1], LAG: [0.1]}])
     one = SharedSamples(tmp_path, clock=wall)
     one.write(own)
 
@@ -169,20 +206,16 @@ class Dependency:
 
     async def ping(self): ...
 
-    def start(self):
-        return "started"
-
 
 async def test_calls_are_timed_and_failures_counted():
     ticks = iter([0.0, 0.002, 1.0, 1.5])
     timings = Timings("store")
-    dependency = timed(Dependency(), timings, clock=lambda: next(ticks))
+    dependency = timed(Dependency, Dependency(), timings, clock=lambda: next(ticks))
 
     assert await dependency.ask(1) == 1
     with pytest.raises(Unavailable):
         await dependency.ask(None)
     await dependency.ping()
-    assert dependency.start() == "started"
 
     assert timings.failures == 1
     assert sum(timings.seconds.values[:-1]) == 1
@@ -203,14 +236,14 @@ def redirects(got, source: str, status: str) -> float:
     return got.get(("hopgate_redirects_total", (("source", source), ("status", status))), 0)
 
 
-async def test_every_visit_is_counted_once(application):
+async def test_every_redirect_request_is_counted_once(application):
     link = (await application.services.links.create(LinkFields(long_url="https://example.com/"))).link
     off = await application.services.links.create(LinkFields(long_url="https://example.com/", enabled=False))
     for _ in range(10):
         await application.status(f"/{link.slug}")
         await application.status(f"/{off.link.slug}")
         await application.status("/unknown")
-        await application.status("/x")  # no slug: never looked up
+        await application.status("/x.y")  # no slug: never looked up
 
     got = await scrape(application)
 
@@ -225,7 +258,7 @@ async def test_every_visit_is_counted_once(application):
     assert got["hopgate_processes", ()] == 1
 
 
-async def test_refusals_are_counted_by_why(application):
+async def test_refusals_are_counted_by_reason(application):
     application.press(10_000)
     assert await application.status("/api/v1/links") == 503
     assert await application.status("/unknown") == 503
@@ -241,13 +274,13 @@ async def test_refusals_are_counted_by_why(application):
     assert redirects(got, "look_up", "429") == got["hopgate_limited_total", (("policy", "not_found"),)] == 10
 
 
-async def test_metrics_are_answered_however_much_there_is_to_do(application):
+async def test_metrics_are_served_under_overload(application):
     application.press(10_000)
 
     assert (await scrape(application))["hopgate_admission_in_flight", ()] == 10_000
 
 
-async def test_nothing_that_a_client_chooses_becomes_a_series(application):
+async def test_clients_cannot_create_series(application):
     async def visit(numbers) -> set[tuple[str, tuple[tuple[str, str], ...]]]:
         for i in numbers:
             await application.status(f"/unknown-{i}")
@@ -260,19 +293,21 @@ async def test_nothing_that_a_client_chooses_becomes_a_series(application):
 
     assert after == before
     assert all(
-        name.removesuffix("_total") in FAMILIES for name, _ in after if "dependency_seconds" not in name
+        name.removesuffix("_total") in {family.name for family in DECLARED}
+        for name, _ in after
+        if "dependency_seconds" not in name
     )
     assert not [series for series in after if "unknown-" in str(series) or "198.51" in str(series)]
 
 
-async def test_the_shared_file_is_written_without_being_asked(tmp_path):
+async def test_shared_file_is_written_without_a_scrape(tmp_path):
     shared = SharedSamples(tmp_path, clock=time.time)
-    metrics = Metrics([lambda: {ROWS: [4]}], shared)
+    metrics = Metrics([lambda: {SHED: [4]}], shared)
     running = asyncio.create_task(metrics.run())
 
     while not shared.read():
         await asyncio.sleep(0.01)
 
     running.cancel()
-    assert shared.read() == {ROWS: [4]}
-    metrics.close()
+    assert shared.read() == {SHED: [4]}
+    await metrics.aclose()

@@ -1,23 +1,24 @@
-"""From the outbox to broker, cache and gateways, over the adapters that ship: SQLite, memory, in-process."""
+"""Outbox publisher and relay, over the adapters that ship: SQLite, memory, in-process."""
 
 from __future__ import annotations
 
 import asyncio
 
-from app.adapters.bus_inprocess import InProcessBus
-from app.adapters.cache_memory import MemoryCache
+from app.adapters.memory.bus import InProcessBus
+from app.adapters.memory.cache import MemoryCache
 from app.domain.errors import Unavailable
 from app.domain.events import LinkChanged
 from app.domain.link import Resolution, Slug
-from app.ports import OutboxEvent
+from app.ports import OutboxDepth, OutboxEvent
 from app.service.cache_sync import CacheSync
-from app.service.outbox import OutboxPublisher, OutboxRelay
+from app.service.outbox import OutboxPublisher
 from tests.contract.cache_entries import cached
 from tests.unit.services import FIELDS, SLUG, CountingStore, SilentBus, resolver
+from worker.relay import OutboxRelay
 
 
 class Forwarding:
-    """A listener that is told of changes, and of no gap."""
+    """A listener that receives changes, but no gap."""
 
     def __init__(self, listener):
         self.on_changes = listener.on_changes
@@ -27,7 +28,7 @@ class Forwarding:
 
 
 class WaitingBus(InProcessBus):
-    """A broker that never says whether it has taken anything on; `asked` once it should."""
+    """A broker that never answers a publish; `asked` is set by the first."""
 
     def __init__(self):
         super().__init__()
@@ -38,7 +39,7 @@ class WaitingBus(InProcessBus):
         await asyncio.Event().wait()
 
 
-async def test_a_change_leaves_the_outbox_when_the_broker_took_it(embedded_store, links, cache, bus):
+async def test_confirmed_change_leaves_the_outbox(embedded_store, links, cache, bus):
     publisher = OutboxPublisher(embedded_store, bus, CacheSync(embedded_store, cache, bus))
     publishing = asyncio.create_task(publisher.run())
     links._deliver = publisher.deliver
@@ -50,9 +51,7 @@ async def test_a_change_leaves_the_outbox_when_the_broker_took_it(embedded_store
     publishing.cancel()
 
 
-async def test_a_change_stays_in_the_outbox_and_is_cached_directly_while_the_broker_takes_nothing(
-    embedded_store, links, cache
-):
+async def test_unconfirmed_change_stays_and_is_cached_directly(embedded_store, links, cache):
     bus = SilentBus()
     publisher = OutboxPublisher(embedded_store, bus, CacheSync(embedded_store, cache, bus))
     links._deliver = publisher.deliver
@@ -61,16 +60,14 @@ async def test_a_change_stays_in_the_outbox_and_is_cached_directly_while_the_bro
     await publisher.flush()
 
     assert (await embedded_store.outbox_depth()).rows == 1
-    assert (await cached(cache, SLUG)).version == 1
-    # From now on the writer's own request writes the cache.
+    assert await version_in(cache) == 1
+    # From now on the request itself writes the cache.
     await links.change(SLUG, {"title": "new"})
-    assert (await cached(cache, SLUG)).version == 2
+    assert await version_in(cache) == 2
 
 
-async def test_a_change_is_cached_while_the_publish_of_an_earlier_one_waits_for_the_broker(
-    embedded_store, links, cache
-):
-    """Else the first copy that is renewed meanwhile is an old one, and lives for two seconds more."""
+async def test_waiting_publish_does_not_delay_the_cache(embedded_store, links, cache):
+    """Otherwise an L1 entry renewed meanwhile is an old copy, fresh for two seconds more."""
     bus = WaitingBus()
     publisher = OutboxPublisher(embedded_store, bus, CacheSync(embedded_store, cache, bus))
     publishing = asyncio.create_task(publisher.run())
@@ -86,10 +83,10 @@ async def test_a_change_is_cached_while_the_publish_of_an_earlier_one_waits_for_
     publishing.cancel()
 
 
-async def test_a_change_that_the_cache_does_not_take_is_seen_by_the_other_gateways(
+async def test_change_refused_by_the_cache_reaches_other_gateways(
     embedded_store, store, links, cache, bus, monotonic
 ):
-    """A cache that refuses writes, or comes back with its old data, says what was true before."""
+    """A cache that refuses writes, or returns with its old data, holds the state before the change."""
 
     class ReadOnlyCache(MemoryCache):
         async def get_many(self, slugs):
@@ -110,15 +107,15 @@ async def test_a_change_that_the_cache_does_not_take_is_seen_by_the_other_gatewa
     await links.change(SLUG, {"title": "new"})
     await publisher.flush()
 
-    for seconds in (0, 3, 60, 120, 180):  # each visit renews what is remembered of the link
+    for seconds in (0, 3, 60, 120, 180):  # each redirect renews the minimum version
         monotonic.now += seconds
         assert (await redirects.resolve(SLUG)).version == 2
 
 
-async def test_a_change_is_seen_everywhere_though_the_store_goes_away_once_it_has_committed(
+async def test_change_is_seen_everywhere_without_the_store(
     embedded_store, store, links, cache, bus, monotonic
 ):
-    """The link is one that everybody has at hand: it is served all the while, and the new one at once."""
+    """Every gateway holds the link: it is served throughout, at its new version at once."""
     await links.create(FIELDS, custom_slug=SLUG)
     await cache.put([Resolution(SLUG, 1, FIELDS.long_url)])
     own, own_redirects = resolver(store, cache, bus, monotonic)
@@ -133,7 +130,7 @@ async def test_a_change_is_seen_everywhere_though_the_store_goes_away_once_it_ha
     store.away = True
     await links.change(SLUG, {"title": "new"})
 
-    assert (await own_redirects.resolve(SLUG)).version == 2  # though the cache was not written yet
+    assert (await own_redirects.resolve(SLUG)).version == 2  # before the cache is written
     await publisher.flush()
     for seconds in (0, 3):
         monotonic.now += seconds
@@ -141,10 +138,10 @@ async def test_a_change_is_seen_everywhere_though_the_store_goes_away_once_it_ha
         assert (await other_redirects.resolve(SLUG)).version == 2
 
 
-async def test_a_change_that_neither_cache_nor_store_can_tell_is_not_announced(
+async def test_change_is_not_announced_without_cache_and_store(
     embedded_store, store, links, cache, bus, monotonic
 ):
-    """Else a link that the other gateways have at hand is served by none of them."""
+    """Otherwise the other gateways would drop their copies and have nothing to serve."""
 
     class AwayCache(MemoryCache):
         async def put(self, resolutions):
@@ -170,7 +167,7 @@ async def test_a_change_that_neither_cache_nor_store_can_tell_is_not_announced(
     assert other_redirects.stale(SLUG).version == 1
 
 
-async def test_an_announcement_that_hangs_keeps_no_change_from_the_cache(embedded_store, links, cache):
+async def test_hanging_announcement_does_not_delay_the_cache(embedded_store, links, cache):
     class Mute(InProcessBus):
         async def announce(self, changes):
             await asyncio.Event().wait()
@@ -190,23 +187,64 @@ async def test_an_announcement_that_hangs_keeps_no_change_from_the_cache(embedde
     publishing.cancel()
 
 
-async def test_the_relay_moves_what_is_due_and_keeps_what_was_not_taken(embedded_store, links, bus):
+async def test_relay_drops_confirmed_rows_only(embedded_store, links, bus):
     await links.create(FIELDS)
-    taken = []
+    taken: list[OutboxEvent] = []
 
     class ReadyStore(CountingStore):
         def __getattr__(self, name):
             return getattr(embedded_store, name)
 
-        async def take_events(self, *, limit, lease_s):  # the grace is the adapter's to test
+        async def take_events(self, *, limit, lease_s):  # the grace is tested with the adapter
             return taken
 
-    taken = [OutboxEvent(1, LinkChanged(SLUG, 1))]
+    taken.append(OutboxEvent(1, LinkChanged(SLUG, 1)))
 
     assert await OutboxRelay(ReadyStore(embedded_store), SilentBus()).sweep() == (1, True)
     assert (await embedded_store.outbox_depth()).rows == 1
     assert await OutboxRelay(ReadyStore(embedded_store), bus).sweep() == (1, False)
     assert (await embedded_store.outbox_depth()).rows == 0
+
+
+async def test_publisher_logs_when_the_broker_stops_and_resumes(embedded_store, cache, caplog):
+    bus = ChoosyBus()
+    publisher = OutboxPublisher(embedded_store, bus, CacheSync(embedded_store, cache, bus))
+    batch = [OutboxEvent(number, LinkChanged(SLUG, number)) for number in (1, 2, 3)]
+    bus.takes = lambda events: [event.version == 1 for event in events]
+    await publisher._publish(batch)
+    await publisher._publish(batch)
+    bus.takes = lambda events: [True] * len(events)
+    await publisher._publish(batch)
+
+    assert [record.getMessage() for record in caplog.records] == [
+        "outbox publisher: the broker does not confirm 2 of 3 changes; the relay retries them",
+        "outbox publisher: the broker confirms again",
+    ]
+
+
+async def test_relay_logs_when_it_waits_and_resumes(caplog):
+    store, bus = LeasingStore(3), ChoosyBus()
+    relay = OutboxRelay(store, bus, poll_s=0.001)
+    refusals = iter([True, True])
+    bus.takes = lambda events: [not next(refusals, False)] * len(events)
+
+    running = asyncio.create_task(relay.run())
+    async with asyncio.timeout(5):
+        while len(caplog.records) < 2:
+            await asyncio.sleep(0)
+    running.cancel()
+
+    assert [record.getMessage() for record in caplog.records] == [
+        "outbox relay waiting: the broker did not confirm 3 of 3 changes",
+        "outbox relay resumed",
+    ]
+
+
+async def version_in(cache) -> int:
+    """Return the version of the link in *cache*."""
+    held = await cached(cache, SLUG)
+    assert held is not None
+    return held.version
 
 
 class LeasingStore:
@@ -226,9 +264,12 @@ class LeasingStore:
         for one in ids:
             del self.rows[one]
 
+    async def outbox_depth(self):
+        return OutboxDepth(len(self.rows), 0.0)
+
 
 class ChoosyBus(InProcessBus):
-    """A broker that takes on what *takes* says, of each batch."""
+    """A broker that confirms what *takes* returns for each batch."""
 
     def __init__(self):
         super().__init__()
@@ -238,8 +279,8 @@ class ChoosyBus(InProcessBus):
         return self.takes(events)
 
 
-async def test_the_relay_leases_one_batch_however_often_the_broker_takes_nothing():
-    """Each batch that was leased for nothing had to wait for its lease when the broker was back."""
+async def test_relay_leases_one_batch_while_the_broker_refuses():
+    """Batches leased in vain would have to wait for the end of their leases after the outage."""
     store, bus = LeasingStore(500), ChoosyBus()
     relay = OutboxRelay(store, bus)
     bus.takes = lambda events: [False] * len(events)
@@ -253,7 +294,7 @@ async def test_the_relay_leases_one_batch_however_often_the_broker_takes_nothing
     assert not store.rows
 
 
-async def test_the_relay_goes_on_with_others_beside_what_the_broker_does_not_take():
+async def test_relay_continues_beside_refused_events():
     store, bus = LeasingStore(500), ChoosyBus()
     relay = OutboxRelay(store, bus)
     bus.takes = lambda events: [event.version != 7 for event in events]
@@ -264,14 +305,19 @@ async def test_the_relay_goes_on_with_others_beside_what_the_broker_does_not_tak
     assert list(store.rows) == [7]
 
 
-async def test_the_relay_publishes_once_what_it_keeps_when_its_lease_is_over():
+async def test_relay_publishes_kept_events_once_after_their_lease():
     store, bus = LeasingStore(3), ChoosyBus()
     relay = OutboxRelay(store, bus)
     bus.takes = lambda events: [False] * len(events)
     await relay.sweep()
     store._free = list(store.rows.values())
-    offered = []
-    bus.takes = lambda events: [offered.append(event.version) is None for event in events]
+    offered: list[int] = []
+
+    def take(events):
+        offered.extend(event.version for event in events)
+        return [True] * len(events)
+
+    bus.takes = take
 
     await relay.sweep()
 

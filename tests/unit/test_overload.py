@@ -1,4 +1,4 @@
-"""Who is still served by a gateway that has too much to do."""
+"""An overloaded gateway sheds listings first, then writes, then look-ups."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import json
 import time
 
 from app.resilience.admission import USUAL_LIMIT
-from app.service import hot_links
+from app.service import l1_cache
 
 LISTING, CREATE, LOOK_UP = ("/api/v1/links", "GET"), ("/api/v1/links", "POST"), ("/unknown", "GET")
 
 
-async def test_listings_go_first_then_writes_then_missed_redirects(application):
+async def test_listings_are_shed_first_then_writes(application):
     async def statuses():
         return [await application.status(*request) for request in (LISTING, CREATE, LOOK_UP)]
 
@@ -25,7 +25,7 @@ async def test_listings_go_first_then_writes_then_missed_redirects(application):
     assert [await application.status(*LISTING), await application.status("/another-unknown")] == [503, 503]
 
 
-async def test_what_is_in_the_first_cache_and_health_are_never_refused(application):
+async def test_l1_hits_and_health_are_never_shed(application):
     assert await application.status("/unknown") == 404
     application.press(USUAL_LIMIT * 10)
 
@@ -35,7 +35,7 @@ async def test_what_is_in_the_first_cache_and_health_are_never_refused(applicati
     assert await application.status("/robots.txt") == 200
 
 
-async def test_a_refusal_says_when_to_come_back_and_not_to_all_the_same(application):
+async def test_retry_after_of_refusals_varies(application):
     application.press(USUAL_LIMIT)
 
     refusals = [await application.ask(f"/unknown-{i}") for i in range(6)]
@@ -46,7 +46,7 @@ async def test_a_refusal_says_when_to_come_back_and_not_to_all_the_same(applicat
     assert {refusal.headers["retry-after"] for refusal in refusals} == {"1", "2", "3"}
 
 
-async def test_being_refused_uses_no_look_up_of_the_budget_up(application):
+async def test_shed_look_up_uses_no_budget(application):
     application.press(USUAL_LIMIT)
     for i in range(150):
         assert await application.status(f"/unknown-{i}") == 503
@@ -55,8 +55,8 @@ async def test_being_refused_uses_no_look_up_of_the_budget_up(application):
     assert await application.status("/unknown") == 404
 
 
-async def test_guesses_are_answered_more_slowly_once_there_are_many_and_links_are_not(application):
-    """However many addresses they come from: one event loop answers them all."""
+async def test_tarpit_delays_guesses_only(application):
+    """From any number of addresses: one event loop answers them all."""
     link = (await application.services.links.create(fields("https://example.com/"))).link
     assert await application.status(f"/{link.slug}") == 302
     guesses = [
@@ -71,28 +71,26 @@ async def test_guesses_are_answered_more_slowly_once_there_are_many_and_links_ar
     assert set(await asyncio.gather(*guesses)) == {404}
 
 
-async def test_a_link_that_was_known_until_recently_is_served_stale_rather_than_refused(
-    application, monkeypatch
-):
+async def test_stale_link_is_served_rather_than_shed(application, monkeypatch):
     link = (await application.services.links.create(fields("https://example.com/"))).link
     assert await application.status(f"/{link.slug}") == 302
     monkeypatch.setattr(
-        application.services.lane, "_monotonic", lambda: time.monotonic() + 2 * hot_links.TTL_S
+        application.services.redirects, "_monotonic", lambda: time.monotonic() + 2 * l1_cache.TTL_S
     )
-    application.services.lane._redirects._hot._monotonic = lambda: time.monotonic() + 2 * hot_links.TTL_S
+    application.services.redirects._resolver._l1._monotonic = lambda: time.monotonic() + 2 * l1_cache.TTL_S
     application.press(USUAL_LIMIT)
 
     assert await application.status(f"/{link.slug}") == 302
     assert await application.status("/unknown") == 503
 
 
-async def test_everything_that_was_let_in_is_let_out(application):
+async def test_every_admission_is_left(application):
     requests = [LISTING, CREATE, ("/api/v1/links/abc", "PATCH"), ("/api/v1/cache/invalidate", "POST")]
     requests += [(f"/unknown-{i}", "GET") for i in range(20)]
 
     await asyncio.gather(*(application.status(*request) for request in requests * 3))
 
-    assert application.services.entrance._admission.in_flight == 0
+    assert application.services.admission.in_flight == 0
 
 
 def fields(long_url: str):

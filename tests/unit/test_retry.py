@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule
@@ -11,13 +13,13 @@ from app.resilience.window import Window
 @pytest.mark.parametrize(
     ("attempt", "limit"), [(0, 0.1), (1, 0.2), (3, 0.8), (4, 1.0), (60, 1.0), (10_000, 1.0)]
 )
-def test_full_jitter_draws_from_nothing_up_to_a_doubling_limit(attempt, limit):
-    draws = [full_jitter_s(attempt, base_s=0.1, cap_s=1.0, random=lambda d=d: d) for d in (0.0, 0.5, 1.0)]
+def test_full_jitter_draws_up_to_a_doubling_limit(attempt, limit):
+    draws = [full_jitter_s(attempt, base_s=0.1, cap_s=1.0, random=partial(float, d)) for d in (0.0, 0.5, 1.0)]
 
     assert draws == pytest.approx([0, limit / 2, limit])
 
 
-def test_a_quiet_caller_may_retry_a_few_times():
+def test_first_retries_need_no_calls():
     budget = RetryBudget(ratio=0.2, min_per_s=0.3, window_s=10)
 
     assert [budget.take(0.0) for _ in range(5)] == [True, True, True, False, False]
@@ -25,7 +27,7 @@ def test_a_quiet_caller_may_retry_a_few_times():
 
 
 def test_retries_are_a_share_of_the_calls():
-    """However many fail: an outage costs at most a fifth more."""
+    """An outage in which every call fails adds a fifth to the load."""
     budget = RetryBudget(ratio=0.2, min_per_s=0.0, window_s=10)
     allowed = 0
     for number in range(1000):
@@ -69,7 +71,7 @@ class BudgetMachine(RuleBasedStateMachine):
 TestBudget = BudgetMachine.TestCase
 
 
-def test_a_window_that_was_not_looked_at_for_long_is_empty():
+def test_window_is_empty_after_a_long_pause():
     window = Window(1, buckets=10)
     window.add(3.0, 0)
 

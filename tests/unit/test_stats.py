@@ -10,7 +10,7 @@ from app.domain.errors import InvalidInput
 from app.domain.events import ClicksCounted
 from app.domain.link import LinkFields, NewLink, Slug
 from app.service.links import Removed
-from app.service.stats import Stats
+from app.service.stats import HourlyStats, Stats
 from tests.conftest import NOW
 
 SLUG = Slug("abc")
@@ -23,11 +23,11 @@ async def stats(embedded_store):
     await embedded_store.add([NewLink(slug=SLUG, fields=LinkFields(long_url="https://x.example/"))], now=NOW)
     for n in (-25, -24, -23, -1, 0):
         counted = ClicksCounted(f"{n + 99:032x}", NOW + n * HOUR, {SLUG: n + 30})
-        await embedded_store.fold_clicks(counted, now=NOW)
-    return Stats(embedded_store, clock=lambda: HALF_PAST)
+        await embedded_store.add_clicks(counted, now=NOW)
+    return Stats(embedded_store, embedded_store, clock=lambda: HALF_PAST)
 
 
-async def test_without_a_range_the_last_24_hours_with_the_present_one(stats):
+async def test_default_range_is_24_hours_to_now(stats):
     found = await stats.hourly(SLUG)
 
     assert found.since == NOW - 23 * HOUR
@@ -35,7 +35,7 @@ async def test_without_a_range_the_last_24_hours_with_the_present_one(stats):
     assert found.link.visits == 5 + 6 + 7 + 29 + 30
 
 
-async def test_hours_that_the_range_only_touches_are_shown_whole(stats):
+async def test_partial_hours_are_included(stats):
     found = await stats.hourly(SLUG, since=HALF_PAST - 2 * HOUR, until=HALF_PAST - HOUR)
 
     assert (found.since, found.hours) == (NOW - 2 * HOUR, (0, 29))
@@ -51,9 +51,10 @@ async def test_other_time_zones_name_the_same_hours(stats):
     assert found.since.utcoffset() == timedelta(0)
 
 
-async def test_an_hour_on_the_dot_begins_its_own(embedded_store, stats):
-    found = await Stats(embedded_store, clock=lambda: NOW).hourly(SLUG)
+async def test_click_on_the_hour_counts_in_that_hour(embedded_store, stats):
+    found = await Stats(embedded_store, embedded_store, clock=lambda: NOW).hourly(SLUG)
 
+    assert isinstance(found, HourlyStats)
     assert found.hours[-1] == 30
 
 
@@ -71,18 +72,18 @@ async def test_an_hour_on_the_dot_begins_its_own(embedded_store, stats):
         (None, datetime.max.replace(tzinfo=UTC), "time_out_of_range"),
     ],
 )
-async def test_ranges_that_are_refused(stats, since, until, code):
+async def test_invalid_range_is_refused(stats, since, until, code):
     with pytest.raises(InvalidInput) as caught:
         await stats.hourly(SLUG, since=since, until=until)
 
     assert [error.code for error in caught.value.errors] == [code]
 
 
-async def test_31_days_are_not_too_many(stats):
+async def test_range_of_31_days_is_accepted(stats):
     assert len((await stats.hourly(SLUG, since=NOW - timedelta(days=31), until=NOW)).hours) == 31 * 24
 
 
-async def test_links_that_are_not_there(stats, embedded_store):
+async def test_unknown_and_removed_links(stats, embedded_store):
     assert await stats.hourly(Slug("nope")) is None
     await embedded_store.remove(SLUG, expected_version=None, now=NOW)
     assert isinstance(await stats.hourly(SLUG), Removed)

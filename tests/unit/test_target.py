@@ -16,13 +16,34 @@ ACCEPTED = [
     ("HTTP://EXAMPLE.com:80/A", "http://example.com/A"),
     ("https://example.com:8443/x?y=1#z", "https://example.com:8443/x?y=1#z"),
     ("https://münchen.de/straße?ü=é#ö", "https://xn--mnchen-3ya.de/stra%C3%9Fe?%C3%BC=%C3%A9#%C3%B6"),
-    ("https://example.com/%7Ea/%zz", "https://example.com/%7Ea/%zz"),
+    ("https://example.com/%7Ea/%zz", "https://example.com/%7Ea/%25zz"),
     ("https://example.com/a/../b/./c", "https://example.com/b/c"),
     ("https://example.com/\"<>'`{}", "https://example.com/%22%3C%3E'%60%7B%7D"),
     ("http://2130706433/", "http://127.0.0.1/"),
     ("http://[::1]:8080/", "http://[::1]:8080/"),
     ("https://example.com./", "https://example.com./"),
     ("https://" + "a" * 63 + ".com/", "https://" + "a" * 63 + ".com/"),
+    ("https://ex.com/?q=" + "あ" * 300, "https://ex.com/?q=" + "%E3%81%82" * 300),
+    ("https://example.com/" + "a" * 8172, "https://example.com/" + "a" * 8172),
+    # Counted is what is stored.
+    ("https://example.com:443/x/../" + "a" * 8172, "https://example.com/" + "a" * 8172),
+    # Hosts as UTS 46 and browsers read them now.
+    ("https://faẞ.de/", "https://xn--fa-hia.de/"),
+    ("https://faß.de/", "https://xn--fa-hia.de/"),
+    ("https://STRASSE.de/", "https://strasse.de/"),
+    ("https://xn--a/", "https://xn--a/"),
+    ("https://xn--a.example/", "https://xn--a.example/"),
+    ("https://Ↄ.com/", "https://xn--r5g.com/"),
+    ("https://Ӏ.com/", "https://xn--s5a.com/"),
+    ("https://\U0002f868.com/", "https://xn--snl.com/"),
+    # These look like slips of a paste, and are none.
+    ("https://http.com/", "https://http.com/"),
+    ("https://https.example.com/", "https://https.example.com/"),
+    ("https://httpsome/", "https://httpsome/"),
+    ("https://example.com/https://example.com/", "https://example.com/https://example.com/"),
+    ("https://example.com//x", "https://example.com//x"),
+    ("https://example.com:/x", "https://example.com/x"),
+    ("https://example.com?u=https://example.com://", "https://example.com/?u=https://example.com://"),
 ]
 
 REFUSED = [
@@ -64,8 +85,9 @@ REFUSED = [
     ("http://?x", "url_scheme"),
     ("http:///x", "url_scheme"),
     ("http://[::1/", "url_malformed"),
-    ("https://example.com/" + "a" * 2048, "url_too_long"),
-    ("https://example.com/" + "é" * 500, "url_too_long"),
+    ("https://example.com/" + "a" * 8173, "url_too_long"),
+    ("https://example.com/" + "é" * 1500, "url_too_long"),
+    ("https://example.com/" + "../" * 30_000, "url_too_long"),
     ("https://hop.example/abc", "url_own_host"),
     ("https://HOP.example./abc", "url_own_host"),
     ("https://www.hop.example:8443/abc", "url_own_host"),
@@ -74,12 +96,12 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("given_", "stored"), ACCEPTED)
-def test_accepted_targets_are_stored_in_canonical_form(given_, stored):
+def test_accepted_target_is_canonical(given_, stored):
     assert target.canonical(given_, own_hosts=OWN) == stored
 
 
 @pytest.mark.parametrize(("text", "code"), REFUSED)
-def test_refused_targets_name_the_rule(text, code):
+def test_refused_target_names_the_rule(text, code):
     with pytest.raises(InvalidInput) as caught:
         target.canonical(text, own_hosts=OWN)
 
@@ -87,13 +109,96 @@ def test_refused_targets_name_the_rule(text, code):
     assert caught.value.errors[0].field == "long_url"
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "https://https://example.com/",
+        "https://http://example.com/",
+        "http://https//example.com",
+        "https://http:/x",
+        "https://https",
+        "https://https?x",
+        "https://https#x",
+        "https://https./x",
+        "https://https:443/x",
+        "HTTPS://HTTPS://example.com/",
+        "https://hTTps//example.com",
+        "https://%68ttps://example.com/",
+        "https://ｈｔｔｐｓ://example.com/",
+        "https://www.https://example.com/",
+        "https://https://https://example.com/",
+        "https://ttps://example.com/",
+        "https://ftp://example.com/",
+        "https://example.comhttps://example.com/",
+        "https://example.com,https://example.com/",
+        "https://example.com:///x",
+    ],
+)
+def test_slip_of_a_paste_is_refused(text):
+    with pytest.raises(InvalidInput) as caught:
+        target.canonical(text, own_hosts=OWN)
+
+    [error] = caught.value.errors
+    assert error.code == "url_host"
+    assert error.message.endswith("two addresses run together?")
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["https:https://a.example/", "https:///https://a.example/", "https:/https://a.example", "httpshttps://a"],
+)
+def test_scheme_without_a_host_is_refused(text):
+    with pytest.raises(InvalidInput, match="must start with http:// or https:// and name a host"):
+        target.canonical(text, own_hosts=OWN)
+
+
 @given(st.one_of(st.text(max_size=200), st.text(max_size=100).map("https://example.com/".__add__)))
-def test_whatever_is_accepted_can_be_emitted_and_stays_as_it_is(text):
-    """Canonical is a fixed point: storing it again changes nothing, and a header can carry it."""
+def test_canonical_target_is_emittable_and_stable(text):
+    """Canonical form is a fixed point and valid in a header."""
     try:
         stored = target.canonical(text, own_hosts=OWN)
     except InvalidInput:
         return
 
     assert re.fullmatch(r"https?://[\x21-\x7e]+", stored)
+    assert target.canonical(stored, own_hosts=OWN) == stored
+
+
+# Strict clients (java.net.URI) refuse what RFC 3986 does not allow; browsers leave it alone.
+OUTSIDE_RFC_3986 = [
+    ("https://example.com/?q=a|b", "https://example.com/?q=a%7Cb"),
+    ("https://example.com/a|b^c", "https://example.com/a%7Cb%5Ec"),
+    ("https://example.com/?q={x}`y^", "https://example.com/?q=%7Bx%7D%60y%5E"),
+    ("https://example.com/#{a}|b^#c", "https://example.com/#%7Ba%7D%7Cb%5E%23c"),
+    ("https://example.com/?a[]=1&b[x]=2", "https://example.com/?a%5B%5D=1&b%5Bx%5D=2"),
+    ("https://example.com/[a]", "https://example.com/%5Ba%5D"),
+    ("http://[::1]/?a[]=1", "http://[::1]/?a%5B%5D=1"),
+    ("https://example.com/100%", "https://example.com/100%25"),
+    ("https://example.com/?q=100%&r=%4", "https://example.com/?q=100%25&r=%254"),
+    ("https://example.com/#%g1", "https://example.com/#%25g1"),
+    ("https://a{b}c.example/", "https://a%7Bb%7Dc.example/"),
+]
+
+
+@pytest.mark.parametrize(("typed", "stored"), OUTSIDE_RFC_3986)
+def test_target_is_a_uri_of_rfc_3986(typed, stored):
+    assert target.canonical(typed, own_hosts=OWN) == stored
+    assert target.uri_reference(stored) == stored
+
+
+_PCHAR = r"(?:[A-Za-z0-9._~!$&'()*+,;=:@-]|%[0-9A-Fa-f]{2})"
+_URI = re.compile(
+    rf"https?://(?:\[[0-9a-f:.]+\]|(?:[A-Za-z0-9._~!$&'()*+,;=-]|%[0-9A-Fa-f]{{2}})+)(?::\d+)?"
+    rf"(?:/{_PCHAR}*)+(?:\?(?:{_PCHAR}|[/?])*)?(?:#(?:{_PCHAR}|[/?])*)?"
+)
+
+
+@given(st.text(alphabet=st.characters(min_codepoint=33, max_codepoint=0x2FF), max_size=40))
+def test_canonical_target_matches_the_grammar(text):
+    try:
+        stored = target.canonical(f"https://example.com/{text}", own_hosts=OWN)
+    except InvalidInput:
+        return
+
+    assert _URI.fullmatch(stored), stored
     assert target.canonical(stored, own_hosts=OWN) == stored

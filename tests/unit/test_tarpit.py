@@ -4,11 +4,11 @@ import asyncio
 
 import pytest
 
-from app.resilience.tarpit import Tarpit
+from app.concurrency.tarpit import Tarpit
 
 
 class Sleep:
-    """Remembers for how long, and lasts until it is told to end."""
+    """Records the durations, and lasts until the test ends it."""
 
     def __init__(self):
         self.asked = []
@@ -35,7 +35,7 @@ async def started(*coroutines):
     return tasks
 
 
-async def test_few_answers_are_given_at_once(tarpit, sleep, monotonic):
+async def test_few_responses_pass_at_once(tarpit, sleep, monotonic):
     for _ in range(5):
         for _ in range(3):
             await tarpit.hold()
@@ -44,7 +44,7 @@ async def test_few_answers_are_given_at_once(tarpit, sleep, monotonic):
     assert sleep.asked == []
 
 
-async def test_more_are_held_back_until_one_is_free_again(tarpit, sleep, monotonic):
+async def test_responses_beyond_the_rate_are_delayed(tarpit, sleep, monotonic):
     for _ in range(3):
         await tarpit.hold()
     tasks = await started(tarpit.hold())
@@ -58,8 +58,8 @@ async def test_more_are_held_back_until_one_is_free_again(tarpit, sleep, monoton
     assert (sleep.asked, tarpit.held) == ([0.1], 0)
 
 
-async def test_a_crowd_is_not_held(tarpit, sleep):
-    """Each that is held takes memory."""
+async def test_delayed_responses_are_bounded(tarpit, sleep):
+    """Each delayed response takes memory."""
     tasks = await started(*(tarpit.hold() for _ in range(3 + 2 + 10)))
 
     assert len(sleep.asked) == 2
@@ -68,7 +68,7 @@ async def test_a_crowd_is_not_held(tarpit, sleep):
     await asyncio.gather(*tasks)
 
 
-async def test_who_hangs_up_is_held_no_longer(tarpit, sleep):
+async def test_cancelled_response_is_released(tarpit, sleep):
     tasks = await started(*(tarpit.hold() for _ in range(5)))
     for task in tasks:
         task.cancel()

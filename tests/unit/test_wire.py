@@ -1,25 +1,24 @@
-"""The bytes that leave this process: golden, round trips, and what is refused."""
+"""Wire formats: golden bytes, round trips, and bytes that are refused."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from app.domain.errors import PoisonMessage
-from app.domain.events import ClicksCounted, Event, LinkChanged, LinksMissed
+from app.domain.events import ClicksCounted, Event, LinkChanged, LinksMissed, WorkQueue, work_queue
 from app.domain.link import Resolution, Slug
 from app.domain.slug import MAX_LENGTH
 from app.wire import (
     _LAST_HOUR,
-    CLICKS_QUEUE,
     MAX_CLICKED_SLUGS_A_MESSAGE,
     MAX_SLUGS_A_MESSAGE,
     MAX_VERSION,
-    WORK_QUEUES,
     cache_key,
     dead_queue,
     decode_changes,
@@ -30,6 +29,11 @@ from app.wire import (
     encode_resolution,
     retry_queue,
 )
+
+
+class UnknownEvent:
+    """A kind of event that a later release may have."""
+
 
 slugs = st.from_regex(rf"[A-Za-z0-9_-]{{1,{MAX_LENGTH}}}", fullmatch=True).map(Slug)
 versions = st.integers(1, MAX_VERSION)
@@ -52,9 +56,10 @@ resolutions = st.builds(
     st.booleans(),
     times,
     times,
+    st.booleans(),
 )
 
-# --- golden bytes: what an older or newer release reads --------------------------------
+# --- golden bytes: other releases read them ------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -86,12 +91,34 @@ def test_changes_as_bytes() -> None:
     assert decode_changes(encode_changes([])) == []
 
 
+EVERYTHING = Resolution(
+    slug=Slug("a"),
+    version=4,
+    long_url="https://x.eu/|",
+    redirect_code=308,
+    forward_query=True,
+    valid_from=1.5,
+    expires_at=2.5,
+    metered=True,
+    epoch=5,
+)
+
+
+def test_golden_entry_has_every_field() -> None:
+    """Else a field that the format leaves out would go unnoticed."""
+    absent = Resolution.absent(Slug(""))
+
+    assert [
+        name for name in Resolution.__struct_fields__ if getattr(EVERYTHING, name) == getattr(absent, name)
+    ] == []
+
+
 @pytest.mark.parametrize(
     ("resolution", "value"),
     [
         (
-            Resolution(Slug("a"), 4, "https://x.example/|", 308, True, 1.5, 2e3, True),
-            b'4|{"url":"https://x.example/|","code":308,"query":true,"start":1.5,"end":2000.0,"metered":true}',
+            EVERYTHING,
+            b'4|{"epoch":5,"url":"https://x.eu/|","code":308,"query":true,"start":1.5,"end":2.5,"metered":true}',
         ),
         (Resolution(Slug("a"), 3, "https://x.example/", 301), b'3|{"url":"https://x.example/","code":301}'),
     ],
@@ -111,18 +138,28 @@ def test_cache_entries_as_bytes(resolution: Resolution, value: bytes) -> None:
     ],
     ids=["absent", "gone", "defaults"],
 )
-def test_what_a_cache_entry_leaves_out(resolution: Resolution, value: bytes) -> None:
-    """An encoder may leave out defaults; the version always stands first."""
+def test_cache_entry_without_defaults(resolution: Resolution, value: bytes) -> None:
+    """An encoder may omit defaults; the version always comes first."""
     assert decode_resolution(Slug("a"), value) == resolution
     assert encode_resolution(resolution).startswith(b"%d|{" % resolution.version)
 
 
 def test_names() -> None:
-    """Consumers of another release must meet the same keys and queues."""
+    """Other releases use the same keys and queues."""
     assert cache_key(Slug("aB")) == "hg:link:{aB}"
-    assert retry_queue(10) == "hopgate.cache.retry.10s"
-    assert retry_queue(10, CLICKS_QUEUE) == "hopgate.clicks.retry.10s"
-    assert [dead_queue(queue) for queue in WORK_QUEUES] == ["hopgate.cache.dead", "hopgate.clicks.dead"]
+    assert list(WorkQueue) == ["hopgate.cache", "hopgate.clicks"]
+    assert retry_queue(10, WorkQueue.CACHE) == "hopgate.cache.retry.10s"
+    assert retry_queue(10, WorkQueue.CLICKS) == "hopgate.clicks.retry.10s"
+    assert [dead_queue(queue) for queue in WorkQueue] == ["hopgate.cache.dead", "hopgate.clicks.dead"]
+
+
+def test_unknown_kind_of_event_is_refused() -> None:
+    """A kind without a format or queue is a bug of this program: it must not pass in silence."""
+    unknown: Any = UnknownEvent()
+
+    for use in (encode_event, work_queue):
+        with pytest.raises(AssertionError, match="UnknownEvent"):
+            use(unknown)
 
 
 # --- round trips -----------------------------------------------------------------------
@@ -143,20 +180,20 @@ def test_every_resolution_survives(resolution: Resolution) -> None:
     assert decode_resolution(Slug("abc"), encode_resolution(resolution)) == resolution
 
 
-def test_the_largest_event_survives() -> None:
+def test_largest_event_survives() -> None:
     most = LinksMissed(tuple(Slug(f"{n:0{MAX_LENGTH}}") for n in range(MAX_SLUGS_A_MESSAGE)))
 
     assert decode_event(encode_event(most)) == most
 
 
-def test_the_largest_batch_of_clicks_survives() -> None:
+def test_largest_batch_of_clicks_survives() -> None:
     clicks = {Slug(f"{n:0{MAX_LENGTH}}"): MAX_VERSION for n in range(MAX_CLICKED_SLUGS_A_MESSAGE)}
     most = ClicksCounted("f" * 32, datetime(2030, 1, 31, 12, tzinfo=UTC), clicks)
 
     assert decode_event(encode_event(most)) == most
 
 
-# --- what is refused -------------------------------------------------------------------
+# --- refused bytes ----------------------------------------------------------------------
 
 _CHANGED = '{"kind":"changed","v":1,"slug":"abc","version":%s}'
 _COUNTED = '{"kind":"clicks","v":1,"batch":"%s","hour":%s,"clicks":{%s}}'
@@ -171,7 +208,7 @@ POISON: dict[str, str | bytes] = {
     "a list": b"[]",
     "null": b"null",
     "unknown kind": '{"kind":"removed","v":1,"slug":"abc","version":1}',
-    "kind is no text": '{"kind":1,"v":1,"slug":"abc","version":1}',
+    "kind is not text": '{"kind":1,"v":1,"slug":"abc","version":1}',
     "no format": '{"kind":"changed","slug":"abc","version":1}',
     "newer format": '{"kind":"changed","v":2,"slug":"abc","version":1}',
     "format 0": '{"kind":"changed","v":0,"slug":"abc","version":1}',
@@ -214,8 +251,8 @@ POISON: dict[str, str | bytes] = {
 
 
 @pytest.mark.parametrize("body", POISON.values(), ids=POISON.keys())
-def test_poison_is_named_as_such(body: str | bytes) -> None:
-    """An unknown format is poison, not a guess; nothing else may leave the decoder."""
+def test_unreadable_event_is_poison(body: str | bytes) -> None:
+    """The decoder raises nothing else."""
     raw = body.encode() if isinstance(body, str) else body
 
     with pytest.raises(PoisonMessage):
@@ -237,21 +274,21 @@ def test_broken_text_is_poison(decode: Callable[[bytes], object]) -> None:
         decode(_BROKEN_TEXT)
 
 
-def test_broken_text_in_a_cache_entry_is_a_miss() -> None:
+def test_cache_entry_with_broken_text_is_a_miss() -> None:
     assert decode_resolution(Slug("abc"), b'1|{"url":"\xff"}') is None
 
 
-def test_a_version_beyond_doubles_in_a_cache_entry_is_a_miss() -> None:
+def test_cache_entry_with_huge_version_is_a_miss() -> None:
     assert decode_resolution(Slug("abc"), b"%d|{}" % (MAX_VERSION + 1)) is None
 
 
-def test_an_announcement_carries_changes_only() -> None:
+def test_announcement_carries_changes_only() -> None:
     with pytest.raises(PoisonMessage):
         decode_changes(b"[" + encode_event(LinksMissed((Slug("a"),))) + b"]")
 
 
 @given(raw=st.binary(max_size=200))
-def test_any_bytes_are_an_event_or_poison(raw: bytes) -> None:
+def test_any_bytes_are_event_or_poison(raw: bytes) -> None:
     try:
         event = decode_event(raw)
     except PoisonMessage:
@@ -269,12 +306,12 @@ def test_any_bytes_are_an_event_or_poison(raw: bytes) -> None:
     ],
     ids=lambda value: repr(value[:20]),
 )  # fmt: skip
-def test_an_unreadable_cache_entry_is_a_miss(value: bytes) -> None:
+def test_unreadable_cache_entry_is_a_miss(value: bytes) -> None:
     assert decode_resolution(Slug("abc"), value) is None
 
 
 @given(value=st.binary(max_size=100) | st.binary(max_size=60).map(lambda b: b"7|" + b))
-def test_any_cache_value_is_a_resolution_or_a_miss(value: bytes) -> None:
+def test_any_cache_value_is_resolution_or_miss(value: bytes) -> None:
     held = decode_resolution(Slug("abc"), value)
     if held is not None:
         assert decode_resolution(Slug("abc"), encode_resolution(held)) == held

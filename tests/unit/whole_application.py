@@ -1,18 +1,28 @@
-"""The application with its services, driven as granian would drive it, without a server."""
+"""The application with its services, driven as granian drives it, without a server."""
 
 from __future__ import annotations
 
 
+class Headers(dict):
+    """As granian has them: lists of values by lower-case name."""
+
+    def get(self, name, default=None):
+        return self.get_all(name)[0] if name in self else default
+
+    def get_all(self, name):
+        return super().get(name, [])
+
+
 class Scope:
-    scheme, query_string, client, authority = "http", "", "198.51.100.7:54321", "hop.example"
+    query_string, client, http_version = "", "198.51.100.7:54321", "1.1"
 
     def __init__(self, method: str, path: str) -> None:
         self.method, self.path = method, path
-        self.headers = {}
+        self.headers = Headers(host=["hop.example"])
 
 
 class Protocol:
-    """What is sent, and a request without a body."""
+    """Records the response; the request has no body."""
 
     async def __aiter__(self):
         return
@@ -40,4 +50,4 @@ class Application:
         return (await self.ask(path, method, client=client)).status
 
     def press(self, in_flight: float) -> None:
-        self.services.entrance._admission.in_flight = int(in_flight)
+        self.services.admission.in_flight = int(in_flight)

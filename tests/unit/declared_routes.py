@@ -1,0 +1,15 @@
+"""The routes of the gateway, declared over services that do nothing."""
+
+from __future__ import annotations
+
+from unittest.mock import MagicMock
+
+from app.web.endpoint import Route
+from app.web.robyn_app import new_application, routes_of
+from app.web.routes import register
+
+
+def declared_routes() -> list[Route]:
+    application = new_application()
+    register(application, MagicMock(public_url="http://hop.example"))
+    return list(routes_of(application))

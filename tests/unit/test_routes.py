@@ -1,0 +1,53 @@
+"""The declarations of the routes, joined with what depends on them."""
+
+from __future__ import annotations
+
+from app.domain.slug import RESERVED
+from app.resilience.admission import WorkKind
+from tests.unit.declared_routes import declared_routes
+
+# Paths of pages to come, which no link must claim before.
+TO_COME = {"docs", "status", "console", "favicon.ico", ".well-known"}
+# What stands in the API where a slug does, or will.
+IN_THE_API = {"bulk"}
+
+
+def test_paths_of_the_service_are_reserved_as_slugs():
+    """A link with such a slug could be created, and would never be visited. Every other word is free."""
+    first = {route.path.split("/")[1] for route in declared_routes()} - {":slug"}
+
+    assert first >= {"api", "healthz", "readyz", "metrics", "robots.txt"}
+    assert not first & TO_COME
+    assert first | TO_COME | IN_THE_API == RESERVED
+
+
+def test_api_endpoints_declare_operations():
+    for route in declared_routes():
+        in_api = route.path.startswith("/api/") and route.endpoint.name != "describe"
+        assert (route.endpoint.operation is not None) == in_api, route.path
+
+
+def test_admission_sheds_writes_as_writes():
+    kinds = {
+        route.endpoint.name: route.endpoint.operation.work
+        for route in declared_routes()
+        if route.endpoint.operation
+    }
+
+    assert kinds == {
+        "create_link": WorkKind.WRITE,
+        "change_link": WorkKind.WRITE,
+        "remove_link": WorkKind.WRITE,
+        "list_links": WorkKind.LIST,
+        "get_link": WorkKind.LIST,
+        "get_link_stats": WorkKind.LIST,
+        "invalidate": WorkKind.LIST,
+    }
+
+
+def test_operations_fit_the_method():
+    """A body is declared where one is read, and not for GET."""
+    for route in declared_routes():
+        operation = route.endpoint.operation
+        if operation is not None:
+            assert (operation.body is not None) == (route.method in {"POST", "PATCH"})

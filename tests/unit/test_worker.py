@@ -1,0 +1,78 @@
+"""What a worker does, over the adapters that ship: SQLite, memory, in-process."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import datetime, timedelta
+
+from app.domain.events import ClicksCounted, LinkChanged, LinksMissed
+from app.domain.link import Slug
+from tests.conftest import NOW
+from tests.contract.cache_entries import cached
+from tests.unit.services import FIELDS, SLUG
+from worker.housekeeping import BATCH_MEMORY, REQUEST_MEMORY, Housekeeping
+from worker.main import run_worker
+
+HOUR = NOW.replace(minute=0, second=0, microsecond=0)
+
+
+async def test_worker_consumes_both_queues(embedded_store, links, cache, bus, monotonic):
+    await links.create(FIELDS, custom_slug=SLUG)
+    async with asyncio.timeout(5):
+        async with run_worker(embedded_store, cache, bus, clock=lambda: NOW, monotonic=monotonic) as worker:
+            await bus.publish([LinkChanged(SLUG, 1), ClicksCounted("0" * 32, HOUR, {SLUG: 3})])
+            while (await embedded_store.get(SLUG)).visits < 3 or await cached(cache, SLUG) is None:
+                await asyncio.sleep(0)
+            monotonic.now += 1
+            while worker.sampler.snapshot()[1].checked == 0:
+                await worker.sampler.check_due()
+            while worker.outbox.depth is None:
+                await asyncio.sleep(0)
+
+    assert worker.sampler.snapshot()[1].inconsistent == 0
+
+
+async def test_housekeeping_forgets_after_a_day():
+    class Store:
+        def __init__(self):
+            self.forgotten: dict[str, datetime] = {}
+
+        async def forget_requests(self, *, before):
+            self.forgotten["requests"] = before
+            return 0
+
+        async def forget_batches(self, *, before):
+            self.forgotten["batches"] = before
+            return 0
+
+        async def add_clicks(self, counted, *, now):
+            raise AssertionError
+
+        async def hourly_clicks(self, slug, *, since, until):
+            raise AssertionError
+
+    store = Store()
+
+    await Housekeeping(store, clock=lambda: NOW, monotonic=lambda: 0.0).clean_up()
+
+    assert REQUEST_MEMORY == BATCH_MEMORY == timedelta(hours=24)
+    assert store.forgotten == {"requests": NOW - REQUEST_MEMORY, "batches": NOW - BATCH_MEMORY}
+
+    # A step of the clock forgets nothing early; the time that passes does.
+    times, seconds = [NOW], [0.0]
+    housekeeping = Housekeeping(store, clock=lambda: times[0], monotonic=lambda: seconds[0])
+    times[0], seconds[0] = NOW + timedelta(days=9), 60.0
+    await housekeeping.clean_up()
+    assert store.forgotten["requests"] == NOW + timedelta(seconds=60) - REQUEST_MEMORY
+    times[0] = NOW - timedelta(days=9)
+    await housekeeping.clean_up()
+    assert store.forgotten["batches"] == times[0] - BATCH_MEMORY
+
+
+async def test_missed_link_fills_the_cache(embedded_store, links, cache, bus, monotonic):
+    await links.create(FIELDS, custom_slug=Slug("missed"))
+    async with asyncio.timeout(5):
+        async with run_worker(embedded_store, cache, bus, clock=lambda: NOW, monotonic=monotonic):
+            await bus.publish([LinksMissed((Slug("missed"),))])
+            while await cached(cache, Slug("missed")) is None:
+                await asyncio.sleep(0)
