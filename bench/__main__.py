@@ -1,15 +1,15 @@
 """
-Measure redirects against other servers, and what is promised under stress.
+Compare redirects with other servers, and measure the promises under stress.
 
 Writes bench/results.json and bench/RESULTS.md.
 
     python -m bench                     # everything, about an hour
-    python -m bench --only redis-hit    # one scenario (or several); the others keep their results
-    python -m bench --quick             # everything in a few minutes, for the screen: nothing is written
-    python -m bench --report            # render what was measured before
+    python -m bench --only redis-hit    # one scenario or several; the others keep their results
+    python -m bench --quick             # everything in a few minutes; print only, write nothing
+    python -m bench --report            # render the report from earlier results
 
-Where servers are compared, all run at once and are visited in turn, so that a slow moment of the
-machine hits all of them. Every server is private, and stopped at the end, on Ctrl-C too.
+Compared servers all run at once and are visited in turn, so a slow moment of the machine affects
+all of them. Every server is private and stopped at the end, also on Ctrl-C.
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ from bench.site import Site, Stack, embedded, import_urls
 
 _URLS = Path(__file__).parents[1] / "tests" / "data" / "urls.txt"
 _GROWTH, _MEMORY = "growth", "memory"
-# Promises under stress: each on a stack of its own, which it may break.
+# Promises under stress. Each has its own stack, which it may break.
 _STRESSES = {"scan": scan, "overload": overload, "clicks": clicks, "edits": edits}
 NAMES = (*(scenario.name for scenario in SCENARIOS), _GROWTH, _MEMORY, *_STRESSES)
-# How results are ordered: growth gives two, a stress one or more.
+# The order of results: growth has two, a stress one or more.
 _ORDER = (
     *(scenario.name for scenario in SCENARIOS),
     *("growth-hot", "growth-cold", _MEMORY),
@@ -51,16 +51,16 @@ _ORDER = (
 
 
 def main() -> None:
-    """Do as the arguments say."""
+    """Run the benchmarks that the arguments select."""
     arguments = _arguments()
     if arguments.report:
         REPORT.write_text(render(read().values()))
         return
     check_tools()
-    # Ctrl-C and SIGTERM alike, in the background too: leave by way of every `with`.
+    # Ctrl-C and SIGTERM raise KeyboardInterrupt, in the background too, so every `with` cleans up.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
-    # What is started from here on, and not pinned to the servers' processor, leaves that alone.
+    # Later processes stay off the processor of the servers, unless they are pinned to it.
     os.sched_setaffinity(0, BACK_CPUS)
     names = arguments.only or NAMES
     _check_packages(names)
@@ -72,7 +72,7 @@ def main() -> None:
                 for result in measured.results(name):
                     results.append(result)
                     if not arguments.quick:
-                        # Kept as it comes: whoever interrupts an hour keeps what is done.
+                        # Stored one by one: an interrupted run keeps its finished results.
                         REPORT.write_text(render(keep([result], _ORDER).values()))
     except KeyboardInterrupt:
         sys.exit("interrupted; every server was stopped")
@@ -82,7 +82,7 @@ def main() -> None:
 
 
 class _Matrix:
-    """Every scenario by name, on sites that are made when one first needs them."""
+    """Runs scenarios by name, on sites created on first use."""
 
     def __init__(self, running: ExitStack, progress: Progress, arguments: argparse.Namespace) -> None:
         self._running = running
@@ -127,7 +127,7 @@ class _Matrix:
 
         def turn(doing: str) -> None:
             self._progress.update(task, advance=1, doing=doing)
-            if not self._progress.console.is_terminal:  # a log shows no bars
+            if not self._progress.console.is_terminal:  # a log cannot show bars
                 print(f"{name}: {doing}", file=sys.stderr, flush=True)
 
         return turn
@@ -171,13 +171,15 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--only", nargs="+", choices=NAMES, metavar="NAME", help=f"some of: {', '.join(NAMES)}"
     )
-    parser.add_argument("--rounds", type=int, help="how often each server is visited (7)")
-    parser.add_argument("--seconds", type=int, help="how long each visit takes (4)")
-    parser.add_argument("--quick", action="store_true", help="one round of one second; write nothing")
-    parser.add_argument("--report", action="store_true", help="measure nothing")
-    parser.add_argument("--urls", type=Path, default=_URLS, help="one URL a line, for the Zipf list")
-    parser.add_argument("--links", type=int, help="how many links `growth` makes (1,000,000)")
-    parser.add_argument("--redirects", type=int, help="how many redirects `memory` asks for (10,000,000)")
+    parser.add_argument("--rounds", type=int, help="visits of each server (7)")
+    parser.add_argument("--seconds", type=int, help="seconds of each visit (4)")
+    parser.add_argument("--quick", action="store_true", help="one round of one second; print only")
+    parser.add_argument("--report", action="store_true", help="render earlier results, measure nothing")
+    parser.add_argument(
+        "--urls", type=Path, default=_URLS, help="file with one URL per line, for the Zipf list"
+    )
+    parser.add_argument("--links", type=int, help="links that `growth` creates (1,000,000)")
+    parser.add_argument("--redirects", type=int, help="redirects that `memory` requests (10,000,000)")
     arguments = parser.parse_args()
     usual = (1, 1, 10_000, 20_000) if arguments.quick else (7, 4, 1_000_000, 10_000_000)
     for name, value in zip(("rounds", "seconds", "links", "redirects"), usual, strict=True):

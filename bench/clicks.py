@@ -1,4 +1,4 @@
-"""Is every redirect counted, though the broker is away for a third of the time? What does SIGKILL cost?"""
+"""Counts clicks during an outage of RabbitMQ, and the clicks that a SIGKILL of a gateway loses."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ RESULTS = ("clicks", "clicks-killed")
 _LINKS = 10_000
 _REDIRECTS, _QUICK_REDIRECTS = 1_000_000, 60_000
 _KILLS, _QUICK_KILLS = 5, 1
-# A worker adds a message up in milliseconds; what is kept on disk follows within seconds.
+# A worker counts a message in milliseconds; spooled clicks follow within seconds.
 _DRAIN_S = 60.0
-# Clicks of one second and of the publish under way are what documentation says.
+# The documented loss: the clicks of one second and those of the publish in flight.
 _LOST_S = Bar(at_most=1.1)
 _EXACT = Bar(at_most=0)
 
 
 def measure(stack: Stack, run: Run, turn: Callable[[str], None], *, quick: bool) -> list[Result]:
-    """Return two results: nothing lost while RabbitMQ comes and goes, and little when a process is killed."""
+    """Return two results: no loss during an outage of RabbitMQ, a bounded loss on SIGKILL."""
     site = stack.site(_LINKS)
     visit = Visit(paths=site.paths("zipf", zipf([numbered_slug(n) for n in range(_LINKS)], 100_000)))
     with site.worker():
@@ -39,7 +39,7 @@ def measure(stack: Stack, run: Run, turn: Callable[[str], None], *, quick: bool)
 
 
 def turns(*, quick: bool) -> int:
-    """Return how often `measure` reports a turn."""
+    """Return how often `measure` calls `turn`."""
     return 5 + (_QUICK_KILLS if quick else _KILLS)
 
 
@@ -47,42 +47,42 @@ def _with_outage(
     stack: Stack, site: Site, visit: Visit, run: Run, turn: Callable[[str], None], redirects: int
 ) -> Result:
     with site.gateway() as gateway, ThreadPoolExecutor(1) as pool:
-        turn("how fast it is")
+        turn("warm-up")
         warm = load.counted(gateway, visit, count=redirects // 20)
         third_s = redirects / warm.per_second / 3
-        turn("the broker is there")
+        turn("RabbitMQ is up")
         began = time.monotonic()
         loading = pool.submit(load.counted, gateway, visit, count=redirects)
         time.sleep(third_s)
-        turn("the broker is away")
+        turn("RabbitMQ is down")
         stack.rabbitmq.kill()
-        went = time.monotonic()
+        killed = time.monotonic()
         time.sleep(third_s)
-        turn("the broker comes back")
+        turn("RabbitMQ restarts")
         stack.rabbitmq.start()
-        away_s = time.monotonic() - went
+        down_s = time.monotonic() - killed
         seen = loading.result()
         took_s = time.monotonic() - began
         served = sum(one.requests - one.bad for one in (warm, seen))
-        turn("what waits is counted")
+        turn("draining")
         drain_s = _wait(lambda: _clicks(site) >= served)
-        time.sleep(2.0)  # whatever is counted twice comes now
+        time.sleep(2.0)  # a click counted twice would appear now
         clicks = _clicks(site)
     remark = (
-        f"{served:,} redirects, {clicks:,} clicks. RabbitMQ was away for {away_s:.0f} of {took_s:.0f} s; "
-        f"{drain_s:.1f} s after the last answer all was counted."
+        f"{served:,} redirects, {clicks:,} clicks. RabbitMQ was down for {down_s:.0f} of {took_s:.0f} s; "
+        f"every click was counted {drain_s:.1f} s after the last response."
     )
     return Result(
         "clicks",
-        f"{redirects:,} redirects while RabbitMQ comes and goes",
-        f"`h2load -n{redirects} -c64` over a Zipf list of {_LINKS:,} links, and a worker; every answer is "
-        "read. RabbitMQ is killed after a third of the time and comes back after another.",
+        f"{redirects:,} redirects during an outage of RabbitMQ",
+        f"`h2load -n{redirects} -c64` over a Zipf list of {_LINKS:,} links, and a worker; every response is "
+        "read. RabbitMQ is killed after a third of the time and restarted after another.",
         "per_second",
         [Side("hopgate", "Hopgate", [seen])],
         {},
         run,
         [remark],
-        [Check("redirects that are not counted once", abs(clicks - served), _EXACT)],
+        [Check("redirects not counted exactly once", abs(clicks - served), _EXACT)],
     )
 
 
@@ -95,7 +95,7 @@ def _killed(site: Site, visit: Visit, run: Run, turn: Callable[[str], None], kil
         before = _clicks(site)
         with site.gateway() as gateway, ThreadPoolExecutor(1) as pool:
             loading = pool.submit(load.counted, gateway, visit, count=10_000_000)
-            time.sleep(2.0 + moments.random())  # anywhere between two messages
+            time.sleep(2.0 + moments.random())  # at a random moment between two messages
             os.killpg(gateway.pid, signal.SIGKILL)
             loads.append(loading.result())
         _wait_until_still(site)
@@ -105,8 +105,8 @@ def _killed(site: Site, visit: Visit, run: Run, turn: Callable[[str], None], kil
     return Result(
         "clicks-killed",
         "A gateway is killed under load",
-        f"The same load; SIGKILL after 2 to 3 s, {kills} times. Lost is what was answered and not counted, "
-        "as a share of the redirects of one second.",
+        f"The same load; SIGKILL after 2 to 3 s, {kills} times. Lost clicks were answered and not counted, "
+        "in seconds of traffic.",
         "per_second",
         [Side("hopgate", "Hopgate", loads)],
         {},
@@ -121,7 +121,7 @@ def _clicks(site: Site) -> int:
 
 
 def _wait(is_over: Callable[[], bool]) -> float:
-    """Wait until *is_over*, or longer than it may take; return the seconds."""
+    """Wait until *is_over*, for `_DRAIN_S` at most; return the seconds."""
     began = time.monotonic()
     while not is_over() and time.monotonic() - began < _DRAIN_S:
         time.sleep(0.1)
@@ -129,7 +129,7 @@ def _wait(is_over: Callable[[], bool]) -> float:
 
 
 def _wait_until_still(site: Site) -> None:
-    """Wait until nothing was counted for a while: what a dead process has published is on its way."""
+    """Wait until the count is stable: messages of a killed process may still be in flight."""
     count = -1
     while (now := _clicks(site)) != count:
         count = now

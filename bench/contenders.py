@@ -1,4 +1,4 @@
-"""The servers that are compared: their names in reports, and how each is started."""
+"""The servers under comparison: their titles in reports and their commands."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ class Contender:
     One server.
 
     Args:
-        title: as reports call it.
-        command: gives its command line for a port, a number of workers, and a folder of its own.
+        title: its title in reports.
+        command: returns its command line for a port, a number of workers, and a private folder.
         needs: a package that only requirements/bench.txt installs.
     """
 
@@ -40,7 +40,7 @@ def _hopgate(_port: int, _workers: int, _folder: Path) -> list[str]:
 def _granian(target: str, *options: str, interface: str = "rsgi") -> Callable[[int, int, Path], list[str]]:
     def command(port: int, workers: int, _folder: Path) -> list[str]:
         common = [sys.executable, "-m", "granian", "--interface", interface, "--loop", "uvloop"]
-        # As `hopgate serve` has it.
+        # The same options as `hopgate serve`.
         common += ["--http", "1", "--no-ws"]
         return [*common, "--workers", str(workers), "--port", str(port), *options, target]
 
@@ -66,8 +66,8 @@ def _nginx(port: int, _workers: int, folder: Path) -> list[str]:
 CONTENDERS: Mapping[str, Contender] = {
     "hopgate": Contender("Hopgate", _hopgate),
     "handler": Contender(
-        "Hopgate without the lane: its Robyn handler on granian",
-        _granian("tests.servers.lane_off:create", "--factory"),
+        "Hopgate without its fast path: its Robyn route on granian",
+        _granian("tests.servers.fast_path_off:create", "--factory"),
     ),
     "bare": Contender("granian alone, RSGI, constant 302", _granian("bench.servers.bare_rsgi:app")),
     "robyn": Contender("the same handlers on Robyn's own server", _robyn),
@@ -88,7 +88,7 @@ CONTENDERS: Mapping[str, Contender] = {
 
 
 def title(name: str) -> str:
-    """Return how reports call *name*, which is a contender's, with `-2` for two workers of it."""
+    """Return the title of the contender *name*; the suffix `-2` means two workers."""
     base, dash, workers = name.rpartition("-")
     if dash and workers.isdigit():
         return f"{CONTENDERS[base].title}, {workers} workers"

@@ -1,4 +1,4 @@
-"""How soon is an edit seen in every process, under load, and how late at most if nobody is told?"""
+"""Measures how soon every process serves an edit under load, and how late without event delivery."""
 
 from __future__ import annotations
 
@@ -22,47 +22,47 @@ RESULTS = ("edits",)
 _GATEWAYS = 4
 _PER_SECOND = 750  # of each gateway
 _SECONDS, _QUICK_SECONDS = 15, 2
-# Edited one after the other while nobody hears of it.
+# Edits in sequence while RabbitMQ delivers no event.
 _CUT_LINKS, _CUT_EDITS_S = 20, 2.0
 _WATCHED_S = 4.0
 
 
 def measure(stack: Stack, run: Run, turn: Callable[[str], None], *, quick: bool) -> list[Result]:
-    """Edit on one gateway and ask all of them without pause, while each redirects for others as well."""
+    """Edit on one gateway and request from all of them without pause, while each serves a load."""
     site = stack.site(_CUT_LINKS)
     seconds = _QUICK_SECONDS if quick else _SECONDS
     with ExitStack() as running:
         proxies = [running.enter_context(FaultProxy(stack.rabbitmq.port)) for _ in range(_GATEWAYS)]
         gateways = [running.enter_context(site.gateway(_behind(site, proxy), cpus=CPUS)) for proxy in proxies]
         running.enter_context(site.worker())
-        list(_edit_until(gateways, site.key, time.monotonic() + 1))  # everybody is connected
+        list(_edit_until(gateways, site.key, time.monotonic() + 1))  # every gateway is connected
         turn(f"edits for {seconds} s")
         with _loaded(gateways, seconds) as loads:
             seen_ms = sorted(_edit_until(gateways, site.key, time.monotonic() + seconds))
         stale_s = {}
-        for whom, cut in (("the others", proxies[1:]), ("anybody", proxies)):
-            turn(f"nothing is delivered to {whom}")
+        for party, cut in (("the other gateways", proxies[1:]), ("any gateway", proxies)):
+            turn(f"no delivery to {party}")
             with _loaded(gateways, round(_CUT_EDITS_S + _WATCHED_S)):
-                stale_s[whom] = _edit_untold(gateways, site.key, cut)
+                stale_s[party] = _edit_undelivered(gateways, site.key, cut)
     figures = ", ".join(f"{share:g} % {load.percentile(seen_ms, share / 100):.1f}" for share in (50, 99))
     return [
         Result(
             "edits",
-            f"Edits, seen by {_GATEWAYS} processes under load",
+            f"Edits, visible in {_GATEWAYS} processes under load",
             f"{_GATEWAYS} gateways of one process and a worker share all processors with the load, "
-            f"`h2load --rps` of {_PER_SECOND}/s on each. One gateway is asked for an edit, then all without "
-            "pause, until the last one gives the new target; each had the old one in its first cache. "
-            "Then connections to RabbitMQ fall silent while links are edited.",
+            f"`h2load --rps` of {_PER_SECOND}/s on each. A link is edited on one gateway, then requested "
+            "from all without pause until each returns the new target; each had the old one in its L1 cache. "
+            "Then the network to RabbitMQ drops all data while links are edited.",
             "p99_ms",
             [Side("hopgate", "Hopgate, each gateway", loads)],
             {},
             run,
-            [f"{len(seen_ms)} edits; ms from the acknowledgement until all processes show it: {figures}."],
+            [f"{len(seen_ms)} edits; ms from the acknowledgement until every process returns it: {figures}."],
             [
-                Check("edit seen by all, p99", load.percentile(seen_ms, 0.99), Bar(at_most=100), " ms"),
+                Check("edit visible in all, p99", load.percentile(seen_ms, 0.99), Bar(at_most=100), " ms"),
                 *(
-                    Check(f"stale, nothing delivered to {whom},", late_s, Bar(at_most=2), " s")
-                    for whom, late_s in stale_s.items()
+                    Check(f"stale, no delivery to {party},", late_s, Bar(at_most=2), " s")
+                    for party, late_s in stale_s.items()
                 ),
             ],
         )
@@ -70,12 +70,12 @@ def measure(stack: Stack, run: Run, turn: Callable[[str], None], *, quick: bool)
 
 
 def turns(*, quick: bool) -> int:
-    """Return how often `measure` reports a turn."""
+    """Return how often `measure` calls `turn`."""
     return 3
 
 
 def _behind(site: Site, proxy: FaultProxy) -> dict[str, str]:
-    """Return the setting that leads a gateway to RabbitMQ by way of *proxy*."""
+    """Return the settings of a gateway that reaches RabbitMQ through *proxy*."""
     url = urlsplit(site.settings["HOPGATE_AMQP_URL"])
     host = url.netloc.replace(f":{url.port}", f":{proxy.port}")
     return {"HOPGATE_AMQP_URL": url._replace(netloc=host).geturl()}
@@ -83,7 +83,7 @@ def _behind(site: Site, proxy: FaultProxy) -> dict[str, str]:
 
 @contextmanager
 def _loaded(gateways: Sequence[Server], seconds: int) -> Iterator[list[Load]]:
-    """Visit each of *gateways* while the body runs, for *seconds* at least; its figures are there after."""
+    """Send a load to each of *gateways* for *seconds*; the list has its figures after the body."""
     loads: list[Load] = []
     visit = Visit(path=f"/{ONE}", connections=16)
     with ThreadPoolExecutor(len(gateways)) as pool:
@@ -91,13 +91,13 @@ def _loaded(gateways: Sequence[Server], seconds: int) -> Iterator[list[Load]]:
             pool.submit(load.at_rate, gateway, visit, seconds=seconds, rate=_PER_SECOND)
             for gateway in gateways
         ]
-        time.sleep(0.3)  # until it runs
+        time.sleep(0.3)  # until the load runs
         yield loads
         loads += [one.result() for one in begun]
 
 
 class _Links:
-    """Reads and edits links; for one thread."""
+    """Reads and edits links; not thread-safe."""
 
     def __init__(self, gateways: Sequence[Server], key: str) -> None:
         self._key = key
@@ -106,7 +106,7 @@ class _Links:
         ]
 
     def edit(self, slug: str, number: int) -> None:
-        """Give *slug* the target with *number*, on the first gateway."""
+        """Edit *slug* on the first gateway: its new target ends in *number*."""
         headers = {"Authorization": f"Bearer {self._key}", "Content-Type": "application/json"}
         body = json.dumps({"long_url": f"https://example.com/{number}"})
         self._connections[0].request("PATCH", f"/api/v1/links/{slug}", body, headers)
@@ -116,7 +116,7 @@ class _Links:
             raise RuntimeError(f"an edit was answered {answer.status}: {text[:200]!r}")
 
     def number(self, slug: str, gateway: int) -> int:
-        """Return the number of the target that *gateway* gives; 0 for one that never was edited."""
+        """Return the number in the target from *gateway*; 0 if the link was never edited."""
         connection = self._connections[gateway]
         connection.request("GET", f"/{slug}")
         answer = connection.getresponse()
@@ -128,12 +128,12 @@ class _Links:
 
 
 def _edit_until(gateways: Sequence[Server], key: str, end: float) -> Iterator[float]:
-    """Edit one link again and again; give the ms until every gateway showed it."""
+    """Edit one link repeatedly; yield the ms until every gateway returned the new target."""
     links, slug, number = _Links(gateways, key), str(numbered_slug(0)), time.monotonic_ns()
     while time.monotonic() < end:
         waiting = list(range(len(gateways)))
         for gateway in waiting:
-            links.number(slug, gateway)  # now it is in every first cache
+            links.number(slug, gateway)  # now it is in every L1 cache
         number += 1
         links.edit(slug, number)
         acknowledged = time.monotonic()
@@ -142,8 +142,8 @@ def _edit_until(gateways: Sequence[Server], key: str, end: float) -> Iterator[fl
         yield (time.monotonic() - acknowledged) * 1000
 
 
-def _edit_untold(gateways: Sequence[Server], key: str, cut: Sequence[FaultProxy]) -> float:
-    """Edit links while *cut* deliver nothing; return how long after an acknowledgement one was stale."""
+def _edit_undelivered(gateways: Sequence[Server], key: str, cut: Sequence[FaultProxy]) -> float:
+    """Edit links while *cut* drop all data; return the longest staleness (s) after an acknowledgement."""
     slugs = [str(numbered_slug(number)) for number in range(_CUT_LINKS)]
     editor, number = _Links(gateways, key), time.monotonic_ns()
     acknowledged: dict[str, float] = {}
@@ -161,7 +161,7 @@ def _edit_untold(gateways: Sequence[Server], key: str, cut: Sequence[FaultProxy]
 
     with ThreadPoolExecutor(1) as pool:
         watching = pool.submit(watch)
-        time.sleep(0.5)  # every link is in every first cache
+        time.sleep(0.5)  # every link is in every L1 cache
         for proxy in cut:
             proxy.become(SILENT)
         for slug in slugs:

@@ -1,4 +1,4 @@
-"""Does a redirect cost more among a million links than among a thousand?"""
+"""Compares the cost of a redirect among a million links with that among a thousand."""
 
 from __future__ import annotations
 
@@ -11,42 +11,42 @@ from bench.results import Bar, Result, Run, Side
 from bench.site import Site, Stack, flush_redis, numbered_slug
 
 FEW = 1000
-# Longer than the first cache keeps anything.
+# Longer than the lifetime of an entry in the L1 cache.
 _FORGET_S = 2.1
 _BAR = Bar(at_most=1.15)
 
 
 def measure(stack: Stack, many: int, run: Run, turn: Callable[[str], None]) -> list[Result]:
-    """Return two results, for *many* links against `FEW`; *turn* hears of each turn."""
-    turn(f"making {many:,} links")
+    """Return two results, for *many* links against `FEW`; *turn* is called before each visit."""
+    turn(f"creating {many:,} links")
     sites = {f"{count:,} links": stack.site(count) for count in (many, FEW)}
     counts = dict(zip(sites, (many, FEW), strict=True))
-    hot: dict[str, list[Load]] = {name: [] for name in sites}
+    l1: dict[str, list[Load]] = {name: [] for name in sites}
     cold: dict[str, list[Load]] = {name: [] for name in sites}
     for number in range(-1, run.rounds):  # the first round only warms up
         for name, site in sites.items():
             visit = _visit(site, counts[name], random.Random(number))
-            turn(f"{name}, from the store")
+            turn(f"{name}, PostgreSQL look-up")
             flush_redis(site)
             time.sleep(_FORGET_S)
             first = one_by_one(site.server("hopgate"), visit, count=FEW)
-            turn(f"{name}, from the first cache")
+            turn(f"{name}, L1 hit")
             later = flood(site.server("hopgate"), visit, seconds=run.seconds)
             if number >= 0:
                 cold[name].append(first)
-                hot[name].append(later)
+                l1[name].append(later)
     return [
         _result(
             "growth-hot",
-            f"{many:,} links against {FEW:,}: from the first cache",
-            f"`wrk -c64` over the same number of links, {FEW:,}, drawn from all.",
-            hot,
+            f"{many:,} links against {FEW:,}: L1 hit",
+            f"`wrk -c64` over {FEW:,} links in both cases, drawn at random.",
+            l1,
             run,
         ),
         _result(
             "growth-cold",
-            f"{many:,} links against {FEW:,}: from PostgreSQL",
-            f"`h2load -c1`, {FEW:,} links each once; Redis is empty, the first cache too.",
+            f"{many:,} links against {FEW:,}: PostgreSQL look-up",
+            f"`h2load -c1`, {FEW:,} links once each; Redis and the L1 cache are empty.",
             cold,
             run,
         ),
@@ -54,7 +54,7 @@ def measure(stack: Stack, many: int, run: Run, turn: Callable[[str], None]) -> l
 
 
 def turns(rounds: int) -> int:
-    """Return how often `measure` reports a turn."""
+    """Return how often `measure` calls `turn`."""
     return 1 + 4 * (rounds + 1)
 
 

@@ -1,4 +1,4 @@
-"""The load: wrk for as much as goes through, h2load for the latency at a fixed rate."""
+"""Loads: wrk for maximum throughput, h2load for latency at a fixed rate."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ class Visit:
     How a server is visited.
 
     Args:
-        path: what is asked for, unless `paths` names a file with many.
-        paths: one a line; every turn starts somewhere else in it.
-        right: the statuses that are no error.
-        close: a new connection for each request.
-        create_every: each so-many-th request creates a link, with the API key `key`.
+        path: the path to request, unless `paths` is given.
+        paths: a file with one path per line; every turn starts at another line.
+        right: the expected statuses; others count as errors.
+        close: open a new connection for each request.
+        create_every: every n-th request creates a link, with the API key `key`; 0 for none.
     """
 
     path: str = "/"
@@ -44,7 +44,7 @@ class Visit:
 
 
 class Seen(NamedTuple):
-    """One answer: when it was asked for (unix time), its status, and how long it took; in µs."""
+    """One response: time of the request (unix time, µs), status, and latency (µs)."""
 
     at_us: int
     status: int
@@ -54,9 +54,9 @@ class Seen(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class Load:
     """
-    What one turn saw. `bad`: wrong statuses and broken connections.
+    The figures of one turn. `bad` counts unexpected statuses and broken connections.
 
-    `cpu_us`: the server's processor time for each request, in µs, whatever else the machine did.
+    `cpu_us` is the processor time of the server per request, in µs.
     """
 
     requests: int
@@ -69,12 +69,12 @@ class Load:
 
     @property
     def us_each(self) -> float:
-        """The time of one request after the other, in µs."""
+        """The time per request, in µs, if requests are sequential."""
         return 1e6 / self.per_second
 
 
 def check_tools() -> None:
-    """Say in one line what is missing."""
+    """Exit with a message that names the missing programs."""
     path = f"{os.environ.get('PATH', '')}:/usr/sbin"
     missing = sorted(package for tool, package in _PACKAGES.items() if not shutil.which(tool, path=path))
     if missing:
@@ -82,7 +82,7 @@ def check_tools() -> None:
 
 
 def flood(server: Server, visit: Visit, *, seconds: int, start: int = 0) -> Load:
-    """Ask as fast as answers come, from one thread; begin with the path numbered *start*."""
+    """Request as fast as responses arrive, from one thread, beginning with path number *start*."""
     command = ["wrk", "-t1", f"-c{visit.connections}", f"-d{seconds}s", "-s", str(_SCRIPT)]
     command += ["-H", "Connection: close"] if visit.close else []
     command += [_url(server, visit)]
@@ -93,13 +93,15 @@ def flood(server: Server, visit: Visit, *, seconds: int, start: int = 0) -> Load
     out = json.loads(_run(command).splitlines()[-1])
     cpu_s = server.cpu_s() - before_s
     if not out["requests"]:
-        raise RuntimeError(f"no request came through: {out}")
+        raise RuntimeError(f"no request was answered: {out}")
     return Load(
-        out["requests"],
-        out["requests"] / (out["us"] / 1e6),
-        out["wrong"] + out["broken"],
-        *(out[name] / 1000 for name in ("p50", "p99", "p999")),
-        cpu_s * 1e6 / out["requests"],
+        requests=out["requests"],
+        per_second=out["requests"] / (out["us"] / 1e6),
+        bad=out["wrong"] + out["broken"],
+        p50_ms=out["p50"] / 1000,
+        p99_ms=out["p99"] / 1000,
+        p999_ms=out["p999"] / 1000,
+        cpu_us=cpu_s * 1e6 / out["requests"],
     )
 
 
@@ -107,13 +109,13 @@ def at_rate(
     server: Server, visit: Visit, *, seconds: int, rate: float, addresses: Sequence[str] = ("",)
 ) -> Load:
     """
-    Ask *rate* times a second, however long answers take.
+    Request *rate* times a second, independent of response times.
 
-    A connection has one request under way, so a slow answer holds back those that were due
-    meanwhile. They are added, as late as they would have been (as wrk2 does).
+    A connection has one request in flight, so a slow response delays those due meanwhile. Their
+    latencies are added as if they had been sent on time, as wrk2 does (coordinated omission).
 
     Args:
-        addresses: clients by turns, told in X-Forwarded-For to a server that trusts this machine;
+        addresses: clients in X-Forwarded-For, for a server that trusts this machine;
             `visit.connections` is a multiple of their number.
     """
     each_s = visit.connections / rate
@@ -124,31 +126,31 @@ def at_rate(
 
 def counted(server: Server, visit: Visit, *, count: int) -> Load:
     """
-    Ask *count* times, as fast as answers come, and wait for every answer.
+    Request *count* times, as fast as responses arrive, and wait for every response.
 
-    Fewer `requests` in the result: the server died, and up to one a connection was not answered.
+    If the server dies, the result has fewer `requests`; up to one per connection is not counted.
     """
     return _h2load(server, visit, [[f"-c{visit.connections}", f"-n{count}"]], None)
 
 
 def one_by_one(server: Server, visit: Visit, *, count: int) -> Load:
-    """Ask for the first *count* paths, one after the other, on one connection."""
+    """Request the first *count* paths in sequence on one connection."""
     return counted(server, dataclasses.replace(visit, connections=1), count=count)
 
 
 def _h2load(server: Server, visit: Visit, commands: Sequence[Sequence[str]], each_s: float | None) -> Load:
-    """Run all of *commands* at once and put together what they saw."""
+    """Run all *commands* concurrently and combine their responses."""
     with tempfile.TemporaryDirectory(prefix="hopgate-h2load-") as folder:
         urls = urls_of(server, visit, Path(folder))
         before_s = server.cpu_s()
         with ThreadPoolExecutor(len(commands)) as pool:
             seen = list(itertools.chain(*pool.map(answers, [[*command, urls] for command in commands])))
-        cpu_s = max(0.0, server.cpu_s() - before_s)  # a server that was killed has none
+        cpu_s = max(0.0, server.cpu_s() - before_s)  # a killed server has none
     return put_together(seen, visit.right, each_s=each_s, cpu_s=cpu_s)
 
 
 def answers(arguments: Sequence[str]) -> list[Seen]:
-    """Run h2load, with one thread, and return every answer it saw."""
+    """Run h2load with one thread and return every response."""
     with tempfile.NamedTemporaryFile(prefix="hopgate-h2load-") as log:
         _run(["h2load", "--h1", "-t1", f"--log-file={log.name}", *arguments])
         return [Seen(*map(int, line.split(b"\t"))) for line in log]
@@ -157,22 +159,24 @@ def answers(arguments: Sequence[str]) -> list[Seen]:
 def put_together(
     seen: Sequence[Seen], right: Sequence[int], *, each_s: float | None = None, cpu_s: float = 0.0
 ) -> Load:
-    """Return the figures of *seen*; one request was due every *each_s* on its connection."""
+    """Return the figures of *seen*; each connection was due to send a request every *each_s*."""
     if len(seen) < 2:
-        raise RuntimeError("h2load saw no answers")
+        raise RuntimeError("h2load received no responses")
     span_s = (max(one.at_us + one.took_us for one in seen) - min(one.at_us for one in seen)) / 1e6
     latencies_ms = sorted(_as_planned([one.took_us / 1000 for one in seen], each_s))
     return Load(
-        len(seen),
-        len(seen) / span_s,
-        sum(one.status not in right for one in seen),
-        *(percentile(latencies_ms, share) for share in (0.5, 0.99, 0.999)),
-        cpu_s * 1e6 / len(seen),
+        requests=len(seen),
+        per_second=len(seen) / span_s,
+        bad=sum(one.status not in right for one in seen),
+        p50_ms=percentile(latencies_ms, 0.5),
+        p99_ms=percentile(latencies_ms, 0.99),
+        p999_ms=percentile(latencies_ms, 0.999),
+        cpu_us=cpu_s * 1e6 / len(seen),
     )
 
 
 def urls_of(server: Server, visit: Visit, folder: Path) -> str:
-    """Return h2load's argument for what is asked for."""
+    """Return the argument of h2load for the paths of *visit*."""
     if visit.paths is None:
         return _url(server, visit)
     file = folder / "urls.txt"
@@ -183,7 +187,7 @@ def urls_of(server: Server, visit: Visit, folder: Path) -> str:
 
 
 def _as_planned(latencies_ms: Iterable[float], each_s: float | None) -> Iterable[float]:
-    """Add the requests that a slow answer held back; one was due every *each_s* on its connection."""
+    """Add the latencies of requests that a slow response delayed; one was due every *each_s*."""
     for latency_ms in latencies_ms:
         yield latency_ms
         while each_s is not None and (latency_ms := latency_ms - each_s * 1000) > 0:
@@ -191,7 +195,7 @@ def _as_planned(latencies_ms: Iterable[float], each_s: float | None) -> Iterable
 
 
 def percentile(ordered: Sequence[float], share: float) -> float:
-    """Return the value of *ordered* (ascending, not empty) that *share* of them do not exceed."""
+    """Return the value that *share* of *ordered* (ascending, not empty) do not exceed."""
     return ordered[min(len(ordered) - 1, int(len(ordered) * share))]
 
 

@@ -1,4 +1,4 @@
-"""The scenarios that are one comparison of servers, and how each is measured."""
+"""The scenarios that compare servers, and how each is measured."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from bench.processes import Server
 from bench.results import Bar, Measure, Result, Run, Side
 from bench.site import ONE, Site
 
-# More than the first cache holds: who asks for them in turn never finds one there.
+# More than the L1 cache holds: requests in sequence always miss it.
 MANY = 100_000
 _ONE_LINK = Visit(path=f"/{ONE}")
 _ZIPF_REQUESTS = 200_000
@@ -28,7 +28,7 @@ Turn = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class Data:
-    """Where the many links are, as files of paths; all empty for a site without services."""
+    """Files of paths for the scenarios on the full stack; empty for an embedded site."""
 
     visits: Mapping[str, Visit] = field(default_factory=dict)
     cached: Sequence[tuple[str, str]] = ()
@@ -37,12 +37,12 @@ class Data:
 @dataclass(frozen=True, slots=True)
 class Scenario:
     """
-    One comparison. The first of `servers` is ours.
+    One comparison. The first of `servers` is Hopgate.
 
     Args:
-        visit: the name of a `Visit` in the site's data, or one that needs none.
-        redis: what the site's Redis holds at each turn, whoever's it is.
-        rate: None for as much as goes through; else the share of what the slowest carries.
+        visit: a `Visit`, or the name of one in `Data.visits`.
+        redis: the content of Redis at the start of each turn.
+        rate: None for maximum throughput; else the share of the capacity of the slowest server.
     """
 
     name: str
@@ -57,7 +57,7 @@ class Scenario:
 
     @property
     def measure(self) -> Measure:
-        """What its servers are compared by."""
+        """The figure by which the servers are compared."""
         return "per_second" if self.rate is None else "p99_ms"
 
 
@@ -67,8 +67,9 @@ _CACHED = {"bare": Bar(at_least=0.85, moonshot=0.95), "robyn": Bar(at_least=3.5,
 SCENARIOS: Sequence[Scenario] = (
     Scenario(
         "l1-hit",
-        "One link, in the first cache",
-        "`wrk -c64`, one link, embedded: everything but a renewal every two seconds is an L1 hit.",
+        "One link, L1 hit",
+        "`wrk -c64`, one link, embedded: every request is an L1 hit, except for one renewal every two "
+        "seconds.",
         _ALL,
         "embedded",
         bars=_CACHED,
@@ -76,7 +77,7 @@ SCENARIOS: Sequence[Scenario] = (
     Scenario(
         "connections-1",
         "The same over 1 connection",
-        "`wrk -c1`: one request after the other.",
+        "`wrk -c1`: one request at a time.",
         ("hopgate", "bare", "robyn"),
         "embedded",
         Visit(path=f"/{ONE}", connections=1),
@@ -99,23 +100,24 @@ SCENARIOS: Sequence[Scenario] = (
     ),
     Scenario(
         "latency-shared",
-        "Latency, at a rate that all can carry",
-        "`h2load --rps`, 64 connections, half of what the slowest carries; late requests count as late.",
+        "Latency at half the capacity of the slowest server",
+        "`h2load --rps`, 64 connections, half the capacity of the slowest; a delayed request counts from "
+        "when it was due.",
         _ALL,
         "embedded",
         rate=0.5,
     ),
     Scenario(
         "latency-high",
-        "Latency, at half of our own peak",
-        "`h2load --rps`, 64 connections, half of what the slowest of these carries.",
+        "Latency at half of the capacity of Hopgate",
+        "`h2load --rps`, 64 connections, half the capacity of the slowest of these.",
         ("hopgate", "bare", "nginx"),
         "embedded",
         rate=0.5,
     ),
     Scenario(
         "hot-key",
-        "One link on the whole stack",
+        "One link on the full stack",
         "`wrk -c64`, one link on PostgreSQL, Redis and RabbitMQ: each renewal is one read of Redis.",
         ("hopgate", "bare", "robyn"),
         "stack",
@@ -125,15 +127,15 @@ SCENARIOS: Sequence[Scenario] = (
     Scenario(
         "workers-2",
         "Two workers",
-        "`wrk -c64`, one link on the whole stack. Two workers share all processors with the load.",
+        "`wrk -c64`, one link on the full stack. Two workers share all processors with the load.",
         ("hopgate-2", "hopgate", "bare-2"),
         "stack",
         redis="full",
     ),
     Scenario(
         "redis-hit",
-        "Out of Redis, every time",
-        f"`wrk -c64`, {MANY:,} links one after the other: more than the first cache holds, so none is in it.",
+        "Redis hit",
+        f"`wrk -c64`, {MANY:,} links in sequence: more than the L1 cache holds, so each is an L1 miss.",
         ("hopgate", "redis-get", "robyn"),
         "stack",
         "many",
@@ -142,8 +144,8 @@ SCENARIOS: Sequence[Scenario] = (
     ),
     Scenario(
         "zipf",
-        "As people visit: Zipf over imported URLs",
-        "`wrk -c64`; the link of rank k is asked for with a weight of 1/k. Redis is full.",
+        "Zipf distribution over imported URLs",
+        "`wrk -c64`; the link of rank k has a weight of 1/k. Redis holds every link.",
         ("hopgate", "redis-get", "robyn"),
         "stack",
         "zipf",
@@ -160,8 +162,8 @@ SCENARIOS: Sequence[Scenario] = (
     ),
     Scenario(
         "postgres-hit",
-        "Out of PostgreSQL, every time",
-        f"`wrk -c64`, {MANY:,} links one after the other, Redis empty; misses are reported to RabbitMQ.",
+        "PostgreSQL look-up",
+        f"`wrk -c64`, {MANY:,} links in sequence, Redis empty; misses are published to RabbitMQ.",
         ("hopgate", "postgres-get", "robyn"),
         "stack",
         "many",
@@ -170,8 +172,8 @@ SCENARIOS: Sequence[Scenario] = (
     Scenario(
         "not-found",
         "A scan of slugs that do not exist",
-        "`wrk -c64`, limits far away: each is asked of Redis and PostgreSQL, and answered 404. Beyond 500 a "
-        "second these answers come 0.1 s later, on purpose: compare the processor time.",
+        "`wrk -c64`, limits not reached: each slug is looked up in Redis and PostgreSQL and answered with "
+        "404. Above 500 a second, the tarpit delays these responses by 0.1 s: compare the processor time.",
         ("hopgate", "postgres-get", "robyn"),
         "stack",
         "absent",
@@ -181,7 +183,7 @@ SCENARIOS: Sequence[Scenario] = (
 
 
 def stack_data(site: Site, imported: Sequence[tuple[str, str]], links: int = MANY) -> Data:
-    """Return what the scenarios on *site* visit: its numbered links, the imported ones, and none."""
+    """Return the visits of *site*: its numbered links, the imported ones, and slugs that do not exist."""
     numbered = [sites.numbered_slug(number) for number in range(links)]
     target = "https://example.com/a/long/path?with=query&number="
     cached = [(slug, f"{target}{number}") for number, slug in enumerate(numbered)]
@@ -197,14 +199,14 @@ def stack_data(site: Site, imported: Sequence[tuple[str, str]], links: int = MAN
 
 
 def zipf(slugs: Sequence[str], count: int) -> list[str]:
-    """Draw *count* of *slugs*, the k-th with a weight of 1/k; the same ones in every run."""
+    """Draw *count* of *slugs*, the k-th with a weight of 1/k; every run draws the same."""
     weights = list(itertools.accumulate(1 / rank for rank in range(1, len(slugs) + 1)))
     choose = random.Random(0)
     return [slugs[bisect.bisect_left(weights, choose.random() * weights[-1])] for _ in range(count)]
 
 
 def measure(scenario: Scenario, site: Site, data: Data, run: Run, turn: Turn) -> Result:
-    """Visit the servers of *scenario* in turn, round after round; *turn* hears of each."""
+    """Visit the servers of *scenario* in turn, round after round; *turn* is called before each visit."""
     visit = data.visits[scenario.visit] if isinstance(scenario.visit, str) else scenario.visit
     servers = {name: site.server(name) for name in scenario.servers}
     if scenario.redis == "full":
@@ -231,12 +233,12 @@ def measure(scenario: Scenario, site: Site, data: Data, run: Run, turn: Turn) ->
 
 
 def turns(rounds: int, scenario: Scenario) -> int:
-    """Return how often `measure` reports a turn."""
+    """Return how often `measure` calls `turn`."""
     return len(scenario.servers) * (rounds + 1)
 
 
 def _check(server: Server, visit: Visit) -> None:
-    """Make sure that *server* answers as it should before anything is measured."""
+    """Raise RuntimeError if *server* does not return the expected status and location."""
     path = visit.path
     if visit.paths is not None:
         with visit.paths.open() as file:

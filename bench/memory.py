@@ -1,4 +1,4 @@
-"""Does a gateway's memory stay where it is, redirect after redirect?"""
+"""Measures whether the memory of a gateway grows over millions of redirects."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _STEPS = 10
 
 
 def measure(site: Site, visit: Visit, redirects: int, run: Run, turn: Callable[[str], None]) -> Result:
-    """Redirect *redirects* times at *site*; compare the memory at the end with that after a tenth."""
+    """Send *redirects* requests to *site*; compare the memory at the end with that after a tenth."""
     server = site.server("hopgate")
     done, steps = 0, list[float]()
     loads: list[Load] = []
@@ -32,7 +32,7 @@ def measure(site: Site, visit: Visit, redirects: int, run: Run, turn: Callable[[
     return Result(
         "memory",
         f"Memory over {redirects:,} redirects",
-        "`wrk -c64` over the Zipf list on the whole stack: links come, are renewed and leave.",
+        "`wrk -c64` over the Zipf list on the full stack: links enter the L1 cache, are renewed and evicted.",
         "rss_mb",
         sides,
         {"tenth": _BAR},
@@ -42,5 +42,5 @@ def measure(site: Site, visit: Visit, redirects: int, run: Run, turn: Callable[[
 
 
 def turns() -> int:
-    """Return how often `measure` reports a turn."""
+    """Return how often `measure` calls `turn`."""
     return _STEPS

@@ -1,12 +1,11 @@
 """
-A load in an open loop: each request goes out when it is due, whatever became of those before.
+An open-loop load: each request is sent when it is due, independent of earlier responses.
 
 Usage: python -m bench.open_loop PLAN ANSWERS, two files; see `Plan` and `read`.
 
-h2load and wrk ask again on a connection when it was answered, so a server that slows down slows
-them down; and all connections of h2load go through a list in step, so most would be answered from
-memory. Here a request that finds no idle connection opens another one, and time counts from when a
-request was due.
+h2load and wrk are closed loops: a slow server slows them down. All connections of h2load also go
+through a list in step, so most requests would be L1 hits. Here a request without an idle connection
+opens another one, and latency counts from when a request was due.
 """
 
 from __future__ import annotations
@@ -31,22 +30,22 @@ from bench.load import Seen
 
 _TICK_S = 0.001
 _LENGTH = re.compile(rb"content-length: (\d+)", re.IGNORECASE)
-# For those who never answer.
+# The wait for requests without a response.
 _PATIENCE_S = 5.0
 _ALIVE = b"GET /healthz HTTP/1.1\r\nHost: bench\r\n\r\n"
 
 
 class Plan(msgspec.Struct, frozen=True):
     """
-    What to ask for.
+    The requests to send.
 
     Args:
-        paths: a file of paths, one a line, asked for one after the other and from the start again.
+        paths: a file with one path per line, requested in sequence, repeatedly.
         key: an API key, for creates.
-        create_every: each so-many-th request creates a link.
-        opened: how many connections are open before the first request is due.
-        connections: how many there may be; a request that finds none idle then is not sent.
-        phases: rates in requests a second, and how many seconds each lasts.
+        create_every: every n-th request creates a link.
+        opened: the number of connections to open before the first request is due.
+        connections: the maximum number; a request that finds all of them busy is not sent.
+        phases: rates in requests a second, and the duration of each in seconds.
     """
 
     port: int
@@ -60,17 +59,17 @@ class Plan(msgspec.Struct, frozen=True):
 
 def read(file: Path) -> list[Seen]:
     """
-    Return what was written to ANSWERS, one for each request that was due.
+    Return the responses in ANSWERS, one for each request that was due.
 
-    Times are unix time and since the request was due; status 0: the connection broke or nothing
-    came, -1: it was not sent.
+    Latencies count from when a request was due; status 0: the connection broke or no response
+    arrived, -1: the request was not sent.
     """
     numbers = array.array("q", file.read_bytes())
     return list(map(Seen, numbers[::3], numbers[1::3], numbers[2::3]))
 
 
 class _Connection:
-    """One connection, which has one request under way or, with no `due`, is idle."""
+    """One connection with one request in flight; idle if `due` is 0."""
 
     __slots__ = ("due", "is_closed", "is_new", "received", "request", "socket")
 
@@ -87,8 +86,8 @@ class _Client:
     """
     Sends and receives on plain sockets.
 
-    On an event loop a request costs 75 µs: at ten thousand a second the load would take the
-    processor from the PostgreSQL that it shares it with, and measure its own lateness.
+    On an asyncio loop, a request costs 75 µs: at ten thousand a second the load would starve
+    PostgreSQL, which shares its processor, and measure its own delay.
     """
 
     def __init__(self, plan: Plan) -> None:
@@ -96,30 +95,30 @@ class _Client:
         self._wall = time.time() - time.monotonic()
         self._poll = select.epoll()
         self._open: dict[int, _Connection] = {}
-        # In turn, as a server closes what it has not heard from for long.
+        # First in, first out: a server closes connections that are idle for long.
         self._idle: deque[_Connection] = deque()
-        self._under_way = 0
+        self._in_flight = 0
         self.answers = array.array("q")
 
     def open(self) -> None:
-        """Open connections, and wait until the server has answered on each."""
+        """Open the connections, and wait for a response on each."""
         now = time.monotonic()
         for _ in range(self._plan.opened):
-            self._under_way += 1
+            self._in_flight += 1
             self._send(_ALIVE, now)
-        while self._under_way and time.monotonic() < now + _PATIENCE_S:
+        while self._in_flight and time.monotonic() < now + _PATIENCE_S:
             self._poll_once()
         self.answers = array.array("q")
 
     def run(self) -> None:
-        """Ask for everything when it is due."""
+        """Send every request when it is due."""
         requests = _requests(self._plan)
         schedule = _schedule(self._plan, time.monotonic() + 0.1)
         due = next(schedule, None)
         given_up_at = math.inf
-        while (now := time.monotonic()) < given_up_at and (due is not None or self._under_way):
+        while (now := time.monotonic()) < given_up_at and (due is not None or self._in_flight):
             while due is not None and due <= now:
-                self._under_way += 1
+                self._in_flight += 1
                 self._send(next(requests), due)
                 due = next(schedule, None)
             if due is None:
@@ -138,7 +137,7 @@ class _Client:
             connection = self._idle.popleft()
             if not connection.is_closed:
                 connection.request, connection.due, connection.is_new = request, due, False
-                with contextlib.suppress(OSError):  # its end is about to be seen
+                with contextlib.suppress(OSError):  # epoll will report the error
                     connection.socket.send(request)
                 return
         if len(self._open) >= self._plan.connections:
@@ -185,17 +184,17 @@ class _Client:
             return
         if connection.is_new or connection.received:
             self._note(connection.due, 0)
-        else:  # it was idle too long and closed while this was on its way: clients ask again then
+        else:  # the server closed an idle connection during the send: retry, as clients do
             self._send(connection.request, connection.due)
 
     def _note(self, due: float, status: int) -> None:
-        self._under_way -= 1
+        self._in_flight -= 1
         took_s = time.monotonic() - due
         self.answers.extend((round((due + self._wall) * 1e6), status, round(took_s * 1e6)))
 
 
 def _schedule(plan: Plan, begin: float) -> Iterator[float]:
-    """Give when each request is due, on the monotonic clock."""
+    """Yield when each request is due, on the monotonic clock."""
     for rate, seconds in plan.phases:
         for number in range(round(rate * seconds)):
             yield begin + number / rate
@@ -215,7 +214,7 @@ def _requests(plan: Plan) -> Iterator[bytes]:
 
 
 if __name__ == "__main__":
-    gc.disable()  # nothing here is a cycle that matters, and a pause would make requests late
+    gc.disable()  # a collection would delay requests, and few cycles arise here
     client = _Client(msgspec.json.decode(Path(sys.argv[1]).read_bytes(), type=Plan))
     client.open()
     client.run()

@@ -1,4 +1,4 @@
-"""What is left of a gateway that is asked for three times as much as it can give, and for how long?"""
+"""Measures goodput, latency and recovery of a gateway at three times its capacity."""
 
 from __future__ import annotations
 
@@ -24,28 +24,28 @@ from bench.results import Bar, Check, Result, Run, Side
 from bench.site import Stack, flush_redis, numbered_slug
 
 RESULTS = ("overload",)
-# So many that none comes again within minutes, and Redis is empty: each visit is looked up in
-# PostgreSQL, and none can be answered with what was known before.
+# So many that none repeats within minutes, and Redis is empty: each visit is looked up in
+# PostgreSQL, and none can be served from the L1 cache.
 _LINKS, _QUICK_LINKS = 900_000, 150_000
 _FOR_CAPACITY = 100_000
-# A create costs ten times what a refusal does, a look-up three times: of look-ups alone, a gateway that
-# is asked for three times as much spends all of its time on refusing.
+# A create costs ten times as much as a refusal, a look-up three times: with look-ups only, a gateway at
+# three times its capacity would spend all of its time on refusals.
 _CREATE_EVERY = 2
 _GOOD = (302, 201)
-# In capacities; the last phase has the rate of the first.
+# Multiples of the capacity; the last phase has the rate of the first.
 _USUAL, _TOO_MUCH = 0.5, 3.0
 _BEFORE_S, _AFTER_S = 8, 10
 _SECONDS, _QUICK_SECONDS = 60, 6
-# Until what began at once with the first phase has settled.
+# Start-up effects of the first phase are left out.
 _SETTLE_S = 3
-# Enough for a pause of a fifth of a second. Without them, a gateway that is late for a moment would have
-# to accept one more for each request, which makes it later still.
+# Enough for a pause of a fifth of a second. With fewer, a gateway that is late for a moment would have to
+# accept one more connection for each request, which makes it later still.
 _OPENED, _CONNECTIONS = 2000, 8000
 _TRIES = 3
 
 
 def measure(stack: Stack, run: Run, turn: Callable[[str], None], *, quick: bool) -> list[Result]:
-    """Find the capacity, then ask for half of it, for three times as much as it, and for half again."""
+    """Find the capacity, then send half of it, three times as much, and half again."""
     links, seconds = (_QUICK_LINKS, _QUICK_SECONDS) if quick else (_LINKS, _SECONDS)
     site = stack.site(links)
     slugs = [numbered_slug(number) for number in range(links)]
@@ -57,7 +57,7 @@ def measure(stack: Stack, run: Run, turn: Callable[[str], None], *, quick: bool)
         peaks = []
         for number in range(1, _TRIES + 1):
             turn("capacity")
-            # Elsewhere in the list each time: what was asked for before would be answered from memory.
+            # Each try starts elsewhere in the list: links requested before would be L1 hits.
             peaks.append(load.flood(gateway, visit, seconds=3, start=number * _FOR_CAPACITY // (_TRIES + 1)))
         peak = max(peaks, key=_goodput)
         capacity = _goodput(peak)
@@ -72,13 +72,13 @@ def measure(stack: Stack, run: Run, turn: Callable[[str], None], *, quick: bool)
             connections=_CONNECTIONS,
             phases=[(share * capacity, phase_s) for share, phase_s in phases],
         )
-        with _asked_for_health(gateway) as health:
+        with _health_checked(gateway) as health:
             seen = _open_loop(plan, site.folder)
     return [_result(peak, seen, seconds, health, run)]
 
 
 def turns(*, quick: bool) -> int:
-    """Return how often `measure` reports a turn."""
+    """Return how often `measure` calls `turn`."""
     return _TRIES + 1
 
 
@@ -108,37 +108,37 @@ def _result(peak: Load, seen: Sequence[Seen], seconds: int, health: Sequence[int
         (one.at_us - drop_us) / 1e6 for one in seen if one.at_us >= drop_us and one.status not in _GOOD
     ]
     sent = 1 - statuses[-1] / len(during)
-    told = ", ".join(f"{count:,} × {status}" for status, count in sorted(statuses.items()))
+    counts = ", ".join(f"{count:,} × {status}" for status, count in sorted(statuses.items()))
     return Result(
         "overload",
-        "Three times as much as it can carry",
-        "Links that nobody has asked for before, Redis empty, so each is looked up in PostgreSQL; one in "
+        "Overload: three times its capacity",
+        "Each link is requested once and Redis is empty, so each is looked up in PostgreSQL; one request in "
         f"{_CREATE_EVERY} is a create. Capacity: the best of three turns of `wrk -c64`. "
-        f"Then an open loop (`bench/open_loop.py`): half of it for {_BEFORE_S} s, three times as much as it "
-        f"for {seconds} s, half of it for {_AFTER_S} s, on {_OPENED:,} connections that are open before, and "
-        "more when those do not do. Latency counts from when a request was due. The load shares a "
+        f"Then an open loop (`bench/open_loop.py`): half the capacity for {_BEFORE_S} s, three times the "
+        f"capacity for {seconds} s, half for {_AFTER_S} s, on {_OPENED:,} open connections, and more when "
+        "all are busy. Latency counts from when a request was due. The load shares a "
         "processor with PostgreSQL.",
         "per_second",
         [
-            Side("overload", "302 or 201 under three times its capacity", [admitted]),
+            Side("overload", "302 or 201 at three times its capacity", [admitted]),
             Side("capacity", "capacity", [dataclasses.replace(peak, per_second=_goodput(peak))]),
             Side("half", "half of its capacity", [usual]),
         ],
         {"capacity": Bar(at_least=0.8)},
         run,
-        [f"Offered {len(during) / seconds:,.0f}/s: {told} (0: no answer, -1: not sent)."],
+        [f"Offered {len(during) / seconds:,.0f}/s: {counts} (0: no answer, -1: not sent)."],
         [
-            Check("sent, of what was due,", sent, Bar(at_least=0.99)),
-            Check("p99 of what is admitted ÷ p99 at half", admitted.p99_ms / usual.p99_ms, Bar(at_most=3)),
+            Check("share of due requests that were sent,", sent, Bar(at_least=0.99)),
+            Check("p99 of admitted requests ÷ p99 at half", admitted.p99_ms / usual.p99_ms, Bar(at_most=3)),
             Check("last error after the load drops", max(errors_s, default=0.0), Bar(at_most=5), " s"),
-            Check("health answers other than 200", sum(status != 200 for status in health), Bar(at_most=0)),
+            Check("health checks other than 200", sum(status != 200 for status in health), Bar(at_most=0)),
         ],
     )
 
 
 @contextmanager
-def _asked_for_health(gateway: Server) -> Iterator[Sequence[int]]:
-    """Ask whether it is alive while the body runs; 0: it did not answer."""
+def _health_checked(gateway: Server) -> Iterator[Sequence[int]]:
+    """Request /healthz while the body runs and collect the statuses; 0 without a response."""
     statuses: list[int] = []
     over = threading.Event()
 

@@ -1,4 +1,4 @@
-"""Servers under measurement: each on a processor of its own where there are two, stopped however it ends."""
+"""Server processes under measurement: pinned to one processor, and always stopped."""
 
 from __future__ import annotations
 
@@ -13,9 +13,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.servers import watcher
+
 _START_S = 20.0
 _END_S = 5.0
-# Servers on the first processor; the load, and what stands behind the servers, on the others.
+# Servers run on the first processor; the load and the upstream services on the others.
 CPUS = sorted(os.sched_getaffinity(0))
 SERVER_CPU, LOAD_CPU = CPUS[0], CPUS[-1]
 BACK_CPUS = CPUS[1:] or CPUS
@@ -25,7 +27,7 @@ _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """A running server, with every process that it started: they share its session."""
+    """A running server and its child processes, which share its session."""
 
     pid: int
     port: int
@@ -35,7 +37,7 @@ class Server:
         return sum(int(stat[11]) + int(stat[12]) for stat in self._stats()) / _TICKS
 
     def rss_mb(self) -> float:
-        """Return the resident memory of all its processes; pages that they share count for each."""
+        """Return the resident memory of all its processes; shared pages count for each."""
         return sum(int(stat[21]) for stat in self._stats()) * _PAGE / 1e6
 
     def is_gone(self) -> bool:
@@ -45,14 +47,14 @@ class Server:
     def _stats(self) -> Iterator[list[str]]:
         for process in Path("/proc").glob("[0-9]*"):
             with contextlib.suppress(OSError):
-                # After the name, which may hold anything but a newline and ends the last bracket.
+                # The fields follow the process name, which may contain brackets.
                 stat = (process / "stat").read_text().rpartition(")")[2].split()
                 if int(stat[3]) == self.pid and stat[0] != "Z":
                     yield stat
 
 
 def free_port() -> int:
-    """Return a port that nobody listens on right now."""
+    """Return a port without a listener."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
         return int(probe.getsockname()[1])
 
@@ -65,8 +67,8 @@ def serving(
     *,
     cpus: Sequence[int] = (SERVER_CPU,),
 ) -> Iterator[Server]:
-    """Run *command*, which listens on *port*, while the body runs; nothing of it is left after."""
-    complaints = tempfile.TemporaryFile()  # noqa: SIM115 - closed below, with the process
+    """Run *command*, which listens on *port*, while the body runs; then kill all of its processes."""
+    errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed below, with the process
     process: subprocess.Popen[bytes] | None = None
     try:
         with _interrupted_later():
@@ -75,33 +77,34 @@ def serving(
                 env={**os.environ, **environment},
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
-                stderr=complaints,
+                stderr=errors,
                 start_new_session=True,
             )
+            watcher.watch_process(process.pid)
         deadline = time.monotonic() + _START_S
         while not _listens(port):
             if process.poll() is not None or time.monotonic() > deadline:
-                complaints.seek(0)
-                reason = complaints.read()[-2000:].decode(errors="replace")
+                errors.seek(0)
+                reason = errors.read()[-2000:].decode(errors="replace")
                 raise RuntimeError(f"{' '.join(command)} does not listen on {port}: {reason}")
             time.sleep(0.05)
         yield Server(process.pid, port)
     finally:
         if process is not None:
             _end(process)
-        complaints.close()
+        errors.close()
 
 
 @contextlib.contextmanager
 def _interrupted_later() -> Iterator[None]:
-    """Hold Ctrl-C back until the body is done: a process that nobody knows of cannot be stopped."""
-    came: list[int] = []
-    before = signal.signal(signal.SIGINT, lambda number, _: came.append(number))
+    """Delay Ctrl-C until the body is done: an unrecorded process could not be stopped."""
+    received: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _: received.append(number))
     try:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
-    if came:
+    if received:
         raise KeyboardInterrupt
 
 
@@ -109,6 +112,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
+    watcher.forget_process(process.pid)
     deadline = time.monotonic() + _END_S
     while not Server(process.pid, 0).is_gone() and time.monotonic() < deadline:
         time.sleep(0.01)

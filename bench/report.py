@@ -1,4 +1,4 @@
-"""Results as Markdown: both sides of every ratio, and whether it passes its bar."""
+"""Results as Markdown: both sides of every ratio, and its verdict against the bar."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from bench.results import Bar, Check, Result, Run, Side
 REPORT = Path(__file__).parent / "RESULTS.md"
 _HEAD = """# Redirects, measured
 
-Written by `make bench` from `bench/results.json`. A ratio is ours ÷ theirs, taken within each
-round, in which all servers are visited in turn; shown is the median (and the range). Other
-figures are medians over the rounds. They belong to the machine that is named here; ratios travel better.
+Written by `make bench` from `bench/results.json`. A ratio is ours ÷ theirs within one round, in which
+all servers are visited in turn; the tables show the median and the range. Other figures are medians
+over the rounds. Absolute figures depend on the machine named here; ratios less so.
 
-- Each server has one worker on one processor, unless it says otherwise; the load, and what stands
-  behind the servers, share the others.
-- Limits are on, and far away. Hopgate runs as `hopgate serve` does.
-- **CPU µs**: processor time of the server for one request, from the kernel's books: steadier than
-  requests a second on a machine that others use.
-- **errors**: answers with another status than the right one, and connections that broke.
+- Each server has one worker on one processor, unless stated otherwise; the load and the upstream
+  services share the others.
+- Rate limits are on and not reached. Hopgate runs as `hopgate serve`.
+- **CPU µs**: processor time of the server per request, as the kernel counts it; it varies less than
+  requests a second on a shared machine.
+- **errors**: responses with an unexpected status, and broken connections.
 """
 _WORDS = {
     "per_second": "requests/s",
     "p99_ms": "p99",
-    "us_each": "time of a request",
+    "us_each": "time per request",
     "rss_mb": "resident memory",
 }
 
@@ -51,7 +51,7 @@ def _bars(results: Iterable[Result]) -> list[str]:
                 verdict = "pass" if result.verdict(side) else "**FAIL**"
                 rows.append(
                     f"| {result.title} | {side.title} | {_WORDS[result.measure]} {_bar(bar)} "
-                    f"| {_spread(result.ratios(side))} | {verdict}{_splendid(bar, result, side)} |"
+                    f"| {_spread(result.ratios(side))} | {verdict}{_moonshot(bar, result, side)} |"
                 )
         rows += [_check(result, check) for check in result.checks]
     return rows
@@ -63,7 +63,7 @@ def _check(result: Result, check: Check) -> str:
     return f"| {result.title} | | {check.what} {bar} | {check.measured:,.4g}{check.unit} | {verdict} |"
 
 
-def _splendid(bar: Bar, result: Result, side: Side) -> str:
+def _moonshot(bar: Bar, result: Result, side: Side) -> str:
     if bar.moonshot is None:
         return ""
     ratio = statistics.median(result.ratios(side))
@@ -105,7 +105,7 @@ def _row(result: Result, side: Side, *, ours: bool) -> str:
 
 
 def _cpu_us(side: Side) -> float:
-    """Half a step of the kernel's clock at least: a short round can show no processor time at all."""
+    """Return the median, at least 0.1 µs: a short round can have no measurable processor time."""
     return max(0.1, statistics.median(load.cpu_us for load in side.loads))
 
 

@@ -1,4 +1,4 @@
-"""Results as they are kept: bench/results.json, one entry for each scenario, each saying when and where."""
+"""Stored results: bench/results.json, one entry per scenario, with time and machine."""
 
 from __future__ import annotations
 
@@ -30,21 +30,21 @@ Measure = Literal["per_second", "p99_ms", "us_each", "rss_mb"]
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """What a ratio must be at least, or at most; `moonshot` is what would be splendid."""
+    """The minimum or maximum of a ratio; `moonshot` is a stretch goal."""
 
     at_least: float | None = None
     at_most: float | None = None
     moonshot: float | None = None
 
     def passed(self, ratio: float) -> bool:
-        """Is *ratio* good enough?"""
+        """Does *ratio* meet the minimum or maximum?"""
         return (self.at_least is None or ratio >= self.at_least) and (
             self.at_most is None or ratio <= self.at_most
         )
 
 
 class Run(msgspec.Struct, frozen=True):
-    """When, where and of what a scenario was measured."""
+    """The time, machine, commit and parameters of a measurement."""
 
     date: str
     sha: str
@@ -57,7 +57,7 @@ class Run(msgspec.Struct, frozen=True):
 
 
 class Side(msgspec.Struct, frozen=True):
-    """One side of a ratio: its figure in each round, and what else was seen (medians, sums)."""
+    """One side of a ratio: its figures in each round."""
 
     name: str
     title: str
@@ -66,7 +66,7 @@ class Side(msgspec.Struct, frozen=True):
 
 
 class Check(msgspec.Struct, frozen=True):
-    """A promise that is a number of its own and no ratio, such as a count; `unit` follows the number."""
+    """A promise about an absolute number, such as a count, with its `unit`."""
 
     what: str
     measured: float
@@ -75,12 +75,12 @@ class Check(msgspec.Struct, frozen=True):
 
     @property
     def passed(self) -> bool:
-        """Was it kept?"""
+        """Does the number meet its bar?"""
         return self.bar.passed(self.measured)
 
 
 class Result(msgspec.Struct, frozen=True):
-    """One scenario. The first side is ours; every other is compared with it by `measure`."""
+    """One scenario. The first side is Hopgate; the others are compared with it by `measure`."""
 
     name: str
     title: str
@@ -93,7 +93,7 @@ class Result(msgspec.Struct, frozen=True):
     checks: list[Check] = []
 
     def ratios(self, side: Side) -> list[float]:
-        """Return ours ÷ *side*, round by round."""
+        """Return ours ÷ *side* for each round."""
         return [
             self._figure(self.sides[0], ours) / self._figure(side, other)
             for ours, other in zip(self.sides[0].loads, side.loads, strict=True)
@@ -106,13 +106,13 @@ class Result(msgspec.Struct, frozen=True):
         return float(getattr(load, self.measure))
 
     def verdict(self, side: Side) -> bool | None:
-        """Does the median pass its bar? None without a bar."""
+        """Does the median meet its bar? None without a bar."""
         bar = self.bars.get(side.name)
         return bar.passed(statistics.median(self.ratios(side))) if bar else None
 
 
 def describe_run(rounds: int, seconds: int) -> Run:
-    """Describe this machine and this code, now."""
+    """Describe this machine and this commit, now."""
     git = ["git", "describe", "--always", "--dirty", "--abbrev=7"]
     sha = subprocess.run(git, capture_output=True, text=True, check=False).stdout.strip()
     models = [
@@ -134,14 +134,14 @@ def describe_run(rounds: int, seconds: int) -> Run:
 
 
 def read(path: Path = RESULTS) -> dict[str, Result]:
-    """Return what is kept, by scenario; nothing if there is no file yet."""
+    """Return the stored results by scenario; empty without a file."""
     if not path.exists():
         return {}
     return {result.name: result for result in msgspec.json.decode(path.read_bytes(), type=list[Result])}
 
 
 def keep(results: Sequence[Result], order: Sequence[str], path: Path = RESULTS) -> Mapping[str, Result]:
-    """Replace what is kept of these scenarios; those that no longer exist are forgotten."""
+    """Store *results*, drop scenarios that are not in *order*, and return all."""
     known = read(path) | {result.name: result for result in results}
     kept = {name: known[name] for name in order if name in known}
     document = msgspec.json.format(msgspec.json.encode(list(kept.values())), indent=1)

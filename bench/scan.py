@@ -1,4 +1,4 @@
-"""What do visitors notice of a scan that guesses slugs as fast as it can, and what do services?"""
+"""Measures the effect of a scan, which guesses slugs, on visitors and on services."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ RESULTS = ("scan-one", "scan-many")
 _SCRIPT = Path(__file__).parent / "lua" / "scan.lua"
 _LINKS, _PER_SECOND = 200, 500
 _ROUNDS, _SECONDS = 3, 4
-# Each visits less often than one client may.
+# Each stays below the limit of one client.
 _VISITORS = [f"192.0.2.{number}" for number in range(1, 17)]
 _MANY = 10_000
 _BURST = 60
@@ -34,7 +34,7 @@ _AS_SHIPPED = {
 
 
 class _Scan(msgspec.Struct, frozen=True):
-    """Guesses, the µs they took, and how many were answered 404, 429, 503 and otherwise."""
+    """Guesses, their duration in µs, and counts of 404, 429, 503 and other responses."""
 
     guesses: int
     us: int
@@ -45,7 +45,7 @@ class _Scan(msgspec.Struct, frozen=True):
 
 
 def measure(stack: Stack, run: Run, turn: Callable[[str], None], *, quick: bool) -> list[Result]:
-    """Visit warm links at a steady rate, alone and beside a scan, from one address and from many."""
+    """Visit warm links at a steady rate, alone and beside a scan from one address and from many."""
     site = stack.site(_LINKS)
     visit = Visit(paths=site.paths("warm", [numbered_slug(n) for n in range(_LINKS)]), connections=32)
     rounds = 1 if quick else _ROUNDS
@@ -72,7 +72,7 @@ def measure(stack: Stack, run: Run, turn: Callable[[str], None], *, quick: bool)
                 Check("growth of Redis", grown_mb, Bar(at_most=1), " MB"),
             ]
             if addresses == 1:
-                # The links themselves, and what one address may ask for in vain meanwhile.
+                # The links themselves, and the unknown slugs that one address may request meanwhile.
                 most = _LINKS + _BURST + 2 * rounds * (_SECONDS + 2)
                 checks.append(Check("look-ups in PostgreSQL", looked_up, Bar(at_most=most)))
             results.append(_result(name, addresses, sides, _sum(scans), looked_up, checks, run))
@@ -80,7 +80,7 @@ def measure(stack: Stack, run: Run, turn: Callable[[str], None], *, quick: bool)
 
 
 def turns(*, quick: bool) -> int:
-    """Return how often `measure` reports a turn."""
+    """Return how often `measure` calls `turn`."""
     return 4 * (1 if quick else _ROUNDS)
 
 
@@ -93,7 +93,7 @@ def _result(
     checks: list[Check],
     run: Run,
 ) -> Result:
-    whom = "one address" if addresses == 1 else f"{addresses:,} addresses, so that limits are far away"
+    origin = "one address" if addresses == 1 else f"{addresses:,} addresses, so that no limit is reached"
     seconds = scan.us / 1e6
     remark = (
         f"{scan.guesses / seconds:,.0f} guesses/s: {scan.absent:,} × 404, {scan.refused:,} × 429, "
@@ -103,8 +103,8 @@ def _result(
         name,
         f"Visitors beside a scan from {'one address' if addresses == 1 else 'many addresses'}",
         f"`h2load --rps`: {_PER_SECOND} visits/s of {_LINKS} links by {len(_VISITORS)} clients, alone and "
-        f"while `wrk -c64` guesses slugs as fast as it can, by {whom}. Limits are those that are shipped. "
-        "wrk is nice to the visitors: it would not be on their machine.",
+        f"while `wrk -c64` guesses slugs as fast as possible, from {origin}. Limits have their defaults. "
+        "wrk runs with a nice value of 19, because real scanners run on other machines.",
         "p99_ms",
         list(sides),
         {"alone": Bar(at_most=2)},
@@ -116,18 +116,18 @@ def _result(
 
 @contextmanager
 def _scanning(gateway: Server, addresses: int, scans: list[_Scan]) -> Iterator[None]:
-    """Guess while the body runs, for a second longer than it takes to visit; add how it went to *scans*."""
+    """Guess while the body runs, for a second longer than a visit; append the counts to *scans*."""
     command = ["nice", "-n19", "taskset", "--cpu-list", str(LOAD_CPU), "wrk", "-t1", "-c64"]
     command += [f"-d{_SECONDS + 1}s", "-s", str(_SCRIPT), f"http://127.0.0.1:{gateway.port}/"]
     command += ["--", str(addresses)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as scanning:
         try:
-            time.sleep(0.5)  # until it is at full speed
+            time.sleep(0.5)  # until wrk is at full speed
             yield
-            said, _ = scanning.communicate(timeout=30)
+            output, _ = scanning.communicate(timeout=30)
         finally:
             scanning.kill()
-    scans.append(msgspec.json.decode(said.splitlines()[-1], type=_Scan))
+    scans.append(msgspec.json.decode(output.splitlines()[-1], type=_Scan))
 
 
 def _sum(scans: Sequence[_Scan]) -> _Scan:
@@ -135,7 +135,7 @@ def _sum(scans: Sequence[_Scan]) -> _Scan:
 
 
 def _looked_up(gateway: Server) -> int:
-    """Return how often the gateway has asked PostgreSQL for a link, as it counts that itself."""
+    """Return the number of look-ups in PostgreSQL, from the metrics of the gateway."""
     with urllib.request.urlopen(f"http://127.0.0.1:{gateway.port}/metrics") as answer:
         found = re.search(r'hopgate_look_ups_total\{source="store"\} (\S+)', answer.read().decode())
     return int(float(found[1])) if found else 0

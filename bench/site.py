@@ -1,4 +1,4 @@
-"""What stands behind the servers under measurement: a folder, or PostgreSQL, Redis and RabbitMQ."""
+"""The upstream services of the servers under measurement: SQLite, or PostgreSQL, Redis and RabbitMQ."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import redis
 
-from app.adapters.cache_redis import RedisCache
+from app.adapters.redis.cache import RedisCache
 from app.bootstrap import open_store
 from app.domain.link import LinkFields, NewLink, Resolution, Slug
 from app.migrations import migrate
@@ -36,7 +37,7 @@ UNLIMITED = {
     f"HOPGATE_LIMIT_{name}": "1000000000/s burst 1000000000"
     for name in ("REDIRECT", "API", "CREATE", "NOT_FOUND")
 }
-# In one statement: a million links are there in seconds, and their slugs are known without a list.
+# One statement inserts a million links in seconds, and their slugs can be computed.
 _INSERT = """
 INSERT INTO links (slug, long_url, title, tags, redirect_code, forward_query, enabled, version,
                    created_at, updated_at)
@@ -46,15 +47,15 @@ FROM generate_series(0, %s - 1) AS n
 
 
 def numbered_slug(number: int) -> Slug:
-    """Return the slug of link *number* among those that `Stack.add_database` makes."""
+    """Return the slug of link *number* of a `Stack.site`."""
     return Slug(hashlib.md5(b"%d" % number).hexdigest()[:12])
 
 
 class Site:
     """
-    Servers on one set of settings, each started when it is first asked for, all stopped at the end.
+    Servers with the same settings, started on first use and stopped at the end.
 
-    `key` is an API key that may do everything.
+    `key` is an API key with every scope.
     """
 
     def __init__(self, running: ExitStack, settings: dict[str, str]) -> None:
@@ -65,7 +66,7 @@ class Site:
         self.key = ""
 
     def server(self, name: str) -> Server:
-        """Return the contender *name*; `name-2` is one with two workers, which gets all processors."""
+        """Return the contender *name*; `name-2` has two workers and may use all processors."""
         if name not in self._servers:
             base, dash, workers = name.rpartition("-")
             count = int(workers) if dash and workers.isdigit() else 1
@@ -82,7 +83,7 @@ class Site:
     def gateway(
         self, settings: Mapping[str, str] | None = None, *, cpus: Sequence[int] = (SERVER_CPU,)
     ) -> Iterator[Server]:
-        """Run one more `hopgate serve`, with *settings* of its own, while the body runs."""
+        """Run another `hopgate serve`, with additional *settings*, while the body runs."""
         port = free_port()
         command = CONTENDERS["hopgate"].command(port, 1, self.folder)
         data = {"HOPGATE_BIND": f"127.0.0.1:{port}", "HOPGATE_DATA_DIR": str(self.folder / "data")}
@@ -90,25 +91,31 @@ class Site:
             yield server
 
     def worker(self) -> Worker:
-        """Return a `hopgate worker` that runs while it is a context; it shares processors with the load."""
+        """Return a `hopgate worker`, a context manager; it shares processors with the load."""
         return Worker(self.settings, self.folder)
 
     def query(self, statement: str) -> int:
-        """Return the number that PostgreSQL answers."""
+        """Return the number that *statement* selects."""
         with psycopg.connect(self.settings["HOPGATE_DATABASE_URL"]) as connection:
             row = connection.execute(statement.encode()).fetchone()
         return int(row[0]) if row else 0
 
     def paths(self, name: str, slugs: Sequence[str]) -> Path:
-        """Write the paths of *slugs* to a file for the load."""
+        """Write the paths of *slugs* to a file for the load and return it."""
         file = self.folder / f"{name}.paths"
         file.write_text("".join(f"/{slug}\n" for slug in slugs))
         return file
 
+    def loaded(self) -> Settings:
+        """Return the settings as the program reads them."""
+        values: dict[str, Any] = {
+            name.removeprefix("HOPGATE_").lower(): value for name, value in self.settings.items()
+        }
+        return Settings(**values)
+
     def prepare(self) -> None:
-        """Make the schema, the key and one link, `/onelink`."""
-        values = {name.removeprefix("HOPGATE_").lower(): value for name, value in self.settings.items()}
-        settings = Settings(**values)
+        """Create the schema, the key and one link, `/onelink`."""
+        settings = self.loaded()
         migrate(settings.store_url)
         self.key = asyncio.run(_start(settings))
 
@@ -123,7 +130,7 @@ async def _start(settings: Settings) -> str:
 
 
 def embedded(running: ExitStack) -> Site:
-    """Return a site without services: SQLite in a folder."""
+    """Return an embedded site: SQLite in a folder."""
     site = Site(running, dict(UNLIMITED))
     site.settings["HOPGATE_DATA_DIR"] = str(site.folder)
     site.prepare()
@@ -132,9 +139,10 @@ def embedded(running: ExitStack) -> Site:
 
 class Stack:
     """
-    Private PostgreSQL, Redis and RabbitMQ. Where no worker runs, its processor time is no gateway's.
+    Private PostgreSQL, Redis and RabbitMQ.
 
-    Caches are filled and emptied here then, as each scenario wants them.
+    Most scenarios run without a worker, which would take processor time; they fill and empty the
+    cache themselves.
     """
 
     def __init__(self, running: ExitStack) -> None:
@@ -145,7 +153,7 @@ class Stack:
         self._databases = 0
 
     def site(self, links: int) -> Site:
-        """Return a site that has databases and a virtual host of its own, and *links* links."""
+        """Return a site with its own databases and virtual host, and *links* links."""
         number, self._databases = self._databases, self._databases + 1
         settings = {
             "HOPGATE_DATABASE_URL": self.postgres.create_database(),
@@ -169,26 +177,28 @@ def flush_redis(site: Site) -> None:
 
 
 def fill_redis(site: Site, links: Sequence[tuple[str, str]]) -> None:
-    """Put slugs and targets where Hopgate reads them, and, as they are, where the bare server does."""
+    """Write *links* to Redis, as entries of Hopgate and as plain values for the bare server."""
     with redis.Redis.from_url(site.settings["HOPGATE_REDIS_URL"]) as client:
         for start in range(0, len(links), 1000):
             client.mset({PREFIX + slug: target for slug, target in links[start : start + 1000]})
-    resolutions = [Resolution(Slug(slug), 1, target) for slug, target in links]
-    asyncio.run(_put(site.settings["HOPGATE_REDIS_URL"], resolutions))
+    asyncio.run(_put(site, links))
 
 
-async def _put(url: str, resolutions: Sequence[Resolution]) -> None:
-    cache = RedisCache(url, timeout_s=10)
+async def _put(site: Site, links: Sequence[tuple[str, str]]) -> None:
+    async with open_store(site.loaded()) as store:
+        epoch = await store.epoch()  # an entry of another one is a miss
+    cache = RedisCache(site.settings["HOPGATE_REDIS_URL"], timeout_s=10)
     try:
-        await cache.put(resolutions)
+        await cache.put([Resolution(Slug(slug), 1, target, epoch=epoch) for slug, target in links])
     finally:
         await cache.aclose()
 
 
 def import_urls(site: Site, urls: Path) -> list[tuple[str, str]]:
-    """Import *urls* by the command operators use; return slug and target of what was accepted."""
+    """Run `hopgate links import` on *urls*; return slug and target of each accepted link."""
     output = site.folder / "imported.csv"
-    done = hopgate(site.settings, "links", "import", str(urls), "--output", str(output), timeout=900)
+    options = ("--output", str(output), "--allow-refused")
+    done = hopgate(site.settings, "links", "import", str(urls), *options, timeout=900)
     if done.returncode:
         raise SystemExit(done.stderr)
     with output.open(encoding="utf-8", newline="") as file:

@@ -1,4 +1,4 @@
-"""The benchmarks themselves: what they ask, count and write. No server is measured here."""
+"""Tests of the benchmarks: requests, counts and reports. No server is measured."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import sys
 import time
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -45,7 +46,7 @@ def server():
         yield running
 
 
-def _load(per_second: float, **others: float) -> Load:
+def _load(per_second: float, **others: Any) -> Load:
     usual = Load(1000, per_second, 0, 1.0, 2.0, 3.0, 10.0)
     return dataclasses.replace(usual, **others)
 
@@ -56,10 +57,8 @@ def _result(ours: list[Load], theirs: list[Load], bar: Bar) -> Result:
 
 
 @needs_load
-def test_an_answer_with_another_status_is_an_error_and_the_right_one_is_none(
-    server: Server, tmp_path: Path
-) -> None:
-    """Wrk alone would count every 404 as an error, and no 302 where a 404 is right."""
+def test_unexpected_status_is_an_error(server: Server, tmp_path: Path) -> None:
+    """Wrk alone counts every 404 as an error, and no 302 where a 404 is expected."""
     paths = tmp_path / "paths"
     paths.write_text("/there\n/absent\n")
 
@@ -74,17 +73,17 @@ def test_an_answer_with_another_status_is_an_error_and_the_right_one_is_none(
 
 
 @needs_load
-def test_one_path_for_all_needs_no_list(server: Server) -> None:
+def test_single_path_needs_no_list(server: Server) -> None:
     there = flood(server, Visit(path="/there", connections=2), seconds=1)
     absent = flood(server, Visit(path="/absent", connections=2), seconds=1)
 
     assert there.bad == 0
-    # Two may be under way when wrk stops counting one of them.
+    # Two may be in flight when wrk stops counting one of them.
     assert abs(absent.bad - absent.requests) <= 2
 
 
 @needs_load
-def test_a_fixed_number_of_requests_is_answered_to_the_last(server: Server, tmp_path: Path) -> None:
+def test_fixed_count_waits_for_every_response(server: Server, tmp_path: Path) -> None:
     paths = tmp_path / "paths"
     paths.write_text("/there\n/absent\n")
 
@@ -94,7 +93,7 @@ def test_a_fixed_number_of_requests_is_answered_to_the_last(server: Server, tmp_
 
 
 @needs_load
-def test_a_fixed_rate_is_kept(server: Server) -> None:
+def test_fixed_rate_is_kept(server: Server) -> None:
     load = at_rate(server, Visit(path="/there", connections=4), seconds=2, rate=100)
 
     assert load.bad == 0
@@ -109,8 +108,8 @@ def test_a_fixed_rate_is_kept(server: Server) -> None:
     assert two.requests == pytest.approx(200, rel=0.1)
 
 
-def test_an_open_loop_asks_when_it_is_due_and_keeps_every_answer(server: Server, tmp_path: Path) -> None:
-    planned, told, paths = tmp_path / "plan", tmp_path / "answers", tmp_path / "paths"
+def test_open_loop_sends_on_time_and_records_all(server: Server, tmp_path: Path) -> None:
+    planned, answers, paths = tmp_path / "plan", tmp_path / "answers", tmp_path / "paths"
     paths.write_text("/there\n/absent\n")
     phases = [(100.0, 1.0), (200.0, 0.5)]
     plan = open_loop.Plan(
@@ -118,28 +117,30 @@ def test_an_open_loop_asks_when_it_is_due_and_keeps_every_answer(server: Server,
     )
     planned.write_bytes(msgspec.json.encode(plan))
 
-    subprocess.run([sys.executable, "-m", "bench.open_loop", str(planned), str(told)], check=True, timeout=30)
+    subprocess.run(
+        [sys.executable, "-m", "bench.open_loop", str(planned), str(answers)], check=True, timeout=30
+    )
 
-    seen = sorted(open_loop.read(told))
+    seen = sorted(open_loop.read(answers))
     assert Counter(one.status for one in seen) == {302: 100, 404: 100}
     assert [round((one.at_us - seen[0].at_us) / 1e4) for one in seen[:100]] == list(range(100))
 
 
-def test_what_a_slow_answer_held_back_counts_as_late() -> None:
+def test_slow_response_delays_later_requests() -> None:
     from bench.load import _as_planned
 
     assert list(_as_planned([1.0, 25.0], each_s=0.01)) == [1.0, 25.0, 15.0, 5.0]
     assert list(_as_planned([1.0, 25.0], each_s=None)) == [1.0, 25.0]
 
 
-def test_percentiles_are_values_that_were_seen() -> None:
+def test_percentile_is_an_observed_value() -> None:
     ordered = [float(number) for number in range(1000)]
 
     assert [percentile(ordered, share) for share in (0.5, 0.99, 0.999, 1)] == [500, 990, 999, 999]
     assert percentile([7.0], 0.5) == 7
 
 
-def test_zipf_prefers_the_first_and_is_the_same_in_every_run() -> None:
+def test_zipf_weights_are_deterministic() -> None:
     slugs = [f"s{number}" for number in range(100)]
     drawn = zipf(slugs, 20_000)
 
@@ -150,7 +151,7 @@ def test_zipf_prefers_the_first_and_is_the_same_in_every_run() -> None:
     assert counts["s0"] / counts["s9"] == pytest.approx(10, rel=0.25)
 
 
-def test_a_ratio_is_taken_within_its_round_and_held_against_its_bar() -> None:
+def test_median_ratio_of_rounds_decides_the_verdict() -> None:
     result = _result([_load(80), _load(900)], [_load(100), _load(1000)], Bar(at_least=0.85, moonshot=0.95))
     other = result.sides[1]
 
@@ -163,7 +164,7 @@ def test_a_ratio_is_taken_within_its_round_and_held_against_its_bar() -> None:
     assert not Bar(at_most=1.15).passed(1.16)
 
 
-def test_a_promise_that_is_a_number_is_reported_with_its_bar(tmp_path: Path) -> None:
+def test_check_is_reported_with_its_bar(tmp_path: Path) -> None:
     checks = [Check("lost", 3, Bar(at_most=0)), Check("seen by all, p99", 12.345, Bar(at_most=100), " ms")]
     result = Result("one", "One", "How.", "p99_ms", [Side("a", "A", [_load(1)])], {}, _RUN, checks=checks)
 
@@ -187,7 +188,7 @@ def test_results_of_other_scenarios_are_kept(tmp_path: Path) -> None:
     assert list(results.read(file)) == ["one"]
 
 
-def test_every_server_of_every_scenario_is_known() -> None:
+def test_every_scenario_names_known_servers() -> None:
     for scenario in SCENARIOS:
         assert scenario.name in _ORDER
         assert set(scenario.bars) <= set(scenario.servers[1:])
@@ -195,8 +196,8 @@ def test_every_server_of_every_scenario_is_known() -> None:
 
 
 @needs_load
-def test_nothing_is_left_running_after_ctrl_c() -> None:
-    """Servers have sessions of their own, so the terminal's signal does not reach them."""
+def test_ctrl_c_stops_every_server() -> None:
+    """Servers have their own sessions, which the signal of the terminal does not reach."""
     process = subprocess.Popen(
         [sys.executable, "-m", "bench", "--quick", "--only", "connections-1"],
         stdout=subprocess.DEVNULL,
@@ -205,18 +206,18 @@ def test_nothing_is_left_running_after_ctrl_c() -> None:
         start_new_session=True,
     )
     try:
-        while len(started := _children(process.pid)) < 2:
+        while len(started := _children(process.pid)) < 3:
             assert process.poll() is None
             time.sleep(0.05)
         process.send_signal(signal.SIGINT)
-        _, said = process.communicate(timeout=30)
+        _, output = process.communicate(timeout=30)
     finally:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
 
     assert process.returncode == 1
-    assert said.splitlines()[-1] == "interrupted; every server was stopped"
-    # A server and its workers share a session.
+    assert output.splitlines()[-1] == "interrupted; every server was stopped"
+    # A server and its workers share a session; the first is the watcher.
     assert not [pid for pid in started if not Server(pid, 0).is_gone()]
 
 

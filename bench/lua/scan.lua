@@ -1,6 +1,6 @@
--- Guesses slugs, each another one. Arguments:
---   ADDRESSES  from how many clients, told in X-Forwarded-For to a server that trusts this machine
--- Reports how its guesses were answered.
+-- Requests random slugs. Arguments:
+--   ADDRESSES  the number of clients in X-Forwarded-For, for a server that trusts this machine
+-- Reports the number of responses by status.
 
 local letters = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 local threads = {}

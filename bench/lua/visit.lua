@@ -1,10 +1,10 @@
--- What wrk asks for and reports. Arguments, all or none:
---   FILE      paths, one a line, asked for in this order
---   START     how many of them to skip at first
---   STATUS    the answers that are right, separated by commas
---   EVERY     0, or: each so-many-th request creates a link instead
---   TOKEN     the API key for that
--- Without arguments every request is the one on the command line, and wrk is at its fastest.
+-- Requests paths from a file and reports figures as JSON. Arguments, all or none:
+--   FILE      one path per line, requested in this order
+--   START     the number of paths to skip at first
+--   STATUS    the expected statuses, separated by commas
+--   EVERY     every n-th request creates a link instead; 0 for none
+--   TOKEN     the API key for creates
+-- Without arguments, wrk repeats the request of its command line, which is fastest.
 
 local threads = {}
 listed, wrong = false, 0
@@ -42,7 +42,7 @@ end
 function done(summary, latency)
   local errors, statuses = summary.errors, 0
   for _, thread in ipairs(threads) do
-    -- wrk counts what is no 2xx or 3xx; with a list of paths, it is known which are right.
+    -- wrk counts statuses other than 2xx and 3xx; with a list of paths, STATUS decides.
     statuses = statuses + (thread:get("listed") and thread:get("wrong") or errors.status)
   end
   io.write(string.format(

@@ -1,1 +1,1 @@
-"""What Hopgate is measured against."""
+"""Servers that Hopgate is compared with."""

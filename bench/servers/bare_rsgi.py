@@ -1,4 +1,4 @@
-"""The least that granian can do: a constant 302, nothing decided."""
+"""The minimum on granian: a constant 302."""
 
 from __future__ import annotations
 
@@ -11,5 +11,5 @@ HEADERS = [
 
 
 async def app(_scope: Any, protocol: Any) -> None:
-    """Answer anything with the same redirect."""
+    """Answer every request with the same redirect."""
     protocol.response_empty(302, HEADERS)

@@ -1,4 +1,4 @@
-"""The least that a redirect out of PostgreSQL can be: granian, and one SELECT by psycopg's pool."""
+"""The minimum for a redirect from PostgreSQL: granian and one SELECT through a psycopg pool."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _SELECT = b"SELECT long_url FROM links WHERE slug = %s AND removed_at IS NULL"
 
 
 class Application:
-    """Answers `/{slug}` with the link's target, whatever else the link says."""
+    """Answers `/{slug}` with the target of the link, and ignores its other fields."""
 
     def __rsgi_init__(self, loop: asyncio.AbstractEventLoop) -> None:
         url = os.environ["HOPGATE_DATABASE_URL"]

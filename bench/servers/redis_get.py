@@ -1,4 +1,4 @@
-"""The least that a redirect out of Redis can be: granian, and one GET by redis-py for each request."""
+"""The minimum for a redirect from Redis: granian and one GET by redis-py."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ PREFIX = "bench:"
 
 
 class Application:
-    """Answers `/{slug}` with what is kept under `bench:{slug}`, as it is."""
+    """Answers `/{slug}` with the value of the key `bench:{slug}`."""
 
     def __rsgi_init__(self, _loop: asyncio.AbstractEventLoop) -> None:
         self._get = redis.asyncio.Redis.from_url(os.environ["HOPGATE_REDIS_URL"], decode_responses=True).get
