@@ -1,15 +1,28 @@
 # The only list of commands. `make help` shows it.
 .DEFAULT_GOAL := help
-.PHONY: help run worker test test-faults lint fmt types bench bench-limiter bench-gates lock up down clean
+.PHONY: help run services test test-unit test-python test-rust test-long test-faults lint lint-python lint-rust fmt bench bench-limiter bench-gates wheels lock up down clean
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+WHEELS := $(VENV)/wheels
 PIP := PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pip --disable-pip-version-check --quiet
-NATIVE := Cargo.toml Cargo.lock pyext/Cargo.toml pyext/pyproject.toml $(shell find pyext/src pyext/hopgate_limiter -name '*.rs' -o -name '*.py' -o -name '*.pyi')
+# Most tests wait for servers, so more of them run at once than there are processors.
+WORKERS ?= 4
+PYTEST := $(BIN)/python -m pytest --quiet
+SHARED := --dist=loadgroup --no-loadscope-reorder --numprocesses
+# What compiles takes the processor that servers under test leave, when both run at once.
+IDLE := nice -n 15
+# Hundreds of processes import the same modules: compile them once, also where the environment disables it.
+export PYTHONDONTWRITEBYTECODE :=
+NATIVE := Cargo.toml Cargo.lock pyext/Cargo.toml pyext/build.rs pyext/pyproject.toml $(shell find pyext/src pyext/hopgate_limiter -name '*.rs' -o -name '*.py' -o -name '*.pyi')
 
 # $(call need,COMMAND,what it is and how to get it)
 need = command -v $(1) >/dev/null 2>&1 || { echo "hopgate needs $(2)" >&2; exit 1; }
+# Cargo prints `cargo 1.88.0 (...)`; the version that pyproject and Cargo.toml ask for.
+need_rust = $(call need,cargo,Rust 1.88 or newer: see https://rustup.rs); \
+	cargo --version | awk -F'[ .]' '{ exit !($$2 > 1 || ($$2 == 1 && $$3 >= 88)) }' \
+	|| { echo "hopgate needs Rust 1.88 or newer; $$(cargo --version) is older: run rustup update" >&2; exit 1; }
 
 help: ## Show this list.
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | awk -F'\t' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -19,7 +32,7 @@ help: ## Show this list.
 $(VENV)/.made:
 	@$(call need,$(PYTHON),Python 3.11 or newer: install python3 (with venv))
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "hopgate needs Python 3.11 or newer; $(PYTHON) is older (set PYTHON=...)" >&2; exit 1; }
-	@$(call need,cargo,Rust 1.88 or newer: see https://rustup.rs)
+	@$(need_rust)
 	@$(call need,cc,a C compiler: install gcc or clang)
 	@$(PYTHON) -m venv $(VENV) || { echo "hopgate needs Python's venv module: install python3-venv" >&2; exit 1; }
 	@touch $@
@@ -30,15 +43,29 @@ $(VENV)/.run: $(VENV)/.made requirements/run.txt pyproject.toml
 	@$(PIP) install --no-deps --no-build-isolation --editable .
 	@touch $@
 
-$(VENV)/.native: $(VENV)/.run $(NATIVE)
+$(VENV)/.wheel: $(VENV)/.run $(NATIVE)
 	@echo "Building the limiter (Rust, release) ..."
-	@$(PIP) install --no-deps --no-build-isolation --force-reinstall ./pyext
+	@rm -rf $(WHEELS)
+	@$(PIP) wheel --no-deps --no-build-isolation --wheel-dir $(WHEELS) ./pyext
 	@touch $@
 
-$(VENV)/.dev: $(VENV)/.native requirements/dev.txt
+$(VENV)/.native: $(VENV)/.wheel
+	@$(PIP) install --no-deps --no-index --force-reinstall $(WHEELS)/*.whl
+	@touch $@
+
+$(VENV)/.services: $(VENV)/.native requirements/services.txt
+	@command -v pg_config >/dev/null 2>&1 || { echo "hopgate's driver of PostgreSQL needs libpq's headers: install libpq-dev" >&2; exit 1; }
+	@echo "Installing the drivers of PostgreSQL, Redis and RabbitMQ ..."
+	@$(PIP) install --require-hashes -r requirements/services.txt
+	@touch $@
+
+$(VENV)/.tools: $(VENV)/.run requirements/dev.txt
 	@command -v pg_config >/dev/null 2>&1 || { echo "hopgate's tests need libpq's headers: install libpq-dev" >&2; exit 1; }
 	@echo "Installing what tests, linters and benchmarks need ..."
 	@$(PIP) install --require-hashes -r requirements/dev.txt
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.native $(VENV)/.tools
 	@touch $@
 
 $(VENV)/.bench: $(VENV)/.dev requirements/bench.txt
@@ -46,21 +73,47 @@ $(VENV)/.bench: $(VENV)/.dev requirements/bench.txt
 	@$(PIP) install --require-hashes -r requirements/bench.txt
 	@touch $@
 
+$(VENV)/.fuzz: $(VENV)/.dev requirements/fuzz.txt
+	@echo "Installing what makes requests from the OpenAPI document ..."
+	@$(PIP) install --require-hashes -r requirements/fuzz.txt
+	@touch $@
+
+$(VENV)/.release: $(VENV)/.dev requirements/release.txt
+	@echo "Installing what builds wheels for other machines ..."
+	@$(PIP) install --require-hashes -r requirements/release.txt
+	@touch $@
+
 lock: $(VENV)/.dev ## Resolve the dependencies anew and write the lock files.
 	$(BIN)/uv pip compile --quiet --universal --upgrade --generate-hashes --no-header --no-emit-package hopgate-limiter --group build pyproject.toml -o requirements/run.txt
 	$(BIN)/uv pip compile --quiet --universal --upgrade --generate-hashes --no-header --no-emit-package hopgate-limiter --extra services --group dev -c requirements/run.txt pyproject.toml -o requirements/dev.txt
 	$(BIN)/uv pip compile --quiet --universal --upgrade --generate-hashes --no-header --no-emit-package hopgate-limiter --extra services -c requirements/dev.txt pyproject.toml -o requirements/services.txt
 	$(BIN)/uv pip compile --quiet --universal --upgrade --generate-hashes --no-header --group bench -c requirements/dev.txt -o requirements/bench.txt
+	$(BIN)/uv pip compile --quiet --universal --upgrade --generate-hashes --no-header --group fuzz -c requirements/dev.txt -o requirements/fuzz.txt
+	$(BIN)/uv pip compile --quiet --universal --upgrade --generate-hashes --no-header --group release -c requirements/dev.txt -o requirements/release.txt
 
 # --- the two commands -------------------------------------------------------------------
 
 run: $(VENV)/.native ## Serve on 127.0.0.1:8000, embedded: no services needed.
 	@$(BIN)/hopgate serve
 
-test: $(VENV)/.dev ## Run all tests; they start their own PostgreSQL, Redis and RabbitMQ.
+services: $(VENV)/.services ## Install what PostgreSQL, Redis and RabbitMQ need; then set their URLs.
+
+test: test-rust test-python ## Run all tests; they start their own PostgreSQL, Redis and RabbitMQ.
+
+test-rust:
+	@$(need_rust)
+	@$(IDLE) cargo test --quiet --workspace
+
+test-python: $(VENV)/.dev
 	@$(BIN)/python -m tests.servers
-	@cargo test --quiet --workspace
-	@$(BIN)/python -m pytest --quiet
+	@$(PYTEST) $(SHARED) $(WORKERS)
+
+test-unit: $(VENV)/.dev ## Run the tests that need no server: under 30 seconds.
+	@$(PYTEST) $(SHARED) 2 tests/unit
+
+test-long: $(VENV)/.fuzz ## Run properties with thirty times the examples, and tests of minutes.
+	@$(BIN)/python -m tests.servers
+	@HYPOTHESIS_PROFILE=long $(PYTEST) $(SHARED) 2 --timeout=3600 -o faulthandler_timeout=4000 -m "hypothesis or long"
 
 test-faults: $(VENV)/.dev ## Break things under load, about an hour; writes tests/faults/REPORT.md.
 	@$(BIN)/python -m tests.servers
@@ -68,15 +121,20 @@ test-faults: $(VENV)/.dev ## Break things under load, about an hour; writes test
 
 # --- the rest ---------------------------------------------------------------------------
 
-lint: $(VENV)/.dev ## Check style, types, the direction of imports, and docker-compose.yml.
+lint: lint-python lint-rust ## Check style, types, the direction of imports, and docker-compose.yml.
+
+lint-python: $(VENV)/.dev
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --verbose >/dev/null || $(BIN)/lint-imports
+	@$(BIN)/python -m tests.words
 	@$(BIN)/python -m mypy.stubtest hopgate_limiter --ignore-disjoint-bases
 	@$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml >/dev/null
+
+lint-rust:
 	@cargo fmt --all --check
-	@cargo clippy --quiet --workspace --all-targets --features python -- --deny warnings
+	@$(IDLE) cargo clippy --quiet --workspace --all-targets --features python -- --deny warnings
 
 fmt: $(VENV)/.dev ## Format everything.
 	@$(BIN)/ruff format .
@@ -86,14 +144,27 @@ fmt: $(VENV)/.dev ## Format everything.
 bench: $(VENV)/.bench ## Measure redirects against other servers, about an hour; writes bench/RESULTS.md.
 	@$(BIN)/python -m bench
 
-bench-limiter: $(VENV)/.dev ## Measure the limiter beside others, in memory and through Redis, about half an hour.
+bench-limiter: $(VENV)/.bench ## Measure the limiter beside others, in memory and through Redis, about half an hour.
 	@$(BIN)/python -m bench.limiter.compare
 	@$(BIN)/python -m bench.limiter.shared
 	@$(BIN)/python -m bench.limiter.beside_governor
 	@$(BIN)/python -m bench.limiter.four_processes
+	@$(BIN)/python -m bench.limiter.frameworks
 
 bench-gates: $(VENV)/.dev ## Check that nothing has become much slower, in ratios.
-	@$(BIN)/python -m pytest --quiet bench --benchmark-enable --benchmark-disable-gc
+	@$(PYTEST) bench --benchmark-enable --benchmark-disable-gc
+
+# Rust's target, and what a wheel for it may assume.
+TARGETS := x86_64-unknown-linux-gnu/manylinux_2_17 aarch64-unknown-linux-gnu/manylinux_2_17 x86_64-unknown-linux-musl/musllinux_1_2 aarch64-unknown-linux-musl/musllinux_1_2
+
+wheels: $(VENV)/.release ## Build the limiter's wheels for PyPI into dist/, for glibc and musl, x86-64 and ARM64.
+	@rm -rf dist
+	@$(BIN)/maturin sdist --manifest-path pyext/Cargo.toml --out dist
+	@cd pyext && for target in $(TARGETS); do \
+		rustup --quiet target add $${target%%/*} || { echo "hopgate's wheels need Rust's target $${target%%/*}: see rustup target add" >&2; exit 1; }; \
+		PATH="$(CURDIR)/$(BIN):$$PATH" maturin build --release --strip --zig --target $${target%%/*} --compatibility $${target##*/} --out ../dist || exit 1; \
+	done
+	@$(BIN)/twine check --strict dist/*
 
 up: ## Start the whole stack with Docker.
 	docker compose up --build --detach --wait
