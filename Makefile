@@ -129,7 +129,6 @@ lint-python: $(VENV)/.dev
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --verbose >/dev/null || $(BIN)/lint-imports
 	@$(BIN)/python -m tests.words
-	@$(BIN)/python -m mypy.stubtest hopgate_limiter --ignore-disjoint-bases
 	@$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml >/dev/null
 
 lint-rust:

@@ -51,8 +51,8 @@ async def cache(request: pytest.FixtureRequest) -> AsyncIterator[LinkCache]:
         is_guarded = request.param.startswith("guarded")
         over_nodes = RedisClusterCache(
             cluster.url,
-            timeout_s=2,
-            connect_timeout_s=2,
+            timeout_s=20,
+            connect_timeout_s=20,
             guarded=lambda _, node: guarded_cache(node, wide_cache_guards()) if is_guarded else node,
         )
         yield over_nodes
@@ -60,13 +60,13 @@ async def cache(request: pytest.FixtureRequest) -> AsyncIterator[LinkCache]:
     elif "sentinels" in request.param:
         sentinels = request.getfixturevalue("redis_sentinels")
         sentinels.primary.flush()
-        followed = RedisSentinelCache(sentinels.url, timeout_s=2, connect_timeout_s=2)
+        followed = RedisSentinelCache(sentinels.url, timeout_s=20, connect_timeout_s=20)
         yield followed
         await followed.aclose()
     else:
         redis_server = request.getfixturevalue("redis_server")
         redis_server.flush()
-        over_redis = RedisCache(redis_server.url, timeout_s=2, connect_timeout_s=2)
+        over_redis = RedisCache(redis_server.url, timeout_s=20, connect_timeout_s=20)
         yield over_redis if request.param == "redis" else guarded_cache(over_redis, wide_cache_guards())
         await over_redis.aclose()
 

@@ -179,7 +179,7 @@ async def test_only_redirected_slugs_are_sent_again(
     """In one batch. Writes of the rest are repeated, in one batch too; reads are not."""
     calls: list[int] = []
     cache = RedisClusterCache(
-        cluster.url, timeout_s=1, connect_timeout_s=1, guarded=lambda _, node: observed(node, calls)
+        cluster.url, timeout_s=20, connect_timeout_s=20, guarded=lambda _, node: observed(node, calls)
     )
     slugs = slugs_of(cluster, 0, 40)
     await cache.put([live(slug, 1) for slug in slugs])

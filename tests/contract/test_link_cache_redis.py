@@ -28,7 +28,7 @@ GARBAGE = [
 async def redis_cache(redis_server: PrivateRedis) -> AsyncIterator[RedisCache]:
     redis_server.flush()
     # Long timeouts: these tests are not about time, and machines may be slow.
-    cache = RedisCache(redis_server.url, timeout_s=2, connect_timeout_s=2)
+    cache = RedisCache(redis_server.url, timeout_s=20, connect_timeout_s=20)
     yield cache
     await cache.aclose()
 

@@ -138,7 +138,7 @@ def test_postgres_is_restored_and_the_cache_emptied(postgres, redis_server, tmp_
     settings = Settings()
 
     async def fill(*new: str) -> set[str]:
-        store, cache = await open_connected(url), RedisCache(redis_server.url, timeout_s=1)
+        store, cache = await open_connected(url), RedisCache(redis_server.url, timeout_s=20)
         await add(store, *new)
         found = await slugs(store)
         await cache.put(
@@ -149,7 +149,7 @@ def test_postgres_is_restored_and_the_cache_emptied(postgres, redis_server, tmp_
         return found
 
     async def cached() -> int:
-        cache = RedisCache(redis_server.url, timeout_s=1)
+        cache = RedisCache(redis_server.url, timeout_s=20)
         total = (await cache.scan(0)).total
         await cache.aclose()
         return total

@@ -60,7 +60,7 @@ class Site:
 
     def with_cache(self, work: Callable[[RedisCache], Awaitable[T]]) -> T:
         async def call() -> T:
-            cache = RedisCache(self.redis.url, timeout_s=2)
+            cache = RedisCache(self.redis.url, timeout_s=20)
             try:
                 return await work(cache)
             finally:

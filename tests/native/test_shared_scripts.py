@@ -47,7 +47,7 @@ def calls(server: PrivateRedis, command: str) -> int:
 @pytest.mark.parametrize("forbidden", FORBIDDEN)
 @pytest.mark.parametrize("mode", ["every_hit", "strict"])
 def test_the_limit_is_kept_in_redis(url, mode):
-    sync = RedisSync(url, mode=mode, on_error="deny", timeout=1.0, max_outstanding=1, require=True)
+    sync = RedisSync(url, mode=mode, on_error="deny", timeout=5.0, max_outstanding=1, require=True)
     with closing(Limiter("10/d", sync=sync)) as limiter:
         limiter.ping()
         decisions = [limiter.hit("k") for _ in range(12)]
@@ -65,7 +65,7 @@ def test_the_limit_is_kept_in_redis(url, mode):
 @pytest.mark.parametrize("forbidden", FORBIDDEN)
 def test_the_script_may_be_forgotten(server, url):
     """A restart or SCRIPT FLUSH: the next call brings the script, and no call is lost."""
-    sync = RedisSync(url, mode="every_hit", on_error="deny", timeout=1.0)
+    sync = RedisSync(url, mode="every_hit", on_error="deny", timeout=5.0)
     with closing(Limiter("1000/d", sync=sync)) as limiter:
         for _ in range(3):
             assert limiter.hit("k").source == "redis"
@@ -77,7 +77,7 @@ def test_the_script_may_be_forgotten(server, url):
 
 @pytest.mark.parametrize("forbidden", [["-script"]])
 def test_the_source_is_sent_once(server, url):
-    sync = RedisSync(url, mode="every_hit", on_error="deny", timeout=1.0)
+    sync = RedisSync(url, mode="every_hit", on_error="deny", timeout=5.0)
     with closing(Limiter("1000/d", sync=sync)) as limiter:
         limiter.hit("k")
         before = calls(server, "evalsha")

@@ -246,7 +246,7 @@ def test_limiter_leaves_no_thread_or_descriptor(server):
 @pytest.mark.parametrize("run", [asyncio.run, uvloop.run])
 def test_hit_async_in_successive_event_loops(server, run):
     """hit_async decides for every task of every loop, and leaves no descriptor open."""
-    limiter = shared(server, "500/d", mode="every_hit", timeout=5.0)
+    limiter = shared(server, "500/d", mode="every_hit", timeout=30.0)
 
     async def crowd() -> int:
         async with asyncio.TaskGroup() as group:
@@ -266,7 +266,7 @@ def test_hit_async_in_successive_event_loops(server, run):
 
 async def test_cancelled_tasks(server):
     """A cancelled task takes no other task's decision."""
-    limiter = shared(server, "500/d", mode="every_hit", timeout=5.0)
+    limiter = shared(server, "500/d", mode="every_hit", timeout=30.0)
     tasks = [asyncio.ensure_future(limiter.hit_async("k")) for _ in range(200)]
     await asyncio.sleep(0)
     for task in tasks[::2]:

@@ -72,7 +72,7 @@ def test_a_url_that_is_read(server, path, has_ipv6, url, user, database):
     url = url.format(port=server.port, socket=str(path).replace(" ", "%20"))
     with Redis(port=server.port) as admin:
         admin.flushall()
-        sync = RedisSync(url, timeout=1.0, require=True)
+        sync = RedisSync(url, timeout=5.0, require=True)
         with closing(Limiter("10/d", sync=sync)) as limiter:
             limiter.hit("k")
             own = str(admin.client_id())
@@ -97,7 +97,7 @@ def guarded(authority: Authority) -> Iterator[int]:
 
 
 def serve(url: str) -> None:
-    with closing(Limiter("10/d", sync=RedisSync(url, timeout=2.0))) as limiter:
+    with closing(Limiter("10/d", sync=RedisSync(url, timeout=5.0))) as limiter:
         limiter.ping()
 
 
@@ -120,7 +120,7 @@ def test_a_certificate_may_be_replaced(authority, guarded, tmp_path):
     mine = tmp_path / "mine.pem"
     mine.write_bytes(authority.certificate(days=-1).read_bytes() + authority.key.read_bytes())
     url = f"rediss://localhost:{guarded}?ssl_ca_certs={authority.authority}&ssl_certfile={mine}"
-    with closing(Limiter("10/d", sync=RedisSync(url, timeout=2.0))) as limiter:
+    with closing(Limiter("10/d", sync=RedisSync(url, timeout=5.0))) as limiter:
         with pytest.raises(ConnectionError):
             limiter.ping()
         mine.write_bytes(authority.certificate().read_bytes() + authority.key.read_bytes())
