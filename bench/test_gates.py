@@ -21,6 +21,7 @@ from app.domain.target import canonical
 from app.ports import Policy
 from app.service.clicks import ClickCounter
 from app.service.l1_cache import L1Cache
+from app.telemetry.requests import RequestMetrics
 from app.web.redirects import RedirectHandler, render
 from app.web.rsgi import RouteTable, RsgiApplication
 
@@ -50,6 +51,7 @@ def _application() -> RsgiApplication:
     redirects = RedirectHandler(l1, UNUSED, limiter, ClickCounter(), UNUSED, monotonic=time.monotonic)
     application._answer_from_l1, application._trusted = redirects.answer_from_l1, ()
     application._table = RouteTable([])
+    application._measure(RequestMetrics(), [])
     return application
 
 

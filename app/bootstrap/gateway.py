@@ -38,6 +38,7 @@ from app.service.stats import Stats
 from app.service.visit_quota import VisitQuota
 from app.settings import Settings
 from app.telemetry.metrics import Metrics, Source
+from app.telemetry.requests import RequestMetrics
 from app.telemetry.sharing import SharedSamples
 from app.telemetry.sources import (
     admission_samples,
@@ -58,18 +59,20 @@ async def open_gateway(settings: Settings) -> AsyncIterator[Services]:
     """Open everything that one gateway process needs, in three steps over its dependencies."""
     guards = DependencyGuards()
     admission = AdmissionController(monotonic=time.monotonic)
+    requests = RequestMetrics()
     async with (
         open_dependencies(settings, guards) as to,
         open_limiter(settings) as limiter,
         open_redirects(settings, to, limiter, admission) as redirects,
         open_api(settings, to, redirects.l1) as api,
-        open_background(settings, to, admission, redirects.sources(limiter)) as metrics,
+        open_background(settings, to, admission, [requests.samples, *redirects.sources(limiter)]) as metrics,
     ):
         yield Services(
             links=api.links,
             stats=api.stats,
             redirects=redirects.handler,
             metrics=metrics,
+            requests=requests,
             authenticator=api.authenticator,
             limiter=limiter,
             admission=admission,

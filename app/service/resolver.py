@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from app.concurrency.batches import Batches
@@ -43,6 +44,15 @@ class _LookUp(Generic[T]):
         self.is_second = False
 
 
+@dataclass(slots=True)
+class LayerCounts:
+    """Slugs that a layer had, had not (or too old), and did not answer for."""
+
+    hits: int = 0
+    misses: int = 0
+    failures: int = 0
+
+
 class Resolver(Generic[T]):
     """
     Resolves slugs to responses of type T (see `L1Cache`), at most two seconds stale.
@@ -70,6 +80,8 @@ class Resolver(Generic[T]):
         self._replica = replica
         # Look-ups by the source that resolved them.
         self.look_ups = {"cache": 0, "replica": 0, "store": 0, "failed": 0}
+        # What each layer below the L1 cache was asked for; counted for every slug of a batch.
+        self.layers = {layer: LayerCounts() for layer in ("cache", "replica", "store")}
         self.stale_answers = 0
         self._under_way: dict[Slug, _LookUp[T]] = {}
         self._from_cache = Batches(self._ask_cache, max_under_way=_CACHE_QUERIES, max_batch=_MAX_BATCH)
@@ -126,18 +138,23 @@ class Resolver(Generic[T]):
             await batches.aclose()
 
     async def _ask_cache(self, slugs: list[Slug]) -> None:
+        counts = self.layers["cache"]
         try:
             held = await self._cache.get_many(slugs)
         except Unavailable:
-            held = {}
+            counts.failures += len(slugs)
+            held = None
         except Exception as error:  # noqa: BLE001 - a bug: the waiting callers get it
             self._fail(slugs, error)
             return
         further = self._from_store if self._replica is None else self._from_replica
         for slug in slugs:
-            cached = held.get(slug)
+            cached = held.get(slug) if held is not None else None
             if cached is None or not self._settle(slug, cached, "cache"):
+                counts.misses += held is not None
                 further.add(slug)
+            else:
+                counts.hits += 1
 
     async def _ask_replica(self, slugs: list[Slug]) -> None:
         try:
@@ -145,11 +162,14 @@ class Resolver(Generic[T]):
         except Exception as error:  # noqa: BLE001 - as above
             self._fail(slugs, error)
             return
+        counts = self.layers["replica"]
         for slug in slugs:
             copy = copies.get(slug)
             if copy is None or not self._settle(slug, copy, "replica"):
+                counts.misses += 1
                 self._from_store.add(slug)
             else:
+                counts.hits += 1
                 self._note_missed(slug, None)
 
     async def _ask_store(self, slugs: list[Slug]) -> None:
@@ -159,8 +179,11 @@ class Resolver(Generic[T]):
         try:
             stored = await self._store.resolve(awaited)
         except Exception as error:  # noqa: BLE001 - as above
+            self.layers["store"].failures += len(awaited)
             self._fail(awaited, error)
             return
+        self.layers["store"].hits += len(stored)
+        self.layers["store"].misses += len(awaited) - len(stored)
         for one in stored.values():
             self._l1.follow_epoch(one.epoch)  # the first of them: all were read together
             break

@@ -14,7 +14,7 @@ from typing import Literal, Self
 
 import msgspec
 
-BUCKETS_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
+from app.telemetry.buckets import BUCKETS_S, COARSE_S, FINE_S
 
 
 class _Declared(msgspec.Struct, frozen=True):
@@ -41,7 +41,24 @@ class Gauge(_Declared, frozen=True, tag=True):
 
 
 class Histogram(_Declared, frozen=True, tag=True):
-    """Durations by `BUCKETS_S`, in seconds. Processes are summed, ended ones included."""
+    """
+    Durations by *bounds*, in seconds. Processes are summed, ended ones included.
+
+    Series whose first label is *fine_for* have the bounds *fine* instead.
+    """
+
+    bounds: tuple[float, ...] = BUCKETS_S
+    fine: tuple[float, ...] = ()
+    fine_for: str = ""
+
+    # That of a struct goes through all bounds, at each look-up of a series.
+    def __hash__(self) -> int:
+        """Hash the name: it is unique."""
+        return hash(self.name)
+
+    def bounds_of(self, labels: tuple[str, ...]) -> tuple[float, ...]:
+        """Return the bounds of the series with these label values."""
+        return self.fine if self.fine_for and labels[0] == self.fine_for else self.bounds
 
 
 Family = Counter | Gauge | Histogram
@@ -49,6 +66,27 @@ Family = Counter | Gauge | Histogram
 Series = tuple[Family, tuple[str, ...]]
 
 PROCESSES = Gauge("hopgate_processes", "Running processes of this gateway or worker.")
+
+# --- HTTP --------------------------------------------------------------------------------
+
+HTTP_SECONDS = Histogram(
+    "http_server_request_duration_seconds",
+    "Time from the head of an HTTP request until its answer is handed to the server,"
+    " by route, method and class of status.",
+    ("route", "method", "status"),
+    bounds=COARSE_S,
+    fine=FINE_S,
+    fine_for="/{slug}",
+)
+HTTP_REQUESTS = Counter(
+    "http_server_requests",
+    "Answered HTTP requests, by route, method and status.",
+    ("route", "method", "status"),
+)
+HTTP_ACTIVE = Gauge(
+    "http_server_active_requests",
+    "HTTP requests that have no answer yet; redirects from the L1 cache are answered at once.",
+)
 
 # --- redirects ---------------------------------------------------------------------------
 
@@ -67,6 +105,12 @@ LOOK_UPS = Counter(
     "hopgate_look_ups",
     "Slugs looked up after an L1 miss, by the source of the answer: cache, replica, store, or failed.",
     ("source",),
+)
+LAYERS = Counter(
+    "hopgate_layer_requests",
+    "Look-ups of slugs for redirects, by layer (l1, cache, replica, store) and result (hit, miss, failed);"
+    " hits and misses of l1 are all redirect requests within their client's rate limit.",
+    ("layer", "result"),
 )
 L1_ENTRIES = Gauge("hopgate_first_cache_entries", "Entries in the L1 cache, stale ones included.")
 LIMITED = Counter("hopgate_limited", "Requests refused by a rate limit, by policy.", ("policy",))

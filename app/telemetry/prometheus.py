@@ -15,11 +15,10 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
-from app.telemetry.families import BUCKETS_S, Counter, Family, Gauge, Histogram
+from app.telemetry.families import Counter, Family, Gauge, Histogram
 from app.telemetry.samples import Samples
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-_BOUNDS = [*(repr(bound) for bound in BUCKETS_S), "+Inf"]
 
 _Found = dict[tuple[str, ...], list[float]]
 
@@ -44,7 +43,8 @@ def _metric(family: Family, found: _Found) -> Metric:
         case Histogram():
             histogram = HistogramMetricFamily(family.name, family.help, labels=family.labels)
             for labels, (*counts, total) in sorted(found.items()):
-                buckets = list(zip(_BOUNDS, accumulate(counts), strict=True))
+                bounds = [*map(repr, family.bounds_of(labels)), "+Inf"]
+                buckets = list(zip(bounds, accumulate(counts), strict=True))
                 histogram.add_metric(labels, buckets, total)
             return histogram
         case Counter() | Gauge():

@@ -8,9 +8,10 @@ metrics are scraped.
 from __future__ import annotations
 
 import bisect
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
-from app.telemetry.families import BUCKETS_S, Family, Gauge, Series
+from app.telemetry.buckets import BUCKETS_S
+from app.telemetry.families import Family, Gauge, Series
 
 # One number for a counter or gauge. For a histogram the count of each bucket, the last one without
 # an upper bound, then the sum of all durations in seconds.
@@ -41,12 +42,18 @@ def _takes_largest(family: Family) -> bool:
 
 
 class Durations:
-    """Counts durations into the buckets of a histogram."""
+    """
+    Counts durations into the buckets of a histogram.
 
-    def __init__(self) -> None:
-        self.values = [0.0] * (len(BUCKETS_S) + 2)
+    Args:
+        bounds: of the histogram's family, in seconds.
+    """
 
-    def observe(self, seconds: float) -> None:
-        """Add one duration."""
-        self.values[bisect.bisect_left(BUCKETS_S, seconds)] += 1
-        self.values[-1] += seconds
+    def __init__(self, bounds: Sequence[float] = BUCKETS_S) -> None:
+        self._bounds = bounds
+        self.values = [0.0] * (len(bounds) + 2)
+
+    def observe(self, seconds: float, times: int = 1) -> None:
+        """Add a duration, *times* times."""
+        self.values[bisect.bisect_left(self._bounds, seconds)] += times
+        self.values[-1] += seconds * times

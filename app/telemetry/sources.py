@@ -20,6 +20,7 @@ from app.telemetry.families import (
     CACHE_INCONSISTENT,
     CLICKS_DROPPED,
     L1_ENTRIES,
+    LAYERS,
     LIMITED,
     LOOK_UPS,
     LOOP_LAG,
@@ -54,6 +55,22 @@ class RedirectCounts(Protocol):
         """Answers from the L1 cache other than redirects, by status."""
 
 
+class LayerCounts(Protocol):
+    """Slugs that were looked up in one layer."""
+
+    @property
+    def hits(self) -> int:
+        """Slugs that it had."""
+
+    @property
+    def misses(self) -> int:
+        """Slugs that it had not, or only an outdated copy of."""
+
+    @property
+    def failures(self) -> int:
+        """Slugs that it did not answer for."""
+
+
 class LookUpCounts(Protocol):
     """Look-ups after an L1 miss; see `app.service.resolver.Resolver`."""
 
@@ -64,6 +81,10 @@ class LookUpCounts(Protocol):
     @property
     def stale_answers(self) -> int:
         """How many stale answers were given instead."""
+
+    @property
+    def layers(self) -> Mapping[str, LayerCounts]:
+        """What the layers below the L1 cache were asked for."""
 
 
 class ConsistencyCounts(Protocol):
@@ -119,10 +140,12 @@ def redirect_samples(counts: RedirectCounts, limiter: RateLimiter) -> Samples:
     Redirects from the L1 cache are not counted on their way: they are the admitted requests that
     are counted nowhere else.
     """
-    l1_redirects = limiter.counted(Policy.REDIRECT).admitted - counts.missed - sum(counts.l1_errors.values())
+    hits = limiter.counted(Policy.REDIRECT).admitted - counts.missed
     # All series from the start: a series that appears with its first event hides that event from `rate`.
     samples: Samples = {REDIRECTS.of(source, status): [0] for source in _SOURCES for status in _STATUSES}
-    samples[REDIRECTS.of("memory", "3xx")] = [l1_redirects]
+    samples[REDIRECTS.of("memory", "3xx")] = [hits - sum(counts.l1_errors.values())]
+    samples[LAYERS.of("l1", "hit")] = [hits]
+    samples[LAYERS.of("l1", "miss")] = [counts.missed]
     for source, by_status in zip(_SOURCES, (counts.l1_errors, counts.answered), strict=True):
         for status, count in by_status.items():
             name = "3xx" if 300 <= status < 400 else str(status)
@@ -132,11 +155,16 @@ def redirect_samples(counts: RedirectCounts, limiter: RateLimiter) -> Samples:
 
 def look_up_samples(counts: LookUpCounts, l1: Sized) -> Samples:
     """Report what happened after L1 misses, and how many entries the L1 cache holds."""
-    return {
+    samples: Samples = {
         STALE_REDIRECTS.of(): [counts.stale_answers],
         L1_ENTRIES.of(): [len(l1)],
         **{LOOK_UPS.of(source): [count] for source, count in counts.look_ups.items()},
     }
+    for layer, found in counts.layers.items():
+        samples[LAYERS.of(layer, "hit")] = [found.hits]
+        samples[LAYERS.of(layer, "miss")] = [found.misses]
+        samples[LAYERS.of(layer, "failed")] = [found.failures]
+    return samples
 
 
 def limiter_samples(limiter: RateLimiter) -> Samples:

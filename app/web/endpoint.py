@@ -17,6 +17,9 @@ from app.service.keys import Scope
 from app.web.request import Request
 from app.web.response import Response
 
+# The problems of every operation.
+ALWAYS = (400, 401, 403, 429, 503)
+
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
@@ -78,6 +81,14 @@ class Endpoint:
     operation: Operation | None = None
 
     @property
+    def statuses(self) -> frozenset[int]:
+        """The statuses that it usually answers with."""
+        if self.operation is None:
+            return frozenset({200, 400, 500, 503})
+        operation = self.operation
+        return frozenset({operation.success[0], *operation.empty, *operation.problems, *ALWAYS, 500})
+
+    @property
     def headers(self) -> frozenset[str]:
         """The request headers that the endpoint reads, in lower case."""
         if self.operation is None:
@@ -100,3 +111,8 @@ class Route(NamedTuple):
     method: str
     path: str
     endpoint: Endpoint
+
+
+def template(path: str) -> str:
+    """Return *path* of a route as documents write it: `/api/v1/links/{slug}`."""
+    return "/".join(f"{{{part[1:]}}}" if part[:1] == ":" else part for part in path.split("/"))

@@ -9,14 +9,12 @@ import msgspec
 
 from app import __version__
 from app.web import schemas
-from app.web.endpoint import Operation, Parameter, Route
+from app.web.endpoint import ALWAYS, Operation, Parameter, Route, template
 from app.web.response import Response, json_response
 
 _REF = "#/components/schemas/{name}"
 _TEXT = {"type": "string"}
 
-# The problems of every operation.
-_ALWAYS = (400, 401, 403, 429, 503)
 _TITLES = {
     204: "Done; the key may not read links",
     304: "The link is at a version that If-None-Match names",
@@ -44,8 +42,7 @@ def document(public_url: str, routes: Sequence[Route]) -> Response:
         operation = route.endpoint.operation
         if operation is not None:
             names = _parameters(route.path)
-            path = "/".join(f"{{{part[1:]}}}" if part[:1] == ":" else part for part in route.path.split("/"))
-            paths.setdefault(path, {})[route.method.lower()] = _operation(
+            paths.setdefault(template(route.path), {})[route.method.lower()] = _operation(
                 route.endpoint.name, operation, names
             )
             described |= {one for one in (operation.body, operation.success[1]) if one is not None}
@@ -79,7 +76,7 @@ def _operation(name: str, operation: Operation, path_parameters: Sequence[str]) 
         str(status): {"description": "Done", **(_content("application/json", schema) if schema else {})}
     }
     responses |= {str(other): {"description": _TITLES[other]} for other in operation.empty}
-    for problem in sorted({*operation.problems, *_ALWAYS}):
+    for problem in sorted({*operation.problems, *ALWAYS}):
         problem_content = _content("application/problem+json", schemas.Problem)
         responses[str(problem)] = {"description": _TITLES[problem], **problem_content}
     first, *others = name.split("_")

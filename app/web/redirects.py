@@ -132,10 +132,16 @@ class RedirectHandler:
         self.missed = 0
         self.answered: Counter[int] = Counter()
 
-    def answer_from_l1(self, slug: str, client: str) -> Response | None:
-        """Answer a GET from the L1 cache, without awaiting; None if it has to be looked up."""
+    def answer_from_l1(self, slug: str, client: str, now: float) -> Response | None:
+        """
+        Answer a GET from the L1 cache, without awaiting; None if it has to be looked up.
+
+        Args:
+            now: of the clock *monotonic*. The caller has read it: a second reading would cost as much as
+                the look-up.
+        """
         entry = self._peek(slug)
-        if entry is None or self._monotonic() >= entry.free_until:
+        if entry is None or now >= entry.free_until:
             return None
         if not self._admit(_REDIRECT, client):
             return self._refuse(_REDIRECT, client)
@@ -161,7 +167,7 @@ class RedirectHandler:
         Args:
             intent: why the request was made; asked only for a link with a visit quota.
         """
-        from_l1 = None if is_head else self.answer_from_l1(slug, client)
+        from_l1 = None if is_head else self.answer_from_l1(slug, client, self._monotonic())
         if from_l1 is not None:
             return from_l1
         if not self._admit(_REDIRECT, client):

@@ -14,14 +14,17 @@ import logging
 import signal
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from time import monotonic
 from typing import Any, Protocol
 
 from app.domain import slug as slugs
+from app.domain.link import REDIRECT_CODES
+from app.telemetry.requests import INDEX, PER_S, REDIRECT_ROUTE, Exchange, RequestMetrics
 from app.web import errors
 from app.web import headers as fields
 from app.web.body import read_body
 from app.web.client import client_address, peer_address
-from app.web.endpoint import Endpoint, Route
+from app.web.endpoint import Endpoint, Route, template
 from app.web.intent import intent_of
 from app.web.redirects import with_query
 from app.web.request import Request, parse_query
@@ -35,6 +38,8 @@ log = logging.getLogger(__name__)
 # A path that a route with a parameter would take, and that no link has: see `app.domain.slug.RESERVED`.
 _NO_LINK = ["api", "v1", "links", "bulk"]
 _READS = ("GET", "HEAD")
+# What a redirect may be answered with.
+_REDIRECTS = (*REDIRECT_CODES, 400, 404, 410, 429, 500, 503)
 # The tarpit delays these, so that a client that guesses slugs asks less often.
 _DELAYED = (404, 429)
 
@@ -55,14 +60,15 @@ class RouteTable:
 
     def __init__(self, routes: Sequence[Route]) -> None:
         self._literal: dict[str, dict[str, Endpoint]] = {}
-        self._patterns: dict[tuple[str, ...], dict[str, Endpoint]] = {}
+        self._patterns: dict[tuple[str, ...], tuple[str, dict[str, Endpoint]]] = {}
         # A header that any endpoint reads is checked on all of them.
         self.headers = sorted({name for route in routes for name in route.endpoint.headers})
         self.list_headers = frozenset(name for route in routes for name in route.endpoint.list_headers)
         for route in routes:
             parts = tuple(route.path.split("/")[1:])
             if any(part.startswith(":") for part in parts):
-                self._patterns.setdefault(parts, {})[route.method] = route.endpoint
+                _, methods = self._patterns.setdefault(parts, (template(route.path), {}))
+                methods[route.method] = route.endpoint
             else:
                 self._literal.setdefault(route.path, {})[route.method] = route.endpoint
 
@@ -70,19 +76,19 @@ class RouteTable:
         """Does a route without parameters own *path*?"""
         return path in self._literal
 
-    def find(self, path: str) -> tuple[dict[str, Endpoint], Mapping[str, str]] | None:
-        """Return the endpoints of *path* by method, and its path parameters."""
+    def find(self, path: str) -> tuple[str, dict[str, Endpoint], Mapping[str, str]] | None:
+        """Return the template of *path*, its endpoints by method, and its path parameters."""
         methods = self._literal.get(path)
         if methods is not None:
-            return methods, {}
+            return path, methods, {}
         parts = path.split("/")[1:]
         if parts[: len(_NO_LINK)] == _NO_LINK:
             return None
-        for pattern, methods in self._patterns.items():
+        for pattern, (route, methods) in self._patterns.items():
             if len(pattern) == len(parts):
                 pairs = list(zip(pattern, parts, strict=True))
                 if all(part and (name == part or name.startswith(":")) for name, part in pairs):
-                    return methods, {name[1:]: part for name, part in pairs if name.startswith(":")}
+                    return route, methods, {name[1:]: part for name, part in pairs if name.startswith(":")}
         return None
 
 
@@ -125,14 +131,25 @@ class RsgiApplication:
         self._services = services = await self._opened.enter_async_context(self._open_services())
         application = new_application()
         register(application, services)
-        self._table = RouteTable(routes_of(application))
+        routes = routes_of(application)
+        self._table = RouteTable(routes)
+        self._measure(services.requests, routes)
         self._refuses = services.admission.refuses
         self._answer_from_l1 = services.redirects.answer_from_l1
         self._trusted = services.trusted_proxies
         self._tarpit = services.tarpit
 
+    def _measure(self, requests: RequestMetrics, routes: Sequence[Route]) -> None:
+        self._requests = requests
+        for route in routes:
+            path, statuses = template(route.path), route.endpoint.statuses
+            methods = ("GET", "HEAD") if route.method == "GET" else (route.method,)
+            requests.declare(path, dict.fromkeys(methods, _REDIRECTS if path == REDIRECT_ROUTE else statuses))
+        self._l1_redirects = {code: requests.of(REDIRECT_ROUTE, "GET")[code] for code in REDIRECT_CODES}
+
     async def __rsgi__(self, scope: RsgiScope, protocol: Any) -> None:
         """Answer one HTTP request. Every attribute of *scope* is a call into Rust: read each at most once."""
+        started = monotonic()
         method = scope.method
         if (method == "GET" or method == "HEAD") and self._with_fast_path:  # noqa: PLR1714 - half the time of a set
             path = scope.path
@@ -140,23 +157,37 @@ class RsgiApplication:
             try:
                 client = self._client(scope) if self._trusted else peer_address(scope.client)
             except ValueError as error:
-                _send(protocol, method, errors.unreadable(str(error)))
+                with self._requests.exchange(method, started) as exchange:
+                    _send(protocol, exchange, errors.unreadable(str(error)))
                 return
             is_head = method == "HEAD"
-            response = None if is_head else self._answer_from_l1(slug, client)
-            if response is None and slugs.is_well_formed(slug) and not self._table.is_literal(path):
-                response = await self._look_up(scope, slug, client, is_head=is_head)
-            if response is not None:
+            response = None if is_head else self._answer_from_l1(slug, client, started)
+            if response is not None and not response.body:
                 if response.forward_query:
                     response = with_query(response, scope.query_string)
-                if response.body:
-                    if response.status in _DELAYED:
-                        await self._tarpit.hold()
-                    _send(protocol, method, response)
-                else:
-                    protocol.response_empty(response.status, response.headers)
+                status = response.status
+                protocol.response_empty(status, response.headers)
+                # An exchange would cost as much as the rest: see `app.telemetry.requests`.
+                took_s = monotonic() - started
+                try:
+                    cells = self._l1_redirects[status]
+                    cells[INDEX[int(took_s * PER_S)]] += 1
+                    cells[-1] += took_s
+                except LookupError:  # it took unusually long, or has a status that links should not have
+                    self._requests.observe(REDIRECT_ROUTE, method, status, took_s)
                 return
-        _send(protocol, method, await self._dispatch(scope, protocol))
+            if response is not None or (slugs.is_well_formed(slug) and not self._table.is_literal(path)):
+                with self._requests.exchange(method, started, REDIRECT_ROUTE) as exchange:
+                    if response is None:
+                        response = await self._look_up(scope, slug, client, is_head=is_head)
+                    if response.forward_query:
+                        response = with_query(response, scope.query_string)
+                    if response.body and response.status in _DELAYED:
+                        await self._tarpit.hold()
+                    _send(protocol, exchange, response)
+                return
+        with self._requests.exchange(method, started) as exchange:
+            _send(protocol, exchange, await self._dispatch(scope, protocol, exchange))
 
     async def _look_up(self, scope: RsgiScope, slug: str, client: str, *, is_head: bool) -> Response:
         headers = scope.headers
@@ -171,7 +202,7 @@ class RsgiApplication:
         except Exception as error:  # noqa: BLE001 - the last resort: the client gets a response
             return self._failed("GET /{slug}", error)
 
-    async def _dispatch(self, scope: RsgiScope, protocol: Any) -> Response:
+    async def _dispatch(self, scope: RsgiScope, protocol: Any, exchange: Exchange) -> Response:
         try:
             fields.check_host(scope.headers, scope.http_version)
         except ValueError as error:
@@ -182,7 +213,7 @@ class RsgiApplication:
         found = self._table.find(path)
         if found is None:
             return errors.not_found()
-        methods, path_params = found
+        exchange.route, methods, path_params = found
         endpoint = methods.get("GET" if scope.method == "HEAD" else scope.method)
         if endpoint is None:
             return _allowed_methods(scope.method, methods)
@@ -252,8 +283,9 @@ def _allowed_methods(method: str, methods: Mapping[str, Endpoint]) -> Response:
     return empty_response(204, [("allow", allow)]) if is_question else errors.method_not_allowed(allow)
 
 
-def _send(protocol: Any, method: str, response: Response) -> None:
-    if not response.body or method == "HEAD":
+def _send(protocol: Any, exchange: Exchange, response: Response) -> None:
+    exchange.status = response.status
+    if not response.body or exchange.method == "HEAD":
         protocol.response_empty(response.status, response.headers)
     else:
         protocol.response_bytes(response.status, response.headers, response.body)

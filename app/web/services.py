@@ -13,6 +13,7 @@ from app.service.links import Links
 from app.service.stats import Stats
 from app.settings import IpNetwork
 from app.telemetry.metrics import Metrics
+from app.telemetry.requests import RequestMetrics
 from app.web.health import GuardStates, Probe
 from app.web.redirects import RedirectHandler
 
@@ -39,6 +40,7 @@ class Services:
     guards: GuardStates | None
     is_draining: Callable[[], bool]
     metrics: Metrics
+    requests: RequestMetrics
     public_url: str
     trusted_proxies: tuple[IpNetwork, ...]
     trace_id: Callable[[], str]

@@ -32,6 +32,17 @@ def scrape(url: str) -> dict[str, float]:
     return sums
 
 
+def redirects_answered(url: str) -> float:
+    """How many redirects are in the histogram of durations."""
+    text = httpx.get(f"{url}/metrics").raise_for_status().text
+    return sum(
+        sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+        if sample.name == "http_server_request_duration_seconds_count" and sample.labels["route"] == "/{slug}"
+    )
+
+
 def workers_of(gateway: Gateway) -> list[int]:
     children = Path(f"/proc/{gateway.pid}/task/{gateway.pid}/children").read_text().split()
     return [int(pid) for pid in children]
@@ -49,6 +60,7 @@ def test_each_process_reports_for_all(settings, tmp_path):
         )
         for _ in range(20):  # from any of the processes
             assert scrape(gateway.url)["hopgate_redirects_total"] == 100
+        assert redirects_answered(gateway.url) == 100
 
         os.kill(workers_of(gateway)[0], signal.SIGKILL)
         eventually(
@@ -58,6 +70,7 @@ def test_each_process_reports_for_all(settings, tmp_path):
         )
 
         assert scrape(gateway.url)["hopgate_redirects_total"] == 100
+        assert redirects_answered(gateway.url) == 100
         series = scrape(gateway.url)
         assert series["hopgate_breaker_closed"] == 2 * 7
         assert series["hopgate_dependency_seconds_count"] > 0

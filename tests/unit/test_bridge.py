@@ -86,8 +86,8 @@ def test_literal_path_wins_over_parameter():
 
     table = RouteTable([Route("GET", "/:slug", parameter), Route("GET", "/healthz", literal)])
 
-    assert table.find("/healthz") == ({"GET": literal}, {})
-    assert table.find("/abc") == ({"GET": parameter}, {"slug": "abc"})
+    assert table.find("/healthz") == ("/healthz", {"GET": literal}, {})
+    assert table.find("/abc") == ("/{slug}", {"GET": parameter}, {"slug": "abc"})
     assert [table.find(path) for path in ("/", "", "/a/b", "//")] == [None] * 4
     assert table.is_literal("/healthz")
     assert not table.is_literal("/abc")

@@ -52,9 +52,9 @@ def counted(embedded_store):
 async def test_clicks_from_every_source_count(counted):
     await counted.cache.put([LIVE])
 
-    assert counted.handler.answer_from_l1("live", CLIENT) is None
+    assert counted.handler.answer_from_l1("live", CLIENT, time.monotonic()) is None
     assert (await counted.handler.answer("live", CLIENT)).status == 302
-    assert counted.handler.answer_from_l1("live", CLIENT).status == 302
+    assert counted.handler.answer_from_l1("live", CLIENT, time.monotonic()).status == 302
     assert (await counted.handler.answer("live", CLIENT)).status == 302
     counted.l1.on_changes([LinkChanged(Slug("live"), 2)])
     await counted.cache.put([Resolution(Slug("live"), 2, "https://example.com/")])
@@ -73,7 +73,7 @@ async def test_metered_visit_is_one_click(counted, embedded_store):
 
     answers = []
     for _ in range(5):
-        assert counted.handler.answer_from_l1("few", CLIENT) is None
+        assert counted.handler.answer_from_l1("few", CLIENT, time.monotonic()) is None
         answers.append((await counted.handler.answer("few", CLIENT)).status)
 
     assert answers == [302, 302, 302, 410, 410]
@@ -88,7 +88,7 @@ async def test_metered_visit_is_admitted_once(embedded_store):
 
     answers = []
     for _ in range(5):
-        l1 = counted.handler.answer_from_l1("few", CLIENT)
+        l1 = counted.handler.answer_from_l1("few", CLIENT, time.monotonic())
         answers.append((l1 or await counted.handler.answer("few", CLIENT)).status)
 
     assert answers == [302] * 4 + [429]
