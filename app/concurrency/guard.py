@@ -6,7 +6,7 @@ import asyncio
 import logging
 import random as random_module
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -49,7 +49,8 @@ class GuardSnapshot:
     """
     The state of a guard: calls, failures and slow calls in the window, and totals since the start.
 
-    `refused_total` counts refusals by the breaker, `crowded_total` refusals by the bulkhead.
+    `refused_total` counts refusals by the breaker, `crowded_total` refusals by the bulkhead, and `entered`
+    the transitions of the breaker to each state.
     """
 
     state: BreakerState
@@ -62,6 +63,7 @@ class GuardSnapshot:
     refused_total: int
     crowded_total: int
     retried_total: int
+    entered: Mapping[BreakerState, int]
 
 
 class DependencyGuard:
@@ -171,6 +173,7 @@ class DependencyGuard:
             self._refused_total,
             self._crowded_total,
             self._retried_total,
+            dict(self.breaker.entered),
         )
 
     def _is_in_doubt(self, now: float) -> bool:

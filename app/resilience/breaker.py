@@ -102,6 +102,8 @@ class Breaker:
         self._failing = 0  # in a row
         self._failing_since = 0.0
         self.opened_total = 0
+        # How often each state was entered; it was never entered at the start.
+        self.entered: dict[BreakerState, int] = dict.fromkeys(BreakerState, 0)
 
     def admit(self, now: float) -> int | None:
         """Return a permit, for `settle` or `withdraw`; None if the call must not be made."""
@@ -203,6 +205,7 @@ class Breaker:
     def _enter(self, state: BreakerState, reason: str) -> None:
         change = BreakerChange(self._state, state, reason)
         self._state = state
+        self.entered[state] += 1
         self._generation += 1
         self._probing = self._proven = 0
         self._failing = 0

@@ -138,6 +138,16 @@ STORE_WRITE_FAILURES = Counter(
 BREAKER_CLOSED = Gauge(
     "hopgate_breaker_closed", "Processes in which this circuit breaker is closed.", ("guard",)
 )
+BREAKER_STATE = Gauge(
+    "hopgate_breaker_state",
+    "Processes in which this circuit breaker is closed, open or half_open.",
+    ("guard", "state"),
+)
+BREAKER_TRANSITIONS = Counter(
+    "hopgate_breaker_transitions",
+    "Transitions of this circuit breaker to the state closed, open or half_open.",
+    ("guard", "to"),
+)
 BREAKER_OPENED = Counter("hopgate_breaker_opened", "Times this circuit breaker has opened.", ("guard",))
 BREAKER_REFUSED = Counter("hopgate_breaker_refused", "Calls refused by this circuit breaker.", ("guard",))
 BULKHEAD_REFUSED = Counter(

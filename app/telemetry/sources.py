@@ -15,6 +15,8 @@ from app.telemetry.families import (
     BREAKER_CLOSED,
     BREAKER_OPENED,
     BREAKER_REFUSED,
+    BREAKER_STATE,
+    BREAKER_TRANSITIONS,
     BULKHEAD_REFUSED,
     CACHE_CHECKED,
     CACHE_INCONSISTENT,
@@ -187,6 +189,9 @@ def guard_samples(guards: Guards) -> Samples:
     samples: Samples = {}
     for name, guard in guards.snapshot().items():
         samples[BREAKER_CLOSED.of(name)] = [float(guard.state is BreakerState.CLOSED)]
+        for state in BreakerState:
+            samples[BREAKER_STATE.of(name, state)] = [float(guard.state is state)]
+            samples[BREAKER_TRANSITIONS.of(name, state)] = [guard.entered[state]]
         samples[BREAKER_OPENED.of(name)] = [guard.opened_total]
         samples[BREAKER_REFUSED.of(name)] = [guard.refused_total]
         samples[BULKHEAD_REFUSED.of(name)] = [guard.crowded_total]

@@ -12,6 +12,8 @@ from app.concurrency.time_limit import left_s, within
 from app.domain.errors import NotStarted, Unavailable
 from app.resilience.breaker import BreakerPolicy, BreakerState
 from app.resilience.retry import RetryBudget
+from app.telemetry.families import BREAKER_STATE, BREAKER_TRANSITIONS
+from app.telemetry.sources import guard_samples
 
 LIMITS = GuardLimits(max_running=2, max_waiting=1, wait_s=0.01, call_s=10)
 POLICY = BreakerPolicy(min_calls=2)
@@ -71,6 +73,38 @@ async def test_breaker_closes_by_itself(guard, monotonic):
     assert [await guard.call(dependency) for _ in range(3)] == ["well"] * 3
 
     assert guard.snapshot().state is BreakerState.CLOSED
+
+
+async def test_transitions_are_reported_by_state(guard, monotonic):
+    dependency = Dependency(down(), down(), down())
+
+    def reported() -> dict[str, tuple[float, float]]:
+        class Guards:
+            def snapshot(self):
+                return {guard.name: guard.snapshot()}
+
+        samples = guard_samples(Guards())
+        return {
+            state: (
+                samples[BREAKER_STATE.of("db.get", state)][0],
+                samples[BREAKER_TRANSITIONS.of("db.get", state)][0],
+            )
+            for state in ("closed", "open", "half_open")
+        }
+
+    assert reported() == {"closed": (1, 0), "open": (0, 0), "half_open": (0, 0)}
+    for _ in range(2):
+        with pytest.raises(Unavailable):
+            await guard.call(dependency)
+    assert reported() == {"closed": (0, 0), "open": (1, 1), "half_open": (0, 0)}
+    monotonic.now += 1
+    with pytest.raises(Unavailable):  # a probe, which fails
+        await guard.call(dependency)
+    assert reported() == {"closed": (0, 0), "open": (1, 2), "half_open": (0, 1)}
+    monotonic.now += 2
+    for _ in range(POLICY.probes):
+        await guard.call(dependency)
+    assert reported() == {"closed": (1, 1), "open": (0, 2), "half_open": (0, 2)}
 
 
 async def test_breaker_logs_its_name_state_and_counts(guard, monotonic, caplog):
