@@ -7,6 +7,8 @@ format version (`"v":1`); a message of another version is poison.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Annotated, assert_never
 
@@ -26,6 +28,10 @@ WORK_QUEUES = tuple(WorkQueue)
 INVALIDATIONS_EXCHANGE = "hopgate.invalidations"  # fanout: one exclusive queue for each gateway
 RETRY_DELAYS_S = (1, 10, 60)  # queues <work queue>.retry.<n>s dead-letter to the work queue after n seconds
 ATTEMPT_HEADER = "x-hopgate-attempt"
+# Of an event: when its change was committed, or else when it was published, in milliseconds of unix time.
+# Of an announcement: when each of its changes was committed, 0 if that is unknown. A header, because
+# processes of an earlier version refuse bodies with fields that they do not know.
+TIME_HEADER = "x-hopgate-time"
 
 
 def retry_queue(delay_s: int, queue: str = CACHE_QUEUE) -> str:
@@ -142,6 +148,35 @@ def decode_event(body: bytes) -> Event:
             return ClicksCounted(message.batch, hour, {Slug(slug): n for slug, n in message.clicks.items()})
         case _:
             assert_never(message)
+
+
+def encode_time(event: Event, now: float) -> int:
+    """Return the value of `TIME_HEADER` for *event*, which is published at *now* (unix seconds)."""
+    committed_at = event.committed_at if isinstance(event, LinkChanged) else None
+    return _millis(now if committed_at is None else committed_at)
+
+
+def decode_time(value: object) -> float | None:
+    """Return the unix seconds in a `TIME_HEADER`; None if there is none, or it is unreadable."""
+    return value / 1000 if type(value) is int and 0 < value < _LAST_HOUR * 1000 else None
+
+
+def encode_times(changes: Sequence[LinkChanged]) -> list[int]:
+    """Return the value of `TIME_HEADER` for *changes*, as one fan-out message."""
+    return [_millis(change.committed_at or 0.0) for change in changes]
+
+
+def with_times(changes: Sequence[LinkChanged], value: object) -> Sequence[LinkChanged]:
+    """Return *changes* with the times in their `TIME_HEADER`, if it is readable."""
+    if not isinstance(value, list) or len(value) != len(changes):
+        return changes
+    return [
+        replace(change, committed_at=decode_time(time)) for change, time in zip(changes, value, strict=True)
+    ]
+
+
+def _millis(seconds: float) -> int:
+    return round(seconds * 1000)
 
 
 def encode_changes(changes: list[LinkChanged]) -> bytes:

@@ -16,13 +16,14 @@ class CacheEventConsumer:
         self._sync = sync
         self._sampler = sampler
 
-    async def handle(self, events: Sequence[Event]) -> None:
+    async def handle(self, events: Sequence[Event]) -> int:
         """
-        Bring the shared cache up to date with *events*.
+        Bring the shared cache up to date with *events*; return how many of them were stale.
 
         Raises:
             Unavailable: safe to repeat.
             UnexpectedEvent: one of *events* is not a cache event; the bus dead-letters it.
         """
-        await self._sync.apply(events)
+        stale = await self._sync.apply(events)
         self._sampler.note([event for event in events if isinstance(event, LinkChanged)])
+        return stale

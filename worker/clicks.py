@@ -20,17 +20,24 @@ class ClickConsumer:
 
     def __init__(self, store: ClickStore, *, clock: Callable[[], datetime]) -> None:
         self._store = store
+        # Clicks in the batches that were added since the start.
+        self.added = 0
         self._clock = clock
 
-    async def handle(self, events: Sequence[Event]) -> None:
+    async def handle(self, events: Sequence[Event]) -> int:
         """
-        Add every batch in *events*, each in a transaction of its own.
+        Add every batch in *events*, each in a transaction of its own; return how many had been added before.
 
         Raises:
             Unavailable: repeating the batches is safe, none is counted twice.
             UnexpectedEvent: one of *events* is not a batch of clicks; the bus dead-letters it.
         """
+        stale = 0
         for event in events:
             if not isinstance(event, ClicksCounted):
                 raise UnexpectedEvent(WorkQueue.CLICKS, event)
-            await self._store.add_clicks(event, now=self._clock())
+            if await self._store.add_clicks(event, now=self._clock()):
+                self.added += sum(event.clicks.values())
+            else:
+                stale += 1
+        return stale

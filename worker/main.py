@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
 
 from app.concurrency.background import running
-from app.domain.events import WorkQueue
-from app.ports import EventBus, LinkCache, Store
+from app.domain.events import Event, WorkQueue
+from app.ports import DeliveryObserver, EventBus, EventHandler, LinkCache, Store
 from app.service.cache_sync import CacheSync
 from worker.cache_events import CacheEventConsumer
 from worker.clicks import ClickConsumer
@@ -25,6 +25,7 @@ class Worker:
 
     sampler: ConsistencySampler
     outbox: OutboxDepthWatch
+    clicks: ClickConsumer
 
 
 @asynccontextmanager
@@ -32,6 +33,7 @@ async def run_worker(
     store: Store,
     cache: LinkCache,
     bus: EventBus,
+    observers: Mapping[WorkQueue, DeliveryObserver],
     *,
     clock: Callable[[], datetime],
     monotonic: Callable[[], float],
@@ -40,15 +42,19 @@ async def run_worker(
     Run a worker in the background of the body. Its consumers end when *bus* is closed.
 
     Args:
+        observers: notified of the events of each queue.
         clock: the present time in UTC.
         monotonic: seconds that never go back.
     """
     worker = Worker(
-        ConsistencySampler(store, cache, monotonic=monotonic), OutboxDepthWatch(store, monotonic=monotonic)
+        ConsistencySampler(store, cache, monotonic=monotonic),
+        OutboxDepthWatch(store, monotonic=monotonic),
+        ClickConsumer(store, clock=clock),
     )
     cache_events = CacheEventConsumer(CacheSync(store, cache, bus), worker.sampler)
-    await bus.consume(WorkQueue.CACHE, cache_events.handle)
-    await bus.consume(WorkQueue.CLICKS, ClickConsumer(store, clock=clock).handle)
+    handlers = {WorkQueue.CACHE: cache_events.handle, WorkQueue.CLICKS: worker.clicks.handle}
+    for queue, handle in handlers.items():
+        await bus.consume(queue, observed(handle, observers[queue], monotonic), observers[queue])
     async with (
         running("consistency sampler", worker.sampler.run()),
         running("outbox relay", OutboxRelay(store, bus).run()),
@@ -56,3 +62,18 @@ async def run_worker(
         running("housekeeping", Housekeeping(store, clock=clock, monotonic=monotonic).run()),
     ):
         yield worker
+
+
+def observed(
+    handle: Callable[[Sequence[Event]], Awaitable[int]],
+    observer: DeliveryObserver,
+    monotonic: Callable[[], float],
+) -> EventHandler:
+    """Return *handle*, which returns the number of stale events, as a handler that notifies *observer*."""
+
+    async def handler(events: Sequence[Event]) -> None:
+        started = monotonic()
+        stale = await handle(events)
+        observer.handled(len(events), stale=stale, took_s=monotonic() - started)
+
+    return handler

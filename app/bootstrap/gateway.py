@@ -19,7 +19,7 @@ from app.bootstrap.dependencies import (
     utc_now,
 )
 from app.bootstrap.links import new_links
-from app.bootstrap.worker import worker_sources
+from app.bootstrap.worker import new_deliveries, worker_sources
 from app.concurrency.background import running, serving
 from app.concurrency.loop_lag import watch_loop_lag
 from app.concurrency.stopping import close
@@ -37,6 +37,7 @@ from app.service.resolver import Resolver
 from app.service.stats import Stats
 from app.service.visit_quota import VisitQuota
 from app.settings import Settings
+from app.telemetry.deliveries import ChangeAges
 from app.telemetry.metrics import Metrics, Source
 from app.telemetry.requests import RequestMetrics
 from app.telemetry.sharing import SharedSamples
@@ -97,6 +98,7 @@ class Redirects:
     resolver: Resolver[Response]
     clicks: ClickPublisher
     handler: RedirectHandler
+    ages: ChangeAges
 
     def sources(self, limiter: RateLimiter) -> Sequence[Source]:
         """Return the metrics of redirects."""
@@ -105,6 +107,7 @@ class Redirects:
             partial(limiter_samples, limiter),
             partial(look_up_samples, self.resolver, self.l1),
             partial(click_samples, self.clicks),
+            self.ages.samples,
         )
 
 
@@ -114,7 +117,10 @@ async def open_redirects(
 ) -> AsyncIterator[Redirects]:
     """The redirect path: L1 cache, resolver, click counting and visit quota."""
     counter = ClickCounter()
-    l1: L1Cache[Response] = L1Cache(render, monotonic=time.monotonic, wall=time.time, clicked=counter.count)
+    ages = ChangeAges(time.time)
+    l1: L1Cache[Response] = L1Cache(
+        render, monotonic=time.monotonic, wall=time.time, clicked=counter.count, noted=ages.note
+    )
     async with AsyncExitStack() as stack:
         replica = await stack.enter_async_context(open_replicas(settings, to.guards))
         resolver = Resolver(l1, to.cache, to.store, to.bus, admission, replica=replica)
@@ -127,7 +133,7 @@ async def open_redirects(
         await epochs.first_look()
         await stack.enter_async_context(running("epoch watch", epochs.run()))
         handler = RedirectHandler(l1, resolver, limiter, counter, quota, monotonic=time.monotonic)
-        yield Redirects(l1=l1, resolver=resolver, clicks=clicks, handler=handler)
+        yield Redirects(l1=l1, resolver=resolver, clicks=clicks, handler=handler, ages=ages)
 
 
 @asynccontextmanager
@@ -182,10 +188,11 @@ async def open_background(
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(running("loop-lag watch", watch))
         if settings.embedded:
+            deliveries = new_deliveries()
             worker = await stack.enter_async_context(
-                run_worker(to.store, to.cache, to.bus, clock=utc_now, monotonic=time.monotonic)
+                run_worker(to.store, to.cache, to.bus, deliveries, clock=utc_now, monotonic=time.monotonic)
             )
-            sources = [*sources, *worker_sources(worker)]
+            sources = [*sources, *worker_sources(worker, deliveries)]
         shared = SharedSamples(settings.metrics_dir, clock=time.monotonic) if settings.metrics_dir else None
         yield await stack.enter_async_context(serving("metrics", Metrics(sources, shared)))
 

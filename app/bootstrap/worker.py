@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 
 from app.adapters.guards import DependencyGuards
 from app.bootstrap.dependencies import open_dependencies, utc_now
+from app.domain.events import WorkQueue
 from app.resilience.deadline import CACHE_FILL_S
 from app.settings import Settings, host_and_port
 from app.telemetry import prometheus
+from app.telemetry.deliveries import DeliveryCounts
 from app.telemetry.metrics import Metrics, Source
 from app.telemetry.sources import consistency_samples, outbox_samples, process_samples
 from worker.main import Worker, run_worker
@@ -21,17 +23,28 @@ from worker.main import Worker, run_worker
 async def open_worker(settings: Settings) -> AsyncIterator[Worker]:
     """Run one worker process in the background of the body."""
     guards = DependencyGuards(cache_read_s=CACHE_FILL_S)
+    deliveries = new_deliveries()
     async with (
         open_dependencies(settings, guards, cache_timeout_s=CACHE_FILL_S) as to,
-        run_worker(to.store, to.cache, to.bus, clock=utc_now, monotonic=time.monotonic) as worker,
+        run_worker(to.store, to.cache, to.bus, deliveries, clock=utc_now, monotonic=time.monotonic) as worker,
     ):
-        with _metrics_server(settings, [process_samples, *to.sources(), *worker_sources(worker)]):
+        sources = [process_samples, *to.sources(), *worker_sources(worker, deliveries)]
+        with _metrics_server(settings, sources):
             yield worker
 
 
-def worker_sources(worker: Worker) -> Sequence[Source]:
+def new_deliveries() -> Mapping[WorkQueue, DeliveryCounts]:
+    """Return the counts of each work queue of a worker."""
+    return {queue: DeliveryCounts(queue) for queue in WorkQueue}
+
+
+def worker_sources(worker: Worker, deliveries: Mapping[WorkQueue, DeliveryCounts]) -> Sequence[Source]:
     """Return the metrics that only a worker has."""
-    return partial(consistency_samples, worker.sampler), partial(outbox_samples, worker.outbox)
+    return (
+        *(counts.samples for counts in deliveries.values()),
+        partial(consistency_samples, worker.sampler),
+        partial(outbox_samples, worker.outbox),
+    )
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import assert_never
@@ -13,10 +13,15 @@ from app.domain.link import Slug
 
 @dataclass(frozen=True, slots=True)
 class LinkChanged:
-    """*slug* was created, edited, removed or invalidated, and is at *version* now."""
+    """
+    *slug* was created, edited, removed or invalidated, and is at *version* now.
+
+    `committed_at`: unix seconds, None if unknown. Two events that differ in it alone are equal.
+    """
 
     slug: Slug
     version: int
+    committed_at: float | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

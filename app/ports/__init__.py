@@ -22,7 +22,14 @@ Data flows one way: store → event → cache. The cache never writes to the sto
 """
 
 from app.ports.api_keys import ApiKey, ApiKeyStore
-from app.ports.bus import MAX_ATTEMPTS, EventBus, EventHandler, InvalidationListener
+from app.ports.bus import (
+    MAX_ATTEMPTS,
+    DeliveryObserver,
+    EventBus,
+    EventHandler,
+    InvalidationListener,
+    Unobserved,
+)
 from app.ports.cache import CachePage, LinkCache
 from app.ports.clicks import ClickSpool, ClickStore
 from app.ports.idempotency import IMPORT_SCOPE, IdempotencyStore, IdempotentRequest
@@ -57,6 +64,7 @@ __all__ = [
     "ClickSpool",
     "ClickStore",
     "Counted",
+    "DeliveryObserver",
     "EventBus",
     "EventHandler",
     "ExportPage",
@@ -78,6 +86,7 @@ __all__ = [
     "Replayed",
     "RequestMismatch",
     "Store",
+    "Unobserved",
     "VersionMismatch",
     "VisitQuotaStore",
 ]

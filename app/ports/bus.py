@@ -9,7 +9,8 @@ from app.domain.events import Event, LinkChanged, WorkQueue
 
 MAX_ATTEMPTS = 6
 
-EventHandler = Callable[[Sequence[Event]], Awaitable[None]]
+# What it returns is ignored.
+EventHandler = Callable[[Sequence[Event]], Awaitable[object]]
 
 
 class InvalidationListener(Protocol):
@@ -22,6 +23,45 @@ class InvalidationListener(Protocol):
     def on_gap(self) -> None:
         """Changes may have been missed: every entry held may be old."""
         ...
+
+
+class DeliveryObserver(Protocol):
+    """Is notified of what becomes of the events of one work queue. Must not block or raise."""
+
+    def received(self, age_s: float) -> None:
+        """An event was delivered: so long after its change, or after it was published if it is no change."""
+        ...
+
+    def handled(self, events: int, *, stale: int, took_s: float) -> None:
+        """*events* were handled together, within *took_s*. Later ones had come before *stale* of them."""
+        ...
+
+    def retried(self, events: int) -> None:
+        """*events* failed, or were postponed, and will be delivered again."""
+        ...
+
+    def parked(self, events: int) -> None:
+        """*events* were moved to the dead-letter queue."""
+        ...
+
+
+class Unobserved:
+    """A `DeliveryObserver` that ignores everything."""
+
+    def received(self, age_s: float) -> None:
+        """Do nothing."""
+
+    def handled(self, events: int, *, stale: int, took_s: float) -> None:
+        """Do nothing."""
+
+    def retried(self, events: int) -> None:
+        """Do nothing."""
+
+    def parked(self, events: int) -> None:
+        """Do nothing."""
+
+
+_UNOBSERVED = Unobserved()
 
 
 class EventBus(Protocol):
@@ -50,14 +90,17 @@ class EventBus(Protocol):
         """Start calling *listener*; `on_gap` is called at the start and after every reconnect."""
         ...
 
-    async def consume(self, queue: WorkQueue, handler: EventHandler) -> None:
+    async def consume(
+        self, queue: WorkQueue, handler: EventHandler, observer: DeliveryObserver = _UNOBSERVED
+    ) -> None:
         """
         Start feeding *handler* batches of at most 200 events of *queue*; one handler per queue.
 
         A batch is acknowledged when the handler returns. `Unavailable` from the handler pauses
         consumption and repeats the batch until it succeeds. After any other exception each of its
         events is retried alone, with growing delays; after `MAX_ATTEMPTS` it is moved to the
-        dead-letter queue. Bytes that are no event go there at once.
+        dead-letter queue. Bytes that are no event go there at once. *observer* is notified of all but
+        `handled`.
         """
         ...
 

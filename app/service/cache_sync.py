@@ -28,9 +28,11 @@ class CacheSync:
         self._cache = cache
         self._bus = bus
 
-    async def apply(self, events: Sequence[Event]) -> None:
+    async def apply(self, events: Sequence[Event]) -> int:
         """
         Refresh every link that *events* name, then announce the changes.
+
+        Returns how many of *events* are stale: changes that the store has had later ones since, or has lost.
 
         Raises:
             Unavailable: safe to repeat.
@@ -55,6 +57,7 @@ class CacheSync:
         known = [replace(c, version=min(c.version, versions[c.slug])) for c in changes if versions[c.slug]]
         if known:
             await self._bus.announce(known)
+        return sum(versions[change.slug] != change.version for change in changes)
 
     async def refresh(self, slugs: Sequence[Slug]) -> Mapping[Slug, int]:
         """

@@ -38,6 +38,9 @@ MAX_ABSENT = 8_192
 # And links with long targets: 64 MiB of them at most.
 MAX_LONG = 8_192
 
+# No minimum version.
+_NONE = (0, 0.0)
+
 T = TypeVar("T")
 
 
@@ -65,6 +68,10 @@ def _ignore(_slug: Slug, _clicks: int) -> None:
     """Discard the clicks."""
 
 
+def _ignore_change(_change: LinkChanged) -> None:
+    """Discard the change."""
+
+
 class L1Cache(Generic[T]):
     """
     Holds at most `MAX_ENTRIES` answers by slug; evicts the oldest first.
@@ -77,6 +84,7 @@ class L1Cache(Generic[T]):
         wall: unix seconds.
         random: gives floats in [0, 1), for the jitter of the times to live.
         clicked: receives a slug and how often its answer was sent.
+        noted: receives each change that is new to this process, if the time of its commit is known.
     """
 
     def __init__(
@@ -87,12 +95,14 @@ class L1Cache(Generic[T]):
         wall: Callable[[], float],
         random: Callable[[], float] = random_module.random,
         clicked: Callable[[Slug, int], None] = _ignore,
+        noted: Callable[[LinkChanged], None] = _ignore_change,
     ) -> None:
         self._render = render
         self._monotonic = monotonic
         self._wall = wall
         self._random = random
         self._clicked = clicked
+        self._noted = noted
         # Entries that may have clicks: fresh now, or at the last `collect`.
         self._recent: dict[Slug, L1Entry[T]] = {}
         self._entries: OrderedDict[str, L1Entry[T]] = OrderedDict()
@@ -166,10 +176,13 @@ class L1Cache(Generic[T]):
     def on_changes(self, changes: Sequence[LinkChanged]) -> None:
         """Drop entries older than *changes*, and raise the minimum versions."""
         until = self._monotonic() + MIN_VERSION_TTL_S
-        for slug, version in ((change.slug, change.version) for change in changes):
+        for change in changes:
+            slug, version = change.slug, change.version
             entry = self._entries.get(slug)
             if entry is not None and entry.resolution.version < version:
                 del self._entries[slug]
+            if change.committed_at is not None and version > self._min_versions.get(slug, _NONE)[0]:
+                self._noted(change)
             self._raise_min_version(slug, version, until)
 
     def replace(self, changed: Sequence[Resolution]) -> None:

@@ -11,7 +11,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from app.concurrency.stopping import together
@@ -47,22 +49,32 @@ class OutboxPublisher:
 
     Args:
         local: the L1 cache of this process, updated before the request is answered.
+        wall: unix seconds, for the age of changes.
     """
 
     def __init__(
-        self, store: OutboxStore, bus: EventBus, sync: CacheSync, local: L1Cache[Any] | None = None
+        self,
+        store: OutboxStore,
+        bus: EventBus,
+        sync: CacheSync,
+        local: L1Cache[Any] | None = None,
+        *,
+        wall: Callable[[], float] = time.time,
     ) -> None:
         self._store = store
         self._bus = bus
         self._sync = sync
         self._local = local
+        self._wall = wall
         self._unpublished: asyncio.Queue[OutboxEvent] = asyncio.Queue(_MAX_WAITING)
         self._uncached: asyncio.Queue[Changed] = asyncio.Queue(_MAX_WAITING)
         self._unannounced: asyncio.Queue[LinkChanged] = asyncio.Queue(_MAX_WAITING)
         self._confirming = True
 
     async def deliver(self, changes: Sequence[Changed]) -> None:
-        """Deliver *changes*, which are committed. Never raises; takes at most `SYNC_CACHE_S`."""
+        """Deliver *changes*, which were just committed. Never raises; takes at most `SYNC_CACHE_S`."""
+        now = self._wall()
+        changes = [_committed(change, now) for change in changes]
         if self._local is not None:
             self._local.replace([Resolution.of(change.link) for change in changes])
         _enqueue(self._unpublished, [change.event for change in changes])
@@ -118,6 +130,11 @@ class OutboxPublisher:
     async def _announce(self, batch: Sequence[LinkChanged]) -> None:
         with contextlib.suppress(Unavailable):
             await self._bus.announce(batch)
+
+
+def _committed(changed: Changed, at: float) -> Changed:
+    event = changed.event
+    return replace(changed, event=replace(event, change=replace(event.change, committed_at=at)))
 
 
 async def _in_batches(queue: asyncio.Queue[T], work: Callable[[Sequence[T]], Awaitable[None]]) -> None:

@@ -14,7 +14,7 @@ from typing import Literal, Self
 
 import msgspec
 
-from app.telemetry.buckets import BUCKETS_S, COARSE_S, FINE_S
+from app.telemetry.buckets import AGES_S, BUCKETS_S, COARSE_S, FINE_S
 
 
 class _Declared(msgspec.Struct, frozen=True):
@@ -155,6 +155,33 @@ BULKHEAD_REFUSED = Counter(
 )
 RETRIED_READS = Counter(
     "hopgate_retried_reads", "Reads repeated on another connection after theirs was lost.", ("guard",)
+)
+
+# --- events ------------------------------------------------------------------------------
+
+EVENTS = Counter(
+    "hopgate_events",
+    "Events of a work queue by outcome: applied, stale (a later change or the same clicks had been applied"
+    " before), retried (they failed, and come again), parked (moved to the dead-letter queue).",
+    ("queue", "outcome"),
+)
+EVENT_PROCESSING = Histogram(
+    "hopgate_event_processing_seconds",
+    "Time that a worker needed to apply an event, together with the others of its batch.",
+    ("queue",),
+)
+EVENT_AGE = Histogram(
+    "hopgate_event_age_seconds",
+    "Age of events when a worker received them: since their change was committed, or since other events were"
+    " published. Retries count again.",
+    ("queue",),
+    bounds=AGES_S,
+)
+CHANGE_VISIBLE = Histogram(
+    "hopgate_change_visible_seconds",
+    "Time from the commit of a change by another process until this gateway received it, and stopped serving"
+    " the former state.",
+    bounds=AGES_S,
 )
 
 # --- clicks and changes ------------------------------------------------------------------

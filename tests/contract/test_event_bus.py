@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Sequence
 from functools import partial
 
@@ -197,6 +198,52 @@ async def test_handler_error_of_any_kind_is_survived(make_bus: MakeBus) -> None:
     await until(lambda: handler.seen.count(changed(1)) == 2)
     await bus.publish([changed(2)])
     await until(lambda: changed(2) in handler.seen)
+
+
+class Observer:
+    def __init__(self) -> None:
+        self.ages: list[float] = []
+        self.retries = self.parks = 0
+
+    def received(self, age_s: float) -> None:
+        self.ages.append(age_s)
+
+    def handled(self, events: int, *, stale: int, took_s: float) -> None:
+        raise AssertionError("the handler's caller notifies of this")
+
+    def retried(self, events: int) -> None:
+        self.retries += events
+
+    def parked(self, events: int) -> None:
+        self.parks += events
+
+
+async def test_observer_is_notified_of_ages_retries_and_dead_letters(make_bus: MakeBus) -> None:
+    """The age is that of the change, however late it was published, also after a retry."""
+    bus, handler, observer = await make_bus(), failing(ValueError, on=changed(1)), Observer()
+    committed_at = time.time() - 1_000
+    await bus.consume(WorkQueue.CACHE, handler, observer)
+
+    await bus.publish([LinkChanged(changed(1).slug, 1, committed_at), changed(2)])
+
+    await until(lambda: has_depth(bus, DEAD_QUEUE, 1))
+    await until(lambda: (observer.retries, observer.parks) == (MAX_ATTEMPTS, 1))
+    old = [age for age in observer.ages if age > 500]
+    assert len(old) == MAX_ATTEMPTS
+    assert all(999 < age < 1_100 for age in old)
+    assert len(observer.ages) == len(handler.seen)
+    assert all(0 <= age < 100 for age in observer.ages if age not in old)
+
+
+async def test_announced_changes_keep_the_time_of_their_commit(make_bus: MakeBus) -> None:
+    bus, listener = await make_bus(), Listener()
+    await bus.listen(listener)
+    await until(lambda: listener.gaps == 1)
+
+    await bus.announce([LinkChanged(Slug("one"), 1, 1_900_000_000.5), LinkChanged(Slug("other"), 2)])
+
+    await until(lambda: len(listener.changes) == 2)
+    assert [change.committed_at for change in listener.changes] == [1_900_000_000.5, None]
 
 
 # --- every bus: clicks -----------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter
 from datetime import timedelta
 
@@ -22,6 +23,17 @@ async def test_events_are_due_after_the_grace(store: Store, database: Database) 
 
     assert early == []
     assert [event.change for event in due] == [LinkChanged(Slug("slug"), 1)]
+
+
+async def test_event_knows_when_its_change_was_committed(store: Store, database: Database) -> None:
+    before = time.time()
+    await added(store, "slug")
+    database.make_events_due()
+
+    [event] = await store.take_events(limit=10, lease_s=60)
+
+    assert event.change.committed_at is not None
+    assert before - 60 < event.change.committed_at < time.time() + 60
 
 
 async def test_grace_is_two_seconds_of_database_clock(store: Store, database: Database) -> None:

@@ -52,6 +52,21 @@ def test_read_overtaken_by_a_change_is_not_kept(monotonic):
     assert l1.get("aaa").answer == 5
 
 
+def test_change_is_noted_when_it_is_new(monotonic):
+    """Not what this process committed itself, nor what was announced or read before."""
+    noted: list[LinkChanged] = []
+    l1 = L1Cache(lambda resolution, _: 0, monotonic=monotonic, wall=lambda: 0.0, noted=noted.append)
+    first, second = LinkChanged(SLUGS[0], 5, 1.0), LinkChanged(SLUGS[0], 6, 2.0)
+
+    l1.on_changes([first])
+    l1.on_changes([first, second])
+    l1.replace([Resolution(SLUGS[1], 3)])
+    l1.on_changes([LinkChanged(SLUGS[1], 3, 3.0)])
+
+    assert noted == [first, second]
+    assert [change.committed_at for change in noted] == [1.0, 2.0]
+
+
 def test_lagging_source_does_not_replace_a_newer_link(monotonic):
     l1 = cache(monotonic)
     l1.put(Resolution(SLUGS[0], 2))

@@ -51,6 +51,35 @@ async def test_confirmed_change_leaves_the_outbox(embedded_store, links, cache, 
     publishing.cancel()
 
 
+async def test_delivered_change_carries_the_time_of_its_commit(embedded_store, links, cache):
+    published: list[LinkChanged] = []
+
+    class Bus(InProcessBus):
+        async def publish(self, events):
+            published.extend(events)
+            return await super().publish(events)
+
+    bus = Bus()
+    heard: list[LinkChanged] = []
+
+    class Listener:
+        def on_changes(self, changes):
+            heard.extend(changes)
+
+        def on_gap(self): ...
+
+    await bus.listen(Listener())
+    sync = CacheSync(embedded_store, cache, bus)
+    publisher = OutboxPublisher(embedded_store, bus, sync, wall=lambda: 1_900_000_000.0)
+    links._deliver = publisher.deliver
+
+    await links.create(FIELDS, custom_slug=SLUG)
+    await publisher.flush()
+
+    assert [change.committed_at for change in [*published, *heard]] == [1_900_000_000.0] * 2
+    await bus.aclose()
+
+
 async def test_unconfirmed_change_stays_and_is_cached_directly(embedded_store, links, cache):
     bus = SilentBus()
     publisher = OutboxPublisher(embedded_store, bus, CacheSync(embedded_store, cache, bus))

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from typing import Any, ClassVar
 
@@ -19,7 +20,7 @@ from app.concurrency.background import running, serving
 from app.concurrency.batches import Batches
 from app.domain.events import LinkChanged
 from app.domain.link import Slug
-from app.ports import OutboxEvent
+from app.ports import OutboxEvent, Unobserved
 from app.service.outbox import OutboxPublisher
 
 EVENT = LinkChanged(Slug("a"), 1)
@@ -182,8 +183,8 @@ async def test_handler_that_loses_its_cancellation_is_stopped():
 
 async def test_handler_of_the_embedded_queue_is_stopped():
     stubborn = Stubborn(losses=3)
-    queue = MemoryQueue("cache", max_dead_letters=1, retry_delays_s=(1,), sleep=asyncio.sleep)
-    queue.consume(stubborn.work)
+    queue = MemoryQueue("cache", max_dead_letters=1, retry_delays_s=(1,), sleep=asyncio.sleep, wall=time.time)
+    queue.consume(stubborn.work, Unobserved())
     queue.put([EVENT])
     await stubborn.started.wait()
 

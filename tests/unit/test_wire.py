@@ -24,10 +24,14 @@ from app.wire import (
     decode_changes,
     decode_event,
     decode_resolution,
+    decode_time,
     encode_changes,
     encode_event,
     encode_resolution,
+    encode_time,
+    encode_times,
     retry_queue,
+    with_times,
 )
 
 
@@ -58,6 +62,29 @@ resolutions = st.builds(
     times,
     st.booleans(),
 )
+
+# --- times: in a header, as other releases refuse bodies with unknown fields ---------
+
+
+@pytest.mark.parametrize("value", [None, True, 0, -1, "1900000000000", 1.5, 10**15, [1]], ids=repr)
+def test_unreadable_time_is_unknown(value: object) -> None:
+    one, other = LinkChanged(Slug("one"), 1), LinkChanged(Slug("other"), 2)
+
+    assert decode_time(value) is None
+    assert [change.committed_at for change in with_times([one], [value])] == [None]
+    # Without a time for each, they belong to no one.
+    assert list(with_times([one, other], value)) == [one, other]
+
+
+def test_time_is_that_of_the_commit_or_else_of_the_publishing() -> None:
+    change = LinkChanged(Slug("one"), 1, 1_900_000_000.25)
+
+    assert decode_time(encode_time(change, now=1_900_000_009.0)) == 1_900_000_000.25
+    assert decode_time(encode_time(LinksMissed((Slug("one"),)), now=1_900_000_009.5)) == 1_900_000_009.5
+    assert encode_event(change) == encode_event(LinkChanged(Slug("one"), 1))
+    [announced] = with_times(decode_changes(encode_changes([change])), encode_times([change]))
+    assert announced.committed_at == change.committed_at
+
 
 # --- golden bytes: other releases read them ------------------------------------------
 

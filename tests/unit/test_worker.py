@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 from datetime import datetime, timedelta
 
-from app.domain.events import ClicksCounted, LinkChanged, LinksMissed
+from app.adapters.memory.bus import InProcessBus
+from app.bootstrap.worker import new_deliveries
+from app.domain.events import ClicksCounted, LinkChanged, LinksMissed, WorkQueue
 from app.domain.link import Slug
+from app.telemetry.families import EVENT_AGE, EVENT_PROCESSING, EVENTS
 from tests.conftest import NOW
 from tests.contract.cache_entries import cached
 from tests.unit.services import FIELDS, SLUG
@@ -19,7 +22,9 @@ HOUR = NOW.replace(minute=0, second=0, microsecond=0)
 async def test_worker_consumes_both_queues(embedded_store, links, cache, bus, monotonic):
     await links.create(FIELDS, custom_slug=SLUG)
     async with asyncio.timeout(5):
-        async with run_worker(embedded_store, cache, bus, clock=lambda: NOW, monotonic=monotonic) as worker:
+        async with run_worker(
+            embedded_store, cache, bus, new_deliveries(), clock=lambda: NOW, monotonic=monotonic
+        ) as worker:
             await bus.publish([LinkChanged(SLUG, 1), ClicksCounted("0" * 32, HOUR, {SLUG: 3})])
             while (await embedded_store.get(SLUG)).visits < 3 or await cached(cache, SLUG) is None:
                 await asyncio.sleep(0)
@@ -72,7 +77,45 @@ async def test_housekeeping_forgets_after_a_day():
 async def test_missed_link_fills_the_cache(embedded_store, links, cache, bus, monotonic):
     await links.create(FIELDS, custom_slug=Slug("missed"))
     async with asyncio.timeout(5):
-        async with run_worker(embedded_store, cache, bus, clock=lambda: NOW, monotonic=monotonic):
+        async with run_worker(
+            embedded_store, cache, bus, new_deliveries(), clock=lambda: NOW, monotonic=monotonic
+        ):
             await bus.publish([LinksMissed((Slug("missed"),))])
             while await cached(cache, Slug("missed")) is None:
                 await asyncio.sleep(0)
+
+
+async def test_events_are_reported_by_outcome_with_age_and_time(embedded_store, links, cache, monotonic):
+    """A change that a later one has overtaken, and clicks that were added before, are stale."""
+    bus, deliveries = InProcessBus(wall=lambda: 1_000.0), new_deliveries()
+    await links.create(FIELDS, custom_slug=SLUG)
+    await links.change(SLUG, {"title": "new"})
+    batch = ClicksCounted("0" * 32, HOUR, {SLUG: 3})
+
+    def reported(queue: WorkQueue) -> dict[str, float]:
+        samples = deliveries[queue].samples()
+        return {
+            outcome: samples[EVENTS.of(queue, outcome)][0]
+            for outcome in ("applied", "stale", "retried", "parked")
+        }
+
+    assert reported(WorkQueue.CACHE) == dict.fromkeys(("applied", "stale", "retried", "parked"), 0)
+    async with asyncio.timeout(5):
+        async with run_worker(
+            embedded_store, cache, bus, deliveries, clock=lambda: NOW, monotonic=monotonic
+        ) as worker:
+            await bus.publish(
+                [LinkChanged(SLUG, 1, 998.0), LinkChanged(SLUG, 2, 999.0), LinksMissed((SLUG,))]
+            )
+            await bus.publish([batch, batch])
+            while sum(reported(WorkQueue.CACHE).values()) < 3 or sum(reported(WorkQueue.CLICKS).values()) < 2:
+                await asyncio.sleep(0)
+    await bus.aclose()
+
+    assert reported(WorkQueue.CACHE) == {"applied": 2, "stale": 1, "retried": 0, "parked": 0}
+    assert reported(WorkQueue.CLICKS) == {"applied": 1, "stale": 1, "retried": 0, "parked": 0}
+    assert worker.clicks.added == 3
+    samples = deliveries[WorkQueue.CACHE].samples()
+    assert samples[EVENT_AGE.of(WorkQueue.CACHE)][-1] == 2 + 1 + 0
+    assert sum(samples[EVENT_AGE.of(WorkQueue.CACHE)][:-1]) == 3
+    assert sum(samples[EVENT_PROCESSING.of(WorkQueue.CACHE)][:-1]) == 3

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from app.adapters.memory.queue import DeadLetter, MemoryQueue
 from app.domain.errors import Unavailable
 from app.domain.events import Event, LinkChanged, WorkQueue, work_queue
-from app.ports import EventHandler, InvalidationListener
+from app.ports import DeliveryObserver, EventHandler, InvalidationListener, Unobserved
 from app.wire import RETRY_DELAYS_S
 
 logger = logging.getLogger(__name__)
 
 _CLOSE_TIMEOUT_S = 5.0
+_UNOBSERVED = Unobserved()
 
 
 class InProcessBus:
@@ -32,6 +34,7 @@ class InProcessBus:
         max_dead_letters: int = 1_000,
         retry_delays_s: Sequence[int] = RETRY_DELAYS_S,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        wall: Callable[[], float] = time.time,
     ) -> None:
         """
         Make an empty bus.
@@ -41,11 +44,16 @@ class InProcessBus:
             max_dead_letters: the most that each queue keeps.
             retry_delays_s: after the first attempt, the second, …; the last one repeats.
             sleep: waits for a number of seconds.
+            wall: unix seconds, for the age of events.
         """
         self._max_events = max_events
         self._queues = {
             queue: MemoryQueue(
-                queue, max_dead_letters=max_dead_letters, retry_delays_s=retry_delays_s, sleep=sleep
+                queue,
+                max_dead_letters=max_dead_letters,
+                retry_delays_s=retry_delays_s,
+                sleep=sleep,
+                wall=wall,
             )
             for queue in WorkQueue
         }
@@ -82,8 +90,10 @@ class InProcessBus:
         self._listeners.append(listener)
         listener.on_gap()
 
-    async def consume(self, queue: WorkQueue, handler: EventHandler) -> None:
-        self._queues[queue].consume(handler)
+    async def consume(
+        self, queue: WorkQueue, handler: EventHandler, observer: DeliveryObserver = _UNOBSERVED
+    ) -> None:
+        self._queues[queue].consume(handler, observer)
 
     async def ping(self) -> None:
         if self._is_closed or any(queue.has_failed for queue in self._queues.values()):

@@ -6,11 +6,12 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from app.adapters.dispatcher import MAX_BATCH, Dispatcher
 from app.concurrency.stopping import stop
-from app.domain.events import Event
-from app.ports import MAX_ATTEMPTS, EventHandler
+from app.domain.events import Event, LinkChanged
+from app.ports import MAX_ATTEMPTS, DeliveryObserver, EventHandler
 from app.wire import dead_queue, retry_queue
 
 
@@ -22,6 +23,14 @@ class DeadLetter:
     reason: str
 
 
+class _Pending(NamedTuple):
+    """An event, the attempts made so far, and when it was committed or published (unix seconds)."""
+
+    event: Event
+    attempts: int
+    at: float
+
+
 class MemoryQueue:
     """
     A queue and the task that consumes it.
@@ -31,6 +40,7 @@ class MemoryQueue:
         max_dead_letters: the most that are kept; the oldest are dropped.
         retry_delays_s: after the first attempt, the second, …; the last one repeats.
         sleep: waits for a number of seconds.
+        wall: unix seconds, for the age of events.
     """
 
     def __init__(
@@ -40,11 +50,14 @@ class MemoryQueue:
         max_dead_letters: int,
         retry_delays_s: Sequence[int],
         sleep: Callable[[float], Awaitable[None]],
+        wall: Callable[[], float],
     ) -> None:
         self._name = name
         self._retry_delays_s = tuple(retry_delays_s)
         self._sleep = sleep
-        self._pending: deque[tuple[Event, int]] = deque()  # with the attempts made so far
+        self._wall = wall
+        self._pending: deque[_Pending] = deque()
+        self.unacknowledged = 0
         self._has_arrived = asyncio.Event()
         self._is_drained = asyncio.Event()
         self._retrying: dict[asyncio.Task[None], int] = {}  # with the delay in seconds
@@ -63,16 +76,21 @@ class MemoryQueue:
 
     def put(self, events: Sequence[Event]) -> None:
         """Append *events*."""
-        self._pending.extend((event, 0) for event in events)
+        now = self._wall()
+        for event in events:
+            committed_at = event.committed_at if isinstance(event, LinkChanged) else None
+            self._pending.append(_Pending(event, 0, now if committed_at is None else committed_at))
         if events:
             self._has_arrived.set()
 
-    def consume(self, handler: EventHandler) -> None:
+    def consume(self, handler: EventHandler, observer: DeliveryObserver) -> None:
         """Start the consuming task. One handler per queue."""
         if self._feeder is not None:
             raise RuntimeError(f"{self._name} has a consumer already")
         self._dispatcher = Dispatcher(self._name, handler, sleep=self._sleep)
-        self._feeder = asyncio.create_task(self._feed(self._dispatcher), name=f"inprocess-{self._name}")
+        self._feeder = asyncio.create_task(
+            self._feed(self._dispatcher, observer), name=f"inprocess-{self._name}"
+        )
 
     def depths(self) -> Mapping[str, int]:
         """Return how many events are in each queue, under the names they have on RabbitMQ."""
@@ -92,41 +110,48 @@ class MemoryQueue:
             await self._dispatcher.stop(self._feeder, timeout_s=timeout_s)
         await stop(self._retrying, f"a retry of {self._name}")
 
-    async def _feed(self, dispatcher: Dispatcher) -> None:
+    async def _feed(self, dispatcher: Dispatcher, observer: DeliveryObserver) -> None:
         while True:
             while not self._pending:
                 self._is_drained.set()
                 self._has_arrived.clear()
                 await self._has_arrived.wait()
             batch = self._next_batch()
+            now = self._wall()
+            for one in batch:
+                observer.received(max(0.0, now - one.at))
 
-            async def settle(reason: str | None, batch: list[tuple[Event, int]] = batch) -> None:
+            async def settle(reason: str | None, batch: list[_Pending] = batch) -> None:
                 if reason is not None:
-                    for event, attempts in batch:
-                        self._retry(event, attempts + 1, reason)
+                    for one in batch:
+                        self._retry(one._replace(attempts=one.attempts + 1), reason, observer)
 
-            await dispatcher.dispatch([event for event, _ in batch], settle)
+            self.unacknowledged = len(batch)
+            await dispatcher.dispatch([one.event for one in batch], settle)
+            self.unacknowledged = 0
             # A handler that never awaits would starve the event loop while events are pending.
             await asyncio.sleep(0)
 
-    def _next_batch(self) -> list[tuple[Event, int]]:
+    def _next_batch(self) -> list[_Pending]:
         # A retried event is a batch of its own, so that one bad event cannot fail its neighbours twice.
         batch = [self._pending.popleft()]
-        if batch[0][1] == 0:
-            while self._pending and len(batch) < MAX_BATCH and self._pending[0][1] == 0:
+        if batch[0].attempts == 0:
+            while self._pending and len(batch) < MAX_BATCH and self._pending[0].attempts == 0:
                 batch.append(self._pending.popleft())
         return batch
 
-    def _retry(self, event: Event, attempts: int, reason: str) -> None:
-        if attempts >= MAX_ATTEMPTS:
-            self.dead_letters.append(DeadLetter(event, reason))
+    def _retry(self, failed: _Pending, reason: str, observer: DeliveryObserver) -> None:
+        if failed.attempts >= MAX_ATTEMPTS:
+            self.dead_letters.append(DeadLetter(failed.event, reason))
+            observer.parked(1)
             return
-        delay_s = self._retry_delays_s[min(attempts, len(self._retry_delays_s)) - 1]
-        task = asyncio.create_task(self._put_later(event, attempts, delay_s))
+        observer.retried(1)
+        delay_s = self._retry_delays_s[min(failed.attempts, len(self._retry_delays_s)) - 1]
+        task = asyncio.create_task(self._put_later(failed, delay_s))
         self._retrying[task] = delay_s
         task.add_done_callback(lambda done: self._retrying.pop(done, None))
 
-    async def _put_later(self, event: Event, attempts: int, delay_s: int) -> None:
+    async def _put_later(self, failed: _Pending, delay_s: int) -> None:
         await self._sleep(delay_s)
-        self._pending.append((event, attempts))
+        self._pending.append(failed)
         self._has_arrived.set()

@@ -158,7 +158,8 @@ TAKE_EVENTS = """
         ORDER BY next_attempt_at, id LIMIT %(limit)s FOR UPDATE SKIP LOCKED
     )
     UPDATE outbox SET next_attempt_at = now() + make_interval(secs => %(lease_s)s), attempts = attempts + 1
-    FROM due WHERE outbox.id = due.id RETURNING outbox.id, slug, version
+    FROM due WHERE outbox.id = due.id RETURNING outbox.id, slug, version,
+        extract(epoch FROM created_at)::float8
 """
 DROP_EVENTS = "DELETE FROM outbox WHERE id = ANY(%(ids)s::bigint[])"
 # A row from the future is as old as the clock was set back, at least: it must not hide.
@@ -303,9 +304,9 @@ def counted_values(counted: ClicksCounted) -> Parameters:
     return {"batch": counted.batch, "hour": counted.hour, "clicks": clicks}
 
 
-def event(event_id: int, slug: str, version: int) -> OutboxEvent:
-    """Return the outbox row as a value."""
-    return OutboxEvent(event_id, LinkChanged(Slug(slug), version))
+def event(event_id: int, slug: str, version: int, committed_at: float | None = None) -> OutboxEvent:
+    """Return the outbox row as a value; it was written at *committed_at* (unix seconds)."""
+    return OutboxEvent(event_id, LinkChanged(Slug(slug), version, committed_at))
 
 
 def key(row: Row) -> ApiKey:

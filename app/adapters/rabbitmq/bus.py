@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import random as random_module
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import assert_never
 
 from aio_pika import ExchangeType
 from aio_pika.abc import AbstractConnection
 from aiormq.abc import DeliveredMessage
+from pamqp.common import FieldValue
 
 from app.adapters.dispatcher import MAX_BATCH
 from app.adapters.rabbitmq.connection import PROBE_S, Session, SupervisedConnection, redacted
@@ -19,22 +21,27 @@ from app.adapters.rabbitmq.publisher import Message, Publisher
 from app.adapters.rabbitmq.topology import depths, queue_names
 from app.domain.errors import Unavailable
 from app.domain.events import Event, LinkChanged, WorkQueue, work_queue
-from app.ports import EventHandler, InvalidationListener
+from app.ports import DeliveryObserver, EventHandler, InvalidationListener, Unobserved
 from app.wire import (
     CACHE_QUEUE,
     EVENTS_EXCHANGE,
     INVALIDATIONS_EXCHANGE,
     MAX_SLUGS_A_MESSAGE,
     RETRY_DELAYS_S,
+    TIME_HEADER,
     decode_changes,
     encode_changes,
     encode_event,
+    encode_time,
+    encode_times,
+    with_times,
 )
 
 logger = logging.getLogger(__name__)
 
 _RPC_TIMEOUT_S = 2.0
 _CLOSE_TIMEOUT_S = 5.0
+_UNOBSERVED = Unobserved()
 
 
 class RabbitBus:
@@ -52,6 +59,7 @@ class RabbitBus:
         probe_s: float = PROBE_S,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         random: Callable[[], float] = random_module.random,
+        wall: Callable[[], float] = time.time,
     ) -> None:
         """
         Prepare the bus without connecting.
@@ -63,12 +71,14 @@ class RabbitBus:
             probe_s: between two probes of the broker, on each connection.
             sleep: waits for a number of seconds, before a reconnect and after `Unavailable`.
             random: returns floats in [0, 1), for the jitter of reconnects and retries.
+            wall: unix seconds, for the age of events.
         """
         self._url = url
         self._retry_delays_s = tuple(retry_delays_s)
         self._probe_s = probe_s
         self._sleep = sleep
         self._random = random
+        self._wall = wall
         self._publisher = Publisher(self._retry_delays_s)
         self._publishing = self._connection("publisher", self._publisher.session)
         self._consumers: dict[WorkQueue, Consumer] = {}
@@ -83,22 +93,36 @@ class RabbitBus:
     async def publish(self, events: Sequence[Event]) -> Sequence[bool]:
         """Returns False for all, at once, while there is no connection."""
         self.start()
+        now = self._wall()
         return await self._publisher.publish(
-            [Message(EVENTS_EXCHANGE, work_queue(event), encode_event(event)) for event in events]
+            [
+                Message(
+                    EVENTS_EXCHANGE,
+                    work_queue(event),
+                    encode_event(event),
+                    {TIME_HEADER: encode_time(event, now)},
+                )
+                for event in events
+            ]
         )
 
     async def announce(self, changes: Sequence[LinkChanged]) -> None:
         """Succeeds without any listener."""
         self.start()
+        parts = [
+            list(changes[start : start + MAX_SLUGS_A_MESSAGE])
+            for start in range(0, len(changes), MAX_SLUGS_A_MESSAGE)
+        ]
         messages = [
             Message(
                 INVALIDATIONS_EXCHANGE,
                 "",
-                encode_changes(list(changes[start : start + MAX_SLUGS_A_MESSAGE])),
+                encode_changes(part),
+                {TIME_HEADER: list[FieldValue](encode_times(part))},
                 is_durable=False,
                 mandatory=False,
             )
-            for start in range(0, len(changes), MAX_SLUGS_A_MESSAGE)
+            for part in parts
         ]
         if not all(await self._publisher.publish(messages)):
             raise Unavailable("rabbitmq", f"did not confirm an announcement of {len(changes)} changes")
@@ -111,7 +135,9 @@ class RabbitBus:
 
         self._receive("listener", session)
 
-    async def consume(self, queue: WorkQueue, handler: EventHandler) -> None:
+    async def consume(
+        self, queue: WorkQueue, handler: EventHandler, observer: DeliveryObserver = _UNOBSERVED
+    ) -> None:
         if queue in self._consumers:
             raise RuntimeError(f"the bus has a consumer of {queue} already")
         # Retries and dead letters are published, on the publishing connection.
@@ -122,8 +148,10 @@ class RabbitBus:
             handler,
             self._publisher,
             self._retry_delays_s,
+            observer=observer,
             sleep=self._sleep,
             random=self._random,
+            wall=self._wall,
         )
         self._receive(f"consumer of {queue}", consumer.session)
 
@@ -201,7 +229,8 @@ async def _listen(
 
     async def on_message(message: DeliveredMessage) -> None:
         try:
-            changes = decode_changes(message.body)
+            headers = message.header.properties.headers or {}
+            changes = with_times(decode_changes(message.body), headers.get(TIME_HEADER))
         except Exception as error:  # noqa: BLE001 - as in the consumer: bad bytes must not end the session
             logger.warning("rabbitmq listener ignored an unreadable announcement: %s", error)
             return

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from aio_pika.abc import AbstractConnection
 from aio_pika.exceptions import AMQPError
@@ -18,9 +18,17 @@ from app.adapters.rabbitmq.publisher import Message, Publisher
 from app.adapters.rabbitmq.topology import declare
 from app.concurrency.stopping import outlast
 from app.domain.errors import Unavailable
-from app.domain.events import Event
-from app.ports import MAX_ATTEMPTS, EventHandler
-from app.wire import ATTEMPT_HEADER, EVENTS_EXCHANGE, dead_queue, decode_event, retry_queue
+from app.domain.events import Event, LinkChanged
+from app.ports import MAX_ATTEMPTS, DeliveryObserver, EventHandler
+from app.wire import (
+    ATTEMPT_HEADER,
+    EVENTS_EXCHANGE,
+    TIME_HEADER,
+    dead_queue,
+    decode_event,
+    decode_time,
+    retry_queue,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -72,18 +80,24 @@ class Consumer:
         publisher: Publisher,
         retry_delays_s: Sequence[int],
         *,
+        observer: DeliveryObserver,
         sleep: Callable[[float], Awaitable[None]],
         random: Callable[[], float],
+        wall: Callable[[], float],
     ) -> None:
         self._queue = queue
         self._prefetch = prefetch
         self._publisher = publisher
+        self._observer = observer
         self._random = random
+        self._wall = wall
         self._retry_delays_s = retry_delays_s
         self._dispatcher = Dispatcher(queue, handler, sleep=sleep)
         self._feeder: asyncio.Task[None] | None = None
         self._is_stopped = False
         self.is_consuming = False
+        # Delivered, and neither acknowledged nor lost with their channel.
+        self.unacknowledged = 0
         self._has_delivered = False
         self._is_idle = True
 
@@ -115,7 +129,11 @@ class Consumer:
 
         async def on_message(message: DeliveredMessage) -> None:
             self._has_delivered = True
+            self.unacknowledged += 1
             deliveries.put_nowait(_delivery(message))
+            published_at = decode_time((message.header.properties.headers or {}).get(TIME_HEADER))
+            if published_at is not None:
+                self._observer.received(max(0.0, self._wall() - published_at))
 
         def on_cancel(_: object) -> None:
             # The queue was deleted, or its leader moved.
@@ -148,6 +166,7 @@ class Consumer:
             # Never two feeders: the handler finishes before the next session starts. So a session that is
             # cancelled because its connection was lost still waits for the handler.
             await outlast(asyncio.create_task(self._dispatcher.stop(feeder, timeout_s=None)))
+            self.unacknowledged = 0
         if is_idle:
             async with asyncio.timeout(_RPC_TIMEOUT_S):
                 await channel.close()
@@ -177,12 +196,17 @@ class Consumer:
             failure = group[0].poison or reason
             if failure is not None:
                 failure = redacted(failure)[:_MAX_REASON]
-                await self._republish([self._after_failure(delivery, failure) for delivery in group])
+                messages = [self._after_failure(delivery, failure) for delivery in group]
+                await self._republish(messages)
+                parked = sum(message.routing_key == dead_queue(self._queue) for message in messages)
+                self._observer.parked(parked)
+                self._observer.retried(len(messages) - parked)
             await acknowledge()
 
         async def postpone() -> None:
             # As new messages: the broker's count of redeliveries starts over.
             await self._republish([self._retry(delivery, delivery.attempts) for delivery in group])
+            self._observer.retried(len(group))
             await acknowledge()
 
         async def acknowledge() -> None:
@@ -190,6 +214,7 @@ class Consumer:
                 for delivery in group[-1:] if in_order else group:
                     # Before a suspect is processed, the acknowledgements of the others must be sent.
                     await channel.basic_ack(delivery.tag, multiple=in_order, wait=not in_order)
+            self.unacknowledged -= len(group)
 
         # Poison has no event, so it is settled without a call of the handler.
         events = [delivery.event for delivery in group if delivery.event is not None]
@@ -241,6 +266,8 @@ def _delivery(message: DeliveredMessage) -> _Delivery:
         redeliveries = 0
     try:
         event = decode_event(message.body)
+        if isinstance(event, LinkChanged):
+            event = replace(event, committed_at=decode_time(headers.get(TIME_HEADER)))
     except Exception as error:  # noqa: BLE001 - any failure to decode: a delivery that is dropped here
         # would stay unacknowledged for ever, and decoding it again gives the same error.
         poison = f"PoisonMessage: {error}"

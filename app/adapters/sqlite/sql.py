@@ -126,7 +126,7 @@ TAKE_EVENTS = f"""
     UPDATE outbox SET next_attempt_at = {_NOW} + ?1, attempts = attempts + 1 WHERE id IN (
         SELECT id FROM outbox WHERE next_attempt_at <= {_NOW} OR next_attempt_at > {_NOW} + ?3
         ORDER BY next_attempt_at, id LIMIT ?2
-    ) RETURNING id, slug, version
+    ) RETURNING id, slug, version, created_at / 1e6
 """
 DROP_EVENTS = "DELETE FROM outbox WHERE id IN (SELECT value FROM json_each(?))"
 # A row from the future is as old as the clock was set back, at least: it must not hide.
@@ -192,9 +192,9 @@ def field_values(fields: LinkFields) -> dict[str, Any]:
     return _written(_FIELDS, fields)
 
 
-def event(event_id: int, slug: str, version: int) -> OutboxEvent:
-    """Return the outbox row as a value."""
-    return OutboxEvent(event_id, LinkChanged(Slug(slug), version))
+def event(event_id: int, slug: str, version: int, committed_at: float | None = None) -> OutboxEvent:
+    """Return the outbox row as a value; it was written at *committed_at* (unix seconds)."""
+    return OutboxEvent(event_id, LinkChanged(Slug(slug), version, committed_at))
 
 
 def key(row: Row) -> ApiKey:
