@@ -15,6 +15,7 @@ from worker.cache_events import CacheEventConsumer
 from worker.clicks import ClickConsumer
 from worker.housekeeping import Housekeeping
 from worker.outbox_depth import OutboxDepthWatch
+from worker.queue_depths import QueueDepthWatch
 from worker.relay import OutboxRelay
 from worker.sampling import ConsistencySampler
 
@@ -26,6 +27,7 @@ class Worker:
     sampler: ConsistencySampler
     outbox: OutboxDepthWatch
     clicks: ClickConsumer
+    queues: QueueDepthWatch
 
 
 @asynccontextmanager
@@ -50,6 +52,7 @@ async def run_worker(
         ConsistencySampler(store, cache, monotonic=monotonic),
         OutboxDepthWatch(store, monotonic=monotonic),
         ClickConsumer(store, clock=clock),
+        QueueDepthWatch(bus),
     )
     cache_events = CacheEventConsumer(CacheSync(store, cache, bus), worker.sampler)
     handlers = {WorkQueue.CACHE: cache_events.handle, WorkQueue.CLICKS: worker.clicks.handle}
@@ -59,6 +62,7 @@ async def run_worker(
         running("consistency sampler", worker.sampler.run()),
         running("outbox relay", OutboxRelay(store, bus).run()),
         running("outbox depth watch", worker.outbox.run()),
+        running("queue depth watch", worker.queues.run()),
         running("housekeeping", Housekeeping(store, clock=clock, monotonic=monotonic).run()),
     ):
         yield worker

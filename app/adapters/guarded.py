@@ -102,6 +102,7 @@ def guarded_bus(bus: EventBus, publish: DependencyGuard) -> EventBus:
             EventBus.listen: unchanged,
             EventBus.consume: unchanged,
             EventBus.ping: unchanged,
+            EventBus.queue_depths: unchanged,
             EventBus.aclose: unchanged,
         },
     )

@@ -15,7 +15,7 @@ from app.settings import Settings, host_and_port
 from app.telemetry import prometheus
 from app.telemetry.deliveries import DeliveryCounts
 from app.telemetry.metrics import Metrics, Source
-from app.telemetry.sources import consistency_samples, outbox_samples, process_samples
+from app.telemetry.sources import consistency_samples, outbox_samples, process_samples, queue_samples
 from worker.main import Worker, run_worker
 
 
@@ -44,6 +44,7 @@ def worker_sources(worker: Worker, deliveries: Mapping[WorkQueue, DeliveryCounts
         *(counts.samples for counts in deliveries.values()),
         partial(consistency_samples, worker.sampler),
         partial(outbox_samples, worker.outbox),
+        partial(queue_samples, worker.queues),
     )
 
 

@@ -28,6 +28,7 @@ from app.ports.bus import (
     EventBus,
     EventHandler,
     InvalidationListener,
+    QueueDepth,
     Unobserved,
 )
 from app.ports.cache import CachePage, LinkCache
@@ -81,6 +82,7 @@ __all__ = [
     "OutboxStore",
     "Page",
     "Policy",
+    "QueueDepth",
     "RateLimiter",
     "Refusal",
     "Replayed",

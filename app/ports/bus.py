@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from app.domain.events import Event, LinkChanged, WorkQueue
@@ -43,6 +44,18 @@ class DeliveryObserver(Protocol):
     def parked(self, events: int) -> None:
         """*events* were moved to the dead-letter queue."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class QueueDepth:
+    """
+    Messages in a queue: `ready` to be delivered, and `unacknowledged` by the consumer of this process.
+
+    `unacknowledged` is None without such a consumer: a broker reports no total over all consumers.
+    """
+
+    ready: int
+    unacknowledged: int | None = None
 
 
 class Unobserved:
@@ -106,6 +119,14 @@ class EventBus(Protocol):
 
     async def ping(self) -> None:
         """Return if the bus can publish, and every consumer it has is receiving. Raises Unavailable."""
+        ...
+
+    async def queue_depths(self) -> Mapping[str, QueueDepth]:
+        """
+        Return the depth of each queue, those of retries and dead letters included.
+
+        Missing queues are left out. Raises Unavailable.
+        """
         ...
 
     async def aclose(self) -> None:

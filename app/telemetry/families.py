@@ -184,6 +184,15 @@ CHANGE_VISIBLE = Histogram(
     bounds=AGES_S,
 )
 
+QUEUE_MESSAGES = Gauge(
+    "hopgate_queue_messages",
+    "Messages in a queue: ready, as the broker counts them, and unacknowledged by the consumer of this"
+    " process, as AMQP has no total of all consumers. Missing while unknown. All workers report the same"
+    " ready messages: take the largest.",
+    ("queue", "state"),
+    across="max",
+)
+
 # --- clicks and changes ------------------------------------------------------------------
 
 CLICKS_DROPPED = Counter(

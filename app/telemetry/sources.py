@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sized
 from typing import Protocol
 
 from app.concurrency.guard import GuardSnapshot
-from app.ports import OutboxDepth, Policy, RateLimiter
+from app.ports import OutboxDepth, Policy, QueueDepth, RateLimiter
 from app.resilience.admission import AdmissionController
 from app.resilience.breaker import BreakerState
 from app.telemetry.families import (
@@ -30,6 +30,7 @@ from app.telemetry.families import (
     OUTBOX_ROWS,
     OUTBOX_STALLED,
     PROCESSES,
+    QUEUE_MESSAGES,
     REDIRECTS,
     RETRIED_READS,
     SHED,
@@ -135,6 +136,14 @@ class OutboxWatch(Protocol):
         """For how long rows have waited and none was delivered."""
 
 
+class QueueWatch(Protocol):
+    """Knows the depth of queues; see `worker.queue_depths`."""
+
+    @property
+    def depths(self) -> Mapping[str, QueueDepth] | None:
+        """The depth of each queue by name; None while it is unknown."""
+
+
 def redirect_samples(counts: RedirectCounts, limiter: RateLimiter) -> Samples:
     """
     Report redirects by source and status.
@@ -223,6 +232,16 @@ def outbox_samples(outbox: OutboxWatch) -> Samples:
         OUTBOX_OLDEST.of(): [depth.oldest_s],
         OUTBOX_STALLED.of(): [outbox.stalled_s],
     }
+
+
+def queue_samples(watch: QueueWatch) -> Samples:
+    """Report the depth of queues; nothing while it is unknown."""
+    samples: Samples = {}
+    for name, depth in (watch.depths or {}).items():
+        samples[QUEUE_MESSAGES.of(name, "ready")] = [depth.ready]
+        if depth.unacknowledged is not None:
+            samples[QUEUE_MESSAGES.of(name, "unacknowledged")] = [depth.unacknowledged]
+    return samples
 
 
 def process_samples() -> Samples:

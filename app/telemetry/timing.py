@@ -14,7 +14,7 @@ from app.telemetry.samples import Durations, Samples
 Port = TypeVar("Port")
 
 # These block on purpose or serve no request. Every other method is timed.
-_UNTIMED = frozenset({"listen", "consume", "aclose", "ping", "try_write"})
+_UNTIMED = frozenset({"listen", "consume", "aclose", "ping", "queue_depths", "try_write"})
 
 
 class Timings:

@@ -14,9 +14,10 @@ from app.adapters.rabbitmq.bus import RabbitBus
 from app.domain.errors import Unavailable
 from app.domain.events import Event, LinkChanged, LinksMissed, WorkQueue
 from app.domain.link import Slug
-from app.ports import MAX_ATTEMPTS
+from app.ports import MAX_ATTEMPTS, QueueDepth
 from app.wire import CACHE_QUEUE, CLICKS_QUEUE, DEAD_QUEUE, dead_queue
 from tests.contract.bus_parties import (
+    QUEUES,
     RETRY_DELAYS_S,
     Handler,
     Listener,
@@ -233,6 +234,29 @@ async def test_observer_is_notified_of_ages_retries_and_dead_letters(make_bus: M
     assert all(999 < age < 1_100 for age in old)
     assert len(observer.ages) == len(handler.seen)
     assert all(0 <= age < 100 for age in observer.ages if age not in old)
+
+
+async def test_depths_tell_ready_from_unacknowledged(make_bus: MakeBus) -> None:
+    bus, is_open = await make_bus(), asyncio.Event()
+    refused = failing(ValueError, on=changed(1))
+
+    async def handler(events: Sequence[Event]) -> None:
+        await is_open.wait()
+        await refused(events)
+
+    await bus.consume(WorkQueue.CACHE, handler)
+    await bus.publish([counted(1), counted(2), *map(changed, range(5))])
+
+    async def has(queue: str, depth: QueueDepth) -> bool:
+        return (await bus.queue_depths()).get(queue) == depth
+
+    # The in-process bus takes up to a batch for its consumer, as RabbitMQ does.
+    await until(lambda: has(CACHE_QUEUE, QueueDepth(0, 5)))
+    assert (await bus.queue_depths())[CLICKS_QUEUE].ready == 2
+    is_open.set()
+    await until(lambda: has(DEAD_QUEUE, QueueDepth(1)))
+    await until(lambda: has(CACHE_QUEUE, QueueDepth(0, 0)))
+    assert (await bus.queue_depths()).keys() == set(QUEUES)
 
 
 async def test_announced_changes_keep_the_time_of_their_commit(make_bus: MakeBus) -> None:

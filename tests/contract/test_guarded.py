@@ -75,7 +75,7 @@ CALLS: dict[type[object], dict[str, Callable[[Any], Awaitable[Any]]]] = {
 }
 # Readiness, shutdown and subscriptions: they work whatever the state of the breakers.
 UNGUARDED = {Store: {"ping", "try_write", "epoch", "aclose"}, LinkCache: {"ping", "aclose"}}
-UNGUARDED[EventBus] = {"ping", "aclose", "listen", "consume"}
+UNGUARDED[EventBus] = {"ping", "aclose", "listen", "consume", "queue_depths"}
 
 
 class Forbidden:

@@ -7,14 +7,17 @@ from datetime import datetime, timedelta
 
 from app.adapters.memory.bus import InProcessBus
 from app.bootstrap.worker import new_deliveries
+from app.domain.errors import Unavailable
 from app.domain.events import ClicksCounted, LinkChanged, LinksMissed, WorkQueue
 from app.domain.link import Slug
-from app.telemetry.families import EVENT_AGE, EVENT_PROCESSING, EVENTS
+from app.telemetry.families import EVENT_AGE, EVENT_PROCESSING, EVENTS, QUEUE_MESSAGES
+from app.telemetry.sources import queue_samples
 from tests.conftest import NOW
 from tests.contract.cache_entries import cached
 from tests.unit.services import FIELDS, SLUG
 from worker.housekeeping import BATCH_MEMORY, REQUEST_MEMORY, Housekeeping
 from worker.main import run_worker
+from worker.queue_depths import QueueDepthWatch
 
 HOUR = NOW.replace(minute=0, second=0, microsecond=0)
 
@@ -35,6 +38,33 @@ async def test_worker_consumes_both_queues(embedded_store, links, cache, bus, mo
                 await asyncio.sleep(0)
 
     assert worker.sampler.snapshot()[1].inconsistent == 0
+
+
+async def test_queue_depths_are_reported_while_they_are_known():
+    class Broker(InProcessBus):
+        is_away = False
+
+        async def queue_depths(self):
+            if self.is_away:
+                raise Unavailable("rabbitmq", "away")
+            return await super().queue_depths()
+
+    broker = Broker()
+    watch = QueueDepthWatch(broker)
+    assert queue_samples(watch) == {}
+
+    await broker.publish([LinkChanged(SLUG, 1)])
+    await watch.look()
+    known = queue_samples(watch)
+    broker.is_away = True
+    await watch.look()
+
+    assert known[QUEUE_MESSAGES.of("hopgate.cache", "ready")] == [1]
+    assert known[QUEUE_MESSAGES.of("hopgate.cache", "unacknowledged")] == [0]
+    assert known[QUEUE_MESSAGES.of("hopgate.clicks.dead", "ready")] == [0]
+    assert QUEUE_MESSAGES.of("hopgate.clicks.dead", "unacknowledged") not in known
+    assert queue_samples(watch) == {}
+    await broker.aclose()
 
 
 async def test_housekeeping_forgets_after_a_day():

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from app.adapters.memory.queue import DeadLetter, MemoryQueue
 from app.domain.errors import Unavailable
 from app.domain.events import Event, LinkChanged, WorkQueue, work_queue
-from app.ports import DeliveryObserver, EventHandler, InvalidationListener, Unobserved
+from app.ports import DeliveryObserver, EventHandler, InvalidationListener, QueueDepth, Unobserved
 from app.wire import RETRY_DELAYS_S
 
 logger = logging.getLogger(__name__)
@@ -102,6 +102,11 @@ class InProcessBus:
     async def depths(self) -> Mapping[str, int]:
         """Return how many events are in each queue, under the names they have on RabbitMQ."""
         return {name: n for queue in self._queues.values() for name, n in queue.depths().items()}
+
+    async def queue_depths(self) -> Mapping[str, QueueDepth]:
+        unacknowledged = {str(name): queue.unacknowledged for name, queue in self._queues.items()}
+        ready = await self.depths()
+        return {name: QueueDepth(depth, unacknowledged.get(name)) for name, depth in ready.items()}
 
     async def aclose(self) -> None:
         """

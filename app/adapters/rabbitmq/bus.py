@@ -21,7 +21,7 @@ from app.adapters.rabbitmq.publisher import Message, Publisher
 from app.adapters.rabbitmq.topology import depths, queue_names
 from app.domain.errors import Unavailable
 from app.domain.events import Event, LinkChanged, WorkQueue, work_queue
-from app.ports import DeliveryObserver, EventHandler, InvalidationListener, Unobserved
+from app.ports import DeliveryObserver, EventHandler, InvalidationListener, QueueDepth, Unobserved
 from app.wire import (
     CACHE_QUEUE,
     EVENTS_EXCHANGE,
@@ -166,6 +166,12 @@ class RabbitBus:
     async def depths(self) -> Mapping[str, int]:
         """Return how many messages are ready in each queue; missing queues are left out."""
         return await self._depths(queue_names(self._retry_delays_s))
+
+    async def queue_depths(self) -> Mapping[str, QueueDepth]:
+        """A round trip or three for each queue, on the publishing connection."""
+        unacknowledged = {str(queue): one.unacknowledged for queue, one in self._consumers.items()}
+        ready = await self.depths()
+        return {name: QueueDepth(depth, unacknowledged.get(name)) for name, depth in ready.items()}
 
     async def aclose(self) -> None:
         """Bounded: `_CLOSE_TIMEOUT_S` for the current batch, then as long as a connection takes to close."""
