@@ -102,6 +102,10 @@ class FileSpool:
         # A cancelled caller leaves its thread running, and may call again meanwhile.
         self._lock = Lock()
 
+    @property
+    def kept_bytes(self) -> int:
+        return sum(file.size - file.position for file in self._files)
+
     async def append(self, counted: ClicksCounted) -> bool:
         return await self._in_thread(lambda: self._append(encode_event(counted) + b"\n"), failed=False)
 

@@ -132,7 +132,8 @@ class NativeRateLimiter:
     def counted(self, policy: Policy) -> Counted:
         stats = self._limiters[policy].stats()
         wide = self._wide.get(policy)
-        return Counted(stats.allowed, stats.denied + (wide.stats().denied if wide is not None else 0))
+        refused = stats.denied + (wide.stats().denied if wide is not None else 0)
+        return Counted(stats.allowed, refused, stats.keys, stats.held)
 
     def refusal(self, policy: Policy, client: str) -> Refusal:
         if ":" not in client:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -23,9 +23,11 @@ from app.ports import EventBus, LinkCache, LinkReplica, Policy, RateLimiter, Sto
 from app.resilience.deadline import CACHE_S
 from app.settings import Settings
 from app.telemetry.metrics import Source
-from app.telemetry.sources import guard_samples
+from app.telemetry.sources import PoolState, guard_samples, pool_samples
 from app.telemetry.timing import Timings, timed
 
+# The connection pools of a process, by name: each adapter adds its own.
+Pools = list[Callable[[], Mapping[str, PoolState]]]
 # A batch of events in progress is finished first, then each connection is closed.
 _BUS_CLOSE_S = 15.0
 
@@ -108,8 +110,10 @@ def check_limits(settings: Settings) -> None:
 
 
 @asynccontextmanager
-async def open_store(settings: Settings, guards: DependencyGuards | None = None) -> AsyncIterator[Store]:
-    """The store: PostgreSQL, guarded, or SQLite when embedded."""
+async def open_store(
+    settings: Settings, guards: DependencyGuards | None = None, pools: Pools | None = None
+) -> AsyncIterator[Store]:
+    """The store: PostgreSQL, guarded, or SQLite when embedded. Its connections are reported in *pools*."""
     store: Store
     if settings.database_url is None:
         from app.adapters.sqlite.store import SqliteStore
@@ -119,6 +123,8 @@ async def open_store(settings: Settings, guards: DependencyGuards | None = None)
         from app.adapters.postgres.store import PostgresStore
 
         postgres = await PostgresStore.open(settings.database_url.get_secret_value())
+        if pools is not None:
+            pools.append(postgres.pools)
         store = guarded_store(postgres, (guards or DependencyGuards()).store)
     try:
         yield store
@@ -127,7 +133,9 @@ async def open_store(settings: Settings, guards: DependencyGuards | None = None)
 
 
 @asynccontextmanager
-async def open_replicas(settings: Settings, guards: DependencyGuards) -> AsyncIterator[LinkReplica | None]:
+async def open_replicas(
+    settings: Settings, guards: DependencyGuards, pools: Pools
+) -> AsyncIterator[LinkReplica | None]:
     """The PostgreSQL replicas for redirects, guarded, their lag watched; None if there are none."""
     if settings.database_url is None or not settings.database_replica_urls:
         yield None
@@ -142,6 +150,9 @@ async def open_replicas(settings: Settings, guards: DependencyGuards) -> AsyncIt
                 url.get_secret_value(), role=role, max_connections=connections, statement_timeout_s=1
             )
             stack.push_async_callback(lambda: close(f"connections to the {role}", store.aclose()))
+            if role == "standby":
+                name = f"replica@{len(pools)}"  # the first are those of the primary
+                pools.append(lambda: {name: store.pools()["all"]})
             return store
 
         replicas = Replicas(
@@ -269,11 +280,14 @@ class Dependencies:
     guards: DependencyGuards
     is_embedded: bool
     timings: tuple[Timings, Timings, Timings]
+    pools: Pools
 
     def sources(self) -> Sequence[Source]:
         """Return the metrics of the dependencies. An embedded process has nothing to guard."""
         timings = [timing.samples for timing in self.timings]
-        return timings if self.is_embedded else [partial(guard_samples, self.guards), *timings]
+        if self.is_embedded:
+            return timings
+        return [partial(guard_samples, self.guards), partial(pool_samples, self.pools), *timings]
 
 
 @asynccontextmanager
@@ -281,8 +295,9 @@ async def open_dependencies(
     settings: Settings, guards: DependencyGuards, *, cache_timeout_s: float = CACHE_S
 ) -> AsyncIterator[Dependencies]:
     """Store, cache and bus of one process."""
+    pools: Pools = []
     async with (
-        open_store(settings, guards) as store,
+        open_store(settings, guards, pools) as store,
         open_cache(settings, guards, timeout_s=cache_timeout_s) as cache,
         open_bus(settings, guards) as bus,
     ):
@@ -294,6 +309,7 @@ async def open_dependencies(
             guards=guards,
             is_embedded=settings.embedded,
             timings=timings,
+            pools=pools,
         )
 
 

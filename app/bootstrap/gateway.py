@@ -39,6 +39,7 @@ from app.service.visit_quota import VisitQuota
 from app.settings import Settings
 from app.telemetry.deliveries import ChangeAges
 from app.telemetry.metrics import Metrics, Source
+from app.telemetry.process import process_samples
 from app.telemetry.requests import RequestMetrics
 from app.telemetry.sharing import SharedSamples
 from app.telemetry.sources import (
@@ -46,7 +47,6 @@ from app.telemetry.sources import (
     click_samples,
     limiter_samples,
     look_up_samples,
-    process_samples,
     redirect_samples,
 )
 from app.web.redirects import RedirectHandler, render
@@ -122,7 +122,7 @@ async def open_redirects(
         render, monotonic=time.monotonic, wall=time.time, clicked=counter.count, noted=ages.note
     )
     async with AsyncExitStack() as stack:
-        replica = await stack.enter_async_context(open_replicas(settings, to.guards))
+        replica = await stack.enter_async_context(open_replicas(settings, to.guards, to.pools))
         resolver = Resolver(l1, to.cache, to.store, to.bus, admission, replica=replica)
         await stack.enter_async_context(serving("resolver", resolver))
         clicks = await stack.enter_async_context(open_clicks(settings, counter, l1, to.bus))

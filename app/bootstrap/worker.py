@@ -15,7 +15,13 @@ from app.settings import Settings, host_and_port
 from app.telemetry import prometheus
 from app.telemetry.deliveries import DeliveryCounts
 from app.telemetry.metrics import Metrics, Source
-from app.telemetry.sources import consistency_samples, outbox_samples, process_samples, queue_samples
+from app.telemetry.process import process_samples
+from app.telemetry.sources import (
+    added_clicks_samples,
+    consistency_samples,
+    outbox_samples,
+    queue_samples,
+)
 from worker.main import Worker, run_worker
 
 
@@ -45,6 +51,7 @@ def worker_sources(worker: Worker, deliveries: Mapping[WorkQueue, DeliveryCounts
         partial(consistency_samples, worker.sampler),
         partial(outbox_samples, worker.outbox),
         partial(queue_samples, worker.queues),
+        partial(added_clicks_samples, worker.clicks),
     )
 
 

@@ -41,6 +41,11 @@ class ClickSpool(Protocol):
     Never raises: a batch that does not fit is refused, an unreadable one is skipped.
     """
 
+    @property
+    def kept_bytes(self) -> int:
+        """The size of what is kept, as far as this process knows it."""
+        ...
+
     async def append(self, counted: ClicksCounted) -> bool:
         """Keep *counted*, across a crash of the process or the machine; False if there is no room."""
         ...

@@ -28,10 +28,16 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True)
 class Counted:
-    """How many requests a rate limiter has admitted and refused since it was made."""
+    """
+    How many requests a rate limiter has admitted and refused since it was made.
+
+    `clients`: that it knows now. `leased`: tokens that it holds now, of those that processes share.
+    """
 
     admitted: int
     refused: int
+    clients: int = 0
+    leased: int = 0
 
 
 class RateLimiter(Protocol):

@@ -53,6 +53,10 @@ class ClickCounter:
         else:
             self.dropped += clicks
 
+    def __len__(self) -> int:
+        """Return how many clicks are counted."""
+        return sum(self._counts.values())
+
     def take(self) -> list[tuple[Slug, int]]:
         """Return the counts and reset them."""
         taken, self._counts = list(self._counts.items()), {}
@@ -89,6 +93,18 @@ class ClickPublisher:
         self._pending: deque[ClicksCounted] = deque()
         self._confirming = True
         self._dropped = 0
+        # Clicks since the start, in batches that the bus confirmed, and that were kept on disk first.
+        self.published = self.spilled = 0
+
+    @property
+    def buffered(self) -> int:
+        """How many clicks are in memory; those that the L1 cache still counts are not included."""
+        return len(self._counter) + sum(sum(batch.clicks.values()) for batch in self._pending)
+
+    @property
+    def spooled_bytes(self) -> int:
+        """The size of the clicks on disk."""
+        return self._spool.kept_bytes
 
     @property
     def dropped(self) -> int:
@@ -137,6 +153,7 @@ class ClickPublisher:
         """Return how many of *batches* the bus confirmed, up to the first that it did not."""
         taken = list(await self._bus.publish(batches))
         confirmed = [*taken, False].index(False)
+        self.published += sum(sum(batch.clicks.values()) for batch in batches[:confirmed])
         if (confirmed == len(batches)) != self._confirming:
             self._confirming = not self._confirming
             if self._confirming:
@@ -150,8 +167,10 @@ class ClickPublisher:
         return confirmed
 
     async def _keep(self, counted: ClicksCounted) -> None:
-        if not await self._spool.append(counted):
-            clicks = sum(counted.clicks.values())
+        clicks = sum(counted.clicks.values())
+        if await self._spool.append(counted):
+            self.spilled += clicks
+        else:
             self._dropped += clicks
             log.error("click publisher: %d clicks lost, as neither bus nor disk accepts them", clicks)
 

@@ -65,6 +65,19 @@ Family = Counter | Gauge | Histogram
 # A family with one value for each of its labels.
 Series = tuple[Family, tuple[str, ...]]
 
+BUILD = Gauge(
+    "hopgate_build_info",
+    "Always 1; the labels tell the versions of Hopgate and Python.",
+    ("version", "python"),
+    across="max",
+)
+PROCESS_CPU = Counter("process_cpu_seconds", "Processor time of user and system.")
+PROCESS_MEMORY = Gauge(
+    "process_resident_memory_bytes",
+    "Resident memory. What processes share, such as code, is counted in each.",
+)
+PROCESS_FDS = Gauge("process_open_fds", "File descriptors that are open.")
+PROCESS_MAX_FDS = Gauge("process_max_fds", "The most file descriptors that a process may open.", across="max")
 PROCESSES = Gauge("hopgate_processes", "Running processes of this gateway or worker.")
 
 # --- HTTP --------------------------------------------------------------------------------
@@ -115,6 +128,18 @@ LAYERS = Counter(
 L1_ENTRIES = Gauge("hopgate_first_cache_entries", "Entries in the L1 cache, stale ones included.")
 LIMITED = Counter("hopgate_limited", "Requests refused by a rate limit, by policy.", ("policy",))
 
+LIMITER_DECISIONS = Counter(
+    "hopgate_limiter_decisions",
+    "Decisions of the rate limiter, by policy: requests admitted (refunded ones included) and refused.",
+    ("policy", "decision"),
+)
+LIMITER_CLIENTS = Gauge(
+    "hopgate_limiter_clients", "Clients that the rate limiter remembers, by policy.", ("policy",)
+)
+LIMITER_LEASED = Gauge(
+    "hopgate_limiter_leased_tokens", "Tokens that processes hold on lease from Redis, by policy.", ("policy",)
+)
+
 # --- admission control -------------------------------------------------------------------
 
 SHED = Counter("hopgate_shed", "Requests shed by admission control, by kind of work.", ("kind",))
@@ -157,6 +182,20 @@ RETRIED_READS = Counter(
     "hopgate_retried_reads", "Reads repeated on another connection after theirs was lost.", ("guard",)
 )
 
+# --- PostgreSQL --------------------------------------------------------------------------
+
+POOL_CONNECTIONS = Gauge(
+    "db_client_connection_count",
+    "Connections to PostgreSQL, by pool and state: used, or idle.",
+    ("pool", "state"),
+)
+POOL_MAX = Gauge(
+    "db_client_connection_max", "The most connections to PostgreSQL that a pool opens.", ("pool",)
+)
+POOL_WAITING = Gauge(
+    "db_client_connection_pending_requests", "Calls that wait for a connection to PostgreSQL.", ("pool",)
+)
+
 # --- events ------------------------------------------------------------------------------
 
 EVENTS = Counter(
@@ -195,6 +234,18 @@ QUEUE_MESSAGES = Gauge(
 
 # --- clicks and changes ------------------------------------------------------------------
 
+CLICKS_BUFFERED = Gauge(
+    "hopgate_clicks_buffered",
+    "Clicks in memory that wait to be published; the L1 cache passes on its own once a second.",
+)
+CLICKS_PUBLISHED = Counter("hopgate_clicks_published", "Clicks that the broker has confirmed.")
+CLICKS_SPILLED = Counter(
+    "hopgate_clicks_spilled", "Clicks written to the local disk because the broker did not confirm."
+)
+CLICK_SPOOL = Gauge(
+    "hopgate_click_spool_bytes", "Size of the clicks on the local disk that wait to be published."
+)
+CLICKS_ADDED = Counter("hopgate_clicks_added", "Clicks that a worker has added to the totals in the store.")
 CLICKS_DROPPED = Counter(
     "hopgate_clicks_dropped", "Clicks lost because neither the broker nor the local disk accepted them."
 )

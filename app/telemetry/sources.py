@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sized
+from collections.abc import Callable, Iterable, Mapping, Sized
 from typing import Protocol
 
 from app.concurrency.guard import GuardSnapshot
@@ -20,16 +20,26 @@ from app.telemetry.families import (
     BULKHEAD_REFUSED,
     CACHE_CHECKED,
     CACHE_INCONSISTENT,
+    CLICK_SPOOL,
+    CLICKS_ADDED,
+    CLICKS_BUFFERED,
     CLICKS_DROPPED,
+    CLICKS_PUBLISHED,
+    CLICKS_SPILLED,
     L1_ENTRIES,
     LAYERS,
     LIMITED,
+    LIMITER_CLIENTS,
+    LIMITER_DECISIONS,
+    LIMITER_LEASED,
     LOOK_UPS,
     LOOP_LAG,
     OUTBOX_OLDEST,
     OUTBOX_ROWS,
     OUTBOX_STALLED,
-    PROCESSES,
+    POOL_CONNECTIONS,
+    POOL_MAX,
+    POOL_WAITING,
     QUEUE_MESSAGES,
     REDIRECTS,
     RETRIED_READS,
@@ -116,8 +126,24 @@ class Guards(Protocol):
         """Return the state of each guard, by name."""
 
 
-class ClickLosses(Protocol):
+class ClickCounts(Protocol):
     """Publishes clicks; see `app.service.clicks.ClickPublisher`."""
+
+    @property
+    def buffered(self) -> int:
+        """How many clicks wait in memory."""
+
+    @property
+    def published(self) -> int:
+        """How many the broker has confirmed."""
+
+    @property
+    def spilled(self) -> int:
+        """How many were written to the disk."""
+
+    @property
+    def spooled_bytes(self) -> int:
+        """The size of those that wait there."""
 
     @property
     def dropped(self) -> int:
@@ -134,6 +160,34 @@ class OutboxWatch(Protocol):
     @property
     def stalled_s(self) -> float:
         """For how long rows have waited and none was delivered."""
+
+
+class PoolState(Protocol):
+    """A pool of connections; see `app.adapters.postgres.pool_state.PoolState`."""
+
+    @property
+    def used(self) -> int:
+        """Connections that calls use."""
+
+    @property
+    def idle(self) -> int:
+        """Connections that none uses."""
+
+    @property
+    def most(self) -> int:
+        """The most connections."""
+
+    @property
+    def waiting(self) -> int:
+        """Calls that wait for a connection."""
+
+
+class ClicksAdded(Protocol):
+    """Adds clicks up; see `worker.clicks.ClickConsumer`."""
+
+    @property
+    def added(self) -> int:
+        """How many."""
 
 
 class QueueWatch(Protocol):
@@ -179,8 +233,16 @@ def look_up_samples(counts: LookUpCounts, l1: Sized) -> Samples:
 
 
 def limiter_samples(limiter: RateLimiter) -> Samples:
-    """Report refusals of the rate limiter."""
-    return {LIMITED.of(policy.value): [limiter.counted(policy).refused] for policy in Policy}
+    """Report the decisions of the rate limiter, and what it holds."""
+    samples: Samples = {}
+    for policy in Policy:
+        counted, name = limiter.counted(policy), policy.value
+        samples[LIMITED.of(name)] = [counted.refused]
+        samples[LIMITER_DECISIONS.of(name, "admitted")] = [counted.admitted]
+        samples[LIMITER_DECISIONS.of(name, "refused")] = [counted.refused]
+        samples[LIMITER_CLIENTS.of(name)] = [counted.clients]
+        samples[LIMITER_LEASED.of(name)] = [counted.leased]
+    return samples
 
 
 def admission_samples(admission: AdmissionController) -> Samples:
@@ -208,9 +270,20 @@ def guard_samples(guards: Guards) -> Samples:
     return samples
 
 
-def click_samples(clicks: ClickLosses) -> Samples:
-    """Report lost clicks."""
-    return {CLICKS_DROPPED.of(): [clicks.dropped]}
+def click_samples(clicks: ClickCounts) -> Samples:
+    """Report where clicks are, and those that are lost."""
+    return {
+        CLICKS_BUFFERED.of(): [clicks.buffered],
+        CLICKS_PUBLISHED.of(): [clicks.published],
+        CLICKS_SPILLED.of(): [clicks.spilled],
+        CLICK_SPOOL.of(): [clicks.spooled_bytes],
+        CLICKS_DROPPED.of(): [clicks.dropped],
+    }
+
+
+def added_clicks_samples(clicks: ClicksAdded) -> Samples:
+    """Report the clicks that a worker added up."""
+    return {CLICKS_ADDED.of(): [clicks.added]}
 
 
 def consistency_samples(sampler: Sampler) -> Samples:
@@ -244,6 +317,13 @@ def queue_samples(watch: QueueWatch) -> Samples:
     return samples
 
 
-def process_samples() -> Samples:
-    """Report this process."""
-    return {PROCESSES.of(): [1]}
+def pool_samples(pools: Iterable[Callable[[], Mapping[str, PoolState]]]) -> Samples:
+    """Report connection pools, by name."""
+    samples: Samples = {}
+    for states in pools:
+        for name, pool in states().items():
+            samples[POOL_CONNECTIONS.of(name, "used")] = [pool.used]
+            samples[POOL_CONNECTIONS.of(name, "idle")] = [pool.idle]
+            samples[POOL_MAX.of(name)] = [pool.most]
+            samples[POOL_WAITING.of(name)] = [pool.waiting]
+    return samples

@@ -9,9 +9,12 @@ from contextlib import aclosing
 import psycopg
 import pytest
 
+from app.adapters.postgres.pool_state import PoolState
 from app.adapters.postgres.store import PostgresStore
 from app.domain.errors import Unavailable
 from app.domain.link import Slug
+from app.telemetry.families import POOL_CONNECTIONS, POOL_MAX, POOL_WAITING
+from app.telemetry.sources import pool_samples
 from tests.contract.postgres_sessions import execute, wait_for_a_waiting_backend
 from tests.servers.postgres import PrivatePostgres
 
@@ -38,6 +41,30 @@ async def test_refused_connection_fails_callers_fast(server: PrivatePostgres) ->
             server.start()
 
         await store.ping()
+
+
+async def test_connections_are_reported_by_their_state(server: PrivatePostgres) -> None:
+    url = server.create_database()
+    async with aclosing(await PostgresStore.open(url, max_connections=4, wait_timeout_s=60)) as store:
+        await store.ping()
+        idle = store.pools()
+        with psycopg.connect(url) as blocker:
+            blocker.execute("LOCK TABLE links")
+            busy = [asyncio.create_task(store.get(Slug("slug"))) for _ in range(3)]
+            async with asyncio.timeout(30):
+                while (state := store.pools()["look_up"]) != PoolState(2, 0, 2, 1):
+                    assert state.used + state.idle <= 2
+                    await asyncio.sleep(0.01)
+        await asyncio.gather(*busy)
+        samples = pool_samples([store.pools])
+
+    assert idle["look_up"] == PoolState(0, idle["look_up"].idle, 2, 0)
+    assert idle["look_up"].idle >= 1
+    assert idle.keys() == {"look_up", "write"}
+    assert samples[POOL_CONNECTIONS.of("look_up", "used")] == [0]
+    assert samples[POOL_CONNECTIONS.of("look_up", "idle")] == [2]
+    assert samples[POOL_MAX.of("write")] == [2]
+    assert samples[POOL_WAITING.of("look_up")] == [0]
 
 
 async def test_call_waits_for_a_connection_in_use(

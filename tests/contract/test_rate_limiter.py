@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from app.adapters.native_limiter import NativeRateLimiter
-from app.ports import Policy
+from app.ports import Counted, Policy
 from tests.servers.hopgate import eventually
 from tests.servers.redis import PrivateRedis
 
@@ -54,6 +54,27 @@ def test_limit_is_kept_and_reported(limiter: NativeRateLimiter, policy: Policy) 
     refusal = limiter.refusal(policy, "198.51.100.7")
     assert refusal.retry_after_s > 0
     assert int(refusal.headers["Retry-After"]) >= 1
+
+
+def test_decisions_are_counted(limiter: NativeRateLimiter) -> None:
+    admitted = exhaust(limiter, Policy.CREATE, "one", "other")
+
+    counted = limiter.counted(Policy.CREATE)
+    assert (counted.admitted, counted.clients) == (admitted, 2)
+    assert counted.refused > 0
+    assert limiter.counted(Policy.REDIRECT) == Counted(0, 0)
+
+
+@pytest.mark.services
+def test_leased_tokens_are_counted(redis_url: str) -> None:
+    with contextlib.closing(NativeRateLimiter(LIMITS, redis_url=redis_url)) as limiter:
+        assert limiter.counted(Policy.CREATE).leased == 0
+
+        def has_a_lease() -> bool:
+            limiter.admit(Policy.CREATE, "busy")
+            return limiter.counted(Policy.CREATE).leased > 0
+
+        eventually(has_a_lease, what="a lease")
 
 
 def test_clients_and_policies_are_independent(limiter: NativeRateLimiter) -> None:

@@ -10,7 +10,7 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.servers.hopgate import Gateway, Worker, eventually, hopgate
+from tests.servers.hopgate import Gateway, Worker, eventually, hopgate, make_key
 from tests.servers.ports import free_ports
 from tests.servers.stack import stack_settings
 
@@ -62,6 +62,7 @@ def test_each_process_reports_for_all(settings, tmp_path):
             assert scrape(gateway.url)["hopgate_redirects_total"] == 100
         assert redirects_answered(gateway.url) == 100
 
+        cpu_s = scrape(gateway.url)["process_cpu_seconds_total"]
         os.kill(workers_of(gateway)[0], signal.SIGKILL)
         eventually(
             lambda: _answers(gateway) and scrape(gateway.url)["hopgate_processes"] == 2,
@@ -75,6 +76,13 @@ def test_each_process_reports_for_all(settings, tmp_path):
         assert series["hopgate_breaker_closed"] == 2 * 7
         assert series["hopgate_dependency_seconds_count"] > 0
         assert series["hopgate_clicks_dropped_total"] == 0
+        # Two processes, of one version, with a pool for look-ups and one for writes each.
+        assert series["hopgate_build_info"] == 1
+        assert series["db_client_connection_max"] == 2 * (4 + 4)
+        assert series["process_open_fds"] > 2 * 10
+        assert series["process_resident_memory_bytes"] > 2 * (16 << 20)
+        # That of the killed process included.
+        assert series["process_cpu_seconds_total"] > cpu_s
 
 
 def _answers(gateway: Gateway) -> bool:
@@ -107,3 +115,48 @@ def test_worker_serves_its_own_metrics(settings, tmp_path):
             what="the cache is sampled",
         )
         assert scrape(f"http://{bind}")["hopgate_cache_inconsistent_total"] == 0
+
+
+def test_a_change_is_followed_from_gateway_to_gateway(settings, tmp_path):
+    """Its event is applied and timed by the worker; the gateway that did not make it reports its age."""
+    bind = f"127.0.0.1:{free_ports(1)[0]}"
+    key = make_key(settings)
+    folders = [tmp_path / name for name in ("one", "other", "worker")]
+    for folder in folders:
+        folder.mkdir()
+    with (
+        Gateway(settings, folders[0]) as one,
+        Gateway(settings, folders[1]) as other,
+        Worker({**settings, "HOPGATE_METRICS_BIND": bind}, folders[2]),
+    ):
+        with httpx.Client(base_url=one.url, headers={"Authorization": f"Bearer {key}"}) as api:
+            for number in range(10):
+                made = api.post(
+                    "/api/v1/links", json={"long_url": "https://example.com/", "slug": f"s{number}"}
+                )
+                assert made.status_code == 201, made.text
+        for _ in range(7):
+            assert httpx.get(f"{other.url}/s1").status_code == 302
+
+        seen = "hopgate_change_visible_seconds_count"
+        eventually(lambda: scrape(other.url)[seen] == 10, timeout=30, what="the other gateway has all")
+        assert scrape(one.url)[seen] == 0
+        assert 0 <= scrape(other.url)["hopgate_change_visible_seconds_sum"] < 100
+
+        worker = f"http://{bind}"
+
+        def is_applied() -> bool:
+            try:
+                return scrape(worker).get("hopgate_clicks_added_total") == 7
+            except httpx.HTTPError:
+                return False
+
+        eventually(is_applied, timeout=60, what="clicks and changes are applied")
+        eventually(
+            lambda: scrape(worker).get("hopgate_queue_messages") == 0, timeout=60, what="the queues are empty"
+        )
+        series = scrape(worker)
+        events = series["hopgate_events_total"]
+        assert events >= 10 + 1
+        assert series["hopgate_event_processing_seconds_count"] == events
+        assert series["hopgate_event_age_seconds_count"] >= events

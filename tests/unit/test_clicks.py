@@ -22,6 +22,7 @@ from app.domain.link import Resolution, Slug
 from app.service import clicks as clicks_module
 from app.service.clicks import ClickCounter, ClickPublisher
 from app.service.l1_cache import L1Cache
+from app.telemetry.sources import click_samples
 from app.wire import MAX_CLICKED_SLUGS_A_MESSAGE
 from tests.conftest import NOW
 from worker.clicks import ClickConsumer
@@ -52,6 +53,8 @@ class Bus(InProcessBus):
 
 
 class NoDisk:
+    kept_bytes = 0
+
     async def append(self, counted):
         return False
 
@@ -165,6 +168,39 @@ async def test_publisher_logs_when_the_broker_stops_and_resumes(bus, spool, capl
         "click publisher: the broker does not confirm 1 of 1 batches; kept on disk",
         "click publisher: the broker confirms again",
     ]
+
+
+async def test_every_click_is_reported_where_it_is(bus, spool):
+    clicks = counting(bus, spool)
+
+    def reported() -> dict[str, float]:
+        return {family.name: value for (family, _), [value] in click_samples(clicks).items()}
+
+    nothing = reported()
+    bus.takes = False
+    for _ in range(3):
+        clicks.click("aaa")
+    in_memory = reported()
+    await clicks.flush()
+    on_disk = reported()
+    bus.takes = True
+    await clicks.flush()
+    sent = reported()
+
+    assert nothing == {
+        "hopgate_clicks_buffered": 0,
+        "hopgate_clicks_published": 0,
+        "hopgate_clicks_spilled": 0,
+        "hopgate_click_spool_bytes": 0,
+        "hopgate_clicks_dropped": 0,
+    }
+    assert in_memory == {**nothing, "hopgate_clicks_buffered": 3}
+    assert on_disk["hopgate_click_spool_bytes"] > 0
+    assert on_disk == {**nothing, "hopgate_clicks_spilled": 3} | {
+        "hopgate_click_spool_bytes": on_disk["hopgate_click_spool_bytes"]
+    }
+    assert sent == {**nothing, "hopgate_clicks_spilled": 3, "hopgate_clicks_published": 3}
+    await spool.aclose()
 
 
 async def test_refused_batches_are_kept_and_published_in_order(bus, spool):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import os
+import platform
 import re
 import time
 from pathlib import Path
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from app import __version__
 from app.adapters.guards import DependencyGuards
 from app.domain.errors import Unavailable
 from app.domain.link import LinkFields
@@ -19,6 +21,7 @@ from app.telemetry import families, prometheus
 from app.telemetry.buckets import BUCKETS_S
 from app.telemetry.families import Counter, Gauge, Histogram
 from app.telemetry.metrics import Metrics
+from app.telemetry.process import process_samples
 from app.telemetry.samples import Durations, Samples, merge
 from app.telemetry.sharing import SharedSamples
 from app.telemetry.sources import guard_samples
@@ -203,6 +206,23 @@ def test_samples_survive_a_round_trip_through_a_file(tmp_path, wall):
 
     assert one.read() == own
     one.close({})
+
+
+def test_process_reports_itself():
+    before = process_samples()
+    with (Path(__file__)).open():
+        during = process_samples()
+    while process_samples()[families.PROCESS_CPU.of()] == before[families.PROCESS_CPU.of()]:
+        pass
+
+    assert during[families.PROCESS_FDS.of()][0] == before[families.PROCESS_FDS.of()][0] + 1
+    assert during[families.PROCESS_MEMORY.of()][0] > 1 << 20
+    assert during[families.PROCESS_MAX_FDS.of()][0] >= during[families.PROCESS_FDS.of()][0]
+    assert during[families.BUILD.of(__version__, platform.python_version())] == [1]
+    # Of two processes, memory adds up; the version is one.
+    both = merge([before, before])
+    assert both[families.PROCESS_MEMORY.of()] == [2 * before[families.PROCESS_MEMORY.of()][0]]
+    assert both[families.BUILD.of(__version__, platform.python_version())] == [1]
 
 
 # --- timing ------------------------------------------------------------------------------

@@ -30,6 +30,7 @@ from psycopg import AsyncConnection
 from psycopg.conninfo import conninfo_to_dict
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
+from app.adapters.postgres.pool_state import PoolState
 from app.adapters.postgres.pooler import POOLER, is_pooler, refuse_pooler
 from app.adapters.write_state import WriteState
 from app.domain.errors import Refused, SettingsError, Unavailable
@@ -148,6 +149,11 @@ class Connections:
         except Refused as error:
             self.writes.refuse(error)
             raise
+
+    @property
+    def state(self) -> PoolState:
+        """The present state; a connection that is being opened counts as used."""
+        return PoolState.of(self._pool.get_stats(), waiting=len(self._waiting))
 
     async def aclose(self) -> None:
         """Wait for pending calls unless they are abandoned, then close every connection."""

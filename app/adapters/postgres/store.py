@@ -16,6 +16,7 @@ from app.adapters.postgres.adds import JointAdds, insert
 from app.adapters.postgres.epoch import EpochReader
 from app.adapters.postgres.imports import insert_imported
 from app.adapters.postgres.pool import OLD_SCHEMA, Connection, Connections, rows_of
+from app.adapters.postgres.pool_state import PoolState
 from app.domain.errors import Unavailable
 from app.domain.events import ClicksCounted
 from app.domain.link import Link, LinkFields, NewLink, Resolution, Slug
@@ -246,6 +247,12 @@ class PostgresStore:
         """Return the position of the server. Raises Unavailable."""
         [row] = await self._query(sql.SELECT_WAL_POSITION, {})
         return WalPosition(*row)
+
+    def pools(self) -> Mapping[str, PoolState]:
+        """Return the state of each pool, by what it is for; "all" if there is but one."""
+        if self._writing is self._connections:
+            return {"all": self._connections.state}
+        return {"look_up": self._connections.state, "write": self._writing.state}
 
     async def aclose(self) -> None:
         """Pending calls are finished first."""
