@@ -19,7 +19,7 @@ from typing import Any, Protocol
 
 from app.domain import slug as slugs
 from app.domain.link import REDIRECT_CODES
-from app.telemetry.requests import INDEX, PER_S, REDIRECT_ROUTE, Exchange, RequestMetrics
+from app.telemetry.requests import REDIRECT_ROUTE, STEPS_PER_S, Exchange, RequestMetrics
 from app.web import errors
 from app.web import headers as fields
 from app.web.body import read_body
@@ -145,7 +145,7 @@ class RsgiApplication:
             path, statuses = template(route.path), route.endpoint.statuses
             methods = ("GET", "HEAD") if route.method == "GET" else (route.method,)
             requests.declare(path, dict.fromkeys(methods, _REDIRECTS if path == REDIRECT_ROUTE else statuses))
-        self._l1_redirects = {code: requests.of(REDIRECT_ROUTE, "GET")[code] for code in REDIRECT_CODES}
+        self._steps = requests.steps
 
     async def __rsgi__(self, scope: RsgiScope, protocol: Any) -> None:
         """Answer one HTTP request. Every attribute of *scope* is a call into Rust: read each at most once."""
@@ -170,9 +170,7 @@ class RsgiApplication:
                 # An exchange would cost as much as the rest: see `app.telemetry.requests`.
                 took_s = monotonic() - started
                 try:
-                    cells = self._l1_redirects[status]
-                    cells[INDEX[int(took_s * PER_S)]] += 1
-                    cells[-1] += took_s
+                    self._steps[status][int(took_s * STEPS_PER_S)] += 1
                 except LookupError:  # it took unusually long, or has a status that links should not have
                     self._requests.observe(REDIRECT_ROUTE, method, status, took_s)
                 return

@@ -240,6 +240,24 @@ def test_duration_is_in_the_bucket_of_its_bound():
     assert values[-1] == pytest.approx(100.000106)
 
 
+def test_whole_microseconds_become_buckets_once():
+    requests = RequestMetrics()
+    for step, count in ((0, 1), (49, 2), (50, 4), (1_999, 8)):
+        requests.steps[302][step] += count
+    series = families.HTTP_SECONDS.of("/{slug}", "GET", "3xx")
+
+    first, again = (requests.samples()[series] for _ in range(2))
+
+    assert first == again
+    at = [FINE_S.index(bound) for bound in (0.00001, 0.00005, 0.00006, 0.002)]
+    assert [(i, count) for i, count in enumerate(first[:-1]) if count] == list(
+        zip(at, (1, 2, 4, 8), strict=True)
+    )
+    assert first[-1] == pytest.approx(0.0000005 + 2 * 0.0000495 + 4 * 0.0000505 + 8 * 0.0019995)
+    # Every bound in the range of the steps is a whole number of them.
+    assert all(abs(bound * 1e6 - round(bound * 1e6)) < 1e-6 for bound in FINE_S if bound <= 0.002)
+
+
 async def test_layers_that_do_not_answer_are_told_apart(application):
     from app.domain.errors import Unavailable
 
