@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 from pathlib import Path
 
 import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.servers.hopgate import Gateway, Worker, eventually, hopgate, make_key
+from tests.servers.hopgate import UNLIMITED, Gateway, Worker, eventually, hopgate, make_key
 from tests.servers.ports import free_ports
 from tests.servers.stack import stack_settings
 
@@ -160,3 +161,39 @@ def test_a_change_is_followed_from_gateway_to_gateway(settings, tmp_path):
         assert events >= 10 + 1
         assert series["hopgate_event_processing_seconds_count"] == events
         assert series["hopgate_event_age_seconds_count"] >= events
+
+
+def test_clients_that_hang_up_are_counted(tmp_path):
+    """Before their answer, or in the middle of a body: each request that is handed over has an outcome."""
+    settings = {"HOPGATE_DATA_DIR": str(tmp_path / "data"), **UNLIMITED}
+    with Gateway(settings, tmp_path) as gateway:
+
+        def hang_up(request: bytes) -> None:
+            with socket.create_connection(("127.0.0.1", gateway.port)) as client:
+                client.sendall(request)
+
+        def counted(method: str, route: str) -> dict[str, float]:
+            text = httpx.get(f"{gateway.url}/metrics").raise_for_status().text
+            return {
+                sample.labels["status"]: sample.value
+                for family in text_string_to_metric_families(text)
+                for sample in family.samples
+                if sample.name == "http_server_requests_total"
+                and (sample.labels["method"], sample.labels["route"]) == (method, route)
+                and sample.value
+            }
+
+        for number in range(50):
+            hang_up(b"GET /unknown-%d HTTP/1.1\r\nHost: a\r\n\r\n" % number)
+            hang_up(b"POST /api/v1/links HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\n{")
+
+        eventually(lambda: counted("POST", "/api/v1/links") == {"400": 50}, timeout=30, what="bodies")
+        # granian may drop a request whose connection ends with it; no other is left without an outcome.
+        eventually(
+            lambda: scrape(gateway.url)["http_server_active_requests"] == 1,
+            timeout=30,
+            what="only the scrape itself is active",
+        )
+        visits = counted("GET", "/{slug}")
+        assert visits.keys() == {"404"}
+        assert 1 <= visits["404"] <= 50
