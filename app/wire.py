@@ -7,7 +7,7 @@ format version (`"v":1`); a message of another version is poison.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Annotated, assert_never
@@ -17,6 +17,7 @@ import msgspec
 from app.domain.errors import PoisonMessage
 from app.domain.events import ClicksCounted, Event, LinkChanged, LinksMissed, WorkQueue
 from app.domain.link import DEFAULT_REDIRECT_CODE, Resolution, Slug
+from app.domain.origin import MAX_BAGGAGE, MAX_TRACESTATE, Origin, passed_on, read_traceparent
 from app.domain.slug import MAX_LENGTH
 
 # --- names -----------------------------------------------------------------------------
@@ -195,6 +196,59 @@ def decode_changes(body: bytes) -> list[LinkChanged]:
         return [LinkChanged(Slug(c.slug), c.version) for c in _changes_decoder.decode(body)]
     except _UNREADABLE as error:
         raise PoisonMessage(str(error)) from error
+
+
+# --- origins ---------------------------------------------------------------------------
+
+# When the request of the trace began, in unix seconds: an old one is not continued.
+_AT_HEADER = "x-hopgate-traced-at"
+_headers_decoder = msgspec.json.Decoder(dict[str, str])
+
+
+def origin_headers(origin: Origin | None) -> dict[str, str]:
+    """Return *origin* as headers of a message, by the names that W3C Trace Context gives them."""
+    if origin is None:
+        return {}
+    headers = {"traceparent": origin.traceparent, _AT_HEADER: f"{origin.at:.3f}"}
+    if origin.tracestate:
+        headers["tracestate"] = origin.tracestate
+    if origin.baggage:
+        headers["baggage"] = origin.baggage
+    return headers
+
+
+def read_origin(headers: Mapping[str, object]) -> Origin | None:
+    """Return the origin in *headers*; None if it is missing, unreadable or not recorded."""
+    text = headers.get("traceparent")
+    parent = read_traceparent(text) if isinstance(text, str) else None
+    if parent is None or not parent.is_sampled:
+        return None
+    try:
+        at = float(str(headers.get(_AT_HEADER, 0)))
+    except ValueError:
+        at = 0.0
+    return Origin(
+        parent.trace_id,
+        parent.span_id,
+        at,
+        passed_on(str(headers.get("tracestate") or ""), MAX_TRACESTATE),
+        passed_on(str(headers.get("baggage") or ""), MAX_BAGGAGE),
+    )
+
+
+def encode_origin(origin: Origin | None) -> str | None:
+    """Return *origin* as it stands in an outbox row: its headers as JSON."""
+    return None if origin is None else _encoder.encode(origin_headers(origin)).decode()
+
+
+def decode_origin(text: str | None) -> Origin | None:
+    """Return the origin in an outbox row; None if there is none, or it is unreadable."""
+    if text is None:
+        return None
+    try:
+        return read_origin(_headers_decoder.decode(text))
+    except _UNREADABLE:
+        return None
 
 
 # --- cache entries ---------------------------------------------------------------------

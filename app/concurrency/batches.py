@@ -8,7 +8,9 @@ from contextvars import Context
 from itertools import islice
 from typing import Generic, TypeVar
 
+from app.concurrency.origins import on_behalf_of, origins, together
 from app.concurrency.stopping import stop
+from app.domain.origin import Origin
 
 K = TypeVar("K")
 
@@ -18,7 +20,8 @@ class Batches(Generic[K]):
     Gives keys to *work* in batches. Belongs to one event loop.
 
     A batch does not wait to fill up: it holds the keys added in the same turn of the event loop, or
-    while `max_under_way` batches were running. So batches grow with the load.
+    while `max_under_way` batches were running. So batches grow with the load. A batch has the origins of
+    its keys.
 
     Args:
         work: must not raise; the error would be lost.
@@ -32,12 +35,12 @@ class Batches(Generic[K]):
         self._work = work
         self._max_under_way = max_under_way
         self._max_batch = max_batch
-        self._waiting: dict[K, None] = {}
+        self._waiting: dict[K, tuple[Origin, ...]] = {}
         self._under_way: set[asyncio.Task[None]] = set()
 
     def add(self, key: K) -> None:
         """Add *key* to the next batch, unless it is in there."""
-        self._waiting[key] = None
+        self._waiting.setdefault(key, origins())
         if len(self._under_way) < self._max_under_way:
             # In a new context: a batch does not inherit the deadline of the request that started it.
             task = asyncio.get_running_loop().create_task(self._run(), context=Context())
@@ -59,9 +62,8 @@ class Batches(Generic[K]):
         try:
             while self._waiting:
                 batch = list(islice(self._waiting, self._max_batch))
-                for key in batch:
-                    del self._waiting[key]
-                await self._work(batch)
+                with on_behalf_of(together(self._waiting.pop(key) for key in batch)):
+                    await self._work(batch)
         finally:
             # At once: a key added before the done callback of this task must start a new one.
             if task is not None:

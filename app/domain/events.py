@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
-from typing import assert_never
+from typing import TypeVar, assert_never
 
 from app.domain.link import Slug
+from app.domain.origin import Origin
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,19 +17,22 @@ class LinkChanged:
     """
     *slug* was created, edited, removed or invalidated, and is at *version* now.
 
-    `committed_at`: unix seconds, None if unknown. Two events that differ in it alone are equal.
+    `committed_at`: unix seconds, None if unknown. `origin`: the recorded request it comes from, if any.
+    Two events that differ in these alone are equal.
     """
 
     slug: Slug
     version: int
     committed_at: float | None = field(default=None, compare=False, repr=False)
+    origin: Origin | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
 class LinksMissed:
-    """Redirects of these slugs missed every cache."""
+    """Redirects of these slugs missed every cache; `origin` as in `LinkChanged`."""
 
     slugs: tuple[Slug, ...]
+    origin: Origin | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +52,8 @@ class ClicksCounted:
 # Events after which a cache may hold an old entry, or none.
 CacheEvent = LinkChanged | LinksMissed
 Event = CacheEvent | ClicksCounted
+
+E = TypeVar("E", bound=Event)
 
 
 class WorkQueue(StrEnum):
@@ -71,3 +77,19 @@ def work_queue(event: Event) -> WorkQueue:
             return WorkQueue.CLICKS
         case _:
             assert_never(event)
+
+
+def origin_of(event: Event) -> Origin | None:
+    """Return which recorded request *event* comes from; clicks are of too many."""
+    match event:
+        case LinkChanged() | LinksMissed():
+            return event.origin
+        case ClicksCounted():
+            return None
+        case _:
+            assert_never(event)
+
+
+def with_origin(event: E, origin: Origin | None) -> E:
+    """Return *event* with *origin*; clicks have none."""
+    return event if isinstance(event, ClicksCounted) else replace(event, origin=origin)

@@ -16,6 +16,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
+from app.concurrency.origins import on_behalf_of
 from app.concurrency.stopping import together
 from app.concurrency.time_limit import within
 from app.domain.errors import Unavailable
@@ -118,7 +119,8 @@ class OutboxPublisher:
 
     async def _write_cache(self, batch: Sequence[Changed]) -> None:
         # A worker does the same, and guarantees it. This write is for redirects while no worker runs.
-        with contextlib.suppress(Unavailable):
+        whose = [change.event.change.origin for change in batch]
+        with contextlib.suppress(Unavailable), on_behalf_of(whose):
             try:
                 await self._sync.write([Resolution.of(change.link) for change in batch])
             except Unavailable:
@@ -128,7 +130,7 @@ class OutboxPublisher:
             _enqueue(self._unannounced, [change.event.change for change in batch])
 
     async def _announce(self, batch: Sequence[LinkChanged]) -> None:
-        with contextlib.suppress(Unavailable):
+        with contextlib.suppress(Unavailable), on_behalf_of(change.origin for change in batch):
             await self._bus.announce(batch)
 
 
@@ -164,10 +166,11 @@ async def publish_and_drop(
     store: OutboxStore, bus: EventBus, events: Sequence[OutboxEvent]
 ) -> Sequence[OutboxEvent]:
     """Publish *events* and drop the confirmed rows from the outbox; return the unconfirmed ones."""
-    confirmations = await bus.publish([event.change for event in events])
-    confirmed = [event.id for event, taken in zip(events, confirmations, strict=True) if taken]
-    if confirmed:
-        # A row that could not be dropped is published again later.
-        with contextlib.suppress(Unavailable):
-            await store.drop_events(confirmed)
+    with on_behalf_of(event.change.origin for event in events):
+        confirmations = await bus.publish([event.change for event in events])
+        confirmed = [event.id for event, taken in zip(events, confirmations, strict=True) if taken]
+        if confirmed:
+            # A row that could not be dropped is published again later.
+            with contextlib.suppress(Unavailable):
+                await store.drop_events(confirmed)
     return [event for event, taken in zip(events, confirmations, strict=True) if not taken]

@@ -15,9 +15,11 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from app.concurrency.batches import Batches
+from app.concurrency.origins import on_behalf_of, origins, together
 from app.domain.errors import Unavailable
 from app.domain.events import LinksMissed
 from app.domain.link import Resolution, Slug
+from app.domain.origin import Origin
 from app.ports import EventBus, LinkCache, LinkReplica, LinkStore
 from app.resilience.admission import AdmissionController, WorkKind
 from app.service.l1_cache import L1Cache
@@ -89,6 +91,7 @@ class Resolver(Generic[T]):
         self._from_replica = Batches(self._ask_replica, max_under_way=_STORE_QUERIES, max_batch=_MAX_BATCH)
         # With the store's resolution; None if it came from a replica.
         self._missed: dict[Slug, Resolution | None] = {}
+        self._missed_by: tuple[Origin, ...] = ()
         self._missed_some = asyncio.Event()
 
     async def resolve(self, slug: Slug) -> T:
@@ -130,7 +133,9 @@ class Resolver(Generic[T]):
             await asyncio.sleep(_FILL_INTERVAL_S)
             self._missed_some.clear()
             missed, self._missed = self._missed, {}
-            await self._fill(missed)
+            missed_by, self._missed_by = self._missed_by, ()
+            with on_behalf_of(missed_by):
+                await self._fill(missed)
 
     async def aclose(self) -> None:
         """Stop all look-ups."""
@@ -237,6 +242,8 @@ class Resolver(Generic[T]):
         # Bounded, as a flood of misses would fill it; a slug that is left out is missed again later.
         if len(self._missed) < _MAX_FILL:
             self._missed[slug] = resolution
+            if asked_by := origins():
+                self._missed_by = together((self._missed_by, asked_by))
             self._missed_some.set()
 
     async def _fill(self, missed: Mapping[Slug, Resolution | None]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from functools import partial
 
@@ -12,8 +13,9 @@ import pytest
 from app.adapters.memory.bus import InProcessBus
 from app.adapters.rabbitmq.bus import RabbitBus
 from app.domain.errors import Unavailable
-from app.domain.events import Event, LinkChanged, LinksMissed, WorkQueue
+from app.domain.events import Event, LinkChanged, LinksMissed, WorkQueue, origin_of, with_origin
 from app.domain.link import Slug
+from app.domain.origin import Origin
 from app.ports import MAX_ATTEMPTS, QueueDepth
 from app.wire import CACHE_QUEUE, CLICKS_QUEUE, DEAD_QUEUE, dead_queue
 from tests.contract.bus_parties import (
@@ -69,6 +71,39 @@ async def test_published_events_are_handled(make_bus: MakeBus) -> None:
     await until(lambda: len(handler.seen) == 3)
     assert set(handler.seen) == set(events)
     await until(lambda: is_empty(bus))
+
+
+async def test_events_keep_their_origins(make_bus: MakeBus) -> None:
+    """Also through a retry; an announcement has that of its first change."""
+    origin = Origin(2**100, 2**60, at=1.5, tracestate="a=1", baggage="b=2")
+    tried: set[Event] = set()
+    handled: list[Event] = []
+    heard: list[Origin | None] = []
+
+    async def handle(events: Sequence[Event]) -> None:
+        if not tried.issuperset(events):
+            tried.update(events)
+            raise ValueError("once more")
+        handled.extend(events)
+
+    class Noting(Listener):
+        def on_changes(self, changes: Sequence[LinkChanged]) -> None:
+            heard.extend(change.origin for change in changes)
+            super().on_changes(changes)
+
+    bus, listener = await make_bus(), Noting()
+    await bus.listen(listener)
+    await bus.consume(WorkQueue.CACHE, handle)
+    await until(lambda: is_up(bus))
+    await until(lambda: listener.gaps)
+    events = [with_origin(changed(1), origin), changed(2), LinksMissed((Slug("a"),), origin=origin)]
+    await bus.publish(events)
+    await until(lambda: len(handled) == 3)
+    await bus.announce([with_origin(changed(1), origin)])
+    await until(lambda: heard)
+
+    assert Counter(map(origin_of, handled)) == {origin: 2, None: 1}
+    assert heard == [origin]
 
 
 async def test_publish_of_nothing(make_bus: MakeBus) -> None:

@@ -7,11 +7,13 @@ import time
 from collections import Counter
 from datetime import timedelta
 
+from app.concurrency.origins import on_behalf_of
 from app.domain.events import LinkChanged
 from app.domain.link import Slug
-from app.ports import Added, OutboxDepth, Store
+from app.domain.origin import Origin
+from app.ports import Added, Changed, IdempotentRequest, OutboxDepth, Store
 from tests.contract.store_database import Database, SqliteDatabase
-from tests.contract.store_links import NOW, added, changes, new
+from tests.contract.store_links import FIELDS, NOW, added, changes, new
 
 
 async def test_events_are_due_after_the_grace(store: Store, database: Database) -> None:
@@ -139,3 +141,59 @@ async def test_events_survive_a_clock_that_was_set_back(store: Store, database: 
     assert depth.oldest_s > 3500
     assert [event.change for event in due] == [LinkChanged(Slug("slug"), 1)]
     assert await store.take_events(limit=10, lease_s=2) == []
+
+
+async def test_change_keeps_the_request_that_it_comes_from(store: Store, database: Database) -> None:
+    """Of creates that share a statement, each its own; of what is not recorded, none."""
+    first, second = (Origin(7, n, at=1.5, tracestate="a=1", baggage="b=2") for n in (1, 2))
+
+    async def create(slug: str, origin: Origin | None) -> None:
+        with on_behalf_of([origin]):
+            await added(store, slug)
+
+    await asyncio.gather(create("a", first), create("b", second), create("c", None))
+    request = IdempotentRequest(scope="s", key="k", fingerprint=b"f")
+    with on_behalf_of([second]):
+        outcome = await store.add(new("d"), now=NOW, request=request)
+        assert isinstance(outcome, Added)
+        touched = await store.touch([Slug("c")])
+        changed = await store.update(Slug("a"), FIELDS, expected_version=1, now=NOW)
+        assert isinstance(changed, Changed)
+        removed = await store.remove(Slug("b"), expected_version=1, now=NOW)
+        assert isinstance(removed, Changed)
+    database.make_events_due()
+
+    taken = await store.take_events(limit=10, lease_s=60)
+
+    assert {(event.change.slug, event.change.version): event.change.origin for event in taken} == {
+        ("a", 1): first,
+        ("b", 1): second,
+        ("c", 1): None,
+        ("d", 1): second,
+        ("c", 2): second,
+        ("a", 2): second,
+        ("b", 2): second,
+    }
+    returned = [*outcome.events, *(change.event for change in [*touched, changed, removed])]
+    assert {event.change.origin for event in returned} == {second}
+
+
+async def test_work_for_several_requests_has_no_single_one(store: Store, database: Database) -> None:
+    with on_behalf_of([Origin(7, 1, at=1.5), Origin(7, 2, at=1.5)]):
+        await added(store, "slug")
+    database.make_events_due()
+
+    [taken] = await store.take_events(limit=10, lease_s=60)
+
+    assert taken.change.origin is None
+
+
+async def test_earlier_release_writes_rows_without_an_origin(store: Store, database: Database) -> None:
+    """Old gateways go on beside new workers."""
+    await added(store, "slug")
+    database.execute("UPDATE outbox SET origin = NULL")
+    database.make_events_due()
+
+    [taken] = await store.take_events(limit=10, lease_s=60)
+
+    assert taken.change.origin is None

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from app.adapters.postgres import sql
 from app.adapters.postgres.pool import Connection, Connections, rows_of
 from app.concurrency.batches import Batches
+from app.concurrency.origins import origin
 from app.domain.errors import Unavailable
-from app.domain.link import Link
+from app.domain.link import Link, Slug
+from app.domain.origin import Origin
 from app.ports import Added, OutboxEvent
 
 # Two of the pool's connections: a second batch is sent while the first is under way.
@@ -21,6 +23,7 @@ _UNDER_WAY, _MAX_BATCH = 2, 100
 class _Add:
     link: Link
     outcome: asyncio.Future[Added]
+    origin: Origin | None
 
 
 class JointAdds:
@@ -43,7 +46,7 @@ class JointAdds:
         Raises:
             Unavailable: the link may or may not have been stored.
         """
-        add = _Add(link, asyncio.get_running_loop().create_future())
+        add = _Add(link, asyncio.get_running_loop().create_future(), origin())
         self._batches.add(add)
         return await add.outcome
 
@@ -57,8 +60,9 @@ class JointAdds:
         if not adds:
             return
         links = [add.link for add in adds]
+        whose = {add.link.slug: add.origin for add in reversed(adds)}
         try:
-            added = await self._connections.run(lambda connection: insert(connection, links))
+            added = await self._connections.run(lambda connection: insert(connection, links, whose))
         except Exception as error:  # noqa: BLE001 - every waiting caller gets the error
             if len(adds) > 1 and not isinstance(error, Unavailable):
                 # Nothing was stored. At least one link is invalid: try each alone.
@@ -76,11 +80,12 @@ class JointAdds:
                 add.outcome.set_result(Added((link,), event))
 
 
-async def insert(connection: Connection, links: Sequence[Link]) -> Added:
-    """Store those of *links*, all new, whose slug is free, in one statement."""
-    rows = await rows_of(connection, sql.INSERT_LINKS, {"links": sql.links_json(links)})
-    events = {event.change.slug: event for event in (sql.event(*row[:3]) for row in rows)}
-    epoch = rows[0][3] if rows else 0
+async def insert(connection: Connection, links: Sequence[Link], whose: Mapping[Slug, Origin | None]) -> Added:
+    """Store those of *links*, all new, whose slug is free, in one statement; *whose* origins they have."""
+    parameters = {"links": sql.links_json(links), "origins": sql.origins_json(whose)}
+    rows = await rows_of(connection, sql.INSERT_LINKS, parameters)
+    events = {event.change.slug: event for event in (sql.event(*row[:4]) for row in rows)}
+    epoch = rows[0][4] if rows else 0
     stored: list[OutboxEvent] = []
     outcomes: list[Link | None] = []
     for link in links:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +10,9 @@ import msgspec
 
 from app.domain.events import ClicksCounted, LinkChanged
 from app.domain.link import Link, LinkFields, Resolution, Slug
+from app.domain.origin import Origin
 from app.ports import IMPORT_SCOPE, MAX_QUOTA_LEASE, OUTBOX_GRACE_S, ApiKey, OutboxEvent
+from app.wire import decode_origin, encode_origin
 
 Row = tuple[Any, ...]
 Parameters = dict[str, Any]
@@ -81,8 +83,9 @@ INSERT_LINKS = f"""
         SELECT asked.* FROM asked ORDER BY slug COLLATE "C", id
         ON CONFLICT (slug) DO NOTHING RETURNING slug
     )
-    INSERT INTO outbox (slug, version, next_attempt_at)
-    SELECT slug, 1, {_FIRST_ATTEMPT_AT} FROM stored RETURNING id, slug, version, {_EPOCH}
+    INSERT INTO outbox (slug, version, next_attempt_at, origin)
+    SELECT slug, 1, {_FIRST_ATTEMPT_AT}, %(origins)s::jsonb ->> slug FROM stored
+    RETURNING id, slug, version, origin, {_EPOCH}
 """
 
 # The same for links with a past, each slug once, and without events: see `ImportStore.add_imported`.
@@ -118,10 +121,11 @@ def _changing(update: str) -> str:
     """Return a statement that runs *update* and returns each link with the id of its outbox row."""
     return f"""
         WITH changed AS ({update} RETURNING {_LINK}), noted AS (
-            INSERT INTO outbox (slug, version, next_attempt_at)
-            SELECT slug, version, {_FIRST_ATTEMPT_AT} FROM changed RETURNING id, slug
+            INSERT INTO outbox (slug, version, next_attempt_at, origin)
+            SELECT slug, version, {_FIRST_ATTEMPT_AT}, %(origin)s::text FROM changed
+            RETURNING id, slug, origin
         )
-        SELECT changed.*, noted.id FROM changed JOIN noted USING (slug)
+        SELECT changed.*, noted.id, noted.origin FROM changed JOIN noted USING (slug)
     """
 
 
@@ -158,8 +162,8 @@ TAKE_EVENTS = """
         ORDER BY next_attempt_at, id LIMIT %(limit)s FOR UPDATE SKIP LOCKED
     )
     UPDATE outbox SET next_attempt_at = now() + make_interval(secs => %(lease_s)s), attempts = attempts + 1
-    FROM due WHERE outbox.id = due.id RETURNING outbox.id, slug, version,
-        extract(epoch FROM created_at)::float8
+    FROM due WHERE outbox.id = due.id
+    RETURNING outbox.id, slug, version, origin, extract(epoch FROM created_at)::float8
 """
 DROP_EVENTS = "DELETE FROM outbox WHERE id = ANY(%(ids)s::bigint[])"
 # A row from the future is as old as the clock was set back, at least: it must not hide.
@@ -304,9 +308,17 @@ def counted_values(counted: ClicksCounted) -> Parameters:
     return {"batch": counted.batch, "hour": counted.hour, "clicks": clicks}
 
 
-def event(event_id: int, slug: str, version: int, committed_at: float | None = None) -> OutboxEvent:
+def event(
+    event_id: int, slug: str, version: int, origin: str | None = None, committed_at: float | None = None
+) -> OutboxEvent:
     """Return the outbox row as a value; it was written at *committed_at* (unix seconds)."""
-    return OutboxEvent(event_id, LinkChanged(Slug(slug), version, committed_at))
+    return OutboxEvent(event_id, LinkChanged(Slug(slug), version, committed_at, decode_origin(origin)))
+
+
+def origins_json(origins: Mapping[Slug, Origin | None]) -> str:
+    """Return the origins of new links as `INSERT_LINKS` takes them."""
+    found = {slug: encode_origin(origin) for slug, origin in origins.items() if origin is not None}
+    return _encoder.encode(found).decode()
 
 
 def key(row: Row) -> ApiKey:

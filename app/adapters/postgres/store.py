@@ -17,9 +17,11 @@ from app.adapters.postgres.epoch import EpochReader
 from app.adapters.postgres.imports import insert_imported
 from app.adapters.postgres.pool import OLD_SCHEMA, Connection, Connections, rows_of
 from app.adapters.postgres.pool_state import PoolState
+from app.concurrency.origins import origin
 from app.domain.errors import Unavailable
 from app.domain.events import ClicksCounted
 from app.domain.link import Link, LinkFields, NewLink, Resolution, Slug
+from app.domain.origin import Origin
 from app.migrations import latest_version
 from app.ports import (
     OUTBOX_LONGEST_WAIT_S,
@@ -36,6 +38,7 @@ from app.ports import (
     RequestMismatch,
     VersionMismatch,
 )
+from app.wire import encode_origin
 
 # Fewer connections are shared by reads and writes.
 _SEPARATE = 4
@@ -121,11 +124,12 @@ class PostgresStore:
         links = [
             Link(slug=one.slug, fields=one.fields, version=1, created_at=now, updated_at=now) for one in new
         ]
+        whose = dict.fromkeys((link.slug for link in links), origin())
         if request is not None:
-            return await self._writing.run(lambda connection: _insert_once(connection, links, request))
+            return await self._writing.run(lambda connection: _insert_once(connection, links, request, whose))
         if len(links) == 1:
             return await self._adds.add(links[0])
-        return await self._writing.run(lambda connection: insert(connection, links))
+        return await self._writing.run(lambda connection: insert(connection, links, whose))
 
     async def get(self, slug: Slug) -> Link | None:
         rows = await self._query(sql.SELECT_LINK, {"slug": slug})
@@ -161,21 +165,23 @@ class PostgresStore:
     async def update(
         self, slug: Slug, fields: LinkFields, *, expected_version: int, now: datetime
     ) -> Changed | VersionMismatch | None:
-        parameters = {"slug": slug, "now": now, **sql.field_values(fields)}
+        parameters = {"slug": slug, "now": now, **_origin(), **sql.field_values(fields)}
         return await self._change(slug, expected_version, sql.UPDATE_LINK, parameters)
 
     async def remove(
         self, slug: Slug, *, expected_version: int | None, now: datetime
     ) -> Changed | VersionMismatch | None:
-        return await self._change(slug, expected_version, sql.REMOVE_LINK, {"slug": slug, "now": now})
+        parameters = {"slug": slug, "now": now, **_origin()}
+        return await self._change(slug, expected_version, sql.REMOVE_LINK, parameters)
 
     async def touch(self, slugs: Sequence[Slug]) -> Sequence[Changed]:
         asked = list(dict.fromkeys(slugs))
+        parameters = {"slugs": asked, **_origin()}
 
         async def work(connection: Connection) -> dict[Slug, Changed]:
             async with connection.transaction():
                 await connection.execute(sql.LOCK_LINKS, {"slugs": asked})
-                rows = await rows_of(connection, sql.TOUCH_LINKS, {"slugs": asked})
+                rows = await rows_of(connection, sql.TOUCH_LINKS, parameters)
             return {row[0]: _changed(row) for row in rows}
 
         changes = await self._writing.run(work)
@@ -291,8 +297,15 @@ class PostgresStore:
         return await self._writing.run(work)
 
 
+def _origin() -> sql.Parameters:
+    return {"origin": encode_origin(origin())}
+
+
 async def _insert_once(
-    connection: Connection, links: Sequence[Link], request: IdempotentRequest
+    connection: Connection,
+    links: Sequence[Link],
+    request: IdempotentRequest,
+    whose: Mapping[Slug, Origin | None],
 ) -> Added | Replayed | RequestMismatch:
     slugs = [link.slug for link in links]
     memory = {"scope": request.scope, "key": request.key, "fingerprint": request.fingerprint}
@@ -302,7 +315,7 @@ async def _insert_once(
         cursor = await connection.execute(sql.INSERT_REQUEST.encode(), values)
         if not cursor.rowcount:
             return await _replay(connection, request)
-        added = await insert(connection, links)
+        added = await insert(connection, links, whose)
         if len(added.events) < len(links):
             added = Added((None,) * len(links), ())
             raise Rollback(transaction)
@@ -323,4 +336,4 @@ async def _replay(connection: Connection, request: IdempotentRequest) -> Replaye
 
 def _changed(row: sql.Row) -> Changed:
     link = sql.link(row)
-    return Changed(link, sql.event(row[-1], link.slug, link.version))
+    return Changed(link, sql.event(row[-2], link.slug, link.version, row[-1]))

@@ -20,7 +20,7 @@ from app.adapters.rabbitmq.consumer import Consumer
 from app.adapters.rabbitmq.publisher import Message, Publisher
 from app.adapters.rabbitmq.topology import depths, queue_names
 from app.domain.errors import Unavailable
-from app.domain.events import Event, LinkChanged, WorkQueue, work_queue
+from app.domain.events import Event, LinkChanged, WorkQueue, origin_of, with_origin, work_queue
 from app.ports import DeliveryObserver, EventHandler, InvalidationListener, QueueDepth, Unobserved
 from app.wire import (
     CACHE_QUEUE,
@@ -34,6 +34,8 @@ from app.wire import (
     encode_event,
     encode_time,
     encode_times,
+    origin_headers,
+    read_origin,
     with_times,
 )
 
@@ -100,7 +102,7 @@ class RabbitBus:
                     EVENTS_EXCHANGE,
                     work_queue(event),
                     encode_event(event),
-                    {TIME_HEADER: encode_time(event, now)},
+                    {TIME_HEADER: encode_time(event, now), **origin_headers(origin_of(event))},
                 )
                 for event in events
             ]
@@ -118,7 +120,7 @@ class RabbitBus:
                 INVALIDATIONS_EXCHANGE,
                 "",
                 encode_changes(part),
-                {TIME_HEADER: list[FieldValue](encode_times(part))},
+                {TIME_HEADER: list[FieldValue](encode_times(part)), **origin_headers(part[0].origin)},
                 is_durable=False,
                 mandatory=False,
             )
@@ -237,6 +239,9 @@ async def _listen(
         try:
             headers = message.header.properties.headers or {}
             changes = with_times(decode_changes(message.body), headers.get(TIME_HEADER))
+            origin = read_origin(headers)
+            if origin is not None:
+                changes = [with_origin(change, origin) for change in changes]
         except Exception as error:  # noqa: BLE001 - as in the consumer: bad bytes must not end the session
             logger.warning("rabbitmq listener ignored an unreadable announcement: %s", error)
             return

@@ -18,7 +18,7 @@ from app.adapters.rabbitmq.publisher import Message, Publisher
 from app.adapters.rabbitmq.topology import declare
 from app.concurrency.stopping import outlast
 from app.domain.errors import Unavailable
-from app.domain.events import Event, LinkChanged
+from app.domain.events import Event, LinkChanged, with_origin
 from app.ports import MAX_ATTEMPTS, DeliveryObserver, EventHandler
 from app.wire import (
     ATTEMPT_HEADER,
@@ -27,6 +27,7 @@ from app.wire import (
     dead_queue,
     decode_event,
     decode_time,
+    read_origin,
     retry_queue,
 )
 
@@ -265,7 +266,7 @@ def _delivery(message: DeliveredMessage) -> _Delivery:
     if not isinstance(redeliveries, int):
         redeliveries = 0
     try:
-        event = decode_event(message.body)
+        event = with_origin(decode_event(message.body), read_origin(headers))
         if isinstance(event, LinkChanged):
             event = replace(event, committed_at=decode_time(headers.get(TIME_HEADER)))
     except Exception as error:  # noqa: BLE001 - any failure to decode: a delivery that is dropped here

@@ -15,6 +15,7 @@ import msgspec
 from app.domain.events import LinkChanged
 from app.domain.link import Link, LinkFields, Slug
 from app.ports import IMPORT_SCOPE, MAX_QUOTA_LEASE, OUTBOX_GRACE_S, ApiKey, OutboxEvent
+from app.wire import decode_origin
 
 Row = tuple[Any, ...]
 Bindings = Row | Mapping[str, Any]
@@ -119,14 +120,14 @@ SELECT_EXPORT = f"""
     SELECT {_SELECTED}, visits_taken, id FROM links WHERE removed_at IS NULL AND id > ? ORDER BY id LIMIT ?
 """
 INSERT_EVENT = f"""
-    INSERT INTO outbox (slug, version, next_attempt_at, created_at)
-    VALUES (?, ?, {_NOW} + {round(OUTBOX_GRACE_S * 1_000_000)}, {_NOW}) RETURNING id
+    INSERT INTO outbox (slug, version, origin, next_attempt_at, created_at)
+    VALUES (?, ?, ?, {_NOW} + {round(OUTBOX_GRACE_S * 1_000_000)}, {_NOW}) RETURNING id
 """
 TAKE_EVENTS = f"""
     UPDATE outbox SET next_attempt_at = {_NOW} + ?1, attempts = attempts + 1 WHERE id IN (
         SELECT id FROM outbox WHERE next_attempt_at <= {_NOW} OR next_attempt_at > {_NOW} + ?3
         ORDER BY next_attempt_at, id LIMIT ?2
-    ) RETURNING id, slug, version, created_at / 1e6
+    ) RETURNING id, slug, version, origin, created_at / 1e6
 """
 DROP_EVENTS = "DELETE FROM outbox WHERE id IN (SELECT value FROM json_each(?))"
 # A row from the future is as old as the clock was set back, at least: it must not hide.
@@ -192,9 +193,11 @@ def field_values(fields: LinkFields) -> dict[str, Any]:
     return _written(_FIELDS, fields)
 
 
-def event(event_id: int, slug: str, version: int, committed_at: float | None = None) -> OutboxEvent:
+def event(
+    event_id: int, slug: str, version: int, origin: str | None = None, committed_at: float | None = None
+) -> OutboxEvent:
     """Return the outbox row as a value; it was written at *committed_at* (unix seconds)."""
-    return OutboxEvent(event_id, LinkChanged(Slug(slug), version, committed_at))
+    return OutboxEvent(event_id, LinkChanged(Slug(slug), version, committed_at, decode_origin(origin)))
 
 
 def key(row: Row) -> ApiKey:

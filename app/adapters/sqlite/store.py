@@ -20,6 +20,7 @@ import msgspec
 
 from app.adapters.sqlite import imports, sql
 from app.adapters.sqlite.writer import OLD_SCHEMA, Writer, translated
+from app.concurrency.origins import origin
 from app.domain.errors import Unavailable
 from app.domain.events import ClicksCounted
 from app.domain.link import Link, LinkFields, NewLink, Resolution, Slug
@@ -40,6 +41,7 @@ from app.ports import (
     RequestMismatch,
     VersionMismatch,
 )
+from app.wire import encode_origin
 
 
 class SqliteStore:
@@ -73,6 +75,7 @@ class SqliteStore:
     ) -> Added | Replayed | RequestMismatch:
         if not new:
             return Added((), ())
+        whose = encode_origin(origin())
 
         def work(db: apsw.Connection) -> Added | Replayed | RequestMismatch:
             if request is not None and (answer := _replay(db, request)) is not None:
@@ -83,7 +86,7 @@ class SqliteStore:
             if request is not None:
                 memory = (request.scope, request.key, request.fingerprint, sql.json(slugs), sql.micros(now))
                 db.execute(sql.INSERT_REQUEST, memory)
-            return _insert(db, new, now)
+            return _insert(db, new, now, whose)
 
         return await self._writer.run(work)
 
@@ -131,9 +134,10 @@ class SqliteStore:
         return await self._change(slug, expected_version, sql.REMOVE_LINK, {"now": sql.micros(now)})
 
     async def touch(self, slugs: Sequence[Slug]) -> Sequence[Changed]:
+        whose = encode_origin(origin())
 
         def work(db: apsw.Connection) -> list[Changed]:
-            changes = (_apply(db, slug, sql.TOUCH_LINK, {}) for slug in dict.fromkeys(slugs))
+            changes = (_apply(db, slug, sql.TOUCH_LINK, {}, whose) for slug in dict.fromkeys(slugs))
             return [change for change in changes if change is not None]
 
         return await self._writer.run(work)
@@ -235,13 +239,15 @@ class SqliteStore:
     async def _change(
         self, slug: Slug, expected_version: int | None, statement: str, values: Mapping[str, Any]
     ) -> Changed | VersionMismatch | None:
+        whose = encode_origin(origin())
+
         def work(db: apsw.Connection) -> Changed | VersionMismatch | None:
             current = _select_link(db, slug)
             if current is None or current.removed_at is not None:
                 return None
             if expected_version is not None and current.version != expected_version:
                 return VersionMismatch(current)
-            return _apply(db, slug, statement, values)
+            return _apply(db, slug, statement, values, whose)
 
         return await self._writer.run(work)
 
@@ -266,7 +272,7 @@ def _replay(db: apsw.Connection, request: IdempotentRequest) -> Replayed | Reque
     return Replayed(tuple(found[slug] for slug in served))
 
 
-def _insert(db: apsw.Connection, new: Sequence[NewLink], now: datetime) -> Added:
+def _insert(db: apsw.Connection, new: Sequence[NewLink], now: datetime, whose: str | None) -> Added:
     created_us = sql.micros(now)
     links: list[Link | None] = []
     events: list[OutboxEvent] = []
@@ -274,21 +280,23 @@ def _insert(db: apsw.Connection, new: Sequence[NewLink], now: datetime) -> Added
         db.execute(sql.INSERT_LINK, {"slug": one.slug, "now": created_us, **sql.field_values(one.fields)})
         if db.changes():
             links.append(Link(slug=one.slug, fields=one.fields, version=1, created_at=now, updated_at=now))
-            events.append(_write_event(db, one.slug, 1))
+            events.append(_write_event(db, one.slug, 1, whose))
         else:
             links.append(None)
     return Added(tuple(links), tuple(events))
 
 
-def _apply(db: apsw.Connection, slug: Slug, statement: str, values: Mapping[str, Any]) -> Changed | None:
+def _apply(
+    db: apsw.Connection, slug: Slug, statement: str, values: Mapping[str, Any], whose: str | None
+) -> Changed | None:
     db.execute(statement, {"slug": slug, **values})
     link = _select_link(db, slug)
-    return None if link is None else Changed(link, _write_event(db, slug, link.version))
+    return None if link is None else Changed(link, _write_event(db, slug, link.version, whose))
 
 
-def _write_event(db: apsw.Connection, slug: Slug, version: int) -> OutboxEvent:
-    [(event_id,)] = sql.rows(db, sql.INSERT_EVENT, (slug, version))
-    return sql.event(event_id, slug, version)
+def _write_event(db: apsw.Connection, slug: Slug, version: int, whose: str | None) -> OutboxEvent:
+    [(event_id,)] = sql.rows(db, sql.INSERT_EVENT, (slug, version, whose))
+    return sql.event(event_id, slug, version, whose)
 
 
 def _select_link(db: apsw.Connection, slug: Slug) -> Link | None:

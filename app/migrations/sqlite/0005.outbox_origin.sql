@@ -1,0 +1,2 @@
+-- The recorded request that a change comes from, if any. Earlier releases neither write nor read it.
+ALTER TABLE outbox ADD COLUMN origin TEXT;
