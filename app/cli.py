@@ -81,11 +81,20 @@ def _service(settings: Settings) -> None:
     import logging
 
     from app import settings as environment
+    from app.bootstrap import tracing
     from app.telemetry import logs
 
     logs.configure(settings.log_level)
     log = logging.getLogger("app.cli")
     log.info("store: %s", settings.store_name)
+    try:
+        asked = tracing.wanted()
+    except tracing.NotInstalled as error:
+        log.warning("%s", error)
+    else:
+        if asked is not None:
+            ratio = asked.sampling.ratio
+            log.info("traces of %g of all requests, and of slow and failed ones: %s", ratio, asked.endpoint)
     for warning in environment.warnings(settings):
         log.warning("%s", warning)
 

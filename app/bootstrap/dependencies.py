@@ -16,12 +16,14 @@ from pydantic import SecretStr
 
 from app.adapters.guarded import guarded_bus, guarded_cache, guarded_store
 from app.adapters.guards import DependencyGuards
+from app.bootstrap.tracing import Traces
 from app.concurrency.background import running
 from app.concurrency.stopping import close
 from app.domain.errors import SettingsError, Unavailable
 from app.ports import EventBus, LinkCache, LinkReplica, Policy, RateLimiter, Store
 from app.resilience.deadline import CACHE_S
 from app.settings import Settings
+from app.settings.tracing import tracing_settings
 from app.telemetry.metrics import Source
 from app.telemetry.sources import PoolState, guard_samples, pool_samples
 from app.telemetry.timing import Timings, timed
@@ -39,9 +41,10 @@ async def check_settings(settings: Settings) -> None:
     Check what only a driver or the limiter can: the one check of every command that serves or examines.
 
     Raises:
-        SettingsError: a rate limit or a URL cannot be parsed.
+        SettingsError: a rate limit, a URL or a variable of OpenTelemetry cannot be parsed.
         ImportError: a driver is not installed.
     """
+    tracing_settings()
     await check_urls(settings)
     check_limits(settings)
 
@@ -280,19 +283,20 @@ class Dependencies:
     guards: DependencyGuards
     is_embedded: bool
     timings: tuple[Timings, Timings, Timings]
+    traces: Traces
     pools: Pools
 
     def sources(self) -> Sequence[Source]:
         """Return the metrics of the dependencies. An embedded process has nothing to guard."""
-        timings = [timing.samples for timing in self.timings]
+        samples = [*(timing.samples for timing in self.timings), *self.traces.sources]
         if self.is_embedded:
-            return timings
-        return [partial(guard_samples, self.guards), partial(pool_samples, self.pools), *timings]
+            return samples
+        return [partial(guard_samples, self.guards), partial(pool_samples, self.pools), *samples]
 
 
 @asynccontextmanager
 async def open_dependencies(
-    settings: Settings, guards: DependencyGuards, *, cache_timeout_s: float = CACHE_S
+    settings: Settings, guards: DependencyGuards, traces: Traces, *, cache_timeout_s: float = CACHE_S
 ) -> AsyncIterator[Dependencies]:
     """Store, cache and bus of one process."""
     pools: Pools = []
@@ -303,12 +307,13 @@ async def open_dependencies(
     ):
         timings = Timings("store"), Timings("cache"), Timings("bus")
         yield Dependencies(
-            store=timed(Store, store, timings[0]),
-            cache=timed(LinkCache, cache, timings[1]),
-            bus=timed(EventBus, bus, timings[2]),
+            store=traces.store(timed(Store, store, timings[0])),
+            cache=traces.cache(timed(LinkCache, cache, timings[1])),
+            bus=traces.bus(timed(EventBus, bus, timings[2])),
             guards=guards,
             is_embedded=settings.embedded,
             timings=timings,
+            traces=traces,
             pools=pools,
         )
 

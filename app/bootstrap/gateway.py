@@ -19,6 +19,7 @@ from app.bootstrap.dependencies import (
     utc_now,
 )
 from app.bootstrap.links import new_links
+from app.bootstrap.tracing import open_traces
 from app.bootstrap.worker import new_deliveries, worker_sources
 from app.concurrency.background import running, serving
 from app.concurrency.loop_lag import watch_loop_lag
@@ -62,7 +63,8 @@ async def open_gateway(settings: Settings) -> AsyncIterator[Services]:
     admission = AdmissionController(monotonic=time.monotonic)
     requests = RequestMetrics()
     async with (
-        open_dependencies(settings, guards) as to,
+        open_traces(settings, "hopgate-gateway") as traces,
+        open_dependencies(settings, guards, traces) as to,
         open_limiter(settings) as limiter,
         open_redirects(settings, to, limiter, admission) as redirects,
         open_api(settings, to, redirects.l1) as api,
@@ -84,6 +86,7 @@ async def open_gateway(settings: Settings) -> AsyncIterator[Services]:
             public_url=settings.public_url,
             trusted_proxies=settings.trusted_proxies,
             trace_id=partial(secrets.token_hex, 8),
+            tracing=traces.tracing,
         )
 
 
@@ -122,8 +125,9 @@ async def open_redirects(
         render, monotonic=time.monotonic, wall=time.time, clicked=counter.count, noted=ages.note
     )
     async with AsyncExitStack() as stack:
-        replica = await stack.enter_async_context(open_replicas(settings, to.guards, to.pools))
-        resolver = Resolver(l1, to.cache, to.store, to.bus, admission, replica=replica)
+        opened = await stack.enter_async_context(open_replicas(settings, to.guards, to.pools))
+        replica = to.traces.replica(opened)
+        resolver = to.traces.resolver(Resolver)(l1, to.cache, to.store, to.bus, admission, replica=replica)
         await stack.enter_async_context(serving("resolver", resolver))
         clicks = await stack.enter_async_context(open_clicks(settings, counter, l1, to.bus))
         quota = VisitQuota(to.store, monotonic=time.monotonic)

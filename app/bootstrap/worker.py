@@ -9,6 +9,7 @@ from functools import partial
 
 from app.adapters.guards import DependencyGuards
 from app.bootstrap.dependencies import open_dependencies, utc_now
+from app.bootstrap.tracing import open_traces
 from app.domain.events import WorkQueue
 from app.resilience.deadline import CACHE_FILL_S
 from app.settings import Settings, host_and_port
@@ -31,7 +32,8 @@ async def open_worker(settings: Settings) -> AsyncIterator[Worker]:
     guards = DependencyGuards(cache_read_s=CACHE_FILL_S)
     deliveries = new_deliveries()
     async with (
-        open_dependencies(settings, guards, cache_timeout_s=CACHE_FILL_S) as to,
+        open_traces(settings, "hopgate-worker") as traces,
+        open_dependencies(settings, guards, traces, cache_timeout_s=CACHE_FILL_S) as to,
         run_worker(to.store, to.cache, to.bus, deliveries, clock=utc_now, monotonic=time.monotonic) as worker,
     ):
         sources = [process_samples, *to.sources(), *worker_sources(worker, deliveries)]

@@ -16,6 +16,7 @@ The errors that Hopgate raises on purpose.
     ├── UnsendableHeader    app.web: a header that granian would drop
     ├── AddressInUse        app.commands: another process listens on the address
     ├── DataInUse           app.commands: another gateway uses the data directory
+    ├── NotInstalled        app.bootstrap: traces are asked for, and what exports them is missing
     ├── WrongRole           app.migrations: the database answers and refuses the role
     ├── NoDatabase          app.commands: the data folder holds no database
     ├── NoDeadLetters       app.commands: there is no broker, so no dead-letter queue

@@ -2,6 +2,7 @@
 The only reader of the environment. Every setting is HOPGATE_<NAME>; see docs/operations.md.
 
     sources.py   the environment, and the files in the data folder
+    tracing.py   the variables of OpenTelemetry
     values.py    service URLs, the base URL, addresses and networks
 """
 
@@ -74,6 +75,7 @@ class Settings(BaseSettings):
     metrics_bind: str | None = None
     metrics_dir: Path | None = None
     drain_delay_s: Annotated[float, Field(ge=0, le=10)] = 1.0
+    trace_slow_ms: Annotated[int, Field(ge=1, le=600_000)] = 500
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
     @classmethod

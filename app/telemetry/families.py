@@ -232,6 +232,15 @@ QUEUE_MESSAGES = Gauge(
     across="max",
 )
 
+# --- traces ------------------------------------------------------------------------------
+
+SPANS_EXPORTED = Counter("hopgate_spans_exported", "Spans of traces that the collector took.")
+SPANS_DROPPED = Counter(
+    "hopgate_spans_dropped",
+    "Spans lost because the queue was full or the collector did not take them, and those of failed or slow"
+    " requests beyond 50 a second.",
+)
+
 # --- clicks and changes ------------------------------------------------------------------
 
 CLICKS_BUFFERED = Gauge(

@@ -44,6 +44,8 @@ from app.telemetry.families import (
     REDIRECTS,
     RETRIED_READS,
     SHED,
+    SPANS_DROPPED,
+    SPANS_EXPORTED,
     STALE_REDIRECTS,
 )
 from app.telemetry.samples import Samples
@@ -327,3 +329,31 @@ def pool_samples(pools: Iterable[Callable[[], Mapping[str, PoolState]]]) -> Samp
             samples[POOL_MAX.of(name)] = [pool.most]
             samples[POOL_WAITING.of(name)] = [pool.waiting]
     return samples
+
+
+class SpanCounts(Protocol):
+    """Ended spans; see `app.telemetry.span_export.BoundedProcessor`."""
+
+    @property
+    def exported(self) -> int:
+        """How many the collector took."""
+
+    @property
+    def dropped(self) -> int:
+        """How many it did not get."""
+
+
+class OmittedSpans(Protocol):
+    """Spans that were not made; see `app.telemetry.tracing.Tracing`."""
+
+    @property
+    def omitted(self) -> int:
+        """How many."""
+
+
+def span_samples(spans: SpanCounts, tracing: OmittedSpans) -> Samples:
+    """Return the counts of spans."""
+    return {
+        SPANS_EXPORTED.of(): [spans.exported],
+        SPANS_DROPPED.of(): [spans.dropped + tracing.omitted],
+    }

@@ -76,6 +76,11 @@ class RouteTable:
         """Does a route without parameters own *path*?"""
         return path in self._literal
 
+    def template(self, path: str) -> str | None:
+        """Return the route of *path* as OpenAPI writes it, such as `/{slug}`; None if it has none."""
+        found = self.find(path)
+        return None if found is None else found[0]
+
     def find(self, path: str) -> tuple[str, dict[str, Endpoint], Mapping[str, str]] | None:
         """Return the template of *path*, its endpoints by method, and its path parameters."""
         methods = self._literal.get(path)

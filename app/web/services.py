@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from app.concurrency.tarpit import Tarpit
 from app.ports import RateLimiter
@@ -17,6 +18,9 @@ from app.telemetry.requests import RequestMetrics
 from app.web.health import GuardStates, Probe
 from app.web.redirects import RedirectHandler
 
+if TYPE_CHECKING:
+    from app.telemetry.tracing import Tracing
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Services:
@@ -26,7 +30,7 @@ class Services:
     `probes`: of the dependencies, by name; the gateway is ready as long as one of `probes["store"]`
     and `probes["cache"]` answers. `guards`: the state of the circuit breakers, by name; None if there
     are none. `is_draining`: the process is about to stop. `trace_id`: makes the id that identifies
-    one failure in the log.
+    one failure in the log. `tracing`: makes the spans of requests; None if tracing is off.
     """
 
     links: Links
@@ -44,3 +48,4 @@ class Services:
     public_url: str
     trusted_proxies: tuple[IpNetwork, ...]
     trace_id: Callable[[], str]
+    tracing: Tracing | None = None

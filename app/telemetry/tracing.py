@@ -1,0 +1,204 @@
+"""
+Spans of this process, by the OpenTelemetry SDK, which is imported only where this module is.
+
+Whether a request is recorded is decided before it has a span. One that is not keeps its id and its
+time; if it fails or is slow, it gets its span afterwards. All other work is recorded if the requests are that
+it is done for (see `app.concurrency.origins`).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+from opentelemetry.context import Context
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
+from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
+from opentelemetry.sdk.trace.sampling import ALWAYS_ON
+from opentelemetry.trace import (
+    Link,
+    NonRecordingSpan,
+    Span,
+    SpanContext,
+    SpanKind,
+    StatusCode,
+    TraceFlags,
+    TraceState,
+    set_span_in_context,
+)
+
+from app import __version__
+from app.concurrency.origins import on_behalf_of, origins, trace_id
+from app.domain.origin import Origin, Parent, Trace
+
+# Work that begins later than this after its request is a trace of its own, with a link to the request.
+FRESH_S = 60.0
+# Spans made afterwards: while everything fails, each of them would cost more than its request.
+_MAX_LATE_PER_S = 50
+
+Attributes = Mapping[str, Any]
+
+# The span of the request under way, if it is recorded.
+_request: ContextVar[Span | None] = ContextVar("request_span", default=None)
+
+
+class _Ids(RandomIdGenerator):
+    """Random ids, except for the trace of the next root span if `next_trace` says which."""
+
+    next_trace = 0
+
+    def generate_trace_id(self) -> int:
+        given, self.next_trace = self.next_trace, 0
+        return given or super().generate_trace_id()
+
+
+class Tracing:
+    """
+    Makes the spans of one process. Belongs to one event loop.
+
+    Args:
+        processor: gets every span that has ended.
+        resource: attributes of the process: its service and instance.
+        wall: unix time in seconds.
+        monotonic: seconds that never go back.
+    """
+
+    def __init__(
+        self,
+        processor: SpanProcessor,
+        resource: Attributes,
+        *,
+        wall: Any = time.time,
+        monotonic: Any = time.monotonic,
+    ) -> None:
+        self._wall = wall
+        self._monotonic = monotonic
+        self._ids = _Ids()
+        # The decision has been made when a span is asked for.
+        provider = TracerProvider(
+            sampler=ALWAYS_ON,
+            resource=Resource.create(resource),
+            id_generator=self._ids,
+            shutdown_on_exit=False,
+        )
+        provider.add_span_processor(processor)
+        self._tracer = provider.get_tracer("hopgate", __version__)
+        self._second, self._late = 0, 0
+        self.omitted = 0
+
+    def new_trace_id(self) -> int:
+        """Return the id of a new trace."""
+        return self._ids.generate_trace_id()
+
+    @contextmanager
+    def request(
+        self, name: str, trace: Trace, attributes: Attributes, *, kind: SpanKind = SpanKind.SERVER
+    ) -> Iterator[Span]:
+        """Record the body as the request of *trace*; the work that it causes is recorded too."""
+        at = self._wall()
+        span = self._start(name, kind, attributes, trace, at)
+        id_token, token = trace_id.set(trace.id), _request.set(span)
+        span_id = span.get_span_context().span_id
+        origin = Origin(trace.id, span_id, at, trace.tracestate, trace.baggage)
+        try:
+            with on_behalf_of((origin,)), _ending(span):
+                yield span
+        finally:
+            _request.reset(token)
+            trace_id.reset(id_token)
+
+    def late_request(
+        self, name: str, trace: Trace, attributes: Attributes, *, took_s: float, error: str | None
+    ) -> None:
+        """Record a request that was not to be recorded, now that it took *took_s*, or failed by *error*."""
+        second = int(self._monotonic())
+        if second != self._second:
+            self._second, self._late = second, 0
+        self._late += 1
+        if self._late > _MAX_LATE_PER_S:
+            self.omitted += 1
+            return
+        now = self._wall()
+        span = self._start(name, SpanKind.SERVER, attributes, trace, now - took_s)
+        if error is not None:
+            fail(span, error)
+        span.end(_ns(now))
+
+    @contextmanager
+    def work(self, name: str, kind: SpanKind, attributes: Attributes) -> Iterator[tuple[Span, Origin] | None]:
+        """
+        Record the body as work for its origins; gives its span, and the origin of what it causes.
+
+        None if there are no origins: nothing is recorded. Several, or one that is older than `FRESH_S`,
+        become links of a new trace.
+        """
+        whose = origins()
+        if not whose:
+            yield None
+            return
+        now = self._wall()
+        first = whose[0]
+        if len(whose) == 1 and now - first.at < FRESH_S:
+            parent = Parent(first.trace_id, first.span_id, is_sampled=True)
+            trace = Trace(first.trace_id, parent, first.tracestate)
+            span = self._start(name, kind, attributes, trace, now)
+            context = span.get_span_context()
+            origin = Origin(first.trace_id, context.span_id, first.at, first.tracestate, first.baggage)
+        else:
+            links = [Link(_context(one.trace_id, one.span_id, one.tracestate)) for one in whose]
+            span = self._tracer.start_span(
+                name, Context(), kind, dict(attributes), links=links, start_time=_ns(now)
+            )
+            context = span.get_span_context()
+            origin = Origin(context.trace_id, context.span_id, now)
+        with on_behalf_of((origin,)), _ending(span):
+            yield span, origin
+
+    def _start(self, name: str, kind: SpanKind, attributes: Attributes, trace: Trace, at: float) -> Span:
+        context = Context()
+        if trace.parent is None:
+            self._ids.next_trace = trace.id
+        else:
+            remote = _context(trace.id, trace.parent.span_id, trace.tracestate)
+            context = set_span_in_context(NonRecordingSpan(remote), context)
+        return self._tracer.start_span(name, context, kind, dict(attributes), start_time=_ns(at))
+
+
+def note_on_request(name: str, value: str) -> None:
+    """Set the attribute *name* of the request under way, if it is recorded."""
+    span = _request.get()
+    if span is not None:
+        span.set_attribute(name, value)
+
+
+def fail(span: Span, error: str) -> None:
+    """Mark *span* as failed by *error*: the name of a class or a status, never a message."""
+    span.set_attribute("error.type", error)
+    span.set_status(StatusCode.ERROR)
+
+
+@contextmanager
+def _ending(span: Span) -> Iterator[None]:
+    try:
+        yield
+    except BaseException as error:
+        # The message may quote a URL or what a client sent.
+        fail(span, type(error).__name__)
+        raise
+    finally:
+        span.end()
+
+
+def _context(trace: int, span: int, tracestate: str) -> SpanContext:
+    state = TraceState.from_header([tracestate]) if tracestate else None
+    return SpanContext(
+        trace, span, is_remote=True, trace_flags=TraceFlags(TraceFlags.SAMPLED), trace_state=state
+    )
+
+
+def _ns(seconds: float) -> int:
+    return round(seconds * 1_000_000_000)

@@ -1,0 +1,206 @@
+"""Traces of real processes: two gateways and a worker on real servers, and a collector."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import ExitStack
+
+import httpx
+import pytest
+
+from app.domain.link import Slug
+from app.wire import cache_key
+from tests.servers.hopgate import Gateway, Worker, eventually, make_key
+from tests.servers.otlp import Collector, Received
+from tests.servers.stack import stack_settings
+
+pytestmark = [pytest.mark.services, pytest.mark.timeout(240)]
+LINKS = "/api/v1/links"
+SERVER, CLIENT, PRODUCER, CONSUMER = 2, 3, 4, 5
+
+
+class Traced:
+    def __init__(self, collector, gateways, worker, settings, rabbitmq, redis) -> None:
+        self.collector = collector
+        self.gateways = gateways
+        self.worker = worker
+        self.settings = settings
+        self.rabbitmq = rabbitmq
+        self.redis = redis
+        self.key = make_key({name: value for name, value in settings.items() if "OTEL" not in name})
+
+    def create(self, target: str = "https://example.com/", **headers: str) -> str:
+        answer = httpx.post(
+            f"{self.gateways[0].url}{LINKS}",
+            json={"long_url": target},
+            headers={"authorization": f"Bearer {self.key}", **headers},
+        )
+        assert answer.status_code == 201, answer.text
+        return answer.json()["slug"]
+
+    def find(self, what: str, wanted) -> Received:
+        eventually(lambda: self.collector.spans(wanted), 30, what)
+        return self.collector.spans(wanted)[0]
+
+
+@pytest.fixture(scope="module")
+def traced(postgres, redis_server, rabbitmq, tmp_path_factory) -> Iterator[Traced]:
+    directory = tmp_path_factory.mktemp("traced")
+    with ExitStack() as running:
+        collector = running.enter_context(Collector())
+        settings = {
+            **stack_settings(postgres, redis_server, rabbitmq),
+            **collector.settings,
+            "HOPGATE_TRUSTED_PROXIES": "127.0.0.1",
+        }
+        gateways = [running.enter_context(Gateway(settings, directory)) for _ in range(2)]
+        worker = running.enter_context(Worker(settings, directory))
+        yield Traced(collector, gateways, worker, settings, rabbitmq, redis_server)
+
+
+def traceparent(trace: str, flags: str = "01") -> str:
+    return f"00-{trace}-00f067aa0ba902b7-{flags}"
+
+
+def ancestors(spans: list[Received], span: Received) -> list[str]:
+    """The names from *span* up to the root."""
+    by_id = {one.span: one for one in spans}
+    names = [span.name]
+    while span.parent in by_id:
+        span = by_id[span.parent]
+        names.append(span.name)
+    return names
+
+
+CHANGE = [
+    "process hopgate.invalidations",
+    "publish hopgate.invalidations",
+    "process hopgate.cache",
+    "publish hopgate.events",
+    "INSERT links",
+    "POST /api/v1/links",
+]
+
+
+def change_is_whole(traced: Traced, trace: str) -> bool:
+    """Did the change of *trace* go through the worker to both gateways?"""
+    spans = traced.collector.trace(trace)
+    heard = {
+        span.instance
+        for span in spans
+        if span.name == CHANGE[0] and ancestors(spans, span) == CHANGE and "gateway" in span.service
+    }
+    stored = [span for span in spans if span.name == "compare-and-set links" and "worker" in span.service]
+    return len(heard) == 2 and any(ancestors(spans, span)[1:] == CHANGE[2:] for span in stored)
+
+
+def test_a_create_is_one_trace_to_the_other_gateway(traced):
+    trace = "4bf92f3577b34da6a3ce929d0e0e4736"
+
+    traced.create(traceparent=traceparent(trace), tracestate="vendor=1")
+
+    eventually(lambda: change_is_whole(traced, trace), 30, "the whole trace")
+    spans = traced.collector.trace(trace)
+    [server] = [span for span in spans if span.kind == SERVER]
+    assert server.parent == "00f067aa0ba902b7"
+    assert server.state == "vendor=1"
+    assert (
+        server.attributes.items()
+        >= {
+            "http.request.method": "POST",
+            "http.route": LINKS,
+            "http.response.status_code": 201,
+            "url.scheme": "http",
+            "url.path": LINKS,
+            "server.address": "hop.example",
+            "server.port": 80,
+        }.items()
+    )
+    [inserted] = [span for span in spans if span.name == "INSERT links"]
+    assert (inserted.kind, inserted.attributes["db.system.name"]) == (CLIENT, "postgresql")
+    [published] = [span for span in spans if span.name == "publish hopgate.events"]
+    assert published.kind == PRODUCER
+    assert (
+        published.attributes.items()
+        >= {
+            "messaging.system": "rabbitmq",
+            "messaging.operation.type": "send",
+            "messaging.destination.name": "hopgate.events",
+            "messaging.rabbitmq.destination.routing_key": "hopgate.cache",
+        }.items()
+    )
+    assert {span.kind for span in spans if span.name.startswith("process ")} == {CONSUMER}
+    assert {span.service for span in spans} == {"hopgate-gateway", "hopgate-worker"}
+    assert not any(span.is_error for span in spans)
+
+
+def test_a_change_relayed_after_an_outage_is_in_the_trace_of_its_request(traced):
+    trace = "11111111111111111111111111111111"
+    traced.rabbitmq.stop()
+    try:
+        traced.create(traceparent=traceparent(trace))
+        eventually(
+            lambda: any(
+                span.name == "publish hopgate.events" and span.attributes.get("error.type") == "not_confirmed"
+                for span in traced.collector.trace(trace)
+            ),
+            30,
+            "the broker is away",
+        )
+    finally:
+        traced.rabbitmq.start()
+
+    eventually(lambda: change_is_whole(traced, trace), 60, "the relay goes on with the trace")
+
+    published = [span for span in traced.collector.trace(trace) if span.name == "publish hopgate.events"]
+    assert [span.service for span in published if not span.is_error] == ["hopgate-worker"]
+
+
+def test_a_visit_that_misses_is_one_trace_with_its_fill(traced):
+    slug = traced.create()
+    trace = "22222222222222222222222222222222"
+    traced.find("the create has ended", lambda span: span.name == "process hopgate.cache")
+
+    def visit() -> bool:
+        traced.redis.command("DEL", cache_key(Slug(slug)))
+        answer = httpx.get(f"{gateway.url}/{slug}", headers={"traceparent": traceparent(trace)})
+        assert answer.status_code == 302
+        return any(span.attributes.get("hopgate.l1") == "miss" for span in traced.collector.trace(trace))
+
+    gateway = traced.gateways[1]
+    eventually(visit, 30, "the visit misses")
+
+    def filled() -> bool:
+        spans = traced.collector.trace(trace)
+        return any(
+            ancestors(spans, span)[:3]
+            == ["compare-and-set links", "process hopgate.cache", "publish hopgate.events"]
+            for span in spans
+        )
+
+    eventually(filled, 30, "the cache is filled")
+    spans = traced.collector.trace(trace)
+    assert {"GET /{slug}", "MGET links", "SELECT links"} <= {span.name for span in spans}
+    [miss] = [span for span in spans if span.attributes.get("hopgate.l1") == "miss"]
+    assert miss.attributes["url.path"] == "/{slug}"
+    assert slug not in str([span.attributes for span in spans])
+
+
+def test_exported_spans_hold_no_secret(traced):
+    key, query = traced.key, "canary-of-the-query"
+    slug = traced.create("https://example.com/canary-of-the-target")
+    httpx.get(f"{traced.gateways[0].url}/{slug}?x={query}")
+    traced.find("the visit", lambda span: span.attributes.get("http.route") == "/{slug}")
+    httpx.get(f"{traced.gateways[0].url}{LINKS}?limit={query}", headers={"authorization": f"Bearer {key}"})
+    traced.find("the refusal", lambda span: span.attributes.get("http.response.status_code") == 422)
+
+    exported = traced.collector.text
+    logs = "".join(process.output for process in [*traced.gateways, traced.worker])
+
+    password = re.search(r"//[^:]+:([^@]+)@", traced.settings["HOPGATE_AMQP_URL"])
+    assert password is not None
+    for secret in (key, query, "canary-of-the-target", "127.0.0.1", password[1], slug):
+        assert secret.encode() not in exported
+    for secret in (key, query, "canary-of-the-target"):
+        assert secret not in logs
