@@ -10,6 +10,8 @@ from typing import Any, TextIO
 
 import msgspec
 
+from app.concurrency.origins import origin, request_id, trace_id
+
 _encode = msgspec.json.Encoder().encode
 
 
@@ -24,10 +26,22 @@ class JsonFormatter(logging.Formatter):
             "logger": record.name,
             "message": record.getMessage(),
             "pid": record.process,
+            **_ids(),
         }
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
         return _encode(line).decode()
+
+
+def _ids() -> dict[str, str]:
+    """Return the ids of the work that logs: of its trace and span if it is recorded, and of its request."""
+    recorded, trace, request = origin(), trace_id.get(), request_id.get()
+    ids = {}
+    if recorded is not None:
+        ids = {"trace_id": f"{recorded.trace_id:032x}", "span_id": f"{recorded.span_id:016x}"}
+    elif trace:
+        ids = {"trace_id": f"{trace:032x}"}
+    return {**ids, "request_id": request} if request else ids
 
 
 def configure(level: str, stream: TextIO = sys.stderr) -> None:

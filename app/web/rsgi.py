@@ -17,6 +17,7 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from time import monotonic
 from typing import Any, Protocol
 
+from app.concurrency.origins import request_id
 from app.domain import slug as slugs
 from app.domain.link import REDIRECT_CODES
 from app.telemetry.requests import REDIRECT_ROUTE, STEPS_PER_S, Exchange, RequestMetrics
@@ -28,6 +29,7 @@ from app.web.endpoint import Endpoint, Route, template
 from app.web.intent import intent_of
 from app.web.redirects import with_query
 from app.web.request import Request, parse_query
+from app.web.request_id import failure_id, read_request_id, with_request_id
 from app.web.response import Response, check_headers, empty_response
 from app.web.robyn_app import new_application, routes_of
 from app.web.routes import register
@@ -220,7 +222,13 @@ class RsgiApplication:
         endpoint = methods.get("GET" if scope.method == "HEAD" else scope.method)
         if endpoint is None:
             return _allowed_methods(scope.method, methods)
-        return await self._handle(endpoint, path_params, scope, protocol)
+        given = read_request_id(scope.headers, self._services.trace_id)
+        token = request_id.set(given)
+        try:
+            response = await self._handle(endpoint, path_params, scope, protocol)
+        finally:
+            request_id.reset(token)
+        return response if endpoint.operation is None else with_request_id(response, given)
 
     async def _handle(
         self, endpoint: Endpoint, path_params: Mapping[str, str], scope: RsgiScope, protocol: Any
@@ -257,7 +265,7 @@ class RsgiApplication:
         return response
 
     def _failed(self, what: str, error: Exception) -> Response:
-        trace_id = self._services.trace_id()
+        trace_id = failure_id(self._services.trace_id)
         log.error("unexpected failure of %s, trace id %s", ascii(what[:200]), trace_id, exc_info=error)
         return errors.server_error(trace_id)
 

@@ -29,8 +29,8 @@ class Services:
 
     `probes`: of the dependencies, by name; the gateway is ready as long as one of `probes["store"]`
     and `probes["cache"]` answers. `guards`: the state of the circuit breakers, by name; None if there
-    are none. `is_draining`: the process is about to stop. `trace_id`: makes the id that identifies
-    one failure in the log. `tracing`: makes the spans of requests; None if tracing is off.
+    are none. `is_draining`: the process is about to stop. `trace_id`: makes the id of a request
+    that has none. `tracing`: makes the spans of requests; None if tracing is off.
     """
 
     links: Links
