@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from urllib.parse import urlsplit
 
 from app.bootstrap.dependencies import open_store, utc_now
+from app.bootstrap.tracing import open_traces
 from app.domain import own_hosts as own
 from app.ports import Store
 from app.service.links import Deliver, Links, leave_to_relay
@@ -15,10 +16,11 @@ from app.settings import Settings
 
 
 @asynccontextmanager
-async def open_links(settings: Settings) -> AsyncIterator[Links]:
-    """Links for the command line: the relay delivers their changes to the caches."""
-    async with open_store(settings) as store:
-        yield new_links(settings, store, leave_to_relay)
+async def open_links(settings: Settings, command: str) -> AsyncIterator[Links]:
+    """Links for *command* of the command line: the relay delivers their changes to the caches."""
+    async with open_traces(settings, "hopgate-cli") as traces, open_store(settings) as store:
+        with traces.command(command):
+            yield new_links(settings, traces.store(store), leave_to_relay)
 
 
 def new_links(settings: Settings, store: Store, deliver: Deliver) -> Links:

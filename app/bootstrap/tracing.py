@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from app.domain.errors import HopgateError
 from app.domain.link import Slug
+from app.domain.origin import Trace
 from app.ports import EventBus, LinkCache, LinkReplica, Store
 from app.service.resolver import Resolver
 from app.settings import Settings
-from app.settings.tracing import TracingSettings, tracing_settings
+from app.settings.tracing import Sampling, TracingSettings, tracing_settings
 from app.telemetry.metrics import Source
 from app.telemetry.sources import span_samples
 
@@ -30,6 +31,19 @@ class Traces:
     tracing: Tracing | None = None
     sources: Sequence[Source] = ()
     is_embedded: bool = False
+    sampling: Sampling | None = None
+
+    @contextmanager
+    def command(self, name: str) -> Iterator[None]:
+        """Record the body as the command *name*, if it is among those to be recorded."""
+        trace_id = 0 if self.tracing is None else self.tracing.new_trace_id()
+        if self.tracing is None or self.sampling is None or not self.sampling.takes(trace_id, None):
+            yield
+            return
+        from opentelemetry.trace import SpanKind
+
+        with self.tracing.request(f"hopgate {name}", Trace(trace_id), {}, kind=SpanKind.INTERNAL):
+            yield
 
     def store(self, store: Store) -> Store:
         """Return *store*, traced if tracing is on."""
@@ -136,6 +150,6 @@ async def open_traces(settings: Settings, service: str) -> AsyncIterator[Traces]
     }
     tracing = Tracing(processor, resource)
     try:
-        yield Traces(tracing, [partial(span_samples, processor, tracing)], settings.embedded)
+        yield Traces(tracing, [partial(span_samples, processor, tracing)], settings.embedded, asked.sampling)
     finally:
         await processor.aclose()

@@ -85,7 +85,7 @@ def create(
     )
 
     async def work() -> Link:
-        async with open_links(settings) as links:
+        async with open_links(settings, "links create") as links:
             outcome = await links.create(fields, custom_slug=slug, lengths=MOVED)
             if not isinstance(outcome, Created):
                 console.fail(f"the slug {slug} is taken")
@@ -102,7 +102,7 @@ def get(slug: SlugArgument, *, json: console.Json = False) -> None:
     settings = console.existing_store()
 
     async def work() -> Any:
-        async with open_links(settings) as links:
+        async with open_links(settings, "links get") as links:
             name = _slug(slug)
             return await links.get(name) if name else None
 
@@ -123,7 +123,7 @@ def list_(
 
     async def work() -> tuple[list[Link], bool]:
         found: list[Link] = []
-        async with open_links(settings) as links:
+        async with open_links(settings, "links list") as links:
             after = None
             while len(found) < limit:
                 page = await links.page(after=after, limit=min(_PAGE, limit - len(found)))
@@ -183,7 +183,7 @@ def edit(
         console.fail("name at least one field to change; hopgate links edit --help lists them")
 
     async def work() -> Any:
-        async with open_links(settings) as links:
+        async with open_links(settings, "links edit") as links:
             name = _slug(slug)
             return await links.change(name, changes, expected_version=if_version) if name else None
 
@@ -208,7 +208,7 @@ def delete(
         console.fail("nothing was deleted")
 
     async def work() -> Any:
-        async with open_links(settings) as links:
+        async with open_links(settings, "links delete") as links:
             name = _slug(slug)
             return await links.remove(name, expected_version=if_version) if name else None
 
