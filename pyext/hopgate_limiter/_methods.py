@@ -27,6 +27,8 @@ class Slot:
     def __init__(
         self, limiter: Limiter, key: "Key", cost: int, timeout: float | None, rates: "Rates | None" = None
     ) -> None:
+        if not isinstance(limiter, Limiter):
+            raise TypeError(f"limiter must be Limiter, not {type(limiter).__name__}")
         self._limiter = limiter
         self._key = key
         self._cost = cost

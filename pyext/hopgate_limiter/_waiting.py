@@ -11,13 +11,15 @@ import logging
 import threading
 from collections.abc import Callable, Iterator
 from functools import partial
-from math import inf
+from math import inf, isnan
+from sys import float_info
 from typing import TYPE_CHECKING
 
 from hopgate_limiter._completions import try_hit_async
+from hopgate_limiter._native import Decision
 
 if TYPE_CHECKING:
-    from hopgate_limiter import Decision, Key, Limiter, Rates, Reservation, Seconds
+    from hopgate_limiter import Key, Limiter, Rates, Reservation, Seconds
 
 
 # Shortest pause before a limit without a queue is tried again, and the shortest sleep by a clock that may
@@ -29,6 +31,8 @@ class RateLimitExceeded(Exception):
     """No slot within the longest wait."""
 
     def __init__(self, decision: "Decision") -> None:
+        if not isinstance(decision, Decision):
+            raise TypeError(f"decision must be Decision, not {type(decision).__name__}")
         super().__init__(decision)
         self.decision = decision
 
@@ -251,9 +255,16 @@ def acquire_unqueued(
 def longest_wait(argument: str, wait: "Seconds | None") -> float:
     if wait is None:
         return inf
-    if not wait >= 0.0:
+    try:
+        is_duration = not isnan(wait) and wait >= 0.0
+    except TypeError:
+        kind = type(wait).__name__
+        raise TypeError(f"{argument} must be a number of seconds or None, not {kind}") from None
+    except OverflowError:  # an int beyond all floats
+        is_duration = wait > 0
+    if not is_duration:
         raise ValueError(f"{argument} must be at least 0 s, got {wait}")
-    return wait
+    return min(wait, float_info.max)
 
 
 async def acquire_unqueued_async(

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::net::Ipv6Addr;
 
-use crate::error::Error;
+use crate::error::{Error, excerpt};
 
 /// The start of the name of a peer that has no address.
 pub(crate) const UNIX_PEER: &str = "unix:";
@@ -35,7 +35,8 @@ pub fn client_key(address: &str, v6_prefix: u8) -> Result<Cow<'_, str>, Error> {
     }
     let unreadable = || {
         Error::invalid(format!(
-            "address {address:?} is not an IP address without a port"
+            "address must be an IP address without a port, got {}",
+            excerpt(address)
         ))
     };
     let inner = match address.strip_prefix('[') {

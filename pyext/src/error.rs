@@ -35,3 +35,14 @@ impl fmt::Display for Error {
 }
 
 impl std::error::Error for Error {}
+
+/// Most characters of a value that a message shows: numbers and texts may have any length.
+pub(crate) const MOST_SHOWN: usize = 100;
+
+/// A text as a message shows it, in quotes.
+pub(crate) fn excerpt(text: &str) -> String {
+    match text.char_indices().nth(MOST_SHOWN) {
+        Some((end, _)) => format!("{:?}...", &text[..end]),
+        None => format!("{text:?}"),
+    }
+}

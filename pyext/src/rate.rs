@@ -5,7 +5,7 @@ use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::str::FromStr;
 
-use crate::error::Error;
+use crate::error::{Error, excerpt};
 
 mod text;
 
@@ -51,7 +51,7 @@ impl Rate {
         }
         if limit / MAX_UNITS_PER_NS >= period_ns {
             return Err(Error::too_large(format!(
-                "a rate of {limit} per {period_ns} ns is above {MAX_UNITS_PER_NS} per ns"
+                "limit must be at most {MAX_UNITS_PER_NS} per ns, got {limit} per {period_ns} ns"
             )));
         }
         if name.is_empty()
@@ -61,7 +61,8 @@ impl Rate {
                 .all(|b| matches!(b, b' '..=b'~') && b != b'"' && b != b'\\')
         {
             return Err(Error::invalid(format!(
-                "name must be 1 to {MAX_NAME_LEN} printable ASCII characters without quotes or backslashes, got {name:?}"
+                "name must be 1 to {MAX_NAME_LEN} printable ASCII characters without quotes or backslashes, got {}",
+                excerpt(name)
             )));
         }
         let rate = Self {
@@ -73,7 +74,7 @@ impl Rate {
         };
         if rate.refill_ns_wide() > u128::from(MAX_COUNT) {
             return Err(Error::too_large(format!(
-                "refilling a burst of {burst} at {limit} per {period_ns} ns takes more than 2**63 ns"
+                "burst must be refilled in 2**63 ns, got {burst} at {limit} per {period_ns} ns"
             )));
         }
         Ok(rate)

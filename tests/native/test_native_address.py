@@ -61,7 +61,7 @@ def test_v6_neighbours_share_a_network():
 )
 def test_bad_address(text):
     """Nonsense is a ValueError that quotes it."""
-    with pytest.raises(ValueError, match="is not an IP address"):
+    with pytest.raises(ValueError, match="address must be an IP address without a port"):
         client_key(text)
 
 

@@ -84,8 +84,12 @@ class Raising:
 @pytest.mark.parametrize(
     ("clock", "error", "message"),
     [
-        (object(), TypeError, "clock must have an attribute now_ns, not object"),
-        (time.monotonic_ns, TypeError, "clock must have an attribute now_ns, not builtin"),
+        (object(), TypeError, "clock must be a ManualClock, or have an attribute now_ns, not object"),
+        (
+            time.monotonic_ns,
+            TypeError,
+            "clock must be a ManualClock, or have an attribute now_ns, not builtin",
+        ),
         (WithMethod(), TypeError, "clock.now_ns must be int, not method"),
         (Dial(1.5), TypeError, "clock.now_ns must be int, not float"),
         (Dial(-1), ValueError, r"clock.now_ns must be 0 to 2\*\*64 - 1 ns, got -1"),

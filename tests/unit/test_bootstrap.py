@@ -37,8 +37,8 @@ def test_unreadable_limit_is_reported_by_its_setting(setting):
         ("10/s sliding_window; 5/min", "token_bucket or sliding_window"),
         ("10/s burst 20 sliding_window", "burst"),
         ("10/s; 10 per s", "two rates"),
-        ("1/d burst 9000000000000000000", "takes more than"),
-        ("4000000000000000000/d", "above 4096 per ns"),
+        ("1/d burst 9000000000000000000", "must be refilled in"),
+        ("4000000000000000000/d", "at most 4096 per ns"),
     ],
 )
 def test_refused_limit_is_one_line_with_its_setting(setting, limit, words):

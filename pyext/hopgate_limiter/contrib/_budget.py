@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Generic, TypeVar, cast
 
 from hopgate_limiter import Decision, Key, Limiter, Rate
+from hopgate_limiter.contrib import _arguments
 
 R = TypeVar("R")
 
@@ -36,6 +37,8 @@ class Budget(Generic[R]):
         exceeded: Callable[[Decision, R], Exception],
     ) -> None:
         """Set what `LimitedTransport` documents; *exceeded* makes the error of a request without a turn."""
+        _arguments.cost(cost)
+        _arguments.seconds_or_none("timeout", timeout)
         self._limiter = limiter_of(rates)
         self._key = key
         self._cost = cost

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TypeAlias
 
 from hopgate_limiter import Key, client_key
+from hopgate_limiter.contrib import _arguments
 from hopgate_limiter.contrib._call import Call
 
 KeyOf: TypeAlias = Callable[[Call], Key | None]
@@ -39,6 +40,10 @@ def by_header(name: str, *, otherwise: KeyOf | None = None) -> KeyOf:
     The key is a hash of the value, so that neither long values nor secrets are stored. A client that may
     choose the value freely gets a new budget with each: check it first, or limit addresses as well.
     """
+    _arguments.text("name", name)
+    if not name:
+        raise ValueError("name must be the name of a header, got ''")
+    _arguments.function_or_none("otherwise", otherwise)
     field = name.lower()
     fallback = otherwise or by_address()
 
@@ -59,6 +64,7 @@ def by_user(*, otherwise: KeyOf | None = None) -> KeyOf:
     The user is `scope["user"]` under ASGI (Starlette's AuthenticationMiddleware), REMOTE_USER under WSGI, the
     user of Flask-Login, of Django, the claim "sub" or "user" of Robyn's identity.
     """
+    _arguments.function_or_none("otherwise", otherwise)
     fallback = otherwise or by_address()
 
     def key(call: Call) -> Key | None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 from hopgate_limiter import Decision, Key, Limiter, Rate, RedisSync, Stats
+from hopgate_limiter.contrib import _arguments
 from hopgate_limiter.contrib._answers import problem
 from hopgate_limiter.contrib._call import Call
 from hopgate_limiter.contrib._keys import KeyOf, by_address
@@ -140,8 +141,28 @@ class RateLimits:
                 for the same rates in all processes, and different for others: a part of a prefix.
 
         Raises:
-            ValueError: a rate, a pattern or a network that cannot be read, `redis` together with `make`.
+            ValueError: a rate, a pattern or a network that cannot be read, an unknown word, a cost below 0,
+                `redis` together with `make`.
+            TypeError: an argument of another type.
         """
+        _arguments.function_or_none("key", key)
+        _arguments.cost(cost)
+        if routes is not None:
+            _arguments.mapping("routes", "a mapping of patterns to rates, or None", routes)
+        _arguments.texts("exempt", '["/healthz"]', exempt)
+        _arguments.texts("exempt_methods", '["OPTIONS"]', exempt_methods)
+        _arguments.of_type(
+            "trusted_proxies", "several networks, as ['10.0.0.0/8']", trusted_proxies, Iterable
+        )
+        _arguments.word("headers", headers, "ietf", "legacy", "both", None)
+        _arguments.function("answer", answer)
+        _arguments.function_or_none("on_refused", on_refused)
+        _arguments.flag("shadow", shadow)
+        _arguments.text_or_none("redis", redis)
+        _arguments.text("prefix", prefix)
+        _arguments.word("mode", mode, "strict", "leased", "every_hit")
+        _arguments.word("on_error", on_error, "share", "deny", "allow")
+        _arguments.function_or_none("make", make)
         if redis is not None and make is not None:
             raise ValueError(
                 "redis must be None if make is given: the limiters that it makes are shared or not"
@@ -189,6 +210,12 @@ class RateLimits:
             cost: units that a request costs.
             shadow: count and report only.
         """
+        _arguments.text_or_none("name", name)
+        _arguments.function_or_none("key", key)
+        if cost is not None:
+            _arguments.cost(cost)
+        if shadow is not None:
+            _arguments.flag("shadow", shadow)
         limiter = self._limiter_of(rates)
         return Limit(
             limiter=limiter,
@@ -207,12 +234,16 @@ class RateLimits:
         for rate in rates:
             if isinstance(rate, Limiter):
                 raise TypeError("a limiter must be the only rate: several are several limits")
+            _arguments.of_type("a rate", "str, Rate or Limiter", rate, str, Rate)
             parsed += Rate.parse(rate) if isinstance(rate, str) else (rate,)
         found = tuple(parsed)
         if not found:
             raise ValueError("a limit must have at least one rate")
         if found not in self._limiters:
-            self._limiters[found] = self._make(_name_of(found), found)
+            made = self._make(_name_of(found), found)
+            if not isinstance(made, Limiter):
+                raise TypeError(f"make must return a Limiter, not {type(made).__name__}")
+            self._limiters[found] = made
         return self._limiters[found]
 
     def _limiter(self, name: str, rates: tuple[Rate, ...]) -> Limiter:

@@ -36,6 +36,8 @@ class PathRules(Generic[T]):
         self._exact: dict[tuple[str, str], T] = {}
         self._patterns: list[tuple[str, re.Pattern[str], T]] = []
         for text, rule in rules.items():
+            if not isinstance(text, str):
+                raise TypeError(f"a rule must be str, as 'GET /path', not {type(text).__name__}")
             method, _, path = text.rpartition(" ")
             if not path.startswith(("/", "*")) or "*" in path[:-1]:
                 raise ValueError(f"a rule must be '[METHOD ]/path', with * only at its end, got {text!r}")

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import TypeAlias
 
+from hopgate_limiter.contrib import _arguments
+
 IpNetwork: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 UNIX_SOCKET = "unix:"
@@ -63,6 +65,22 @@ def _find(hop: str, trusted: tuple[IpNetwork, ...]) -> tuple[str, bool] | None:
 _known = lru_cache(maxsize=4096)(_find)
 
 
+def _network(name: object) -> IpNetwork:
+    networks = (
+        str,
+        ipaddress.IPv4Network,
+        ipaddress.IPv6Network,
+        ipaddress.IPv4Address,
+        ipaddress.IPv6Address,
+    )
+    _arguments.of_type("a trusted proxy", "a network, an address or 'unix:'", name, *networks)
+    try:
+        return ipaddress.ip_network(name)  # type: ignore[arg-type]
+    except ValueError as error:
+        message = f"a trusted proxy must be a network, an address or 'unix:', got {name!a}: {error}"
+        raise ValueError(message) from None
+
+
 def _parse(hop: str) -> str | None:
     text = hop
     if text.startswith("["):
@@ -90,10 +108,9 @@ class TrustedProxies:
         Raises:
             ValueError: one of them is neither.
         """
+        _arguments.of_type("proxies", "several networks, as ['10.0.0.0/8']", proxies, Iterable)
         names = (proxies,) if isinstance(proxies, str) else tuple(proxies)
-        self._networks: tuple[IpNetwork, ...] = tuple(
-            ipaddress.ip_network(name) for name in names if name != UNIX_SOCKET
-        )
+        self._networks: tuple[IpNetwork, ...] = tuple(_network(name) for name in names if name != UNIX_SOCKET)
         self._has_sockets = UNIX_SOCKET in names
 
     def __bool__(self) -> bool:

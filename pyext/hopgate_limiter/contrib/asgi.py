@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from typing import Any, TypeAlias
 
+from hopgate_limiter.contrib import _arguments
 from hopgate_limiter.contrib._answers import Answer, problem
 from hopgate_limiter.contrib._call import CHARGES, Call
 from hopgate_limiter.contrib._keys import by_address, by_header, by_user
@@ -102,6 +103,8 @@ class RateLimitMiddleware:
 
     def __init__(self, app: ASGIApp, limits: RateLimits) -> None:
         """Wrap *app*."""
+        _arguments.function("app", app)
+        _arguments.of_type("limits", "RateLimits", limits, RateLimits)
         self.app = app
         self.limits = limits
 

@@ -21,6 +21,7 @@ from typing import Any, TypeVar, cast
 
 from hopgate_limiter import Decision, Key, Limiter, Rate, RateLimitExceeded
 from hopgate_limiter._waiting import refused
+from hopgate_limiter.contrib import _arguments
 from hopgate_limiter.contrib._budget import limiter_of
 
 __all__ = ["RateLimitExceeded", "limited"]
@@ -55,6 +56,9 @@ def limited(
         RateLimitExceeded: by the decorated function: the call is refused, or would wait too long.
         ValueError: a timeout without `wait`, or what `Limiter` refuses.
     """
+    _arguments.cost(cost)
+    _arguments.flag("wait", wait)
+    _arguments.seconds_or_none("timeout", timeout)
     if timeout is not None and not wait:
         raise ValueError("timeout must be None unless wait is True")
     gate = _Gate(limiter_of(rates), key, cost, wait=wait, timeout=timeout)
@@ -63,6 +67,7 @@ def limited(
         # A decorator above @classmethod or @staticmethod gets their object; a method is charged all the same.
         if isinstance(function, (classmethod, staticmethod)):
             return cast("_Function", type(function)(_decorated(function.__func__, gate)))
+        _arguments.function("function", function)
         return cast("_Function", _decorated(function, gate))
 
     return decorate

@@ -23,7 +23,7 @@ from typing import Any, TypeVar, cast
 from fastapi import Depends, FastAPI, HTTPException, Request, Response, params
 from fastapi.routing import APIRoute
 from hopgate_limiter import Decision
-from hopgate_limiter.contrib import _limits
+from hopgate_limiter.contrib import _arguments, _limits
 from hopgate_limiter.contrib._answers import Answer, detail, problem
 from hopgate_limiter.contrib._call import CHARGES
 from hopgate_limiter.contrib._handlers import with_request
@@ -62,6 +62,7 @@ class RateLimits(_limits.RateLimits):
         Raises:
             ValueError: there are routes already.
         """
+        _arguments.of_type("app", "FastAPI", app, FastAPI)
         if any(isinstance(route, APIRoute) for route in app.router.routes):
             raise ValueError("install must come before the routes of the application")
         if self.has_rules:  # each dependency costs about as much as a decision

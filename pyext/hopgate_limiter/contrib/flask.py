@@ -23,7 +23,7 @@ from typing import Any, NoReturn, TypeVar, cast
 
 from flask import Flask, Request, Response, after_this_request, current_app, request
 from hopgate_limiter import Decision
-from hopgate_limiter.contrib import _limits
+from hopgate_limiter.contrib import _arguments, _limits
 from hopgate_limiter.contrib._answers import Answer, detail, problem
 from hopgate_limiter.contrib._call import CHARGES, EnvironCall
 from hopgate_limiter.contrib._keys import KeyOf, by_address, by_header, by_user
@@ -68,6 +68,7 @@ class RateLimits(_limits.RateLimits):
 
     def init_app(self, app: Flask) -> None:
         """Give *app* the default rates, and the headers of all responses, by a middleware."""
+        _arguments.of_type("app", "Flask", app, Flask)
         app.extensions["hopgate_limiter"] = self
         if self.has_rules:
             app.before_request(self._check_default)

@@ -14,6 +14,7 @@ from types import TracebackType
 
 import httpx
 from hopgate_limiter import Decision, Key, Limiter, Rate, RateLimitExceeded
+from hopgate_limiter.contrib import _arguments
 from hopgate_limiter.contrib._budget import Budget
 
 __all__ = ["AsyncLimitedTransport", "BudgetExceeded", "LimitedTransport"]
@@ -57,6 +58,8 @@ class LimitedTransport(httpx.BaseTransport):
             timeout: the longest wait for a turn in seconds, unlimited if None.
         """
         self._budget = Budget(rates, key, cost, timeout, BudgetExceeded)
+        if transport is not None:
+            _arguments.has_method("transport", "a transport of httpx", transport, "handle_request")
         self._transport = transport or httpx.HTTPTransport()
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
@@ -94,6 +97,10 @@ class AsyncLimitedTransport(httpx.AsyncBaseTransport):
     ) -> None:
         """As `LimitedTransport`; *transport* is `httpx.AsyncHTTPTransport()` by default."""
         self._budget = Budget(rates, key, cost, timeout, BudgetExceeded)
+        if transport is not None:
+            _arguments.has_method(
+                "transport", "an async transport of httpx", transport, "handle_async_request"
+            )
         self._transport = transport or httpx.AsyncHTTPTransport()
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 import requests
 from hopgate_limiter import Decision, Key, Limiter, Rate, RateLimitExceeded
+from hopgate_limiter.contrib import _arguments
 from hopgate_limiter.contrib._budget import Budget
 from requests.adapters import BaseAdapter, HTTPAdapter
 
@@ -61,6 +62,8 @@ class LimitedAdapter(BaseAdapter):
         """
         super().__init__()
         self._budget = Budget(rates, key, cost, timeout, BudgetExceeded)
+        if adapter is not None:
+            _arguments.has_method("adapter", "an adapter of requests", adapter, "send")
         self._adapter = adapter or HTTPAdapter()
 
     def send(  # noqa: PLR0917 - as the base has it

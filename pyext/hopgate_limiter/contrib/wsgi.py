@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
+from hopgate_limiter.contrib import _arguments
 from hopgate_limiter.contrib._answers import Answer, problem
 from hopgate_limiter.contrib._call import CHARGES, EnvironCall
 from hopgate_limiter.contrib._keys import by_address, by_header, by_user
@@ -31,6 +32,9 @@ class RateLimitMiddleware:
 
     def __init__(self, app: WSGIApplication, limits: RateLimits, *, checks: bool = True) -> None:
         """Wrap *app*; without *checks* only the headers of limits inside of it are written."""
+        _arguments.function("app", app)
+        _arguments.of_type("limits", "RateLimits", limits, RateLimits)
+        _arguments.flag("checks", checks)
         self.app = app
         self.limits = limits
         self._checks = checks

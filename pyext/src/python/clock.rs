@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyType;
 
+use super::argument::{argument, wrong_type};
 use super::waiting::waiting;
 use crate::{Clock, TimeSource};
 
@@ -13,20 +13,17 @@ use crate::{Clock, TimeSource};
 #[pyclass(frozen, weakref, module = "hopgate_limiter")]
 pub(super) struct ManualClock(pub(super) crate::ManualClock);
 
-fn nanoseconds(what: &str, value: i128) -> PyResult<u64> {
-    u64::try_from(value).map_err(|_| {
-        PyValueError::new_err(format!("{what} must be 0 to 2**64 - 1 ns, got {value}"))
-    })
+fn nanoseconds(what: &str, value: &Bound<'_, PyAny>) -> PyResult<u64> {
+    argument(what, "0 to 2**64 - 1 ns", value)
 }
 
 #[pymethods]
 impl ManualClock {
     #[new]
-    #[pyo3(signature = (now_ns = 0))]
-    fn new(now_ns: i128) -> PyResult<Self> {
-        Ok(Self(crate::ManualClock::new(nanoseconds(
-            "now_ns", now_ns,
-        )?)))
+    #[pyo3(signature = (now_ns = None), text_signature = "(now_ns=0)")]
+    fn new(now_ns: Option<&Bound<'_, PyAny>>) -> PyResult<Self> {
+        let now_ns = now_ns.map_or(Ok(0), |now_ns| nanoseconds("now_ns", now_ns))?;
+        Ok(Self(crate::ManualClock::new(now_ns)))
     }
 
     #[getter]
@@ -37,14 +34,14 @@ impl ManualClock {
 
     #[pyo3(signature = (ns, /))]
     #[doc = manual!("ManualClock.advance")]
-    fn advance(&self, py: Python<'_>, ns: i128) -> PyResult<()> {
+    fn advance(&self, py: Python<'_>, ns: &Bound<'_, PyAny>) -> PyResult<()> {
         self.0.advance(nanoseconds("ns", ns)?);
         waiting(py, "wake_all")?.call0().map(drop)
     }
 
     #[pyo3(signature = (ns, /))]
     #[doc = manual!("ManualClock.set")]
-    fn set(&self, py: Python<'_>, ns: i128) -> PyResult<()> {
+    fn set(&self, py: Python<'_>, ns: &Bound<'_, PyAny>) -> PyResult<()> {
         self.0.set(nanoseconds("ns", ns)?);
         waiting(py, "wake_all")?.call0().map(drop)
     }
@@ -76,13 +73,10 @@ impl TimeSource for ForeignClock {
 
 fn read(clock: &Bound<'_, PyAny>) -> PyResult<u64> {
     let now = clock.getattr("now_ns")?;
-    let Ok(ns) = now.extract::<i128>() else {
-        return Err(PyTypeError::new_err(format!(
-            "clock.now_ns must be int, not {}",
-            now.get_type().name()?
-        )));
-    };
-    nanoseconds("clock.now_ns", ns)
+    if !now.hasattr("__index__")? {
+        return Err(wrong_type("clock.now_ns", "int", &now));
+    }
+    nanoseconds("clock.now_ns", &now)
 }
 
 /// The clock of a limiter: the system's if none is given. A clock of the caller's own is read once, so that one
@@ -95,10 +89,11 @@ pub(super) fn clock(given: Option<&Bound<'_, PyAny>>) -> PyResult<Clock> {
         return Ok(Clock::manual(manual.get().0.clone()));
     }
     if !given.hasattr("now_ns")? {
-        return Err(PyTypeError::new_err(format!(
-            "clock must have an attribute now_ns, not {}",
-            given.get_type().name()?
-        )));
+        return Err(wrong_type(
+            "clock",
+            "a ManualClock, or have an attribute now_ns",
+            given,
+        ));
     }
     read(given)?;
     Ok(Clock::foreign(Arc::new(ForeignClock(

@@ -7,7 +7,7 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyInt, PyString, PyTuple, PyType};
 
-use super::argument::wrong_type;
+use super::argument::{argument, shown, wrong_value};
 use crate::{CompoundKey, Key};
 
 /// Tuples in tuples, at most.
@@ -176,9 +176,9 @@ fn refuse_cost(value: &Bound<'_, PyAny>) -> PyErr {
         return PyTypeError::new_err(format!("cost must be int, not {name}"));
     }
     if value.lt(0).unwrap_or(false) {
-        return PyValueError::new_err(format!("cost must be at least 0, got {value}"));
+        return wrong_value("cost", "at least 0", value);
     }
-    PyOverflowError::new_err(format!("cost must be below 2**63, got {value}"))
+    PyOverflowError::new_err(format!("cost must be below 2**63, got {}", shown(value)))
 }
 
 /// A prefix length. The engine checks the range of a number that fits a byte.
@@ -191,10 +191,7 @@ impl<'py> FromPyObject<'_, 'py> for Prefix {
     fn extract(value: Borrowed<'_, 'py, PyAny>) -> PyResult<Self> {
         match value.extract::<u8>() {
             Ok(bits) => Ok(Self(bits)),
-            Err(error) if error.is_instance_of::<PyOverflowError>(value.py()) => Err(
-                PyValueError::new_err(format!("v6_prefix must be 1 to 128 bits, got {}", &*value)),
-            ),
-            Err(_) => Err(wrong_type("v6_prefix", "1 to 128 bits", &value)),
+            Err(_) => argument("v6_prefix", "1 to 128 bits", &value).map(Self),
         }
     }
 }
@@ -219,7 +216,7 @@ pub(super) fn client_key<'py>(
             PyTypeError::new_err(format!("address must be str or None, not {name}"))
         })?,
     };
-    let text = address.to_str()?;
+    let text: &str = argument("address", "an IPv4 or IPv6 address", &address)?;
     let key = match crate::client_key(text, v6_prefix.0)? {
         Cow::Borrowed(_) => None,
         Cow::Owned(key) => Some(PyString::new(py, &key)),

@@ -291,7 +291,7 @@ impl Limiter {
         slf: &Bound<'py, Self>,
         key: GivenKey<'_, 'py>,
         cost: Cost,
-        timeout: Option<f64>,
+        timeout: Option<&Bound<'py, PyAny>>,
         rates: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let py = slf.py();
@@ -322,7 +322,7 @@ impl Limiter {
         slf: &Bound<'_, Self>,
         key: GivenKey<'_, '_>,
         cost: Cost,
-        max_wait: Option<f64>,
+        max_wait: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Reservation> {
         let max_wait_ns = max_wait_ns("max_wait", max_wait)?;
         let (decision, reservation) = Self::take_slot(slf, key, cost, max_wait_ns, false)?;
@@ -339,7 +339,7 @@ impl Limiter {
         slf: &Bound<'py, Self>,
         key: &Bound<'py, PyAny>,
         cost: Cost,
-        timeout: Option<f64>,
+        timeout: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<(Bound<'py, Decision>, Option<Reservation>)> {
         let max_wait_ns = max_wait_ns("timeout", timeout)?;
         Self::take_slot(slf, GivenKey::from(key), cost, max_wait_ns, true)

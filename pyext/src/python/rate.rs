@@ -1,10 +1,11 @@
 //! `Rate`.
 
-use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
-use pyo3::types::{PyString, PyTuple};
+use pyo3::types::{PyInt, PyString, PyTuple};
 
 use super::Reduced;
+use super::argument::{argument, argument_or, shown, wrong_type, wrong_value};
 
 #[doc = manual!("Rate")]
 #[pyclass(
@@ -34,18 +35,20 @@ impl Rate {
         limit: &Bound<'_, PyAny>,
         per: &Bound<'_, PyAny>,
         burst: Option<&Bound<'_, PyAny>>,
-        name: Option<&str>,
+        name: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Self> {
         let limit = count("limit", limit, 1)?;
         let burst = burst.map(|burst| count("burst", burst, 1)).transpose()?;
-        let rate = crate::Rate::new(limit, period_ns(per)?, burst, name.unwrap_or("default"))?;
+        let named = argument_or("name", "str", name, "default")?;
+        let rate = crate::Rate::new(limit, period_ns(per)?, burst, named)?;
         Ok(Self(if name.is_some() { rate } else { rate.unnamed() }))
     }
 
     #[staticmethod]
     #[doc = manual!("Rate.parse")]
-    fn parse<'py>(py: Python<'py>, spec: &str) -> PyResult<Bound<'py, PyTuple>> {
-        PyTuple::new(py, crate::Rate::parse(spec)?.into_iter().map(Self))
+    fn parse<'py>(spec: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyTuple>> {
+        let text = argument("spec", "str", spec)?;
+        PyTuple::new(spec.py(), crate::Rate::parse(text)?.into_iter().map(Self))
     }
 
     #[getter]
@@ -102,23 +105,33 @@ impl Rate {
 /// A count of at least `least`. Python's integers have no bounds, so this checks them.
 pub(super) fn count(what: &str, value: &Bound<'_, PyAny>, least: u64) -> PyResult<u64> {
     if !value.hasattr("__index__")? {
-        return Err(super::argument::wrong_type(what, "int", value));
+        return Err(wrong_type(what, "int", value));
     }
     if value.lt(least)? {
-        return Err(PyValueError::new_err(format!(
-            "{what} must be at least {least}, got {value}"
-        )));
+        return Err(wrong_value(what, &format!("at least {least}"), value));
     }
     match value.extract::<u64>() {
         Ok(count) if count < 1 << 63 => Ok(count),
-        _ => Err(crate::Error::TooLarge(format!("{what} must be below 2**63, got {value}")).into()),
+        _ => Err(too_large(what, "2**63", value)),
     }
+}
+
+fn too_large(what: &str, bound: &str, value: &Bound<'_, PyAny>) -> PyErr {
+    crate::Error::TooLarge(format!(
+        "{what} must be below {bound}, got {}",
+        shown(value)
+    ))
+    .into()
 }
 
 /// A period given as text ("10s"), seconds, or a `timedelta`.
 fn period_ns(per: &Bound<'_, PyAny>) -> PyResult<u64> {
-    if let Ok(text) = per.cast::<PyString>() {
-        return Ok(crate::rate::parse_period(text.to_str()?)?);
+    if per.is_instance_of::<PyString>() {
+        let text: &str = argument("per", "a period", per)?;
+        return Ok(crate::rate::parse_period(text)?);
+    }
+    if per.is_instance_of::<PyInt>() && per.extract::<f64>().is_err() {
+        return Err(too_large("per", "2**63 ns", per));
     }
     if let Ok(seconds) = per.extract::<f64>() {
         let ns = (seconds * 1e9).round();
@@ -137,10 +150,7 @@ fn period_ns(per: &Bound<'_, PyAny>) -> PyResult<u64> {
         return Ok(ns as u64);
     }
     let Ok(days) = per.getattr("days") else {
-        return Err(PyTypeError::new_err(format!(
-            "per must be str, seconds or timedelta, not {}",
-            per.get_type().name()?
-        )));
+        return Err(wrong_type("per", "str, seconds or timedelta", per));
     };
     let days: i128 = days.extract()?;
     let seconds: i128 = per.getattr("seconds")?.extract()?;
@@ -164,14 +174,9 @@ pub(super) fn rates<'py>(
     for item in given {
         if let Ok(rate) = item.cast::<Rate>() {
             rates.push(rate.get().0.clone());
-        } else if let Ok(text) = item.cast::<PyString>() {
-            rates.extend(crate::Rate::parse(text.to_str()?)?);
         } else {
-            let kind = item.get_type();
-            return Err(PyTypeError::new_err(format!(
-                "a rate must be Rate or str, not {}",
-                kind.name()?
-            )));
+            let text = argument("a rate", "Rate or str", &item)?;
+            rates.extend(crate::Rate::parse(text)?);
         }
     }
     Ok(crate::rate::with_distinct_names(rates))
@@ -183,10 +188,7 @@ pub(super) fn rates_of_call(given: &Bound<'_, PyAny>) -> PyResult<Vec<crate::Rat
         return rates(std::iter::once(given.clone()));
     }
     let Ok(items) = given.try_iter() else {
-        return Err(PyTypeError::new_err(format!(
-            "rates must be str, Rate or several of them, not {}",
-            given.get_type().name()?
-        )));
+        return Err(wrong_type("rates", "str, Rate or several of them", given));
     };
     let items: Vec<_> = items.collect::<PyResult<_>>()?;
     rates(items.into_iter())

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 
-use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict, PyString, PyTuple};
+use pyo3::types::{PyBytes, PyDict, PyInt, PyString, PyTuple};
 
-use super::argument::{argument, argument_or, wrong_type};
+use super::argument::{argument, argument_or, wrong_type, wrong_value};
 use super::decision::Decision;
 use super::rate::count;
 use super::{Reduced, word};
@@ -34,13 +34,12 @@ fn outstanding(value: &Bound<'_, PyAny>) -> PyResult<Outstanding> {
     if let Ok(tokens) = value.extract::<u64>() {
         return Ok(Outstanding::Tokens(tokens));
     }
-    if let Ok(part) = value.extract::<f64>() {
-        return Ok(Outstanding::Part(part));
+    if value.is_instance_of::<PyInt>() {
+        let expected = "at least 0 and below 2**64, or a part of the burst";
+        return Err(wrong_value("max_outstanding", expected, value));
     }
-    Err(PyTypeError::new_err(format!(
-        "max_outstanding must be int or float, not {}",
-        value.get_type().name()?
-    )))
+    let part = argument("max_outstanding", "int or float", value)?;
+    Ok(Outstanding::Part(part))
 }
 
 #[pymethods]

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 
+use super::argument::{argument, wrong_value};
 use crate::{Health, HealthListener};
 
 /// A function of the module `hopgate_limiter._waiting`.
@@ -50,14 +50,13 @@ pub(super) fn longest_sleep(limiter: &crate::Limiter) -> Option<f64> {
 }
 
 /// The longest wait, ns: without a limit if None.
-pub(super) fn max_wait_ns(what: &str, wait: Option<f64>) -> PyResult<u64> {
-    let Some(wait_s) = wait else {
+pub(super) fn max_wait_ns(what: &str, wait: Option<&Bound<'_, PyAny>>) -> PyResult<u64> {
+    let Some(wait) = wait else {
         return Ok(u64::MAX);
     };
+    let wait_s: f64 = argument(what, "a number of seconds or None", wait)?;
     if wait_s.is_nan() || wait_s < 0.0 {
-        return Err(PyValueError::new_err(format!(
-            "{what} must be at least 0 s, got {wait_s}"
-        )));
+        return Err(wrong_value(what, "at least 0 s", wait));
     }
     // Saturates at the largest u64, 584 years.
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]

@@ -1,7 +1,7 @@
 //! Rates and periods as text.
 
 use super::Rate;
-use crate::error::Error;
+use crate::error::{Error, excerpt};
 
 /// What stands between two rates.
 const SEPARATORS: [char; 3] = [',', ';', '|'];
@@ -41,9 +41,9 @@ pub(super) fn parse(spec: &str) -> Result<Vec<Rate>, Error> {
 pub(super) fn parse_clause(clause: &str) -> Result<Rate, Error> {
     let unreadable = || {
         Error::invalid(format!(
-            "cannot read the rate {:?}: expected such as '10/s', '10 per 5 minutes', '0.5/s' or '10/s burst 20', \
+            "cannot read the rate {}: expected such as '10/s', '10 per 5 minutes', '0.5/s' or '10/s burst 20', \
              and ',', ';' or '|' between rates",
-            clause.trim()
+            excerpt(clause.trim())
         ))
     };
     let lowered = clause.to_lowercase();
@@ -66,7 +66,10 @@ pub(super) fn parse_clause(clause: &str) -> Result<Rate, Error> {
     }
     let period_ns = parse_period(period_text)?;
     let (limit, period_ns) = limit.per(period_ns).ok_or_else(|| {
-        Error::too_large(format!("the rate {:?} does not fit 2**63", clause.trim()))
+        Error::too_large(format!(
+            "the rate must fit 2**63, got {}",
+            excerpt(clause.trim())
+        ))
     })?;
     let period_words: String = period_text.split_whitespace().collect();
     let mut name = format!("{limit_text}/{period_words}");
@@ -85,8 +88,9 @@ pub fn parse_period(text: &str) -> Result<u64, Error> {
     let text = text.trim();
     let unreadable = || {
         Error::invalid(format!(
-            "cannot read the period {text:?}: expected a unit ({UNITS}) with or without a number before it, \
-             such as 's' or '5 minutes'"
+            "cannot read the period {}: expected a unit ({UNITS}) with or without a number before it, \
+             such as 's' or '5 minutes'",
+            excerpt(text)
         ))
     };
     let lowered = text.to_lowercase();
@@ -96,11 +100,17 @@ pub fn parse_period(text: &str) -> Result<u64, Error> {
         "" => Decimal::ONE,
         digits => Decimal::read(digits).ok_or_else(unreadable)?,
     };
-    let too_large = || Error::too_large(format!("the period {text:?} is 2**63 ns or more"));
+    let too_large = || {
+        Error::too_large(format!(
+            "the period must be below 2**63 ns, got {}",
+            excerpt(text)
+        ))
+    };
     let scaled = u128::from(count.digits) * u128::from(unit_ns);
     if !scaled.is_multiple_of(u128::from(count.scale)) {
         return Err(Error::invalid(format!(
-            "the period {text:?} is not a whole number of nanoseconds"
+            "the period must be a whole number of nanoseconds, got {}",
+            excerpt(text)
         )));
     }
     u64::try_from(scaled / u128::from(count.scale))
