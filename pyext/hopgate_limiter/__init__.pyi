@@ -321,6 +321,10 @@ class Limiter:
                 has and in the same order; for sliding windows with the same periods. Use the same rates at
                 every call for a key, in all processes: its debt is kept as time, and cut to the most that the
                 rates in use admit.
+
+        Raises:
+            ValueError, OverflowError: a cost out of range, rates that cannot be used here.
+            TypeError: not a key, not a cost, no rates.
         """
 
     async def hit_async(self, key: Key = "", cost: int = 1, *, rates: Rates | None = None) -> Decision:
@@ -338,12 +342,16 @@ class Limiter:
     async def peek_async(self, key: Key = "", cost: int = 1, *, rates: Rates | None = None) -> Decision:
         """As `peek`, for asyncio: while it waits for Redis, other tasks run."""
 
-    def hit_many(self, items: Iterable[tuple[Key, int]]) -> list[Decision]:
+    def hit_many(self, items: Iterable[tuple[Key, int]], *, rates: Rates | None = None) -> list[Decision]:
         """
         Several hits at one instant, in order, for the cost of one call.
 
         All items are read first: a bad one raises before any unit is taken. Requests to Redis share one
         pipeline.
+
+        Args:
+            items: pairs of a key and a cost.
+            rates: see `hit`; those of all items.
         """
 
     def acquire(
@@ -389,12 +397,19 @@ class Limiter:
         Entering raises RateLimitExceeded if the slot starts after the timeout, and ValueError as `acquire`.
         """
 
-    def reserve(self, key: Key = "", cost: int = 1, *, max_wait: Seconds | None = None) -> Reservation:
+    def reserve(
+        self, key: Key = "", cost: int = 1, *, max_wait: Seconds | None = None, rates: Rates | None = None
+    ) -> Reservation:
         """
         Take the first free slot for `cost` units; the caller waits for it.
 
         Its time is a promise: it does not move when others go. Only `configure` and `reset` can let it start
         earlier; nothing lets it start later.
+
+        Args:
+            max_wait: the longest wait in seconds, unlimited if None.
+            rates: see `hit`. The slot is measured by them, also when it is given back, behind all slots that
+                are taken.
 
         Raises:
             RateLimitExceeded: the slot starts more than `max_wait` seconds from now.

@@ -9,13 +9,13 @@
 use std::collections::VecDeque;
 
 use crate::meter::Meter;
-use crate::panel::{slot, spend_all};
+use crate::panel::{share_states, slot, spend_all};
 
 /// A slot that is not used this long after it has started is taken for used, ns: its caller is gone.
 const GRACE_NS: u64 = 1_000_000_000;
 
 /// One slot.
-pub(crate) struct Slot {
+pub(crate) struct Slot<M> {
     /// Identifies it: larger for later slots.
     pub(crate) id: u64,
     /// When it starts, ns on the limiter's clock.
@@ -24,6 +24,14 @@ pub(crate) struct Slot {
     /// Its caller sleeps until then unless it is woken.
     pub(crate) told_at: u64,
     pub(crate) holder: Holder,
+    /// What measures it, if the call had rates of its own.
+    pub(crate) own: Option<Box<[M]>>,
+}
+
+impl<M> Slot<M> {
+    fn meters<'a>(&'a self, limiter: &'a [M]) -> &'a [M] {
+        self.own.as_deref().unwrap_or(limiter)
+    }
 }
 
 /// The caller that a slot belongs to.
@@ -44,7 +52,7 @@ pub(crate) struct Book<M: Meter> {
     /// The states before all slots in the book.
     base: Box<[M::State]>,
     /// By start, and by id.
-    slots: VecDeque<Slot>,
+    slots: VecDeque<Slot<M>>,
     /// A slot or the base has changed since the states of the key were computed. Until then they owe too
     /// much, never too little.
     is_stale: bool,
@@ -67,8 +75,22 @@ impl<M: Meter> Book<M> {
         self.is_stale
     }
 
-    pub(crate) fn push(&mut self, slot: Slot) {
+    pub(crate) fn push(&mut self, slot: Slot<M>) {
         self.slots.push_back(slot);
+    }
+
+    /// When the last slot starts that is not given up, ns; 0 without one.
+    pub(crate) fn last_start(&self) -> u64 {
+        let mut slots = self.slots.iter().rev();
+        let last = slots.find(|slot| slot.holder != Holder::Gone);
+        last.map_or(0, |slot| slot.at)
+    }
+
+    /// Slots whose own rates cannot be read beside the limiter's new ones are measured by these from now on.
+    pub(crate) fn forget_unreadable(&mut self, meters: &[M]) {
+        for slot in &mut self.slots {
+            slot.own.take_if(|own| !share_states(own, meters));
+        }
     }
 
     /// The states before all slots, to change: a refund, a reset, other rates.
@@ -77,7 +99,7 @@ impl<M: Meter> Book<M> {
         &mut self.base
     }
 
-    pub(crate) fn find(&mut self, id: u64) -> Option<&mut Slot> {
+    pub(crate) fn find(&mut self, id: u64) -> Option<&mut Slot<M>> {
         let index = self.slots.binary_search_by_key(&id, |slot| slot.id).ok()?;
         self.slots.get_mut(index)
     }
@@ -114,14 +136,15 @@ impl<M: Meter> Book<M> {
     pub(crate) fn move_up(&mut self, meters: &[M], now: u64) -> Option<u64> {
         self.settle(meters, now);
         let mut before = None;
+        let mut earliest = 0;
         for taken in &mut self.slots {
             let is_next = taken.holder == Holder::Waiting && taken.at > now;
             if is_next
                 && self.is_stale
                 && let states = before.as_mut().unwrap_or(&mut self.base)
-                && let Some(at) = slot(meters, states, now, taken.cost)
+                && let Some(at) = slot(taken.meters(meters), states, now, taken.cost)
             {
-                taken.at = taken.at.min(at);
+                taken.at = taken.at.min(at.max(earliest));
             }
             if taken.holder == Holder::Waiting && taken.at < taken.told_at {
                 taken.told_at = taken.at;
@@ -129,6 +152,9 @@ impl<M: Meter> Book<M> {
             }
             if is_next {
                 return None;
+            }
+            if taken.holder != Holder::Gone {
+                earliest = taken.at;
             }
             if self.is_stale {
                 let states = before.get_or_insert_with(|| self.base.clone());
@@ -152,7 +178,7 @@ impl<M: Meter> Book<M> {
         for taken in &mut self.slots {
             let is_movable = breaks_promises || taken.holder == Holder::Waiting;
             let fits_at = if taken.at > now && is_movable {
-                slot(meters, &mut states, now, taken.cost)
+                slot(taken.meters(meters), &mut states, now, taken.cost)
             } else {
                 None
             };
@@ -161,14 +187,14 @@ impl<M: Meter> Book<M> {
             }
             earliest = taken.at;
             if breaks_promises && let Holder::Promised(_) = taken.holder {
-                spend_all(meters, &mut states, taken.at, taken.cost);
+                spend_all(taken.meters(meters), &mut states, taken.at, taken.cost);
                 taken.holder = Holder::Promised(marks(meters, &states));
             } else {
                 count(meters, &mut states, taken);
             }
             if breaks_promises && fits_at.is_none_or(|at| at > taken.at) {
                 // Rates tighter than when the slot was taken: it empties what they allow, no more.
-                for (meter, state) in meters.iter().zip(&mut states) {
+                for (meter, state) in taken.meters(meters).iter().zip(&mut states) {
                     meter.clamp(state, taken.at);
                 }
             }
@@ -185,7 +211,8 @@ pub(crate) fn marks<M: Meter>(meters: &[M], states: &[M::State]) -> Box<[u128]> 
 }
 
 /// Records a slot in the states.
-fn count<M: Meter>(meters: &[M], states: &mut [M::State], taken: &Slot) {
+fn count<M: Meter>(meters: &[M], states: &mut [M::State], taken: &Slot<M>) {
+    let meters = taken.meters(meters);
     match &taken.holder {
         Holder::Gone => {}
         Holder::Served | Holder::Waiting => spend_all(meters, states, taken.at, taken.cost),

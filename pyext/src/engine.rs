@@ -42,6 +42,7 @@ pub(crate) trait Engine: Send + Sync + fmt::Debug {
         &self,
         calls: &mut dyn Iterator<Item = (u64, u64)>,
         now: u64,
+        rates: Option<&[Rate]>,
     ) -> Result<Vec<Decision>, Error>;
 
     /// A hit measured by other rates. A decision that needs Redis is delivered later, to `reply_to`.
@@ -113,6 +114,7 @@ pub(crate) trait Engine: Send + Sync + fmt::Debug {
         cost: u64,
         max_wait_ns: u64,
         is_waiting: bool,
+        rates: Option<&[Rate]>,
     ) -> Result<(Decision, Option<UndoToken>), Error>;
 
     /// When a slot starts, ns.

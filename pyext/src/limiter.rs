@@ -128,10 +128,8 @@ impl Limiter {
         queue: &Arc<CompletionQueue>,
         call_id: u64,
     ) -> Option<Decision> {
-        match self.hit_as(key, cost, ReplyTo::Queue(queue, call_id)) {
-            Outcome::Ready(decision) => Some(decision),
-            Outcome::Pending(_) => None,
-        }
+        self.hit_as(key, cost, ReplyTo::Queue(queue, call_id))
+            .ready()
     }
 
     #[inline]
@@ -209,9 +207,18 @@ impl Limiter {
         &self,
         items: impl IntoIterator<Item = (PreparedKey, u64)>,
     ) -> Result<Vec<Decision>, Error> {
+        self.hit_many_by(items, None)
+    }
+
+    /// As [`Limiter::hit_many`], by the rates of the call if it has some.
+    pub(crate) fn hit_many_by(
+        &self,
+        items: impl IntoIterator<Item = (PreparedKey, u64)>,
+        rates: Option<&[Rate]>,
+    ) -> Result<Vec<Decision>, Error> {
         let now = self.clock.now_ns();
         let mut calls = items.into_iter().map(|(key, cost)| (key.0, cost));
-        let mut decisions = self.engine.hit_many(&mut calls, now)?;
+        let mut decisions = self.engine.hit_many(&mut calls, now, rates)?;
         if self.shadow {
             decisions = decisions.into_iter().map(Decision::overruled).collect();
         }
@@ -240,10 +247,8 @@ impl Limiter {
         queue: &Arc<CompletionQueue>,
         call_id: u64,
     ) -> Option<Decision> {
-        match self.peek_as(key, cost, ReplyTo::Queue(queue, call_id)) {
-            Outcome::Ready(decision) => Some(decision),
-            Outcome::Pending(_) => None,
-        }
+        self.peek_as(key, cost, ReplyTo::Queue(queue, call_id))
+            .ready()
     }
 
     fn peek_as(&self, key: Key<'_>, cost: u64, reply_to: ReplyTo<'_>) -> Outcome<Decision> {
@@ -296,10 +301,7 @@ impl Limiter {
         call_id: u64,
     ) -> Result<Option<Option<u64>>, Error> {
         let outcome = self.refund_as(key, cost, ReplyTo::Queue(queue, call_id))?;
-        Ok(match outcome {
-            Outcome::Ready(woken) => Some(woken),
-            Outcome::Pending(_) => None,
-        })
+        Ok(outcome.ready())
     }
 
     fn refund_as(

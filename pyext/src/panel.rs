@@ -26,6 +26,15 @@ pub(crate) fn meters<M: Meter>(rates: &[Rate], precision: u32) -> Result<Box<[M]
     rates.iter().map(|rate| M::new(rate, precision)).collect()
 }
 
+/// Whether states kept under the `other` rates can be read under these as they are.
+pub(crate) fn share_states<M: Meter>(meters: &[M], other: &[M]) -> bool {
+    meters.len() == other.len()
+        && meters
+            .iter()
+            .zip(other)
+            .all(|(meter, other)| meter.shares_states_with(other))
+}
+
 /// Whether dropping the states changes no later decision.
 pub(crate) fn all_idle<M: Meter>(meters: &[M], states: &[M::State], now: u64) -> bool {
     meters

@@ -15,7 +15,7 @@ use crate::table::Table;
 mod slots;
 
 use slots::OVERFLOW;
-pub(crate) use slots::UndoToken;
+pub(crate) use slots::{UndoToken, Wanted};
 
 /// Slots examined for idle keys whenever a key is new. More than one, so the sweep outruns the new keys.
 const SWEEP_STEPS: usize = 4;
@@ -147,7 +147,7 @@ impl<M: Meter> Shard<M> {
             let (meters, states) = self.parts(place);
             spend_all(meters, states, now, cost);
             if !self.books.is_empty() {
-                self.close_book(place, fingerprint);
+                self.admitted_beside_slots(place, fingerprint, now, cost);
             }
             if matches!(place, Place::NewKey) {
                 place = Place::Slot(self.table.insert(fingerprint, &mut self.new_key));
@@ -205,22 +205,25 @@ impl<M: Meter> Shard<M> {
             self.count(place, cost == 0);
             return no_room(rates, cost);
         }
-        let mut states = self.states_by(meters, place, now);
+        let mut states = self.states_by(meters, place, fingerprint, now);
         let allowed = admits_all(meters, &mut states, now, cost);
         if allowed {
             spend_all(meters, &mut states, now, cost);
         }
         self.count(place, allowed);
         let decision = report(meters, &states, rates, now, cost, allowed);
-        if allowed && cost > 0 {
-            if let Some(book) = self.books.get_mut(&Self::book_at(place, fingerprint)) {
+        if let Some(book) = self.books.get_mut(&Self::book_at(place, fingerprint)) {
+            if allowed && cost > 0 {
                 // These rates admit it before the slots that are taken, so it counts before them.
                 spend_all(meters, book.base_mut(), now, cost);
-            } else if matches!(place, Place::NewKey) {
-                self.table.insert(fingerprint, &mut states);
-            } else {
-                self.parts(place).1.swap_with_slice(&mut states);
             }
+        } else if matches!(place, Place::NewKey) {
+            if allowed && cost > 0 {
+                self.table.insert(fingerprint, &mut states);
+            }
+        } else if cost > 0 {
+            // A refusal is kept, too: its wait holds only for the debt as these rates have cut it.
+            self.parts(place).1.swap_with_slice(&mut states);
         }
         decision
     }
@@ -238,16 +241,26 @@ impl<M: Meter> Shard<M> {
         if matches!(place, Place::Nowhere) {
             return no_room(rates, cost);
         }
-        let mut states = self.states_by(meters, place, now);
+        let mut states = self.states_by(meters, place, fingerprint, now);
         let allowed = admits_all(meters, &mut states, now, cost);
         report(meters, &states, rates, now, cost, allowed)
     }
 
-    /// A copy of the states at `place`, as far as these meters could have admitted them.
-    fn states_by(&mut self, meters: &[M], place: Place, now: u64) -> Box<[M::State]> {
+    /// A copy of the states at `place`, as far as these meters could have admitted them. Slots in the future are
+    /// more than they admit now, and stay.
+    fn states_by(
+        &mut self,
+        meters: &[M],
+        place: Place,
+        fingerprint: u64,
+        now: u64,
+    ) -> Box<[M::State]> {
+        let has_slots = self.books.contains_key(&Self::book_at(place, fingerprint));
         let mut states = self.parts(place).1.to_vec().into_boxed_slice();
-        for (meter, state) in meters.iter().zip(&mut states) {
-            meter.clamp(state, now);
+        if !has_slots {
+            for (meter, state) in meters.iter().zip(&mut states) {
+                meter.clamp(state, now);
+            }
         }
         states
     }
@@ -264,6 +277,7 @@ impl<M: Meter> Shard<M> {
     pub(crate) fn configure(&mut self, meters: Box<[M]>, rates: Arc<[Rate]>, now: u64) -> Vec<u64> {
         for book in self.books.values_mut() {
             book.settle(&self.meters, now);
+            book.forget_unreadable(&meters);
         }
         let ancestors = ancestors(&self.rates, &rates);
         let old_meters = std::mem::replace(&mut self.meters, meters);

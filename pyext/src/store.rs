@@ -14,9 +14,9 @@ use crate::gcra::Gcra;
 use crate::key::Key;
 use crate::log::SlidingLog;
 use crate::meter::Meter;
-use crate::panel::meters;
+use crate::panel::{meters, share_states};
 use crate::rate::Rate;
-use crate::shard::{Shard, UndoToken};
+use crate::shard::{Shard, UndoToken, Wanted};
 use crate::shared::completion::{Outcome, ReplyTo};
 use crate::shared::ledger::Ledger;
 use crate::shared::wire::Request;
@@ -124,8 +124,8 @@ impl<M: Meter + Clone> Store<M> {
                 meters.len()
             )));
         }
-        let readable = |(meter, own): (&M, &M)| meter.shares_states_with(own);
-        if !meters.iter().zip(&shard.meters).all(readable) {
+        check_memory(bytes_per_key(&meters), self.most_bytes)?;
+        if !share_states(&meters, &shard.meters) {
             return Err(Error::invalid(
                 "rates given to one call of a sliding window must keep the limiter's periods",
             ));
@@ -171,9 +171,17 @@ impl<M: Meter + Clone + Sync> Engine for Store<M> {
         &self,
         calls: &mut dyn Iterator<Item = (u64, u64)>,
         now: u64,
+        rates: Option<&[Rate]>,
     ) -> Result<Vec<Decision>, Error> {
-        let decide = |(fingerprint, cost)| self.shard(fingerprint).hit(fingerprint, now, cost);
-        Ok(calls.map(decide).collect())
+        let Some(rates) = rates else {
+            let decide = |(fingerprint, cost)| self.shard(fingerprint).hit(fingerprint, now, cost);
+            return Ok(calls.map(decide).collect());
+        };
+        let decide = |(fingerprint, cost)| {
+            let (meters, mut shard) = self.measured_by(fingerprint, rates)?;
+            Ok(shard.hit_with(fingerprint, now, cost, &meters, rates.into()))
+        };
+        calls.map(decide).collect()
     }
 
     fn hit_with(
@@ -245,9 +253,19 @@ impl<M: Meter + Clone + Sync> Engine for Store<M> {
         cost: u64,
         max_wait_ns: u64,
         is_waiting: bool,
+        rates: Option<&[Rate]>,
     ) -> Result<(Decision, Option<UndoToken>), Error> {
-        let mut shard = self.shard(fingerprint);
-        Ok(shard.reserve(fingerprint, now, cost, max_wait_ns, is_waiting))
+        let wanted = Wanted {
+            fingerprint,
+            cost,
+            max_wait_ns,
+            is_waiting,
+        };
+        let Some(rates) = rates else {
+            return Ok(self.shard(fingerprint).reserve(wanted, now, None));
+        };
+        let (meters, mut shard) = self.measured_by(fingerprint, rates)?;
+        Ok(shard.reserve(wanted, now, Some((meters, rates.into()))))
     }
 
     fn starts_at(&self, token: &UndoToken, now: u64) -> u64 {
@@ -263,7 +281,12 @@ impl<M: Meter + Clone + Sync> Engine for Store<M> {
     }
 
     fn cancel(&self, token: &UndoToken, now: u64) -> Option<u64> {
-        self.shard(token.fingerprint).cancel(token, now)
+        let own = token
+            .rates()
+            .map(|rates| meters::<M>(rates, self.precision));
+        let own = own.and_then(Result::ok);
+        self.shard(token.fingerprint)
+            .cancel(token, now, own.as_deref())
     }
 
     fn refund(

@@ -4,7 +4,9 @@ import asyncio
 import threading
 
 import pytest
-from hopgate_limiter import CostTooLargeError, Limiter, ManualClock, Rate, RateLimitExceeded
+from hopgate_limiter import CostTooLargeError, Limiter, ManualClock, Rate, RateLimitExceeded, Reservation
+from hypothesis import given
+from hypothesis import strategies as st
 
 S = 10**9
 
@@ -68,7 +70,15 @@ def test_several(clock):
 def test_refused(clock, rates, error, message):
     """By every call, which takes nothing."""
     limiter = Limiter("1/h", clock=clock)
-    for call in (limiter.allow, limiter.hit, limiter.peek, limiter.acquire, limiter.refund):
+    for call in (
+        limiter.allow,
+        limiter.hit,
+        limiter.peek,
+        limiter.acquire,
+        limiter.reserve,
+        limiter.refund,
+        lambda key, rates: limiter.hit_many([(key, 1)], rates=rates),
+    ):
         with pytest.raises(error, match=message):
             call("k", rates=rates)
     assert limiter.peek("k").remaining == 1
@@ -77,7 +87,7 @@ def test_refused(clock, rates, error, message):
 def test_windows_keep_their_periods(clock):
     """Their states are buckets of one width."""
     limiter = Limiter("1/h", algorithm="sliding_window", clock=clock)
-    for call in (limiter.hit, limiter.peek, limiter.refund):
+    for call in (limiter.hit, limiter.peek, limiter.reserve, limiter.refund):
         with pytest.raises(ValueError, match="must keep the limiter's periods"):
             call("k", rates="5/min")
 
@@ -153,3 +163,103 @@ async def test_wait_by_the_system_clock():
     decisions += [limiter.acquire("k", rates=rates) for _ in range(4)]
     assert all(decisions)
     assert limiter.stats().allowed == 8
+
+
+def test_many_at_once(clock):
+    """All items by the same rates, in order."""
+    limiter = Limiter("1/h", clock=clock)
+    decisions = limiter.hit_many([("a", 2), ("b", 1), ("a", 2), ("a", 1)], rates="3/h")
+    assert [bool(decision) for decision in decisions] == [True, True, False, True]
+    assert {decision.limit for decision in decisions} == {3}
+    assert limiter.stats().allowed == 3
+
+
+def test_slots_are_promised_by_them(clock):
+    """One a second, though the limiter's own rate is one an hour."""
+    limiter = Limiter("1/h", clock=clock)
+    slots = [limiter.reserve("k", rates="1/s") for _ in range(4)]
+    assert [slot.delay for slot in slots] == [0.0, 1.0, 2.0, 3.0]
+    with pytest.raises(RateLimitExceeded) as refused:
+        limiter.reserve("k", max_wait=3.9, rates="1/s")
+    assert refused.value.decision.policy == "1/s"
+    assert limiter.peek("k", rates="1/s").retry_after == 4.0
+    slots.pop().cancel()
+    assert limiter.reserve("k", rates="1/s").delay == 3.0
+
+
+def test_slot_that_starts_now_is_given_back(clock):
+    """By its own rates: units of the limiter's rate would be another time."""
+    for algorithm in ("gcra", "sliding_log", "sliding_window"):
+        limiter = Limiter("1/h", algorithm=algorithm, clock=clock)
+        limiter.reserve("k", 3, rates="5/h").cancel()
+        assert limiter.peek("k", rates="5/h").remaining == 5
+
+
+def test_waiters_move_up_by_their_own_rates(clock):
+    limiter = Limiter("1/h", clock=clock)
+    first, second, third = (limiter.reserve("k", rates="1/s") for _ in range(3))
+    third._wait_for()
+    second.cancel()
+    assert third.delay == 1.0
+    assert first.delay == 0.0
+
+
+def test_calls_by_the_rates_of_the_limiter_leave_slots_where_they_are(clock):
+    """A bucket of hours has room for a call that those slots do not count against; they keep their times."""
+    limiter = Limiter("1/h burst 100", clock=clock)
+    slots = [limiter.reserve("k", rates="1/s burst 1") for _ in range(4)]
+    assert limiter.hit("k")
+    assert [slot.delay for slot in slots] == [0.0, 1.0, 2.0, 3.0]
+    assert limiter.reserve("k").delay == 3.0
+    limiter.configure("1/h burst 200", "5/d")
+    assert all(slot.delay <= delay for slot, delay in zip(slots, (0.0, 1.0, 2.0, 3.0), strict=True))
+
+
+def test_refusal_by_them_ends_when_it_says(clock):
+    """A debt of an hour, cut to a second once and for all: another second later the call fits."""
+    limiter = Limiter("1/h", clock=clock)
+    assert limiter.hit("k")
+    assert limiter.hit("k", rates="1/s").retry_after == 1.0
+    clock.advance(S)
+    assert limiter.hit("k", rates="1/s")
+
+
+def test_memory_is_bounded_under_them():
+    """A log stores an instant for each unit of the rates in use."""
+    limiter = Limiter("10/h", algorithm="sliding_log", max_bytes=5_000)
+    with pytest.raises(ValueError, match="max_bytes has room for"):
+        limiter.hit("k", rates="100000/h")
+    assert limiter.hit("k", rates="3/h")
+
+
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("advance"), st.integers(0, 3 * S)),
+        st.tuples(st.sampled_from(["hit", "peek", "refund", "reserve"]), st.integers(0, 4)),
+        st.tuples(st.just("cancel"), st.integers(0, 30)),
+    ),
+    max_size=40,
+)
+
+
+@given(st.sampled_from(["gcra", "sliding_log", "sliding_window"]), STEPS)
+def test_as_a_limiter_that_has_these_rates(algorithm, steps):
+    """Every call with rates decides as a limiter that was made with them."""
+    clock = ManualClock()
+    own = Limiter("3/2s", algorithm=algorithm, clock=clock)
+    other = Limiter("90/2s", algorithm=algorithm, clock=clock)
+    pairs: list[tuple[Reservation, Reservation]] = []
+    for step, number in steps:
+        if step == "advance":
+            clock.advance(number)
+        elif step == "cancel":
+            if pairs:
+                for slot in pairs[number % len(pairs)]:
+                    slot.cancel()
+        elif step == "reserve":
+            if 0 < number < 4:
+                pairs.append((own.reserve("k", number), other.reserve("k", number, rates="3/2s")))
+        else:
+            made = getattr(own, step)("k", number)
+            assert getattr(other, step)("k", number, rates="3/2s") == made
+        assert all(a.delay == b.delay for a, b in pairs)

@@ -136,7 +136,8 @@ def test_keys_are_not_taken_for_those_of_others(server):
 )
 def test_refused(server, rates, error, message):
     with closing(limiter(server)) as one:
-        for call in (one.allow, one.hit, one.peek, one.refund, one.acquire):
+        many = lambda key, rates: one.hit_many([(key, 1)], rates=rates)  # noqa: E731
+        for call in (one.allow, one.hit, one.peek, one.refund, one.acquire, many):
             with pytest.raises(error, match=message):
                 call("k", rates=rates)
         assert one.stats().keys == 0
@@ -196,3 +197,17 @@ def test_threads_with_plans(server):
         for worker in workers:
             worker.join()
         assert 3 * 8 // 2 <= sum(admitted) <= 8 + 16 + 32
+
+
+@MODES
+def test_many_at_once(server, mode):
+    with closing(limiter(server, mode=mode)) as one, closing(limiter(server, mode=mode)) as other:
+        decisions = one.hit_many([(key, 1) for key in "abcab"], rates=OWN)
+        assert all(decisions)
+        assert {decision.limit for decision in decisions} == {40}
+        assert other.hit("a", rates=OWN).remaining <= 37
+
+
+def test_slots_are_refused_as_without_them(server):
+    with closing(limiter(server)) as one, pytest.raises(ValueError, match="not for limits shared"):
+        one.reserve("k", rates=OWN)

@@ -3,7 +3,7 @@
 use super::Limiter;
 use crate::decision::Decision;
 use crate::error::Error;
-use crate::key::Key;
+use crate::key::{Key, PreparedKey};
 use crate::rate::Rate;
 use crate::shared::completion::{Outcome, ReplyTo};
 
@@ -26,6 +26,18 @@ impl Limiter {
     pub fn peek_with(&self, key: Key<'_>, cost: u64, rates: &[Rate]) -> Result<Decision, Error> {
         let outcome = self.peek_by(key, cost, Some(rates), ReplyTo::Thread)?;
         Ok(self.decision(outcome))
+    }
+
+    /// As [`Limiter::hit_many`], measured by other rates for these calls.
+    ///
+    /// # Errors
+    /// As [`Limiter::hit_many`] and [`Limiter::hit_with`].
+    pub fn hit_many_with(
+        &self,
+        items: impl IntoIterator<Item = (PreparedKey, u64)>,
+        rates: &[Rate],
+    ) -> Result<Vec<Decision>, Error> {
+        self.hit_many_by(items, Some(rates))
     }
 
     /// As [`Limiter::refund`], for units that [`Limiter::hit_with`] has taken by these rates.

@@ -8,6 +8,7 @@ use super::Limiter;
 use crate::decision::Decision;
 use crate::error::Error;
 use crate::key::Key;
+use crate::rate::Rate;
 use crate::shard::UndoToken;
 
 /// A slot taken in advance. Belongs to the limiter that made it.
@@ -40,7 +41,21 @@ impl Limiter {
         cost: u64,
         max_wait_ns: u64,
     ) -> Result<(Decision, Option<Reservation>), Error> {
-        self.take_slot(key, cost, max_wait_ns, false)
+        self.take_slot(key, cost, max_wait_ns, false, None)
+    }
+
+    /// As [`Limiter::reserve`], measured by other rates for this slot.
+    ///
+    /// # Errors
+    /// As [`Limiter::reserve`] and [`Limiter::hit_with`].
+    pub fn reserve_with(
+        &self,
+        key: Key<'_>,
+        cost: u64,
+        max_wait_ns: u64,
+        rates: &[Rate],
+    ) -> Result<(Decision, Option<Reservation>), Error> {
+        self.take_slot(key, cost, max_wait_ns, false, Some(rates))
     }
 
     /// As [`Limiter::reserve`], for a caller that asks for [`Limiter::delay_ns`] until it is 0 and then calls
@@ -54,22 +69,23 @@ impl Limiter {
         cost: u64,
         max_wait_ns: u64,
     ) -> Result<(Decision, Option<Reservation>), Error> {
-        self.take_slot(key, cost, max_wait_ns, true)
+        self.take_slot(key, cost, max_wait_ns, true, None)
     }
 
-    fn take_slot(
+    pub(crate) fn take_slot(
         &self,
         key: Key<'_>,
         cost: u64,
         max_wait_ns: u64,
         is_waiting: bool,
+        rates: Option<&[Rate]>,
     ) -> Result<(Decision, Option<Reservation>), Error> {
         // In shadow mode no caller waits.
         let max_wait_ns = if self.shadow { 0 } else { max_wait_ns };
         let (fingerprint, now) = (key.fingerprint(&self.seed), self.clock.now_ns());
         let (decision, token) =
             self.engine
-                .reserve(fingerprint, now, cost, max_wait_ns, is_waiting)?;
+                .reserve(fingerprint, now, cost, max_wait_ns, is_waiting, rates)?;
         let reserved = decision.allowed || self.shadow;
         let reservation = reserved.then(|| Reservation {
             at_ns: AtomicU64::new(token.as_ref().map_or(now, |token| token.at)),

@@ -264,8 +264,14 @@ impl Limiter {
         with_key(key, |key| Decision(self.core.decide_fallback(key, cost.0)))
     }
 
+    #[pyo3(signature = (items, *, rates = None))]
     #[doc = manual!("Limiter.hit_many")]
-    fn hit_many<'py>(&self, items: &Bound<'py, PyAny>) -> PyResult<Vec<Bound<'py, Decision>>> {
+    fn hit_many<'py>(
+        &self,
+        items: &Bound<'py, PyAny>,
+        rates: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Vec<Bound<'py, Decision>>> {
+        let rates = rates.map(rates_of_call).transpose()?;
         // All items are read before any unit is taken, so that a bad item changes nothing.
         let mut calls = Vec::new();
         for item in calls::items(items)? {
@@ -274,10 +280,10 @@ impl Limiter {
             calls.push((key, prepared, cost.0));
         }
         let decisions = if self.core.is_shared() {
-            self.hit_many_shared(items.py(), &calls)?
+            self.hit_many_shared(items.py(), &calls, rates.as_deref())?
         } else {
             let prepared = calls.iter().map(|(_, prepared, cost)| (*prepared, *cost));
-            self.core.hit_many(prepared)?
+            self.core.hit_many_by(prepared, rates.as_deref())?
         };
         let decided = |((key, ..), decision): (&(Bound<'py, PyAny>, _, _), _)| {
             self.decided(items.py(), GivenKey::from(key), decision)
@@ -300,7 +306,7 @@ impl Limiter {
             let arguments = (slf, key.object(py), cost.0, timeout, rates);
             return waiting(py, "acquire_unqueued")?.call1(arguments);
         }
-        let (decision, reservation) = Self::take_slot(slf, key, cost, max_wait_ns, true)?;
+        let (decision, reservation) = Self::take_slot(slf, key, cost, max_wait_ns, true, None)?;
         if decision.get().0.retry_after_ns.is_none() {
             return Err(PyErr::from_value(
                 waiting(py, "refused")?.call1((decision,))?,
@@ -316,16 +322,19 @@ impl Limiter {
         Ok(decision.into_any())
     }
 
-    #[pyo3(signature = (key = GivenKey::NONE, cost = Cost(1), *, max_wait = None), text_signature = "($self, key='', cost=1, *, max_wait=None)")]
+    #[pyo3(signature = (key = GivenKey::NONE, cost = Cost(1), *, max_wait = None, rates = None), text_signature = "($self, key='', cost=1, *, max_wait=None, rates=None)")]
     #[doc = manual!("Limiter.reserve")]
     fn reserve(
         slf: &Bound<'_, Self>,
         key: GivenKey<'_, '_>,
         cost: Cost,
         max_wait: Option<&Bound<'_, PyAny>>,
+        rates: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Reservation> {
         let max_wait_ns = max_wait_ns("max_wait", max_wait)?;
-        let (decision, reservation) = Self::take_slot(slf, key, cost, max_wait_ns, false)?;
+        let rates = rates.map(rates_of_call).transpose()?;
+        let rates = rates.as_deref();
+        let (decision, reservation) = Self::take_slot(slf, key, cost, max_wait_ns, false, rates)?;
         if let Some(reservation) = reservation {
             return Ok(reservation);
         }
@@ -342,7 +351,7 @@ impl Limiter {
         timeout: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<(Bound<'py, Decision>, Option<Reservation>)> {
         let max_wait_ns = max_wait_ns("timeout", timeout)?;
-        Self::take_slot(slf, GivenKey::from(key), cost, max_wait_ns, true)
+        Self::take_slot(slf, GivenKey::from(key), cost, max_wait_ns, true, None)
     }
 
     #[pyo3(signature = (key = GivenKey::NONE, cost = Cost(1), *, rates = None), text_signature = "($self, key='', cost=1, *, rates=None)")]

@@ -1,18 +1,33 @@
 //! The slots of a shard's keys: taken for the future, given back, moved.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::{Place, Shard};
 use crate::book::{Book, Holder, Slot, marks};
 use crate::decision::Decision;
 use crate::meter::Meter;
-use crate::panel::{no_room, slot, spend_all};
+use crate::panel::{no_room, report, slot, spend_all};
+use crate::rate::Rate;
 
 /// The book of the shared bucket; no fingerprint is 0.
 pub(super) const OVERFLOW: u64 = 0;
 
 /// The id of the next slot of any limiter.
 static NEXT_SLOT: AtomicU64 = AtomicU64::new(1);
+
+/// Rates given to one call, and what measures them.
+type OwnRates<M> = (Box<[M]>, Arc<[Rate]>);
+
+/// The slot that a caller asks for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Wanted {
+    pub(crate) fingerprint: u64,
+    pub(crate) cost: u64,
+    pub(crate) max_wait_ns: u64,
+    /// Its caller asks for its time until it has come, and can be woken.
+    pub(crate) is_waiting: bool,
+}
 
 /// Identifies what a reservation took, to take it back.
 #[derive(Debug)]
@@ -31,12 +46,19 @@ pub(crate) struct UndoToken {
     id: u64,
     /// Its caller waits: it may have moved.
     is_waiting: bool,
+    /// Those of the call, if it had some.
+    rates: Option<Arc<[Rate]>>,
 }
 
 impl UndoToken {
     /// Identifies the slot, among all of this process.
     pub(crate) fn id(&self) -> u64 {
         self.id
+    }
+
+    /// The rates by which the slot was taken, if they were its own.
+    pub(crate) fn rates(&self) -> Option<&[Rate]> {
+        self.rates.as_deref()
     }
 
     fn book(&self) -> u64 {
@@ -49,39 +71,56 @@ impl UndoToken {
 }
 
 impl<M: Meter> Shard<M> {
-    /// Takes the first slot that starts within `max_wait_ns`. With `is_waiting` its caller asks for its time
-    /// until it has come, and can be woken.
+    /// Takes the first slot that starts within the longest wait, behind those that are taken, measured by
+    /// rates of the call's own if it has some.
     pub(crate) fn reserve(
         &mut self,
-        fingerprint: u64,
+        wanted: Wanted,
         now: u64,
-        cost: u64,
-        max_wait_ns: u64,
-        is_waiting: bool,
+        own: Option<OwnRates<M>>,
     ) -> (Decision, Option<UndoToken>) {
+        let Wanted {
+            fingerprint, cost, ..
+        } = wanted;
         let place = self.place(fingerprint, now);
+        let (own, own_rates) = own.unzip();
+        let rates = own_rates.as_ref().unwrap_or(&self.rates).clone();
         if matches!(place, Place::Nowhere) {
             self.count(place, cost == 0);
-            return (no_room(self.rates.clone(), cost), None);
+            return (no_room(rates, cost), None);
         }
         let generation = self.generation;
-        let (meters, states) = self.parts(place);
-        let Some(at) = slot(meters, states, now, cost).filter(|at| at - now <= max_wait_ns) else {
+        let book = self.books.get(&Self::book_at(place, fingerprint));
+        let last_at = book.map_or(0, Book::last_start);
+        let mut copied = own
+            .as_deref()
+            .map(|meters| self.states_by(meters, place, fingerprint, now));
+        let (meters, states) = match (&own, &mut copied) {
+            (Some(meters), Some(states)) => (&meters[..], &mut states[..]),
+            _ => self.parts(place),
+        };
+        let at =
+            slot(meters, states, now, cost).map(|at| if cost > 0 { at.max(last_at) } else { at });
+        let Some(at) = at.filter(|at| at - now <= wanted.max_wait_ns) else {
+            let decision = report(meters, states, rates, now, cost, false);
             self.count(place, false);
-            return (self.report(place, now, cost, false), None);
+            return (decision, None);
         };
         let before = marks(meters, states);
         let base = (at > now).then(|| states.to_vec().into_boxed_slice());
         spend_all(meters, states, at, cost);
-        let holder = if is_waiting {
+        let holder = if wanted.is_waiting {
             Holder::Waiting
         } else {
             Holder::Promised(marks(meters, states))
         };
+        let decision = report(meters, states, rates, now, cost, true);
         self.count(place, true);
-        let decision = self.report(place, now, cost, true);
         if cost == 0 {
             return (decision, None);
+        }
+        if let Some(mut states) = copied {
+            self.parts(place).1.swap_with_slice(&mut states);
         }
         if matches!(place, Place::NewKey) {
             self.table.insert(fingerprint, &mut self.new_key);
@@ -94,7 +133,8 @@ impl<M: Meter> Shard<M> {
             generation,
             is_shared: matches!(place, Place::Overflow),
             id: NEXT_SLOT.fetch_add(1, Ordering::Relaxed),
-            is_waiting,
+            is_waiting: wanted.is_waiting,
+            rates: own_rates,
         };
         let entered = Slot {
             id: token.id,
@@ -102,6 +142,7 @@ impl<M: Meter> Shard<M> {
             cost,
             told_at: at,
             holder,
+            own,
         };
         match (self.books.get_mut(&token.book()), base) {
             (Some(book), _) => book.push(entered),
@@ -148,11 +189,12 @@ impl<M: Meter> Shard<M> {
         woken
     }
 
-    /// Gives the slot back. Returns the id of the slot whose caller is to be woken.
-    pub(crate) fn cancel(&mut self, token: &UndoToken, now: u64) -> Option<u64> {
+    /// Gives the slot back, which was measured by its `own` rates if they are given. Returns the id of the slot
+    /// whose caller is to be woken.
+    pub(crate) fn cancel(&mut self, token: &UndoToken, now: u64, own: Option<&[M]>) -> Option<u64> {
         if let Some(book) = self.books.get_mut(&token.book()) {
             if !book.give_up(token.id) {
-                self.undo(token);
+                self.undo(token, own);
                 return None;
             }
             let woken = book.move_up(&self.meters, now);
@@ -161,12 +203,12 @@ impl<M: Meter> Shard<M> {
             }
             return woken;
         }
-        self.undo(token);
+        self.undo(token, own);
         None
     }
 
     /// Takes a slot back that started as soon as it was taken, if that can be separated from what came since.
-    fn undo(&mut self, token: &UndoToken) {
+    fn undo(&mut self, token: &UndoToken, own: Option<&[M]>) {
         if token.generation != self.generation || token.is_waiting {
             return; // the states have been translated, or it has moved: its hit cannot be identified
         }
@@ -177,11 +219,11 @@ impl<M: Meter> Shard<M> {
         };
         if let Some(book) = self.books.get_mut(&token.book()) {
             let base = book.base_mut();
-            undo_all(&self.meters, base, token);
+            undo_all(own.unwrap_or(&self.meters), base, token);
             return;
         }
         let (meters, states) = self.parts(place);
-        undo_all(meters, states, token);
+        undo_all(own.unwrap_or(meters), states, token);
     }
 
     /// Returns the id of the slot whose caller is to be woken.
@@ -264,10 +306,24 @@ impl<M: Meter> Shard<M> {
         }
     }
 
-    /// Forgets the slots of a key: a call was admitted after all of them.
+    /// Forgets the slots of a key, after all of which a call was admitted. Slots measured by rates of their own
+    /// may still lie ahead of it: then it counts before them.
     #[cold]
-    pub(super) fn close_book(&mut self, place: Place, fingerprint: u64) {
-        self.books.remove(&Self::book_at(place, fingerprint));
+    pub(super) fn admitted_beside_slots(
+        &mut self,
+        place: Place,
+        fingerprint: u64,
+        now: u64,
+        cost: u64,
+    ) {
+        let key = Self::book_at(place, fingerprint);
+        if let Some(book) = self.books.get_mut(&key)
+            && book.last_start() > now
+        {
+            spend_all(&self.meters, book.base_mut(), now, cost);
+        } else {
+            self.books.remove(&key);
+        }
     }
 }
 

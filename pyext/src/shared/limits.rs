@@ -185,6 +185,7 @@ impl Engine for SharedLimits {
         &self,
         _calls: &mut dyn Iterator<Item = (u64, u64)>,
         _now: u64,
+        _rates: Option<&[Rate]>,
     ) -> Result<Vec<Decision>, Error> {
         Err(not_shared("hit_many with prepared keys"))
     }
@@ -283,6 +284,7 @@ impl Engine for SharedLimits {
         _cost: u64,
         _max_wait_ns: u64,
         _is_waiting: bool,
+        _rates: Option<&[Rate]>,
     ) -> Result<(Decision, Option<UndoToken>), Error> {
         Err(not_shared("reserving a slot"))
     }

@@ -9,7 +9,7 @@ use crate::python::decision::Decision;
 use crate::python::key::{Cost, GivenKey, with_key};
 use crate::python::rate::rates_of_call;
 use crate::shared::completion::ReplyTo;
-use crate::{Key, Outcome, Pending};
+use crate::{Key, Outcome, Pending, Rate};
 
 impl Limiter {
     /// `hit` with rates of its own.
@@ -78,10 +78,14 @@ impl Limiter {
         &self,
         py: Python<'_>,
         calls: &[(Bound<'_, PyAny>, T, u64)],
+        rates: Option<&[Rate]>,
     ) -> PyResult<Vec<crate::Decision>> {
         let outcomes = calls
             .iter()
-            .map(|(key, _, cost)| with_key(key, |key| self.core.try_hit(key, *cost)))
+            .map(|(key, _, cost)| {
+                let hit = |key: Key<'_>| self.core.hit_by(key, *cost, rates, ReplyTo::Thread);
+                Ok(with_key(key, hit)??)
+            })
             .collect::<PyResult<Vec<_>>>()?;
         let decide = |outcome| match outcome {
             Outcome::Ready(decision) => decision,
@@ -96,15 +100,11 @@ impl Limiter {
         cost: Cost,
         max_wait_ns: u64,
         is_waiting: bool,
+        rates: Option<&[Rate]>,
     ) -> PyResult<(Bound<'py, Decision>, Option<Reservation>)> {
         let limiter = &slf.get().core;
-        let (decision, slot) = key.with(|key| {
-            if is_waiting {
-                limiter.queue(key, cost.0, max_wait_ns)
-            } else {
-                limiter.reserve(key, cost.0, max_wait_ns)
-            }
-        })??;
+        let (decision, slot) =
+            key.with(|key| limiter.take_slot(key, cost.0, max_wait_ns, is_waiting, rates))??;
         let reservation = slot.map(|slot| Reservation {
             limiter: slf.clone().unbind(),
             slot,
