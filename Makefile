@@ -141,6 +141,7 @@ lint-python: $(VENV)/.dev
 
 lint-rust:
 	@cargo fmt --all --check
+	@$(IDLE) cargo clippy --quiet --workspace --all-targets -- --deny warnings
 	@$(IDLE) cargo clippy --quiet --workspace --all-targets --features python -- --deny warnings
 
 fmt: $(VENV)/.dev ## Format everything.
