@@ -22,7 +22,7 @@ class Slot:
     The target of `as` is the decision.
     """
 
-    __slots__ = ("_cost", "_key", "_limiter", "_rates", "_timeout")
+    __slots__ = ("__weakref__", "_cost", "_key", "_limiter", "_rates", "_timeout")
 
     def __init__(
         self, limiter: Limiter, key: "Key", cost: int, timeout: float | None, rates: "Rates | None" = None

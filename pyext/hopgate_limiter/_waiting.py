@@ -11,8 +11,7 @@ import logging
 import threading
 from collections.abc import Callable, Iterator
 from functools import partial
-from math import inf, isnan
-from sys import float_info
+from math import fabs, inf
 from typing import TYPE_CHECKING
 
 from hopgate_limiter._completions import try_hit_async
@@ -256,15 +255,17 @@ def longest_wait(argument: str, wait: "Seconds | None") -> float:
     if wait is None:
         return inf
     try:
-        is_duration = not isnan(wait) and wait >= 0.0
+        seconds = fabs(wait) if wait >= 0.0 else -1.0
     except TypeError:
         kind = type(wait).__name__
         raise TypeError(f"{argument} must be a number of seconds or None, not {kind}") from None
-    except OverflowError:  # an int beyond all floats
-        is_duration = wait > 0
-    if not is_duration:
+    except OverflowError:
+        raise ValueError(
+            f"{argument} must be a number of seconds or None, got an int beyond floats"
+        ) from None
+    if not seconds >= 0.0:
         raise ValueError(f"{argument} must be at least 0 s, got {wait}")
-    return min(wait, float_info.max)
+    return seconds
 
 
 async def acquire_unqueued_async(

@@ -1,6 +1,8 @@
 """Costs that never fit, and limiters as context managers."""
 
 import time
+import weakref
+from decimal import Decimal
 
 import pytest
 from hopgate_limiter import Limiter, ManualClock, RateLimitExceeded
@@ -49,3 +51,20 @@ async def test_limiter_as_a_context_manager_limits():
         async with limiter as entered:
             assert entered is limiter
     assert time.monotonic() - start >= 0.099
+
+
+async def test_timeouts_are_numbers_of_any_kind():
+    """The calls with a queue and those without one take the same."""
+    limiter = Limiter("100/s")
+    for rates in (None, "100/s"):
+        assert limiter.acquire("k", timeout=Decimal("0.5"), rates=rates)  # type: ignore[arg-type]
+        assert await limiter.acquire_async("k", timeout=Decimal("0.5"), rates=rates)  # type: ignore[arg-type]
+        with pytest.raises(ValueError, match="timeout must be a number of seconds"):
+            limiter.acquire("k", timeout=10**400, rates=rates)
+        with pytest.raises(ValueError, match="timeout must be a number of seconds"):
+            await limiter.acquire_async("k", timeout=10**400, rates=rates)
+
+
+def test_slot_takes_weak_references():
+    slot = Limiter("1/s").slot("k")
+    assert weakref.ref(slot)() is slot
