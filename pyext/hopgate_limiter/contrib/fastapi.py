@@ -36,6 +36,11 @@ __all__ = ["Answer", "Limited", "RateLimits", "Refused", "by_address", "by_heade
 
 _View = TypeVar("_View", bound=Callable[..., Any])
 
+# What FastAPI otherwise finds out at each request, though it matters for generators alone. Since 0.121.
+_SCOPE: dict[str, Any] = (
+    {"scope": "request"} if "scope" in inspect.signature(params.Depends).parameters else {}
+)
+
 
 class Refused(HTTPException):
     """A request beyond a limit. Without `RateLimits.install` FastAPI answers with a sentence and headers."""
@@ -66,7 +71,7 @@ class RateLimits(_limits.RateLimits):
         if any(isinstance(route, APIRoute) for route in app.router.routes):
             raise ValueError("install must come before the routes of the application")
         if self.has_rules:  # each dependency costs about as much as a decision
-            app.router.dependencies.append(Depends(_Default(self)))
+            app.router.dependencies.append(Depends(_Default(self), **_SCOPE))
         app.add_exception_handler(Refused, _answered)
         app.add_middleware(HeadersMiddleware, limits=self)
 
@@ -84,7 +89,8 @@ class RateLimits(_limits.RateLimits):
         The arguments are those of `make_limit`. Each route counts for itself; those of one *name* count
         together.
         """
-        return Limited(_Own(self, self.make_limit(*rates, name=name, key=key, cost=cost, shadow=shadow)))
+        own = _Own(self, self.make_limit(*rates, name=name, key=key, cost=cost, shadow=shadow))
+        return Limited(own, **_SCOPE)
 
     def exempt(self, endpoint: _View) -> _View:
         """Mark an endpoint as one without the default rates; `@app.get` stands above."""
@@ -124,7 +130,18 @@ class _Own:
         scope = request.scope
         if scope["type"] != "http":
             return None
-        return await _charge(self.limits, self.limit, _label(scope), request, response)
+        # Not by a coroutine of its own: each costs as much as a decision.
+        limits, limit = self.limits, self.limit
+        call, charges = _begin(limits, scope)
+        if limit.is_shared:
+            refusal = await limits.check_async(limit, _label(scope), call, charges)
+        else:
+            refusal = limits.check(limit, _label(scope), call, charges)
+        if refusal is not None:
+            raise _refused(limits, call, refusal, charges)
+        if charges.writer is None:
+            _write_headers(limits, charges, response)
+        return charges.decision
 
     def decorated(self, endpoint: _View) -> _View:
         if inspect.isgeneratorfunction(endpoint) or inspect.isasyncgenfunction(endpoint):
@@ -177,9 +194,19 @@ class _Default:
         scope = request.scope
         if scope["type"] != "http" or self._has_own(scope):
             return
-        limit = self.limits.rule(scope["method"], path_in(scope))
-        if limit is not None:
-            await _charge(self.limits, limit, "*", request, response)
+        limits = self.limits
+        limit = limits.rule(scope["method"], path_in(scope))
+        if limit is None:
+            return
+        call, charges = _begin(limits, scope)
+        if limit.is_shared:
+            refusal = await limits.check_async(limit, "*", call, charges)
+        else:
+            refusal = limits.check(limit, "*", call, charges)
+        if refusal is not None:
+            raise _refused(limits, call, refusal, charges)
+        if charges.writer is None:
+            _write_headers(limits, charges, response)
 
     def _has_own(self, scope: Any) -> bool:
         if self.limits in getattr(scope.get("endpoint"), MARK, ()):
@@ -193,17 +220,10 @@ class _Default:
         return known[1]
 
 
-async def _charge(
-    limits: RateLimits, limit: Limit, label: str, request: HTTPConnection, response: Response
-) -> Decision | None:
-    call, charges = _begin(limits, request.scope)
-    refusal = await limits.check_async(limit, label, call, charges)
-    if refusal is not None:
-        raise _refused(limits, call, refusal, charges)
-    if charges.writer is None:  # there is no middleware that does
-        for name, value in limits.headers(charges, 200).items():
-            response.headers[name] = value
-    return charges.decision
+def _write_headers(limits: RateLimits, charges: Charges, response: Response) -> None:
+    """Write what no middleware does."""
+    for name, value in limits.headers(charges, 200).items():
+        response.headers[name] = value
 
 
 def _begin(limits: RateLimits, scope: Any) -> tuple[AsgiCall, Charges]:
