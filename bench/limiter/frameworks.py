@@ -77,12 +77,13 @@ def _serve_asgi(app: Callable, loop: asyncio.AbstractEventLoop, *, has_headers: 
 
 
 def fastapi_apps(storage: str | None) -> list[Serve]:
-    """Return the route without a limit, with slowapi's, and with each kind of ours."""
-    from fastapi import FastAPI, Request, Response
+    """Return the route without a limit, with slowapi's, each kind of ours, and an empty dependency."""
+    from fastapi import Depends, FastAPI, Request, Response
     from hopgate_limiter.contrib.asgi import RateLimitMiddleware
     from hopgate_limiter.contrib.fastapi import RateLimits
     from slowapi import Limiter
     from slowapi.util import get_remote_address
+    from starlette.requests import HTTPConnection
 
     bare = FastAPI()
 
@@ -106,6 +107,15 @@ def fastapi_apps(storage: str | None) -> list[Serve]:
     async def limited_by_dependency(request: Request, response: Response) -> dict[str, str]:
         return {"hello": "world"}
 
+    empty = FastAPI()
+
+    async def nothing(request: HTTPConnection, response: Response) -> None:
+        """Cost what calling any dependency does."""
+
+    @empty.get("/limited", dependencies=[Depends(nothing)])
+    async def depending_on_nothing(request: Request, response: Response) -> dict[str, str]:
+        return {"hello": "world"}
+
     path = FastAPI()
     rules = RateLimits(routes={"/limited": OUR_RATE}, redis=storage, prefix="rl:path:")
     path.add_middleware(RateLimitMiddleware, limits=rules)
@@ -125,6 +135,7 @@ def fastapi_apps(storage: str | None) -> list[Serve]:
 
     loop = asyncio.new_event_loop()
     kinds = [(bare, False), (theirs, True), (ours, True), (depending, True), (path, True)]
+    kinds.append((empty, False))
     return [_serve_asgi(app, loop, has_headers=has_headers) for app, has_headers in kinds]
 
 
@@ -250,6 +261,21 @@ def measure(count: int) -> str:
                 command += ["--storage", url, "--requests", str(count)]
                 output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
                 bare, theirs, *kinds = json.loads(output)
+                if len(kinds) > len(names):
+                    adds = kinds.pop() - bare
+                    rows.append(
+                        (
+                            framework,
+                            storage,
+                            "an empty dependency",
+                            "–",
+                            f"{bare:.0f}",
+                            f"{adds:.1f}",
+                            "",
+                            "",
+                            "",
+                        )
+                    )
                 for name, ours in zip(names, kinds, strict=True):
                     ratio = (theirs - bare) / (ours - bare)
                     verdict = "yes" if ratio >= BAR else "**no**"
