@@ -2,9 +2,9 @@
 
 from typing import TYPE_CHECKING
 
-from hopgate_limiter._completions import hit_async as decide_async
 from hopgate_limiter._completions import peek_async as look_async
 from hopgate_limiter._completions import refund_async as give_back_async
+from hopgate_limiter._completions import submit
 from hopgate_limiter._native import Decision, Limiter
 from hopgate_limiter._waiting import acquire_local_async, acquire_unqueued_async, refused
 
@@ -62,7 +62,11 @@ async def hit_async(
     self: Limiter, key: "Key" = NO_KEY, cost: int = 1, *, rates: "Rates | None" = None
 ) -> Decision:
     """As `hit`, for asyncio: while it waits for Redis, other tasks run."""
-    return await decide_async(self, key, cost, rates)
+    decision = submit(self, key, cost, rates)
+    if not isinstance(decision, Decision):
+        decision = await decision
+    self._report(key, decision)
+    return decision
 
 
 async def peek_async(
