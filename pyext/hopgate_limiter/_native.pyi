@@ -65,6 +65,10 @@ class _Request:
     def body(self) -> bytes:
         """`ARGV[1]` of the script."""
 
+    @property
+    def short(self) -> bytes | None:
+        """The argument of the script for a request that shares its command with others, if it can."""
+
     @staticmethod
     def script() -> str:
-        """The script that runs a request; its reply is a list of integers."""
+        """The script that runs a request; its reply is a list of integers, or one for each key of several."""

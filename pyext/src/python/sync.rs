@@ -188,6 +188,13 @@ impl Request {
         PyBytes::new(py, &self.0.body)
     }
 
+    /// The script's argument for a request that shares its command with others, if it can.
+    #[getter]
+    fn short<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyBytes>> {
+        let short = self.0.short.as_ref();
+        short.map(|short| PyBytes::new(py, &short.body))
+    }
+
     #[staticmethod]
     fn script(py: Python<'_>) -> Bound<'_, PyString> {
         PyString::new(py, crate::shared::SCRIPT)

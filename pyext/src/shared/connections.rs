@@ -6,11 +6,13 @@
 //! key (`MOVED`, `ASK`).
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use redis::{RedisError, ServerErrorKind, Value};
+use redis::{RedisError, Value};
 
 use crate::shared::endpoint::{Failure, RedisEndpoint, ServerConnection};
+use crate::shared::replies::{CommandReply, is_read_only, read};
 use crate::shared::slots::{Address, slot, slot_table};
 use crate::shared::wire::{Request, SCRIPT, script_digest};
 
@@ -19,6 +21,8 @@ const NODES_SCRIPT: &str = include_str!("nodes.lua");
 const HEARTBEAT_TTL_MS: u64 = 3000;
 /// A server of a cluster that could not be reached is not tried again for this long.
 const AVOIDED_FOR: Duration = Duration::from_millis(400);
+/// Most requests in one command: other clients of Redis wait no longer for it than for a pipeline of a few commands.
+const MAX_TOGETHER: usize = 16;
 
 /// Open connections. Belongs to one thread.
 pub(crate) struct Connections {
@@ -32,21 +36,6 @@ pub(crate) struct Connections {
     slots: Vec<Option<Address>>,
     /// The reason of the last failure.
     last_error: Option<String>,
-}
-
-/// The reply to one command.
-enum CommandReply {
-    Numbers(Vec<i64>),
-    /// Not run, because the script is not loaded.
-    NoScript,
-    /// Not run, because `EVALSHA` is not permitted.
-    NoDigest,
-    /// Not run, because another server has the key: for this command (`ASK`) or from now on (`MOVED`).
-    Redirected {
-        address: Address,
-        is_ask: bool,
-    },
-    Failed(Failure),
 }
 
 impl Connections {
@@ -78,31 +67,10 @@ impl Connections {
                 Err(why) => complete(request, Err(why)),
             }
         }
-        // Everything is sent before anything is read, so that all servers work at the same time.
-        let mut sent = Vec::new();
-        for (address, requests) in by_server {
-            match self.send(&address, &requests, false) {
-                Ok(()) => sent.push((address, requests)),
-                Err(why) => requests
-                    .iter()
-                    .for_each(|request| complete(request, Err(why))),
-            }
-        }
         let mut again = Vec::new();
-        for (address, requests) in sent {
-            let replies = self.receive(&address, requests.len(), false);
-            for (request, reply) in requests.into_iter().zip(replies) {
-                match reply {
-                    CommandReply::Numbers(numbers) => complete(request, Ok(&numbers)),
-                    CommandReply::Failed(why) => complete(request, Err(why)),
-                    CommandReply::NoScript | CommandReply::NoDigest => {
-                        again.push((request, address.clone(), false));
-                    }
-                    CommandReply::Redirected { address, is_ask } => {
-                        again.push((request, address, is_ask));
-                    }
-                }
-            }
+        let undecided = self.exchange_with(by_server, true, &mut again, complete);
+        if !undecided.is_empty() {
+            self.exchange_with(undecided, false, &mut again, complete);
         }
         for (request, address, is_ask) in again {
             if !is_ask {
@@ -113,11 +81,93 @@ impl Connections {
                 CommandReply::Failed(why) => complete(request, Err(why)),
                 CommandReply::NoScript
                 | CommandReply::NoDigest
+                | CommandReply::NotTogether
+                | CommandReply::Several(_)
                 | CommandReply::Redirected { .. } => {
                     complete(request, Err(Failure::Refused));
                 }
             }
         }
+    }
+
+    /// Sends requests to their servers, with `shares_commands` several in one command where that is possible. Returns
+    /// those that need a command of their own, and adds to `again` those that were not run for another reason, with
+    /// the address of the server, and whether it must be asked to take them nevertheless.
+    fn exchange_with<'r>(
+        &mut self,
+        by_server: HashMap<Address, Vec<&'r Request>>,
+        shares_commands: bool,
+        again: &mut Vec<(&'r Request, Address, bool)>,
+        complete: &mut impl FnMut(&Request, Result<&[i64], Failure>),
+    ) -> HashMap<Address, Vec<&'r Request>> {
+        // Everything is sent before anything is read, so that all servers work at the same time.
+        let mut sent = Vec::new();
+        for (address, requests) in by_server {
+            let shares = shares_commands
+                && self
+                    .connection_to(&address)
+                    .is_ok_and(|server| server.takes_several);
+            let commands = commands(requests, shares);
+            match self.send(&address, &commands, false) {
+                Ok(()) => sent.push((address, commands)),
+                Err(why) => commands
+                    .concat()
+                    .iter()
+                    .for_each(|request| complete(request, Err(why))),
+            }
+        }
+        let mut undecided: HashMap<Address, Vec<&Request>> = HashMap::new();
+        for (address, commands) in sent {
+            let replies = self.receive(&address, commands.len(), false);
+            for (requests, reply) in commands.into_iter().zip(replies) {
+                match reply {
+                    CommandReply::Numbers(numbers) if requests.len() == 1 => {
+                        complete(requests[0], Ok(&numbers));
+                    }
+                    CommandReply::Several(replies) if requests.len() == replies.len() => {
+                        for (request, numbers) in requests.into_iter().zip(replies) {
+                            match numbers {
+                                Some(numbers) => complete(request, Ok(&numbers)),
+                                None => undecided.entry(address.clone()).or_default().push(request),
+                            }
+                        }
+                    }
+                    CommandReply::NotTogether if requests.len() > 1 => {
+                        undecided
+                            .entry(address.clone())
+                            .or_default()
+                            .extend(requests);
+                    }
+                    CommandReply::NoScript | CommandReply::NoDigest => {
+                        again.extend(
+                            requests
+                                .iter()
+                                .map(|request| (*request, address.clone(), false)),
+                        );
+                    }
+                    CommandReply::Redirected { address, is_ask } => {
+                        again.extend(
+                            requests
+                                .iter()
+                                .map(|request| (*request, address.clone(), is_ask)),
+                        );
+                    }
+                    CommandReply::Failed(why) => {
+                        for request in requests {
+                            complete(request, Err(why));
+                        }
+                    }
+                    CommandReply::Numbers(_)
+                    | CommandReply::Several(_)
+                    | CommandReply::NotTogether => {
+                        for request in requests {
+                            complete(request, Err(Failure::Refused));
+                        }
+                    }
+                }
+            }
+        }
+        undecided
     }
 
     /// Sends a request again that was not run, to the server that has its key.
@@ -126,7 +176,7 @@ impl Connections {
             // The source goes with the request: there is no other reply than that to the request.
             server.is_cached = false;
         }
-        if self.send(address, &[request], is_ask).is_err() {
+        if self.send(address, &[vec![request]], is_ask).is_err() {
             return CommandReply::Failed(Failure::NoReply);
         }
         self.receive(address, 1, is_ask)
@@ -189,12 +239,12 @@ impl Connections {
     fn send(
         &mut self,
         address: &Address,
-        requests: &[&Request],
+        commands: &[Vec<&Request>],
         is_ask: bool,
     ) -> Result<(), Failure> {
         let server = self.connection_to(address)?;
         let mut pipeline = Vec::new();
-        for request in requests {
+        for requests in commands {
             if is_ask {
                 pipeline.extend(redis::cmd("ASKING").get_packed_command());
             }
@@ -209,8 +259,17 @@ impl Connections {
                 server.is_cached = true;
                 command
             };
-            command.arg(1).arg(&request.key).arg(&request.body);
-            pipeline.extend(command.get_packed_command());
+            command.arg(requests.len());
+            for request in requests {
+                command.arg(&request.key);
+            }
+            command.arg(&requests[0].body);
+            if requests.len() > 1 {
+                for short in requests.iter().filter_map(|request| request.short.as_ref()) {
+                    command.arg(&short.body);
+                }
+            }
+            command.write_packed_command(&mut pipeline);
         }
         let sent = server.connection.send_packed_command(&pipeline);
         sent.map_err(|error| {
@@ -239,6 +298,7 @@ impl Connections {
                         let reply = read(value.clone());
                         match (&reply, value) {
                             (CommandReply::NoDigest, _) => server.takes_digest = false,
+                            (CommandReply::NotTogether, _) => server.takes_several = false,
                             (CommandReply::Failed(_), Value::ServerError(refusal)) => {
                                 error = Some(refusal.into());
                             }
@@ -312,55 +372,18 @@ impl Connections {
     }
 }
 
-/// Whether the server has become a replica: behind its address there may be another one by now.
-fn is_read_only(value: &Value) -> bool {
-    matches!(value, Value::ServerError(error) if error.kind() == Some(ServerErrorKind::ReadOnly))
-}
-
-/// Whether an error is about `EVALSHA` itself: no permission to run it, or no such command. Errors of a script
-/// that ran name it by its digest.
-fn names_digest_command(details: Option<&str>) -> bool {
-    let details = details.unwrap_or_default().to_ascii_lowercase();
-    ["'evalsha'", "`evalsha`"]
-        .iter()
-        .any(|name| details.contains(name))
-}
-
-fn read(value: Value) -> CommandReply {
-    match value {
-        Value::Array(items) => {
-            let number = |item: &Value| match item {
-                Value::Int(number) => Some(*number),
-                _ => None,
-            };
-            let numbers = items.iter().map(number).collect::<Option<_>>();
-            numbers.map_or(
-                CommandReply::Failed(Failure::Refused),
-                CommandReply::Numbers,
-            )
-        }
-        Value::ServerError(error) => match error.kind() {
-            Some(ServerErrorKind::NoScript) => CommandReply::NoScript,
-            Some(ServerErrorKind::NoPerm | ServerErrorKind::ResponseError)
-                if names_digest_command(error.details()) =>
-            {
-                CommandReply::NoDigest
-            }
-            Some(kind @ (ServerErrorKind::Moved | ServerErrorKind::Ask)) => {
-                // "slot host:port"
-                let address = error.details().and_then(|details| {
-                    let (host, port) = details.split_ascii_whitespace().nth(1)?.rsplit_once(':')?;
-                    Some((host.to_owned(), port.parse().ok()?))
-                });
-                address.map_or(CommandReply::Failed(Failure::Refused), |address| {
-                    CommandReply::Redirected {
-                        address,
-                        is_ask: kind == ServerErrorKind::Ask,
-                    }
-                })
-            }
-            _ => CommandReply::Failed(Failure::Refused),
-        },
-        _ => CommandReply::Failed(Failure::Refused),
-    }
+/// The requests of each command. With `shares`, requests that differ by their key and a few numbers share commands.
+fn commands(requests: Vec<&Request>, shares: bool) -> Vec<Vec<&Request>> {
+    let is_short = |request: &&Request| shares && request.short.is_some();
+    let (short, long): (Vec<_>, Vec<_>) = requests.into_iter().partition(is_short);
+    let have_same_terms = |one: &&Request, other: &&Request| match (&one.short, &other.short) {
+        (Some(one), Some(other)) => Arc::ptr_eq(&one.terms, &other.terms),
+        _ => false,
+    };
+    let together = short
+        .chunk_by(have_same_terms)
+        .flat_map(|run| run.chunks(MAX_TOGETHER).map(<[_]>::to_vec));
+    together
+        .chain(long.into_iter().map(|request| vec![request]))
+        .collect()
 }

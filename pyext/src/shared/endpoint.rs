@@ -28,6 +28,8 @@ pub(super) struct ServerConnection {
     pub(super) is_cached: bool,
     /// False once the server has refused `EVALSHA`.
     pub(super) takes_digest: bool,
+    /// Whether it has all keys, so that one command may be about several.
+    pub(super) takes_several: bool,
 }
 
 /// Why a command has no result.
@@ -74,8 +76,10 @@ impl RedisEndpoint {
             None => open(self.info.clone())?,
         };
         let is_cached = load(&mut connection)?;
+        let takes_several = !self.is_cluster && is_cached && is_primary(&mut connection)?;
         Ok(ServerConnection {
             connection,
+            takes_several,
             is_cached,
             takes_digest: true,
         })
@@ -105,6 +109,19 @@ fn load(connection: &mut Connection) -> redis::RedisResult<bool> {
         Ok(_) => Ok(true),
         Err(error) if matches!(error.code(), Some("NOPERM" | "ERR")) => Ok(false),
         Err(error) => Err(error),
+    }
+}
+
+/// Whether the server says that it is one, and a primary. A proxy that spreads keys over servers does not have this
+/// command: each knows a command by its first key alone.
+fn is_primary(connection: &mut Connection) -> redis::RedisResult<bool> {
+    match redis::cmd("ROLE").query::<Value>(connection) {
+        Ok(Value::Array(items)) => Ok(match items.first() {
+            Some(Value::BulkString(role)) => role == b"master",
+            _ => false,
+        }),
+        Err(error) if error.is_io_error() => Err(error),
+        Ok(_) | Err(_) => Ok(false), // not permitted, or not known
     }
 }
 

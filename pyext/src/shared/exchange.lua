@@ -1,5 +1,7 @@
 -- One exchange between a node and the state of one key that all nodes share.
 --
+-- With one key it answers any request. With several, each of another key, it decides those that `decide_shortly` can.
+--
 -- KEYS[1]  the state of the key, a MessagePack array:
 --          {1, generation, sequence, time of the last write, states, leases, sequence of the last refund,
 --           length of the prefix, identity of the rates, identity of those that they replaced}
@@ -7,11 +9,14 @@
 --          or {2, window, width, bucket, count, ...}
 --          a lease is five numbers of `leases`: node, expiry, tokens, last request, first debit
 -- ARGV[1]  the request, a MessagePack array, see below
+-- KEYS[n]  of several: the state of another key
+-- ARGV[n + 1]  of several: what the request for the n-th key has of its own, a MessagePack array:
+--          {units, generation, sequence, us}; the last three are of the state seen, and missing if there is none
 --
 -- Times are microseconds; those of a token bucket have a fraction in 2^-20. Every number stays below
 -- 2^53, so that Lua's doubles hold it exactly. Rounding is towards fewer admissions.
 
-local max, min, floor = math.max, math.min, math.floor
+local max, min, floor, ceil = math.max, math.min, math.floor, math.ceil
 local FRACTION = 1048576
 local GCRA, NEVER = 1, -2
 -- A key without writes for this long may change to other rates: the processes with the earlier ones have gone.
@@ -27,6 +32,84 @@ local costs, seen, rates = request[13], request[14], request[15]
 if now == 0 then
   local time = redis.call('TIME')
   now = time[1] * 1000000 + time[2]
+end
+
+-- --- the short way: a call takes units of one token bucket of which nothing is on lease. It decides as the rest of
+-- --- this script does, and returns false for all that is left to that.
+
+local function decide_shortly(key, raw, cost, seen_generation, seen_sequence, seen_us)
+  local rate = rates[1]
+  local token_us, token_fraction, most_us, most_fraction = rate[3], rate[4], now + rate[5], rate[6]
+  local stored, state
+  -- The bucket of a state seen before now has been refilled: to restore it would change nothing.
+  local has_debt_seen = seen_us and seen_us >= now
+  if cost > rate[2] then return false end
+  if raw then
+    local readable
+    readable, stored = pcall(cmsgpack.unpack, raw)
+    if not readable or type(stored) ~= 'table' or stored[1] ~= 1 or stored[9] ~= rates_of_sender or stored[8] ~= prefix
+      or stored[4] > now or #stored[6] > 0 then return false end
+    if stored[2] == seen_generation then
+      if stored[3] < seen_sequence then return false end
+    elseif has_debt_seen then
+      return false
+    end
+    state = stored[5][1]
+    if state[1] ~= GCRA or state[4] ~= token_us or state[5] ~= token_fraction or state[2] >= now + 2 * rate[7] then
+      return false
+    end
+  elseif starts_empty or has_debt_seen then
+    return false
+  else
+    state = {GCRA, 0, 0, token_us, token_fraction}
+    stored = {1, now, 0, now, {state}, {}, 0, prefix, rates_of_sender, 0}
+  end
+
+  local us, fraction = state[2], state[3]
+  if us < now then us, fraction = now, 0 end
+  local parts = fraction + cost * token_fraction
+  local next_us, next_fraction = us + cost * token_us + floor(parts / FRACTION), parts % FRACTION
+  local verdict = next_us - most_us + ceil((next_fraction - most_fraction) / FRACTION)
+  if verdict <= 0 then
+    verdict, us, fraction = -1, next_us, next_fraction
+    state[2], state[3], stored[3], stored[4] = us, fraction, stored[3] + 1, now
+  end
+  local reset = us - now + (fraction > 0 and 1 or 0)
+  if verdict == -1 then
+    redis.call('SET', key, cmsgpack.pack(stored), 'PX', ceil(reset / 1000) + 1000)
+  end
+
+  local left_us, left_fraction, left = most_us - us, most_fraction - fraction, 0
+  if left_fraction < 0 then left_us, left_fraction = left_us - 1, left_fraction + FRACTION end
+  if left_us >= 0 then
+    -- The quotient of doubles can be one off; the comparison below is exact.
+    left = min(rate[2], floor((left_us + left_fraction / FRACTION) / (token_us + token_fraction / FRACTION)) + 1)
+    while left > 0 do
+      local taken = left * token_fraction
+      local taken_us = left * token_us + floor(taken / FRACTION)
+      if taken_us < left_us or taken_us == left_us and taken % FRACTION <= left_fraction then break end
+      left = left - 1
+    end
+  end
+  local one = 0
+  if left == 0 then one = us + token_us - most_us + ceil((fraction + token_fraction - most_fraction) / FRACTION) end
+  return {1, 0, left, one, reset, 0, stored[2], stored[3], 0, 1, verdict, us, fraction, now}
+end
+
+if #KEYS > 1 then
+  local replies = {}
+  for i, key in ipairs(KEYS) do
+    local call, raw = cmsgpack.unpack(ARGV[i + 1]), redis.pcall('GET', key)
+    replies[i] = type(raw) ~= 'table' and decide_shortly(key, raw, call[1], call[2], call[3], call[4])
+  end
+  return replies
+end
+
+local raw = redis.call('GET', KEYS[1])
+if #rates == 1 and rates[1][1] == GCRA and #costs == 1 and type(costs[1]) == 'number' and costs[1] > 0
+  and not is_reset and want + held + back + paid + owed == 0 then
+  local reply = decide_shortly(KEYS[1], raw, costs[1], seen[1], seen[2], seen[3])
+  if reply then return reply end
 end
 
 local function refusal(code, why)
@@ -101,7 +184,7 @@ local function settle(rate, state)
       local us, fraction = difference(state[2], state[3], now, 0)
       if us >= 0 then
         local units = (us + fraction / FRACTION) / (state[4] + state[5] / FRACTION)
-        us, fraction = math.ceil(units * (rate[3] + rate[4] / FRACTION)) + 1, 0
+        us, fraction = ceil(units * (rate[3] + rate[4] / FRACTION)) + 1, 0
         if us > rate[5] then us, fraction = rate[5], rate[6] end
         state[2], state[3] = now + us, fraction
       end
@@ -216,7 +299,6 @@ end
 
 -- --- the state: as stored, or restored from the state that the node has seen
 
-local raw = redis.call('GET', KEYS[1])
 local readable, stored = pcall(cmsgpack.unpack, raw or '')
 if not raw then
   stored = nil
@@ -392,7 +474,7 @@ for i, rate in ipairs(rates) do
   if not left or this < left then left, narrowest = this, i end
 end
 local free = max(0, most_outstanding - others - held)
-if others > 0 and want > free then free = math.ceil(free / 2) end -- leave tokens for other nodes
+if others > 0 and want > free then free = ceil(free / 2) end -- leave tokens for other nodes
 local grant = min(want, left, free)
 if grant > 0 then
   for i, rate in ipairs(rates) do spend(rate, states[i], grant) end
@@ -437,7 +519,7 @@ if changed then
     for i, rate in ipairs(rates) do lives = max(lives, full_in(rate, states[i])) end
   end
   local value = cmsgpack.pack({1, generation, sequence, now, states, kept, refunded, prefix, owner, replaced})
-  redis.call('SET', KEYS[1], value, 'PX', math.ceil(lives / 1000) + 1000)
+  redis.call('SET', KEYS[1], value, 'PX', ceil(lives / 1000) + 1000)
 end
 
 if #costs == 0 or verdicts[#costs] < 0 and verdicts[#costs] ~= NEVER then tightest = narrowest end

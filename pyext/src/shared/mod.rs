@@ -4,7 +4,7 @@
 //!   call ──▶ entry of the key: tokens on lease? ──yes──▶ spend one            (no I/O, no waiting)
 //!                  │ no, or few left
 //!                  ▼
-//!               queue ──▶ sync thread ══ one pipeline ══▶ Redis: exchange.lua, one key each
+//!               queue ──▶ sync thread ══ one pipeline ══▶ Redis: exchange.lua
 //!                  ▲                                          │ debits *before* it grants
 //!                  └────────────── reply: tokens, decisions ◀─┘
 //! ```
@@ -19,7 +19,7 @@
 //!
 //! If the outcome of an exchange is unknown, the node assumes the case that admits less: tokens that may
 //! have been granted are not used, tokens that may have been given back are gone, debits that may have been
-//! made are made again. No command is sent twice, except one that Redis replies it did not run.
+//! made are made again. No request is sent twice, except one that Redis replies it did not decide.
 //!
 //! A request carries a number and the count of tokens that the node still holds. Redis keeps the node's
 //! lease at exactly that plus the new grant, and ignores requests older than the last one. So late,
@@ -28,9 +28,9 @@
 //! * [`config`]: the settings. `terms`: the same in the script's units.
 //! * `entry`: one key on one node, a state machine. `wire`: its requests and replies.
 //! * `entries`: the keys under one lock. `state`: all of them, and the queue of requests.
-//! * `sync_thread`: the thread that talks to Redis. `url`: the address, `endpoint`: how to connect to it,
-//!   `sentinel`: which server is the primary, `connections`: one to each server, `slots`: the server of each key. `completion`: how a reply reaches
-//!   the call that waits for it.
+//! * `sync_thread`: the thread that talks to Redis. `url`: the address, `endpoint`: how to connect to it, `sentinel`: which server is the
+//!   primary, `connections`: one to each server, `slots`: the server of each key, `replies`: what a server says.
+//!   `completion`: how a reply reaches the call that waits for it.
 //! * `counts`: the counters. `health`: tells when Redis is lost and found.
 //! * `limits`: the engine, which a limiter calls. `placed`: its calls of a key, by the rates that count for it.
 //!   `asides`: its calls beside hits. `fallback`: decisions without Redis.
@@ -50,6 +50,7 @@ pub(crate) mod health;
 pub(crate) mod ledger;
 pub(crate) mod limits;
 mod placed;
+mod replies;
 mod sentinel;
 mod slots;
 mod state;

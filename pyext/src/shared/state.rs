@@ -250,6 +250,7 @@ impl SyncState {
             fingerprint,
             number,
             key: [&self.config.prefix[..], &entry.key].concat(),
+            short: body.encode_short(&terms),
             body: body.encode(sender, &terms),
         })
     }

@@ -37,6 +37,8 @@ pub(crate) struct Terms {
     pub(crate) max_lease: u64,
     /// Shortest time between two requests for a refused key.
     pub(crate) poll_ns: u64,
+    /// One rate, and it is a token bucket.
+    pub(crate) is_one_bucket: bool,
     /// Tells limiters with other rates apart: the present rates, then those that they have replaced.
     pub(crate) identities: Vec<u64>,
 }
@@ -90,6 +92,7 @@ impl Terms {
             most_outstanding,
             max_lease,
             poll_ns,
+            is_one_bucket: rates.len() == 1 && algorithm == Algorithm::Gcra,
             identities: vec![identity(rates, algorithm)],
         })
     }

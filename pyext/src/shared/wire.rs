@@ -1,7 +1,7 @@
 //! Requests and replies as the script reads and writes them.
 
 use std::fmt::Write;
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
 use ring::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
 
@@ -35,6 +35,17 @@ pub struct Request {
     pub key: Vec<u8>,
     /// `ARGV[1]` of the script.
     pub body: Vec<u8>,
+    /// For a command that the request shares with others.
+    pub(crate) short: Option<ShortBody>,
+}
+
+/// What a request has of its own if it takes units of one token bucket of which nothing is on lease. All else is the
+/// same in all requests of a node under these terms.
+#[derive(Debug)]
+pub(crate) struct ShortBody {
+    pub(crate) terms: Arc<Terms>,
+    /// An argument of the script, see there.
+    pub(crate) body: Vec<u8>,
 }
 
 /// The newest central state that this node has seen: generation, sequence, two numbers per rate, and the time
@@ -155,6 +166,26 @@ impl RequestBody {
         }
         out.extend_from_slice(&terms.encoded);
         out
+    }
+
+    /// None unless the request is about one token bucket alone: one call that takes units, no leases, no debts.
+    pub(crate) fn encode_short(&self, terms: &Arc<Terms>) -> Option<ShortBody> {
+        let [Ask::Take(units @ 1..=MOST)] = self.asks[..] else {
+            return None;
+        };
+        let others = [self.want, self.held, self.back, self.paid, self.owed];
+        if self.is_reset || others != [0; 5] || !terms.is_one_bucket {
+            return None;
+        }
+        // Generation, sequence and time of the state seen.
+        let seen = &self.seen.0[..self.seen.0.len().min(3)];
+        let mut body = Vec::with_capacity(40);
+        pack_array(&mut body, 1 + seen.len());
+        for number in [units].iter().chain(seen) {
+            pack_uint(&mut body, *number);
+        }
+        let terms = terms.clone();
+        Some(ShortBody { terms, body })
     }
 }
 
