@@ -168,6 +168,9 @@ pub(crate) trait Engine: Send + Sync + fmt::Debug {
     /// Whether a caller who has waited this long should wait on.
     fn is_replying(&self, waited: Duration) -> bool;
 
+    /// Sends the requests of calls that wait, if no other thread does so now.
+    fn help(&self);
+
     /// Asks Redis whether it serves these limits.
     ///
     /// # Errors

@@ -154,6 +154,9 @@ impl Limiter {
     fn reply(&self, pending: &Pending) -> Option<Decision> {
         let timeout = self.reply_timeout();
         let mut waited = Duration::ZERO;
+        if pending.sends_itself && !pending.cell.is_filled() {
+            self.engine.help();
+        }
         loop {
             let decision = pending.cell.take(timeout);
             waited += timeout;

@@ -341,6 +341,8 @@ impl<M: Meter + Clone + Sync> Engine for Store<M> {
         false
     }
 
+    fn help(&self) {}
+
     fn ping(&self) -> Result<(), Error> {
         Ok(())
     }

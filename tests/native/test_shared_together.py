@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 import redis
@@ -184,3 +185,21 @@ def test_one_bad_key_concerns_no_other(server):
         assert {sources.pop("list"), sources.pop("text")} == {"fallback"}
         assert set(sources.values()) == {"redis"}
         assert admin.get("rl:text") == b"x"
+
+
+def switches_of_sync_thread() -> int:
+    for task in Path("/proc/self/task").iterdir():
+        if (task / "comm").read_text().strip() == "hopgate-limiter":
+            status = (task / "status").read_text()
+            return int(status.split("\nvoluntary_ctxt_switches:")[1].split()[0])
+    raise AssertionError("no sync thread")
+
+
+def test_single_caller_sends_its_own_requests(server):
+    """It waits for Redis alone: neither the sync thread nor the caller has to be woken by the other."""
+    sync = RedisSync(server.url, prefix="own:", mode="every_hit", timeout=5.0, on_error="deny")
+    with closing(Limiter("1000000/d", sync=sync)) as limiter:
+        limiter.hit("k")
+        before = switches_of_sync_thread()
+        assert {limiter.hit("k").source for _ in range(500)} == {"redis"}
+        assert switches_of_sync_thread() - before < 100

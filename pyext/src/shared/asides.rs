@@ -35,11 +35,13 @@ impl SharedLimits {
             waiter,
             tries: 0,
         });
-        self.request(entry, fingerprint);
+        let sends_itself = matches!(reply_to, ReplyTo::Thread) && self.callers_send();
+        self.request_by(entry, fingerprint, !sends_itself);
         Pending {
             cell,
             fingerprint,
             ask,
+            sends_itself,
         }
     }
 

@@ -44,6 +44,8 @@ pub struct Pending {
     pub(crate) cell: Arc<DecisionCell>,
     pub(crate) fingerprint: u64,
     pub(crate) ask: Ask,
+    /// The sync thread has not been woken: the caller sends the request.
+    pub(crate) sends_itself: bool,
 }
 
 /// How a caller receives a decision that is not ready at once.
@@ -102,6 +104,11 @@ impl DecisionCell {
     fn put(&self, decision: Decision) {
         *self.decision.lock().unwrap_or_else(PoisonError::into_inner) = Some(decision);
         self.filled.notify_one();
+    }
+
+    pub(crate) fn is_filled(&self) -> bool {
+        let decision = self.decision.lock();
+        decision.unwrap_or_else(PoisonError::into_inner).is_some()
     }
 
     /// Sleeps until there is a decision, at most for `timeout`.

@@ -24,7 +24,7 @@ const AVOIDED_FOR: Duration = Duration::from_millis(400);
 /// Most requests in one command: other clients of Redis wait no longer for it than for a pipeline of a few commands.
 const MAX_TOGETHER: usize = 16;
 
-/// Open connections. Belongs to one thread.
+/// Open connections. Used by one thread at a time.
 pub(crate) struct Connections {
     endpoint: RedisEndpoint,
     /// By server; without a cluster there is one, under an empty address.
@@ -47,6 +47,11 @@ impl Connections {
             slots: Vec::new(),
             last_error: None,
         }
+    }
+
+    /// Whether the server is connected, of which there is one only.
+    pub(crate) fn is_open(&self) -> bool {
+        !self.endpoint.is_cluster && !self.open.is_empty()
     }
 
     /// The reason of the last failure since the last call.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use super::completion::{Outcome, ReplyTo};
-use super::config::{Cold, SyncConfig};
+use super::config::{Cold, Mode, SyncConfig};
 use super::connections::Connections;
 use super::endpoint::RedisEndpoint;
 use super::entries::EntryShard;
@@ -16,7 +16,7 @@ use super::entry::{Entry, LocalVerdict};
 use super::fork;
 use super::ledger::Ledger;
 use super::state::SyncState;
-use super::sync_thread::{NODES_KEY, SyncThread};
+use super::sync_thread::{self, NODES_KEY, SyncThread};
 use super::terms::Terms;
 use super::wire::{Ask, Request};
 use crate::config::{Config, check_memory};
@@ -99,18 +99,31 @@ impl SharedLimits {
         }
     }
 
-    /// Queues a request for the key, and starts the sync thread if there is none.
+    /// Queues a request for the key, for the sync thread to send. Starts that if there is none.
     pub(super) fn request(&self, entry: &mut Entry, fingerprint: u64) {
-        if entry.is_queued || self.state.is_closed.load(Ordering::Relaxed) {
+        self.request_by(entry, fingerprint, true);
+    }
+
+    /// Queues a request for the key. Without `wakes` the caller sends it, see [`Engine::help`].
+    pub(super) fn request_by(&self, entry: &mut Entry, fingerprint: u64, wakes: bool) {
+        if self.state.is_closed.load(Ordering::Relaxed) {
             return;
         }
-        self.state.enqueue(entry, fingerprint);
+        self.state.enqueue(entry, fingerprint, wakes);
         if self.state.clock.is_real_time() {
             let mut thread = self.sync_thread.lock();
             if thread.is_none() {
-                *thread = SyncThread::start(self.state.clone(), self.endpoint.clone());
+                *thread = SyncThread::start(self.state.clone(), &self.endpoint);
             }
         }
+    }
+
+    /// Whether a caller that waits sends its request itself. Leases need the sync thread afterwards, the servers of a
+    /// cluster are asked at the same time, and callers that come during a round share the next one.
+    pub(super) fn callers_send(&self) -> bool {
+        self.state.config.mode == Mode::EveryHit
+            && !self.endpoint.is_cluster
+            && !self.state.is_in_round.load(Ordering::Relaxed)
     }
 
     #[inline]
@@ -363,6 +376,16 @@ impl Engine for SharedLimits {
 
     fn is_replying(&self, waited: Duration) -> bool {
         self.state.is_replying(waited)
+    }
+
+    fn help(&self) {
+        let rounds = {
+            let _gate = fork::gate();
+            self.sync_thread.lock().as_ref().map(SyncThread::rounds)
+        };
+        if let Some(rounds) = rounds {
+            sync_thread::help(&rounds, &self.state);
+        }
     }
 
     /// Over a connection of its own: that of the sync thread may be busy.

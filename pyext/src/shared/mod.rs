@@ -28,7 +28,8 @@
 //! * [`config`]: the settings. `terms`: the same in the script's units.
 //! * `entry`: one key on one node, a state machine. `wire`: its requests and replies.
 //! * `entries`: the keys under one lock. `state`: all of them, and the queue of requests.
-//! * `sync_thread`: the thread that talks to Redis. `url`: the address, `endpoint`: how to connect to it, `sentinel`: which server is the
+//! * `sync_thread`: the thread that talks to Redis; in mode `every_hit` a caller that would only wait for it runs its
+//!   next round instead. `url`: the address, `endpoint`: how to connect to it, `sentinel`: which server is the
 //!   primary, `connections`: one to each server, `slots`: the server of each key, `replies`: what a server says.
 //!   `completion`: how a reply reaches the call that waits for it.
 //! * `counts`: the counters. `health`: tells when Redis is lost and found.

@@ -56,6 +56,8 @@ pub(crate) struct SyncState {
     pub(super) remote_calls: AtomicU64,
     pub(super) redis_errors: AtomicU64,
     pub(super) is_closed: AtomicBool,
+    /// Requests are being exchanged.
+    pub(super) is_in_round: AtomicBool,
     /// The reason of the last failure to reach Redis, or to be served by it.
     pub(super) last_error: Mutex<Option<String>>,
     /// What the sync thread still has to report.
@@ -71,6 +73,8 @@ struct Queue {
     requested: Vec<u64>,
     /// Leases to check once they have been idle for half their life: (due, fingerprint), earliest first.
     lease_checks: VecDeque<(u64, u64)>,
+    /// The sync thread has been woken for what is queued.
+    is_woken: bool,
 }
 
 impl SyncState {
@@ -108,6 +112,7 @@ impl SyncState {
             remote_calls: AtomicU64::new(0),
             redis_errors: AtomicU64::new(0),
             is_closed: AtomicBool::new(false),
+            is_in_round: AtomicBool::new(false),
             last_error: Mutex::default(),
             notice: Mutex::default(),
             on_health: config.on_health.clone(),
@@ -120,19 +125,28 @@ impl SyncState {
         self.shards[index].lock()
     }
 
-    /// Puts a key into the queue of keys to send requests for, unless it is there.
-    pub(super) fn enqueue(&self, entry: &mut Entry, fingerprint: u64) {
-        if entry.is_queued {
+    /// Puts a key into the queue of keys to send requests for, unless it is there. With `wakes` the sync thread sends it,
+    /// else the caller.
+    pub(super) fn enqueue(&self, entry: &mut Entry, fingerprint: u64, wakes: bool) {
+        if entry.is_queued && !wakes {
             return;
         }
-        entry.is_queued = true;
         let mut queue = self.queue.lock();
-        queue.requested.push(fingerprint);
-        let is_first = queue.requested.len() == 1;
+        if !std::mem::replace(&mut entry.is_queued, true) {
+            queue.requested.push(fingerprint);
+        }
+        let must_wake = wakes && !std::mem::replace(&mut queue.is_woken, true);
         drop(queue);
-        if is_first {
+        if must_wake {
             self.wake();
         }
+    }
+
+    /// Whether there is anything to send, now or later.
+    pub(super) fn has_queued(&self) -> bool {
+        let _gate = fork::gate();
+        let queue = self.queue.lock();
+        !queue.requested.is_empty() || !queue.lease_checks.is_empty()
     }
 
     pub(super) fn set_sync_thread(&self, thread: Option<Thread>) {
@@ -188,6 +202,7 @@ impl SyncState {
         let now = self.clock.now_ns();
         let is_closing = self.is_closed.load(Ordering::SeqCst);
         let mut queue = self.queue.lock();
+        queue.is_woken = false;
         let take = queue.requested.len().min(limit);
         let queued: Vec<u64> = queue.requested.drain(..take).collect();
         let mut idle = Vec::new();
@@ -284,7 +299,7 @@ impl SyncState {
         }
         // A debt that does not fit yet is reported again by the scheduled check, not at once.
         if entry.has_waiting() || entry.has_unreported() && is_settled {
-            self.enqueue(entry, request.fingerprint);
+            self.enqueue(entry, request.fingerprint, true);
         }
     }
 
@@ -360,6 +375,7 @@ impl SyncState {
         }
         *self.queue.lock() = Queue::default();
         *self.sync_thread.lock() = None;
+        self.is_in_round.store(false, Ordering::Relaxed);
         self.node.store(random_node(), Ordering::Relaxed);
         self.fork_count.store(fork::count(), Ordering::Relaxed);
     }

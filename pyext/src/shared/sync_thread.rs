@@ -1,10 +1,11 @@
 //! The thread that exchanges requests and replies with Redis, and detects when Redis is down.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::{Arc, Mutex as StdMutex, PoisonError, TryLockError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -35,21 +36,29 @@ pub(crate) struct SyncThread {
     thread: JoinHandle<()>,
     /// Disconnects when the thread is about to end.
     end: Receiver<()>,
+    /// The lock is the standard library's: threads sleep in it, see `fork`.
+    rounds: Arc<StdMutex<SyncLoop>>,
 }
 
 impl SyncThread {
     /// None if the system has no thread left; the next request tries again.
-    pub(crate) fn start(state: Arc<SyncState>, endpoint: RedisEndpoint) -> Option<Self> {
+    pub(crate) fn start(state: Arc<SyncState>, endpoint: &RedisEndpoint) -> Option<Self> {
         let (is_running, end) = channel();
+        let rounds = Arc::new(StdMutex::new(SyncLoop::new(&state, endpoint)));
+        let of_thread = rounds.clone();
         let run = move || {
             let _is_running = is_running;
             state.set_sync_thread(Some(thread::current()));
-            let mut sync = SyncLoop::new(&state, &endpoint);
-            while !sync.is_over {
-                // A panic is a bug in this crate. The next round starts with new connections.
-                if catch_unwind(AssertUnwindSafe(|| sync.run_once())).is_err() {
-                    sync.connections = Connections::new(endpoint.clone());
-                    sync.mark_down();
+            loop {
+                let pause = {
+                    let mut rounds = of_thread.lock().unwrap_or_else(PoisonError::into_inner);
+                    if rounds.is_over {
+                        break;
+                    }
+                    rounds.supervise(SyncLoop::run_once)
+                };
+                if let Some(pause) = pause {
+                    thread::park_timeout(pause);
                 }
             }
             state.set_sync_thread(None);
@@ -57,7 +66,16 @@ impl SyncThread {
         let thread = thread::Builder::new()
             .name("hopgate-limiter".into())
             .spawn(run);
-        thread.ok().map(|thread| Self { thread, end })
+        thread.ok().map(|thread| Self {
+            thread,
+            end,
+            rounds,
+        })
+    }
+
+    /// The rounds, for a caller that sends its own request.
+    pub(crate) fn rounds(&self) -> Arc<StdMutex<SyncLoop>> {
+        self.rounds.clone()
     }
 
     /// Waits until the last requests are sent. A thread that takes longer than `timeout` ends by itself.
@@ -68,12 +86,18 @@ impl SyncThread {
     }
 }
 
-/// The loop of the thread, one round at a time.
-pub(super) struct SyncLoop<'a> {
-    state: &'a SyncState,
+/// The loop of the thread, one round at a time. Callers run rounds, too, while the thread sleeps.
+pub(crate) struct SyncLoop {
+    state: Arc<SyncState>,
+    endpoint: RedisEndpoint,
     connections: Connections,
     pub(super) backoff: Duration,
     next_heartbeat: Instant,
+    /// The pause before the next attempt to reach Redis is over.
+    has_backed_off: bool,
+    /// What the thread still has to report: that Redis is lost, and trouble with single keys. Callers report nothing.
+    is_loss_unreported: bool,
+    trouble: Option<String>,
     /// When each kind of trouble with single keys was last reported.
     reported: HashMap<String, Instant>,
     /// Set by the first round after `close`: nothing is sent from then on.
@@ -81,11 +105,21 @@ pub(super) struct SyncLoop<'a> {
     pub(super) is_over: bool,
 }
 
-impl<'a> SyncLoop<'a> {
-    pub(super) fn new(state: &'a SyncState, endpoint: &RedisEndpoint) -> Self {
+impl fmt::Debug for SyncLoop {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SyncLoop").finish_non_exhaustive()
+    }
+}
+
+impl SyncLoop {
+    pub(super) fn new(state: &Arc<SyncState>, endpoint: &RedisEndpoint) -> Self {
         Self {
-            state,
+            state: state.clone(),
+            endpoint: endpoint.clone(),
             connections: Connections::new(endpoint.clone()),
+            has_backed_off: false,
+            is_loss_unreported: false,
+            trouble: None,
             backoff: MIN_BACKOFF,
             next_heartbeat: Instant::now(),
             reported: HashMap::new(),
@@ -94,51 +128,88 @@ impl<'a> SyncLoop<'a> {
         }
     }
 
-    /// One round: sends everything that is queued, or tries to reach Redis, or sleeps.
-    pub(super) fn run_once(&mut self) {
-        let notice = {
-            let _gate = fork::gate();
-            self.state.notice.lock().take()
-        };
-        if let Some(notice) = notice {
-            self.report_trouble(&notice);
-        }
+    /// A panic is a bug in this crate. The next round starts with new connections.
+    fn supervise<T: Default>(&mut self, round: impl FnOnce(&mut Self) -> T) -> T {
+        let result = catch_unwind(AssertUnwindSafe(|| round(self)));
+        self.state.is_in_round.store(false, Ordering::Relaxed);
+        result.unwrap_or_else(|_| {
+            self.connections = Connections::new(self.endpoint.clone());
+            self.mark_down();
+            T::default()
+        })
+    }
+
+    /// One round of the thread: sends everything that is queued, or tries to reach Redis. Returns how long the thread
+    /// sleeps before the next one, unless it is woken.
+    pub(super) fn run_once(&mut self) -> Option<Duration> {
+        self.report();
         let is_closing = self.state.is_closed.load(Ordering::SeqCst);
         let is_down = self.state.is_down.load(Ordering::Relaxed);
         if is_closing && (is_down || self.is_past_close_deadline()) {
             self.is_over = true;
             self.state.decide_waiting();
-            return;
+            return None;
         }
         if is_down {
             self.state.decide_waiting();
-            thread::park_timeout(self.next_backoff());
+            if !std::mem::replace(&mut self.has_backed_off, true) {
+                return Some(self.next_backoff());
+            }
+            self.has_backed_off = false;
             if self.heartbeat() {
                 self.mark_up();
             } else {
                 self.state.redis_errors.fetch_add(1, Ordering::Relaxed);
             }
-            return;
+            return None;
         }
         if !is_closing && Instant::now() >= self.next_heartbeat && !self.heartbeat() {
             self.mark_down();
-            return;
+            return None;
         }
-        let requests = self.state.collect(MAX_BATCH);
+        if self.exchange_queued() {
+            return None;
+        }
+        self.is_over = is_closing;
+        if is_closing {
+            return None;
+        }
+        let idle = self
+            .next_heartbeat
+            .saturating_duration_since(Instant::now());
+        Some(idle.min(self.state.next_lease_check()))
+    }
+
+    /// Reports what the rounds since the last one of the thread have found.
+    fn report(&mut self) {
+        if std::mem::take(&mut self.is_loss_unreported) {
+            let reason = {
+                let _gate = fork::gate();
+                self.state.last_error.lock().clone()
+            };
+            let reason = reason.as_deref().unwrap_or("no reply");
+            self.state.report(Health::Down(reason));
+        }
+        let notice = {
+            let _gate = fork::gate();
+            self.state.notice.lock().take()
+        };
+        for trouble in [notice, self.trouble.take()].into_iter().flatten() {
+            self.report_trouble(&trouble);
+        }
+    }
+
+    /// Sends what is queued, and applies the replies. False if nothing is.
+    fn exchange_queued(&mut self) -> bool {
+        let state = self.state.clone();
+        let requests = state.collect(MAX_BATCH);
         if requests.is_empty() {
-            self.is_over = is_closing;
-            if !is_closing {
-                let idle = self
-                    .next_heartbeat
-                    .saturating_duration_since(Instant::now());
-                thread::park_timeout(idle.min(self.state.next_lease_check()));
-            }
-            return;
+            return false;
         }
+        state.is_in_round.store(true, Ordering::Relaxed);
         let started = Instant::now();
         let (mut replies, mut without_reply, mut refused) = (0_usize, 0_usize, 0_usize);
         let pause_ns = u64::try_from(self.backoff.as_nanos()).unwrap_or(u64::MAX);
-        let state = self.state;
         self.connections
             .exchange(&requests, &mut |request, reply| match reply {
                 Ok(numbers) => {
@@ -153,19 +224,31 @@ impl<'a> SyncLoop<'a> {
             });
         self.keep_error();
         if refused > 0 {
-            let reason = {
-                let _gate = fork::gate();
-                self.state.last_error.lock().clone()
-            };
-            self.report_trouble(reason.as_deref().unwrap_or("no reason given"));
+            let _gate = fork::gate();
+            let reason = state.last_error.lock().clone();
+            self.trouble = Some(reason.unwrap_or_else(|| "no reason given".into()));
         }
         if replies > 0 {
-            self.state.record_round_trip(started.elapsed());
+            state.record_round_trip(started.elapsed());
         }
         // A key that Redis cannot serve concerns that key only, and so does one lost server of a cluster.
         if without_reply == requests.len() && !self.connections.is_any_server_reachable() {
             self.mark_down();
         }
+        true
+    }
+
+    /// A round in the thread of a caller, which would otherwise wait until two threads have woken up. Does nothing if a
+    /// connection has to be made: that takes longer than a caller may wait. True if the sync thread has to follow.
+    fn help(&mut self) -> bool {
+        let is_ready = self.connections.is_open()
+            && !self.state.is_down.load(Ordering::Relaxed)
+            && !self.state.is_closed.load(Ordering::Relaxed);
+        if !is_ready {
+            return true;
+        }
+        self.supervise(Self::exchange_queued);
+        self.is_loss_unreported || self.trouble.is_some() || self.state.has_queued()
     }
 
     /// Whether the time for closing, which starts at the first call, is over.
@@ -204,9 +287,8 @@ impl<'a> SyncLoop<'a> {
         self.state.is_down.store(true, Ordering::SeqCst);
         self.state.redis_errors.fetch_add(1, Ordering::Relaxed);
         self.state.decide_waiting();
-        let reason = self.state.last_error.lock().clone();
-        let reason = reason.as_deref().unwrap_or("no reply");
-        self.state.report(Health::Down(reason));
+        self.has_backed_off = false;
+        self.is_loss_unreported = true;
     }
 
     /// Reports trouble with single keys, the same kind once in a while. The first word is the kind.
@@ -242,6 +324,19 @@ impl<'a> SyncLoop<'a> {
         let backoff = self.backoff;
         self.backoff = (backoff * 2).min(MAX_BACKOFF);
         backoff.mul_f64(0.5 + 0.5 * f64::from(random() % 1024) / 1024.0)
+    }
+}
+
+/// Sends what is queued, unless another thread does so now; that one, or the sync thread, then sends the rest.
+pub(super) fn help(rounds: &StdMutex<SyncLoop>, state: &SyncState) {
+    let must_wake = match rounds.try_lock() {
+        Ok(mut rounds) => rounds.help(),
+        Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner().help(),
+        Err(TryLockError::WouldBlock) => true,
+    };
+    if must_wake {
+        let _gate = fork::gate();
+        state.wake();
     }
 }
 
