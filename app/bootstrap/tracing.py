@@ -142,7 +142,7 @@ async def open_traces(settings: Settings, service: str) -> AsyncIterator[Traces]
     from app.telemetry import span_export
     from app.telemetry.tracing import Tracing
 
-    processor = span_export.otlp()
+    processor = span_export.otlp(asked.max_queued)
     resource = {
         "service.name": asked.service_name or service,
         "service.version": __version__,

@@ -12,6 +12,8 @@ from app.settings import values
 
 # A request in a hundred: one that is recorded costs several times a redirect from memory.
 DEFAULT_RATIO = 0.01
+# A span has a few kilobytes.
+_MAX_QUEUED, _LONGEST_QUEUE = 2048, 65_536
 LOW_BITS = 2**64 - 1
 _ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 _PROTOCOLS = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
@@ -47,12 +49,13 @@ class TracingSettings:
     Where traces go, for people (`endpoint` has no credentials), and which requests are recorded.
 
     The SDK reads the rest: headers, certificates, compression, time limits, resource attributes, and
-    the size of batches.
+    how often batches are sent. `max_queued` spans wait for their export at most.
     """
 
     endpoint: str
     sampling: Sampling
     service_name: str | None
+    max_queued: int
 
 
 def tracing_settings(environment: Mapping[str, str] = os.environ) -> TracingSettings | None:
@@ -75,7 +78,17 @@ def tracing_settings(environment: Mapping[str, str] = os.environ) -> TracingSett
         raise SettingsError("OTEL_EXPORTER_OTLP_PROTOCOL: http/protobuf is the only one; leave it out")
     if not endpoint.startswith(("http://", "https://")):
         raise SettingsError("OTEL_EXPORTER_OTLP_ENDPOINT: a URL such as http://collector:4318")
-    return TracingSettings(values.without_secrets(endpoint), _sampling(given), _service_name(given))
+    return TracingSettings(
+        values.without_secrets(endpoint), _sampling(given), _service_name(given), _max_queued(given)
+    )
+
+
+def _max_queued(given: Mapping[str, str]) -> int:
+    text = given.get("OTEL_BSP_MAX_QUEUE_SIZE", str(_MAX_QUEUED))
+    is_number = text.isascii() and text.isdigit() and len(text) < 10
+    if not (is_number and 1 <= int(text) <= _LONGEST_QUEUE):
+        raise SettingsError(f"OTEL_BSP_MAX_QUEUE_SIZE: a number of spans from 1 to {_LONGEST_QUEUE}")
+    return int(text)
 
 
 def _service_name(given: Mapping[str, str]) -> str | None:

@@ -76,9 +76,7 @@ class BoundedProcessor(SpanProcessor):
         schedule_s: the longest that a span waits for others.
     """
 
-    def __init__(
-        self, exporter: SpanExporter, *, max_queued: int = 2048, schedule_s: float | None = None
-    ) -> None:
+    def __init__(self, exporter: SpanExporter, *, max_queued: int, schedule_s: float | None = None) -> None:
         self._exporter = CountedExporter(exporter)
         # The bound holds here, so that the queue of the SDK is never full: it would drop silently.
         self._batches = BatchSpanProcessor(
@@ -140,8 +138,8 @@ class BoundedProcessor(SpanProcessor):
             log.warning("traces: %d spans are dropped at the stop", self._accepted - self._exporter.exported)
 
 
-def otlp() -> BoundedProcessor:
-    """Return the processor that exports as the variables of OpenTelemetry say."""
+def otlp(max_queued: int) -> BoundedProcessor:
+    """Return a processor that queues *max_queued* spans and exports as the variables of OpenTelemetry say."""
     for name in _NOISY:
         logging.getLogger(name).setLevel(logging.CRITICAL)
-    return BoundedProcessor(OTLPSpanExporter())
+    return BoundedProcessor(OTLPSpanExporter(), max_queued=max_queued)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import subprocess
+import sys
 import threading
 from collections.abc import Sequence
 from contextlib import asynccontextmanager
@@ -135,6 +138,18 @@ async def test_malformed_traceparent_is_ignored(traced, spans, value):
     assert not span.context.trace_state
 
 
+async def test_two_traceparents_are_none(traced, spans):
+    application = await traced(ALWAYS)
+    protocol, scope = Protocol(), Scope("GET", "/healthz")
+    scope.client = PROXY
+    scope.headers["traceparent"] = [CALLER, CALLER]
+
+    await application._rsgi.__rsgi__(scope, protocol)
+
+    [span] = spans.all
+    assert span.parent is None
+
+
 # --- requests ----------------------------------------------------------------------------
 
 
@@ -255,6 +270,42 @@ def test_route_template_keeps_no_value(application):
     assert table.template("/a/b/c") is None
 
 
+OFF = """
+import asyncio, sys
+from contextlib import AsyncExitStack
+from app import settings
+from app.bootstrap import open_gateway
+from app.main import create
+from app.migrations import migrate
+from app.web.rsgi import RsgiApplication
+
+assert type(create()) is RsgiApplication
+
+async def serve():
+    loaded = settings.load()
+    migrate(loaded.store_url)
+    async with open_gateway(loaded) as services:
+        assert services.tracing is None
+
+asyncio.run(serve())
+print([name for name in sys.modules if name.startswith("opentelemetry")])
+"""
+
+
+def test_nothing_of_tracing_is_loaded_while_it_is_off(tmp_path):
+    """The bridge is the one without spans, and no port has a wrapper more."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("OTEL_", "HOPGATE_"))}
+
+    done = subprocess.run(
+        [sys.executable, "-c", OFF],
+        env={**kept, "HOPGATE_DATA_DIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+    )
+
+    assert (done.stdout, done.returncode) == ("[]\n", 0), done.stderr
+
+
 # --- sampling and settings ---------------------------------------------------------------
 
 
@@ -321,6 +372,9 @@ def test_samplers(sampler, argument, expected):
         ("OTEL_TRACES_SAMPLER", "jaeger_remote"),
         ("OTEL_TRACES_SAMPLER_ARG", "nan"),
         ("OTEL_TRACES_SAMPLER_ARG", "2"),
+        ("OTEL_BSP_MAX_QUEUE_SIZE", "0"),
+        ("OTEL_BSP_MAX_QUEUE_SIZE", "²"),
+        ("OTEL_BSP_MAX_QUEUE_SIZE", "1" + 99 * "0"),
         ("OTEL_TRACES_EXPORTER", "zipkin"),
         ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc"),
         ("OTEL_EXPORTER_OTLP_ENDPOINT", "collector:4317"),
