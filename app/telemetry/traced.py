@@ -109,6 +109,7 @@ def traced_bus(bus: EventBus, tracing: Tracing, system: str) -> EventBus:
             EventBus.listen: _listens(tracing, system),
             EventBus.consume: _consumes(tracing, system),
             EventBus.ping: unchanged,
+            EventBus.queue_depths: unchanged,
             EventBus.aclose: unchanged,
         },
     )

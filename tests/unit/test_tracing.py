@@ -26,7 +26,7 @@ from app.domain.link import Slug
 from app.domain.origin import Origin, Parent, Trace, read_traceparent
 from app.settings.tracing import Sampling, tracing_settings
 from app.telemetry.span_export import BoundedProcessor
-from app.telemetry.traced import traced_bus, traced_cache
+from app.telemetry.traced import traced_bus, traced_cache, traced_replica, traced_store
 from app.telemetry.tracing import FRESH_S, Tracing
 from app.web.traced import TracedApplication, server_attributes
 from app.wire import decode_origin, encode_origin, origin_headers, read_origin
@@ -399,6 +399,16 @@ def test_service_name(variables, expected):
 
     assert found is not None
     assert found.service_name == expected
+
+
+async def test_every_method_of_every_port_has_a_row(spans, embedded_store, cache, bus):
+    """A port with a method more would end a process with tracing on, and no other."""
+    tracing = spans.tracing
+
+    traced_store(embedded_store, tracing, "sqlite")
+    traced_cache(cache, tracing, "memory")
+    traced_bus(bus, tracing, "memory")
+    traced_replica(embedded_store, tracing)
 
 
 # --- work --------------------------------------------------------------------------------
