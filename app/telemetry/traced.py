@@ -189,14 +189,13 @@ def _consumes(tracing: Tracing, system: str) -> Wrapper:
         async def call(queue: WorkQueue, handler: EventHandler, *args: Any, **kwargs: Any) -> None:
             name = f"process {queue}"
 
-            async def handle(events: Sequence[Event]) -> None:
+            async def handle(events: Sequence[Event]) -> object:
                 with on_behalf_of(origin_of(event) for event in events):
                     if not origins():
-                        await handler(events)
-                        return
+                        return await handler(events)
                     attributes = _processing(system, queue, len(events))
                     with tracing.work(name, SpanKind.CONSUMER, attributes):
-                        await handler(events)
+                        return await handler(events)
 
             await consume(queue, handle, *args, **kwargs)
 
