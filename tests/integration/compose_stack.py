@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -31,6 +32,7 @@ class Stack:
         self.directory = directory
         self.gateways: list[Gateway] = []
         self.nginx: PrivateNginx
+        self.rabbitmq: PrivateRabbit
         self.worker: Process
 
     def client(self, **options) -> httpx.Client:
@@ -100,8 +102,11 @@ def composed_rabbitmq(service, directory) -> Iterator[PrivateRabbit]:
     assert shipped.count(service["tmpfs"][0].partition(":")[0]) == 1
     shipped = shipped.replace("/run/hopgate", str(definitions))
     kept = [line for line in shipped.splitlines() if not line.startswith("disk_free_limit")]
+    server.metrics_port = free_ports(1)[0]
+    kept.append(f"prometheus.tcp.port = {server.metrics_port}")
     with (server.directory / "rabbitmq.conf").open("a") as configuration:
         configuration.write("\n".join(kept))
+    shutil.copy(ROOT / "deploy/rabbitmq/enabled_plugins", server.directory)
     with server:
         yield server
 
@@ -112,7 +117,7 @@ def create_database(postgres, service) -> str:
     name = url.rpartition("/")[2]
     place = {"PGHOST": "127.0.0.1", "PGPORT": str(postgres.port), "POSTGRES_DB": name}
     with psycopg.connect(url, autocommit=True) as connection:
-        connection.execute("DROP ROLE IF EXISTS hopgate")
+        connection.execute("DROP ROLE IF EXISTS hopgate, hopgate_monitor")
     subprocess.run(
         ["sh", ROOT / "deploy/postgres/roles.sh"],
         env={**os.environ, **service["environment"], **place},
@@ -140,6 +145,7 @@ def composed(services, postgres, directory) -> Iterator[Stack]:
                 environment = {key: value.replace(old, new) for key, value in environment.items()}
             environments[name] = environment
         stack = Stack(services, environments, directory)
+        stack.rabbitmq = rabbitmq
 
         migrate = subprocess.run(
             command_of(services["migrate"]),

@@ -73,7 +73,14 @@ def test_secrets_are_required_without_defaults():
         "HOPGATE_KEY_FILE": ("-", ""),
     }
     secrets = {name for name in secrets if "KEY" not in name}
-    assert secrets == {"POSTGRES_PASSWORD", "DATABASE_PASSWORD", "REDIS_PASSWORD", "AMQP_PASSWORD"}
+    assert secrets == {
+        "POSTGRES_PASSWORD",
+        "DATABASE_PASSWORD",
+        "REDIS_PASSWORD",
+        "AMQP_PASSWORD",
+        "MONITOR_PASSWORD",
+        "GRAFANA_PASSWORD",
+    }
     assert all(asked[name][0] == "?" for name in secrets)
     assert not re.search("guest", text)
 
@@ -81,8 +88,8 @@ def test_secrets_are_required_without_defaults():
 def test_documented_command_creates_distinct_secrets(variables):
     secrets = [value for name, value in variables.items() if name.endswith("_PASSWORD")]
 
-    assert len(secrets) == 4
-    assert len(set(secrets)) == 4
+    assert len(secrets) == 6
+    assert len(set(secrets)) == 6
     assert all(re.fullmatch("[0-9a-f]{48}", secret) for secret in secrets)
 
 
@@ -145,20 +152,53 @@ def test_services_are_pinned_limited_and_monitored(services):
         assert service["cap_drop"] == ["ALL"]
         assert service["deploy"]["resources"]["limits"]["memory"]
         if name != "migrate":
-            assert service["healthcheck"]["test"]
             assert service["restart"] == "unless-stopped"
+            # The collector's image holds no program that could ask it; Prometheus does.
+            assert name == "otel-collector" or service["healthcheck"]["test"]
     bases = re.findall(r"^FROM (\S+)", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
     assert all(re.search(r":\d+\.\d+-slim-bookworm$", base) for base in bases)
 
 
 def test_only_nginx_is_reachable_from_outside(services):
+    """Grafana is, from this machine, if an operator starts it."""
     networks = compose()["networks"]
 
-    assert [name for name, service in services.items() if "ports" in service] == ["nginx"]
+    published = {name: service["ports"] for name, service in services.items() if "ports" in service}
+    assert published.keys() == {"nginx", "grafana"}
+    assert published["grafana"] == ["127.0.0.1:3000:3000"]
     assert not any("network_mode" in service for service in services.values())
     open_networks = {name for name, network in networks.items() if not (network or {}).get("internal")}
-    assert open_networks == {"public"}
-    assert [n for n, service in services.items() if open_networks & set(service["networks"])] == ["nginx"]
+    assert open_networks == {"public", "operators"}
+    members = {
+        name: {one for one, service in services.items() if name in service["networks"]} for name in networks
+    }
+    assert members["public"] == {"nginx"}
+    assert members["operators"] == {"grafana", "otel-collector"}
+    # It reaches no database and no gateway.
+    assert members["metrics"] == {"grafana", "prometheus"}
+    assert "grafana" not in members["backend"] | members["edge"]
+
+
+def test_observers_start_on_demand_and_write_nothing_but_their_data(services):
+    observers = {name for name, service in services.items() if service.get("profiles")}
+
+    assert observers == {"prometheus", "grafana", "otel-collector", "postgres-exporter", "redis-exporter"}
+    for name in observers:
+        assert services[name]["profiles"] == ["observe"]
+        assert services[name]["read_only"] is True
+        written = [volume for volume in services[name].get("volumes", ()) if not volume.endswith(":ro")]
+        assert {volume.partition(":")[0] for volume in written} <= set(compose()["volumes"])
+        assert services[name]["user"] != "root"
+    # None of them has a password that changes links.
+    for name in observers:
+        values = " ".join(services[name].get("environment", {}).values())
+        for service, secret in (
+            ("postgres", "DATABASE_PASSWORD"),
+            ("postgres", "POSTGRES_PASSWORD"),
+            ("redis", "REDIS_PASSWORD"),
+            ("rabbitmq", "AMQP_PASSWORD"),
+        ):
+            assert services[service]["environment"][secret] not in values
 
 
 def test_gateways_trust_nginx_only(services):

@@ -27,6 +27,7 @@ from app.domain.target import canonical
 from app.web.body import MAX_BODY_BYTES
 from tests.integration.compose_file import ROOT
 from tests.integration.compose_stack import Stack, composed, health_checks
+from tests.integration.monitoring import EXPORTED
 from tests.servers.hopgate import eventually, make_key
 from tests.servers.raw_http import answered
 
@@ -188,6 +189,39 @@ def test_service_accounts_have_least_privilege(stack):
     anonymous = redis.Redis(port=port, retry=Retry(NoBackoff(), 0))
     with anonymous as client, pytest.raises(redis.AuthenticationError):
         client.ping()
+
+
+def test_monitoring_users_read_statistics_and_no_links(stack):
+    """The users of the exporters: of PostgreSQL and of Redis."""
+    environment = stack.environments["gateway-1"]
+    database = httpx.URL(environment["HOPGATE_DATABASE_URL"])
+    exporter = stack.services["postgres-exporter"]["environment"]
+    user, password = exporter["DATA_SOURCE_USER"], exporter["DATA_SOURCE_PASS"]
+    with psycopg.connect(
+        f"postgresql://{user}:{password}@127.0.0.1:{database.port}{database.path}", autocommit=True
+    ) as connection:
+        backends = connection.execute("SELECT sum(numbackends) FROM pg_stat_database").fetchone()
+        assert backends is not None
+        assert backends[0] > 0
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            connection.execute("SELECT count(*) FROM links")
+    exporter = stack.services["redis-exporter"]["environment"]
+    port = httpx.URL(environment["HOPGATE_REDIS_URL"]).port
+    assert port is not None
+    with redis.Redis(
+        port=port, username=exporter["REDIS_USER"], password=exporter["REDIS_PASSWORD"]
+    ) as client:
+        assert "evicted_keys" in client.info("stats")
+        for forbidden in (("GET", "hg:link:{a}"), ("SCAN", "0"), ("FLUSHALL",)):
+            with pytest.raises(redis.exceptions.NoPermissionError):
+                client.execute_command(*forbidden)
+
+
+def test_broker_reports_what_dashboards_and_alerts_name(stack):
+    text = httpx.get(f"http://127.0.0.1:{stack.rabbitmq.metrics_port}/metrics", timeout=10).text
+
+    reported = set(re.findall(r"^(\w+)", text, re.MULTILINE))
+    assert reported >= EXPORTED["rabbitmq"]
 
 
 async def test_broker_has_one_restricted_user(stack):

@@ -46,6 +46,8 @@ class PrivateRabbit:
             raise RuntimeError("rabbitmq-server was not found: install the package rabbitmq-server")
         self._server, self._ctl, self._epmd = server, ctl, epmd
         self.port, self._dist_port, self._epmd_port = free_ports(3)
+        # Of the plugin rabbitmq_prometheus, if it is configured.
+        self.metrics_port = 0
         self.directory = watcher.make_directory("hopgate-rabbit-")
         self._environment = self._make_environment()
         self._process: subprocess.Popen[bytes] | None = None
