@@ -19,6 +19,7 @@ _PROGRAMS = {
     "rabbitmq-server": "rabbitmq-server",
     "nginx": "nginx-light",
     "pgbouncer": "pgbouncer",
+    "promtool": "prometheus",
 }
 
 
