@@ -1,5 +1,5 @@
 """
-Static checks of what operators install to see Hopgate: alerts, their chapter in the manual.
+Static checks of what operators install to see Hopgate: dashboards, alerts, their chapter in the manual.
 
 Metrics are compared with the declarations, anchors with headings, names with names.
 """
@@ -8,27 +8,88 @@ from __future__ import annotations
 
 import re
 import subprocess
+from pathlib import Path
 
 import yaml
 
 from tests.integration.compose_file import ROOT
 from tests.integration.monitoring import (
     ALERTS,
+    DASHBOARDS,
     EXPORTED,
     MANUAL,
     alerts,
     anchor,
+    dashboards,
     metrics_of,
+    queries,
     reported,
     sections,
 )
 from tests.servers.prometheus import promtool
 
+_UNITS = {"none", "s", "bytes", "percentunit", "reqps", "cps"}
 _KNOWN = reported() | set().union(*EXPORTED.values()) | {"up"}
 DEPLOY = ROOT / "deploy"
 
 
-# --- expressions -------------------------------------------------------------------------
+# --- dashboards --------------------------------------------------------------------------
+
+
+def test_panels_are_regular():
+    for name, dashboard in dashboards().items():
+        assert dashboard["uid"] == f"hopgate-{name}"
+        assert dashboard["title"] == f"Hopgate: {name}"
+        panels = dashboard["panels"]
+        assert [panel["id"] for panel in panels] == list(range(1, len(panels) + 1))
+        assert len({panel["title"] for panel in panels}) == len(panels)
+        for number, panel in enumerate(panels):
+            case = f"{name}: {panel['title']}"
+            assert panel["type"] in {"timeseries", "stat"}, case
+            assert panel["gridPos"] == {"x": number % 3 * 8, "y": number // 3 * 8, "w": 8, "h": 8}, case
+            assert panel["fieldConfig"]["defaults"]["unit"] in _UNITS, case
+            assert panel["description"].endswith("."), case
+            assert [target["refId"] for target in panel["targets"]] == list("ABCDEF"[: len(panel["targets"])])
+            assert all(target["legendFormat"] for target in panel["targets"]), case
+
+
+def test_legends_name_labels_that_the_query_keeps():
+    for query in queries():
+        kept = " ".join(re.findall(r"\b(?:by|group_left) ?\(([^)]*)\)", query.expression)) or "job instance"
+        for label in re.findall(r"\{\{(\w+)\}\}", query.legend):
+            assert label in re.findall(r"\w+", kept), query
+
+
+def test_dashboards_use_the_provisioned_data_source():
+    provisioned = yaml.safe_load((DEPLOY / "grafana/provisioning/datasources/prometheus.yml").read_text())
+    [source] = provisioned["datasources"]
+    scraped = yaml.safe_load((DEPLOY / "prometheus/prometheus.yml").read_text())["global"]["scrape_interval"]
+
+    used = {
+        (panel["datasource"]["type"], panel["datasource"]["uid"])
+        for dashboard in dashboards().values()
+        for panel in dashboard["panels"]
+    }
+    assert used == {(source["type"], source["uid"])}
+    assert source["jsonData"]["timeInterval"] == scraped
+
+
+def test_grafana_finds_what_is_mounted(services):
+    mounts = dict(volume.split(":")[:2] for volume in services["grafana"]["volumes"])
+    mounted = mounts["./deploy/grafana"]
+    provided = yaml.safe_load((DEPLOY / "grafana/provisioning/dashboards/hopgate.yml").read_text())
+    [provider] = provided["providers"]
+
+    provisioning = services["grafana"]["environment"]["GF_PATHS_PROVISIONING"]
+    assert DEPLOY / "grafana" / Path(provisioning).relative_to(mounted) == DASHBOARDS.parent / "provisioning"
+    assert DEPLOY / "grafana" / Path(provider["options"]["path"]).relative_to(mounted) == DASHBOARDS
+
+
+def test_queries_name_reported_metrics():
+    for query in queries():
+        named = metrics_of(query.expression)
+        assert named, query
+        assert named <= _KNOWN, query
 
 
 def test_metrics_of_expressions():
@@ -36,6 +97,20 @@ def test_metrics_of_expressions():
     assert metrics_of(
         'min by (instance) (a_b{c=~"d.e"}) < on (i) group_left f or absent(g == 1) and rate(h_total[5m])'
     ) == {"a_b", "f", "g", "h_total"}
+
+
+def test_every_reported_metric_has_a_panel_or_a_reason():
+    without = {
+        # The totals of the state and transition metrics beside them.
+        "hopgate_breaker_closed",
+        "hopgate_breaker_opened_total",
+    }
+    shown = set().union(*(metrics_of(query.expression) for query in queries()))
+
+    # Of a histogram, panels need the buckets.
+    parts = {name for name in reported() if name.replace("_count", "_bucket") in shown}
+    parts |= {name for name in reported() if name.replace("_sum", "_bucket") in shown}
+    assert reported() - shown - parts == without
 
 
 # --- alerts ------------------------------------------------------------------------------
@@ -96,6 +171,38 @@ def test_everything_to_watch_has_an_alert():
 
     assert all(linked), [line for line, found in zip(lines, linked, strict=True) if not found]
     assert set().union(*linked) == names
+
+
+def test_table_of_questions_names_panels_and_alerts_that_exist():
+    table = sections("##", MANUAL.read_text())["Looking at it"]
+    rows = [
+        [cell.strip() for cell in line.strip("|").split(" | ")]
+        for line in table.splitlines()
+        if line.startswith("| ") and "question" not in line
+    ]
+    panels: dict[tuple[str, str], set[str]] = {}
+    for query in queries():
+        panels.setdefault((query.dashboard, query.panel), set()).update(metrics_of(query.expression))
+    expressions = {alert["alert"]: metrics_of(alert["expr"]) for alert in alerts()}
+
+    listed = set()
+    for question, metric, panel, alert in rows:
+        assert question.endswith("?")
+        names = set(re.findall(r"`(\w+)`", metric))
+        assert names
+        for name, dashboard in re.findall(r"([^;:]+?): ([^;]+)", panel):
+            for title in dashboard.split(", "):
+                key = (name.strip(), title.strip())
+                assert key in panels, question
+                listed.add(key)
+                assert any(used.startswith(one) for used in panels[key] for one in names), (
+                    f"{question} {key} shows none of {names}"
+                )
+        for name in re.findall(r"\[(\w+)\]\(#(\w+)\)", alert):
+            assert anchor(name[0]) == name[1]
+            assert name[0] in expressions, question
+    assert set(panels) == listed
+    assert {name for *_, alert in rows for name in re.findall(r"\[(\w+)\]", alert)} == set(expressions)
 
 
 # --- the collector -----------------------------------------------------------------------
