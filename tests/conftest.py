@@ -66,6 +66,7 @@ _LONGEST = (
     "integration/test_full_stack.py",
     "integration/test_compose_commands.py",
     "integration/test_repair_commands.py",
+    "integration/test_prometheus.py",
     "native/test_shared_cluster.py",
 )
 

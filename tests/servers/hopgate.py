@@ -196,9 +196,9 @@ class Worker(Process):
         super().__init__(arguments or [_FORKED, "worker"], settings, directory / "worker.log")
 
 
-def eventually(condition, timeout: float = 15.0, what: str = "condition") -> None:
-    """Wait until *condition* holds."""
+def eventually(condition, timeout: float = 15.0, what: str = "condition", every: float = 0.02) -> None:
+    """Wait until *condition* holds; it is asked for *every* so many seconds."""
     deadline = time.monotonic() + timeout
     while not condition():
         assert time.monotonic() < deadline, f"not within {timeout:g} s: {what}"
-        time.sleep(0.02)
+        time.sleep(every)
