@@ -237,6 +237,37 @@ def doctor(*, json: console.Json = False) -> None:
 
 
 @app.command()
+def top(
+    *,
+    url: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="The gateway to read, or the HOPGATE_METRICS_BIND of a worker. Default: the gateway that"
+            " serves from the data folder, or HOPGATE_BIND.",
+        ),
+    ] = None,
+    once: Annotated[
+        bool, typer.Option("--once", help="Show the figures of one second and exit, as without a terminal.")
+    ] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print them as JSON and exit.")] = False,
+) -> None:
+    """
+    Show what a gateway does, second by second. Ctrl-C ends it.
+
+    It reads /metrics and /readyz, and needs no key.
+    """
+    from app.commands import running
+    from app.commands import top as command
+
+    settings = _load()
+    if url is None:
+        gateway = running.find(settings)
+        url = (settings if gateway is None else settings.model_copy(update={"bind": gateway.bind})).local_url
+    command.show(command.Source(url.rstrip("/")), once=once, as_json=json, say=console.show)
+
+
+@app.command()
 def check(
     *,
     repair: Annotated[

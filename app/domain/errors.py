@@ -19,6 +19,7 @@ The errors that Hopgate raises on purpose.
     ├── NotInstalled        app.bootstrap: traces are asked for, and what exports them is missing
     ├── WrongRole           app.migrations: the database answers and refuses the role
     ├── NoDatabase          app.commands: the data folder holds no database
+    ├── NoAnswer            app.commands: no gateway answers on the URL to read figures from
     ├── NoDeadLetters       app.commands: there is no broker, so no dead-letter queue
     ├── NoSharedCache       app.commands: there is no cache outside the gateway process
     ├── UnreadableFile      app.commands: the file to import cannot be read

@@ -10,6 +10,8 @@ chooses.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import cache
 from typing import Literal, Self
 
 import msgspec
@@ -64,6 +66,13 @@ class Histogram(_Declared, frozen=True, tag=True):
 Family = Counter | Gauge | Histogram
 # A family with one value for each of its labels.
 Series = tuple[Family, tuple[str, ...]]
+
+
+@cache
+def declared() -> Mapping[str, Family]:
+    """Return every metric of this module by name."""
+    return {one.name: one for one in globals().values() if isinstance(one, Counter | Gauge | Histogram)}
+
 
 BUILD = Gauge(
     "hopgate_build_info",

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from itertools import accumulate
+import math
+from collections.abc import Callable, Iterator, Mapping
+from itertools import accumulate, pairwise
 from typing import assert_never
 
 from prometheus_client import CollectorRegistry, generate_latest, start_http_server
@@ -13,9 +14,10 @@ from prometheus_client.core import (
     HistogramMetricFamily,
     Metric,
 )
+from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
-from app.telemetry.families import Counter, Family, Gauge, Histogram
+from app.telemetry.families import Counter, Family, Gauge, Histogram, declared
 from app.telemetry.samples import Samples
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -78,3 +80,64 @@ def serve(host: str, port: int, read: Callable[[], Samples]) -> Callable[[], Non
         thread.join()
 
     return stop
+
+
+def read(text: str) -> Samples:
+    """
+    Return the samples in *text*, which `text` may have made in another process.
+
+    What this version does not declare is left out, and so are histograms with other bounds.
+
+    Raises:
+        ValueError: it is not in that format.
+    """
+    samples: Samples = {}
+    for metric in text_string_to_metric_families(text):
+        family = declared().get(metric.name)
+        match family:
+            case None:
+                pass
+            case Histogram():
+                samples.update(_histograms(family, metric))
+            case Counter() | Gauge():
+                name = f"{family.name}_total" if isinstance(family, Counter) else family.name
+                for sample in metric.samples:
+                    labels = _labels(family, sample.labels)
+                    if sample.name == name and labels is not None:
+                        samples[family.of(*labels)] = [_finite(sample.value)]
+            case _:
+                assert_never(family)
+    return samples
+
+
+def _histograms(family: Histogram, metric: Metric) -> Samples:
+    sums: dict[tuple[str, ...], float] = {}
+    buckets: dict[tuple[str, ...], list[tuple[float, float]]] = {}
+    for sample in metric.samples:
+        labels = _labels(family, {name: value for name, value in sample.labels.items() if name != "le"})
+        if labels is None:
+            continue
+        if sample.name == f"{family.name}_sum":
+            sums[labels] = _finite(sample.value)
+        elif sample.name == f"{family.name}_bucket" and "le" in sample.labels:
+            buckets.setdefault(labels, []).append((float(sample.labels["le"]), _finite(sample.value)))
+    samples: Samples = {}
+    for labels, found in buckets.items():
+        bounds = [bound for bound, _ in found]
+        if labels in sums and bounds == [*family.bounds_of(labels), math.inf]:
+            up_to = [0.0, *(count for _, count in found)]
+            counts = [after - before for before, after in pairwise(up_to)]
+            samples[family.of(*labels)] = [*counts, sums[labels]]
+    return samples
+
+
+def _labels(family: Family, found: Mapping[str, str]) -> tuple[str, ...] | None:
+    """Return the values of the labels of *family*; None if the series has others."""
+    return tuple(found[name] for name in family.labels) if set(found) == set(family.labels) else None
+
+
+def _finite(value: float) -> float:
+    if not math.isfinite(value):
+        message = "a value is not finite"
+        raise ValueError(message)
+    return value

@@ -41,6 +41,7 @@ def test_help_imports_no_server_or_driver():
         ("check",),
         ("serve",),
         ("doctor",),
+        ("top",),
     ],
 )
 def test_every_command_has_help(group):

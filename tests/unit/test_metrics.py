@@ -19,7 +19,7 @@ from app.domain.errors import Unavailable
 from app.domain.link import LinkFields
 from app.telemetry import families, prometheus
 from app.telemetry.buckets import BUCKETS_S
-from app.telemetry.families import Counter, Gauge, Histogram
+from app.telemetry.families import Counter
 from app.telemetry.metrics import Metrics
 from app.telemetry.process import process_samples
 from app.telemetry.samples import Durations, Samples, merge
@@ -29,7 +29,7 @@ from app.telemetry.timing import Timings, timed
 from tests.unit.whole_application import Application
 
 SHED, LAG, LIMIT = families.SHED.of("list"), families.LOOP_LAG.of(), families.ADMISSION_LIMIT.of()
-DECLARED = [one for one in vars(families).values() if isinstance(one, Counter | Gauge | Histogram)]
+DECLARED = list(families.declared().values())
 
 
 def parsed(text: bytes) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
@@ -45,6 +45,56 @@ def test_processes_add_up_and_the_largest_lag_counts():
     other: Samples = {SHED: [3], LAG: [0.3], LIMIT: [20]}
 
     assert merge([one, other]) == {SHED: [5], LAG: [0.3], LIMIT: [30]}
+
+
+def test_text_reads_back_as_the_same_samples():
+    histogram = Durations()
+    for seconds in (0.0001, 0.0005, 0.0006, 0.03, 9.0):
+        histogram.observe(seconds)
+    redirects = families.HTTP_SECONDS.of("/{slug}", "GET", "3xx")
+    fine = Durations(redirects[0].bounds_of(redirects[1]))
+    fine.observe(0.00007, 3)
+    samples: Samples = {
+        SHED: [7],
+        LAG: [0.25],
+        families.PROCESS_CPU.of(): [0.1],
+        families.BREAKER_STATE.of('odd "name"\n', "open"): [2],
+        families.DEPENDENCY_SECONDS.of("store"): histogram.values,
+        redirects: fine.values,
+    }
+
+    assert prometheus.read(prometheus.text(samples).decode()) == samples
+
+
+def test_series_of_another_version_are_left_out():
+    text = """\
+# TYPE hopgate_shed_total counter
+hopgate_shed_total{kind="list"} 1.0
+hopgate_shed_total{kind="list",more="x"} 2.0
+hopgate_shed_created{kind="list"} 3.0
+# TYPE hopgate_unheard_of gauge
+hopgate_unheard_of 4.0
+# TYPE hopgate_dependency_seconds histogram
+hopgate_dependency_seconds_bucket{dependency="store",le="0.5"} 1.0
+hopgate_dependency_seconds_bucket{dependency="store",le="+Inf"} 1.0
+hopgate_dependency_seconds_sum{dependency="store"} 1.0
+"""
+
+    assert prometheus.read(text) == {SHED: [1]}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "<!doctype html><p>no gateway</p>",
+        "# TYPE hopgate_event_loop_lag_seconds gauge\nhopgate_event_loop_lag_seconds NaN\n",
+        "# TYPE hopgate_event_loop_lag_seconds gauge\nhopgate_event_loop_lag_seconds 1e999\n",
+        "# TYPE hopgate_event_loop_lag_seconds gauge\nhopgate_event_loop_lag_seconds\n",
+    ],
+)
+def test_other_text_is_refused(text):
+    with pytest.raises(ValueError):
+        prometheus.read(text)
 
 
 def test_text_parses_as_prometheus_format():
