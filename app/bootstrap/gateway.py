@@ -41,6 +41,7 @@ from app.settings import Settings
 from app.telemetry.deliveries import ChangeAges
 from app.telemetry.metrics import Metrics, Source
 from app.telemetry.process import process_samples
+from app.telemetry.recent import RecentOverview
 from app.telemetry.requests import RequestMetrics
 from app.telemetry.sharing import SharedSamples
 from app.telemetry.sources import (
@@ -75,6 +76,7 @@ async def open_gateway(settings: Settings) -> AsyncIterator[Services]:
             stats=api.stats,
             redirects=redirects.handler,
             metrics=metrics,
+            recent=RecentOverview(metrics.samples, monotonic=time.monotonic),
             requests=requests,
             authenticator=api.authenticator,
             limiter=limiter,
@@ -85,6 +87,7 @@ async def open_gateway(settings: Settings) -> AsyncIterator[Services]:
             is_draining=partial(_is_draining, settings),
             public_url=settings.public_url,
             trusted_proxies=settings.trusted_proxies,
+            is_for_this_machine=settings.embedded and not (settings.base_url or settings.trusted_proxies),
             trace_id=partial(secrets.token_hex, 8),
             tracing=traces.tracing,
         )

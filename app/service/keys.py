@@ -142,18 +142,19 @@ class Authenticator:
         self._listed: tuple[Mapping[str, bytes], float] = ({}, -math.inf)
         self._listing: SingleFlight[str, Mapping[str, bytes]] = SingleFlight()
 
-    async def authenticate(self, text: str) -> Principal | None:
+    async def authenticate(self, text: str, *, stale_s: float = 0.0) -> Principal | None:
         """
         Return the principal of the key *text*; None if it is no key, or revoked.
 
         Raises:
-            Unavailable: the store did not answer, and the key was not read within the last second.
+            Unavailable: the store did not answer, and the key was not read within the last second, or
+                within *stale_s* after it.
         """
         parts = _parts(text)
         if parts is None:
             return None
         key_id, secret = parts
-        key = await self._find(key_id)
+        key = await self._find(key_id, stale_s)
         # Compared even for an unknown id, so that both take the same time.
         matches = hmac.compare_digest(_hash(secret), key.secret_hash if key else _NO_HASH)
         if key is None or key.revoked_at is not None:
@@ -198,11 +199,16 @@ class Authenticator:
         if len(self._valid) > _MAX_CACHED:
             self._valid.popitem(last=False)
 
-    async def _find(self, key_id: str) -> ApiKey | None:
+    async def _find(self, key_id: str, stale_s: float) -> ApiKey | None:
         known = self._cache.get(key_id)
         if known is not None and self._monotonic() < known[1]:
             return known[0]
-        return await self._asking.do(key_id, lambda: self._ask(key_id))
+        try:
+            return await self._asking.do(key_id, lambda: self._ask(key_id))
+        except Unavailable:
+            if known is not None and self._monotonic() < known[1] + stale_s:
+                return known[0]
+            raise
 
     async def _ask(self, key_id: str) -> ApiKey | None:
         asked = self._monotonic()

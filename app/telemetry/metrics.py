@@ -36,14 +36,18 @@ class Metrics:
         return merge(source() for source in self._sources)
 
     async def text(self) -> bytes:
+        """Return the metrics of all processes in the format of Prometheus. Raises as `samples`."""
+        return await asyncio.to_thread(prometheus.text, await self.samples())
+
+    async def samples(self) -> Samples:
         """
-        Return the metrics of all processes in the format of Prometheus.
+        Return the samples of all processes.
 
         Raises:
             Unavailable: the shared folder cannot be written.
         """
         async with self._turn:
-            return await asyncio.to_thread(self._text, self.own())
+            return await asyncio.to_thread(self._samples, self.own())
 
     async def run(self) -> None:
         """Share the samples of this process every second, until cancelled."""
@@ -61,9 +65,9 @@ class Metrics:
             with suppress(Unavailable):  # the folder may be gone already
                 self._shared.close(self.own())
 
-    def _text(self, own: Samples) -> bytes:
+    def _samples(self, own: Samples) -> Samples:
         if self._shared is None:
-            return prometheus.text(own)
+            return own
         # Written before it is shown: a counter that was shown survives a crash.
         self._shared.write(own)
-        return prometheus.text(self._shared.read())
+        return self._shared.read()

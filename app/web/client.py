@@ -4,12 +4,20 @@ from __future__ import annotations
 
 from functools import lru_cache
 from ipaddress import ip_address
+from typing import Any
 
 from hopgate_limiter.contrib import client_address
 
 from app.settings import IpNetwork
 
-__all__ = ["client_address", "is_trusted", "peer_address"]
+__all__ = ["client_address", "is_local", "is_trusted", "peer_address"]
+
+_LOCAL_HOSTS = frozenset({"localhost", "127.0.0.1", "[::1]"})
+# A request with one of these came through a proxy, whichever machine the proxy is on.
+_FORWARDING = (
+    *("forwarded", "via", "x-real-ip"),
+    *("x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-forwarded-port"),
+)
 
 
 def peer_address(client: str) -> str:
@@ -28,3 +36,25 @@ def is_trusted(peer: str, trusted: tuple[IpNetwork, ...]) -> bool:
         return False
     mapped = getattr(address, "ipv4_mapped", None)
     return any((mapped or address) in network for network in trusted)
+
+
+def is_local(client: str, headers: Any) -> bool:
+    """
+    Did a program on this machine send the request, and no proxy?
+
+    Host must name this machine, too: a page on the web may give a name of its own the address 127.0.0.1
+    (DNS rebinding), and then reads what a browser on this machine may read.
+
+    Args:
+        client: the peer as granian writes it, "127.0.0.1:54321".
+        headers: as granian shows them.
+    """
+    try:
+        address = ip_address(peer_address(client))
+    except ValueError:
+        return False
+    mapped = getattr(address, "ipv4_mapped", None)
+    host = (headers.get("host") or "").lower()
+    name = host if host.endswith("]") else host.rpartition(":")[0] or host
+    is_direct = not any(header in headers for header in _FORWARDING)
+    return (mapped or address).is_loopback and name in _LOCAL_HOSTS and is_direct

@@ -73,12 +73,14 @@ class Endpoint:
     """
     What answers one method of one path, on any server.
 
-    `operation` is None for a public endpoint: no key, no limits, not in the OpenAPI document.
+    `operation` is None for a public endpoint: no key, no limits, not in the OpenAPI document. It may read
+    the headers *reads*, in lower case, that an operation reads too.
     """
 
     name: str
     handle: Callable[[Request], Awaitable[Response]]
     operation: Operation | None = None
+    reads: frozenset[str] = frozenset()
 
     @property
     def statuses(self) -> frozenset[int]:
@@ -92,7 +94,7 @@ class Endpoint:
     def headers(self) -> frozenset[str]:
         """The request headers that the endpoint reads, in lower case."""
         if self.operation is None:
-            return frozenset()
+            return self.reads
         declared = {one.name.lower() for one in self.operation.parameters if one.place == "header"}
         body = {"content-type", "content-encoding"} if self.operation.body else set()
         return frozenset({"authorization", *declared, *body})

@@ -14,6 +14,9 @@ from app.web.response import Response, json_response
 Probe = Callable[[], Awaitable[None]]
 GuardStates = Callable[[], Mapping[str, GuardSnapshot]]
 
+# The state of each dependency in words, and whether it answers reads.
+_Results = Mapping[str, tuple[str, bool]]
+
 _PROBE_S = 1.0
 _REMEMBERED_S = 1.0
 
@@ -32,29 +35,40 @@ class Readiness:
     """Probes the dependencies at most once a second, for any number of requests."""
 
     def __init__(self) -> None:
-        self._probing: asyncio.Task[Response] | None = None
+        self._probing: asyncio.Task[_Results] | None = None
         self._until = 0.0
 
     async def check(self, probes: Mapping[str, Probe], guards: GuardStates | None) -> Response:
         """Return the result of `ready`, at most a second old."""
+        return ready(await self._results(probes), guards)
+
+    async def dependencies(self, probes: Mapping[str, Probe]) -> Mapping[str, str]:
+        """Return the state of each dependency in words, at most a second old."""
+        return {name: text for name, (text, _) in (await self._results(probes)).items()}
+
+    async def _results(self, probes: Mapping[str, Probe]) -> _Results:
         now = asyncio.get_running_loop().time()
         if self._probing is None or (self._probing.done() and now >= self._until):
-            self._probing = asyncio.create_task(ready(probes, guards))
+            self._probing = asyncio.create_task(_ask(probes))
             self._until = now + _REMEMBERED_S
         return await asyncio.shield(self._probing)
 
 
-async def ready(probes: Mapping[str, Probe], guards: GuardStates | None) -> Response:
+async def _ask(probes: Mapping[str, Probe]) -> _Results:
+    names = list(probes)
+    results = await asyncio.gather(*(_probe(probes[name]) for name in names))
+    return dict(zip(names, results, strict=True))
+
+
+def ready(results: _Results, guards: GuardStates | None) -> Response:
     """
     Return 200 as long as the store or the cache answers, so that redirects can be served.
 
     One dead dependency is only shown: a failing check would make the load balancer remove every
     gateway at once. Breakers are shown, too; they open and close by the second and decide nothing.
     """
-    names = list(probes)
-    results = await asyncio.gather(*(_probe(probes[name]) for name in names))
-    dependencies = {name: text for name, (text, _) in zip(names, results, strict=True)}
-    reading = {name for name, (_, is_reading) in zip(names, results, strict=True) if is_reading}
+    dependencies = {name: text for name, (text, _) in results.items()}
+    reading = {name for name, (_, is_reading) in results.items() if is_reading}
     serving = not reading.isdisjoint({"store", "cache"})
     degraded = any(text != "ok" for text in dependencies.values())
     status = "unavailable" if not serving else "degraded" if degraded else "ok"

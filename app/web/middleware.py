@@ -93,7 +93,9 @@ class ApiMiddleware:
             return errors.unavailable(error, may_have_written=request.method not in _SAFE)
 
     async def _admitted(self, operation: Operation, handler: _Handler[Any], request: Request) -> Response:
-        principal = await self._authorized(operation.scope, request)
+        scheme, token = fields.credentials(request.headers.get("authorization", ""))
+        text = token if scheme == "bearer" else ""
+        principal = await self.authorize(operation.scope, text, request.client)
         if isinstance(principal, Response):
             return principal
         check_query(operation.query, request)
@@ -107,12 +109,18 @@ class ApiMiddleware:
         body = None if operation.body is None else schemas.read(request.body, operation.body)
         return await handler(Call(request, principal, body))
 
-    async def _authorized(self, scope: Scope, request: Request) -> Principal | Response:
+    async def authorize(
+        self, scope: Scope, text: str, client: str, *, stale_s: float = 0.0
+    ) -> Principal | Response:
+        """
+        Return the principal of the key *text* within its limits, or the response for a key without *scope*.
+
+        Args:
+            stale_s: while the store is away, a key counts that was read within this time.
+        """
         limiter = self._limiter
-        scheme, token = fields.credentials(request.headers.get("authorization", ""))
-        text = token if scheme == "bearer" else ""
         try:
-            principal = await self._authenticated(text, request.client)
+            principal = await self._authenticated(text, client, stale_s)
         except Unavailable as error:
             return errors.unavailable(error)
         if principal is None:
@@ -123,7 +131,7 @@ class ApiMiddleware:
             return self._refuse(Policy.API, principal.key_id)
         return principal if principal.may(scope) else errors.forbidden(scope)
 
-    async def _authenticated(self, text: str, client: str) -> Principal | Response | None:
+    async def _authenticated(self, text: str, client: str, stale_s: float) -> Principal | Response | None:
         """
         Return the principal of the key *text*; None if it is invalid; 429 if *client* tries too many.
 
@@ -134,7 +142,7 @@ class ApiMiddleware:
         """
         authenticator, limiter = self._authenticator, self._limiter
         if authenticator.was_valid(text):
-            return await authenticator.authenticate(text)
+            return await authenticator.authenticate(text, stale_s=stale_s)
         if not limiter.admit(Policy.ANONYMOUS, client):
             if await authenticator.is_listed(text):
                 return await authenticator.authenticate(text)

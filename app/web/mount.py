@@ -8,7 +8,7 @@ from typing import Any
 from app.web.rsgi import RsgiApplication, RsgiScope
 
 # Proxies hide these by their path, so they have no second one.
-_INTERNAL = frozenset({"/metrics", "/readyz", "/healthz"})
+_INTERNAL = frozenset({"/metrics", "/readyz", "/healthz", "/status"})
 
 
 class Mounted:

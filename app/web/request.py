@@ -20,7 +20,8 @@ class Request:
 
     `headers` holds only those that an endpoint declares (see `app.web.endpoint`), by their names in
     lower case; `repeated`, the query parameters that were sent twice. `client` is the address that
-    rate limits count by. `intent` reads why the request was made: few handlers need to know.
+    rate limits count by. `intent` reads why the request was made, `is_local` whether a program on this
+    machine sent it directly: few handlers need to know.
     """
 
     method: str
@@ -32,6 +33,7 @@ class Request:
     body: bytes
     client: str
     intent: Callable[[], Intent] = lambda: Intent.VISIT
+    is_local: Callable[[], bool] = lambda: False
 
 
 class Query(NamedTuple):

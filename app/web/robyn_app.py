@@ -62,6 +62,11 @@ def public(handle: Callable[[Request], Awaitable[Response]]) -> RobynHandler:
     return for_robyn(Endpoint(handle.__name__, handle))
 
 
+def keyed(handle: Callable[[Request], Awaitable[Response]]) -> RobynHandler:
+    """Declare *handle* as `public` does; it asks for a key itself."""
+    return for_robyn(Endpoint(handle.__name__, handle, reads=frozenset({"authorization"})))
+
+
 def for_robyn(endpoint: Endpoint) -> RobynHandler:
     """Return *endpoint* as a handler of Robyn's own server, which carries it for `routes_of`."""
 
@@ -92,9 +97,9 @@ def routes_of(application: Any) -> Sequence[Route]:
 
 
 def _from_robyn(endpoint: Endpoint, request: Any) -> Request:
-    # Each attribute of Robyn's request is a copy out of Rust: public endpoints read neither.
+    # Each attribute of Robyn's request is a copy out of Rust.
     is_public = endpoint.operation is None
-    values = {} if is_public else {name: request.headers.get(name) for name in endpoint.headers}
+    values = {name: request.headers.get(name) for name in endpoint.headers}
     body = b"" if is_public else request.body
     pairs = request.query_params.multi_items()
     query = query_of(pairs)

@@ -8,11 +8,12 @@ from typing import Any
 from app.domain.errors import InvalidInput, Unavailable
 from app.telemetry import prometheus
 from app.web import errors, health, links_api, openapi
+from app.web import status as page
 from app.web.middleware import ApiMiddleware, check_query
 from app.web.redirects import with_query
 from app.web.request import Request
 from app.web.response import Response, text_response
-from app.web.robyn_app import Router, new_router, public, routes_of
+from app.web.robyn_app import Router, keyed, new_router, public, routes_of
 from app.web.services import Services
 
 _ROBOTS = b"User-agent: *\nDisallow: /api/\n"
@@ -42,13 +43,13 @@ def register(application: Any, services: Services) -> None:
         return description()
 
     application.include_router(api)
-    _register_operations(application, services)
+    _register_operations(application, services, middleware)
     _register_redirect(application, services)
 
 
-def _register_operations(app: Router, services: Services) -> None:
+def _register_operations(app: Router, services: Services, middleware: ApiMiddleware) -> None:
     """
-    Declare what load balancers, scrapers and crawlers ask for. They get their answer whatever the query.
+    Declare what load balancers, scrapers and crawlers ask for, whatever the query, and the page of operators.
 
     A probe that appends something, and is refused, would take every gateway out of service at once.
     """
@@ -74,6 +75,11 @@ def _register_operations(app: Router, services: Services) -> None:
         except Unavailable as error:
             return errors.unavailable(error)
         return text_response(200, text, prometheus.CONTENT_TYPE)
+
+    @app.get("/status")
+    @keyed
+    async def status(request: Request) -> Response:
+        return await page.status(services, readiness, middleware, request)
 
     @app.get("/robots.txt")
     @public

@@ -24,7 +24,7 @@ from app.telemetry.requests import REDIRECT_ROUTE, STEPS_PER_S, Exchange, Reques
 from app.web import errors
 from app.web import headers as fields
 from app.web.body import read_body
-from app.web.client import client_address, peer_address
+from app.web.client import client_address, is_local, peer_address
 from app.web.endpoint import Endpoint, Route, template
 from app.web.intent import intent_of
 from app.web.redirects import with_query
@@ -254,6 +254,7 @@ class RsgiApplication:
                 body=body,
                 client=self._client(scope),
                 intent=lambda: intent_of(headers),
+                is_local=lambda: is_local(scope.client, headers),
             )
         except ValueError as error:
             return errors.unreadable(str(error))

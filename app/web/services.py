@@ -14,6 +14,7 @@ from app.service.links import Links
 from app.service.stats import Stats
 from app.settings import IpNetwork
 from app.telemetry.metrics import Metrics
+from app.telemetry.recent import RecentOverview
 from app.telemetry.requests import RequestMetrics
 from app.web.health import GuardStates, Probe
 from app.web.redirects import RedirectHandler
@@ -29,8 +30,10 @@ class Services:
 
     `probes`: of the dependencies, by name; the gateway is ready as long as one of `probes["store"]`
     and `probes["cache"]` answers. `guards`: the state of the circuit breakers, by name; None if there
-    are none. `is_draining`: the process is about to stop. `trace_id`: makes the id of a request
-    that has none. `tracing`: makes the spans of requests; None if tracing is off.
+    are none. `is_draining`: the process is about to stop. `is_for_this_machine`: an embedded gateway without
+    a public name or a proxy, which shows its figures to this machine without a key. `recent`: those
+    figures. `trace_id`: makes the id of a request that has none. `tracing`: makes the spans of requests; None
+    if tracing is off.
     """
 
     links: Links
@@ -44,8 +47,10 @@ class Services:
     guards: GuardStates | None
     is_draining: Callable[[], bool]
     metrics: Metrics
+    recent: RecentOverview
     requests: RequestMetrics
     public_url: str
     trusted_proxies: tuple[IpNetwork, ...]
+    is_for_this_machine: bool
     trace_id: Callable[[], str]
     tracing: Tracing | None = None

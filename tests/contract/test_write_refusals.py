@@ -14,7 +14,7 @@ from app.domain.errors import NotStarted, Refused, Unavailable
 from app.domain.link import LinkFields, NewLink, Slug
 from app.migrations import migrate
 from app.web.errors import unavailable
-from app.web.health import ready
+from app.web.health import Readiness
 from tests.contract.postgres_sessions import open_connected
 from tests.servers.postgres import PrivatePostgres
 
@@ -92,7 +92,7 @@ async def test_store_that_refuses_writes_is_degraded_and_serves():
     async def fail() -> None:
         raise Unavailable("redis", "gone")
 
-    response = await ready({"store": refuse, "cache": fail}, None)
+    response = await Readiness().check({"store": refuse, "cache": fail}, None)
 
     assert response.status == 200
     assert b'"degraded"' in bytes(response.body)

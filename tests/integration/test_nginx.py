@@ -128,6 +128,7 @@ REFUSALS = {
     "bad chunk": (asked(POST, HOST, "Transfer-Encoding: chunked") + b"zz\r\n", 400, "unreadable"),
     "internal path": (asked("GET /readyz HTTP/1.1", HOST), 404, "not_found"),
     "another internal path": (asked("GET /metrics HTTP/1.1", HOST), 404, "not_found"),
+    "page of operators": (asked("GET /status HTTP/1.1", HOST), 404, "not_found"),
     "its own page": (asked("GET /.problem HTTP/1.1", HOST), 404, "not_found"),
     "escaped slash": (asked("GET /api%2Fv1/links HTTP/1.1", HOST), 404, "not_found"),
     "escaped slash in a parameter": (
