@@ -13,8 +13,8 @@ from hopgate_limiter._native import Decision, _CompletionQueue
 if TYPE_CHECKING:
     from hopgate_limiter import Key, Limiter, Rates
 
-    Fallback = Callable[[Key, int], Decision]
-    Call = tuple[asyncio.Future[Decision], float, float, Limiter, Fallback, Key, int]
+    _Fallback = Callable[[Key, int], Decision]
+    _Call = tuple[asyncio.Future[Decision], float, float, Limiter, _Fallback, Key, int]
     """Its future, its deadline and its start (s, on the clock of the loop), and how to decide it then."""
 
 
@@ -31,7 +31,7 @@ class _Completions:
         self.call_ids = itertools.count()
         self._reply_timeout = reply_timeout
         # By id. All wait equally long, so the first is the first to be overdue.
-        self._waiting: dict[int, Call] = {}
+        self._waiting: dict[int, _Call] = {}
         self._is_timed = False
         self._reader, writer = os.pipe()
         os.set_blocking(self._reader, False)
@@ -41,7 +41,7 @@ class _Completions:
         weakref.finalize(loop, _close, self.queue, self._reader, writer)
 
     def expect(
-        self, call_id: int, limiter: "Limiter", decide: "Fallback", key: "Key", cost: int
+        self, call_id: int, limiter: "Limiter", decide: "_Fallback", key: "Key", cost: int
     ) -> "asyncio.Future[Decision]":
         """Return the decision of a call to come; without one in time *decide* makes it."""
         loop = asyncio.get_running_loop()

@@ -69,7 +69,8 @@ def test_live_page_goes_on_without_the_gateway_and_ends_with_ctrl_c(tmp_path):
         parent, child = pty.openpty()
         try:
             live = subprocess.Popen(
-                command("top"),
+                # What a shell starts in the background, such as these tests, ignores this signal.
+                ["env", "--default-signal=INT", *command("top")],
                 env=environment({**settings(gateway), "TERM": "xterm", "COLUMNS": "80", "LINES": "50"}),
                 cwd=ROOT,
                 stdin=child,

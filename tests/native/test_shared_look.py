@@ -120,10 +120,16 @@ def test_calls_that_never_wait_tell_what_they_know(server):
 
 def test_one_message_for_many_looks(server):
     """Concurrent looks at one key share a message, and keys share a pipeline."""
-    with closing(limiter(server)) as one:
+    with closing(limiter(server, timeout=30.0)) as one:
 
         async def look() -> list[Decision]:
-            return await asyncio.gather(*(one.peek_async("k") for _ in range(100)))
+            server.pause()
+            try:
+                looks = [asyncio.ensure_future(one.peek_async("k")) for _ in range(100)]
+                await asyncio.sleep(0.1)  # the first message is under way, and the others wait for its reply
+            finally:
+                server.resume()
+            return await asyncio.gather(*looks)
 
         assert {decision.remaining for decision in asyncio.run(look())} == {10}
         assert one.stats().remote_calls <= 3

@@ -36,8 +36,8 @@ const SMOOTHING: f64 = 0.5;
 
 /// Bytes of the longest key that is kept as it is.
 pub(super) const LONGEST_KEY: usize = 256;
-/// A refund is tried this often: each time another node's came first.
-const MAX_TRIES: u8 = 16;
+/// A refund is tried this often: each time another node's came first. Its caller waits for `timeout` at most anyway.
+const MAX_TRIES: u8 = u8::MAX;
 
 /// The decision of this node alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
