@@ -114,7 +114,10 @@ test-rust:
 
 test-python: $(VENV)/.dev
 	@$(BIN)/python -m tests.servers
-	@$(PYTEST) $(SHARED) $(WORKERS)
+	@failed=0; \
+	$(PYTEST) -m "alone and not long" || failed=1; \
+	$(PYTEST) $(SHARED) $(WORKERS) -m "not alone and not long" || failed=1; \
+	exit $$failed
 
 test-unit: $(VENV)/.dev ## Run the tests that need no server: under 30 seconds.
 	@$(PYTEST) $(SHARED) 2 tests/unit

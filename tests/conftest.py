@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import fcntl
 import gc
 import os
 import random
-from collections.abc import AsyncIterator, Callable, Generator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -42,12 +41,14 @@ os.environ["SSL_CERT_DIR"] = str(Path(__file__).parent)
 
 # --- workers: several processes share the tests, file by file -----------------------------------
 
-# Thousands of tests are made and none is dropped: collecting garbage meanwhile takes a sixth of that time.
-gc.disable()
+
+def pytest_collection() -> None:
+    """Looking for garbage while thousands of tests are made takes a sixth of that time, and finds none."""
+    gc.disable()
 
 
 def pytest_collection_finish() -> None:
-    """Collect garbage again, except what lives as long as the process."""
+    """Look for garbage again, except in what lives as long as the process."""
     gc.freeze()
     gc.enable()
 
@@ -71,38 +72,14 @@ _LONGEST = (
 )
 
 
-_QUEUE = Path(__file__).with_name("__init__.py")
-
-
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """
-    Put tests that run alone first, then the longest files, and give each file to one worker.
-
-    Compilers that run beside the tests take the processors that a lone test leaves.
-    """
+    """Put the longest files first, and give each file to one worker."""
     ranks = {Path(__file__).parent / name: rank for rank, name in enumerate(_LONGEST)}
-    items.sort(key=lambda item: (not _is_alone(item), ranks.get(item.path, len(ranks))))
+    items.sort(key=lambda item: ranks.get(item.path, len(ranks)))
     if hasattr(config, "workerinput"):
         for item in items:
-            item.add_marker(pytest.mark.xdist_group("alone" if _is_alone(item) else item.path.stem))
-
-
-@pytest.hookimpl(wrapper=True, tryfirst=True)
-def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
-    """Run a test marked `alone` while no other worker runs a test; waiting is not part of its time limit."""
-    if not hasattr(item.config, "workerinput"):
-        return (yield)
-    with Path(__file__).open("rb") as turns:
-        # A lone test holds the queue until it runs: others that came later do not pass it.
-        with _QUEUE.open("rb") as queue:
-            fcntl.flock(queue, fcntl.LOCK_EX)
-            fcntl.flock(turns, fcntl.LOCK_EX if _is_alone(item) else fcntl.LOCK_SH)
-        return (yield)
-
-
-def _is_alone(item: pytest.Item) -> bool:
-    return item.get_closest_marker("alone") is not None
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
 
 
 # --- servers and clocks --------------------------------------------------------------------------
