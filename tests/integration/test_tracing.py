@@ -158,7 +158,7 @@ def test_a_change_relayed_after_an_outage_is_in_the_trace_of_its_request(traced)
     finally:
         traced.rabbitmq.start()
 
-    # A gateway that is not connected again by then hears of no change: it flushes its L1 cache once it is.
+    # A gateway that connects again later flushes its L1 cache instead of receiving the change.
     eventually(lambda: change_is_cached(traced, trace), 60, "the relay goes on with the trace")
 
     published = [span for span in traced.collector.trace(trace) if span.name == "publish hopgate.events"]
