@@ -11,6 +11,13 @@ PIP := PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pip --disable-pip-version
 WORKERS ?= 4
 PYTEST := $(BIN)/python -m pytest --quiet
 SHARED := --dist=loadgroup --no-loadscope-reorder --numprocesses
+# $(call alone_first,WORKERS,WHICH,OPTIONS): the tests that no other may run beside, then the others.
+define alone_first
+failed=0; \
+	$(PYTEST) $(3) -m "alone and $(2)" || failed=1; \
+	$(PYTEST) $(3) $(SHARED) $(1) -m "not alone and $(2)" || failed=1; \
+	exit $$failed
+endef
 # What compiles takes the processor that servers under test leave, when both run at once.
 IDLE := nice -n 15
 # Hundreds of processes import the same modules: compile them once, also where the environment disables it.
@@ -114,17 +121,14 @@ test-rust:
 
 test-python: $(VENV)/.dev
 	@$(BIN)/python -m tests.servers
-	@failed=0; \
-	$(PYTEST) -m "alone and not long" || failed=1; \
-	$(PYTEST) $(SHARED) $(WORKERS) -m "not alone and not long" || failed=1; \
-	exit $$failed
+	@$(call alone_first,$(WORKERS),not long)
 
 test-unit: $(VENV)/.dev ## Run the tests that need no server: under 30 seconds.
 	@$(PYTEST) $(SHARED) 2 tests/unit
 
 test-long: $(VENV)/.fuzz ## Run properties with thirty times the examples, and tests of minutes.
 	@$(BIN)/python -m tests.servers
-	@HYPOTHESIS_PROFILE=long $(PYTEST) $(SHARED) 2 --timeout=3600 -o faulthandler_timeout=4000 -m "hypothesis or long"
+	@export HYPOTHESIS_PROFILE=long; $(call alone_first,2,(hypothesis or long),--timeout=3600 -o faulthandler_timeout=4000)
 
 test-faults: $(VENV)/.dev ## Break things under load, about an hour; writes tests/faults/REPORT.md.
 	@$(BIN)/python -m tests.servers

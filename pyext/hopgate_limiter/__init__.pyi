@@ -563,7 +563,7 @@ class Reservation:
     A slot taken in advance, made by `Limiter.reserve`.
 
     As a context manager, plain or async, it waits for the slot, which may then move up as in `acquire`. If
-    the wait is interrupted, it is cancelled.
+    the wait is interrupted, it is cancelled. RuntimeError if it was used or cancelled before.
 
         with limiter.reserve("alice", max_wait=2.0):
             ...

@@ -195,6 +195,37 @@ def test_many_refunds_at_once(server):
     assert 390 <= used <= 400
 
 
+def test_a_refund_is_tried_until_no_other_comes_first(redis_server):
+    """L6: its node has to know the latest refund of the key, and others make them meanwhile."""
+    with redis.Redis(port=redis_server.port) as client:
+        state, queue = CentralState(client, b"rl:k"), _CompletionQueue(-1)
+        one, other = (
+            Limiter("1000/d", clock=ManualClock(), sync=RedisSync("redis://localhost", mode="every_hit"))
+            for _ in range(2)
+        )
+        now_us = 10 * DAY_US
+
+        def exchange(node: Limiter) -> None:
+            for request in node._collect():
+                node._complete(request, state.run(request.body, now_us).numbers)
+
+        for node in (one, other):
+            node._submit("k", 200, queue, 1)
+            exchange(node)
+        assert one._submit_refund("k", 100, queue, 2) is None
+        for _ in range(40):
+            (request,) = one._collect()
+            assert other._submit_refund("k", 1, queue, 3) is None
+            for _ in range(2):  # the first time, the refund of `one` may have come before
+                exchange(other)
+            one._complete(request, state.run(request.body, now_us).numbers)
+        exchange(one)
+        outcomes = queue.take_all()
+
+        assert [decision.allowed for call_id, decision in outcomes if call_id == 2] == [True]
+        assert all(decision.allowed for _, decision in outcomes)
+
+
 def test_a_refund_that_arrives_twice_counts_once(redis_server):
     """L5: also after its node's record has ended, and after another refund."""
     with redis.Redis(port=redis_server.port) as client:

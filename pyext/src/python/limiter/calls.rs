@@ -1,5 +1,7 @@
 //! What several methods of `Limiter` do.
 
+use std::sync::atomic::AtomicBool;
+
 use pyo3::prelude::*;
 use pyo3::types::PyIterator;
 
@@ -108,6 +110,7 @@ impl Limiter {
         let reservation = slot.map(|slot| Reservation {
             limiter: slf.clone().unbind(),
             slot,
+            is_over: AtomicBool::new(false),
         });
         let decision = slf.get().decided(slf.py(), key, decision)?;
         Ok((decision, reservation))

@@ -1,5 +1,8 @@
 //! `Reservation`.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
@@ -12,6 +15,18 @@ use crate::python::waiting::{longest_sleep, waiting, wake};
 pub(in crate::python) struct Reservation {
     pub(super) limiter: Py<Limiter>,
     pub(super) slot: crate::Reservation,
+    /// It was entered or cancelled: to wait for it again would admit what holds no units.
+    pub(super) is_over: AtomicBool,
+}
+
+impl Reservation {
+    fn enter(&self) -> PyResult<()> {
+        if self.is_over.swap(true, Ordering::Relaxed) {
+            let message = "the reservation has been used or cancelled: reserve another one";
+            return Err(PyRuntimeError::new_err(message));
+        }
+        Ok(())
+    }
 }
 
 #[pymethods]
@@ -46,10 +61,12 @@ impl Reservation {
 
     #[doc = manual!("Reservation.cancel")]
     fn cancel(&self, py: Python<'_>) -> PyResult<()> {
+        self.is_over.store(true, Ordering::Relaxed);
         wake(py, self.limiter.get().core.cancel(&self.slot))
     }
 
     fn __enter__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, Self>> {
+        slf.get().enter()?;
         waiting(slf.py(), "wait")?.call1((slf,))?;
         Ok(slf.clone())
     }
@@ -59,6 +76,7 @@ impl Reservation {
     fn __exit__(&self, _exception: &Bound<'_, PyTuple>) {}
 
     fn __aenter__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        slf.get().enter()?;
         waiting(slf.py(), "wait_async")?.call1((slf,))
     }
 
