@@ -10,6 +10,7 @@ from typing import Any
 import aio_pika
 import pytest
 
+from app.adapters.memory.bus import InProcessBus
 from app.adapters.rabbitmq.bus import RabbitBus
 from app.migrations import migrate
 from app.ports import Store
@@ -97,3 +98,26 @@ def make_guarded(make_rabbit: MakeBus) -> MakeBus:
         return guarded_rabbit(await make_rabbit())
 
     return make
+
+
+@pytest.fixture
+async def make_inprocess() -> AsyncIterator[MakeBus]:
+    """All parties share the one bus of the process."""
+    bus = InProcessBus(retry_delays_s=RETRY_DELAYS_S)
+
+    async def make() -> InProcessBus:
+        return bus
+
+    yield make
+    await bus.aclose()
+
+
+@pytest.fixture(
+    params=[
+        "inprocess",
+        pytest.param("rabbit", marks=pytest.mark.services),
+        pytest.param("guarded", marks=pytest.mark.services),
+    ]
+)
+def make_bus(request: pytest.FixtureRequest) -> MakeBus:
+    return request.getfixturevalue(f"make_{request.param}")

@@ -1,11 +1,10 @@
-"""`EventBus`: the contract, run on every bus; then the in-process bus alone."""
+"""`EventBus`: the contract, run on every bus."""
 
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from functools import partial
 
 import pytest
@@ -16,11 +15,9 @@ from app.domain.errors import Unavailable
 from app.domain.events import Event, LinkChanged, LinksMissed, WorkQueue, origin_of, with_origin
 from app.domain.link import Slug
 from app.domain.origin import Origin
-from app.ports import MAX_ATTEMPTS, QueueDepth
+from app.ports import MAX_ATTEMPTS
 from app.wire import CACHE_QUEUE, CLICKS_QUEUE, DEAD_QUEUE, dead_queue
 from tests.contract.bus_parties import (
-    QUEUES,
-    RETRY_DELAYS_S,
     Handler,
     Listener,
     MakeBus,
@@ -33,30 +30,6 @@ from tests.contract.bus_parties import (
     is_up,
     until,
 )
-
-
-@pytest.fixture
-async def make_inprocess() -> AsyncIterator[MakeBus]:
-    """All parties share the one bus of the process."""
-    bus = InProcessBus(retry_delays_s=RETRY_DELAYS_S)
-
-    async def make() -> InProcessBus:
-        return bus
-
-    yield make
-    await bus.aclose()
-
-
-@pytest.fixture(
-    params=[
-        "inprocess",
-        pytest.param("rabbit", marks=pytest.mark.services),
-        pytest.param("guarded", marks=pytest.mark.services),
-    ]
-)
-def make_bus(request: pytest.FixtureRequest) -> MakeBus:
-    return request.getfixturevalue(f"make_{request.param}")
-
 
 # --- every bus: work -------------------------------------------------------------------
 
@@ -236,75 +209,6 @@ async def test_handler_error_of_any_kind_is_survived(make_bus: MakeBus) -> None:
     await until(lambda: changed(2) in handler.seen)
 
 
-class Observer:
-    def __init__(self) -> None:
-        self.ages: list[float] = []
-        self.retries = self.parks = 0
-
-    def received(self, age_s: float) -> None:
-        self.ages.append(age_s)
-
-    def handled(self, events: int, *, stale: int, took_s: float) -> None:
-        raise AssertionError("the handler's caller notifies of this")
-
-    def retried(self, events: int) -> None:
-        self.retries += events
-
-    def parked(self, events: int) -> None:
-        self.parks += events
-
-
-async def test_observer_is_notified_of_ages_retries_and_dead_letters(make_bus: MakeBus) -> None:
-    """The age is that of the change, however late it was published, also after a retry."""
-    bus, handler, observer = await make_bus(), failing(ValueError, on=changed(1)), Observer()
-    committed_at = time.time() - 1_000
-    await bus.consume(WorkQueue.CACHE, handler, observer)
-
-    await bus.publish([LinkChanged(changed(1).slug, 1, committed_at), changed(2)])
-
-    await until(lambda: has_depth(bus, DEAD_QUEUE, 1))
-    await until(lambda: (observer.retries, observer.parks) == (MAX_ATTEMPTS, 1))
-    old = [age for age in observer.ages if age > 500]
-    assert len(old) == MAX_ATTEMPTS
-    assert all(999 < age < 1_100 for age in old)
-    assert len(observer.ages) == len(handler.seen)
-    assert all(0 <= age < 100 for age in observer.ages if age not in old)
-
-
-async def test_depths_tell_ready_from_unacknowledged(make_bus: MakeBus) -> None:
-    bus, is_open = await make_bus(), asyncio.Event()
-    refused = failing(ValueError, on=changed(1))
-
-    async def handler(events: Sequence[Event]) -> None:
-        await is_open.wait()
-        await refused(events)
-
-    await bus.consume(WorkQueue.CACHE, handler)
-    await bus.publish([counted(1), counted(2), *map(changed, range(5))])
-
-    async def has(queue: str, depth: QueueDepth) -> bool:
-        return (await bus.queue_depths()).get(queue) == depth
-
-    # The in-process bus takes up to a batch for its consumer, as RabbitMQ does.
-    await until(lambda: has(CACHE_QUEUE, QueueDepth(0, 5)))
-    assert (await bus.queue_depths())[CLICKS_QUEUE].ready == 2
-    is_open.set()
-    await until(lambda: has(DEAD_QUEUE, QueueDepth(1)))
-    await until(lambda: has(CACHE_QUEUE, QueueDepth(0, 0)))
-    assert (await bus.queue_depths()).keys() == set(QUEUES)
-
-
-async def test_announced_changes_keep_the_time_of_their_commit(make_bus: MakeBus) -> None:
-    bus, listener = await make_bus(), Listener()
-    await bus.listen(listener)
-    await until(lambda: listener.gaps == 1)
-
-    await bus.announce([LinkChanged(Slug("one"), 1, 1_900_000_000.5), LinkChanged(Slug("other"), 2)])
-
-    await until(lambda: len(listener.changes) == 2)
-    assert [change.committed_at for change in listener.changes] == [1_900_000_000.5, None]
-
-
 # --- every bus: clicks -----------------------------------------------------------------
 
 
@@ -435,64 +339,3 @@ async def test_close_during_a_pause_is_quick(make_bus: MakeBus) -> None:
 async def test_close_of_an_unused_bus() -> None:
     await InProcessBus().aclose()
     await RabbitBus("amqp://guest:guest@127.0.0.1:1/").aclose()
-
-
-# --- in this process -------------------------------------------------------------------
-
-
-async def test_inprocess_is_bounded() -> None:
-    """`publish` returns False for events that do not fit."""
-    bus = InProcessBus(max_events=3)
-
-    assert list(await bus.publish([changed(n) for n in range(5)])) == [True] * 3 + [False] * 2
-    assert list(await bus.publish([changed(9)])) == [False]
-    await bus.consume(WorkQueue.CACHE, Handler())
-    await until(lambda: is_empty(bus))
-    assert list(await bus.publish([changed(9)])) == [True]
-    await bus.aclose()
-
-
-async def test_inprocess_retry_delays() -> None:
-    """The delays grow; the last one repeats."""
-    slept: list[float] = []
-
-    async def sleep(seconds: float) -> None:
-        slept.append(seconds)
-
-    bus, handler = InProcessBus(sleep=sleep), failing(ValueError, on=changed(1))
-    await bus.consume(WorkQueue.CACHE, handler)
-    await bus.publish([changed(1)])
-    await until(lambda: bus.dead_letters)
-
-    assert slept == [1, 10, 60, 60, 60]
-    assert bus.dead_letters[0].event == changed(1)
-    assert bus.dead_letters[0].reason.startswith("ValueError")
-    await bus.aclose()
-
-
-async def test_inprocess_pause_doubles_to_a_second() -> None:
-    slept: list[float] = []
-
-    async def sleep(seconds: float) -> None:
-        slept.append(round(seconds, 3))
-
-    bus = InProcessBus(sleep=sleep)
-    await bus.consume(WorkQueue.CACHE, failing(lambda: Unavailable("redis", "down"), on=changed(1), times=9))
-    await bus.publish([changed(1)])
-    await until(lambda: is_empty(bus) if len(slept) == 9 else False)
-
-    assert slept == [0.1, 0.2, 0.4, 0.8, 1, 1, 1, 1, 1]
-    await bus.aclose()
-
-
-async def test_inprocess_close_handles_pending_clicks() -> None:
-    """Changes are in the outbox; pending clicks are kept nowhere else."""
-    bus, clicks, links = InProcessBus(), Handler(lambda events: asyncio.sleep(0)), Handler()
-    await bus.consume(WorkQueue.CLICKS, clicks)
-    await bus.publish([counted(n) for n in range(450)])
-    await bus.publish([changed(1)])
-
-    await bus.aclose()
-
-    assert clicks.seen == [counted(n) for n in range(450)]
-    assert links.seen == []

@@ -13,6 +13,7 @@ from app.settings import Settings
 from app.web.rsgi import RsgiApplication
 from tests.conftest import NOW
 from tests.unit.services import CountingStore
+from tests.unit.spans import Spans
 from tests.unit.whole_application import Application
 
 
@@ -53,3 +54,8 @@ def links(embedded_store, choice):
 @pytest.fixture
 def store(embedded_store):
     return CountingStore(embedded_store)
+
+
+@pytest.fixture
+def spans() -> Spans:
+    return Spans()
