@@ -74,6 +74,33 @@ def test_large_debt_is_debited_in_parts(redis_server, nodes, optimistic):
         assert admitted >= 10 * 59
 
 
+@pytest.mark.parametrize("algorithm", ["gcra", "sliding_window"])
+@pytest.mark.parametrize("mode", ["strict", "leased"])
+@pytest.mark.parametrize("first", [1, 2, 3])
+@pytest.mark.parametrize("nodes", [1, 3])
+def test_debt_on_a_full_key_still_counts(redis_server, algorithm, mode, first, nodes):
+    """A node with one token has none for calls of two. While no time passes, each has its allowance once."""
+    with redis.Redis(port=redis_server.port) as client:
+        state = CentralState(client, b"rl:k")
+        options = {"mode": mode, "cold": "optimistic", "optimistic": 30, "max_outstanding": 1}
+        limiters = [
+            Limiter(
+                "5/s",
+                algorithm=algorithm,
+                clock=ManualClock(),
+                sync=RedisSync("redis://localhost", **options),
+            )
+            for _ in range(nodes)
+        ]
+        admitted = first * sum(limiter.allow("k", first) for limiter in limiters)
+        for _ in range(12):
+            for limiter in limiters:
+                for request in limiter._collect():
+                    limiter._complete(request, state.run(request.body, DAY_US).numbers)
+                admitted += 2 * sum(limiter.allow("k", 2) for _ in range(5))
+        assert admitted <= 5 + nodes * 30 + (mode == "leased")
+
+
 def test_close_ends_despite_remaining_debt(redis_server):
     with redis.Redis(port=redis_server.port) as client:
         state = CentralState(client, b"rl:k")

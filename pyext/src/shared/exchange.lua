@@ -289,13 +289,9 @@ local function spend_past(rate, state)
   if state[2] >= most then state[2], state[3] = most, 0 end
 end
 
--- The part of `owed`, units spent lately, that can be debited: the debt of a bucket is twice the burst at most.
--- The node keeps the rest as its debt.
-local function payable(rate, state)
-  if rate[1] ~= GCRA then return owed end
-  local us, fraction = difference(now + 2 * rate[7], 0, base(state))
-  return fitting(rate, us, fraction, min(owed, 2 * rate[2]))
-end
+-- The part of `owed`, units spent lately, that can be debited: what is free. The node keeps the rest as its debt, and
+-- admits no more without asking until it is debited. A key in debt would let each node start its allowance over.
+local function payable(rate, state) return min(owed, room(rate, state)) end
 
 -- --- the state: as stored, or restored from the state that the node has seen
 
