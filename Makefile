@@ -22,7 +22,7 @@ endef
 IDLE := nice -n 15
 # Hundreds of processes import the same modules: compile them once, also where the environment disables it.
 export PYTHONDONTWRITEBYTECODE :=
-NATIVE := Cargo.toml Cargo.lock pyext/Cargo.toml pyext/build.rs pyext/pyproject.toml $(shell find pyext/src pyext/hopgate_limiter -name '*.rs' -o -name '*.py' -o -name '*.pyi')
+NATIVE := Cargo.toml Cargo.lock pyext/Cargo.toml pyext/build.rs pyext/pyproject.toml $(shell find pyext/src pyext/hopgate_limiter -name '*.rs' -o -name '*.lua' -o -name '*.py' -o -name '*.pyi')
 
 # $(call need,COMMAND,what it is and how to get it)
 need = command -v $(1) >/dev/null 2>&1 || { echo "hopgate needs $(2)" >&2; exit 1; }
