@@ -24,15 +24,17 @@ NOW = datetime(2030, 1, 31, 12, 0, 0, tzinfo=UTC)
 
 # --- budgets: `make test` runs the profile ci, `make test-long` the profile long ----------------
 
-# No deadline for an example: properties do not bound time, and other tests use the processor too.
+# No deadline for an example: properties do not bound time, and other tests use the processor too. A
+# change is judged by the same examples each time; the long tests look for new ones.
 settings.register_profile(
     "ci",
     max_examples=budgets.STATED,
     deadline=None,
+    derandomize=True,
     suppress_health_check=[HealthCheck.too_slow],
     print_blob=True,
 )
-settings.register_profile("long", settings.get_profile("ci"), max_examples=budgets.LONG)
+settings.register_profile("long", settings.get_profile("ci"), max_examples=budgets.LONG, derandomize=False)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
 # Every `httpx.Client` would load all public authorities, which takes longer than most tests. None is needed.
