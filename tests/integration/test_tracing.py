@@ -165,26 +165,37 @@ def test_a_change_relayed_after_an_outage_is_in_the_trace_of_its_request(traced)
     assert [span.service for span in published if not span.is_error] == ["hopgate-worker"]
 
 
-def test_a_visit_that_misses_is_one_trace_with_its_fill(traced):
-    created, trace = "21212121212121212121212121212121", "22222222222222222222222222222222"
+FILL = ["compare-and-set links", "process hopgate.cache", "publish hopgate.events"]
+
+
+def fill_of_a_new_link(traced: Traced, created: str, trace: str) -> str | None:
+    """Visit a new link that no cache holds; return its slug if the fill is a part of *trace*."""
     slug = traced.create(traceparent=traceparent(created))
-    # No event of the create may fill the cache in between; one visit, as fills of two can share a batch.
-    eventually(lambda: change_is_whole(traced, created), 30, "the create is through")
+    eventually(lambda: change_is_cached(traced, created), 30, "the create is cached")
     traced.redis.command("DEL", cache_key(Slug(slug)))
-
     answer = httpx.get(f"{traced.gateways[1].url}/{slug}", headers={"traceparent": traceparent(trace)})
-
     assert answer.status_code == 302
+    try:
+        eventually(lambda: has_fill(traced, trace), 10, "the fill")
+    except AssertionError:
+        return None
+    return slug
 
-    def filled() -> bool:
-        spans = traced.collector.trace(trace)
-        return any(
-            ancestors(spans, span)[:3]
-            == ["compare-and-set links", "process hopgate.cache", "publish hopgate.events"]
-            for span in spans
-        )
 
-    eventually(filled, 30, "the cache is filled")
+def has_fill(traced: Traced, trace: str) -> bool:
+    spans = traced.collector.trace(trace)
+    return any(ancestors(spans, span)[:3] == FILL for span in spans)
+
+
+def test_a_visit_that_misses_is_one_trace_with_its_fill(traced):
+    # After an outage an event may come twice, and fill the cache before the visit or together with it.
+    for attempt in range(5):
+        trace = f"{0x2200 + attempt:032x}"
+        slug = fill_of_a_new_link(traced, f"{0x2100 + attempt:032x}", trace)
+        if slug is not None:
+            break
+    assert slug is not None
+
     spans = traced.collector.trace(trace)
     assert {"GET /{slug}", "MGET links", "SELECT links"} <= {span.name for span in spans}
     misses = [span for span in spans if span.attributes.get("hopgate.l1") == "miss"]
