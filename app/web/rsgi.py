@@ -40,6 +40,8 @@ log = logging.getLogger(__name__)
 # A path that a route with a parameter would take, and that no link has: see `app.domain.slug.RESERVED`.
 _NO_LINK = ["api", "v1", "links", "bulk"]
 _READS = ("GET", "HEAD")
+# Answers below it return the id of their request, whether the path exists or not.
+_API = "/api/"
 # What a redirect may be answered with.
 _REDIRECTS = (*REDIRECT_CODES, 400, 404, 410, 429, 500, 503)
 # The tarpit delays these, so that a client that guesses slugs asks less often.
@@ -215,6 +217,15 @@ class RsgiApplication:
         path = scope.path
         if path == "*" and scope.method == "OPTIONS":
             return empty_response(204)
+        given = read_request_id(scope.headers, self._services.trace_id)
+        token = request_id.set(given)
+        try:
+            response = await self._route(path, scope, protocol, exchange)
+        finally:
+            request_id.reset(token)
+        return with_request_id(response, given) if path.startswith(_API) else response
+
+    async def _route(self, path: str, scope: RsgiScope, protocol: Any, exchange: Exchange) -> Response:
         found = self._table.find(path)
         if found is None:
             return errors.not_found()
@@ -222,13 +233,7 @@ class RsgiApplication:
         endpoint = methods.get("GET" if scope.method == "HEAD" else scope.method)
         if endpoint is None:
             return _allowed_methods(scope.method, methods)
-        given = read_request_id(scope.headers, self._services.trace_id)
-        token = request_id.set(given)
-        try:
-            response = await self._handle(endpoint, path_params, scope, protocol)
-        finally:
-            request_id.reset(token)
-        return response if endpoint.operation is None else with_request_id(response, given)
+        return await self._handle(endpoint, path_params, scope, protocol)
 
     async def _handle(
         self, endpoint: Endpoint, path_params: Mapping[str, str], scope: RsgiScope, protocol: Any

@@ -61,8 +61,27 @@ async def test_other_ids_are_replaced(application, given):
     assert all(len(one) == 16 for one in ids)
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "/api/v1/nothing", 404),
+        ("GET", "/api/", 404),
+        ("POST", "/api/v2/links", 404),
+        ("BREW", LINKS, 405),
+        ("DELETE", LINKS, 405),
+        ("OPTIONS", LINKS, 204),
+        ("GET", "/api/v1/openapi.json", 200),
+    ],
+)
+async def test_every_answer_below_api_returns_the_id(application, method, path, status):
+    answer = await ask(application, path, "mine", method=method)
+
+    assert (answer.status, answer.headers["x-request-id"]) == (status, "mine")
+    assert len((await ask(application, path, method=method)).headers["x-request-id"]) == 16
+
+
 async def test_redirects_and_pages_return_none(application):
-    for path in ("/healthz", "/absent"):
+    for path in ("/healthz", "/absent", "/a/b", "/apiary/x"):
         assert "x-request-id" not in (await ask(application, path, "mine")).headers
 
 
