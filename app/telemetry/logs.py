@@ -11,12 +11,18 @@ from typing import Any, TextIO
 import msgspec
 
 from app.concurrency.origins import origin, request_id, trace_id
+from app.domain.redaction import redacted
 
 _encode = msgspec.json.Encoder().encode
 
 
 class JsonFormatter(logging.Formatter):
-    """Escapes every part of a record, so that a message cannot forge a line."""
+    """
+    Escapes every part of a record, so that a message cannot forge a line.
+
+    Passwords in URLs and API keys are removed, whatever library quotes them. `extra={"fields": {...}}` adds
+    fields to a line.
+    """
 
     def format(self, record: logging.LogRecord) -> str:
         """Return *record* as one line of JSON."""
@@ -24,16 +30,17 @@ class JsonFormatter(logging.Formatter):
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
             "logger": record.name,
-            "message": record.getMessage(),
+            "message": redacted(record.getMessage()),
             "pid": record.process,
-            **_ids(),
+            **ids(),
+            **getattr(record, "fields", {}),
         }
         if record.exc_info:
-            line["exception"] = self.formatException(record.exc_info)
+            line["exception"] = redacted(self.formatException(record.exc_info))
         return _encode(line).decode()
 
 
-def _ids() -> dict[str, str]:
+def ids() -> dict[str, str]:
     """Return the ids of the work that logs: of its trace and span if it is recorded, and of its request."""
     recorded, trace, request = origin(), trace_id.get(), request_id.get()
     ids = {}

@@ -15,12 +15,13 @@ from aiormq.abc import DeliveredMessage
 from pamqp.common import FieldValue
 
 from app.adapters.dispatcher import MAX_BATCH
-from app.adapters.rabbitmq.connection import PROBE_S, Session, SupervisedConnection, redacted
+from app.adapters.rabbitmq.connection import PROBE_S, Session, SupervisedConnection
 from app.adapters.rabbitmq.consumer import Consumer
 from app.adapters.rabbitmq.publisher import Message, Publisher
 from app.adapters.rabbitmq.topology import depths, queue_names
 from app.domain.errors import Unavailable
 from app.domain.events import Event, LinkChanged, WorkQueue, origin_of, with_origin, work_queue
+from app.domain.redaction import redacted
 from app.ports import DeliveryObserver, EventHandler, InvalidationListener, QueueDepth, Unobserved
 from app.wire import (
     CACHE_QUEUE,

@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import random as random_module
-import re
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any
 from urllib.parse import urlsplit
@@ -24,6 +23,7 @@ from yarl import URL
 
 from app.concurrency.stopping import CANCEL_EVERY_S, outlast, retrieve, stop
 from app.domain.errors import SettingsError, Unavailable
+from app.domain.redaction import redacted
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +42,6 @@ _END_S = 4 * CLOSE_TIMEOUT_S + 1.0
 # A refused attempt is cheap, and the longest delay adds to every recovery of the broker.
 _FIRST_DELAY_S, _LONGEST_DELAY_S = 0.2, 2.0
 _MAX_DOUBLINGS = 16
-_CREDENTIALS = re.compile(r"//[^/\s@]*@")
 
 Session = Callable[[AbstractConnection, Callable[[], None]], Coroutine[Any, Any, None]]
 
@@ -231,11 +230,6 @@ def nodes(url: str) -> list[URL]:
     except ValueError:
         pass
     raise SettingsError("the URL of RabbitMQ cannot be parsed as amqp://user:password@host:5672/vhost")
-
-
-def redacted(text: str) -> str:
-    """Return *text* without the credentials of any URL in it."""
-    return _CREDENTIALS.sub("//***@", text)
 
 
 async def _require_ready(is_ready: asyncio.Event, within_s: float) -> None:

@@ -13,12 +13,13 @@ from aiormq.abc import AbstractChannel, DeliveredMessage
 from pamqp.common import FieldTable
 
 from app.adapters.dispatcher import MAX_BATCH, Dispatcher
-from app.adapters.rabbitmq.connection import open_channel, redacted
+from app.adapters.rabbitmq.connection import open_channel
 from app.adapters.rabbitmq.publisher import Message, Publisher
 from app.adapters.rabbitmq.topology import declare
 from app.concurrency.stopping import outlast
 from app.domain.errors import Unavailable
 from app.domain.events import Event, LinkChanged, with_origin
+from app.domain.redaction import redacted
 from app.ports import MAX_ATTEMPTS, DeliveryObserver, EventHandler
 from app.wire import (
     ATTEMPT_HEADER,

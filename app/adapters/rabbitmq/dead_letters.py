@@ -13,11 +13,12 @@ import aio_pika
 from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractIncomingMessage
 from aio_pika.exceptions import AMQPError
 
-from app.adapters.rabbitmq.connection import CLOSE_TIMEOUT_S, CONNECT_TIMEOUT_S, nodes, redacted
+from app.adapters.rabbitmq.connection import CLOSE_TIMEOUT_S, CONNECT_TIMEOUT_S, nodes
 from app.adapters.rabbitmq.consumer import REASON_HEADER
 from app.adapters.rabbitmq.topology import depths
 from app.domain.errors import PoisonMessage, Unavailable
 from app.domain.events import Event
+from app.domain.redaction import redacted
 from app.wire import ATTEMPT_HEADER, EVENTS_EXCHANGE, dead_queue, decode_event
 
 _RPC_TIMEOUT_S = 5.0

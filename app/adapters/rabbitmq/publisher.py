@@ -14,9 +14,9 @@ from aiormq.channel import Channel
 from pamqp.commands import Basic
 from pamqp.common import FieldTable
 
-from app.adapters.rabbitmq.connection import redacted
 from app.adapters.rabbitmq.topology import declare
 from app.domain.errors import Unavailable
+from app.domain.redaction import redacted
 
 logger = logging.getLogger(__name__)
 
