@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import random
+from typing import Any
+
 from app import settings as environment
 from app.bootstrap import open_gateway, tracing
 from app.telemetry import logs
@@ -18,14 +21,24 @@ def create() -> RsgiApplication | Mounted:
 
 
 def _application(settings: environment.Settings) -> RsgiApplication:
+    """Choose the bridge once: what is off costs a request nothing."""
+    bridge: type[RsgiApplication] = RsgiApplication
+    options: dict[str, Any] = {}
+    if settings.access_log_share > 0:
+        from app.telemetry.access_log import AccessLog
+        from app.web.logged import LoggedApplication
+
+        bridge = LoggedApplication
+        options["access_log"] = AccessLog(settings.access_log_share, random=random.random)
     asked = tracing.installed()
     if asked is None:
-        return RsgiApplication(lambda: open_gateway(settings))
-    from app.web.traced import TracedApplication, server_attributes
+        return bridge(lambda: open_gateway(settings), **options)
+    from app.web.traced import server_attributes, traced
 
-    return TracedApplication(
+    return traced(bridge)(
         lambda: open_gateway(settings),
         sampling=asked.sampling,
         slow_s=settings.trace_slow_ms / 1000,
         server=server_attributes(settings.public_url),
+        **options,
     )

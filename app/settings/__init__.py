@@ -76,6 +76,7 @@ class Settings(BaseSettings):
     metrics_dir: Path | None = None
     drain_delay_s: Annotated[float, Field(ge=0, le=10)] = 1.0
     trace_slow_ms: Annotated[int, Field(ge=1, le=600_000)] = 500
+    access_log: str = "off"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
     @classmethod
@@ -138,6 +139,14 @@ class Settings(BaseSettings):
             return values.networks(map(str, value))
         return value
 
+    @field_validator("access_log", mode="before")
+    @classmethod
+    def _share(cls, value: object) -> object:
+        # TOML has numbers and truth values of its own.
+        text = {True: "on", False: "off"}[value] if isinstance(value, bool) else str(value)
+        values.share(text)
+        return text
+
     @model_validator(mode="after")
     def _all_services_or_none(self) -> Self:
         urls = {
@@ -190,6 +199,11 @@ class Settings(BaseSettings):
     def base_path(self) -> str:
         """The path of `base_url`: empty, or /like/this."""
         return urlsplit(self.base_url).path
+
+    @property
+    def access_log_share(self) -> float:
+        """The share of requests that have a line in the access log, 0 to 1; at 0 there is none."""
+        return values.share(self.access_log)
 
     @property
     def store_name(self) -> str:

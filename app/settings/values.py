@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import math
 import re
 from collections.abc import Iterable, Sequence
 from urllib.parse import unquote, urlsplit
@@ -92,6 +93,24 @@ def check_bind(value: str) -> None:
     if ":" in host and not (host.startswith("[") and host.endswith("]")):
         msg = f"{value!r}: an IPv6 address needs brackets, as in [::1]:8000"
         raise ValueError(msg)
+
+
+def share(text: str) -> float:
+    """
+    Return the share, 0 to 1, that "off", "on" or a number means.
+
+    Raises:
+        ValueError: it is none of these.
+    """
+    word = text.strip().lower()
+    try:
+        found = {"off": 0.0, "on": 1.0}[word] if word in ("off", "on") else float(word)
+    except ValueError:
+        found = math.nan
+    if not 0.0 <= found <= 1.0:
+        msg = f"{text!r} is neither off nor on, nor a number from 0 to 1"
+        raise ValueError(msg)
+    return found
 
 
 def networks(texts: Iterable[str]) -> tuple[IpNetwork, ...]:

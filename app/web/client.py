@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 from typing import Any
 
 from hopgate_limiter.contrib import client_address
 
 from app.settings import IpNetwork
 
-__all__ = ["client_address", "is_local", "is_trusted", "peer_address"]
+__all__ = ["client_address", "is_local", "is_trusted", "network_of", "peer_address"]
 
 _LOCAL_HOSTS = frozenset({"localhost", "127.0.0.1", "[::1]"})
 # A request with one of these came through a proxy, whichever machine the proxy is on.
@@ -36,6 +36,20 @@ def is_trusted(peer: str, trusted: tuple[IpNetwork, ...]) -> bool:
         return False
     mapped = getattr(address, "ipv4_mapped", None)
     return any((mapped or address) in network for network in trusted)
+
+
+def network_of(address: str) -> str | None:
+    """
+    Return the network of a client's *address*, as far as logs may name it: 256 addresses, of IPv6 a /48.
+
+    None if it is no address.
+    """
+    try:
+        found = ip_address(address)
+    except ValueError:
+        return None
+    found = getattr(found, "ipv4_mapped", None) or found
+    return str(ip_network((found.packed, 24 if found.version == 4 else 48), strict=False))
 
 
 def is_local(client: str, headers: Any) -> bool:

@@ -17,8 +17,13 @@ _ID = re.compile(r"[\x21-\x7e]{1,128}\Z")
 
 def read_request_id(headers: Any, new_id: Callable[[], str]) -> str:
     """Return the client's id, if it sends one of up to 128 visible ASCII characters, else a new one."""
+    return given_request_id(headers) or new_id()
+
+
+def given_request_id(headers: Any) -> str:
+    """Return the client's id; empty if it sends none that counts."""
     values: list[str] = headers.get_all(HEADER)
-    return values[0] if len(values) == 1 and _ID.match(values[0]) else new_id()
+    return values[0] if len(values) == 1 and _ID.match(values[0]) else ""
 
 
 def with_request_id(response: Response, request: str) -> Response:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable
 from random import getrandbits
 from time import monotonic
 from typing import Any
@@ -14,10 +13,10 @@ from app.settings.tracing import LOW_BITS, Sampling
 from app.telemetry.tracing import Attributes, Tracing, fail
 from app.web.client import is_trusted, peer_address
 from app.web.rsgi import RsgiApplication, RsgiScope
+from app.web.watched import WatchedProtocol
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _REDIRECT = "/{slug}"
-_answer = RsgiApplication.__rsgi__
 # The connection ended before there was an answer.
 _NO_ANSWER = "no_answer"
 
@@ -47,6 +46,8 @@ class TracedApplication(RsgiApplication):
         self._slow_s = slow_s
         self._server = server
         self._tracing: Tracing
+        # Of the bridge, or of what extends it as well. Looked up once: `super` costs more than this.
+        self._answered = super().__rsgi__
 
     async def _open(self) -> None:
         await super()._open()
@@ -60,7 +61,7 @@ class TracedApplication(RsgiApplication):
         parent = None
         if self._trusted and is_trusted(peer_address(scope.client), self._trusted):
             parent = _parent(scope.headers)
-        watched = _Watched(protocol)
+        watched = WatchedProtocol(protocol)
         if parent is None:
             trace = getrandbits(128) or 1
             # Written out: a call would cost a tenth of a redirect from memory.
@@ -74,7 +75,7 @@ class TracedApplication(RsgiApplication):
         token = trace_id.set(trace)
         began = monotonic()
         try:
-            await _answer(self, scope, watched)
+            await self._answered(scope, watched)
         finally:
             trace_id.reset(token)
             took_s = monotonic() - began
@@ -82,19 +83,19 @@ class TracedApplication(RsgiApplication):
             if took_s >= self._slow_s or status >= 500 or status == 0:
                 self._record_late(scope, watched, _trace(scope.headers, trace, parent), took_s)
 
-    async def _record(self, scope: RsgiScope, watched: _Watched, trace: Trace) -> None:
+    async def _record(self, scope: RsgiScope, watched: WatchedProtocol, trace: Trace) -> None:
         name, attributes = self._described(scope)
         with self._tracing.request(name, trace, attributes) as span:
-            await _answer(self, scope, watched)
-            span.set_attributes(watched.attributes())
-            error = watched.error()
+            await self._answered(scope, watched)
+            span.set_attributes(_attributes(watched.status))
+            error = _error(watched.status)
             if error is not None:
                 fail(span, error)
 
-    def _record_late(self, scope: RsgiScope, watched: _Watched, trace: Trace, took_s: float) -> None:
+    def _record_late(self, scope: RsgiScope, watched: WatchedProtocol, trace: Trace, took_s: float) -> None:
         name, attributes = self._described(scope)
-        attributes = {**attributes, **watched.attributes()}
-        self._tracing.late_request(name, trace, attributes, took_s=took_s, error=watched.error())
+        attributes = {**attributes, **_attributes(watched.status)}
+        self._tracing.late_request(name, trace, attributes, took_s=took_s, error=_error(watched.status))
 
     def _described(self, scope: RsgiScope) -> tuple[str, Attributes]:
         """Return the name and attributes of a request: its route, never what it was filled in with."""
@@ -118,35 +119,22 @@ def server_attributes(public_url: str) -> Attributes:
     return {"url.scheme": url.scheme, "server.address": url.hostname or "", "server.port": port}
 
 
-class _Watched:
-    """The protocol of granian, and the status that was sent through it; 0 until then."""
+def traced(bridge: type[RsgiApplication]) -> type[TracedApplication]:
+    """Return *bridge* with tracing: spans are outermost, so that whatever it logs has their ids."""
+    if bridge is RsgiApplication:
+        return TracedApplication
+    return type("Traced", (TracedApplication, bridge), {})
 
-    __slots__ = ("_protocol", "status")
 
-    def __init__(self, protocol: Any) -> None:
-        self._protocol = protocol
-        self.status = 0
+def _attributes(status: int) -> Attributes:
+    return {"http.response.status_code": status} if status else {}
 
-    def response_empty(self, status: int, headers: Iterable[tuple[str, str]]) -> None:
-        self.status = status
-        self._protocol.response_empty(status, headers)
 
-    def response_bytes(self, status: int, headers: Iterable[tuple[str, str]], body: bytes) -> None:
-        self.status = status
-        self._protocol.response_bytes(status, headers, body)
-
-    def __aiter__(self) -> AsyncIterator[bytes]:
-        body: AsyncIterator[bytes] = self._protocol.__aiter__()
-        return body
-
-    def attributes(self) -> Attributes:
-        return {"http.response.status_code": self.status} if self.status else {}
-
-    def error(self) -> str | None:
-        """Return the value of `error.type`: only faults of the server are errors of its span."""
-        if self.status == 0:
-            return _NO_ANSWER
-        return str(self.status) if self.status >= 500 else None
+def _error(status: int) -> str | None:
+    """Return the value of `error.type`: only faults of the server are errors of its span."""
+    if status == 0:
+        return _NO_ANSWER
+    return str(status) if status >= 500 else None
 
 
 def _parent(headers: Any) -> Parent | None:
