@@ -77,7 +77,11 @@ def observed(
 
     async def handler(events: Sequence[Event]) -> None:
         started = monotonic()
-        stale = await handle(events)
+        try:
+            stale = await handle(events)
+        except Exception as error:
+            observer.failed(error)
+            raise
         observer.handled(len(events), stale=stale, took_s=monotonic() - started)
 
     return handler

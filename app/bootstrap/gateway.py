@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -39,6 +39,7 @@ from app.service.stats import Stats
 from app.service.visit_quota import VisitQuota
 from app.settings import Settings
 from app.telemetry.deliveries import ChangeAges
+from app.telemetry.errors import ErrorCounts
 from app.telemetry.metrics import Metrics, Source
 from app.telemetry.process import process_samples
 from app.telemetry.recent import RecentOverview
@@ -62,14 +63,16 @@ async def open_gateway(settings: Settings) -> AsyncIterator[Services]:
     """Open everything that one gateway process needs, in three steps over its dependencies."""
     guards = DependencyGuards()
     admission = AdmissionController(monotonic=time.monotonic)
-    requests = RequestMetrics()
+    requests, failures = RequestMetrics(), ErrorCounts()
     async with (
         open_traces(settings, "hopgate-gateway") as traces,
         open_dependencies(settings, guards, traces) as to,
         open_limiter(settings) as limiter,
-        open_redirects(settings, to, limiter, admission) as redirects,
+        open_redirects(settings, to, limiter, admission, traces.noting(failures.add)) as redirects,
         open_api(settings, to, redirects.l1) as api,
-        open_background(settings, to, admission, [requests.samples, *redirects.sources(limiter)]) as metrics,
+        open_background(
+            settings, to, admission, failures, [requests.samples, *redirects.sources(limiter)]
+        ) as metrics,
     ):
         yield Services(
             links=api.links,
@@ -89,6 +92,7 @@ async def open_gateway(settings: Settings) -> AsyncIterator[Services]:
             trusted_proxies=settings.trusted_proxies,
             is_for_this_machine=settings.embedded and not (settings.base_url or settings.trusted_proxies),
             trace_id=partial(secrets.token_hex, 8),
+            on_error=traces.noting(failures.add),
             tracing=traces.tracing,
         )
 
@@ -119,7 +123,11 @@ class Redirects:
 
 @asynccontextmanager
 async def open_redirects(
-    settings: Settings, to: Dependencies, limiter: RateLimiter, admission: AdmissionController
+    settings: Settings,
+    to: Dependencies,
+    limiter: RateLimiter,
+    admission: AdmissionController,
+    on_error: Callable[[Exception], None],
 ) -> AsyncIterator[Redirects]:
     """The redirect path: L1 cache, resolver, click counting and visit quota."""
     counter = ClickCounter()
@@ -139,7 +147,9 @@ async def open_redirects(
         epochs = EpochWatch(to.store, l1.begin_epoch)
         await epochs.first_look()
         await stack.enter_async_context(running("epoch watch", epochs.run()))
-        handler = RedirectHandler(l1, resolver, limiter, counter, quota, monotonic=time.monotonic)
+        handler = RedirectHandler(
+            l1, resolver, limiter, counter, quota, monotonic=time.monotonic, on_error=on_error
+        )
         yield Redirects(l1=l1, resolver=resolver, clicks=clicks, handler=handler, ages=ages)
 
 
@@ -187,15 +197,20 @@ async def open_api(settings: Settings, to: Dependencies, l1: L1Cache[Response]) 
 
 @asynccontextmanager
 async def open_background(
-    settings: Settings, to: Dependencies, admission: AdmissionController, sources: Sequence[Source]
+    settings: Settings,
+    to: Dependencies,
+    admission: AdmissionController,
+    failures: ErrorCounts,
+    sources: Sequence[Source],
 ) -> AsyncIterator[Metrics]:
     """The loop-lag watch, metrics, and in an embedded gateway a worker."""
-    sources = [process_samples, partial(admission_samples, admission), *to.sources(), *sources]
+    own: list[Source] = [process_samples, failures.samples, partial(admission_samples, admission)]
+    sources = [*own, *to.sources(), *sources]
     watch = watch_loop_lag(admission.tick, period_s=TICK_S, monotonic=time.monotonic)
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(running("loop-lag watch", watch))
         if settings.embedded:
-            deliveries = new_deliveries()
+            deliveries = new_deliveries(failures)
             worker = await stack.enter_async_context(
                 run_worker(to.store, to.cache, to.bus, deliveries, clock=utc_now, monotonic=time.monotonic)
             )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -44,6 +44,18 @@ class Traces:
 
         with self.tracing.request(f"hopgate {name}", Trace(trace_id), {}, kind=SpanKind.INTERNAL):
             yield
+
+    def noting(self, on_error: Callable[[Exception], None]) -> Callable[[Exception], None]:
+        """Return *on_error*, which also records the error on the span of its request if tracing is on."""
+        tracing = self.tracing
+        if tracing is None:
+            return on_error
+
+        def noted(error: Exception) -> None:
+            on_error(error)
+            tracing.note_error(error)
+
+        return noted
 
     def store(self, store: Store) -> Store:
         """Return *store*, traced if tracing is on."""

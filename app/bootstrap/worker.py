@@ -15,6 +15,7 @@ from app.resilience.deadline import CACHE_FILL_S
 from app.settings import Settings, host_and_port
 from app.telemetry import prometheus
 from app.telemetry.deliveries import DeliveryCounts
+from app.telemetry.errors import ErrorCounts
 from app.telemetry.metrics import Metrics, Source
 from app.telemetry.process import process_samples
 from app.telemetry.sources import (
@@ -30,20 +31,21 @@ from worker.main import Worker, run_worker
 async def open_worker(settings: Settings) -> AsyncIterator[Worker]:
     """Run one worker process in the background of the body."""
     guards = DependencyGuards(cache_read_s=CACHE_FILL_S)
-    deliveries = new_deliveries()
+    errors = ErrorCounts()
+    deliveries = new_deliveries(errors)
     async with (
         open_traces(settings, "hopgate-worker") as traces,
         open_dependencies(settings, guards, traces, cache_timeout_s=CACHE_FILL_S) as to,
         run_worker(to.store, to.cache, to.bus, deliveries, clock=utc_now, monotonic=time.monotonic) as worker,
     ):
-        sources = [process_samples, *to.sources(), *worker_sources(worker, deliveries)]
+        sources = [process_samples, errors.samples, *to.sources(), *worker_sources(worker, deliveries)]
         with _metrics_server(settings, sources):
             yield worker
 
 
-def new_deliveries() -> Mapping[WorkQueue, DeliveryCounts]:
-    """Return the counts of each work queue of a worker."""
-    return {queue: DeliveryCounts(queue) for queue in WorkQueue}
+def new_deliveries(errors: ErrorCounts) -> Mapping[WorkQueue, DeliveryCounts]:
+    """Return the counts of each work queue of a worker; failures are counted in *errors*."""
+    return {queue: DeliveryCounts(queue, errors) for queue in WorkQueue}
 
 
 def worker_sources(worker: Worker, deliveries: Mapping[WorkQueue, DeliveryCounts]) -> Sequence[Source]:

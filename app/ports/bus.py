@@ -37,6 +37,10 @@ class DeliveryObserver(Protocol):
         """*events* were handled together, within *took_s*. Later ones had come before *stale* of them."""
         ...
 
+    def failed(self, error: Exception) -> None:
+        """Events that were handled together failed by *error*, or one cannot be read."""
+        ...
+
     def retried(self, events: int) -> None:
         """*events* failed, or were postponed, and will be delivered again."""
         ...
@@ -65,6 +69,9 @@ class Unobserved:
         """Do nothing."""
 
     def handled(self, events: int, *, stale: int, took_s: float) -> None:
+        """Do nothing."""
+
+    def failed(self, error: Exception) -> None:
         """Do nothing."""
 
     def retried(self, events: int) -> None:
@@ -112,8 +119,8 @@ class EventBus(Protocol):
         A batch is acknowledged when the handler returns. `Unavailable` from the handler pauses
         consumption and repeats the batch until it succeeds. After any other exception each of its
         events is retried alone, with growing delays; after `MAX_ATTEMPTS` it is moved to the
-        dead-letter queue. Bytes that are no event go there at once. *observer* is notified of all but
-        `handled`.
+        dead-letter queue. Bytes that are no event go there at once, and have `failed`. *observer* is notified
+        of all but `handled`, and the failures of the handler itself.
         """
         ...
 

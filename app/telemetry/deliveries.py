@@ -5,15 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from app.domain.events import LinkChanged, WorkQueue
+from app.telemetry.errors import ErrorCounts
 from app.telemetry.families import CHANGE_VISIBLE, EVENT_AGE, EVENT_PROCESSING, EVENTS
 from app.telemetry.samples import Durations, Samples
 
 
 class DeliveryCounts:
-    """An `app.ports.DeliveryObserver` of one queue."""
+    """
+    An `app.ports.DeliveryObserver` of one queue.
 
-    def __init__(self, queue: WorkQueue) -> None:
+    Args:
+        errors: counts the failures of all queues.
+    """
+
+    def __init__(self, queue: WorkQueue, errors: ErrorCounts) -> None:
         self._queue = queue
+        self._errors = errors
         self._applied = self._stale = self._retried = self._parked = 0
         self._processing = Durations(EVENT_PROCESSING.bounds)
         self._ages = Durations(EVENT_AGE.bounds)
@@ -27,6 +34,10 @@ class DeliveryCounts:
         self._applied += events - stale
         self._stale += stale
         self._processing.observe(took_s, events)
+
+    def failed(self, error: Exception) -> None:
+        """Count the error."""
+        self._errors.add(error)
 
     def retried(self, events: int) -> None:
         """Count events that come again."""

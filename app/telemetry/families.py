@@ -110,6 +110,14 @@ HTTP_ACTIVE = Gauge(
     "HTTP requests that have no answer yet; redirects from the L1 cache are answered at once.",
 )
 
+ERRORS = Counter(
+    "hopgate_errors",
+    "Requests and batches of events that ended with an error, by kind: a class of Hopgate's errors,"
+    " TimeoutError (a deadline passed), or unexpected (a fault of Hopgate). An event that fails is counted at"
+    " each attempt.",
+    ("kind",),
+)
+
 # --- redirects ---------------------------------------------------------------------------
 
 REDIRECTS = Counter(

@@ -9,6 +9,7 @@ it is done for (see `app.concurrency.origins`).
 from __future__ import annotations
 
 import time
+import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -39,8 +40,13 @@ from app.domain.origin import Origin, Parent, Trace
 FRESH_S = 60.0
 # Spans made afterwards: while everything fails, each of them would cost more than its request.
 _MAX_LATE_PER_S = 50
+# Errors of requests that are not recorded, until their late spans are made: those under way have one each.
+_MAX_HELD = 256
+# The innermost frames: those that tell errors apart.
+_MAX_FRAMES = 24
 
 Attributes = Mapping[str, Any]
+_EXCEPTION = "exception"
 
 # The span of the request under way, if it is recorded.
 _request: ContextVar[Span | None] = ContextVar("request_span", default=None)
@@ -88,6 +94,7 @@ class Tracing:
         provider.add_span_processor(processor)
         self._tracer = provider.get_tracer("hopgate", __version__)
         self._second, self._late = 0, 0
+        self._held: dict[int, Attributes] = {}
         self.omitted = 0
 
     def new_trace_id(self) -> int:
@@ -115,18 +122,28 @@ class Tracing:
         self, name: str, trace: Trace, attributes: Attributes, *, took_s: float, error: str | None
     ) -> None:
         """Record a request that was not to be recorded, now that it took *took_s*, or failed by *error*."""
-        second = int(self._monotonic())
-        if second != self._second:
-            self._second, self._late = second, 0
-        self._late += 1
-        if self._late > _MAX_LATE_PER_S:
+        event = self._held.pop(trace.id, None)
+        if not self._has_room():
             self.omitted += 1
             return
+        self._late += 1
         now = self._wall()
         span = self._start(name, SpanKind.SERVER, attributes, trace, now - took_s)
+        if event is not None:
+            span.add_event(_EXCEPTION, event)
         if error is not None:
             fail(span, error)
         span.end(_ns(now))
+
+    def note_error(self, error: BaseException) -> None:
+        """Record *error* on the request under way: on its span, or on the one that it gets afterwards."""
+        span = _request.get()
+        if span is not None:
+            span.add_event(_EXCEPTION, _described(error))
+        elif (trace := trace_id.get()) and self._has_room():
+            if len(self._held) >= _MAX_HELD:
+                del self._held[next(iter(self._held))]
+            self._held[trace] = _described(error)
 
     @contextmanager
     def work(self, name: str, kind: SpanKind, attributes: Attributes) -> Iterator[tuple[Span, Origin] | None]:
@@ -158,6 +175,13 @@ class Tracing:
         with on_behalf_of((origin,)), _ending(span):
             yield span, origin
 
+    def _has_room(self) -> bool:
+        """Is there room for a late span in this second?"""
+        second = int(self._monotonic())
+        if second != self._second:
+            self._second, self._late = second, 0
+        return self._late < _MAX_LATE_PER_S
+
     def _start(self, name: str, kind: SpanKind, attributes: Attributes, trace: Trace, at: float) -> Span:
         context = Context()
         if trace.parent is None:
@@ -188,9 +212,27 @@ def _ending(span: Span) -> Iterator[None]:
     except BaseException as error:
         # The message may quote a URL or what a client sent.
         fail(span, type(error).__name__)
+        if isinstance(error, Exception):
+            span.add_event(_EXCEPTION, _described(error))
         raise
     finally:
         span.end()
+
+
+def _described(error: BaseException) -> Attributes:
+    """
+    Return the attributes of the event `exception`, by the semantic conventions.
+
+    Its message is left out: it may quote a URL or what a client sent. Lines of the program are as well: reading
+    its files would hold up the event loop.
+    """
+    kind = type(error)
+    frames = list(traceback.walk_tb(error.__traceback__))[-_MAX_FRAMES:]
+    stack = [f'File "{at.f_code.co_filename}", line {line}, in {at.f_code.co_qualname}' for at, line in frames]
+    return {
+        "exception.type": f"{kind.__module__}.{kind.__qualname__}",
+        "exception.stacktrace": "\n".join(stack),
+    }
 
 
 def _context(trace: int, span: int, tracestate: str) -> SpanContext:

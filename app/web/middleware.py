@@ -42,12 +42,20 @@ class ApiMiddleware:
     In this order: admission (503), the limit of the client's address (429) unless the key is known, the
     key (401), the limit of the key (429), its scope (403), the query (422), the body's type (415), the
     limit of the operation, the body (422), the handler.
+
+    *on_error* is notified of each error that a request ends with.
     """
 
     def __init__(
-        self, *, limiter: RateLimiter, authenticator: Authenticator, admission: AdmissionController
+        self,
+        *,
+        limiter: RateLimiter,
+        authenticator: Authenticator,
+        admission: AdmissionController,
+        on_error: Callable[[Exception], None],
     ) -> None:
         self._limiter = limiter
+        self._on_error = on_error
         self._authenticator = authenticator
         self._admission = admission
 
@@ -71,7 +79,8 @@ class ApiMiddleware:
         admission, kind = self._admission, operation.work
         try:
             entered = admission.enter(kind)
-        except Overloaded:
+        except Overloaded as error:
+            self._on_error(error)
             return errors.overloaded()
         succeeded = False
         try:
@@ -86,10 +95,12 @@ class ApiMiddleware:
             async with within(operation.deadline_s):
                 return await self._admitted(operation, handler, request)
         except InvalidInput as error:
+            self._on_error(error)
             return errors.invalid(error)
         except schemas.UnreadableBody as error:
             return errors.unreadable(str(error))
         except (Unavailable, TimeoutError) as error:
+            self._on_error(error)
             return errors.unavailable(error, may_have_written=request.method not in _SAFE)
 
     async def _admitted(self, operation: Operation, handler: _Handler[Any], request: Request) -> Response:
@@ -122,6 +133,7 @@ class ApiMiddleware:
         try:
             principal = await self._authenticated(text, client, stale_s)
         except Unavailable as error:
+            self._on_error(error)
             return errors.unavailable(error)
         if principal is None:
             return errors.unauthorized()

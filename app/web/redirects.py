@@ -103,6 +103,7 @@ class RedirectHandler:
         quota: leases the visits of links with `max_visits`.
         monotonic: the clock of *l1*.
         limit_s: bound of a request that the L1 cache cannot answer, in seconds.
+        on_error: is notified of each error that is answered by 503; a stale redirect hides its error.
     """
 
     def __init__(
@@ -115,6 +116,7 @@ class RedirectHandler:
         *,
         monotonic: Callable[[], float],
         limit_s: float = REDIRECT_S,
+        on_error: Callable[[Exception], None] = lambda _: None,
     ) -> None:
         self._l1 = l1
         self._peek = l1.peek
@@ -125,6 +127,7 @@ class RedirectHandler:
         self._quota = quota
         self._monotonic = monotonic
         self._limit_s = limit_s
+        self._on_error = on_error
         self._expiry = Expiry(limit_s)
         self._quiet_until = -math.inf
         # Admitted visits by status: errors from the L1 cache, and the responses to L1 misses.
@@ -237,8 +240,12 @@ class RedirectHandler:
             return await self._resolver.resolve(slug)
         except Unavailable as error:
             return self._resolver.stale(slug) or self._unavailable(error)
-        except Overloaded:
-            return self._resolver.stale(slug) or errors.overloaded()
+        except Overloaded as error:
+            stale = self._resolver.stale(slug)
+            if stale is None:
+                self._on_error(error)
+                return errors.overloaded()
+            return stale
 
     async def _spend(self, slug: Slug, redirect: Response, intent: Intent) -> Response:
         """
@@ -266,6 +273,7 @@ class RedirectHandler:
 
     def _unavailable(self, error: Unavailable) -> Response:
         """503. The response names the dependency, the log also the reason."""
+        self._on_error(error)
         now = self._monotonic()
         if now >= self._quiet_until:
             self._quiet_until = now + _LOG_INTERVAL_S

@@ -23,7 +23,10 @@ def register(application: Any, services: Services) -> None:
     """Declare every route on *application*, a `robyn.Robyn`."""
     api = new_router("/api/v1")
     middleware = ApiMiddleware(
-        limiter=services.limiter, authenticator=services.authenticator, admission=services.admission
+        limiter=services.limiter,
+        authenticator=services.authenticator,
+        admission=services.admission,
+        on_error=services.on_error,
     )
     links_api.register_links(api, middleware, services.links, services.public_url)
     links_api.register_stats(api, middleware, services.stats, services.public_url)
@@ -73,6 +76,7 @@ def _register_operations(app: Router, services: Services, middleware: ApiMiddlew
         try:
             text = await services.metrics.text()
         except Unavailable as error:
+            services.on_error(error)
             return errors.unavailable(error)
         return text_response(200, text, prometheus.CONTENT_TYPE)
 

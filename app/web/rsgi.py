@@ -19,6 +19,7 @@ from typing import Any, Protocol
 
 from app.concurrency.origins import request_id
 from app.domain import slug as slugs
+from app.domain.errors import Overloaded
 from app.domain.link import REDIRECT_CODES
 from app.telemetry.requests import REDIRECT_ROUTE, STEPS_PER_S, Exchange, RequestMetrics
 from app.web import errors
@@ -42,6 +43,8 @@ _NO_LINK = ["api", "v1", "links", "bulk"]
 _READS = ("GET", "HEAD")
 # Answers below it return the id of their request, whether the path exists or not.
 _API = "/api/"
+# Never raised: a refusal has no stack that would tell anything.
+_OVERLOADED = Overloaded()
 # What a redirect may be answered with.
 _REDIRECTS = (*REDIRECT_CODES, 400, 404, 410, 429, 500, 503)
 # The tarpit delays these, so that a client that guesses slugs asks less often.
@@ -241,6 +244,7 @@ class RsgiApplication:
         operation = endpoint.operation
         if operation is not None and self._refuses(operation.work):
             # Before the request is read: that would cost three times as much as the refusal.
+            self._services.on_error(_OVERLOADED)
             return errors.overloaded()
         headers = scope.headers
         body = b"" if scope.method in _READS else await read_body(headers, protocol)
@@ -271,6 +275,7 @@ class RsgiApplication:
         return response
 
     def _failed(self, what: str, error: Exception) -> Response:
+        self._services.on_error(error)
         trace_id = failure_id(self._services.trace_id)
         log.error("unexpected failure of %s, trace id %s", ascii(what[:200]), trace_id, exc_info=error)
         return errors.server_error(trace_id)

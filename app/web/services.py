@@ -32,8 +32,8 @@ class Services:
     and `probes["cache"]` answers. `guards`: the state of the circuit breakers, by name; None if there
     are none. `is_draining`: the process is about to stop. `is_for_this_machine`: an embedded gateway without
     a public name or a proxy, which shows its figures to this machine without a key. `recent`: those
-    figures. `trace_id`: makes the id of a request that has none. `tracing`: makes the spans of requests; None
-    if tracing is off.
+    figures. `on_error`: is notified of each error that a request ended with. `trace_id`: makes the id of a
+    request that has none. `tracing`: makes the spans of requests; None if tracing is off.
     """
 
     links: Links
@@ -53,4 +53,5 @@ class Services:
     trusted_proxies: tuple[IpNetwork, ...]
     is_for_this_machine: bool
     trace_id: Callable[[], str]
+    on_error: Callable[[Exception], None]
     tracing: Tracing | None = None

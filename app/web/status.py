@@ -62,8 +62,10 @@ async def status(
                 readiness.dependencies(services.probes), services.recent.get()
             )
     except InvalidInput as error:
+        services.on_error(error)
         return errors.invalid(error)
     except (Unavailable, TimeoutError) as error:
+        services.on_error(error)
         return errors.unavailable(error)
     return json_response(200, Status(__version__, dict(dependencies), overview))
 

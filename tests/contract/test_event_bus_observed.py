@@ -26,12 +26,16 @@ class Observer:
     def __init__(self) -> None:
         self.ages: list[float] = []
         self.retries = self.parks = 0
+        self.failures: list[Exception] = []
 
     def received(self, age_s: float) -> None:
         self.ages.append(age_s)
 
     def handled(self, events: int, *, stale: int, took_s: float) -> None:
         raise AssertionError("the handler's caller notifies of this")
+
+    def failed(self, error: Exception) -> None:
+        self.failures.append(error)
 
     def retried(self, events: int) -> None:
         self.retries += events
@@ -50,6 +54,8 @@ async def test_observer_is_notified_of_ages_retries_and_dead_letters(make_bus: M
 
     await until(lambda: has_depth(bus, DEAD_QUEUE, 1))
     await until(lambda: (observer.retries, observer.parks) == (MAX_ATTEMPTS, 1))
+    # The handler's caller notifies of its failures.
+    assert observer.failures == []
     old = [age for age in observer.ages if age > 500]
     assert len(old) == MAX_ATTEMPTS
     assert all(999 < age < 1_100 for age in old)

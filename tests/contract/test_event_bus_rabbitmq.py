@@ -14,9 +14,12 @@ import pytest
 
 from app.adapters.rabbitmq.bus import RabbitBus
 from app.adapters.rabbitmq.consumer import REASON_HEADER
+from app.bootstrap.worker import new_deliveries
 from app.domain.errors import Unavailable
 from app.domain.events import WorkQueue
 from app.ports import MAX_ATTEMPTS
+from app.telemetry.errors import ErrorCounts
+from app.telemetry.families import ERRORS
 from app.wire import (
     ATTEMPT_HEADER,
     CACHE_QUEUE,
@@ -54,11 +57,12 @@ POISON = [
 @pytest.mark.services
 async def test_poison_is_dead_lettered_and_neighbours_flow(make_rabbit: MakeBus, broker: Broker) -> None:
     """Bytes that are no event are dead-lettered at once, unchanged, with the reason."""
-    bus, handler = await make_rabbit(), Handler()
+    bus, handler, failures = await make_rabbit(), Handler(), ErrorCounts()
+    observer = new_deliveries(failures)[WorkQueue.CACHE]
     for n, body in enumerate(POISON):
         await bus.publish([changed(n)])
         await broker.send(body, traceparent="00-abc")
-    await bus.consume(WorkQueue.CACHE, handler)
+    await bus.consume(WorkQueue.CACHE, handler, observer)
 
     await until(lambda: len(handler.seen) == len(POISON), within_s=2)
     await until(lambda: has_depth(bus, DEAD_QUEUE, len(POISON)), within_s=2)
@@ -69,6 +73,7 @@ async def test_poison_is_dead_lettered_and_neighbours_flow(make_rabbit: MakeBus,
         assert message.headers["traceparent"] == "00-abc"
         assert message.delivery_mode == aio_pika.DeliveryMode.PERSISTENT
     await until(lambda: is_empty(bus))
+    assert failures.samples()[ERRORS.of("PoisonMessage")] == [len(POISON)]
 
 
 @pytest.mark.services

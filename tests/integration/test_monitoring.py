@@ -205,6 +205,19 @@ def test_table_of_questions_names_panels_and_alerts_that_exist():
     assert {name for *_, alert in rows for name in re.findall(r"\[(\w+)\]", alert)} == set(expressions)
 
 
+def test_first_questions_have_a_metric_a_panel_and_an_alert():
+    """Latency, hits and misses, rejections, circuit breakers, queues, events, errors."""
+    text = sections("##", MANUAL.read_text())["Looking at it"]
+    table = text.partition("| first questions |")[2].partition("\n\n")[0]
+    rows = [line.strip("|").split(" | ") for line in table.splitlines() if line.startswith("| ")]
+
+    assert len(rows) == 7
+    for question, metric, panel, alert in rows:
+        assert metric.strip(), question
+        assert panel.strip(), question
+        assert re.search(r"\[\w+\]\(#\w+\)", alert), question
+
+
 # --- the collector -----------------------------------------------------------------------
 
 

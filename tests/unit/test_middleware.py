@@ -35,6 +35,7 @@ def ask(store, monotonic):
         limiter=NativeRateLimiter(limits),
         authenticator=Authenticator(store, monotonic=monotonic),
         admission=AdmissionController(monotonic=time.monotonic),
+        on_error=lambda _: None,
     )
 
     @middleware.endpoint(

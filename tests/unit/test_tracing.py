@@ -12,7 +12,9 @@ from ipaddress import ip_network
 
 import pytest
 
+from app.bootstrap.tracing import Traces
 from app.concurrency.origins import origins, trace_id
+from app.domain.errors import Unavailable
 from app.domain.origin import Parent, read_traceparent
 from app.settings.tracing import Sampling
 from app.telemetry.tracing import Tracing
@@ -39,9 +41,11 @@ def traced(application, spans):
     """Makes the application, with a trusted proxy, for a sampling."""
 
     async def make(sampling: Sampling, *, slow_s: float = 60.0, tracing: Tracing | None = None) -> Traced:
+        used = tracing or spans.tracing
         services = replace(
             application.services,
-            tracing=tracing or spans.tracing,
+            tracing=used,
+            on_error=Traces(used).noting(application.services.on_error),
             trusted_proxies=(ip_network("10.0.0.0/8"),),
         )
 
@@ -193,6 +197,54 @@ async def test_unrecorded_request_that_fails_gets_one_root_span(traced, spans):
     assert "canary" not in span.to_json()
 
 
+def exceptions(span) -> list[str]:
+    """The types in the events `exception` of *span*; none has a message."""
+    events = [event for event in span.events if event.name == "exception"]
+    assert all(event.attributes.keys() == {"exception.type", "exception.stacktrace"} for event in events)
+    return [event.attributes["exception.type"] for event in events]
+
+
+@pytest.mark.parametrize("sampling", [ALWAYS, NEVER], ids=["recorded", "late"])
+@pytest.mark.parametrize(
+    ("error", "name", "status"),
+    [
+        (RuntimeError("canary"), "builtins.RuntimeError", 500),
+        (Unavailable("store", "canary"), "app.domain.errors.Unavailable", 503),
+    ],
+)
+async def test_error_of_a_request_is_an_event_of_its_span(traced, spans, sampling, error, name, status):
+    """With its stack; its message may hold anything."""
+    application = await traced(sampling)
+
+    def broken(*_, **__):
+        raise error
+
+    application.services.authenticator.was_valid = broken
+    assert (await application.ask_with("/api/v1/links")).status == status
+
+    [span] = [span for span in spans.all if span.kind.name == "SERVER"]
+    assert exceptions(span) == [name]
+    [event] = span.events
+    assert event.attributes["exception.stacktrace"].endswith(".broken")
+    assert "canary" not in span.to_json()
+    assert span.attributes["error.type"] == str(status)
+
+
+async def test_errors_of_requests_without_a_span_are_not_kept(traced, spans):
+    """An invalid request is an error, and gets no span afterwards: what was noted of it gives way."""
+    application = await traced(NEVER)
+    ids = iter(range(1, 1_000))
+
+    for _ in range(300):
+        token = trace_id.set(next(ids))
+        spans.tracing.note_error(ValueError("x"))
+        trace_id.reset(token)
+
+    assert len(spans.tracing._held) == 256
+    assert (await application.ask_with("/healthz")).status == 200
+    assert spans.all == ()
+
+
 async def test_late_spans_are_bounded(traced):
     """While everything fails, each would cost more than its request."""
     spans = Spans(monotonic=lambda: 1.0)
@@ -249,13 +301,14 @@ async def serve():
         assert services.tracing is None
 
 asyncio.run(serve())
-print([name for name in sys.modules if name.startswith("opentelemetry")])
+print([name for name in sys.modules if name.startswith(("opentelemetry", "app.web.logged"))])
 """
 
 
-def test_nothing_of_tracing_is_loaded_while_it_is_off(tmp_path):
-    """The bridge is the one without spans, and no port has a wrapper more."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("OTEL_", "HOPGATE_"))}
+def test_nothing_of_tracing_reports_and_access_log_is_loaded_while_they_are_off(tmp_path):
+    """The bridge is the one without spans and lines, and no port has a wrapper more."""
+    asking = ("OTEL_", "SENTRY_", "HOPGATE_")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(asking)}
 
     done = subprocess.run(
         [sys.executable, "-c", OFF],

@@ -97,7 +97,10 @@ async def test_failed_call_names_the_error_and_not_its_message(spans, cache):
 
     [span] = spans.all
     assert (span.attributes["error.type"], span.status.is_ok) == ("Unavailable", False)
-    assert "canary" not in span.to_json()
+    [event] = span.events
+    assert (event.name, event.attributes["exception.type"]) == ("exception", "app.domain.errors.Unavailable")
+    assert event.attributes["exception.stacktrace"].endswith(".away")
+    assert "exception.message" not in event.attributes
 
 
 async def test_events_carry_their_request_through_the_bus(bus):

@@ -10,6 +10,7 @@ from app.bootstrap.worker import new_deliveries
 from app.domain.errors import Unavailable
 from app.domain.events import ClicksCounted, LinkChanged, LinksMissed, WorkQueue
 from app.domain.link import Slug
+from app.telemetry.errors import ErrorCounts
 from app.telemetry.families import EVENT_AGE, EVENT_PROCESSING, EVENTS, QUEUE_MESSAGES
 from app.telemetry.sources import queue_samples
 from tests.conftest import NOW
@@ -26,7 +27,7 @@ async def test_worker_consumes_both_queues(embedded_store, links, cache, bus, mo
     await links.create(FIELDS, custom_slug=SLUG)
     async with asyncio.timeout(5):
         async with run_worker(
-            embedded_store, cache, bus, new_deliveries(), clock=lambda: NOW, monotonic=monotonic
+            embedded_store, cache, bus, new_deliveries(ErrorCounts()), clock=lambda: NOW, monotonic=monotonic
         ) as worker:
             await bus.publish([LinkChanged(SLUG, 1), ClicksCounted("0" * 32, HOUR, {SLUG: 3})])
             while (await embedded_store.get(SLUG)).visits < 3 or await cached(cache, SLUG) is None:
@@ -108,7 +109,7 @@ async def test_missed_link_fills_the_cache(embedded_store, links, cache, bus, mo
     await links.create(FIELDS, custom_slug=Slug("missed"))
     async with asyncio.timeout(5):
         async with run_worker(
-            embedded_store, cache, bus, new_deliveries(), clock=lambda: NOW, monotonic=monotonic
+            embedded_store, cache, bus, new_deliveries(ErrorCounts()), clock=lambda: NOW, monotonic=monotonic
         ):
             await bus.publish([LinksMissed((Slug("missed"),))])
             while await cached(cache, Slug("missed")) is None:
@@ -117,7 +118,7 @@ async def test_missed_link_fills_the_cache(embedded_store, links, cache, bus, mo
 
 async def test_events_are_reported_by_outcome_with_age_and_time(embedded_store, links, cache, monotonic):
     """A change that a later one has overtaken, and clicks that were added before, are stale."""
-    bus, deliveries = InProcessBus(wall=lambda: 1_000.0), new_deliveries()
+    bus, deliveries = InProcessBus(wall=lambda: 1_000.0), new_deliveries(ErrorCounts())
     await links.create(FIELDS, custom_slug=SLUG)
     await links.change(SLUG, {"title": "new"})
     batch = ClicksCounted("0" * 32, HOUR, {SLUG: 3})

@@ -17,7 +17,7 @@ from app.adapters.rabbitmq.connection import open_channel
 from app.adapters.rabbitmq.publisher import Message, Publisher
 from app.adapters.rabbitmq.topology import declare
 from app.concurrency.stopping import outlast
-from app.domain.errors import Unavailable
+from app.domain.errors import PoisonMessage, Unavailable
 from app.domain.events import Event, LinkChanged, with_origin
 from app.domain.redaction import redacted
 from app.ports import MAX_ATTEMPTS, DeliveryObserver, EventHandler
@@ -203,6 +203,8 @@ class Consumer:
                 parked = sum(message.routing_key == dead_queue(self._queue) for message in messages)
                 self._observer.parked(parked)
                 self._observer.retried(len(messages) - parked)
+                if group[0].poison is not None:
+                    self._observer.failed(PoisonMessage(failure))
             await acknowledge()
 
         async def postpone() -> None:
