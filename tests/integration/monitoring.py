@@ -28,6 +28,8 @@ EXPORTED = {
         "rabbitmq_connections",
     },
 }
+# The values of labels may hold braces, as templates of routes do.
+_SELECTOR = r"\{(?:[^}\"]|\"[^\"]*\")*\}"
 _GROUPING = r"\b(?:by|on|without|ignoring|group_left|group_right)\s*\([^)]*\)"
 _WORDS = {"and", "or", "unless", "on", "by", "bool", "offset", "group_left", "group_right", "ignoring"}
 
@@ -69,7 +71,7 @@ def alerts() -> list[dict[str, Any]]:
 
 def metrics_of(expression: str) -> set[str]:
     """Return the metrics that a PromQL *expression* names."""
-    plain = re.sub(r"\{[^}]*\}|\[[^]]*\]|\"[^\"]*\"", " ", expression)
+    plain = re.sub(_SELECTOR + r"|\[[^]]*\]|\"[^\"]*\"", " ", expression)
     plain = re.sub(_GROUPING, " ", plain)
     return set(re.findall(r"\b[a-z][a-z0-9_]*\b(?!\s*\()", plain)) - _WORDS
 
@@ -77,7 +79,7 @@ def metrics_of(expression: str) -> set[str]:
 def selectors_of(expression: str) -> set[str]:
     """Return the metrics that *expression* names, each with the labels that it asks for."""
     names = "|".join(sorted(metrics_of(expression), key=len, reverse=True))
-    return {"".join(found) for found in re.findall(rf"\b({names})\b(\{{[^}}]*\}})?", expression)}
+    return {"".join(found) for found in re.findall(rf"\b({names})\b({_SELECTOR})?", expression)}
 
 
 def reported() -> set[str]:

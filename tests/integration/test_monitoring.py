@@ -97,6 +97,7 @@ def test_metrics_of_expressions():
     assert metrics_of(
         'min by (instance) (a_b{c=~"d.e"}) < on (i) group_left f or absent(g == 1) and rate(h_total[5m])'
     ) == {"a_b", "f", "g", "h_total"}
+    assert metrics_of('a{route="/{slug}", status="3xx"} - b{c="d"}') == {"a", "b"}
 
 
 def test_every_reported_metric_has_a_panel_or_a_reason():
