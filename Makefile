@@ -1,6 +1,6 @@
 # The only list of commands. `make help` shows it.
 .DEFAULT_GOAL := help
-.PHONY: help run services otel test test-unit test-python test-rust test-long test-faults lint lint-python lint-rust fmt bench bench-limiter bench-gates wheels lock up down clean
+.PHONY: help run services otel sentry test test-unit test-python test-rust test-long test-faults lint lint-python lint-rust fmt bench bench-limiter bench-gates wheels lock up down clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -71,6 +71,11 @@ $(VENV)/.otel: $(VENV)/.services requirements/otel.txt
 	@$(PIP) install --require-hashes -r requirements/otel.txt
 	@touch $@
 
+$(VENV)/.sentry: $(VENV)/.services requirements/sentry.txt
+	@echo "Installing what reports of errors need ..."
+	@$(PIP) install --require-hashes -r requirements/sentry.txt
+	@touch $@
+
 $(VENV)/.tools: $(VENV)/.run requirements/dev.txt
 	@command -v pg_config >/dev/null 2>&1 || { echo "hopgate's tests need libpq's headers: install libpq-dev" >&2; exit 1; }
 	@echo "Installing what tests, linters and benchmarks need ..."
@@ -97,9 +102,10 @@ $(VENV)/.release: $(VENV)/.dev requirements/release.txt
 
 lock: $(VENV)/.dev ## Resolve the dependencies anew and write the lock files.
 	$(BIN)/uv pip compile --quiet --universal --upgrade --generate-hashes --no-header --no-emit-package hopgate-limiter --group build pyproject.toml -o requirements/run.txt
-	$(BIN)/uv pip compile --quiet --universal --upgrade --generate-hashes --no-header --no-emit-package hopgate-limiter --extra services --extra otel --group dev -c requirements/run.txt pyproject.toml -o requirements/dev.txt
+	$(BIN)/uv pip compile --quiet --universal --upgrade --generate-hashes --no-header --no-emit-package hopgate-limiter --extra services --extra otel --extra sentry --group dev -c requirements/run.txt pyproject.toml -o requirements/dev.txt
 	$(BIN)/uv pip compile --quiet --universal --upgrade --generate-hashes --no-header --no-emit-package hopgate-limiter --extra services -c requirements/dev.txt pyproject.toml -o requirements/services.txt
 	$(BIN)/uv pip compile --quiet --universal --upgrade --generate-hashes --no-header --no-emit-package hopgate-limiter --extra services --extra otel -c requirements/dev.txt pyproject.toml -o requirements/otel.txt
+	$(BIN)/uv pip compile --quiet --universal --upgrade --generate-hashes --no-header --no-emit-package hopgate-limiter --extra services --extra sentry -c requirements/dev.txt pyproject.toml -o requirements/sentry.txt
 	$(BIN)/uv pip compile --quiet --universal --upgrade --generate-hashes --no-header --group bench -c requirements/dev.txt -o requirements/bench.txt
 	$(BIN)/uv pip compile --quiet --universal --upgrade --generate-hashes --no-header --group fuzz -c requirements/dev.txt -o requirements/fuzz.txt
 	$(BIN)/uv pip compile --quiet --universal --upgrade --generate-hashes --no-header --group release -c requirements/dev.txt -o requirements/release.txt
@@ -112,6 +118,8 @@ run: $(VENV)/.native ## Serve on 127.0.0.1:8000, embedded: no services needed.
 services: $(VENV)/.services ## Install what PostgreSQL, Redis and RabbitMQ need; then set their URLs.
 
 otel: $(VENV)/.otel ## Install what traces need; then set OTEL_EXPORTER_OTLP_ENDPOINT.
+
+sentry: $(VENV)/.sentry ## Install what reports of errors to Sentry need; then set SENTRY_DSN.
 
 test: test-rust test-python ## Run all tests; they start their own PostgreSQL, Redis and RabbitMQ.
 

@@ -81,7 +81,7 @@ def _service(settings: Settings) -> None:
     import logging
 
     from app import settings as environment
-    from app.bootstrap import tracing
+    from app.bootstrap import reports, tracing
     from app.telemetry import logs
 
     logs.configure(settings.log_level)
@@ -95,6 +95,13 @@ def _service(settings: Settings) -> None:
         if asked is not None:
             ratio = asked.sampling.ratio
             log.info("traces of %g of all requests, and of slow and failed ones: %s", ratio, asked.endpoint)
+    try:
+        reported = reports.wanted()
+    except tracing.NotInstalled as error:
+        log.warning("%s", error)
+    else:
+        if reported is not None:
+            log.info("unexpected errors are reported to %s", reported.endpoint)
     for warning in environment.warnings(settings):
         log.warning("%s", warning)
 

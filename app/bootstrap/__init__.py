@@ -9,6 +9,7 @@ Each `open_*` is an async context manager that closes what it opened, in reverse
     links.py          the operations on links, also for the command line
     imports.py        an import, or a dry run of one
     tracing.py        the traces of one process
+    reports.py        the reports of errors of one process
 """
 
 from app.bootstrap.dependencies import (

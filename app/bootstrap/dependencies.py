@@ -23,6 +23,7 @@ from app.domain.errors import SettingsError, Unavailable
 from app.ports import EventBus, LinkCache, LinkReplica, Policy, RateLimiter, Store
 from app.resilience.deadline import CACHE_S
 from app.settings import Settings
+from app.settings.reports import report_settings
 from app.settings.tracing import tracing_settings
 from app.telemetry.metrics import Source
 from app.telemetry.sources import PoolState, guard_samples, pool_samples
@@ -41,10 +42,11 @@ async def check_settings(settings: Settings) -> None:
     Check what only a driver or the limiter can: the one check of every command that serves or examines.
 
     Raises:
-        SettingsError: a rate limit, a URL or a variable of OpenTelemetry cannot be parsed.
+        SettingsError: a rate limit, a URL, or a variable of OpenTelemetry or Sentry cannot be parsed.
         ImportError: a driver is not installed.
     """
     tracing_settings()
+    report_settings()
     await check_urls(settings)
     check_limits(settings)
 

@@ -19,6 +19,7 @@ from app.bootstrap.dependencies import (
     utc_now,
 )
 from app.bootstrap.links import new_links
+from app.bootstrap.reports import open_reports
 from app.bootstrap.tracing import open_traces
 from app.bootstrap.worker import new_deliveries, worker_sources
 from app.concurrency.background import running, serving
@@ -65,6 +66,7 @@ async def open_gateway(settings: Settings) -> AsyncIterator[Services]:
     admission = AdmissionController(monotonic=time.monotonic)
     requests, failures = RequestMetrics(), ErrorCounts()
     async with (
+        open_reports("hopgate-gateway"),
         open_traces(settings, "hopgate-gateway") as traces,
         open_dependencies(settings, guards, traces) as to,
         open_limiter(settings) as limiter,

@@ -104,7 +104,7 @@ class Traces:
 
 
 class NotInstalled(HopgateError):
-    """The variables of OpenTelemetry ask for traces, and what exports them is not installed."""
+    """The environment asks for traces or reports of errors, and what sends them is not installed."""
 
 
 def wanted() -> TracingSettings | None:

@@ -9,6 +9,7 @@ from functools import partial
 
 from app.adapters.guards import DependencyGuards
 from app.bootstrap.dependencies import open_dependencies, utc_now
+from app.bootstrap.reports import open_reports
 from app.bootstrap.tracing import open_traces
 from app.domain.events import WorkQueue
 from app.resilience.deadline import CACHE_FILL_S
@@ -34,6 +35,7 @@ async def open_worker(settings: Settings) -> AsyncIterator[Worker]:
     errors = ErrorCounts()
     deliveries = new_deliveries(errors)
     async with (
+        open_reports("hopgate-worker"),
         open_traces(settings, "hopgate-worker") as traces,
         open_dependencies(settings, guards, traces, cache_timeout_s=CACHE_FILL_S) as to,
         run_worker(to.store, to.cache, to.bus, deliveries, clock=utc_now, monotonic=time.monotonic) as worker,

@@ -16,7 +16,7 @@ The errors that Hopgate raises on purpose.
     ├── UnsendableHeader    app.web: a header that granian would drop
     ├── AddressInUse        app.commands: another process listens on the address
     ├── DataInUse           app.commands: another gateway uses the data directory
-    ├── NotInstalled        app.bootstrap: traces are asked for, and what exports them is missing
+    ├── NotInstalled        app.bootstrap: traces or reports are asked for, and what sends them is missing
     ├── WrongRole           app.migrations: the database answers and refuses the role
     ├── NoDatabase          app.commands: the data folder holds no database
     ├── NoAnswer            app.commands: no gateway answers on the URL to read figures from

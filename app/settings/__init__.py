@@ -3,6 +3,7 @@ The only reader of the environment. Every setting is HOPGATE_<NAME>; see docs/op
 
     sources.py   the environment, and the files in the data folder
     tracing.py   the variables of OpenTelemetry
+    reports.py   the variables of Sentry
     values.py    service URLs, the base URL, addresses and networks
 """
 

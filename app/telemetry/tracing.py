@@ -223,12 +223,14 @@ def _described(error: BaseException) -> Attributes:
     """
     Return the attributes of the event `exception`, by the semantic conventions.
 
-    Its message is left out: it may quote a URL or what a client sent. Lines of the program are as well: reading
-    its files would hold up the event loop.
+    Its message is left out: it may quote a URL or what a client sent. Lines of the program are as well: to
+    read its files would hold up the event loop.
     """
     kind = type(error)
     frames = list(traceback.walk_tb(error.__traceback__))[-_MAX_FRAMES:]
-    stack = [f'File "{at.f_code.co_filename}", line {line}, in {at.f_code.co_qualname}' for at, line in frames]
+    stack = [
+        f'File "{at.f_code.co_filename}", line {line}, in {at.f_code.co_qualname}' for at, line in frames
+    ]
     return {
         "exception.type": f"{kind.__module__}.{kind.__qualname__}",
         "exception.stacktrace": "\n".join(stack),

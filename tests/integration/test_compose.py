@@ -102,7 +102,7 @@ def test_env_example_has_every_variable_and_default():
     for name, (rule, default) in asked.items():
         if rule == "-":
             field = Settings.model_fields.get(name.removeprefix("HOPGATE_").lower())
-            # An empty value counts as not set. The SDK of OpenTelemetry has defaults of its own.
+            # An empty value counts as not set. The SDKs of others have defaults of their own.
             assert shown[name] == (default or str((field and field.default) or ""))
 
 
@@ -113,7 +113,7 @@ def test_hopgate_variables_are_valid_settings(services, monkeypatch):
 
     for name in OURS:
         given = services[name]["environment"]
-        assert {key for key in given if not key.startswith("OTEL_")} <= known
+        assert {key for key in given if not key.startswith(("OTEL_", "SENTRY_"))} <= known
         with monkeypatch.context() as patch:
             for key, value in given.items():
                 patch.setenv(key, value)
@@ -130,6 +130,12 @@ def test_gateways_get_every_setting(services):
 
     assert fields - given == {"HOPGATE_DATA_DIR", "HOPGATE_METRICS_BIND", "HOPGATE_METRICS_DIR"}
     assert given == set(services["gateway-2"]["environment"])
+
+
+def test_processes_get_the_variables_of_sentry(services):
+    for name in OURS:
+        given = {key for key in services[name]["environment"] if key.startswith("SENTRY_")}
+        assert given == {"SENTRY_DSN", "SENTRY_ENVIRONMENT", "SENTRY_RELEASE"}
 
 
 def test_processes_get_the_variables_of_opentelemetry(services):

@@ -301,7 +301,7 @@ async def serve():
         assert services.tracing is None
 
 asyncio.run(serve())
-print([name for name in sys.modules if name.startswith(("opentelemetry", "app.web.logged"))])
+print([name for name in sys.modules if name.startswith(("opentelemetry", "sentry_sdk", "app.web.logged"))])
 """
 
 
