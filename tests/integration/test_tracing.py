@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -54,6 +55,9 @@ def traced(postgres, redis_server, rabbitmq, tmp_path_factory) -> Iterator[Trace
             **collector.settings,
             "HOPGATE_TRUSTED_PROXIES": "127.0.0.1",
             "HOPGATE_WORKERS": "2",
+            # What all logs say is searched for secrets.
+            "HOPGATE_ACCESS_LOG": "on",
+            "HOPGATE_LOG_LEVEL": "debug",
         }
         gateways = [running.enter_context(Gateway(settings, directory)) for _ in range(2)]
         worker = running.enter_context(Worker(settings, directory))
@@ -203,20 +207,33 @@ def test_a_visit_that_misses_is_one_trace_with_its_fill(traced):
     assert slug not in str([span.attributes for span in spans])
 
 
-def test_exported_spans_hold_no_secret(traced):
-    key, query = traced.key, "canary-of-the-query"
-    slug = traced.create("https://example.com/canary-of-the-target")
-    httpx.get(f"{traced.gateways[0].url}/{slug}?x={query}")
+def test_exported_spans_and_logs_hold_no_secret(traced):
+    """All levels and requests are logged. The broker has been away: logs quote its driver."""
+    key, query, address = traced.key, "canary-of-the-query", "203.0.113.77"
+    client = {"x-forwarded-for": address, "x-request-id": "request-of-a-canary"}
+    slug = traced.create("https://example.com/canary-of-the-target", **client)
+    httpx.get(f"{traced.gateways[0].url}/{slug}?x={query}", headers=client)
     traced.find("the visit", lambda span: span.attributes.get("http.route") == "/{slug}")
-    httpx.get(f"{traced.gateways[0].url}{LINKS}?limit={query}", headers={"authorization": f"Bearer {key}"})
+    refused = {**client, "authorization": f"Bearer {key}"}
+    httpx.get(f"{traced.gateways[0].url}{LINKS}?limit={query}", headers=refused)
     traced.find("the refusal", lambda span: span.attributes.get("http.response.status_code") == 422)
 
     exported = traced.collector.text
     logs = "".join(process.output for process in [*traced.gateways, traced.worker])
 
-    password = re.search(r"//[^:]+:([^@]+)@", traced.settings["HOPGATE_AMQP_URL"])
-    assert password is not None
-    for secret in (key, query, "canary-of-the-target", "127.0.0.1", password[1], slug):
+    services = [traced.settings[f"HOPGATE_{name}_URL"] for name in ("DATABASE", "REDIS", "AMQP")]
+    passwords = [found[1] for url in services if (found := re.search(r"//[^:@/]*:([^@]+)@", url))]
+    assert passwords
+    for secret in (key, query, "canary-of-the-target", "127.0.0.1", address, slug, *passwords):
         assert secret.encode() not in exported
-    for secret in (key, query, "canary-of-the-target"):
+    for secret in (key, query, "canary-of-the-target", address, *(f":{one}@" for one in passwords)):
         assert secret not in logs
+    lines = [json.loads(line) for line in logs.splitlines() if '"hopgate.access"' in line]
+    mine = [line for line in lines if line.get("request_id") == "request-of-a-canary"]
+    assert [(line["route"], line["status"], line["client"]) for line in mine] == [
+        (LINKS, 201, "203.0.113.0/24"),
+        ("/{slug}", 302, "203.0.113.0/24"),
+        (LINKS, 422, "203.0.113.0/24"),
+    ]
+    assert all(line["trace_id"] and line["span_id"] for line in mine)
+    assert slug not in str(lines)

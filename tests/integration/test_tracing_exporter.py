@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import httpx
 import pytest
 
 from tests.integration.test_metrics import scrape
-from tests.servers.hopgate import UNLIMITED, Gateway, eventually, hopgate, make_store
+from tests.servers.hopgate import UNLIMITED, Gateway, eventually, hopgate, make_key, make_store
 from tests.servers.otlp import Collector
 from tests.servers.ports import free_ports
 
@@ -30,6 +31,84 @@ def collector() -> Iterator[Collector]:
 
 def dropped(gateway: Gateway) -> float:
     return scrape(gateway.url)["hopgate_spans_dropped_total"]
+
+
+class Load:
+    """
+    Redirects from the L1 cache, so many a second, each recorded, on one connection.
+
+    `taken_s`: how long each took, in order; `memory`: of the gateway in bytes, before and afterwards.
+    """
+
+    def __init__(self, gateway: Gateway, key: str, *, seconds: float, per_s: int) -> None:
+        self.taken_s: list[float] = []
+        with httpx.Client(base_url=gateway.url, timeout=30) as client:
+            headers = {"Authorization": f"Bearer {key}"}
+            made = client.post("/api/v1/links", json={"long_url": "https://example.com/"}, headers=headers)
+            slug = made.json()["slug"]
+            for _ in range(300):  # what a process allocates once
+                client.get(f"/{slug}")
+            before = scrape(gateway.url)
+            began = time.monotonic()
+            for number in range(round(seconds * per_s)):
+                time.sleep(max(0.0, began + number / per_s - time.monotonic()))
+                started = time.perf_counter()
+                assert client.get(f"/{slug}").status_code == 302
+                self.taken_s.append(time.perf_counter() - started)
+        after = scrape(gateway.url)
+        self.taken_s.sort()
+        self.memory = [one["process_resident_memory_bytes"] for one in (before, after)]
+        self.ended = after["hopgate_spans_dropped_total"] + after["hopgate_spans_exported_total"]
+        self.dropped = after["hopgate_spans_dropped_total"]
+
+    def __str__(self) -> str:
+        p50, p99 = (self.taken_s[int(len(self.taken_s) * q)] * 1000 for q in (0.5, 0.99))
+        first, last = (size / 2**20 for size in self.memory)
+        return (
+            f"{len(self.taken_s)} redirects, p50 {p50:.2f} ms, p99 {p99:.2f} ms,"
+            f" memory {first:.1f} -> {last:.1f} MiB, {self.dropped:.0f} of {self.ended:.0f} spans dropped"
+        )
+
+
+def loaded(settings, directory, collector: Collector, fault: str, *, seconds: float, per_s: int) -> Load:
+    """Load a gateway whose collector has *fault*."""
+    collector.answers = {"is_silent": None, "refuses": 400}.get(fault, 200)
+    collector.delay_s = 2.0 if fault == "is_slow" else 0.0
+    given = {
+        **settings,
+        **collector.settings,
+        "HOPGATE_DATA_DIR": str(directory / f"data-{fault}"),
+        "OTEL_EXPORTER_OTLP_TIMEOUT": "3",
+        # A slow collector takes 32 spans a second of it.
+        "OTEL_BSP_MAX_QUEUE_SIZE": "2048" if fault == "is_well" else "64",
+    }
+    if fault == "is_closed":
+        given["OTEL_EXPORTER_OTLP_ENDPOINT"] = f"http://127.0.0.1:{free_ports(1)[0]}"
+    key = make_key({name: value for name, value in given.items() if name.startswith("HOPGATE_")})
+    with Gateway(given, directory) as gateway:
+        load = Load(gateway, key, seconds=seconds, per_s=per_s)
+        print(f"{fault}: {load}")
+        return load
+
+
+def test_spans_that_a_slow_collector_does_not_take_in_time_are_dropped(settings, tmp_path, collector):
+    """More than the queue holds, at once: every request is answered, and no span is counted twice."""
+    load = loaded(settings, tmp_path, collector, "is_slow", seconds=1, per_s=600)
+
+    assert load.dropped > 100
+    assert load.ended <= 600 + 300 + 20
+
+
+@pytest.mark.long
+@pytest.mark.timeout(900)
+def test_collector_that_fails_for_a_minute(settings, tmp_path, collector):
+    """Memory stays bounded, whatever the fault. Figures are printed beside those of a healthy collector."""
+    for fault in ("is_well", "refuses", "is_closed", "is_silent", "is_slow"):
+        load = loaded(settings, tmp_path, collector, fault, seconds=60, per_s=150)
+
+        # Unbounded, 9,000 spans would take 30 MiB and more.
+        assert load.memory[1] - load.memory[0] < 16 * 2**20, str(load)
+        assert (load.dropped > 0) is (fault != "is_well"), str(load)
 
 
 @pytest.mark.parametrize("fault", ["refuses", "is_closed", "is_silent"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
@@ -39,11 +40,13 @@ class Collector:
     """
     Runs in this process, in the body of a `with`.
 
-    `answers`: the status that it answers with; None keeps each request waiting until the end.
+    `answers`: the status that it answers with; None keeps each request waiting until the end. `delay_s`: how
+    long an answer takes.
     """
 
-    def __init__(self, *, answers: int | None = 200) -> None:
+    def __init__(self, *, answers: int | None = 200, delay_s: float = 0.0) -> None:
         self.answers = answers
+        self.delay_s = delay_s
         self.asked = 0
         self._lock = threading.Lock()
         self._spans: list[Received] = []
@@ -61,8 +64,10 @@ class Collector:
                 self.send_header("content-type", "application/x-protobuf")
                 answer = ExportTraceServiceResponse().SerializeToString()
                 self.send_header("content-length", str(len(answer)))
-                self.end_headers()
-                self.wfile.write(answer)
+                # An exporter does not wait for an answer that is late.
+                with suppress(ConnectionError):
+                    self.end_headers()
+                    self.wfile.write(answer)
 
             def log_message(self, *_: object) -> None: ...
 
@@ -97,8 +102,9 @@ class Collector:
     def _take(self, body: bytes, encoding: str | None) -> int | None:
         with self._lock:
             self.asked += 1
+        if self.answers is None or self.delay_s:
+            self._ends.wait(self.delay_s if self.answers else None)
         if self.answers is None:
-            self._ends.wait()
             return None
         if self.answers != 200:
             return self.answers
