@@ -87,7 +87,7 @@ def test_killed_redis_is_shown(shown):
 @pytest.mark.timeout(240)
 @pytest.mark.skipif(bool(browser.missing()), reason=f"{browser.missing()}: not installed")
 def test_killed_redis_is_shown_in_a_browser(shown, tmp_path):
-    """By the page's own polling. Its screenshots, in both colour schemes and on a phone, are in docs/images."""
+    """By its own polling. Its screenshots, in both colour schemes and on a phone, are in docs/images."""
     with browser.Browser(tmp_path) as window:
         eventually(lambda: shown.cache() == "ok", timeout=60, what="the cache answers")
         window.open(f"{shown.gateway.url}/status", Authorization=f"Bearer {shown.key}")
