@@ -42,6 +42,8 @@ class AccessLog:
 
     def write(self, fields: Fields) -> None:
         """Write a line; its `method`, `route` and `status` are its message, too."""
-        self._log.info(
-            "%s %s %s", fields["method"], fields["route"], fields["status"], extra={"fields": fields}
-        )
+        message = f"{fields['method']} {fields['route']} {fields['status']}"
+        # As `info` does, without its search for the caller, which takes as long as the rest.
+        record = logging.LogRecord(_NAME, logging.INFO, __file__, 0, message, None, None)
+        record.__dict__["fields"] = fields
+        self._log.handle(record)

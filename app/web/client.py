@@ -38,6 +38,8 @@ def is_trusted(peer: str, trusted: tuple[IpNetwork, ...]) -> bool:
     return any((mapped or address) in network for network in trusted)
 
 
+# Parsing an address takes as long as the rest of a line in the log.
+@lru_cache(maxsize=4096)
 def network_of(address: str) -> str | None:
     """
     Return the network of a client's *address*, as far as logs may name it: 256 addresses, of IPv6 a /48.
