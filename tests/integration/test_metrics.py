@@ -108,6 +108,7 @@ def test_worker_serves_its_own_metrics(settings, tmp_path):
 
         eventually(reported, timeout=30, what="the worker answers")
         assert "hopgate_outbox_stalled_seconds" in scrape(f"http://{bind}")
+        assert scrape(f"http://{bind}")["hopgate_errors_total"] == 0
         assert scrape(f"http://{bind}")["hopgate_processes"] == 1
         # The link's event is applied, and a second later its cached copy is checked.
         eventually(

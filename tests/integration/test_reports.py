@@ -149,10 +149,19 @@ def test_failures_of_requests_and_events_are_reported(settings, tmp_path, receiv
         Gateway({**settings, **variables}, tmp_path) as gateway,
         httpx.Client(base_url=gateway.url, headers=headers) as api,
     ):
-        body = {"long_url": "https://example.com/canary-of-the-body", "slug": "broken"}
+        body = {"long_url": "https://example.com/canary-of-the-body", "slug": "sound"}
         assert api.post(LINKS, json=body).status_code == 201
         with closing(sqlite3.connect(tmp_path / "data" / "hopgate.db")) as database, database:
-            database.execute("""UPDATE links SET tags = '["canary-of-the-body", 1]'""")
+            # No tag is a number.
+            database.execute(
+                """
+                INSERT INTO links (slug, tags, long_url, title, redirect_code, forward_query, enabled,
+                    version, created_at, updated_at)
+                SELECT 'broken', '["canary-of-the-body", 1]', long_url, title, redirect_code, forward_query,
+                    enabled, version, created_at, updated_at
+                FROM links
+                """
+            )
             # The relay publishes it, and the consumer reads the link.
             row = "INSERT INTO outbox (slug, version, next_attempt_at, created_at) VALUES ('broken', 1, 0, ?)"
             database.execute(row, (time.time_ns() // 1000,))
