@@ -342,3 +342,20 @@ def test_store_name_has_no_password(environment):
     environment.setenv("HOPGATE_DATABASE_URL", "postgresql://u:geheim@a:5432,b/d%20x?password=geheim")
 
     assert settings.load().store_name == "postgresql://a:5432,b/d x"
+
+
+def test_share_of_the_access_log_may_be_a_number_of_toml(folder):
+    (folder / "hopgate.toml").write_text("access_log = 0.25\n")
+    assert settings.load().access_log_share == 0.25
+
+    (folder / "hopgate.toml").write_text("access_log = true\n")
+    assert settings.load().access_log_share == 1
+
+
+def test_other_share_of_the_access_log_is_named(monkeypatch):
+    monkeypatch.setenv("HOPGATE_ACCESS_LOG", "sometimes")
+
+    with pytest.raises(SettingsError) as refused:
+        settings.load()
+    expected = "HOPGATE_ACCESS_LOG: 'sometimes' is neither off nor on, nor a number from 0 to 1"
+    assert str(refused.value) == expected
