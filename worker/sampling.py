@@ -89,6 +89,11 @@ class ConsistencySampler:
         except Unavailable:
             counts.unanswered += len(wanted)
             return
+        except Exception:
+            # A stored link that cannot be read fails its visits, too: no reason to end the process.
+            log.exception("cannot compare the cache with the store: %d changes stay unchecked", len(wanted))
+            counts.unanswered += len(wanted)
+            return
         # A later change may still be in flight: only a copy older than this change is inconsistent.
         wrong = [one for one in found if one.fault is not Fault.STALE or one.cached < wanted[one.slug]]
         counts.checked += len(wanted)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -10,12 +9,6 @@ from enum import StrEnum
 from app.domain.link import Link, Resolution, Slug
 from app.ports import LinkCache, LinkStore
 
-log = logging.getLogger(__name__)
-
-WINDOWS_S = (1, 10, 60)
-# Each change is looked at once in every window; with more changes, some are not followed.
-_MAX_PER_S = 50
-_TICK_S = 0.25
 # Slugs per read of cache and store.
 _CHUNK = 500
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
 from dataclasses import replace
 
 import pytest
@@ -116,3 +118,19 @@ async def test_unanswered_checks_are_counted_apart(embedded_store, sampler, memo
     await sampler.check_due()
 
     assert (sampler.snapshot()[1].checked, sampler.snapshot()[1].unanswered) == (0, 1)
+
+
+async def test_unreadable_link_ends_no_check(
+    embedded_store, sampler, memory, stored, monotonic, tmp_path, caplog
+):
+    await memory.put([Resolution.of(stored)])
+    with closing(sqlite3.connect(tmp_path / "hopgate.db")) as database:
+        database.execute("UPDATE links SET created_at = 9000000000000000000")
+        database.commit()
+    sampler.note([LinkChanged(SLUG, 2)])
+
+    monotonic.now += 1
+    await sampler.check_due()
+
+    assert (sampler.snapshot()[1].checked, sampler.snapshot()[1].unanswered) == (0, 1)
+    assert "cannot compare" in caplog.text
