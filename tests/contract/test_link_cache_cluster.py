@@ -16,7 +16,7 @@ from app.domain.errors import Unavailable
 from app.domain.link import Slug
 from app.ports import LinkCache
 from app.ports.wrapped import Method, methods_of, unchanged, wrapped
-from app.wire import cache_key
+from app.wire import cache_key, decode_resolution
 from tests.contract.cache_entries import cached, live
 from tests.contract.guards import wide_cache_guards
 from tests.servers.redis_cluster import PrivateCluster
@@ -282,6 +282,34 @@ async def test_dead_primary_is_replaced_by_its_replica() -> None:
         shown = {name for name in guards.snapshot() if "@" in name}
         assert shown == {
             f"redis.{way}@127.0.0.1:{cluster.nodes[n].port}" for way in ("read", "write") for n in (1, 2, 3)
+        }
+        await cache.aclose()
+
+
+async def test_writes_that_the_replica_lacked_are_written_again() -> None:
+    """Else the link's old entry, which the replica has, would be shown for up to a day. No call is needed."""
+    with PrivateCluster(replicas=1, node_timeout_ms=1000) as cluster:
+        cache = RedisClusterCache(cluster.url, timeout_s=1, connect_timeout_s=1)
+        (old, new), other = slugs_of(cluster, 0, 2), slugs_of(cluster, 1)[0]
+        primary, replica = cluster.nodes[0], cluster.nodes[3]
+        await cache.put([live(old, 1), live(other, 1)])
+        primary.command("WAIT", 1, 5000)
+        replica.pause()
+        primary.command("CLIENT", "KILL", "TYPE", "replica")  # what it takes from now on stays with it
+        assert primary.info()["connected_slaves"] == 0
+        await cache.put([live(old, 2), live(new, 1)])
+        primary.kill()
+        replica.resume()
+
+        async with asyncio.timeout(30):
+            while replica.command("DBSIZE") != 2:
+                await asyncio.sleep(0.05)
+        held = replica.values(cache_key(old))[cache_key(old)]
+        assert decode_resolution(old, held) == live(old, 2)
+        assert await cache.get_many([old, new, other]) == {
+            old: live(old, 2),
+            new: live(new, 1),
+            other: live(other, 1),
         }
         await cache.aclose()
 

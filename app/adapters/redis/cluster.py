@@ -21,7 +21,8 @@ from zlib import crc32
 from redis.crc import key_slot
 
 from app.adapters.redis.cache import RedisCache, raise_first
-from app.adapters.redis.node import Address, ClusterNode, Moved, SlotMoved
+from app.adapters.redis.node import Address, ClusterNode, Moved, SlotMoved, Topology
+from app.adapters.redis.recent_writes import RecentWrites
 from app.concurrency.stopping import stop
 from app.domain.errors import Unavailable
 from app.domain.link import Resolution, Slug
@@ -33,6 +34,10 @@ _SLOTS = 16_384
 _MAX_REDIRECTS = 3
 # Between two refreshes of the topology, at least.
 _REFRESH_S = 0.5
+# Between two of a process that makes no calls, while it has something to write again after a failover.
+_LOOK_EVERY_S = 1.0
+# Written again in one call, which is bounded as any other.
+_AGAIN_AT_ONCE = 500
 
 T = TypeVar("T")
 Item = TypeVar("Item")
@@ -49,8 +54,12 @@ class RedisClusterCache:
     Routes each slug to the primary of its slot; each node is bounded as `RedisCache` is.
 
     The first call loads the topology from any node that answers. It is refreshed at most every half
-    second: after a MOVED or ASK reply, an unavailable node, or a slot that no node serves. Callers
-    wait for a refresh only while no topology is known, and for `timeout_s` at most.
+    second: after a MOVED or ASK reply, an unavailable node, or a slot that no node serves; and each second
+    for a minute after a write. Callers wait for a refresh only while no topology is known, and for
+    `timeout_s` at most.
+
+    The `RecentWrites` of this process whose slots another primary serves now, after a failover, are written
+    again there; versions make that harmless.
     """
 
     def __init__(
@@ -87,11 +96,15 @@ class RedisClusterCache:
         self._connect_timeout_s = connect_timeout_s
         self._random = random
         self._owners: dict[int, Address] = {}
-        self._topology = 0
+        self._topology = Topology(is_ok=False, ranges=())
+        self._is_outdated = True
         self._shards: dict[Address, _Shard] = {}
         self._importing: dict[Address, _Shard] = {}
         self._refreshing: asyncio.Task[None] | None = None
         self._refreshed_at = -math.inf
+        self._written = RecentWrites()
+        self._looking: asyncio.Task[None] | None = None
+        self._owes_writes = False
 
     async def get_many(self, slugs: Sequence[Slug]) -> Mapping[Slug, Resolution]:
         """
@@ -113,12 +126,15 @@ class RedisClusterCache:
 
         Writes that a node made just before it answered MOVED for the rest are not counted.
         """
+        await self._await_topology()
+        self._keep(resolutions)
         by_slug = [(resolution.slug, resolution) for resolution in resolutions]
         results = await self._fan_out(by_slug, lambda cache, some: cache.put(some))
         raise_first(results)
         return sum(result for result in results if not isinstance(result, Unavailable))
 
     async def forget(self, slugs: Sequence[Slug]) -> None:
+        self._written.forget(slugs)
         raise_first(
             await self._fan_out([(slug, slug) for slug in slugs], lambda cache, some: cache.forget(some))
         )
@@ -137,7 +153,8 @@ class RedisClusterCache:
         # A node's cursor is valid on that node only, so ours also holds the number of the node, and
         # the topology in which it has that number.
         inner, which, topology = cursor >> 48, (cursor >> 32) & 0xFFFF, cursor & 0xFFFFFFFF
-        if topology != self._topology:
+        present = crc32(repr(self._topology.ranges).encode())
+        if topology != present:
             inner = which = 0
         shards = [self._shard(address) for address in primaries]
         page = await shards[which].cache.scan(inner)
@@ -146,7 +163,7 @@ class RedisClusterCache:
         if page.next_cursor == 0:
             which += 1
         is_over = which == len(primaries)
-        next_cursor = 0 if is_over else page.next_cursor << 48 | which << 32 | self._topology
+        next_cursor = 0 if is_over else page.next_cursor << 48 | which << 32 | present
         return CachePage(page.slugs, next_cursor, total)
 
     async def ping(self) -> None:
@@ -155,8 +172,8 @@ class RedisClusterCache:
         await asyncio.gather(*map(self._ping, set(self._owners.values())))
 
     async def aclose(self) -> None:
-        if self._refreshing is not None:
-            await stop([self._refreshing], "the refresh of the cluster's topology")
+        running = [task for task in (self._looking, self._refreshing) if task is not None]
+        await stop(running, "the refresh of the cluster's topology")
         await _close([*self._shards.values(), *self._importing.values()])
 
     async def _ping(self, address: Address) -> None:
@@ -230,16 +247,20 @@ class RedisClusterCache:
         return results
 
     def _owner(self, slug: Slug) -> Address:
-        owner = self._owners.get(key_slot(cache_key(slug).encode()))
+        owner = self._owner_known(slug)
         if owner is None:
             self._refresh()
             raise Unavailable("redis", "no node serves the slot")
         return owner
 
+    def _owner_known(self, slug: Slug) -> Address | None:
+        return self._owners.get(key_slot(cache_key(slug).encode()))
+
     def _follow(self, moved: Moved) -> LinkCache:
         if moved.is_ask:
             return self._shard(moved.address, is_importing=True).cache
         self._owners[moved.slot] = moved.address
+        self._is_outdated = True
         self._refresh()
         return self._shard(moved.address).cache
 
@@ -277,35 +298,74 @@ class RedisClusterCache:
             self._refreshing = asyncio.create_task(self._load())
 
     def _pause_s(self) -> float:
-        return self._refreshed_at + _REFRESH_S - asyncio.get_running_loop().time()
+        return self._refreshed_at + _REFRESH_S - _now()
 
     async def _load(self) -> None:
         await asyncio.sleep(max(0.0, self._pause_s()))
         try:
             known = sorted(self._shards, key=lambda _address: self._random())
-            owners: Mapping[int, Address] = {}
+            best = Topology(is_ok=False, ranges=())
             for address in dict.fromkeys([*known, self._seed]):
                 with suppress(Unavailable):
-                    owners = max(owners, await self._shard(address).node.owners(), key=len)
-                if len(owners) == _SLOTS:
+                    found = await self._shard(address).node.topology()
+                    best = max(best, found, key=lambda each: (each.is_ok, each.served))
+                if best.is_ok and best.served == _SLOTS:
                     break
-            if owners:
-                await self._adopt(dict(owners))
+            if best.ranges:
+                await self._adopt(best)
+            if self._owes_writes:
+                await self._write_again()
         finally:
-            self._refreshed_at = asyncio.get_running_loop().time()
+            self._refreshed_at = _now()
             self._refreshing = None
 
-    async def _adopt(self, owners: dict[int, Address]) -> None:
-        self._owners = owners
-        self._topology = crc32(repr(sorted(owners.items())).encode())
-        removed = []
-        for address in set(self._shards) - set(owners.values()):
+    async def _adopt(self, topology: Topology) -> None:
+        primaries = {each.address for each in topology.ranges}
+        removed: list[_Shard] = []
+        if self._is_outdated or topology.ranges != self._topology.ranges:
+            owners: dict[int, Address] = {}
+            for first, last, address in topology.ranges:
+                owners.update(dict.fromkeys(range(first, last + 1), address))
+            self._owners, self._topology, self._is_outdated = owners, topology, False
+            self._owes_writes = True
+            # Slots that still migrate get new ones.
+            removed += self._importing.values()
+            self._importing = {}
+        for address in set(self._shards) - primaries:
             removed.append(self._shards.pop(address))
             self._on_removed(str(address))
-        # Slots that still migrate get new ones.
-        removed += self._importing.values()
-        self._importing = {}
         await _close(removed)
+
+    # --- failover ----------------------------------------------------------------------
+
+    def _keep(self, resolutions: Sequence[Resolution]) -> None:
+        self._written.keep(resolutions, _now(), self._owner_known)
+        if self._looking is None or self._looking.done():
+            self._looking = asyncio.create_task(self._look())
+
+    async def _look(self) -> None:
+        """Refresh the topology while a failover may lose writes: no call need meet it."""
+        while self._written.expire(_now()):
+            await asyncio.sleep(_LOOK_EVERY_S)
+            self._refresh()
+
+    async def _write_again(self) -> None:
+        """Write what other primaries took, in parts; what fails is tried again after the next refresh."""
+
+        async def write(cache: LinkCache, some: Sequence[Resolution]) -> None:
+            await cache.put(some)
+            self._written.written(some, self._owner_known)
+
+        lacking = self._written.elsewhere(_now(), self._owner_known)
+        results: list[Unavailable | None] = []
+        for start in range(0, len(lacking), _AGAIN_AT_ONCE):
+            some = lacking[start : start + _AGAIN_AT_ONCE]
+            results += await self._fan_out([(resolution.slug, resolution) for resolution in some], write)
+        self._owes_writes = any(isinstance(result, Unavailable) for result in results)
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
 
 
 async def _close(shards: Sequence[_Shard]) -> None:

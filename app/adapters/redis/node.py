@@ -22,6 +22,31 @@ class Address(NamedTuple):
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
+class SlotRange(NamedTuple):
+    """Slots *first* to *last*, both included, that the primary at *address* serves."""
+
+    first: int
+    last: int
+    address: Address
+
+
+class Topology(NamedTuple):
+    """
+    The slots of all primaries, in order, as one node describes them.
+
+    `is_ok` is what the node says of the cluster. One that is cut off from most primaries says that it is not,
+    and does not know of the replicas that have taken over.
+    """
+
+    is_ok: bool
+    ranges: tuple[SlotRange, ...]
+
+    @property
+    def served(self) -> int:
+        """The number of slots that a primary serves."""
+        return sum(each.last - each.first + 1 for each in self.ranges)
+
+
 class Moved(NamedTuple):
     """A MOVED or ASK reply: `address` serves `slot` from now on (MOVED), or for one request (ASK)."""
 
@@ -81,16 +106,18 @@ class ClusterNode(RedisCache):
         self._raise_moved(commands, replies, held)
         return held
 
-    async def owners(self) -> Mapping[int, Address]:
-        """Return the address that serves each slot, as far as this node knows. Raises Unavailable."""
+    async def topology(self) -> Topology:
+        """Return the primaries and their slots, as far as this node knows. Raises Unavailable."""
         async with self._connection_slot():
-            ranges = await self._client.execute_command("CLUSTER", "SLOTS")  # type: ignore[no-untyped-call]
-        owners = {}
-        for first, last, (host, port, *_), *_replicas in ranges:
+            replies: list[Any] = await super()._pipeline([("CLUSTER", "SLOTS"), ("CLUSTER", "INFO")])
+            raise_first(replies)
+        slots, info = replies
+        ranges = []
+        for first, last, (host, port, *_), *_replicas in slots:
             # An empty host means the address that the node was asked at.
             address = Address(host.decode() if host else self.address.host, port)
-            owners.update(dict.fromkeys(range(first, last + 1), address))
-        return owners
+            ranges.append(SlotRange(first, last, address))
+        return Topology(b"cluster_state:ok" in info, tuple(sorted(ranges)))
 
     async def size(self) -> int:
         """Return how many keys the node holds. Raises Unavailable."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import random as random_module
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import TypeVar
@@ -13,6 +12,7 @@ from zlib import crc32
 
 from app.adapters.redis.cache import RedisCache
 from app.adapters.redis.node import Address
+from app.adapters.redis.recent_writes import RecentWrites
 from app.adapters.redis.sentinel import Primary, PrimaryWatch, SentinelUrl
 from app.concurrency.stopping import stop
 from app.domain.errors import Unavailable
@@ -20,11 +20,6 @@ from app.domain.link import Resolution, Slug
 from app.ports import CachePage
 
 log = logging.getLogger(__name__)
-
-# Replication is asynchronous: a replica that takes over lacks the last writes, as long as its lag, and
-# those that an old primary took after it was cut off. An entry that lacks a write would be old for a day.
-KEEP_WRITES_S = 60.0
-MAX_KEPT_WRITES = 4096
 
 T = TypeVar("T")
 
@@ -34,8 +29,8 @@ class RedisSentinelCache:
     Asks one `RedisCache`: that of the present primary, watched from the first call on.
 
     After a failover, calls in flight fail and connections to the old primary are closed: nothing that it
-    still holds is read. What this process wrote within `KEEP_WRITES_S` (the last `MAX_KEPT_WRITES` links)
-    is written again to the new primary; versions make that harmless.
+    still holds is read. The `RecentWrites` of this process are written again to the new primary; versions
+    make that harmless.
     """
 
     def __init__(
@@ -69,7 +64,7 @@ class RedisSentinelCache:
         self._why = "no sentinel has answered yet"
         self._primary: Primary | None = None
         self._node: RedisCache | None = None
-        self._written: OrderedDict[Slug, tuple[Resolution, float]] = OrderedDict()
+        self._written = RecentWrites()
         self._owes_writes = False
 
     async def get_many(self, slugs: Sequence[Slug]) -> Mapping[Slug, Resolution]:
@@ -78,7 +73,7 @@ class RedisSentinelCache:
 
     async def put(self, resolutions: Sequence[Resolution]) -> int:
         """If it raises, any of them may have been written."""
-        self._keep(resolutions)
+        self._written.keep(resolutions, self._now(), self._server_of)
         return await self._ask(lambda node: node.put(resolutions))
 
     async def scan(self, cursor: int) -> CachePage:
@@ -89,8 +84,7 @@ class RedisSentinelCache:
         return CachePage(page.slugs, page.next_cursor << 32 | server if page.next_cursor else 0, page.total)
 
     async def forget(self, slugs: Sequence[Slug]) -> None:
-        for slug in slugs:
-            self._written.pop(slug, None)
+        self._written.forget(slugs)
         await self._ask(lambda node: node.forget(slugs))
 
     async def ping(self) -> None:
@@ -158,24 +152,16 @@ class RedisSentinelCache:
             with suppress(Unavailable):
                 await old.aclose()
 
-    def _keep(self, resolutions: Sequence[Resolution]) -> None:
-        now = asyncio.get_running_loop().time()
-        for resolution in resolutions:
-            held = self._written.get(resolution.slug)
-            if resolution.version and (held is None or resolution.replaces(held[0])):
-                self._written[resolution.slug] = resolution, now
-                self._written.move_to_end(resolution.slug)
-        while self._written and (
-            len(self._written) > MAX_KEPT_WRITES or self._oldest() < now - KEEP_WRITES_S
-        ):
-            self._written.popitem(last=False)
+    def _server_of(self, _slug: Slug) -> Address | None:
+        return self._primary.address if self._primary is not None else None
 
-    def _oldest(self) -> float:
-        return next(iter(self._written.values()))[1]
+    @staticmethod
+    def _now() -> float:
+        return asyncio.get_running_loop().time()
 
     async def _write_again(self, node: RedisCache) -> None:
         try:
-            await node.put([resolution for resolution, _ in self._written.values()])
+            await node.put(self._written.all(self._now()))
         except Unavailable:
             self._watch.look_now()  # tried again after the next look
         else:
