@@ -546,7 +546,8 @@ class Slot:
     """
     Waits for a slot of its key at each entry; made by `Limiter.slot`.
 
-    The target of `as` is the decision.
+    It keeps nothing between entries: it may be entered again, inside of itself too, and by several tasks and
+    threads at once. Each entry takes units of its own. The target of `as` is the decision.
     """
 
     def __init__(
@@ -563,7 +564,8 @@ class Reservation:
     A slot taken in advance, made by `Limiter.reserve`.
 
     As a context manager, plain or async, it waits for the slot, which may then move up as in `acquire`. If
-    the wait is interrupted, it is cancelled. RuntimeError if it was used or cancelled before.
+    the wait is interrupted, it is cancelled. It is entered once, by one task or thread. RuntimeError if it
+    was used or cancelled before, or is cancelled during the wait.
 
         with limiter.reserve("alice", max_wait=2.0):
             ...
@@ -585,6 +587,7 @@ class Reservation:
     @property
     def _id(self) -> int: ...
     def _wait_for(self) -> None: ...
+    def _left(self) -> Seconds: ...
     def _serve(self) -> None: ...
     @property
     def _longest_sleep(self) -> Seconds | None: ...

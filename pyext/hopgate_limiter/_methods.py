@@ -19,7 +19,8 @@ class Slot:
     """
     Waits for a slot of its key at each entry; made by `Limiter.slot`.
 
-    The target of `as` is the decision.
+    It keeps nothing between entries: it may be entered again, inside of itself too, and by several tasks and
+    threads at once. Each entry takes units of its own. The target of `as` is the decision.
     """
 
     __slots__ = ("__weakref__", "_cost", "_key", "_limiter", "_rates", "_timeout")

@@ -123,7 +123,7 @@ def wait(reservation: "Reservation") -> None:
         reservation._wait_for()  # noqa: SLF001
         _register(reservation, woken.set)
         # A sleep may end early; the slot starts by the engine's clock.
-        while (delay := reservation.delay) > 0.0:
+        while (delay := reservation._left()) > 0.0:  # noqa: SLF001
             woken.wait(_length_of_sleep(reservation, delay))
             woken.clear()
         reservation._serve()  # noqa: SLF001
@@ -152,7 +152,7 @@ async def wait_async(reservation: "Reservation") -> "Reservation":
         while True:
             sleep = loop.create_future()
             _register(reservation, partial(_end_soon, loop, sleep))
-            delay = reservation.delay
+            delay = reservation._left()  # noqa: SLF001
             if delay <= 0.0:
                 break
             await _sleep_until_woken(loop, sleep, _length_of_sleep(reservation, delay))

@@ -1,11 +1,14 @@
 """Costs that never fit, and limiters as context managers."""
 
+import asyncio
 import time
 import weakref
 from decimal import Decimal
 
 import pytest
-from hopgate_limiter import Limiter, ManualClock, RateLimitExceeded
+from hopgate_limiter import Limiter, ManualClock, RateLimitExceeded, _waiting
+
+SECOND = 10**9
 
 
 async def test_impossible_cost_is_an_error():
@@ -39,6 +42,89 @@ async def test_slot_waits_at_each_entry():
     with pytest.raises(RateLimitExceeded):
         async with slot:
             pytest.fail("entered")
+
+
+async def test_slot_inside_of_itself_takes_units_of_its_own():
+    limiter = Limiter("5/h")
+    slot = limiter.slot("k", timeout=0)
+    with slot, slot as inner:
+        assert inner.remaining == 3
+    async with slot, slot as inner:
+        assert inner.remaining == 1
+    with slot, pytest.raises(RateLimitExceeded):
+        slot.__enter__()
+
+
+async def test_slot_of_several_tasks_and_threads():
+    """One object, entered at once: served one after the other, each with units of its own."""
+    clock = ManualClock()
+    limiter = Limiter("1/s burst 1", clock=clock)
+    slot = limiter.slot("k")
+    entered: list[str] = []
+
+    async def task() -> None:
+        async with slot:
+            entered.append("task")
+
+    def thread() -> None:
+        with slot:
+            entered.append("thread")
+
+    works = [asyncio.create_task(each) for each in (task(), task(), asyncio.to_thread(thread))]
+    for number in range(1, 4):
+        while limiter.stats().allowed < 3 or len(entered) < number:
+            await asyncio.sleep(0.001)
+        assert len(entered) == number
+        clock.advance(SECOND)
+    await asyncio.gather(*works)
+    assert limiter.peek("k").remaining == 1
+
+
+@pytest.mark.parametrize("waiting", ["task", "thread"])
+async def test_reservation_that_another_cancels_admits_nothing(waiting):
+    """It waits no longer, its body does not run, and the slot is free."""
+    limiter = Limiter("1/h", clock=ManualClock())
+    assert limiter.allow("k")
+    reservation = limiter.reserve("k")
+
+    async def task() -> None:
+        async with reservation:
+            pytest.fail("entered")
+
+    def thread() -> None:
+        with reservation:
+            pytest.fail("entered")
+
+    work = asyncio.create_task(task() if waiting == "task" else asyncio.to_thread(thread))
+    while reservation._id not in _waiting._SLEEPERS:
+        await asyncio.sleep(0.001)
+    reservation.cancel()
+
+    with pytest.raises(RuntimeError, match="used or cancelled"):
+        await asyncio.wait_for(work, 20)
+    assert limiter.peek("k").retry_after == 3600.0
+
+
+async def test_reservation_is_entered_by_one_task():
+    """The second is refused at once, and takes nothing of the first."""
+    clock = ManualClock()
+    limiter = Limiter("1/s", clock=clock)
+    assert limiter.allow("k")
+    reservation = limiter.reserve("k")
+    entered = []
+
+    async def task(number: int) -> None:
+        async with reservation:
+            entered.append(number)
+
+    first, second = asyncio.create_task(task(1)), asyncio.create_task(task(2))
+    with pytest.raises(RuntimeError, match="used or cancelled"):
+        await second
+    assert not first.done()
+    clock.advance(SECOND)
+    await asyncio.wait_for(first, 20)
+    assert entered == [1]
+    assert limiter.peek("k").retry_after == 1.0
 
 
 async def test_limiter_as_a_context_manager_limits():

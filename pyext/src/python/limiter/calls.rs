@@ -1,10 +1,11 @@
 //! What several methods of `Limiter` do.
 
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::AtomicU8;
 
 use pyo3::prelude::*;
 use pyo3::types::PyIterator;
 
+use super::reservation::RESERVED;
 use super::{Limiter, Reservation};
 use crate::python::argument::wrong_type;
 use crate::python::decision::Decision;
@@ -110,7 +111,7 @@ impl Limiter {
         let reservation = slot.map(|slot| Reservation {
             limiter: slf.clone().unbind(),
             slot,
-            is_over: AtomicBool::new(false),
+            state: AtomicU8::new(RESERVED),
         });
         let decision = slf.get().decided(slf.py(), key, decision)?;
         Ok((decision, reservation))

@@ -1,6 +1,6 @@
 //! `Reservation`.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
 
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
@@ -15,18 +15,27 @@ use crate::python::waiting::{longest_sleep, waiting, wake};
 pub(in crate::python) struct Reservation {
     pub(super) limiter: Py<Limiter>,
     pub(super) slot: crate::Reservation,
-    /// It was entered or cancelled: to wait for it again would admit what holds no units.
-    pub(super) is_over: AtomicBool,
+    /// One of the constants below. To wait for it once more, or once it is cancelled, would admit what holds
+    /// no units.
+    pub(super) state: AtomicU8,
 }
+
+pub(super) const RESERVED: u8 = 0;
+const ENTERED: u8 = 1;
+const SERVED: u8 = 2;
+const CANCELLED: u8 = 3;
 
 impl Reservation {
     fn enter(&self) -> PyResult<()> {
-        if self.is_over.swap(true, Ordering::Relaxed) {
-            let message = "the reservation has been used or cancelled: reserve another one";
-            return Err(PyRuntimeError::new_err(message));
-        }
-        Ok(())
+        let entered =
+            self.state
+                .compare_exchange(RESERVED, ENTERED, Ordering::Relaxed, Ordering::Relaxed);
+        entered.map(|_| ()).map_err(|_| over())
     }
+}
+
+fn over() -> PyErr {
+    PyRuntimeError::new_err("the reservation has been used or cancelled: reserve another one")
 }
 
 #[pymethods]
@@ -35,6 +44,14 @@ impl Reservation {
     #[doc = manual!("Reservation.delay")]
     fn delay(&self) -> f64 {
         seconds(self.limiter.get().core.delay_ns(&self.slot))
+    }
+
+    /// `delay` for the caller that waits: an error once the slot is cancelled.
+    fn _left(&self) -> PyResult<f64> {
+        if self.state.load(Ordering::Relaxed) == CANCELLED {
+            return Err(over());
+        }
+        Ok(self.delay())
     }
 
     #[getter]
@@ -53,16 +70,25 @@ impl Reservation {
         self.limiter.get().core.wait_for(&self.slot);
     }
 
-    /// The caller has come.
+    /// The caller has come: an error if the slot was cancelled before.
     #[pyo3(name = "_serve")]
     pub(super) fn serve(&self, py: Python<'_>) -> PyResult<()> {
+        let served = |state| (state != CANCELLED).then_some(SERVED);
+        self.state
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, served)
+            .map_err(|_| over())?;
         wake(py, self.limiter.get().core.serve(&self.slot))
     }
 
     #[doc = manual!("Reservation.cancel")]
     fn cancel(&self, py: Python<'_>) -> PyResult<()> {
-        self.is_over.store(true, Ordering::Relaxed);
-        wake(py, self.limiter.get().core.cancel(&self.slot))
+        let (id, before) = (
+            self.slot.id(),
+            self.state.swap(CANCELLED, Ordering::Relaxed),
+        );
+        wake(py, self.limiter.get().core.cancel(&self.slot))?;
+        // Another task or thread may wait for it.
+        wake(py, (before == ENTERED).then_some(id))
     }
 
     fn __enter__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, Self>> {
