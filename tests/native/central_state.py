@@ -81,21 +81,26 @@ class CentralState:
     def __init__(self, client: redis.Redis, key: bytes, script: str | None = None) -> None:
         self.client = client
         self.key = key
-        self.script = client.register_script(script or _Request.script())
+        self.script = str(client.script_load(script or _Request.script()))
         self.expires_us: int | None = None
         client.delete(key)
 
     def run(self, body: bytes, now_us: int) -> Reply:
         """Run a request at *now_us*."""
         self.expire(now_us)
-        numbers = self.script(keys=[self.key], args=[_arriving_at(body, now_us)])
-        left_ms = self.client.pttl(self.key)
+        return Reply(self.call([self.key], [_arriving_at(body, now_us)], now_us), now_us)
+
+    def call(self, keys: list[bytes], arguments: list[bytes], now_us: int) -> Any:
+        """Run the script, and note the expiry that it set, in one transaction: the server counts down."""
+        with self.client.pipeline(transaction=True) as together:
+            together.evalsha(self.script, len(keys), *keys, *arguments)
+            together.pttl(self.key)
+            together.persist(self.key)
+            reply, left_ms, _ = together.execute()
         assert left_ms != -1 or self.expires_us is not None, "a key without an end"
         if left_ms > 0:
-            self.client.persist(self.key)
-            # The server has counted down a little already.
             self.expires_us = now_us + (left_ms + 1) * 1000
-        return Reply(numbers, now_us)
+        return reply
 
     def expire(self, now_us: int) -> None:
         """Drop the key if it has expired."""

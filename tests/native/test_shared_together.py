@@ -63,16 +63,11 @@ class Ways:
 
     def _decides_beside(self, body: bytes, short: bytes, now_us: int, expected: list[int]) -> bool:
         self.beside.expire(now_us)
-        client = self.beside.client
         before = self.beside.stored()
-        client.delete(self.other)
+        self.beside.client.delete(self.other)
         header = _arriving_at(body, now_us)
         keys = [self.other, self.beside.key]
-        _, numbers = self.beside.script(keys=keys, args=[header, b"\x91\x01", short])
-        left_ms = client.pttl(self.beside.key)
-        if left_ms > 0:
-            client.persist(self.beside.key)
-            self.beside.expires_us = now_us + (left_ms + 1) * 1000
+        _, numbers = self.beside.call(keys, [header, b"\x91\x01", short], now_us)
         if numbers is None:
             assert self.beside.stored() == before
             return False
