@@ -1,5 +1,6 @@
 //! The decision about one call, and its form as HTTP headers.
 
+use std::fmt::Write as _;
 use std::sync::Arc;
 
 use crate::rate::Rate;
@@ -146,12 +147,14 @@ impl Decision {
         };
         let announce = !redirect || self.remaining > 0;
         if style != HeaderStyle::Legacy && announce {
-            let policy: Vec<String> = self.rates.iter().map(policy_item).collect();
-            headers.push(("RateLimit-Policy", policy.join(", ")));
+            headers.push(("RateLimit-Policy", policies(&self.rates)));
             let remaining = self.remaining.min(MAX_HEADER_INTEGER);
-            let limit = format!("\"{}\";r={remaining}", self.rate().name());
-            let until = t.map_or(String::new(), |t| format!(";t={t}"));
-            headers.push(("RateLimit", limit + &until));
+            let name = self.rate().name();
+            let limit = match t {
+                Some(t) => format!("\"{name}\";r={remaining};t={t}"),
+                None => format!("\"{name}\";r={remaining}"),
+            };
+            headers.push(("RateLimit", limit));
         }
         if style != HeaderStyle::Ietf && announce {
             headers.push(("X-RateLimit-Limit", self.rate().burst().to_string()));
@@ -171,12 +174,18 @@ fn seconds_ceil(ns: u64) -> u64 {
     ns.div_ceil(NS_PER_S)
 }
 
-/// `"name";q=burst;w=seconds`; a window under a second cannot be written in whole seconds and is left out.
-fn policy_item(rate: &Rate) -> String {
-    let quota = rate.burst().min(MAX_HEADER_INTEGER);
-    let item = format!("\"{}\";q={quota}", rate.name());
-    if rate.refill_ns() < NS_PER_S {
-        return item;
+/// `"name";q=burst;w=seconds` of each; a window under a second cannot be written in whole seconds and is left
+/// out. Written at every response: into one text.
+fn policies(rates: &[Rate]) -> String {
+    let mut text = String::with_capacity(64);
+    for (number, rate) in rates.iter().enumerate() {
+        let quota = rate.burst().min(MAX_HEADER_INTEGER);
+        let before = if number > 0 { ", " } else { "" };
+        // A String takes everything.
+        let _ = write!(text, "{before}\"{}\";q={quota}", rate.name());
+        if rate.refill_ns() >= NS_PER_S {
+            let _ = write!(text, ";w={}", seconds_ceil(rate.refill_ns()));
+        }
     }
-    format!("{item};w={}", seconds_ceil(rate.refill_ns()))
+    text
 }

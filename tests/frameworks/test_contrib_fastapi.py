@@ -8,9 +8,10 @@ import httpx
 import pytest
 from fastapi import APIRouter, Depends, FastAPI, Header, HTTPException, WebSocket
 from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
+from fastapi.routing import APIRoute
 from hopgate_limiter import Decision, Limiter, ManualClock
 from hopgate_limiter.contrib.asgi import RateLimitMiddleware
-from hopgate_limiter.contrib.fastapi import Answer, RateLimits, by_header
+from hopgate_limiter.contrib.fastapi import _MAX_LABELS, Answer, RateLimits, _Labels, by_header
 
 
 def limits_of(*default, **options):
@@ -179,6 +180,33 @@ async def test_routers_mounts_and_prefixes():
         assert (await client.get("/both/second")).status_code == 429
         assert await statuses(client, "/inner/", 2) == [200, 429]
         assert (await client.get("/inner/")).headers.get_list("ratelimit") == ['"1/h";r=0;t=3600']
+
+
+async def test_application_that_is_mounted_twice_counts_twice():
+    """The route is one object; its mount point tells the two apart."""
+    limits = limits_of()
+    inner = FastAPI()
+
+    @inner.get("/x", dependencies=[limits.limit("1/h")])
+    async def x():
+        return {}
+
+    app = FastAPI()
+    limits.install(app)
+    app.mount("/{tenant}", inner)
+    async with client_of(app) as client:
+        assert await statuses(client, "/a/x", 2) == [200, 429]
+        assert await statuses(client, "/b/x", 2) == [200, 429]
+
+
+def test_names_of_routes_are_kept_for_a_bounded_number_of_mount_points():
+    """A server may take the root path from a header."""
+    labels, route = _Labels(), APIRoute("/x", list, methods=["GET"])
+    for tenant in range(3000):
+        assert labels.of({"route": route, "root_path": f"/{tenant}"}) == f"GET /{tenant}/x"
+
+    assert len(labels._known) <= _MAX_LABELS
+    assert labels.of({"route": route}) == "GET /x"
 
 
 async def test_limit_of_an_including_router_takes_the_place_of_the_default():

@@ -81,3 +81,16 @@ def test_decision_is_a_value():
     )
     with pytest.raises(AttributeError):
         setattr(decision, "allowed", False)  # noqa: B010 - mypy knows that it cannot be set
+
+
+@pytest.mark.parametrize("style", ["ietf", "legacy", "both"])
+@pytest.mark.parametrize("redirect", [True, False])
+def test_fields_for_asgi_are_the_headers(style, redirect):
+    limiter = Limiter(Rate(10, "s", burst=20, name="burst"), Rate(1000, "h", name="hourly"))
+    for cost in (15, 5, 5, 21):
+        decision = limiter.hit("k", cost)
+        headers = decision.headers(style=style, redirect=redirect)
+        expected = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
+        assert decision._fields(style, redirect) == expected
+    with pytest.raises(ValueError, match="style must be"):
+        decision._fields("rfc", redirect)

@@ -60,7 +60,7 @@ class Call(ABC):
     @property
     def address(self) -> str | None:
         """The client's address: the peer's, or the one that trusted proxies forward."""
-        if not self._trusted:
+        if self._trusted.are_none:
             return self.peer
         return self._trusted.client(self.peer, self.header_lines("x-forwarded-for"))
 

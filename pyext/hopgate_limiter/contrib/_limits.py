@@ -38,6 +38,10 @@ class Limit:
     is_shared: bool
 
 
+Charge: TypeAlias = tuple[Limiter, Key, int]
+"""A limiter that a request was charged by, with its key there and the cost."""
+
+
 class Charges:
     """What one request has been charged, by all its limits."""
 
@@ -47,8 +51,8 @@ class Charges:
         """Begin with nothing; *writer* is what writes the headers of this request, and nothing else does."""
         self.writer = writer
         self.decision: Decision | None = None
-        self.made: list[tuple[Limiter, Key, int]] = []
-        """Each limiter with its key and cost."""
+        self.made: list[Charge] = []
+        """What `refund` gives back."""
 
     def add(self, limiter: Limiter, key: Key, cost: int) -> None:
         """Note what `refund` gives back."""
@@ -77,6 +81,19 @@ class Charges:
             with suppress(ConnectionError):
                 await limiter.refund_async(key, cost)
         self.made.clear()
+
+
+def _admits(limit: Limit, charge: Charge, decision: Decision, charges: Charges) -> bool:
+    """Note what was charged, and tell whether *limit* has nothing against the request."""
+    if not decision.allowed or decision.source == "shadow":
+        return False
+    charges.made.append(charge)
+    if not limit.is_shadow:
+        if charges.decision is None:  # mostly: one call less
+            charges.decision = decision
+        else:
+            charges.show(decision)
+    return True
 
 
 def _is_shadow(limit: Limit, decision: Decision) -> bool:
@@ -284,8 +301,9 @@ class RateLimits:
         asked = self._asked(limit, route, call)
         if asked is None:
             return None
-        decision = limit.limiter.hit(*asked)
-        if self._admits(limit, asked, decision, charges):
+        _, key, cost = asked
+        decision = limit.limiter.hit(key, cost)
+        if _admits(limit, asked, decision, charges):
             return None
         if not _is_shadow(limit, decision):
             charges.refund()
@@ -300,15 +318,16 @@ class RateLimits:
         asked = self._asked(limit, route, call)
         if asked is None:
             return None
-        decision = await limit.limiter.hit_async(*asked) if limit.is_shared else limit.limiter.hit(*asked)
-        if self._admits(limit, asked, decision, charges):
+        limiter, key, cost = asked
+        decision = await limiter.hit_async(key, cost) if limit.is_shared else limiter.hit(key, cost)
+        if _admits(limit, asked, decision, charges):
             return None
         if charges.made and not _is_shadow(limit, decision):
             await charges.refund_async()
         return self._refusal(limit, decision, call, charges)
 
-    def _asked(self, limit: Limit, route: str, call: Call) -> tuple[Key, int] | None:
-        """Return the key in the limiter and the cost; None if there is nothing to decide."""
+    def _asked(self, limit: Limit, route: str, call: Call) -> Charge | None:
+        """Return what the request is charged; None if there is nothing to decide."""
         if not self.enabled or (self._exempt_methods and call.method in self._exempt_methods):
             return None
         key = limit.key(call)
@@ -318,16 +337,7 @@ class RateLimits:
         scope = limit.name or route
         # No route has a NUL in it, so that no text is the key of another type's value.
         scoped = f"{scope} {key}" if isinstance(key, str) else f"{scope}\0{key!r}"
-        return scoped, cost if isinstance(cost, int) else cost(call)
-
-    def _admits(self, limit: Limit, asked: tuple[Key, int], decision: Decision, charges: Charges) -> bool:
-        """Note what was charged, and tell whether *limit* has nothing against the request."""
-        if not decision.allowed or decision.source == "shadow":
-            return False
-        charges.add(limit.limiter, *asked)
-        if not limit.is_shadow:
-            charges.show(decision)
-        return True
+        return limit.limiter, scoped, cost if isinstance(cost, int) else cost(call)
 
     def _refusal(self, limit: Limit, decision: Decision, call: Call, charges: Charges) -> Decision | None:
         """Report a refusal, after the other charges were given back; return it unless it is a shadow."""

@@ -99,7 +99,10 @@ def _parse(hop: str) -> str | None:
 class TrustedProxies:
     """The proxies whose X-Forwarded-For counts. None by default: then a client's address is its peer's."""
 
-    __slots__ = ("_has_sockets", "_networks")
+    __slots__ = ("_has_sockets", "_networks", "are_none")
+
+    are_none: bool
+    """Whether no proxy is trusted: read at every request, where `bool()` costs a call."""
 
     def __init__(self, proxies: Iterable[str] = ()) -> None:
         """
@@ -112,9 +115,10 @@ class TrustedProxies:
         names = (proxies,) if isinstance(proxies, str) else tuple(proxies)
         self._networks: tuple[IpNetwork, ...] = tuple(_network(name) for name in names if name != UNIX_SOCKET)
         self._has_sockets = UNIX_SOCKET in names
+        self.are_none = not (self._networks or self._has_sockets)
 
     def __bool__(self) -> bool:
-        return bool(self._networks) or self._has_sockets
+        return not self.are_none
 
     def client(self, peer: str | None, forwarded_for: Sequence[str]) -> str | None:
         """Return the client's address; None for a client at the other end of a Unix socket."""

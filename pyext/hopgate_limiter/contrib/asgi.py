@@ -25,8 +25,8 @@ Send: TypeAlias = Callable[[Message], Awaitable[None]]
 ASGIApp: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
-_FIELDS = {
-    name: name.lower().encode()
+_NAMES = frozenset(
+    name.lower().encode()
     for name in (
         "RateLimit-Policy",
         "RateLimit",
@@ -35,9 +35,8 @@ _FIELDS = {
         "X-RateLimit-Remaining",
         "X-RateLimit-Reset",
     )
-}
+)
 """The fields of `Decision.headers`, as ASGI has them."""
-_NAMES = frozenset(_FIELDS.values())
 
 
 class AsgiCall(Call):
@@ -56,6 +55,14 @@ class AsgiCall(Call):
 
     @property
     def peer(self) -> str | None:
+        client = self.native.get("client")
+        return client[0] or None if client else None
+
+    @property
+    def address(self) -> str | None:
+        # The key of most limits: `peer` would be one call more.
+        if not self._trusted.are_none:
+            return super().address
         client = self.native.get("client")
         return client[0] or None if client else None
 
@@ -151,10 +158,9 @@ def _with_headers(send: Send, limits: RateLimits, charges: Charges) -> Send:
     # Not a coroutine function: what it returns is awaited all the same, for one coroutine less a message.
     def send_with_headers(message: Message) -> Awaitable[None]:
         if message["type"] == "http.response.start":
-            added = limits.headers(charges, message["status"])
-            if added:
+            ours = _fields(limits, charges, message["status"])
+            if ours:
                 theirs = message.get("headers", ())
-                ours = [(_FIELDS[name], value.encode("latin-1")) for name, value in added.items()]
                 for name, _ in theirs:
                     if name in _NAMES:
                         ours = [field for field in ours if field[0] != name]
@@ -163,6 +169,17 @@ def _with_headers(send: Send, limits: RateLimits, charges: Charges) -> Send:
         return send(message)
 
     return send_with_headers
+
+
+def _fields(limits: RateLimits, charges: Charges, status: int) -> list[tuple[bytes, bytes]]:
+    """Return `limits.headers` as ASGI has them."""
+    decision, style = charges.decision, limits.header_style
+    if decision is None:
+        return []
+    if style is not None:
+        return decision._fields(style, 300 <= status < 400)
+    headers = limits.headers(charges, status)
+    return [(name.lower().encode(), value.encode()) for name, value in headers.items()]
 
 
 async def send_answer(answer: Any, scope: Scope, receive: Receive, send: Send) -> None:

@@ -42,6 +42,10 @@ _SCOPE: dict[str, Any] = (
 )
 
 
+# A server may take the root path from a client's header: labels are kept for this many.
+_MAX_LABELS = 1024
+
+
 class Refused(HTTPException):
     """A request beyond a limit. Without `RateLimits.install` FastAPI answers with a sentence and headers."""
 
@@ -125,6 +129,7 @@ class _Own:
     def __init__(self, limits: RateLimits, limit: Limit) -> None:
         self.limits = limits
         self.limit = limit
+        self._labels = _Labels()
 
     async def __call__(self, request: HTTPConnection, response: Response) -> Decision | None:
         scope = request.scope
@@ -134,9 +139,9 @@ class _Own:
         limits, limit = self.limits, self.limit
         call, charges = _begin(limits, scope)
         if limit.is_shared:
-            refusal = await limits.check_async(limit, _label(scope), call, charges)
+            refusal = await limits.check_async(limit, self._labels.of(scope), call, charges)
         else:
-            refusal = limits.check(limit, _label(scope), call, charges)
+            refusal = limits.check(limit, self._labels.of(scope), call, charges)
         if refusal is not None:
             raise _refused(limits, call, refusal, charges)
         if charges.writer is None:
@@ -146,7 +151,7 @@ class _Own:
     def decorated(self, endpoint: _View) -> _View:
         if inspect.isgeneratorfunction(endpoint) or inspect.isasyncgenfunction(endpoint):
             raise TypeError(f"{endpoint.__name__} is a generator: its route must depend on the limit")
-        limits, limit = self.limits, self.limit
+        limits, limit, labels = self.limits, self.limit, self._labels
         signature, name, adds = with_request(endpoint, Request)
         if inspect.iscoroutinefunction(endpoint):
 
@@ -155,9 +160,9 @@ class _Own:
                 request = values.pop(name) if adds else values[name]
                 call, charges = _begin(limits, request.scope)
                 if limit.is_shared:
-                    refusal = await limits.check_async(limit, _label(request.scope), call, charges)
+                    refusal = await limits.check_async(limit, labels.of(request.scope), call, charges)
                 else:
-                    refusal = limits.check(limit, _label(request.scope), call, charges)
+                    refusal = limits.check(limit, labels.of(request.scope), call, charges)
                 if refusal is not None:
                     raise _refused(limits, call, refusal, charges)
                 return await endpoint(**values)
@@ -168,7 +173,7 @@ class _Own:
         def limited(**values: Any) -> Any:
             request = values.pop(name) if adds else values[name]
             call, charges = _begin(limits, request.scope)
-            refusal = limits.check(limit, _label(request.scope), call, charges)
+            refusal = limits.check(limit, labels.of(request.scope), call, charges)
             if refusal is not None:
                 raise _refused(limits, call, refusal, charges)
             return endpoint(**values)
@@ -254,6 +259,27 @@ def _route(scope: Any) -> Any:
     included = scope.get("fastapi")
     effective = included.get("effective_route_context") if isinstance(included, dict) else None
     return effective if effective is not None else scope.get("route")
+
+
+class _Labels:
+    """Names of the routes that have a limit, made once for each route and mount point."""
+
+    __slots__ = ("_known",)
+
+    def __init__(self) -> None:
+        # By the id of a route, which the entry keeps alive.
+        self._known: dict[tuple[int, str], tuple[Any, str]] = {}
+
+    def of(self, scope: Any) -> str:
+        route, root = _route(scope), scope.get("root_path", "")
+        if route is None:
+            return _label(scope)
+        known = self._known.get((id(route), root))
+        if known is None:
+            if len(self._known) >= _MAX_LABELS:
+                self._known.clear()
+            known = self._known[id(route), root] = route, _label(scope)
+        return known[1]
 
 
 def _label(scope: Any) -> str:

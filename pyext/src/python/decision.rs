@@ -4,7 +4,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
-use pyo3::types::{IntoPyDict, PyDict, PyTuple};
+use pyo3::types::{IntoPyDict, PyBytes, PyDict, PyList, PyTuple};
 
 use super::argument::argument_or;
 use super::rate::{Rate, count};
@@ -74,19 +74,30 @@ impl Decision {
         redirect: Option<&Bound<'py, PyAny>>,
         jitter: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyDict>> {
-        let style: &str = argument_or("style", "'ietf', 'legacy' or 'both'", style, "ietf")?;
-        let style = match style {
-            "ietf" => HeaderStyle::Ietf,
-            "legacy" => HeaderStyle::Legacy,
-            "both" => HeaderStyle::Both,
-            other => {
-                let message = format!("style must be 'ietf', 'legacy' or 'both', got '{other}'");
-                return Err(PyValueError::new_err(message));
-            }
-        };
+        let style = style_of(argument_or(
+            "style",
+            "'ietf', 'legacy' or 'both'",
+            style,
+            "ietf",
+        )?)?;
         let redirect = argument_or("redirect", "bool", redirect, false)?;
         let jitter = jitter.map_or(Ok(0), |jitter| count("jitter", jitter, 0))?;
         self.0.headers(style, redirect, jitter).into_py_dict(py)
+    }
+
+    /// `headers` as ASGI has them: names in lower case, bytes.
+    fn _fields<'py>(
+        &self,
+        py: Python<'py>,
+        style: &str,
+        redirect: bool,
+    ) -> PyResult<Bound<'py, PyList>> {
+        let headers = self.0.headers(style_of(style)?, redirect, 0);
+        let field = |(name, value): (&str, String)| {
+            let name = PyBytes::new(py, name.to_ascii_lowercase().as_bytes());
+            (name, PyBytes::new(py, value.as_bytes()))
+        };
+        PyList::new(py, headers.into_iter().map(field))
     }
 
     fn __bool__(&self) -> bool {
@@ -167,5 +178,17 @@ impl Decision {
             self.policy(),
             self.source(),
         )
+    }
+}
+
+fn style_of(word: &str) -> PyResult<HeaderStyle> {
+    match word {
+        "ietf" => Ok(HeaderStyle::Ietf),
+        "legacy" => Ok(HeaderStyle::Legacy),
+        "both" => Ok(HeaderStyle::Both),
+        other => {
+            let message = format!("style must be 'ietf', 'legacy' or 'both', got '{other}'");
+            Err(PyValueError::new_err(message))
+        }
     }
 }
