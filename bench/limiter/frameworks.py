@@ -2,7 +2,7 @@
 Measure what a limit adds to a request of FastAPI and of Flask, beside slowapi and Flask-Limiter.
 
     python -m bench.limiter.frameworks            # about two minutes; writes RESULTS.md
-    python -m bench.limiter.frameworks --quick    # a fifth of the requests, result on the screen only
+    python -m bench.limiter.frameworks --quick    # a fifth of the rounds, result on the screen only
 
 Applications are called in process, without a server or a socket: the same route without a limit, with theirs,
 and with each kind of ours. All kinds of one framework and storage run in alternating rounds; a figure is
@@ -32,7 +32,9 @@ RATE = "100000000/minute"
 """Never reached: an admitted request is what there is most of."""
 OUR_RATE = "100000000/min"
 ADDRESSES = [f"198.51.100.{number}" for number in range(100)]
-ROUNDS = 7
+REQUESTS = 250
+"""Of a round: some rounds of a hundredth of a second are undisturbed on a busy machine, too."""
+ROUNDS = 140
 BAR = 5.0
 
 Serve = Callable[[int], None]
@@ -246,8 +248,8 @@ def child(framework: str, storage: str | None, count: int) -> None:
     """Print the best time of each kind."""
     kinds = FRAMEWORKS[framework][1](storage)
     for serve in kinds:
-        serve(count // 4)
-    rounds = [[microseconds(serve, count) for serve in kinds] for _ in range(ROUNDS)]
+        serve(4 * REQUESTS)
+    rounds = [[microseconds(serve, REQUESTS) for serve in kinds] for _ in range(count)]
     print(json.dumps([min(times) for times in zip(*rounds, strict=True)]))
 
 
@@ -277,7 +279,7 @@ def measure(count: int) -> str:
         for framework, (rival, _, names) in FRAMEWORKS.items():
             for storage, url in (("memory", ""), ("Redis", redis.url)):
                 command = [sys.executable, "-m", "bench.limiter.frameworks", "--child", framework]
-                command += ["--storage", url, "--requests", str(count)]
+                command += ["--storage", url, "--rounds", str(count)]
                 output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
                 bare, theirs, *kinds = json.loads(output)
                 empty = kinds.pop() if len(kinds) > len(names) else bare
@@ -308,16 +310,16 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--requests", type=int, default=5_000)
+    parser.add_argument("--rounds", type=int, default=ROUNDS)
     for hidden in ("--child", "--storage"):
         parser.add_argument(hidden, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if _native.build_profile != "release":
         sys.exit("refusing to measure a debug build: maturin develop --release")
     if args.child:
-        child(args.child, args.storage or None, args.requests)
+        child(args.child, args.storage or None, args.rounds)
         return
-    text = measure(args.requests // 5 if args.quick else args.requests)
+    text = measure(args.rounds // 5 if args.quick else args.rounds)
     if args.quick:
         print(text)
     else:
