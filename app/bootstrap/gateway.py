@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
+from typing import TYPE_CHECKING
 
 from app.adapters.file_spool import FileSpool
 from app.adapters.guards import DependencyGuards
@@ -25,7 +26,7 @@ from app.concurrency.background import running, serving
 from app.concurrency.loop_lag import watch_loop_lag
 from app.concurrency.stopping import close
 from app.concurrency.tarpit import Tarpit
-from app.ports import EventBus, RateLimiter
+from app.ports import EventBus, Policy, RateLimiter
 from app.resilience.admission import TICK_S, AdmissionController
 from app.service.cache_sync import CacheSync
 from app.service.clicks import ClickCounter, ClickPublisher
@@ -56,6 +57,12 @@ from app.web.response import Response
 from app.web.services import Services
 from worker.main import run_worker
 
+if TYPE_CHECKING:
+    from hopgate_front import Front
+
+    from app.adapters.native_limiter import NativeRateLimiter
+    from app.web.front import FrontTable
+
 
 @asynccontextmanager
 async def open_gateway(settings: Settings) -> AsyncIterator[Services]:
@@ -67,9 +74,10 @@ async def open_gateway(settings: Settings) -> AsyncIterator[Services]:
         open_traces(settings, "hopgate-gateway") as traces,
         open_dependencies(settings, guards, traces) as to,
         open_limiter(settings) as limiter,
-        open_redirects(settings, to, limiter, admission) as redirects,
+        open_data_plane(settings, limiter) as plane,
+        open_redirects(settings, to, limiter, admission, plane) as redirects,
         open_api(settings, to, redirects.l1) as api,
-        open_background(settings, to, admission, [requests.samples, *redirects.sources(limiter)]) as metrics,
+        open_background(settings, to, admission, redirects.sources(limiter, requests, plane)) as metrics,
     ):
         yield Services(
             links=api.links,
@@ -90,6 +98,7 @@ async def open_gateway(settings: Settings) -> AsyncIterator[Services]:
             is_for_this_machine=settings.embedded and not (settings.base_url or settings.trusted_proxies),
             trace_id=partial(secrets.token_hex, 8),
             tracing=traces.tracing,
+            front=None if plane is None else plane.front,
         )
 
 
@@ -106,9 +115,15 @@ class Redirects:
     handler: RedirectHandler
     ages: ChangeAges
 
-    def sources(self, limiter: RateLimiter) -> Sequence[Source]:
-        """Return the metrics of redirects."""
+    def sources(
+        self, limiter: RateLimiter, requests: RequestMetrics, plane: DataPlane | None
+    ) -> Sequence[Source]:
+        """Return the metrics of requests and redirects."""
+        # First: it moves what the front has counted to the others.
+        moving = [] if plane is None else [plane.source(requests, self.handler)]
         return (
+            *moving,
+            requests.samples,
             partial(redirect_samples, self.handler, limiter),
             partial(limiter_samples, limiter),
             partial(look_up_samples, self.resolver, self.l1),
@@ -117,15 +132,59 @@ class Redirects:
         )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataPlane:
+    """The front of a process, its table for the L1 cache, and what moves its counts to the other metrics."""
+
+    front: Front
+    table: FrontTable
+    source: Callable[[RequestMetrics, RedirectHandler], Source]
+
+
+@asynccontextmanager
+async def open_data_plane(settings: Settings, limiter: NativeRateLimiter) -> AsyncIterator[DataPlane | None]:
+    """The front of a worker of `hopgate serve`, if it has one; it starts with the event loop."""
+    if settings.front_socket is None:
+        yield None
+        return
+    from app.web.front import FrontTable, front_samples, new_front
+
+    front = new_front(
+        settings.front_socket,
+        redirect_limit=limiter.functions(Policy.REDIRECT),
+        not_found_limit=limiter.functions(Policy.NOT_FOUND),
+        trusted=settings.trusted_proxies,
+        base_path=settings.base_path,
+        monotonic=time.monotonic,
+    )
+    try:
+        yield DataPlane(
+            front=front,
+            table=FrontTable(front),
+            source=lambda requests, redirects: partial(front_samples, front, requests, redirects),
+        )
+    finally:
+        front.end()
+
+
 @asynccontextmanager
 async def open_redirects(
-    settings: Settings, to: Dependencies, limiter: RateLimiter, admission: AdmissionController
+    settings: Settings,
+    to: Dependencies,
+    limiter: RateLimiter,
+    admission: AdmissionController,
+    plane: DataPlane | None,
 ) -> AsyncIterator[Redirects]:
     """The redirect path: L1 cache, resolver, click counting and visit quota."""
     counter = ClickCounter()
     ages = ChangeAges(time.time)
     l1: L1Cache[Response] = L1Cache(
-        render, monotonic=time.monotonic, wall=time.time, clicked=counter.count, noted=ages.note
+        render,
+        monotonic=time.monotonic,
+        wall=time.time,
+        clicked=counter.count,
+        noted=ages.note,
+        hot=None if plane is None else plane.table,
     )
     async with AsyncExitStack() as stack:
         opened = await stack.enter_async_context(open_replicas(settings, to.guards, to.pools))

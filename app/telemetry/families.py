@@ -110,6 +110,14 @@ HTTP_ACTIVE = Gauge(
     "HTTP requests that have no answer yet; redirects from the L1 cache are answered at once.",
 )
 
+FRONT_CONNECTIONS = Gauge(
+    "hopgate_front_connections", "Connections of clients that the front, the native data plane, has open."
+)
+FRONT_UNANSWERED = Counter(
+    "hopgate_front_unanswered",
+    "Requests that the front answered by 503, as the control plane behind it did not answer.",
+)
+
 # --- redirects ---------------------------------------------------------------------------
 
 REDIRECTS = Counter(
