@@ -74,6 +74,17 @@ SCENARIOS: Sequence[Scenario] = (
         "embedded",
         bars=_CACHED,
     ),
+    *(
+        Scenario(
+            f"front-{connections}",
+            f"The front, {connections} connection{'s' * (connections > 1)}",
+            f"`wrk -c{connections}`, one link, embedded: with the front, without it, and nginx.",
+            ("front", "hopgate", "nginx"),
+            "embedded",
+            Visit(path=f"/{ONE}", connections=connections),
+        )
+        for connections in (1, 8, 64)
+    ),
     Scenario(
         "connections-1",
         "The same over 1 connection",
