@@ -123,10 +123,10 @@ unsafe extern "C" fn refusal(
         // Safety: as the caller was asked.
         let (core, key) = unsafe { parts(context, key, len) }?;
         let decision = core.peek(key.into(), 1);
-        let headers = decision.headers(HeaderStyle::Ietf, false, 0).into_iter();
-        let lines: String = headers
-            .map(|(name, value)| format!("{name}: {value}\n"))
-            .collect();
+        let mut lines = String::new();
+        for (name, value) in decision.headers(HeaderStyle::Ietf, false, 0) {
+            lines.extend([name, ": ", &value, "\n"]);
+        }
         Some((lines, decision.retry_after_ns.unwrap_or(u64::MAX)))
     }));
     let (lines, wait_ns) = told.ok().flatten().unwrap_or_default();
