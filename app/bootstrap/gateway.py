@@ -44,6 +44,7 @@ from app.telemetry.metrics import Metrics, Source
 from app.telemetry.process import process_samples
 from app.telemetry.recent import RecentOverview
 from app.telemetry.requests import RequestMetrics
+from app.telemetry.samples import Rising
 from app.telemetry.sharing import SharedSamples
 from app.telemetry.sources import (
     admission_samples,
@@ -124,7 +125,7 @@ class Redirects:
         return (
             *moving,
             requests.samples,
-            partial(redirect_samples, self.handler, limiter),
+            Rising(partial(redirect_samples, self.handler, limiter)),
             partial(limiter_samples, limiter),
             partial(look_up_samples, self.resolver, self.l1),
             partial(click_samples, self.clicks),
