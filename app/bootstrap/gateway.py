@@ -148,7 +148,7 @@ async def open_data_plane(settings: Settings, limiter: NativeRateLimiter) -> Asy
     if settings.front_socket is None:
         yield None
         return
-    from app.web.front import FrontTable, front_samples, new_front
+    from app.web.front import FrontMetrics, FrontTable, new_front
 
     front = new_front(
         settings.front_socket,
@@ -162,7 +162,7 @@ async def open_data_plane(settings: Settings, limiter: NativeRateLimiter) -> Asy
         yield DataPlane(
             front=front,
             table=FrontTable(front),
-            source=lambda requests, redirects: partial(front_samples, front, requests, redirects),
+            source=lambda requests, redirects: FrontMetrics(front, requests, redirects).samples,
         )
     finally:
         front.end()

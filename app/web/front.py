@@ -7,6 +7,7 @@ which serves the application on a private Unix socket.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from hopgate_front import Front, Limit, Template
 from app.concurrency import tarpit
 from app.domain.errors import Unavailable
 from app.domain.link import REDIRECT_CODES, Resolution, Slug
+from app.domain.slug import RESERVED
 from app.ports import Refusal
 from app.settings import IpNetwork
 from app.telemetry.families import FRONT_CONNECTIONS, FRONT_UNANSWERED, HTTP_SECONDS
@@ -46,20 +48,76 @@ class FrontTable:
         return [(Slug(slug), clicks) for slug, clicks in self._take_clicks()]
 
 
-def front_samples(front: Front, requests: RequestMetrics, redirects: RedirectHandler) -> Samples:
-    """
-    Move what *front* has counted to where the application counts the same; report the front's own.
+class FrontMetrics:
+    """Moves what a front has counted to where the application counts the same."""
 
-    Ask it before *requests* and *redirects*.
+    def __init__(self, front: Front, requests: RequestMetrics, redirects: RedirectHandler) -> None:
+        self._front = front
+        self._requests = requests
+        self._redirects = redirects
+        self._missed = self._readmitted = 0
+
+    def samples(self) -> Samples:
+        """Move the counts, so ask before the application; report the front's own."""
+        front, redirects = self._front, self._redirects
+        for status, counts, seconds in front.take_answers():
+            self._requests.add(REDIRECT_ROUTE, "GET", status, counts, seconds)
+        for status, count in front.take_errors():
+            redirects.l1_errors[status] += count
+        for status, count in front.take_looked_up():
+            redirects.answered[status] += count
+        missed, readmitted = front.missed
+        redirects.missed += missed - self._missed
+        redirects.readmitted += readmitted - self._readmitted
+        self._missed, self._readmitted = missed, readmitted
+        return {
+            FRONT_CONNECTIONS.of(): [front.connections],
+            FRONT_UNANSWERED.of(): [front.unanswered],
+        }
+
+
+class FrontLookUps:
     """
-    for status, counts, seconds in front.take_answers():
-        requests.add(REDIRECT_ROUTE, "GET", status, counts, seconds)
-    for status, count in front.take_errors():
-        redirects.l1_errors[status] += count
-    return {
-        FRONT_CONNECTIONS.of(): [front.connections],
-        FRONT_UNANSWERED.of(): [front.unanswered],
-    }
+    Looks up the slugs that a front has no answer for: one call of the event loop for all that wait.
+
+    A look-up fills the L1 cache, and with it the front's table. The front answers from that, or passes the
+    request on: errors, stale answers and visit quotas are the application's.
+    """
+
+    def __init__(self, front: Front, redirects: RedirectHandler) -> None:
+        self._front = front
+        self._look_up = redirects.look_up
+
+    def open(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Take slugs from now on."""
+        loop.add_reader(self._front.look_up(is_open=True), self._take)
+
+    def close(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Take no more."""
+        loop.remove_reader(self._front.look_up(is_open=False))
+
+    def _take(self) -> None:
+        for slug in self._front.take_misses():
+            self._look_up(Slug(slug), _Requests(self._front, slug))
+
+
+class _Requests:
+    """The requests of a front that wait for one slug."""
+
+    __slots__ = ("_front", "_slug")
+
+    def __init__(self, front: Front, slug: str) -> None:
+        self._front = front
+        self._slug = slug
+
+    def done(self) -> bool:
+        return not self._front.is_awaited(self._slug)
+
+    def set_result(self, _answer: Response) -> None:
+        self._front.resolved(self._slug)
+
+    def set_exception(self, _error: Exception) -> None:
+        self._front.resolved(self._slug)
 
 
 def new_front(
@@ -99,6 +157,7 @@ def new_front(
         not_found_limit=not_found_limit,
         trusted=[str(network) for network in trusted],
         base_path=base_path,
+        reserved=sorted(RESERVED),
         bounds=HTTP_SECONDS.bounds_of((REDIRECT_ROUTE,)),
         tarpit=(tarpit.FREE_PER_S, tarpit.BURST, tarpit.DELAY_S, tarpit.MAX_HELD),
         max_body=MAX_BODY_BYTES,

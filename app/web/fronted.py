@@ -15,6 +15,7 @@ from hopgate_front import Front
 from app.resilience.deadline import FRONT_DRAIN_S
 from app.web import errors
 from app.web import headers as fields
+from app.web.front import FrontLookUps
 from app.web.rsgi import RsgiApplication, RsgiScope
 
 log = logging.getLogger(__name__)
@@ -51,6 +52,7 @@ class Fronted:
         self._drain_s = drain_s
         self._draining: asyncio.Task[None] | None = None
         self._front: Front
+        self._look_ups: FrontLookUps
 
     def __rsgi_init__(self, loop: asyncio.AbstractEventLoop) -> None:
         """Open the application; start the front when the loop runs."""
@@ -62,10 +64,12 @@ class Fronted:
         # granian has set its handlers of both signals. SIGINT, which `hopgate serve` blocks before the fork,
         # remains granian's.
         loop.add_signal_handler(signal.SIGTERM, self._stop, loop)
-        loop.call_soon(self._start)
+        self._look_ups = FrontLookUps(front, self._inner.services.redirects)
+        loop.call_soon(self._start, loop)
 
     def __rsgi_del__(self, loop: asyncio.AbstractEventLoop) -> None:
         """Close the front, then the application, which takes its last clicks and counts."""
+        self._look_ups.close(loop)
         self._front.end()
         self._application.__rsgi_del__(loop)
 
@@ -80,7 +84,8 @@ class Fronted:
             return
         await self._application.__rsgi__(scope, protocol)
 
-    def _start(self) -> None:
+    def _start(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._look_ups.open(loop)
         for listener in self._listeners:
             public = socket.socket(fileno=listener)
             # Not before: a connection would be accepted that is not served if the application does not open.

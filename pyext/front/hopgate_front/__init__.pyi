@@ -28,6 +28,7 @@ class Front:
         not_found_limit: limits 404s by client.
         trusted: networks of proxies whose X-Forwarded-For counts.
         base_path: the path that links may have before the slug: "", or "/like/this".
+        reserved: slugs in lower case that are pages of the control plane.
         bounds: of the histogram of answers, seconds, ascending.
         tarpit: delays 404 and 429: how many a second pass, how many at once, the delay of the others in
             seconds, and the most that are delayed at a time.
@@ -50,6 +51,7 @@ class Front:
         not_found_limit: Limit,
         trusted: Sequence[str],
         base_path: str,
+        reserved: Sequence[str],
         bounds: Sequence[float],
         tarpit: tuple[float, float, float, int],
         max_body: int,
@@ -97,6 +99,34 @@ class Front:
 
     def take_errors(self) -> list[tuple[int, int]]:
         """Return the answers to admitted requests that are no redirects, since the last call, by status."""
+
+    def take_looked_up(self) -> list[tuple[int, int]]:
+        """Return the answers after a look-up, since the last call, by status."""
+
+    @property
+    def missed(self) -> tuple[int, int]:
+        """
+        Admitted requests since the start that the table had no answer for, and those passed on after all.
+
+        The first without the second: those are admitted and counted again.
+        """
+
+    def look_up(self, *, is_open: bool) -> int:
+        """
+        Let requests wait for look-ups from now on, or pass them on instead.
+
+        Returns:
+            A descriptor that is readable when `take_misses` has slugs.
+        """
+
+    def take_misses(self) -> list[str]:
+        """Return the slugs to look up: `put` each that can be, and then call `resolved`."""
+
+    def is_awaited(self, slug: str) -> bool:
+        """Return whether a request still waits for *slug*."""
+
+    def resolved(self, slug: str) -> None:
+        """Let the requests for *slug* go on: by the table or, if it has no entry, in the control plane."""
 
     @property
     def connections(self) -> int:

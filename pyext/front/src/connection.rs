@@ -7,6 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use hyper::body::Incoming;
 use hyper::header::HeaderValue;
@@ -15,8 +16,11 @@ use hyper::{Method, Request, Response};
 
 use crate::body::AnswerBody;
 use crate::client::Visitor;
-use crate::plane::{Answer, Plane};
+use crate::plane::{Answer, Decision, LookUp, Plane};
 use crate::upstream::Upstream;
+
+/// The deadline of a redirect in the control plane, which has an answer of its own for a look-up that is late.
+const MAX_LOOK_UP: Duration = Duration::from_millis(500);
 
 /// Answers the requests of a connection.
 #[derive(Debug)]
@@ -35,10 +39,10 @@ impl Service<Request<Incoming>> for Answering {
         let started = self.plane.now();
         // The last resort: a request that panics must not end those of other clients.
         let decided = catch_unwind(AssertUnwindSafe(|| {
-            self.plane.answer(&request, &self.visitor, started)
+            self.plane.decide(&request, &self.visitor, started)
         }));
         match decided {
-            Ok(Some(Answer {
+            Ok(Decision::Answer(Answer {
                 response,
                 delay: None,
             })) => {
@@ -46,21 +50,40 @@ impl Service<Request<Incoming>> for Answering {
                 recorder.observe(response.status(), self.plane.now() - started);
                 Reply::Ready(Some(response))
             }
-            Ok(Some(answer)) => {
+            Ok(Decision::Answer(answer)) => {
                 let plane = Arc::clone(&self.plane);
                 self.reply_later(delayed(plane, answer, started))
             }
-            Ok(None) => {
-                let (plane, upstream) = (Arc::clone(&self.plane), Arc::clone(&self.upstream));
-                let peer = self.visitor.named.clone();
-                self.reply_later(forwarded(plane, upstream, request, peer))
+            Ok(Decision::LookUp(look_up)) => {
+                let plane = Arc::clone(&self.plane);
+                let passing = self.passing(request);
+                self.reply_later(looked_up(plane, look_up, passing, started))
+            }
+            Ok(Decision::Pass) => {
+                let plane = Arc::clone(&self.plane);
+                self.reply_later(forwarded(plane, self.passing(request)))
             }
             Err(_) => Reply::Ready(Some(self.plane.failure())),
         }
     }
 }
 
+/// A request that the control plane answers, perhaps.
+struct Passing {
+    upstream: Arc<Upstream>,
+    request: Request<Incoming>,
+    peer: HeaderValue,
+}
+
 impl Answering {
+    fn passing(&self, request: Request<Incoming>) -> Passing {
+        Passing {
+            upstream: Arc::clone(&self.upstream),
+            request,
+            peer: self.visitor.named.clone(),
+        }
+    }
+
     fn reply_later(
         &self,
         answer: impl Future<Output = Response<AnswerBody>> + Send + 'static,
@@ -82,12 +105,28 @@ async fn delayed(plane: Arc<Plane>, answer: Answer, started: f64) -> Response<An
     answer.response
 }
 
-async fn forwarded(
+/// Waits for the look-up. The control plane answers what the table has no answer for even then.
+async fn looked_up(
     plane: Arc<Plane>,
-    upstream: Arc<Upstream>,
-    request: Request<Incoming>,
-    peer: HeaderValue,
+    mut look_up: LookUp,
+    passing: Passing,
+    started: f64,
 ) -> Response<AnswerBody> {
+    // Late or given up: either way the table tells.
+    drop(tokio::time::timeout(MAX_LOOK_UP, &mut look_up.ended).await);
+    let query = passing.request.uri().query();
+    match plane.conclude(&look_up, query, plane.now()) {
+        Some(answer) => delayed(plane, answer, started).await,
+        None => forwarded(plane, passing).await,
+    }
+}
+
+async fn forwarded(plane: Arc<Plane>, passing: Passing) -> Response<AnswerBody> {
+    let Passing {
+        upstream,
+        request,
+        peer,
+    } = passing;
     let is_read = matches!(
         *request.method(),
         Method::GET | Method::HEAD | Method::OPTIONS

@@ -105,14 +105,17 @@ pub struct Front {
 
 impl Front {
     /// A front that does not serve yet: without threads, so the process may still fork.
-    pub fn new(config: Config) -> Self {
-        Self {
-            plane: Arc::new(Plane::new(config)),
+    ///
+    /// # Errors
+    /// If the process has no descriptors left.
+    pub fn new(config: Config) -> io::Result<Self> {
+        Ok(Self {
+            plane: Arc::new(Plane::new(config)?),
             connections: Arc::default(),
             stage: watch::Sender::new(Stage::Serving),
             running: Arc::default(),
             threads: Mutex::default(),
-        }
+        })
     }
 
     /// What all threads share.

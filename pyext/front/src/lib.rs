@@ -7,6 +7,7 @@
 //! * [`connection`]: a connection, and its requests in turn.
 //! * [`plane`]: the decision about a request: [`address`] and [`client`] find whom to count, [`limits`] decides,
 //!   [`table`] has the answer, [`template`] and [`body`] form it, [`tarpit`] delays it, [`recorder`] counts it.
+//! * [`misses`]: slugs that the control plane looks up, many at once.
 //! * [`upstream`], [`pool`], [`upload`]: the way to the control plane.
 //! * `python`: the Python API, and the only module that depends on it.
 //!
@@ -19,6 +20,7 @@ pub mod client;
 mod connection;
 pub mod front;
 pub mod limits;
+pub mod misses;
 pub mod plane;
 pub mod pool;
 #[cfg(feature = "python")]

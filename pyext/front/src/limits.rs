@@ -138,6 +138,14 @@ impl Limit {
         own
     }
 
+    /// Gives a unit of `client` back to both limits.
+    pub fn refund(&self, client: &ClientKeys) {
+        self.own.refund(&client.own);
+        if let (Some(wide), Some(network)) = (self.wide, client.wide.as_deref()) {
+            wide.refund(network);
+        }
+    }
+
     /// When `client` may try again, by the limit that makes it wait longer. None if the limiter failed.
     pub fn refusal(&self, client: &ClientKeys) -> Option<Refusal> {
         let own = self.own.refusal(&client.own)?;

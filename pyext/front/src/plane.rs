@@ -1,16 +1,19 @@
 //! The decision about a request: answered here, or by the control plane.
 
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hyper::header::{HOST, HeaderMap, LOCATION};
 use hyper::{Method, Request, Response, StatusCode, Version};
+use tokio::sync::oneshot;
 
 use crate::address::{Network, client_address};
 use crate::body::AnswerBody;
 use crate::client::{ClientKeys, Visitor};
 use crate::limits::{Limit, Verdict};
+use crate::misses::Misses;
 use crate::recorder::Recorder;
 use crate::table::{Entry, Table};
 use crate::tarpit::{Held, Tarpit, TarpitConfig};
@@ -42,6 +45,8 @@ pub struct Config {
     pub cut_off: Template,
     /// Bounds of the buckets that answers are counted in, seconds.
     pub bounds: Vec<f64>,
+    /// Slugs in lower case that no link has: pages of the control plane.
+    pub reserved: Vec<String>,
     /// When negative answers are delayed.
     pub tarpit: TarpitConfig,
     /// The private socket of the control plane.
@@ -50,6 +55,35 @@ pub struct Config {
     pub max_body: u64,
     /// What the clock of the control plane shows now, seconds that never go back.
     pub monotonic: f64,
+}
+
+/// What becomes of a request.
+#[derive(Debug)]
+pub(crate) enum Decision {
+    /// The front answers.
+    Answer(Answer),
+    /// The control plane looks the slug up, then the front answers if it can.
+    LookUp(LookUp),
+    /// The control plane answers. Nothing is charged.
+    Pass,
+}
+
+/// An admitted request for a slug that the table does not hold.
+#[derive(Debug)]
+pub(crate) struct LookUp {
+    slug: Box<[u8]>,
+    client: ClientKeys,
+    /// Whether a unit of the not-found limit is taken.
+    is_charged: bool,
+    pub(crate) ended: oneshot::Receiver<()>,
+}
+
+/// What the table has for a request.
+enum Found<'a> {
+    Entry(Arc<Entry>),
+    Nothing(&'a [u8]),
+    /// Not for the front.
+    Other,
 }
 
 /// An answer, and what it has to wait for.
@@ -66,6 +100,9 @@ pub struct Plane {
     pub table: Table,
     /// Counts what was.
     pub recorder: Recorder,
+    /// What is being looked up.
+    pub misses: Misses,
+    reserved: Vec<String>,
     base_path: String,
     trusted: Vec<Network>,
     redirect_limit: Limit,
@@ -84,10 +121,15 @@ pub struct Plane {
 
 impl Plane {
     /// A plane that answers nothing yet.
-    pub fn new(config: Config) -> Self {
+    ///
+    /// # Errors
+    /// If the process has no descriptors left.
+    pub fn new(config: Config) -> io::Result<Self> {
         let statuses = config.templates.iter().map(Template::status);
-        Self {
+        Ok(Self {
             table: Table::default(),
+            misses: Misses::new()?,
+            reserved: config.reserved,
             recorder: Recorder::new(config.bounds, statuses),
             base_path: config.base_path,
             trusted: config.trusted,
@@ -103,7 +145,7 @@ impl Plane {
             max_body: config.max_body,
             started: Instant::now(),
             started_s: config.monotonic,
-        }
+        })
     }
 
     /// Seconds on the clock of the control plane.
@@ -111,24 +153,28 @@ impl Plane {
         self.started_s + self.started.elapsed().as_secs_f64()
     }
 
-    /// The answer to `request` if the front gives it; None: the control plane does, and nothing is charged.
-    pub(crate) fn answer<B: hyper::body::Body>(
+    /// What becomes of `request`.
+    pub(crate) fn decide<B: hyper::body::Body>(
         &self,
         request: &Request<B>,
         visitor: &Visitor,
         now: f64,
-    ) -> Option<Answer> {
+    ) -> Decision {
         if head_size(request) > MAX_HEAD {
-            return Some(at_once(self.too_large.response()));
+            return Decision::Answer(at_once(self.too_large.response()));
         }
-        let entry = self.find(request, now)?;
+        let found = self.find(request, now);
+        if matches!(found, Found::Other) {
+            return Decision::Pass;
+        }
         let forwarded;
         let client = if self.trusted.is_empty() {
             &visitor.keys
         } else {
-            match self.forwarded(request.headers(), visitor)? {
-                None => &visitor.keys,
-                Some(keys) => {
+            match self.forwarded(request.headers(), visitor) {
+                None => return Decision::Pass,
+                Some(None) => &visitor.keys,
+                Some(Some(keys)) => {
                     forwarded = keys;
                     &forwarded
                 }
@@ -136,46 +182,129 @@ impl Plane {
         };
         match self.redirect_limit.admit(client) {
             Verdict::Admitted => {}
-            Verdict::Refused => return Some(self.refused(&self.redirect_limit, client, now)),
-            Verdict::Failed => return None,
-        }
-        if entry.status == StatusCode::NOT_FOUND {
-            // A limiter that fails refuses nothing.
-            if self.not_found_limit.admit(client) == Verdict::Refused {
-                self.recorder.count_error(StatusCode::TOO_MANY_REQUESTS);
-                return Some(self.refused(&self.not_found_limit, client, now));
+            Verdict::Refused => {
+                return Decision::Answer(self.refused(&self.redirect_limit, client, now));
             }
-            self.recorder.count_error(entry.status);
-            return Some(Answer {
-                response: self.template(entry.status).response(),
-                delay: self.tarpit.hold(now),
-            });
+            Verdict::Failed => return Decision::Pass,
         }
-        let template = self.template(entry.status);
-        let Some(location) = entry.location.clone() else {
-            self.recorder.count_error(entry.status);
-            return Some(at_once(template.response()));
-        };
-        self.table.click(&entry);
-        Some(at_once(template.with(|headers| {
-            headers.insert(LOCATION, location);
-        })))
+        match found {
+            Found::Entry(entry) => Decision::Answer(self.from_table(&entry, client, now)),
+            Found::Nothing(slug) => self.look_up(slug, client, now),
+            Found::Other => Decision::Pass,
+        }
     }
 
-    /// The entry that answers `request`, if it is one that the front may answer.
-    fn find<B: hyper::body::Body>(&self, request: &Request<B>, now: f64) -> Option<Arc<Entry>> {
+    /// The answer of the table to an admitted request.
+    fn from_table(&self, entry: &Arc<Entry>, client: &ClientKeys, now: f64) -> Answer {
+        // A limiter that fails refuses nothing.
+        if entry.status == StatusCode::NOT_FOUND
+            && self.not_found_limit.admit(client) == Verdict::Refused
+        {
+            self.recorder.count_error(StatusCode::TOO_MANY_REQUESTS);
+            return self.refused(&self.not_found_limit, client, now);
+        }
+        if entry.location.is_none() {
+            self.recorder.count_error(entry.status);
+        }
+        self.sent(entry, now)
+    }
+
+    /// The response that `entry` stands for. A redirect is clicked.
+    fn sent(&self, entry: &Arc<Entry>, now: f64) -> Answer {
+        let template = self.template(entry.status);
+        if let Some(location) = entry.location.clone() {
+            self.table.click(entry);
+            return at_once(template.with(|headers| {
+                headers.insert(LOCATION, location);
+            }));
+        }
+        let is_delayed = entry.status == StatusCode::NOT_FOUND;
+        Answer {
+            response: template.response(),
+            delay: is_delayed.then(|| self.tarpit.hold(now)).flatten(),
+        }
+    }
+
+    /// Begins or joins a look-up for an admitted request.
+    ///
+    /// The not-found limit is charged before a look-up, or any number could run at once, and refunded if it finds a
+    /// link. It refuses hits as well: otherwise a client over the limit could still tell which slugs exist.
+    fn look_up(&self, slug: &[u8], client: &ClientKeys, now: f64) -> Decision {
+        self.recorder.count_missed();
+        let is_known = self.misses.is_pending(slug);
+        let is_refused = if is_known {
+            let refusal = self.not_found_limit.refusal(client);
+            refusal.is_some_and(|refusal| refusal.retry_after_ns > 0)
+        } else {
+            self.not_found_limit.admit(client) == Verdict::Refused
+        };
+        if is_refused {
+            let refused = StatusCode::TOO_MANY_REQUESTS;
+            self.recorder.count_looked_up(refused);
+            return Decision::Answer(self.refused(&self.not_found_limit, client, now));
+        }
+        Decision::LookUp(LookUp {
+            slug: slug.into(),
+            client: client.clone(),
+            is_charged: !is_known,
+            ended: self.misses.join(slug),
+        })
+    }
+
+    /// The answer to a request whose look-up has ended, or took too long. None: the control plane gives it, and
+    /// nothing is charged.
+    pub(crate) fn conclude(
+        &self,
+        look_up: &LookUp,
+        query: Option<&str>,
+        now: f64,
+    ) -> Option<Answer> {
+        let entry = self.table.get(&look_up.slug, now);
+        let entry = entry.filter(|entry| !is_rewritten(entry, query));
+        let is_absent = entry
+            .as_ref()
+            .is_some_and(|entry| entry.status == StatusCode::NOT_FOUND);
+        if look_up.is_charged && !is_absent {
+            self.not_found_limit.refund(&look_up.client);
+        }
+        let Some(entry) = entry else {
+            self.redirect_limit.refund(&look_up.client);
+            self.recorder.count_handed_back();
+            return None;
+        };
+        if is_absent
+            && !look_up.is_charged
+            && self.not_found_limit.admit(&look_up.client) == Verdict::Refused
+        {
+            self.recorder.count_looked_up(StatusCode::TOO_MANY_REQUESTS);
+            return Some(self.refused(&self.not_found_limit, &look_up.client, now));
+        }
+        self.recorder.count_looked_up(entry.status);
+        Some(self.sent(&entry, now))
+    }
+
+    /// What the table has for `request`, if it is one that the front may answer.
+    fn find<'a, B: hyper::body::Body>(&self, request: &'a Request<B>, now: f64) -> Found<'a> {
         if request.method() != Method::GET || !request.body().is_end_stream() {
-            return None;
+            return Found::Other;
         }
-        let slug = self.slug(request.uri().path())?;
+        let Some(slug) = self.slug(request.uri().path()) else {
+            return Found::Other;
+        };
         if !has_plain_host(request.headers(), request.version()) {
-            return None;
+            return Found::Other;
         }
-        let entry = self.table.get(slug, now)?;
-        let query = request.uri().query().unwrap_or("");
-        // An ampersand only separates two parameters.
-        let is_rewritten = entry.forwards_query && !query.trim_start_matches('&').is_empty();
-        (!is_rewritten).then_some(entry)
+        match self.table.get(slug, now) {
+            Some(entry) if is_rewritten(&entry, request.uri().query()) => Found::Other,
+            Some(entry) => Found::Entry(entry),
+            None if self.misses.is_open() && !self.is_reserved(slug) => Found::Nothing(slug),
+            None => Found::Other,
+        }
+    }
+
+    fn is_reserved(&self, slug: &[u8]) -> bool {
+        let mut reserved = self.reserved.iter();
+        reserved.any(|name| name.as_bytes().eq_ignore_ascii_case(slug))
     }
 
     fn slug<'a>(&self, path: &'a str) -> Option<&'a [u8]> {
@@ -247,6 +376,12 @@ impl Plane {
             .find(|template| template.status() == status)
             .unwrap_or(&self.failed)
     }
+}
+
+/// Whether the target is put together from the link and the query of the request.
+fn is_rewritten(entry: &Entry, query: Option<&str>) -> bool {
+    // An ampersand only separates two parameters.
+    entry.forwards_query && query.is_some_and(|query| !query.trim_start_matches('&').is_empty())
 }
 
 fn at_once(response: Response<AnswerBody>) -> Answer {

@@ -53,7 +53,7 @@ struct Front {
 #[pymethods]
 impl Front {
     #[new]
-    #[pyo3(signature = (*, upstream, templates, unsure, cut_off, redirect_limit, not_found_limit, trusted, base_path, bounds, tarpit, max_body, monotonic))]
+    #[pyo3(signature = (*, upstream, templates, unsure, cut_off, redirect_limit, not_found_limit, trusted, base_path, reserved, bounds, tarpit, max_body, monotonic))]
     #[allow(clippy::too_many_arguments)] // all of them named
     fn new(
         upstream: PathBuf,
@@ -64,6 +64,7 @@ impl Front {
         not_found_limit: Capsules<'_>,
         trusted: Vec<String>,
         base_path: String,
+        reserved: Vec<String>,
         bounds: Vec<f64>,
         tarpit: (f64, f64, f64, usize),
         max_body: u64,
@@ -73,6 +74,7 @@ impl Front {
         let (free_per_s, burst, delay_s, max_held) = tarpit;
         let config = Config {
             base_path,
+            reserved,
             trusted: trusted.into_iter().map(network).collect::<PyResult<_>>()?,
             redirect_limit: limit(redirect_limit, &mut limiters)?,
             not_found_limit: limit(not_found_limit, &mut limiters)?,
@@ -94,7 +96,7 @@ impl Front {
             monotonic,
         };
         Ok(Self {
-            inner: crate::Front::new(config),
+            inner: crate::Front::new(config).map_err(of_system)?,
             _limiters: limiters,
         })
     }
@@ -105,9 +107,7 @@ impl Front {
             unsafe { OwnedFd::from_raw_fd(descriptor) }
         });
         let owned = owned.collect();
-        self.inner
-            .start(owned)
-            .map_err(|error| PyOSError::new_err(error.to_string()))
+        self.inner.start(owned).map_err(of_system)
     }
 
     fn put(
@@ -163,6 +163,35 @@ impl Front {
         self.inner.plane().recorder.take_errors()
     }
 
+    fn take_looked_up(&self) -> Vec<(u16, u64)> {
+        self.inner.plane().recorder.take_looked_up()
+    }
+
+    #[getter]
+    fn missed(&self) -> (u64, u64) {
+        self.inner.plane().recorder.missed()
+    }
+
+    #[pyo3(signature = (*, is_open))]
+    fn look_up(&self, is_open: bool) -> RawFd {
+        self.inner.plane().misses.open(is_open)
+    }
+
+    fn take_misses(&self) -> Vec<String> {
+        let taken = self.inner.plane().misses.take().into_iter();
+        taken
+            .map(|slug| String::from_utf8_lossy(&slug).into_owned())
+            .collect()
+    }
+
+    fn is_awaited(&self, slug: &str) -> bool {
+        self.inner.plane().misses.is_awaited(slug.as_bytes())
+    }
+
+    fn resolved(&self, slug: &str) {
+        self.inner.plane().misses.resolved(slug.as_bytes());
+    }
+
     #[getter]
     fn connections(&self) -> usize {
         self.inner.connections()
@@ -181,6 +210,11 @@ impl Front {
     fn end(&self, py: Python<'_>) {
         py.detach(|| self.inner.end());
     }
+}
+
+#[allow(clippy::needless_pass_by_value)] // the form that results pass it in
+fn of_system(error: std::io::Error) -> PyErr {
+    PyOSError::new_err(error.to_string())
 }
 
 fn network(text: String) -> PyResult<Network> {

@@ -32,6 +32,9 @@ pub struct Recorder {
     bounds: Box<[f64]>,
     cells: Box<[Cells]>,
     errors: Box<[AtomicU64]>,
+    looked_up: Box<[AtomicU64]>,
+    missed: AtomicU64,
+    handed_back: AtomicU64,
     /// Requests that the control plane did not answer.
     unanswered: AtomicU64,
 }
@@ -50,6 +53,9 @@ impl Recorder {
             .collect();
         Self {
             errors: zeros(cells.len()),
+            looked_up: zeros(cells.len()),
+            missed: AtomicU64::new(0),
+            handed_back: AtomicU64::new(0),
             bounds: bounds.into(),
             cells,
             unanswered: AtomicU64::new(0),
@@ -69,10 +75,30 @@ impl Recorder {
         cells.sum_ns.fetch_add(ns, Ordering::Relaxed);
     }
 
-    /// Counts an answer to an admitted request that is no redirect.
+    /// Counts an answer of the table to an admitted request that is no redirect.
     pub fn count_error(&self, status: StatusCode) {
+        self.count(&self.errors, status);
+    }
+
+    /// Counts an admitted request that the table has no answer for.
+    pub fn count_missed(&self) {
+        self.missed.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts the answer to such a request.
+    pub fn count_looked_up(&self, status: StatusCode) {
+        self.count(&self.looked_up, status);
+    }
+
+    /// Counts such a request that the control plane answers after all: it is admitted there again.
+    pub fn count_handed_back(&self) {
+        self.missed.fetch_sub(1, Ordering::Relaxed);
+        self.handed_back.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn count(&self, counts: &[AtomicU64], status: StatusCode) {
         if let Some(index) = self.cells.iter().position(|cells| cells.status == status) {
-            self.errors[index].fetch_add(1, Ordering::Relaxed);
+            counts[index].fetch_add(1, Ordering::Relaxed);
         }
     }
 
@@ -94,14 +120,29 @@ impl Recorder {
             .collect()
     }
 
-    /// The errors since the last call, by status.
+    /// The errors of the table since the last call, by status.
     pub fn take_errors(&self) -> Vec<(u16, u64)> {
-        let counted = self.cells.iter().zip(&self.errors);
+        self.take_counts(&self.errors)
+    }
+
+    /// The answers after a look-up since the last call, by status.
+    pub fn take_looked_up(&self) -> Vec<(u16, u64)> {
+        self.take_counts(&self.looked_up)
+    }
+
+    fn take_counts(&self, counts: &[AtomicU64]) -> Vec<(u16, u64)> {
+        let counted = self.cells.iter().zip(counts);
         let taken = counted.map(|(cells, count)| {
             let count = count.swap(0, Ordering::Relaxed);
             (cells.status.as_u16(), count)
         });
         taken.filter(|(_, count)| *count > 0).collect()
+    }
+
+    /// Admitted requests since the start that the table had no answer for, without those handed back; and those.
+    pub fn missed(&self) -> (u64, u64) {
+        let handed_back = self.handed_back.load(Ordering::Relaxed);
+        (self.missed.load(Ordering::Relaxed), handed_back)
     }
 
     /// Requests since the start that the control plane did not answer.

@@ -40,17 +40,18 @@ fn config() -> Config {
             max_held: 10,
         },
         upstream: PathBuf::from("/nowhere"),
+        reserved: vec!["healthz".to_owned()],
         max_body: 65_536,
         monotonic: 0.0,
     }
 }
 
 pub(crate) fn plane() -> Plane {
-    Plane::new(config())
+    Plane::new(config()).unwrap()
 }
 
 fn filled(config: Config) -> Plane {
-    let plane = Plane::new(config);
+    let plane = Plane::new(config).unwrap();
     let target = HeaderValue::from_static("https://example.com/");
     let put = |slug: &[u8], status, location: Option<&HeaderValue>, forwards| {
         let entry = Entry::new(slug, status, location.cloned(), forwards, 10.0);
@@ -83,9 +84,22 @@ fn visitor(address: &str) -> Visitor {
 
 const HOST: (&str, &str) = ("host", "hop.example:8000");
 
+fn answer(
+    plane: &Plane,
+    request: &Request<AnswerBody>,
+    visitor: &Visitor,
+    now: f64,
+) -> Option<Answer> {
+    match plane.decide(request, visitor, now) {
+        Decision::Answer(answer) => Some(answer),
+        Decision::Pass => None,
+        Decision::LookUp(look_up) => panic!("{look_up:?}"),
+    }
+}
+
 fn get(plane: &Plane, target: &str) -> Option<Answer> {
     let request = request("GET", target, &[HOST], "");
-    plane.answer(&request, &visitor("192.0.2.1"), 0.0)
+    answer(plane, &request, &visitor("192.0.2.1"), 0.0)
 }
 
 #[test]
@@ -134,7 +148,7 @@ fn other_requests_are_left_to_the_control_plane() {
     for (method, target, headers, body) in table {
         let request = request(method, target, &headers, body);
 
-        let answer = plane.answer(&request, &visitor("192.0.2.1"), 0.0);
+        let answer = super::tests::answer(&plane, &request, &visitor("192.0.2.1"), 0.0);
 
         assert!(answer.is_none(), "{method} {target} {headers:?} {body:?}");
     }
@@ -146,11 +160,7 @@ fn expired_entry_is_left_to_the_control_plane() {
     let plane = filled(config());
     let request = request("GET", "/hot", &[HOST], "");
 
-    assert!(
-        plane
-            .answer(&request, &visitor("192.0.2.1"), 10.0)
-            .is_none()
-    );
+    assert!(answer(&plane, &request, &visitor("192.0.2.1"), 10.0).is_none());
 }
 
 #[test]
@@ -246,14 +256,14 @@ fn client_is_the_one_that_a_trusted_proxy_names() {
     for (peer, headers, client) in table {
         let request = request("GET", "/hot", &headers, "");
 
-        assert!(plane.answer(&request, &visitor(peer), 0.0).is_some());
+        assert!(answer(&plane, &request, &visitor(peer), 0.0).is_some());
 
         assert_eq!(*keys.lock().unwrap(), [client], "{peer} {headers:?}");
         keys.lock().unwrap().clear();
     }
     let unreadable = ("x-forwarded-for", "\u{e9}, 198.51.100.1");
     let request = request("GET", "/hot", &[HOST, unreadable], "");
-    assert!(plane.answer(&request, &visitor("10.0.0.1"), 0.0).is_none());
+    assert!(answer(&plane, &request, &visitor("10.0.0.1"), 0.0).is_none());
 }
 
 #[test]
@@ -262,7 +272,100 @@ fn large_head_is_refused() {
     let half: &'static str = Box::leak("a".repeat(MAX_HEAD / 2).into_boxed_str());
     let large = request("GET", "/hot", &[HOST, ("x-a", half), ("x-b", half)], "");
 
-    let answer = plane.answer(&large, &visitor("192.0.2.1"), 0.0).unwrap();
+    let answer = super::tests::answer(&plane, &large, &visitor("192.0.2.1"), 0.0).unwrap();
 
     assert_eq!(answer.response.status(), 431);
+}
+
+// --- look-ups ------------------------------------------------------------------------------
+
+fn look_up(plane: &Plane, target: &str) -> LookUp {
+    let request = request("GET", target, &[HOST], "");
+    match plane.decide(&request, &visitor("192.0.2.1"), 0.0) {
+        Decision::LookUp(look_up) => look_up,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// A plane that looks up, and the keys that its not-found limit is called with.
+fn asking(config: Config) -> Plane {
+    let plane = filled(config);
+    plane.misses.open(true);
+    plane
+}
+
+#[test]
+fn found_link_is_answered_after_its_look_up() {
+    let plane = asking(config());
+    let look_up = look_up(&plane, "/later?a=1");
+    assert_eq!(plane.misses.take(), [Box::from(&b"later"[..])]);
+
+    let target = HeaderValue::from_static("https://example.com/later");
+    let entry = Entry::new(b"later", StatusCode::FOUND, Some(target), false, 10.0);
+    plane.table.put(entry);
+    let answer = plane.conclude(&look_up, Some("a=1"), 0.0).unwrap();
+
+    assert_eq!(
+        answer.response.headers()["location"],
+        "https://example.com/later"
+    );
+    assert_eq!(plane.recorder.missed(), (1, 0));
+    assert_eq!(plane.recorder.take_looked_up(), [(302, 1)]);
+    assert_eq!(plane.table.take_clicks().len(), 1);
+}
+
+#[test]
+fn absent_slug_is_404_after_its_look_up() {
+    let plane = asking(config());
+    let look_up = look_up(&plane, "/later");
+
+    let entry = Entry::new(b"later", StatusCode::NOT_FOUND, None, false, 10.0);
+    plane.table.put(entry);
+    let answer = plane.conclude(&look_up, None, 0.0).unwrap();
+
+    assert_eq!(answer.response.status(), 404);
+    assert_eq!(plane.recorder.take_looked_up(), [(404, 1)]);
+    assert_eq!(plane.recorder.take_errors(), []);
+}
+
+#[test]
+fn what_the_table_cannot_answer_is_handed_back() {
+    let plane = asking(config());
+    let target = HeaderValue::from_static("https://example.com/");
+    let rewritten = look_up(&plane, "/later?a=1");
+    let unknown = look_up(&plane, "/never");
+    let entry = Entry::new(b"later", StatusCode::FOUND, Some(target), true, 10.0);
+    plane.table.put(entry);
+
+    assert!(plane.conclude(&rewritten, Some("a=1"), 0.0).is_none());
+    assert!(plane.conclude(&unknown, None, 0.0).is_none());
+
+    assert_eq!(plane.recorder.missed(), (0, 2));
+    assert_eq!(plane.recorder.take_looked_up(), []);
+    assert!(plane.table.take_clicks().is_empty());
+}
+
+#[test]
+fn reserved_slug_is_left_to_the_control_plane() {
+    let plane = asking(config());
+
+    assert!(get(&plane, "/healthz").is_none());
+    assert!(get(&plane, "/HEALTHZ").is_none());
+}
+
+#[test]
+fn not_found_limit_refuses_before_a_look_up() {
+    let plane = asking(Config {
+        not_found_limit: Limit {
+            own: constant(false),
+            wide: None,
+        },
+        ..config()
+    });
+
+    assert_eq!(get(&plane, "/later").unwrap().response.status(), 429);
+
+    assert!(plane.misses.take().is_empty());
+    assert_eq!(plane.recorder.missed(), (1, 0));
+    assert_eq!(plane.recorder.take_looked_up(), [(429, 1)]);
 }
