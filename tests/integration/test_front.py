@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
+import resource
 import socket
 import threading
 import time
@@ -14,7 +16,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.integration.front_gateway import FRONT, get, is_of_the_front, total
+from tests.integration.front_gateway import FRONT, get, is_of_the_front, total, workers_of
 from tests.servers.hopgate import UNLIMITED, Gateway, eventually, hopgate, make_key, make_store
 from tests.servers.raw_http import RawAnswer, answer_on
 
@@ -369,3 +371,30 @@ def test_connections_leave_nothing_behind(gateway, slug):
 
     # One: that of the question.
     eventually(lambda: total(gateway, "hopgate_front_connections") <= 2, 20, "connections are closed")
+
+
+def test_connections_wait_while_descriptors_are_short(gateway, slug):
+    """Those that are open are served meanwhile, the others afterwards."""
+    [worker] = workers_of(gateway)
+    folder = Path(f"/proc/{worker}/fd")
+    usual = resource.prlimit(worker, resource.RLIMIT_NOFILE)
+    few = max(int(entry.name) for entry in folder.iterdir()) + 8
+    request = f"GET /{slug} HTTP/1.1\r\nHost: x\r\n\r\n".encode()
+    with contextlib.ExitStack() as stack:
+        first = stack.enter_context(socket.create_connection(("127.0.0.1", gateway.port), timeout=30))
+        first.sendall(request)
+        assert answer_on(first).status == 302
+        resource.prlimit(worker, resource.RLIMIT_NOFILE, (few, usual[1]))
+        stack.callback(resource.prlimit, worker, resource.RLIMIT_NOFILE, usual)
+        others = []
+        for _ in range(20):
+            address = ("127.0.0.1", gateway.port)
+            others.append(stack.enter_context(socket.create_connection(address, timeout=30)))
+            others[-1].sendall(request)
+        eventually((folder / str(few - 1)).is_symlink, what="the last descriptor is taken")
+        first.sendall(request)
+        assert answer_on(first).status == 302
+
+        resource.prlimit(worker, resource.RLIMIT_NOFILE, usual)
+
+        assert {answer_on(connection).status for connection in others} == {302}

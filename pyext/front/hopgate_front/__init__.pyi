@@ -136,7 +136,7 @@ class Front:
     def unanswered(self) -> int:
         """Requests that the control plane did not answer."""
 
-    def drain(self, limit: float, /) -> bool:
+    def drain(self, limit: float) -> bool:
         """
         Accept no more connections, and wait until those that are open have ended with the request under way.
 

@@ -188,14 +188,14 @@ impl Plane {
             Verdict::Failed => return Decision::Pass,
         }
         match found {
-            Found::Entry(entry) => Decision::Answer(self.from_table(&entry, client, now)),
+            Found::Entry(entry) => Decision::Answer(self.answer_held(&entry, client, now)),
             Found::Nothing(slug) => self.look_up(slug, client, now),
             Found::Other => Decision::Pass,
         }
     }
 
     /// The answer of the table to an admitted request.
-    fn from_table(&self, entry: &Arc<Entry>, client: &ClientKeys, now: f64) -> Answer {
+    fn answer_held(&self, entry: &Arc<Entry>, client: &ClientKeys, now: f64) -> Answer {
         // A limiter that fails refuses nothing.
         if entry.status == StatusCode::NOT_FOUND
             && self.not_found_limit.admit(client) == Verdict::Refused
