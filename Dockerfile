@@ -32,7 +32,7 @@ RUN python -m venv tools \
 
 COPY Cargo.toml Cargo.lock ./
 COPY pyext pyext
-RUN tools/bin/pip wheel --no-deps --no-build-isolation --wheel-dir wheels ./pyext
+RUN tools/bin/pip wheel --no-deps --no-build-isolation --wheel-dir wheels ./pyext ./pyext/front
 
 COPY pyproject.toml README.md LICENSE ./
 COPY app app

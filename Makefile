@@ -22,7 +22,7 @@ endef
 IDLE := nice -n 15
 # Hundreds of processes import the same modules: compile them once, also where the environment disables it.
 export PYTHONDONTWRITEBYTECODE :=
-NATIVE := Cargo.toml Cargo.lock pyext/Cargo.toml pyext/build.rs pyext/pyproject.toml $(shell find pyext/src pyext/hopgate_limiter -name '*.rs' -o -name '*.lua' -o -name '*.py' -o -name '*.pyi')
+NATIVE := Cargo.toml Cargo.lock $(addprefix pyext/,Cargo.toml build.rs pyproject.toml front/Cargo.toml front/pyproject.toml) $(shell find $(addprefix pyext/,src hopgate_limiter front/src front/hopgate_front) -name '*.rs' -o -name '*.lua' -o -name '*.py' -o -name '*.pyi')
 
 # $(call need,COMMAND,what it is and how to get it)
 need = command -v $(1) >/dev/null 2>&1 || { echo "hopgate needs $(2)" >&2; exit 1; }
@@ -51,9 +51,9 @@ $(VENV)/.run: $(VENV)/.made requirements/run.txt pyproject.toml
 	@touch $@
 
 $(VENV)/.wheel: $(VENV)/.run $(NATIVE)
-	@echo "Building the limiter (Rust, release) ..."
+	@echo "Building the limiter and the front (Rust, release) ..."
 	@rm -rf $(WHEELS)
-	@$(PIP) wheel --no-deps --no-build-isolation --wheel-dir $(WHEELS) ./pyext
+	@$(PIP) wheel --no-deps --no-build-isolation --wheel-dir $(WHEELS) ./pyext ./pyext/front
 	@touch $@
 
 $(VENV)/.native: $(VENV)/.wheel
@@ -101,11 +101,11 @@ $(VENV)/.release: $(VENV)/.dev requirements/release.txt
 	@touch $@
 
 lock: $(VENV)/.dev ## Resolve the dependencies anew and write the lock files.
-	$(BIN)/uv pip compile --quiet --universal --upgrade --generate-hashes --no-header --no-emit-package hopgate-limiter --group build pyproject.toml -o requirements/run.txt
-	$(BIN)/uv pip compile --quiet --universal --upgrade --generate-hashes --no-header --no-emit-package hopgate-limiter --extra services --extra otel --extra sentry --group dev -c requirements/run.txt pyproject.toml -o requirements/dev.txt
-	$(BIN)/uv pip compile --quiet --universal --upgrade --generate-hashes --no-header --no-emit-package hopgate-limiter --extra services -c requirements/dev.txt pyproject.toml -o requirements/services.txt
-	$(BIN)/uv pip compile --quiet --universal --upgrade --generate-hashes --no-header --no-emit-package hopgate-limiter --extra services --extra otel -c requirements/dev.txt pyproject.toml -o requirements/otel.txt
-	$(BIN)/uv pip compile --quiet --universal --upgrade --generate-hashes --no-header --no-emit-package hopgate-limiter --extra services --extra sentry -c requirements/dev.txt pyproject.toml -o requirements/sentry.txt
+	$(BIN)/uv pip compile --quiet --universal --upgrade --generate-hashes --no-header --no-emit-package hopgate-limiter --no-emit-package hopgate-front --group build pyproject.toml -o requirements/run.txt
+	$(BIN)/uv pip compile --quiet --universal --upgrade --generate-hashes --no-header --no-emit-package hopgate-limiter --no-emit-package hopgate-front --extra services --extra otel --extra sentry --group dev -c requirements/run.txt pyproject.toml -o requirements/dev.txt
+	$(BIN)/uv pip compile --quiet --universal --upgrade --generate-hashes --no-header --no-emit-package hopgate-limiter --no-emit-package hopgate-front --extra services -c requirements/dev.txt pyproject.toml -o requirements/services.txt
+	$(BIN)/uv pip compile --quiet --universal --upgrade --generate-hashes --no-header --no-emit-package hopgate-limiter --no-emit-package hopgate-front --extra services --extra otel -c requirements/dev.txt pyproject.toml -o requirements/otel.txt
+	$(BIN)/uv pip compile --quiet --universal --upgrade --generate-hashes --no-header --no-emit-package hopgate-limiter --no-emit-package hopgate-front --extra services --extra sentry -c requirements/dev.txt pyproject.toml -o requirements/sentry.txt
 	$(BIN)/uv pip compile --quiet --universal --upgrade --generate-hashes --no-header --group bench -c requirements/dev.txt -o requirements/bench.txt
 	$(BIN)/uv pip compile --quiet --universal --upgrade --generate-hashes --no-header --group fuzz -c requirements/dev.txt -o requirements/fuzz.txt
 	$(BIN)/uv pip compile --quiet --universal --upgrade --generate-hashes --no-header --group release -c requirements/dev.txt -o requirements/release.txt

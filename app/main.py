@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from app import settings as environment
 from app.bootstrap import open_gateway, tracing
@@ -11,13 +11,21 @@ from app.telemetry import logs
 from app.web.mount import Mounted
 from app.web.rsgi import RsgiApplication
 
+if TYPE_CHECKING:
+    from app.web.fronted import Fronted
 
-def create() -> RsgiApplication | Mounted:
+
+def create() -> RsgiApplication | Mounted | Fronted:
     """Make the application; its services are opened when the worker starts."""
     settings = environment.load()
     logs.configure(settings.log_level)
     application = _application(settings)
-    return Mounted(application, settings.base_path) if settings.base_path else application
+    mounted = Mounted(application, settings.base_path) if settings.base_path else application
+    if settings.front_socket is None:
+        return mounted
+    from app.web.fronted import Fronted
+
+    return Fronted(mounted, application, settings.front_listeners)
 
 
 def _application(settings: environment.Settings) -> RsgiApplication:

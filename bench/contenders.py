@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sqlite3
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,6 +39,17 @@ def _hopgate(_port: int, _workers: int, _folder: Path) -> list[str]:
     return [sys.executable, "-m", "app.cli", "serve"]
 
 
+def _front(_port: int, _workers: int, folder: Path) -> list[str]:
+    # Gateways do not share a data folder: this one has a copy of the links.
+    own = folder / "front"
+    own.mkdir(mode=0o700, exist_ok=True)
+    links = folder / "hopgate.db"
+    if links.exists():
+        with closing(sqlite3.connect(links)) as source, closing(sqlite3.connect(own / links.name)) as copy:
+            source.backup(copy)
+    return ["env", "HOPGATE_FRONT=on", f"HOPGATE_DATA_DIR={own}", sys.executable, "-m", "app.cli", "serve"]
+
+
 def _granian(target: str, *options: str, interface: str = "rsgi") -> Callable[[int, int, Path], list[str]]:
     def command(port: int, workers: int, _folder: Path) -> list[str]:
         common = [sys.executable, "-m", "granian", "--interface", interface, "--loop", "uvloop"]
@@ -65,6 +78,7 @@ def _nginx(port: int, _workers: int, folder: Path) -> list[str]:
 
 CONTENDERS: Mapping[str, Contender] = {
     "hopgate": Contender("Hopgate", _hopgate),
+    "front": Contender("Hopgate with its front", _front),
     "handler": Contender(
         "Hopgate without its fast path: its Robyn route on granian",
         _granian("tests.servers.fast_path_off:create", "--factory"),

@@ -74,6 +74,17 @@ SCENARIOS: Sequence[Scenario] = (
         "embedded",
         bars=_CACHED,
     ),
+    *(
+        Scenario(
+            f"front-{connections}",
+            f"The front, {connections} connection{'s' * (connections > 1)}",
+            f"`wrk -c{connections}`, one link, embedded: with the front, without it, and nginx.",
+            ("front", "hopgate", "nginx"),
+            "embedded",
+            Visit(path=f"/{ONE}", connections=connections),
+        )
+        for connections in (1, 8, 64)
+    ),
     Scenario(
         "connections-1",
         "The same over 1 connection",
@@ -123,6 +134,33 @@ SCENARIOS: Sequence[Scenario] = (
         "stack",
         redis="full",
         bars=_CACHED,
+    ),
+    Scenario(
+        "front-zipf",
+        "The front, the Zipf list",
+        "`wrk -c64` on the full stack, with the front and without it: hits, and renewals every two seconds.",
+        ("front", "hopgate"),
+        "stack",
+        "zipf",
+        redis="full",
+    ),
+    Scenario(
+        "front-redis-hit",
+        "The front, Redis hit",
+        f"`wrk -c64`, {MANY:,} links in sequence: each is looked up, by batches of the front or one by one.",
+        ("front", "hopgate"),
+        "stack",
+        "many",
+        redis="full",
+    ),
+    Scenario(
+        "front-not-found",
+        "The front, a scan of slugs that do not exist",
+        "`wrk -c64`, limits not reached, the tarpit on: compare the processor time.",
+        ("front", "hopgate"),
+        "stack",
+        "absent",
+        redis="empty",
     ),
     Scenario(
         "workers-2",

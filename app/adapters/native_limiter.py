@@ -145,6 +145,11 @@ class NativeRateLimiter:
             return refusal
         return max(_refusal(limiter.peek(wide)), refusal, key=lambda one: one.retry_after_s)
 
+    def functions(self, policy: Policy) -> tuple[object, object | None]:
+        """Return the limiters of *policy*, own and wide, for an extension module that decides as `admit`."""
+        wide = self._wide.get(policy)
+        return self._limiters[policy]._c_api, None if wide is None else wide._c_api  # noqa: SLF001
+
     def close(self) -> None:
         """Return all leased tokens to Redis. Blocks for up to three of Redis's timeouts."""
         for limiter in (*self._limiters.values(), *self._wide.values()):

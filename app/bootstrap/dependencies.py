@@ -10,7 +10,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
-from typing import assert_never
+from typing import TYPE_CHECKING, assert_never
 
 from pydantic import SecretStr
 
@@ -20,7 +20,7 @@ from app.bootstrap.tracing import Traces
 from app.concurrency.background import running
 from app.concurrency.stopping import close
 from app.domain.errors import SettingsError, Unavailable
-from app.ports import EventBus, LinkCache, LinkReplica, Policy, RateLimiter, Store
+from app.ports import EventBus, LinkCache, LinkReplica, Policy, Store
 from app.resilience.deadline import CACHE_S
 from app.settings import Settings
 from app.settings.reports import report_settings
@@ -28,6 +28,9 @@ from app.settings.tracing import tracing_settings
 from app.telemetry.metrics import Source
 from app.telemetry.sources import PoolState, guard_samples, pool_samples
 from app.telemetry.timing import Timings, timed
+
+if TYPE_CHECKING:
+    from app.adapters.native_limiter import NativeRateLimiter
 
 # The connection pools of a process, by name: each adapter adds its own.
 Pools = list[Callable[[], Mapping[str, PoolState]]]
@@ -42,11 +45,20 @@ async def check_settings(settings: Settings) -> None:
     Check what only a driver or the limiter can: the one check of every command that serves or examines.
 
     Raises:
-        SettingsError: a rate limit, a URL, or a variable of OpenTelemetry or Sentry cannot be parsed.
+        SettingsError: a rate limit, a URL, or a variable of OpenTelemetry or Sentry cannot be parsed, or two
+            settings exclude each other.
         ImportError: a driver is not installed.
     """
-    tracing_settings()
+    is_traced = tracing_settings() is not None
     report_settings()
+    if settings.front == "on":
+        # A redirect that the front answers has no span, and no line in the access log.
+        if is_traced:
+            raise SettingsError(
+                "HOPGATE_FRONT: traces need it off (unset the endpoint of OpenTelemetry, or set off)"
+            )
+        if settings.access_log_share > 0:
+            raise SettingsError("HOPGATE_FRONT: the access log needs it off (set one of the two to off)")
     await check_urls(settings)
     check_limits(settings)
 
@@ -240,7 +252,7 @@ async def open_bus(
 
 
 @asynccontextmanager
-async def open_limiter(settings: Settings) -> AsyncIterator[RateLimiter]:
+async def open_limiter(settings: Settings) -> AsyncIterator[NativeRateLimiter]:
     """The rate limiter; gateways on one Redis share its counts."""
     from app.adapters.native_limiter import NativeRateLimiter
 

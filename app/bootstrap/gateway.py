@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
+from typing import TYPE_CHECKING
 
 from app.adapters.file_spool import FileSpool
 from app.adapters.guards import DependencyGuards
@@ -26,7 +27,7 @@ from app.concurrency.background import running, serving
 from app.concurrency.loop_lag import watch_loop_lag
 from app.concurrency.stopping import close
 from app.concurrency.tarpit import Tarpit
-from app.ports import EventBus, RateLimiter
+from app.ports import EventBus, Policy, RateLimiter
 from app.resilience.admission import TICK_S, AdmissionController
 from app.service.cache_sync import CacheSync
 from app.service.clicks import ClickCounter, ClickPublisher
@@ -45,6 +46,7 @@ from app.telemetry.metrics import Metrics, Source
 from app.telemetry.process import process_samples
 from app.telemetry.recent import RecentOverview
 from app.telemetry.requests import RequestMetrics
+from app.telemetry.samples import Rising
 from app.telemetry.sharing import SharedSamples
 from app.telemetry.sources import (
     admission_samples,
@@ -58,6 +60,12 @@ from app.web.response import Response
 from app.web.services import Services
 from worker.main import run_worker
 
+if TYPE_CHECKING:
+    from hopgate_front import Front
+
+    from app.adapters.native_limiter import NativeRateLimiter
+    from app.web.front import FrontTable
+
 
 @asynccontextmanager
 async def open_gateway(settings: Settings) -> AsyncIterator[Services]:
@@ -70,10 +78,11 @@ async def open_gateway(settings: Settings) -> AsyncIterator[Services]:
         open_traces(settings, "hopgate-gateway") as traces,
         open_dependencies(settings, guards, traces) as to,
         open_limiter(settings) as limiter,
-        open_redirects(settings, to, limiter, admission, traces.noting(failures.add)) as redirects,
+        open_data_plane(settings, limiter) as plane,
+        open_redirects(settings, to, limiter, admission, traces.noting(failures.add), plane) as redirects,
         open_api(settings, to, redirects.l1) as api,
         open_background(
-            settings, to, admission, failures, [requests.samples, *redirects.sources(limiter)]
+            settings, to, admission, failures, redirects.sources(limiter, requests, plane)
         ) as metrics,
     ):
         yield Services(
@@ -96,6 +105,7 @@ async def open_gateway(settings: Settings) -> AsyncIterator[Services]:
             trace_id=partial(secrets.token_hex, 8),
             on_error=traces.noting(failures.add),
             tracing=traces.tracing,
+            front=None if plane is None else plane.front,
         )
 
 
@@ -112,15 +122,56 @@ class Redirects:
     handler: RedirectHandler
     ages: ChangeAges
 
-    def sources(self, limiter: RateLimiter) -> Sequence[Source]:
-        """Return the metrics of redirects."""
+    def sources(
+        self, limiter: RateLimiter, requests: RequestMetrics, plane: DataPlane | None
+    ) -> Sequence[Source]:
+        """Return the metrics of requests and redirects."""
+        # First: it moves what the front has counted to the others.
+        moving = [] if plane is None else [plane.source(requests, self.handler)]
         return (
-            partial(redirect_samples, self.handler, limiter),
+            *moving,
+            requests.samples,
+            Rising(partial(redirect_samples, self.handler, limiter)),
             partial(limiter_samples, limiter),
             partial(look_up_samples, self.resolver, self.l1),
             partial(click_samples, self.clicks),
             self.ages.samples,
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataPlane:
+    """The front of a process, its table for the L1 cache, and what moves its counts to the other metrics."""
+
+    front: Front
+    table: FrontTable
+    source: Callable[[RequestMetrics, RedirectHandler], Source]
+
+
+@asynccontextmanager
+async def open_data_plane(settings: Settings, limiter: NativeRateLimiter) -> AsyncIterator[DataPlane | None]:
+    """The front of a worker of `hopgate serve`, if it has one; it starts with the event loop."""
+    if settings.front_socket is None:
+        yield None
+        return
+    from app.web.front import FrontMetrics, FrontTable, new_front
+
+    front = new_front(
+        settings.front_socket,
+        redirect_limit=limiter.functions(Policy.REDIRECT),
+        not_found_limit=limiter.functions(Policy.NOT_FOUND),
+        trusted=settings.trusted_proxies,
+        base_path=settings.base_path,
+        monotonic=time.monotonic,
+    )
+    try:
+        yield DataPlane(
+            front=front,
+            table=FrontTable(front),
+            source=lambda requests, redirects: FrontMetrics(front, requests, redirects).samples,
+        )
+    finally:
+        front.end()
 
 
 @asynccontextmanager
@@ -130,12 +181,18 @@ async def open_redirects(
     limiter: RateLimiter,
     admission: AdmissionController,
     on_error: Callable[[Exception], None],
+    plane: DataPlane | None,
 ) -> AsyncIterator[Redirects]:
     """The redirect path: L1 cache, resolver, click counting and visit quota."""
     counter = ClickCounter()
     ages = ChangeAges(time.time)
     l1: L1Cache[Response] = L1Cache(
-        render, monotonic=time.monotonic, wall=time.time, clicked=counter.count, noted=ages.note
+        render,
+        monotonic=time.monotonic,
+        wall=time.time,
+        clicked=counter.count,
+        noted=ages.note,
+        hot=None if plane is None else plane.table,
     )
     async with AsyncExitStack() as stack:
         opened = await stack.enter_async_context(open_replicas(settings, to.guards, to.pools))

@@ -10,10 +10,13 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from itertools import chain
 from typing import Any
 
 from granian.net import SocketHolder
 from granian.server.mp import MPServer, WorkerProcess
+
+from app.commands.front_sockets import FrontSockets
 
 # The gateway exits once workers have died this often within this time.
 MAX_DEATHS, DEATHS_WITHIN_S = 10, 20.0
@@ -28,12 +31,21 @@ class Server(MPServer):
     keeps it: connections queue until the next worker accepts them, after about a third of a second. The
     kernel spreads connections over the sockets (SO_REUSEPORT), as with granian. Until the first worker
     runs, connections are refused, so that clients can try another gateway.
+
+    With *front*, the public sockets are for the front of each worker, and granian serves its worker on a
+    private Unix socket.
     """
 
-    def __init__(self, target: str, **options: Any) -> None:
+    def __init__(self, target: str, *, front: FrontSockets | None = None, **options: Any) -> None:
         super().__init__(target, **options)
         self.respawned_wrks = Respawns()
-        self._sockets: list[socket.socket] = []
+        self._front = front
+        # A worker would lose a SIGTERM that comes before its loop runs; `RsgiApplication` unblocks it then.
+        # The SIGINT of a terminal would end granian before its front: `Fronted` unblocks it after that.
+        self._held_back = {signal.SIGTERM} if front is None else {signal.SIGTERM, signal.SIGINT}
+        # By worker.
+        self._sockets: list[list[socket.socket]] = []
+        self._private: list[socket.socket] = []
 
     def _init_shared_socket(self) -> None:
         if multiprocessing.get_start_method() != "fork":
@@ -41,29 +53,40 @@ class Server(MPServer):
             super()._init_shared_socket()
             return
         self._ssp = self._sso = None
-        for _ in range(self.workers):
-            self._sockets.append(_bound_socket(self.bind_addr, self.bind_port))
+        each = 1 if self._front is None else self._front.threads
+        for worker in range(self.workers):
+            self._sockets.append([_bound_socket(self.bind_addr, self.bind_port) for _ in range(each)])
+            if self._front is not None:
+                self._private.append(self._front.private(worker, self.backlog))
 
     def _spawn_workers(self, spawn_target: Any, target_loader: Any) -> None:
-        # A worker would lose a SIGTERM that comes before its loop runs; `RsgiApplication` unblocks it then.
-        with _term_blocked():
+        with _blocked(*self._held_back):
             super()._spawn_workers(spawn_target, target_loader)
 
     def _respawn_workers(self, *arguments: Any, **options: Any) -> None:
-        with _term_blocked():
+        with _blocked(*self._held_back):
             super()._respawn_workers(*arguments, **options)
 
     def _spawn_worker(self, idx: int, target: Any, callback_loader: Any) -> WorkerProcess:
-        if self._sockets:
+        if not self._sockets:
+            return super()._spawn_worker(idx, target, callback_loader)
+        own = self._sockets[idx]
+        others = [sock for worker in self._sockets if worker is not own for sock in worker]
+        load = callback_loader
+        if self._front is None:
             unix = False
-            self._shd = SocketHolder(self._sockets[idx].fileno(), unix, self.backlog)
-        others = [sock for sock in self._sockets if sock is not self._sockets[idx]]
-        return super()._spawn_worker(idx, target, partial(_without, others, callback_loader))
+            self._shd = SocketHolder(own[0].fileno(), unix, self.backlog)
+        else:
+            unix = True
+            self._shd = SocketHolder(self._private[idx].fileno(), unix, self.backlog)
+            others += [sock for sock in self._private if sock is not self._private[idx]]
+            load = partial(self._front.load, own, self._private[idx], load)
+        return super()._spawn_worker(idx, target, partial(_without, others, load))
 
     def _drop_shared_socket(self) -> None:
         super()._drop_shared_socket()
         # Workers close their copies on SIGTERM: then no connection is accepted that is not served.
-        for sock in self._sockets:
+        for sock in chain(*self._sockets, self._private):
             sock.close()
 
 
@@ -102,12 +125,12 @@ def _bound_socket(host: str, port: int) -> socket.socket:
 
 
 @contextmanager
-def _term_blocked() -> Iterator[None]:
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+def _blocked(*signals: signal.Signals) -> Iterator[None]:
+    signal.pthread_sigmask(signal.SIG_BLOCK, signals)
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)
 
 
 def _without(others: Iterable[socket.socket], load: Callable[[], Any]) -> Any:

@@ -11,6 +11,7 @@ import tempfile
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from app.bootstrap import open_store, utc_now
 from app.commands.shadowed import described, shadowed
@@ -20,6 +21,9 @@ from app.resilience.deadline import DRAIN_S
 from app.service import keys
 from app.settings import DRAINING, Settings
 from app.telemetry import logs
+
+if TYPE_CHECKING:
+    from app.commands.granian_server import Server
 
 log = logging.getLogger(__name__)
 
@@ -139,15 +143,34 @@ def _greeting(settings: Settings, key: str | None) -> str:
 
 
 def serve(settings: Settings) -> None:
-    """Serve until SIGTERM or SIGINT, then finish the requests in flight."""
+    """
+    Serve until SIGTERM or SIGINT, then finish the requests in flight.
+
+    Raises:
+        SettingsError: the front cannot have its private socket.
+    """
+    with tempfile.TemporaryDirectory(prefix="hopgate-") as folder:
+        server = _server(settings, Path(folder))
+        # granian's workers read it from their environment.
+        os.environ["HOPGATE_METRICS_DIR"] = folder
+        # An embedded gateway is the only one: there is no other to send clients to.
+        if not settings.embedded and settings.drain_delay_s > 0:
+            stop, draining = server.signal_handler_interrupt, Path(folder) / DRAINING
+            server.on_startup(lambda: _drain_on_sigterm(stop, draining, settings.drain_delay_s))
+        server.serve()
+
+
+def _server(settings: Settings, folder: Path) -> Server:
     from granian.constants import HTTPModes, Interfaces, Loops
     from granian.http import HTTP1Settings
     from granian.log import LogLevels
 
+    from app.commands.front_sockets import FrontSockets
     from app.commands.granian_server import Server
 
-    server = Server(
+    return Server(
         "app.main:create",
+        front=FrontSockets(settings.front_threads, folder) if settings.front == "on" else None,
         factory=True,
         interface=Interfaces.RSGI,
         address=settings.host,
@@ -167,14 +190,6 @@ def serve(settings: Settings) -> None:
         log_level=LogLevels(settings.log_level),
         log_dictconfig=logs.granian(),
     )
-    with tempfile.TemporaryDirectory(prefix="hopgate-metrics-") as folder:
-        # granian's workers read it from their environment.
-        os.environ["HOPGATE_METRICS_DIR"] = folder
-        # An embedded gateway is the only one: there is no other to send clients to.
-        if not settings.embedded and settings.drain_delay_s > 0:
-            stop, draining = server.signal_handler_interrupt, Path(folder) / DRAINING
-            server.on_startup(lambda: _drain_on_sigterm(stop, draining, settings.drain_delay_s))
-        server.serve()
 
 
 def _drain_on_sigterm(stop: Callable[..., None], draining: Path, delay_s: float) -> None:

@@ -23,3 +23,4 @@ ADMIN_S = 5.0  # listings, invalidations, health checks
 BODY_S = 5.0  # for a client to send its request body
 SYNC_CACHE_S = 0.05  # a cache write inside a request, while the broker is away
 DRAIN_S = 20.0  # from SIGTERM to exit
+FRONT_DRAIN_S = 12.0  # of it, for the requests that the front has under way

@@ -12,9 +12,9 @@ from __future__ import annotations
 import math
 import random as random_module
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 import msgspec
 
@@ -42,6 +42,23 @@ MAX_LONG = 8_192
 _NONE = (0, 0.0)
 
 T = TypeVar("T")
+T_contra = TypeVar("T_contra", contravariant=True)
+
+
+class HotTable(Protocol[T_contra]):
+    """The answers that a data plane sends by itself: those that the L1 cache would send without checks."""
+
+    def put(self, slug: Slug, answer: T_contra, free_until: float) -> None:
+        """Send *answer* for *slug* until *free_until*, in monotonic seconds, instead of any other."""
+
+    def remove(self, slug: str) -> None:
+        """Send no answer for *slug*."""
+
+    def clear(self) -> None:
+        """Send no answer at all."""
+
+    def take_clicks(self) -> Iterable[tuple[Slug, int]]:
+        """Return the redirects sent since the last call, by slug; also those of removed entries."""
 
 
 # Entries are in no reference cycle, so the garbage collector need not visit up to 65,536 of them.
@@ -85,6 +102,7 @@ class L1Cache(Generic[T]):
         random: gives floats in [0, 1), for the jitter of the times to live.
         clicked: receives a slug and how often its answer was sent.
         noted: receives each change that is new to this process, if the time of its commit is known.
+        hot: a data plane's table, which each change of an entry changes in the same call.
     """
 
     def __init__(
@@ -96,6 +114,7 @@ class L1Cache(Generic[T]):
         random: Callable[[], float] = random_module.random,
         clicked: Callable[[Slug, int], None] = _ignore,
         noted: Callable[[LinkChanged], None] = _ignore_change,
+        hot: HotTable[T] | None = None,
     ) -> None:
         self._render = render
         self._monotonic = monotonic
@@ -103,6 +122,7 @@ class L1Cache(Generic[T]):
         self._random = random
         self._clicked = clicked
         self._noted = noted
+        self._hot = hot
         # Entries that may have clicks: fresh now, or at the last `collect`.
         self._recent: dict[Slug, L1Entry[T]] = {}
         self._entries: OrderedDict[str, L1Entry[T]] = OrderedDict()
@@ -167,6 +187,9 @@ class L1Cache(Generic[T]):
     def collect(self) -> None:
         """Report the clicks since the last call to `clicked`; call it about every second."""
         now = self._monotonic()
+        if self._hot is not None:
+            for clicked, clicks in self._hot.take_clicks():
+                self._clicked(clicked, clicks)
         for slug, entry in self._recent.items():
             if entry.clicks:
                 self._clicked(slug, entry.clicks)
@@ -180,7 +203,7 @@ class L1Cache(Generic[T]):
             slug, version = change.slug, change.version
             entry = self._entries.get(slug)
             if entry is not None and entry.resolution.version < version:
-                del self._entries[slug]
+                self._drop(slug)
             if change.committed_at is not None and version > self._min_versions.get(slug, _NONE)[0]:
                 self._noted(change)
             self._raise_min_version(slug, version, until)
@@ -200,13 +223,13 @@ class L1Cache(Generic[T]):
 
     def on_gap(self) -> None:
         """Changes may have been missed: drop every entry."""
-        self._entries.clear()
+        self._clear()
 
     def begin_epoch(self, epoch: int) -> None:
         """The links have the history *epoch*: drop every entry and minimum version of another."""
         if epoch != self._epoch:
             self._epoch = epoch
-            self._entries.clear()
+            self._clear()
             self._absent.clear()
             self._min_versions.clear()
 
@@ -229,11 +252,26 @@ class L1Cache(Generic[T]):
         self._recent[resolution.slug] = entry
         self._entries[resolution.slug] = entry
         self._entries.move_to_end(resolution.slug)
+        if self._hot is not None:
+            if now < entry.free_until:
+                self._hot.put(resolution.slug, entry.answer, entry.free_until)
+            else:
+                self._hot.remove(resolution.slug)
         if is_large(resolution):
             self._limit_long(resolution.slug)
         if len(self._entries) > MAX_ENTRIES:
-            self._entries.popitem(last=False)
+            self._drop(next(iter(self._entries)))
         return entry
+
+    def _drop(self, slug: str) -> None:
+        self._entries.pop(slug, None)
+        if self._hot is not None:
+            self._hot.remove(slug)
+
+    def _clear(self) -> None:
+        self._entries.clear()
+        if self._hot is not None:
+            self._hot.clear()
 
     def _entry(self, resolution: Resolution, now: float, wall: float, *, stale_until: float) -> L1Entry[T]:
         ttl_s = TTL_S * (1 - JITTER * self._random())
@@ -250,14 +288,14 @@ class L1Cache(Generic[T]):
             oldest, _ = self._absent.popitem(last=False)
             entry = self._entries.get(oldest)
             if entry is not None and entry.resolution.version == 0:
-                del self._entries[oldest]
+                self._drop(oldest)
 
     def _limit_long(self, slug: str) -> None:
         self._long[slug] = None
         self._long.move_to_end(slug)
         if len(self._long) > MAX_LONG:
             oldest, _ = self._long.popitem(last=False)
-            self._entries.pop(oldest, None)
+            self._drop(oldest)
 
     def _raise_min_version(self, slug: str, version: int, until: float) -> None:
         min_version = self._min_versions.get(slug)

@@ -12,7 +12,7 @@ import asyncio
 import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from app.concurrency.batches import Batches
 from app.concurrency.origins import on_behalf_of, origins, together
@@ -25,6 +25,7 @@ from app.resilience.admission import AdmissionController, WorkKind
 from app.service.l1_cache import L1Cache
 
 T = TypeVar("T")
+T_contra = TypeVar("T_contra", contravariant=True)
 
 # Misses within this time are published as one event.
 _FILL_INTERVAL_S = 0.01
@@ -35,6 +36,19 @@ _CACHE_QUERIES, _STORE_QUERIES = 2, 4
 _MAX_BATCH = 500
 
 
+class Waiter(Protocol[T_contra]):
+    """Waits for a look-up: a future, or what stands for many requests of a data plane."""
+
+    def done(self) -> bool:
+        """Does nothing wait any more?"""
+
+    def set_result(self, answer: T_contra, /) -> None:
+        """Receive the answer."""
+
+    def set_exception(self, error: Exception, /) -> None:
+        """Receive the error instead."""
+
+
 class _LookUp(Generic[T]):
     """One slug that is being looked up, and the callers that wait for it."""
 
@@ -42,7 +56,7 @@ class _LookUp(Generic[T]):
 
     def __init__(self, entered: float) -> None:
         self.entered = entered
-        self.waiters: list[asyncio.Future[T]] = []
+        self.waiters: list[Waiter[T]] = []
         self.is_second = False
 
 
@@ -105,14 +119,23 @@ class Resolver(Generic[T]):
         entry = self._l1.get(slug)
         if entry is not None:
             return entry.answer
+        waiter: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self.join(slug, waiter)
+        return await waiter
+
+    def join(self, slug: Slug, waiter: Waiter[T]) -> None:
+        """
+        Look *slug* up for *waiter*, or let it wait for the look-up under way. Not for a slug that is in L1.
+
+        Raises:
+            Overloaded: as `resolve`.
+        """
         look_up = self._under_way.get(slug)
         if look_up is None:
             # Only the caller that starts the look-up needs admission: joining it costs nothing.
             look_up = self._under_way[slug] = _LookUp(self._admission.enter(WorkKind.LOOK_UP))
             self._from_cache.add(slug)
-        waiter: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         look_up.waiters.append(waiter)
-        return await waiter
 
     def is_known(self, slug: Slug) -> bool:
         """Would `resolve` return without starting a look-up?"""
@@ -231,7 +254,7 @@ class Resolver(Generic[T]):
                 if not waiter.done():
                     waiter.set_exception(error)
 
-    def _end(self, slug: Slug, *, succeeded: bool) -> list[asyncio.Future[T]]:
+    def _end(self, slug: Slug, *, succeeded: bool) -> list[Waiter[T]]:
         """End the look-up of *slug* and return its waiting callers."""
         look_up = self._under_way.pop(slug)
         self._admission.leave(WorkKind.LOOK_UP, look_up.entered, succeeded=succeeded)

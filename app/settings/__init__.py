@@ -68,6 +68,8 @@ class Settings(BaseSettings):
     key: SecretStr | None = None
     key_file: Path | None = None
     workers: Annotated[int, Field(ge=1, le=64)] = 1
+    front: Literal["on", "off"] = "off"
+    front_threads: Annotated[int, Field(ge=1, le=64)] = 1
     trusted_proxies: Annotated[tuple[IpNetwork, ...], NoDecode] = ()
     limit_redirect: str = "100/s burst 200"
     limit_api: str = "600/min burst 100"
@@ -75,6 +77,9 @@ class Settings(BaseSettings):
     limit_not_found: str = "60/min burst 60"
     metrics_bind: str | None = None
     metrics_dir: Path | None = None
+    # Set by `hopgate serve` for its workers: the public sockets, and the path of the private one.
+    front_listeners: tuple[int, ...] = ()
+    front_socket: Path | None = None
     drain_delay_s: Annotated[float, Field(ge=0, le=10)] = 1.0
     trace_slow_ms: Annotated[int, Field(ge=1, le=600_000)] = 500
     access_log: str = "off"

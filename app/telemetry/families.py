@@ -118,6 +118,14 @@ ERRORS = Counter(
     ("kind",),
 )
 
+FRONT_CONNECTIONS = Gauge(
+    "hopgate_front_connections", "Connections of clients that the front, the native data plane, has open."
+)
+FRONT_UNANSWERED = Counter(
+    "hopgate_front_unanswered",
+    "Requests that the front answered by 503, as the control plane behind it did not answer.",
+)
+
 # --- redirects ---------------------------------------------------------------------------
 
 REDIRECTS = Counter(

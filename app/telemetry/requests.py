@@ -136,6 +136,13 @@ class RequestMetrics:
         cells[bisect_left(statuses.bounds, seconds)] += 1
         cells[-1] += seconds
 
+    def add(self, route: str, method: str, status: int, counts: Sequence[int], seconds: float) -> None:
+        """Count requests that were counted elsewhere, by the buckets of the route; *seconds* in all."""
+        cells = self.of(route, method)[status]
+        for bucket, count in enumerate(counts):
+            cells[bucket] += count
+        cells[-1] += seconds
+
     def samples(self) -> Samples:
         """Report all requests so far."""
         self._collect()

@@ -8,7 +8,7 @@ metrics are scraped.
 from __future__ import annotations
 
 import bisect
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from app.telemetry.buckets import BUCKETS_S
 from app.telemetry.families import Family, Gauge, Series
@@ -39,6 +39,26 @@ def lasting(samples: Samples) -> Samples:
 
 def _takes_largest(family: Family) -> bool:
     return isinstance(family, Gauge) and family.across == "max"
+
+
+class Rising:
+    """
+    A source of counters that are differences of counts, read while other threads count on.
+
+    One count may be read before and the other after the same request. The difference is then too large once,
+    and a counter that falls by one means to Prometheus that its process began anew.
+    """
+
+    def __init__(self, source: Callable[[], Samples]) -> None:
+        self._source = source
+        self._latest: Samples = {}
+
+    def __call__(self) -> Samples:
+        """Return the samples of the source, none of them lower than before."""
+        for series, values in self._source().items():
+            before = self._latest.get(series, values)
+            self._latest[series] = list(map(max, values, before))
+        return {series: list(values) for series, values in self._latest.items()}
 
 
 class Durations:

@@ -82,6 +82,14 @@ def body_cut_off(received: int, declared: int) -> Response:
     )
 
 
+def body_incomplete() -> Response:
+    """400: the body ended early or is malformed, and what reads it counts no bytes."""
+    detail = "The body is not what its head announced. Nothing was done."
+    return _problem(
+        400, "unreadable", "The request cannot be read", detail=detail, headers=[("connection", "close")]
+    )
+
+
 def body_too_large(limit: int) -> Response:
     """413: more than *limit* bytes."""
     detail = f"The most is {limit} bytes."

@@ -26,7 +26,7 @@ from app.ports import Policy, RateLimiter
 from app.resilience.deadline import REDIRECT_S
 from app.service.clicks import ClickCounter
 from app.service.l1_cache import L1Cache
-from app.service.resolver import Resolver
+from app.service.resolver import Resolver, Waiter
 from app.service.visit_quota import VisitQuota
 from app.web import errors
 from app.web.intent import Intent
@@ -134,6 +134,8 @@ class RedirectHandler:
         self.l1_errors: Counter[int] = Counter()
         self.missed = 0
         self.answered: Counter[int] = Counter()
+        # Requests that a data plane admitted, and then left to this handler, which admits them again.
+        self.readmitted = 0
 
     def answer_from_l1(self, slug: str, client: str, now: float) -> Response | None:
         """
@@ -153,6 +155,21 @@ class RedirectHandler:
             entry.clicks += 1
             return response
         return self._l1_error(response, client)
+
+    def look_up(self, slug: Slug, waiter: Waiter[Response]) -> None:
+        """
+        Bring *slug* into the L1 cache, if it can be, and then call *waiter*.
+
+        For a data plane, which has charged the limits and answers itself.
+        """
+        held = self._l1.get(slug)
+        if held is not None:
+            waiter.set_result(held.answer)
+            return
+        try:
+            self._resolver.join(slug, waiter)
+        except Overloaded as error:
+            waiter.set_exception(error)
 
     async def answer(
         self,

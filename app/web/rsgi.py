@@ -21,7 +21,7 @@ from app.concurrency.origins import request_id
 from app.domain import slug as slugs
 from app.domain.errors import Overloaded
 from app.domain.link import REDIRECT_CODES
-from app.telemetry.requests import REDIRECT_ROUTE, STEPS_PER_S, Exchange, RequestMetrics
+from app.telemetry.requests import REDIRECT_ROUTE, STEPS_PER_S, UNKNOWN_ROUTE, Exchange, RequestMetrics
 from app.web import errors
 from app.web import headers as fields
 from app.web.body import read_body
@@ -138,6 +138,19 @@ class RsgiApplication:
     def __rsgi_del__(self, loop: asyncio.AbstractEventLoop) -> None:
         """Close everything; granian calls this when the last request is answered."""
         loop.run_until_complete(self._opened.aclose())
+
+    @property
+    def services(self) -> Services:
+        """What the application calls; from `__rsgi_init__` on."""
+        return self._services
+
+    def refuse(self, scope: RsgiScope, protocol: Any, response: Response) -> None:
+        """Send *response* instead of an answer of the application, and count it."""
+        path, method = scope.path, scope.method
+        is_redirect = method in _READS and slugs.is_well_formed(path[1:]) and not self._table.is_literal(path)
+        route = REDIRECT_ROUTE if is_redirect else UNKNOWN_ROUTE
+        with self._requests.exchange(method, monotonic(), route) as exchange:
+            _send(protocol, exchange, response)
 
     async def _open(self) -> None:
         self._services = services = await self._opened.enter_async_context(self._open_services())

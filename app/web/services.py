@@ -20,6 +20,8 @@ from app.web.health import GuardStates, Probe
 from app.web.redirects import RedirectHandler
 
 if TYPE_CHECKING:
+    from hopgate_front import Front
+
     from app.telemetry.tracing import Tracing
 
 
@@ -33,7 +35,8 @@ class Services:
     are none. `is_draining`: the process is about to stop. `is_for_this_machine`: an embedded gateway without
     a public name or a proxy, which shows its figures to this machine without a key. `recent`: those
     figures. `on_error`: is notified of each error that a request ended with. `trace_id`: makes the id of a
-    request that has none. `tracing`: makes the spans of requests; None if tracing is off.
+    request that has none. `tracing`: makes the spans of requests; None if tracing is off. `front`: the data
+    plane in front of the application; None if granian is alone.
     """
 
     links: Links
@@ -55,3 +58,4 @@ class Services:
     trace_id: Callable[[], str]
     on_error: Callable[[Exception], None]
     tracing: Tracing | None = None
+    front: Front | None = None

@@ -1,8 +1,9 @@
 """
 The redirect fast path, the redirect route and Robyn's own server give identical responses.
 
-Three servers on the same data: the gateway as it ships, one without its fast path, and the same
-application on Robyn's own server. Any difference but the date is a bug.
+Three servers on the same data: the gateway as it ships, alone or behind its front, one without its
+fast path, and the same application on Robyn's own server. Any difference but the date, and the name of
+the server behind a front, is a bug.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from tests.servers.hopgate import UNLIMITED, Gateway, make_key
 from tests.servers.raw_http import RawAnswer, answered, exchange
 
 LINKS = "/api/v1/links"
+# What may differ from one answer to the next.
+OWN = frozenset({"date", "server"})
 
 
 @pytest.fixture(scope="module")
@@ -30,9 +33,9 @@ def key(settings: dict[str, str]) -> str:
     return make_key(settings)
 
 
-@pytest.fixture(scope="module")
-def gateway(settings, key, tmp_path_factory) -> Iterator[Gateway]:
-    with Gateway(settings, tmp_path_factory.mktemp("logs")) as gateway:
+@pytest.fixture(scope="module", params=["off", "on"], ids=["alone", "front"])
+def gateway(request, settings, key, tmp_path_factory) -> Iterator[Gateway]:
+    with Gateway({**settings, "HOPGATE_FRONT": request.param}, tmp_path_factory.mktemp("logs")) as gateway:
         yield gateway
 
 
@@ -97,7 +100,7 @@ def same(gateway: Gateway, without_fast_path: Gateway, request: bytes) -> RawAns
     """Ask both, the fast path twice (a miss, then a hit of the L1 cache); return the one response."""
     answers = [exchange(one.port, request) for one in (gateway, gateway, without_fast_path)]
     comparable = [
-        answer and (answer.status, sorted(pair for pair in answer.headers if pair[0] != "date"), answer.body)
+        answer and (answer.status, sorted(pair for pair in answer.headers if pair[0] not in OWN), answer.body)
         for answer in answers
     ]
     assert comparable[0] == comparable[1] == comparable[2]

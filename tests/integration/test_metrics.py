@@ -49,10 +49,11 @@ def workers_of(gateway: Gateway) -> list[int]:
     return [int(pid) for pid in children]
 
 
-def test_each_process_reports_for_all(settings, tmp_path):
+@pytest.mark.parametrize("front", ["off", "on"])
+def test_each_process_reports_for_all(settings, tmp_path, front):
     made = hopgate(settings, "links", "create", "https://example.com/", "--slug", "counted")
     assert made.returncode == 0, made.stderr
-    with Gateway({**settings, "HOPGATE_WORKERS": "2"}, tmp_path) as gateway:
+    with Gateway({**settings, "HOPGATE_WORKERS": "2", "HOPGATE_FRONT": front}, tmp_path) as gateway:
         eventually(lambda: scrape(gateway.url).get("hopgate_processes") == 2, timeout=40, what="both report")
         for _ in range(100):  # each on a connection of its own: both processes get some
             assert httpx.get(f"{gateway.url}/counted").status_code == 302

@@ -22,7 +22,7 @@ from app.telemetry.buckets import BUCKETS_S
 from app.telemetry.families import Counter
 from app.telemetry.metrics import Metrics
 from app.telemetry.process import process_samples
-from app.telemetry.samples import Durations, Samples, merge
+from app.telemetry.samples import Durations, Rising, Samples, merge
 from app.telemetry.sharing import SharedSamples
 from app.telemetry.sources import guard_samples
 from app.telemetry.timing import Timings, timed
@@ -392,3 +392,10 @@ async def test_shared_file_is_written_without_a_scrape(tmp_path):
     running.cancel()
     assert shared.read() == {SHED: [4]}
     await metrics.aclose()
+
+
+def test_difference_of_counts_never_falls():
+    readings = iter([5, 9, 8, 10])
+    source = Rising(lambda: {families.STALE_REDIRECTS.of(): [next(readings)]})
+
+    assert [source()[families.STALE_REDIRECTS.of()] for _ in range(4)] == [[5], [9], [9], [10]]

@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
-use pyo3::types::PyTuple;
+use pyo3::types::{PyCapsule, PyTuple};
 use pyo3::{PyTraverseError, PyVisit};
 
 use super::argument::{argument_or, wrong_type};
+use super::capsule;
 use super::decision::Decision;
 use super::hook::Hook;
 use super::key::{Cost, GivenKey, with_key};
@@ -403,6 +404,17 @@ impl Limiter {
     #[doc = manual!("Limiter.close")]
     fn close(&self, py: Python<'_>) {
         py.detach(|| self.core.close());
+    }
+
+    /// For extension modules that decide without the GIL: see `capsule`.
+    #[getter]
+    fn _c_api<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyCapsule>> {
+        if slf.get().hook.is_set() {
+            let message = "on_decision receives the decisions of Python's calls alone";
+            return Err(PyValueError::new_err(message));
+        }
+        // Safety: the limiter is a part of the object, which neither moves nor changes.
+        unsafe { capsule::export(&slf.get().core, slf.clone().into_any()) }
     }
 
     /// For tests with a manual clock, which send requests themselves.

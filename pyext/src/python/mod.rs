@@ -16,6 +16,7 @@ macro_rules! manual {
 
 mod argument;
 mod baseline;
+mod capsule;
 mod clock;
 mod decision;
 mod hook;

@@ -1,0 +1,122 @@
+"""Serves an application behind the front: its requests as the clients sent them, and its start and end."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+from collections.abc import Sequence
+from typing import Any
+
+from hopgate_front import Front
+
+from app.resilience.deadline import FRONT_DRAIN_S
+from app.web import errors
+from app.web import headers as fields
+from app.web.front import FrontLookUps
+from app.web.rsgi import RsgiApplication, RsgiScope
+
+log = logging.getLogger(__name__)
+
+# Names the peer of the public connection, as granian's `client` does. Clients cannot send it.
+_PEER = "x-hopgate-peer"
+_BACKLOG = 4096
+
+
+class Fronted:
+    """
+    What granian serves behind a front.
+
+    Starts the front once the event loop runs. SIGTERM ends the front first, and granian when the last request
+    that the front has passed on is answered.
+
+    Args:
+        application: answers what the front passes on.
+        inner: *application*, or what it wraps; has the services.
+        listeners: descriptors of the public sockets.
+    """
+
+    def __init__(
+        self,
+        application: Any,
+        inner: RsgiApplication,
+        listeners: Sequence[int],
+        *,
+        drain_s: float = FRONT_DRAIN_S,
+    ) -> None:
+        self._application = application
+        self._inner = inner
+        self._listeners = listeners
+        self._drain_s = drain_s
+        self._draining: asyncio.Task[None] | None = None
+        self._front: Front
+        self._look_ups: FrontLookUps
+
+    def __rsgi_init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Open the application; start the front when the loop runs."""
+        self._application.__rsgi_init__(loop)
+        front = self._inner.services.front
+        if front is None:
+            raise TypeError("the services have no front")
+        self._front = front
+        # granian has set its handlers of both signals. SIGINT, which `hopgate serve` blocks before the fork,
+        # remains granian's.
+        loop.add_signal_handler(signal.SIGTERM, self._stop, loop)
+        self._look_ups = FrontLookUps(front, self._inner.services.redirects)
+        loop.call_soon(self._start, loop)
+
+    def __rsgi_del__(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Close the front, then the application, which takes its last clicks and counts."""
+        self._look_ups.close(loop)
+        self._front.end()
+        self._application.__rsgi_del__(loop)
+
+    async def __rsgi__(self, scope: RsgiScope, protocol: Any) -> None:
+        """Answer one HTTP request that the front has passed on."""
+        scope = _FromFront(scope)
+        try:
+            # The redirect fast path does not: without a front, it would cost as much as the redirect.
+            fields.check_host(scope.headers, scope.http_version)
+        except ValueError as error:
+            self._inner.refuse(scope, protocol, errors.unreadable(str(error)))
+            return
+        await self._application.__rsgi__(scope, protocol)
+
+    def _start(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._look_ups.open(loop)
+        for listener in self._listeners:
+            public = socket.socket(fileno=listener)
+            # Not before: a connection would be accepted that is not served if the application does not open.
+            public.listen(_BACKLOG)
+            public.detach()
+        try:
+            self._front.start(self._listeners)
+        except OSError as error:
+            # Without it nothing is served: the parent starts another process.
+            log.critical("the front cannot start: %s", error)
+            raise SystemExit(1) from error
+
+    def _stop(self, loop: asyncio.AbstractEventLoop) -> None:
+        if self._draining is None:
+            self._draining = loop.create_task(self._drain())
+
+    async def _drain(self) -> None:
+        if not await asyncio.to_thread(self._front.drain, self._drain_s):
+            log.warning("the front closes %d connections that are still in use", self._front.connections)
+        # A SIGINT of a terminal waits already: it and this one are delivered as one.
+        os.kill(os.getpid(), signal.SIGINT)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+
+
+class _FromFront:
+    """A request as the client sent it to the front."""
+
+    def __init__(self, scope: RsgiScope) -> None:
+        self._scope = scope
+        self.headers = scope.headers
+        self.client: str = self.headers.get(_PEER) or ""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._scope, name)

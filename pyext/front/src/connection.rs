@@ -1,0 +1,205 @@
+//! One connection: answers its requests in turn.
+
+use std::convert::Infallible;
+use std::fmt;
+use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use hyper::body::Incoming;
+use hyper::header::HeaderValue;
+use hyper::service::Service;
+use hyper::{Method, Request, Response};
+
+use crate::body::AnswerBody;
+use crate::client::Visitor;
+use crate::plane::{Answer, Decision, LookUp, Plane};
+use crate::upstream::Upstream;
+
+/// The deadline of a redirect in the control plane, which has an answer of its own for a look-up that is late.
+const MAX_LOOK_UP: Duration = Duration::from_millis(500);
+
+/// Answers the requests of a connection.
+#[derive(Debug)]
+pub(crate) struct Answering {
+    pub(crate) plane: Arc<Plane>,
+    pub(crate) upstream: Arc<Upstream>,
+    pub(crate) visitor: Visitor,
+}
+
+impl Service<Request<Incoming>> for Answering {
+    type Response = Response<AnswerBody>;
+    type Error = Infallible;
+    type Future = Reply;
+
+    fn call(&self, request: Request<Incoming>) -> Reply {
+        let started = self.plane.now();
+        // The last resort: a request that panics must not end those of other clients.
+        let decided = catch_unwind(AssertUnwindSafe(|| {
+            self.plane.decide(&request, &self.visitor, started)
+        }));
+        match decided {
+            Ok(Decision::Answer(Answer {
+                response,
+                delay: None,
+            })) => {
+                let recorder = &self.plane.recorder;
+                recorder.observe(response.status(), self.plane.now() - started);
+                Reply::Ready(Some(response))
+            }
+            Ok(Decision::Answer(answer)) => {
+                let plane = Arc::clone(&self.plane);
+                self.reply_later(delayed(plane, answer, started))
+            }
+            Ok(Decision::LookUp(look_up)) => {
+                let plane = Arc::clone(&self.plane);
+                let passing = self.passing(request);
+                self.reply_later(looked_up(plane, look_up, passing, started))
+            }
+            Ok(Decision::Pass) => {
+                let plane = Arc::clone(&self.plane);
+                self.reply_later(forwarded(plane, self.passing(request)))
+            }
+            Err(_) => Reply::Ready(Some(self.plane.failure())),
+        }
+    }
+}
+
+/// A request that the control plane answers, perhaps.
+struct Passing {
+    upstream: Arc<Upstream>,
+    request: Request<Incoming>,
+    peer: HeaderValue,
+}
+
+impl Answering {
+    fn passing(&self, request: Request<Incoming>) -> Passing {
+        Passing {
+            upstream: Arc::clone(&self.upstream),
+            request,
+            peer: self.visitor.named.clone(),
+        }
+    }
+
+    fn reply_later(
+        &self,
+        answer: impl Future<Output = Response<AnswerBody>> + Send + 'static,
+    ) -> Reply {
+        Reply::Waiting {
+            answer: Box::pin(answer),
+            plane: Arc::clone(&self.plane),
+        }
+    }
+}
+
+async fn delayed(plane: Arc<Plane>, answer: Answer, started: f64) -> Response<AnswerBody> {
+    if let Some((held, delay)) = answer.delay {
+        tokio::time::sleep(delay).await;
+        drop(held);
+    }
+    let took_s = plane.now() - started;
+    plane.recorder.observe(answer.response.status(), took_s);
+    answer.response
+}
+
+/// Waits for the look-up. The control plane answers what the table has no answer for even then.
+async fn looked_up(
+    plane: Arc<Plane>,
+    mut look_up: LookUp,
+    passing: Passing,
+    started: f64,
+) -> Response<AnswerBody> {
+    // Late or given up: either way the table tells.
+    drop(tokio::time::timeout(MAX_LOOK_UP, &mut look_up.ended).await);
+    let query = passing.request.uri().query();
+    match plane.conclude(&look_up, query, plane.now()) {
+        Some(answer) => delayed(plane, answer, started).await,
+        None => forwarded(plane, passing).await,
+    }
+}
+
+async fn forwarded(plane: Arc<Plane>, passing: Passing) -> Response<AnswerBody> {
+    let Passing {
+        upstream,
+        request,
+        peer,
+    } = passing;
+    let is_read = matches!(
+        *request.method(),
+        Method::GET | Method::HEAD | Method::OPTIONS
+    );
+    match upstream.forward(request, peer).await {
+        Ok(response) => response,
+        Err(why) => plane.unanswered(why, is_read),
+    }
+}
+
+/// The answer to one request. Those at hand are not allocated.
+pub(crate) enum Reply {
+    /// Taken when it is polled.
+    Ready(Option<Response<AnswerBody>>),
+    /// Waits for the control plane, or for the tarpit.
+    Waiting {
+        /// What it waits for.
+        answer: Pin<Box<dyn Future<Output = Response<AnswerBody>> + Send>>,
+        /// Has the answer for a panic.
+        plane: Arc<Plane>,
+    },
+}
+
+impl Future for Reply {
+    type Output = Result<Response<AnswerBody>, Infallible>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        match self.get_mut() {
+            Self::Ready(response) => {
+                let response = response.take();
+                Poll::Ready(Ok(response.expect("a future is polled until it is ready")))
+            }
+            Self::Waiting { answer, plane } => {
+                let poll = || answer.as_mut().poll(context);
+                // As in `call`. What a panic leaves behind belongs to this request alone.
+                let polled = catch_unwind(AssertUnwindSafe(poll));
+                match polled {
+                    Ok(polled) => polled.map(Ok),
+                    Err(_) => Poll::Ready(Ok(plane.failure())),
+                }
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Reply {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Ready(_) => "Ready",
+            Self::Waiting { .. } => "Waiting",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::Waker;
+
+    use super::*;
+    use crate::plane::tests::plane;
+
+    #[test]
+    fn panic_is_a_500() {
+        let mut reply = Reply::Waiting {
+            answer: Box::pin(async { panic!("expected by the test") }),
+            plane: Arc::new(plane()),
+        };
+
+        let polled = Pin::new(&mut reply).poll(&mut Context::from_waker(Waker::noop()));
+
+        let Poll::Ready(Ok(response)) = polled else {
+            panic!("no answer");
+        };
+        assert_eq!(response.status(), 500);
+    }
+}

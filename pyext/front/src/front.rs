@@ -1,0 +1,291 @@
+//! The threads of the front: accept connections, serve them, drain.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use hyper::server::conn::http1::Builder;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
+use parking_lot::{Condvar, Mutex};
+use tokio::net::TcpStream;
+use tokio::runtime::Runtime;
+use tokio::sync::{Notify, watch};
+
+use crate::client::Visitor;
+use crate::connection::Answering;
+use crate::plane::{Config, Plane};
+use crate::upstream::Upstream;
+
+/// For the head of a request, also of the first one on a connection, and the longest idle time.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
+/// Most of a head. See also `plane`.
+const MAX_BUFFER: usize = 32_768;
+/// Connections of a process at a time. Further ones wait in the queues of their sockets.
+const MAX_CONNECTIONS: usize = 16_384;
+/// The pause after the process has run out of descriptors or memory.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// How far the end is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd)]
+enum Stage {
+    Serving,
+    /// No new connections; present ones end with the request under way.
+    Draining,
+    /// Whatever is open is closed.
+    Ended,
+}
+
+/// The connections of all threads.
+#[derive(Debug, Default)]
+struct Connections {
+    open: AtomicUsize,
+    /// One was closed.
+    closed: Notify,
+}
+
+/// One open connection. Counted until it is dropped, even by a panic.
+#[derive(Debug)]
+struct Open(Arc<Connections>);
+
+impl Open {
+    fn new(connections: &Arc<Connections>) -> Self {
+        // The count bounds memory alone, so no other memory depends on its order.
+        connections.open.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(connections))
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.open.fetch_sub(1, Ordering::Relaxed);
+        self.0.closed.notify_one();
+    }
+}
+
+/// The threads that serve.
+#[derive(Debug, Default)]
+struct Running {
+    threads: Mutex<usize>,
+    /// One has ended.
+    ended: Condvar,
+}
+
+/// One such thread. Counted until it is dropped, even by a panic.
+#[derive(Debug)]
+struct Thread(Arc<Running>);
+
+impl Thread {
+    fn new(running: &Arc<Running>) -> Self {
+        *running.threads.lock() += 1;
+        Self(Arc::clone(running))
+    }
+}
+
+impl Drop for Thread {
+    fn drop(&mut self) {
+        *self.0.threads.lock() -= 1;
+        self.0.ended.notify_all();
+    }
+}
+
+/// A data plane. Serves from [`Front::start`] until [`Front::end`].
+#[derive(Debug)]
+pub struct Front {
+    plane: Arc<Plane>,
+    connections: Arc<Connections>,
+    stage: watch::Sender<Stage>,
+    running: Arc<Running>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+impl Front {
+    /// A front that does not serve yet: without threads, so the process may still fork.
+    ///
+    /// # Errors
+    /// If the process has no descriptors left.
+    pub fn new(config: Config) -> io::Result<Self> {
+        Ok(Self {
+            plane: Arc::new(Plane::new(config)?),
+            connections: Arc::default(),
+            stage: watch::Sender::new(Stage::Serving),
+            running: Arc::default(),
+            threads: Mutex::default(),
+        })
+    }
+
+    /// What all threads share.
+    pub fn plane(&self) -> &Plane {
+        &self.plane
+    }
+
+    /// Serves each of these listening sockets by a thread.
+    ///
+    /// # Errors
+    /// If a thread or its event queue cannot be made; then [`Front::end`] ends those that were.
+    pub fn start(&self, listeners: Vec<OwnedFd>) -> io::Result<()> {
+        for (number, listener) in listeners.into_iter().enumerate() {
+            let listener = TcpListener::from(listener);
+            listener.set_nonblocking(true)?;
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()?;
+            let listener = {
+                let _inside = runtime.enter();
+                tokio::net::TcpListener::from_std(listener)?
+            };
+            let serving = Serving {
+                plane: Arc::clone(&self.plane),
+                upstream: Arc::new(Upstream::new(&self.plane.upstream, self.plane.max_body)),
+                connections: Arc::clone(&self.connections),
+                graceful: GracefulShutdown::new(),
+            };
+            let stage = self.stage.subscribe();
+            let counted = Thread::new(&self.running);
+            let run = move || {
+                run(&runtime, serving, listener, stage);
+                drop(counted);
+            };
+            let thread = std::thread::Builder::new().name(format!("front-{number}"));
+            self.threads.lock().push(thread.spawn(run)?);
+        }
+        Ok(())
+    }
+
+    /// Accepts no more connections; those that are open end with the request under way. Waits until the last has
+    /// ended, at most for `limit`: whether it has.
+    pub fn drain(&self, limit: Duration) -> bool {
+        self.advance(Stage::Draining);
+        let mut threads = self.running.threads.lock();
+        let some_serve = |threads: &mut usize| *threads > 0;
+        let waited = self
+            .running
+            .ended
+            .wait_while_for(&mut threads, some_serve, limit);
+        !waited.timed_out()
+    }
+
+    /// Closes whatever is open, and waits for the threads.
+    pub fn end(&self) {
+        self.advance(Stage::Ended);
+        for thread in self.threads.lock().drain(..) {
+            // A thread that panicked has ended as well; the panic is in the log.
+            drop(thread.join());
+        }
+    }
+
+    /// Open connections.
+    pub fn connections(&self) -> usize {
+        self.connections.open.load(Ordering::Relaxed)
+    }
+
+    fn advance(&self, to: Stage) {
+        self.stage.send_if_modified(|stage| {
+            let is_later = *stage < to;
+            if is_later {
+                *stage = to;
+            }
+            is_later
+        });
+    }
+}
+
+impl Drop for Front {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+/// What one thread needs.
+#[derive(Debug)]
+struct Serving {
+    plane: Arc<Plane>,
+    upstream: Arc<Upstream>,
+    connections: Arc<Connections>,
+    graceful: GracefulShutdown,
+}
+
+fn run(
+    runtime: &Runtime,
+    serving: Serving,
+    listener: tokio::net::TcpListener,
+    mut stage: watch::Receiver<Stage>,
+) {
+    runtime.block_on(async {
+        // Fails only without a sender, and `Front` holds it until the thread has ended.
+        tokio::select! {
+            () = serving.accept(&listener) => {}
+            _ = stage.wait_for(|stage| *stage >= Stage::Draining) => {}
+        }
+        serving.accept_queued(listener);
+        tokio::select! {
+            () = serving.graceful.shutdown() => {}
+            _ = stage.wait_for(|stage| *stage == Stage::Ended) => {}
+        }
+    });
+}
+
+impl Serving {
+    /// Accepts connections, for ever.
+    async fn accept(&self, listener: &tokio::net::TcpListener) {
+        loop {
+            while self.connections.open.load(Ordering::Relaxed) >= MAX_CONNECTIONS {
+                self.connections.closed.notified().await;
+            }
+            match listener.accept().await {
+                Ok((stream, peer)) => self.serve(stream, peer),
+                // The client has gone already.
+                Err(error) if is_of_client(&error) => {}
+                Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
+            }
+        }
+    }
+
+    /// Accepts what waits in the queue: closing the socket would reset it.
+    fn accept_queued(&self, listener: tokio::net::TcpListener) {
+        let Ok(listener) = listener.into_std() else {
+            return;
+        };
+        while let Ok((stream, peer)) = listener.accept() {
+            let stream = stream.set_nonblocking(true).map(|()| stream);
+            if let Ok(stream) = stream.and_then(TcpStream::from_std) {
+                self.serve(stream, peer);
+            }
+        }
+    }
+
+    fn serve(&self, stream: TcpStream, peer: SocketAddr) {
+        let open = Open::new(&self.connections);
+        let answering = Answering {
+            plane: Arc::clone(&self.plane),
+            upstream: Arc::clone(&self.upstream),
+            visitor: Visitor::new(peer),
+        };
+        tokio::spawn(connection(stream, answering, self.graceful.watcher(), open));
+    }
+}
+
+async fn connection(stream: TcpStream, answering: Answering, watcher: Watcher, open: Open) {
+    let connection = Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .max_buf_size(MAX_BUFFER)
+        .half_close(true)
+        .serve_connection(TokioIo::new(stream), answering);
+    // A connection fails by what its client does: it has an answer, or has gone.
+    drop(watcher.watch(connection).await);
+    drop(open);
+}
+
+fn is_of_client(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionRefused
+    )
+}

@@ -1,0 +1,36 @@
+//! The data plane of the Hopgate gateway.
+//!
+//! The front owns the public listening sockets. It answers redirects that its table holds, by itself and on
+//! threads of its own, and passes every other request on to the control plane, over a private Unix socket.
+//!
+//! * [`front`]: threads, connections, the drain.
+//! * [`connection`]: a connection, and its requests in turn.
+//! * [`plane`]: the decision about a request: [`address`] and [`client`] find whom to count, [`limits`] decides,
+//!   [`table`] has the answer, [`template`] and [`body`] form it, [`tarpit`] delays it, [`recorder`] counts it.
+//! * [`misses`]: slugs that the control plane looks up, many at once.
+//! * [`upstream`], [`pool`], [`upload`]: the way to the control plane.
+//! * `python`: the Python API, and the only module that depends on it.
+//!
+//! The table is filled by the control plane alone. A request costs the front no system call but those of its
+//! connection, and no lock that is held while anything waits.
+
+pub mod address;
+pub mod body;
+pub mod client;
+mod connection;
+pub mod front;
+pub mod limits;
+pub mod misses;
+pub mod plane;
+pub mod pool;
+#[cfg(feature = "python")]
+mod python;
+pub mod recorder;
+pub mod table;
+pub mod tarpit;
+pub mod template;
+pub mod upload;
+pub mod upstream;
+
+pub use front::Front;
+pub use plane::Config;

@@ -1,0 +1,251 @@
+//! The Python API of the crate: converts arguments and results, and decides nothing itself.
+
+use std::net::IpAddr;
+use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use hyper::StatusCode;
+use hyper::header::HeaderValue;
+use pyo3::exceptions::{PyOSError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::PyCapsule;
+
+use crate::address::Network;
+use crate::limits::{Limit, Limiter, LimiterApi};
+use crate::plane::Config;
+use crate::table::Entry;
+use crate::tarpit::TarpitConfig;
+use crate::template::Template;
+
+#[pyo3::pymodule(gil_used = false)]
+mod _native {
+    use pyo3::prelude::*;
+
+    #[pymodule_export]
+    use super::Front;
+
+    #[pymodule_init]
+    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        let profile = if cfg!(debug_assertions) {
+            "debug"
+        } else {
+            "release"
+        };
+        // A benchmark can refuse to measure a debug build.
+        module.add("build_profile", profile)
+    }
+}
+
+/// A limiter's functions, by client and by IPv6 network.
+type Capsules<'py> = (Bound<'py, PyCapsule>, Option<Bound<'py, PyCapsule>>);
+/// Status, headers, body.
+type Parts = (u16, Vec<(String, String)>, Vec<u8>);
+
+/// The data plane of one process; see the stub.
+#[pyclass(frozen, module = "hopgate_front")]
+struct Front {
+    inner: crate::Front,
+    /// Keep the limiters alive. Dropped after `inner`, whose threads use them.
+    _limiters: Vec<Py<PyCapsule>>,
+}
+
+#[pymethods]
+impl Front {
+    #[new]
+    #[pyo3(signature = (*, upstream, templates, unsure, cut_off, redirect_limit, not_found_limit, trusted, base_path, reserved, bounds, tarpit, max_body, monotonic))]
+    #[allow(clippy::too_many_arguments)] // all of them named
+    fn new(
+        upstream: PathBuf,
+        templates: Vec<Parts>,
+        unsure: Parts,
+        cut_off: Parts,
+        redirect_limit: Capsules<'_>,
+        not_found_limit: Capsules<'_>,
+        trusted: Vec<String>,
+        base_path: String,
+        reserved: Vec<String>,
+        bounds: Vec<f64>,
+        tarpit: (f64, f64, f64, usize),
+        max_body: u64,
+        monotonic: f64,
+    ) -> PyResult<Self> {
+        let mut limiters = Vec::new();
+        let (free_per_s, burst, delay_s, max_held) = tarpit;
+        let config = Config {
+            base_path,
+            reserved,
+            trusted: trusted.into_iter().map(network).collect::<PyResult<_>>()?,
+            redirect_limit: limit(redirect_limit, &mut limiters)?,
+            not_found_limit: limit(not_found_limit, &mut limiters)?,
+            templates: templates
+                .into_iter()
+                .map(template)
+                .collect::<PyResult<_>>()?,
+            unsure: template(unsure)?,
+            cut_off: template(cut_off)?,
+            bounds,
+            tarpit: TarpitConfig {
+                free_per_s,
+                burst,
+                delay: Duration::from_secs_f64(delay_s),
+                max_held,
+            },
+            upstream,
+            max_body,
+            monotonic,
+        };
+        Ok(Self {
+            inner: crate::Front::new(config).map_err(of_system)?,
+            _limiters: limiters,
+        })
+    }
+
+    fn start(&self, listeners: Vec<RawFd>) -> PyResult<()> {
+        let owned = listeners.into_iter().map(|descriptor| {
+            // Safety: the caller hands its descriptors over, see the stub.
+            unsafe { OwnedFd::from_raw_fd(descriptor) }
+        });
+        let owned = owned.collect();
+        self.inner.start(owned).map_err(of_system)
+    }
+
+    fn put(
+        &self,
+        slug: &str,
+        status: u16,
+        location: Option<&str>,
+        free_until: f64,
+        forwards_query: bool,
+    ) -> PyResult<()> {
+        let location = location.map(HeaderValue::from_str).transpose();
+        let location = location.map_err(|error| PyValueError::new_err(error.to_string()))?;
+        let entry = Entry::new(
+            slug.as_bytes(),
+            self::status(status)?,
+            location,
+            forwards_query,
+            free_until,
+        );
+        self.inner.plane().table.put(entry);
+        Ok(())
+    }
+
+    fn remove(&self, slug: &str) {
+        self.inner.plane().table.remove(slug.as_bytes());
+    }
+
+    fn clear(&self) {
+        self.inner.plane().table.clear();
+    }
+
+    fn __len__(&self) -> usize {
+        self.inner.plane().table.len()
+    }
+
+    fn take_clicks(&self) -> Vec<(String, u64)> {
+        let taken = self.inner.plane().table.take_clicks().into_iter();
+        let named = taken.map(|(entry, clicks)| {
+            let slug: &[u8] = (*entry).as_ref();
+            (String::from_utf8_lossy(slug).into_owned(), clicks)
+        });
+        named.collect()
+    }
+
+    fn take_answers(&self) -> Vec<(u16, Vec<u64>, f64)> {
+        let taken = self.inner.plane().recorder.take().into_iter();
+        taken
+            .map(|one| (one.status, one.buckets, one.sum_s))
+            .collect()
+    }
+
+    fn take_errors(&self) -> Vec<(u16, u64)> {
+        self.inner.plane().recorder.take_errors()
+    }
+
+    fn take_looked_up(&self) -> Vec<(u16, u64)> {
+        self.inner.plane().recorder.take_looked_up()
+    }
+
+    #[getter]
+    fn missed(&self) -> (u64, u64) {
+        self.inner.plane().recorder.missed()
+    }
+
+    #[pyo3(signature = (*, is_open))]
+    fn look_up(&self, is_open: bool) -> RawFd {
+        self.inner.plane().misses.open(is_open)
+    }
+
+    fn take_misses(&self) -> Vec<String> {
+        let taken = self.inner.plane().misses.take().into_iter();
+        taken
+            .map(|slug| String::from_utf8_lossy(&slug).into_owned())
+            .collect()
+    }
+
+    fn is_awaited(&self, slug: &str) -> bool {
+        self.inner.plane().misses.is_awaited(slug.as_bytes())
+    }
+
+    fn resolved(&self, slug: &str) {
+        self.inner.plane().misses.resolved(slug.as_bytes());
+    }
+
+    #[getter]
+    fn connections(&self) -> usize {
+        self.inner.connections()
+    }
+
+    #[getter]
+    fn unanswered(&self) -> u64 {
+        self.inner.plane().recorder.unanswered()
+    }
+
+    fn drain(&self, py: Python<'_>, limit: f64) -> bool {
+        let limit = Duration::try_from_secs_f64(limit).unwrap_or_default();
+        py.detach(|| self.inner.drain(limit))
+    }
+
+    fn end(&self, py: Python<'_>) {
+        py.detach(|| self.inner.end());
+    }
+}
+
+#[allow(clippy::needless_pass_by_value)] // the form that results pass it in
+fn of_system(error: std::io::Error) -> PyErr {
+    PyOSError::new_err(error.to_string())
+}
+
+fn network(text: String) -> PyResult<Network> {
+    let whole = |address: IpAddr| if address.is_ipv4() { 32 } else { 128 };
+    let text = match text.parse::<IpAddr>() {
+        Ok(address) => format!("{address}/{}", whole(address)),
+        Err(_) => text,
+    };
+    Network::parse(&text).ok_or_else(|| PyValueError::new_err(format!("{text} is no network")))
+}
+
+fn status(number: u16) -> PyResult<StatusCode> {
+    StatusCode::from_u16(number).map_err(|error| PyValueError::new_err(error.to_string()))
+}
+
+fn template((number, headers, body): Parts) -> PyResult<Template> {
+    let template = Template::new(status(number)?, &headers, body);
+    template.ok_or_else(|| PyValueError::new_err(format!("the headers of {number} cannot be sent")))
+}
+
+fn limit((own, wide): Capsules<'_>, kept: &mut Vec<Py<PyCapsule>>) -> PyResult<Limit> {
+    let own = limiter(own, kept)?;
+    let wide = wide.map(|wide| limiter(wide, kept)).transpose()?;
+    Ok(Limit { own, wide })
+}
+
+fn limiter(capsule: Bound<'_, PyCapsule>, kept: &mut Vec<Py<PyCapsule>>) -> PyResult<Limiter> {
+    let api = capsule.pointer_checked(Some(c"hopgate_limiter.api"))?;
+    // Safety: a capsule of this name holds these functions. They are valid while it lives, which `kept` sees to.
+    let limiter = unsafe { Limiter::new(*api.cast::<LimiterApi>().as_ref()) };
+    kept.push(capsule.unbind());
+    let message = "hopgate_limiter and hopgate_front are of different versions: build both";
+    limiter.ok_or_else(|| PyValueError::new_err(message))
+}

@@ -1,0 +1,109 @@
+//! Delays negative answers when there are very many, which slows down scans.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+
+/// How many answers pass undelayed, and how the others are delayed.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct TarpitConfig {
+    /// Undelayed answers a second.
+    pub free_per_s: f64,
+    /// Undelayed answers at once.
+    pub burst: f64,
+    /// The delay of the others.
+    pub delay: Duration,
+    /// The most answers that are delayed at a time; further ones are sent at once.
+    pub max_held: usize,
+}
+
+/// A tarpit of all connections of a process. Counts by GCRA.
+#[derive(Debug)]
+pub struct Tarpit {
+    config: TarpitConfig,
+    /// When the next answer is due, seconds on the clock of the calls.
+    next_due: Mutex<f64>,
+    held: AtomicUsize,
+}
+
+/// One delayed answer. Dropped when it is sent, or when its connection ends.
+#[derive(Debug)]
+pub struct Held(Arc<Tarpit>);
+
+impl Tarpit {
+    /// A tarpit that delays nothing yet.
+    pub fn new(config: TarpitConfig) -> Self {
+        Self {
+            config,
+            next_due: Mutex::new(f64::NEG_INFINITY),
+            held: AtomicUsize::new(0),
+        }
+    }
+
+    /// What the answer at `now`, in seconds, has to wait for; None: it is sent at once.
+    pub fn hold(self: &Arc<Self>, now: f64) -> Option<(Held, Duration)> {
+        {
+            let mut next_due = self.next_due.lock();
+            let due = next_due.max(now);
+            if due - now <= (self.config.burst - 1.0) / self.config.free_per_s {
+                *next_due = due + 1.0 / self.config.free_per_s;
+                return None;
+            }
+        }
+        // The count bounds memory alone, so no other memory depends on its order.
+        let before = self.held.fetch_add(1, Ordering::Relaxed);
+        let held = Held(Arc::clone(self));
+        (before < self.config.max_held).then_some((held, self.config.delay))
+    }
+
+    /// How many answers are delayed at present.
+    pub fn held(&self) -> usize {
+        self.held.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.0.held.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tarpit() -> Arc<Tarpit> {
+        Arc::new(Tarpit::new(TarpitConfig {
+            free_per_s: 10.0,
+            burst: 3.0,
+            delay: Duration::from_millis(100),
+            max_held: 2,
+        }))
+    }
+
+    #[test]
+    fn burst_passes_and_the_rest_is_held() {
+        let tarpit = tarpit();
+
+        let held: Vec<_> = (0..5).map(|_| tarpit.hold(100.0)).collect();
+
+        let is_held: Vec<_> = held.iter().map(Option::is_some).collect();
+        assert_eq!(is_held, [false, false, false, true, true]);
+        assert_eq!(tarpit.held(), 2);
+        assert!(tarpit.hold(100.0).is_none(), "no more than two are held");
+        assert!(tarpit.hold(100.2).is_none(), "0.2 s later two more pass");
+    }
+
+    #[test]
+    fn ended_wait_makes_room() {
+        let tarpit = tarpit();
+        let held: Vec<_> = (0..5).map(|_| tarpit.hold(100.0)).collect();
+
+        drop(held);
+
+        assert_eq!(tarpit.held(), 0);
+        assert!(tarpit.hold(100.0).is_some());
+    }
+}

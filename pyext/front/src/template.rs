@@ -1,0 +1,138 @@
+//! Answers that the control plane hands over at the start, by status.
+
+use bytes::Bytes;
+use hyper::header::{HeaderMap, HeaderName, HeaderValue, RETRY_AFTER, SERVER};
+use hyper::{Response, StatusCode};
+
+use crate::body::AnswerBody;
+use crate::limits::Refusal;
+
+const OWN_NAME: HeaderValue = HeaderValue::from_static("hopgate");
+/// The wait that an answer names if there is no end to it.
+const LONGEST_WAIT_S: u64 = 86_400;
+const NS_PER_S: u64 = 1_000_000_000;
+
+/// An answer without what differs from one to the next.
+#[derive(Debug, Clone)]
+pub struct Template {
+    status: StatusCode,
+    headers: HeaderMap,
+    body: Bytes,
+}
+
+impl Template {
+    /// An answer with these headers; None if one cannot be sent.
+    pub fn new(status: StatusCode, headers: &[(String, String)], body: Vec<u8>) -> Option<Self> {
+        let mut map = HeaderMap::with_capacity(headers.len() + 1);
+        map.insert(SERVER, OWN_NAME);
+        for (name, value) in headers {
+            append(&mut map, name, value)?;
+        }
+        Some(Self {
+            status,
+            headers: map,
+            body: body.into(),
+        })
+    }
+
+    /// An answer that is a status alone.
+    pub fn bare(status: StatusCode) -> Self {
+        Self {
+            status,
+            headers: HeaderMap::new(),
+            body: Bytes::new(),
+        }
+    }
+
+    /// The status.
+    pub fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    /// The answer as it is.
+    pub fn response(&self) -> Response<AnswerBody> {
+        self.with(|_| {})
+    }
+
+    /// The answer with further headers.
+    pub fn with(&self, add: impl FnOnce(&mut HeaderMap)) -> Response<AnswerBody> {
+        let mut response = Response::new(AnswerBody::of(self.body.clone()));
+        *response.status_mut() = self.status;
+        let mut headers = self.headers.clone();
+        add(&mut headers);
+        *response.headers_mut() = headers;
+        response
+    }
+
+    /// The answer that names when to try again.
+    pub fn refused(&self, refusal: Option<Refusal>) -> Response<AnswerBody> {
+        let Refusal {
+            retry_after_ns,
+            headers,
+        } = refusal.unwrap_or(Refusal {
+            retry_after_ns: 0,
+            headers: Vec::new(),
+        });
+        self.with(|map| {
+            for (name, value) in headers {
+                append(map, &name.to_ascii_lowercase(), &value);
+            }
+            if !map.contains_key(RETRY_AFTER) {
+                let wait_s = retry_after_ns.div_ceil(NS_PER_S).clamp(1, LONGEST_WAIT_S);
+                map.insert(RETRY_AFTER, HeaderValue::from(wait_s));
+            }
+        })
+    }
+}
+
+fn append(map: &mut HeaderMap, name: &str, value: &str) -> Option<()> {
+    let name = HeaderName::from_bytes(name.as_bytes()).ok()?;
+    map.append(name, HeaderValue::from_str(value).ok()?);
+    Some(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn template() -> Template {
+        let headers = [("content-type".to_owned(), "text/plain".to_owned())];
+        Template::new(StatusCode::TOO_MANY_REQUESTS, &headers, b"slow".to_vec()).unwrap()
+    }
+
+    #[test]
+    fn refusal_names_its_wait() {
+        let headers = vec![("RateLimit".to_owned(), "\"a\";r=0;t=2".to_owned())];
+        let table = [
+            (None, None, "1"),
+            (Some((1_500_000_000, vec![])), None, "2"),
+            (Some((u64::MAX, vec![])), None, "86400"),
+            (
+                Some((0, vec![("Retry-After".to_owned(), "9".to_owned())])),
+                None,
+                "9",
+            ),
+            (Some((2_000_000_000, headers)), Some("\"a\";r=0;t=2"), "2"),
+        ];
+        for (refusal, limit, wait) in table {
+            let refusal = refusal.map(|(retry_after_ns, headers)| Refusal {
+                retry_after_ns,
+                headers,
+            });
+
+            let response = template().refused(refusal);
+
+            assert_eq!(response.status(), 429);
+            assert_eq!(response.headers()[RETRY_AFTER], wait);
+            let found = response.headers().get("ratelimit");
+            assert_eq!(found.map(|value| value.to_str().unwrap()), limit);
+        }
+    }
+
+    #[test]
+    fn unsendable_header_is_refused() {
+        let headers = [("location".to_owned(), "a\r\nb".to_owned())];
+
+        assert!(Template::new(StatusCode::FOUND, &headers, Vec::new()).is_none());
+    }
+}

@@ -1,0 +1,42 @@
+"""A gateway with the front in front of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.servers.hopgate import Gateway
+from tests.servers.raw_http import RawAnswer, answered
+
+FRONT = {"HOPGATE_FRONT": "on"}
+# The `server` of the front's own answers.
+OWN_NAME = "hopgate"
+
+
+def get(gateway: Gateway, path: str, *headers: str, version: str = "1.1") -> RawAnswer:
+    """GET *path* on a connection of its own."""
+    lines = [f"GET {path} HTTP/{version}", "Host: hop.example", "Connection: close", *headers]
+    return answered(gateway.port, "\r\n".join([*lines, "", ""]).encode("latin-1"))
+
+
+def is_of_the_front(answer: RawAnswer) -> bool:
+    """Did the front answer by itself?"""
+    return answer.header("server") == OWN_NAME
+
+
+def total(gateway: Gateway, name: str, **labels: str) -> float:
+    """Return the sum of the samples *name* with these labels."""
+    text = get(gateway, "/metrics").body.decode()
+    return sum(
+        sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+        if sample.name == name and labels.items() <= sample.labels.items()
+    )
+
+
+def workers_of(gateway: Gateway) -> list[int]:
+    """Return the process ids of the workers of *gateway*."""
+    children = Path(f"/proc/{gateway.pid}/task/{gateway.pid}/children").read_text().split()
+    return [int(pid) for pid in children]

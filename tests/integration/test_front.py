@@ -1,0 +1,400 @@
+"""The front answers what the L1 cache holds, the application everything else, to the same clients."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import resource
+import socket
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.integration.front_gateway import FRONT, get, is_of_the_front, total, workers_of
+from tests.servers.hopgate import UNLIMITED, Gateway, eventually, hopgate, make_key, make_store
+from tests.servers.raw_http import RawAnswer, answer_on
+
+LINKS = "/api/v1/links"
+TARGET = "https://example.com/"
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory) -> dict[str, str]:
+    folder = tmp_path_factory.mktemp("front")
+    return {"HOPGATE_DATA_DIR": str(folder / "data"), "TMPDIR": str(folder), **UNLIMITED, **FRONT}
+
+
+@pytest.fixture(scope="module")
+def gateway(settings, tmp_path_factory) -> Iterator[Gateway]:
+    with Gateway(settings, tmp_path_factory.mktemp("log")) as gateway:
+        yield gateway
+
+
+@pytest.fixture(scope="module")
+def api(gateway, settings) -> Iterator[httpx.Client]:
+    headers = {"Authorization": f"Bearer {make_key(settings)}"}
+    with httpx.Client(base_url=gateway.url, headers=headers) as client:
+        yield client
+
+
+@pytest.fixture
+def slug(api) -> str:
+    return api.post(LINKS, json={"long_url": TARGET}).json()["slug"]
+
+
+def warm(gateway: Gateway, path: str, *headers: str) -> None:
+    """Ask for *path* until the front answers it."""
+    eventually(lambda: is_of_the_front(get(gateway, path, *headers)), what=f"{path} is hot")
+
+
+def limited(tmp_path: Path, **limits: str) -> Gateway:
+    """Return a gateway with a front, these limits, and the link `known`."""
+    settings = {"HOPGATE_DATA_DIR": str(tmp_path / "data"), **UNLIMITED, **FRONT, **limits}
+    make_store(settings)
+    done = hopgate(settings, "links", "create", TARGET, "--slug", "known")
+    assert done.returncode == 0, done.stderr
+    return Gateway(settings, tmp_path)
+
+
+# --- what is answered ---------------------------------------------------------------------
+
+
+def test_first_visit_is_looked_up_and_answered_by_the_front(gateway, slug):
+    first, second = get(gateway, f"/{slug}"), get(gateway, f"/{slug}")
+    # An escape is for the application to decode.
+    other = get(gateway, f"/%{ord(slug[0]):02x}{slug[1:]}")
+
+    def shown(answer):
+        return answer.status, sorted(pair for pair in answer.headers if pair[0] not in {"date", "server"})
+
+    assert is_of_the_front(first)
+    assert not is_of_the_front(other)
+    assert shown(first) == shown(second) == shown(other)
+    assert first.header("location") == TARGET
+
+
+def test_visitors_of_one_slug_wait_for_one_look_up(gateway, slug):
+    looked_up = total(gateway, "hopgate_look_ups_total")
+    with ThreadPoolExecutor(20) as pool:
+        answers = list(pool.map(lambda _: get(gateway, f"/{slug}"), range(60)))
+
+    assert {(answer.status, is_of_the_front(answer)) for answer in answers} == {(302, True)}
+    # A slow machine may renew it meanwhile.
+    assert total(gateway, "hopgate_look_ups_total") - looked_up < 10
+
+
+def test_forwarded_query_is_added_by_the_application(gateway, api):
+    link = {"long_url": f"{TARGET}?a=1", "forward_query": True}
+    slug = api.post(LINKS, json=link).json()["slug"]
+
+    answers = [get(gateway, f"/{slug}{query}") for query in ("?b=2", "", "?b=2", "?")]
+
+    assert [answer.header("location") for answer in answers] == [
+        f"{TARGET}?a=1{added}" for added in ("&b=2", "", "&b=2", "")
+    ]
+    assert [is_of_the_front(answer) for answer in answers] == [False, True, False, True]
+
+
+def test_edit_and_removal_are_seen_at_once(gateway, api, slug):
+    warm(gateway, f"/{slug}")
+
+    assert api.patch(f"{LINKS}/{slug}", json={"long_url": f"{TARGET}2"}).status_code == 200
+    assert get(gateway, f"/{slug}").header("location") == f"{TARGET}2"
+    assert api.delete(f"{LINKS}/{slug}").status_code == 204
+    assert get(gateway, f"/{slug}").status == 410
+
+
+def test_created_link_replaces_a_hot_404(gateway, api):
+    warm(gateway, "/to-be-created")
+    assert get(gateway, "/to-be-created").status == 404
+
+    assert api.post(LINKS, json={"long_url": TARGET, "slug": "to-be-created"}).status_code == 201
+
+    assert get(gateway, "/to-be-created").status == 302
+
+
+def test_metered_link_is_never_hot(gateway, api):
+    slug = api.post(LINKS, json={"long_url": TARGET, "max_visits": 3}).json()["slug"]
+
+    answers = [get(gateway, f"/{slug}") for _ in range(5)]
+
+    assert [answer.status for answer in answers] == [302, 302, 302, 410, 410]
+    assert not any(is_of_the_front(answer) for answer in answers)
+
+
+def test_every_answer_is_counted_once(gateway, api, slug):
+    """By status in the histogram, as hits and misses of the L1 cache, and as clicks of the link."""
+
+    def counts() -> dict[str, float]:
+        redirects = {"route": "/{slug}", "method": "GET"}
+        return {
+            "requests": total(gateway, "http_server_requests_total", **redirects),
+            "timed": total(gateway, "http_server_request_duration_seconds_count", **redirects),
+            "hits": total(gateway, "hopgate_layer_requests_total", layer="l1", result="hit"),
+            "misses": total(gateway, "hopgate_layer_requests_total", layer="l1", result="miss"),
+            "redirects": total(gateway, "hopgate_redirects_total", status="3xx"),
+            "404": total(gateway, "hopgate_redirects_total", status="404"),
+        }
+
+    before = counts()
+    visits, misses, left = 40, 5, 3
+    for _ in range(visits - left):
+        get(gateway, f"/{slug}")
+    for _ in range(misses):
+        get(gateway, "/counted-as-missing")
+    # Looked up by the front, and left to the application.
+    metered = api.post(LINKS, json={"long_url": TARGET, "max_visits": 9}).json()["slug"]
+    for _ in range(left):
+        get(gateway, f"/{metered}")
+    after = {name: value - before[name] for name, value in counts().items()}
+
+    assert after.pop("hits") + after.pop("misses") == visits + misses
+    assert after == {
+        "requests": visits + misses,
+        "timed": visits + misses,
+        "redirects": visits,
+        "404": misses,
+    }
+    eventually(lambda: api.get(f"{LINKS}/{slug}").json()["visits"] == visits - left, 30, "all clicks arrive")
+
+
+# --- what is passed on --------------------------------------------------------------------
+
+
+def test_bodies_pass_both_ways(gateway, api):
+    title = "ü" * 200
+    made = api.post(LINKS, json={"long_url": f"{TARGET}?{'a' * 8000}", "title": title})
+    assert made.status_code == 201, made.text
+
+    read = api.get(f"{LINKS}/{made.json()['slug']}").json()
+
+    assert (read["title"], len(read["long_url"])) == (title, len(TARGET) + 8001)
+
+
+def test_idle_connections_end_on_both_sides(gateway, api):
+    """The front closes those of clients after 5 s; the one to granian, which does the same, is made anew."""
+    assert api.get("/healthz").status_code == 200
+    with (
+        socket.create_connection(("127.0.0.1", gateway.port), timeout=30) as silent,
+        socket.create_connection(("127.0.0.1", gateway.port), timeout=30) as half,
+    ):
+        half.sendall(b"GET /abc HTTP/1.1\r\nHos")
+
+        for connection in (silent, half):
+            assert connection.recv(100) == b""
+
+    assert [api.post(LINKS, json={"long_url": TARGET}).status_code for _ in range(3)] == [201] * 3
+    assert total(gateway, "hopgate_front_unanswered_total") == 0
+
+
+def test_large_head_is_refused(gateway):
+    filler = "a" * 8000
+    headers = [f"X-{number}: {filler}" for number in range(5)]
+
+    assert get(gateway, "/healthz", *headers[:3]).status == 200
+    assert get(gateway, "/healthz", *headers).status == 431
+
+
+def test_private_socket_is_for_this_user_alone(settings):
+    [path] = Path(settings["TMPDIR"]).glob("hopgate-*/0.sock")
+
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert path.parent.stat().st_mode & 0o777 == 0o700
+
+
+def test_pipelined_requests_are_answered_in_order(gateway, slug):
+    warm(gateway, f"/{slug}")
+    with socket.create_connection(("127.0.0.1", gateway.port), timeout=20) as connection:
+        paths = [f"/{slug}", "/healthz", f"/{slug}", "/nothing/here"]
+        connection.sendall(b"".join(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode() for path in paths))
+        connection.shutdown(socket.SHUT_WR)
+        received = b"".join(iter(lambda: connection.recv(65536), b""))
+
+    statuses = [part.split(b" ", 1)[0] for part in received.split(b"HTTP/1.1 ")[1:]]
+    assert statuses == [b"302", b"200", b"302", b"404"]
+
+
+# --- the client and its limits ------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def strict(tmp_path_factory) -> Iterator[Gateway]:
+    """Few visits for each client that the proxy 127.0.0.1 names."""
+    limits = {
+        "HOPGATE_LIMIT_REDIRECT": "3/h burst 3",
+        "HOPGATE_LIMIT_NOT_FOUND": "2/h burst 2",
+        "HOPGATE_TRUSTED_PROXIES": "127.0.0.0/8",
+    }
+    with limited(tmp_path_factory.mktemp("strict"), **limits) as gateway:
+        yield gateway
+
+
+def client(address: str) -> str:
+    return f"X-Forwarded-For: 192.0.2.66, {address}"
+
+
+def hot(gateway: Gateway, path: str, *headers: str) -> RawAnswer:
+    """Return the front's answer to a client that may be refused, while others keep the link hot."""
+    answers = []
+    others = (client(f"198.18.{number >> 8}.{number & 255}") for number in itertools.count())
+
+    def is_hot() -> bool:
+        get(gateway, path, next(others))
+        answers.append(get(gateway, path, *headers))
+        return is_of_the_front(answers[-1])
+
+    eventually(is_hot, what=f"the front answers {path}")
+    return answers[-1]
+
+
+@pytest.mark.parametrize(
+    "forms",
+    [
+        ("198.51.100.1", "::ffff:198.51.100.1", "[198.51.100.1]", "198.51.100.1:443"),
+        ("2001:db8::1", "2001:DB8:0:0::ffff", "[2001:db8::2]:443", "2001:db8::3%eth0"),
+    ],
+)
+def test_client_is_the_same_hot_and_cold(strict, forms):
+    """The front and the application charge one bucket, for each form of an address."""
+    statuses = [get(strict, "/known", client(form)).status for form in forms]
+
+    assert statuses == [302, 302, 302, 429]
+    assert get(strict, "/unknown", client(forms[0])).status == 429
+
+
+def test_unreadable_address_is_refused_hot_too(strict):
+    get(strict, "/known", client("198.51.100.2"))
+
+    assert get(strict, "/known", client("\xe9, 198.51.100.9")).status == 400
+
+
+def test_wide_network_is_limited_as_a_whole(strict):
+    """A /48 has the budget of four /64, hot or cold."""
+    networks = [client(f"2001:db8:7:{number}::1") for number in range(5)]
+
+    statuses = [get(strict, "/known", network).status for network in networks for _ in range(3)]
+
+    assert statuses == [302] * 12 + [429] * 3
+
+
+def test_refusal_is_the_same_hot_and_cold(strict):
+    visitor = client("198.51.100.3")
+    for _ in range(3):
+        get(strict, "/known", visitor)
+
+    # An escape is for the application to decode.
+    warm, cold = hot(strict, "/known", visitor), get(strict, "/%6bnown", visitor)
+
+    assert (warm.status, cold.status) == (429, 429)
+    assert not is_of_the_front(cold)
+    assert warm.body == cold.body
+    changing = {"date", "server", "ratelimit", "retry-after"}
+    assert {name for name, _ in warm.headers} == {name for name, _ in cold.headers}
+    assert [pair for pair in sorted(warm.headers) if pair[0] not in changing] == [
+        pair for pair in sorted(cold.headers) if pair[0] not in changing
+    ]
+    for answer in (warm, cold):
+        assert 1000 <= int(answer.header("retry-after") or 0) <= 1200
+
+
+def test_not_found_limit_hides_hot_404s_too(strict):
+    visitor = client("198.51.100.4")
+    for _ in range(2):
+        assert get(strict, "/guess", visitor).status == 404
+
+    assert hot(strict, "/guess", visitor).status == 429
+
+
+def test_client_is_its_peer_whatever_it_sends(tmp_path):
+    with limited(tmp_path, HOPGATE_LIMIT_REDIRECT="2/h burst 2") as gateway:
+        forged = "X-Hopgate-Peer: 198.51.100.{}:1"
+        answers = [
+            get(gateway, "/known", forged.format(number), client(f"198.51.100.{number}")).status
+            for number in range(4)
+        ]
+
+    assert answers == [302, 302, 429, 429]
+
+
+def test_limit_is_exact_under_many_threads(tmp_path):
+    """All requests together get no more than burst + rate · t, whichever side answers them."""
+    burst, rate, threads = 150, 50, 8
+    with limited(tmp_path, HOPGATE_LIMIT_REDIRECT=f"{rate}/s burst {burst}") as gateway:
+        began = time.monotonic()
+        ends_at = began + 2.0
+
+        def visit(number: int) -> Counter[int]:
+            statuses: Counter[int] = Counter()
+            request = f"GET /{'known' if number % 4 else 'unknown'} HTTP/1.1\r\nHost: x\r\n\r\n".encode()
+            with socket.create_connection(("127.0.0.1", gateway.port), timeout=30) as connection:
+                while time.monotonic() < ends_at:
+                    connection.sendall(request)
+                    statuses[answer_on(connection).status] += 1
+            return statuses
+
+        with ThreadPoolExecutor(threads) as pool:
+            statuses = sum(pool.map(visit, range(threads)), Counter())
+        took_s = time.monotonic() - began
+        counted = total(gateway, "hopgate_limiter_decisions_total", policy="redirect", decision="admitted")
+
+    admitted = statuses[302] + statuses[404]
+    assert set(statuses) <= {302, 404, 429}
+    assert burst <= admitted <= burst + rate * took_s
+    assert counted == admitted
+    assert statuses[429] > 0
+
+
+# --- many at once ---------------------------------------------------------------------------
+
+
+def test_connections_leave_nothing_behind(gateway, slug):
+    warm(gateway, f"/{slug}")
+
+    def visit(number: int) -> None:
+        with socket.create_connection(("127.0.0.1", gateway.port), timeout=30) as connection:
+            path = f"/{slug}" if number % 2 else f"/never-{number}"
+            connection.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+            if number % 3:
+                answer_on(connection)
+
+    threads = [threading.Thread(target=visit, args=(number,)) for number in range(60)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    # One: that of the question.
+    eventually(lambda: total(gateway, "hopgate_front_connections") <= 2, 20, "connections are closed")
+
+
+def test_connections_wait_while_descriptors_are_short(gateway, slug):
+    """Those that are open are served meanwhile, the others afterwards."""
+    [worker] = workers_of(gateway)
+    folder = Path(f"/proc/{worker}/fd")
+    usual = resource.prlimit(worker, resource.RLIMIT_NOFILE)
+    few = max(int(entry.name) for entry in folder.iterdir()) + 8
+    request = f"GET /{slug} HTTP/1.1\r\nHost: x\r\n\r\n".encode()
+    with contextlib.ExitStack() as stack:
+        first = stack.enter_context(socket.create_connection(("127.0.0.1", gateway.port), timeout=30))
+        first.sendall(request)
+        assert answer_on(first).status == 302
+        resource.prlimit(worker, resource.RLIMIT_NOFILE, (few, usual[1]))
+        stack.callback(resource.prlimit, worker, resource.RLIMIT_NOFILE, usual)
+        others = []
+        for _ in range(20):
+            address = ("127.0.0.1", gateway.port)
+            others.append(stack.enter_context(socket.create_connection(address, timeout=30)))
+            others[-1].sendall(request)
+        eventually((folder / str(few - 1)).is_symlink, what="the last descriptor is taken")
+        first.sendall(request)
+        assert answer_on(first).status == 302
+
+        resource.prlimit(worker, resource.RLIMIT_NOFILE, usual)
+
+        assert {answer_on(connection).status for connection in others} == {302}
