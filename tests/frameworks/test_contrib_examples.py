@@ -73,8 +73,9 @@ def test_processes_of_an_example_share_its_limits(name, redis_server, tmp_path):
         home = client.get(urls[0])
 
     statuses = [response.status_code for response in asked]
-    # 4/min over both; a quarter of the burst may be on lease to the other process.
-    assert statuses.count(200) in {3, 4}, (statuses, (tmp_path / "0.log").read_text())
+    # 4/min over both. One of them is leased: to the other process, or until its lease ended, if the next
+    # request came too late. Another is the reserve for that lease.
+    assert statuses.count(200) in {2, 3, 4}, (statuses, (tmp_path / "0.log").read_text())
     assert statuses.count(429) == len(statuses) - statuses.count(200)
     for refused in (response for response in asked if response.status_code == 429):
         assert refused.headers["content-type"] == "application/problem+json"

@@ -88,7 +88,7 @@ def test_killed_redis_is_shown(shown):
 @pytest.mark.skipif(bool(browser.missing()), reason=f"{browser.missing()}: not installed")
 def test_killed_redis_is_shown_in_a_browser(shown, tmp_path):
     """By its own polling. Its screenshots, in both colour schemes and on a phone, are in docs/images."""
-    with browser.Browser(tmp_path) as window:
+    with browser.Browser() as window:
         eventually(lambda: shown.cache() == "ok", timeout=60, what="the cache answers")
         window.open(f"{shown.gateway.url}/status", Authorization=f"Bearer {shown.key}")
         eventually(lambda: "redirects" in window.text(), timeout=60, what="the page has figures")

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import base64
 import shutil
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import httpx
 
+from tests.servers import watcher
 from tests.servers.hopgate import Process, eventually
 from tests.servers.ports import free_ports
 
@@ -23,11 +23,12 @@ def missing() -> str:
 
 
 class Browser:
-    """`with Browser(directory) as browser:` opens one window; its profile and log are in *directory*."""
+    """`with Browser() as browser:` opens one window, with a new profile."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self) -> None:
         port = free_ports(1)[0]
-        self._directory = directory
+        # Short: Chromium makes sockets below it, whose paths have 107 characters at most.
+        self._directory = directory = watcher.make_directory("hopgate-browser-")
         self._driver = Process(
             ["chromedriver", f"--port={port}"],
             {"HOME": str(directory), "TMPDIR": str(directory)},
@@ -93,7 +94,7 @@ class Browser:
         self._driver.start()
         try:
             eventually(self._is_ready, _START_S, "chromedriver answers")
-            # A Chromium that finds no processor in time ends; the next one may start.
+            # A Chromium that does not get up in time ends; the next one may start.
             eventually(self._opens, _START_S, "Chromium starts", every=1.0)
         except BaseException:
             self._end()
@@ -114,3 +115,4 @@ class Browser:
             self._driver.stop()
         finally:
             self._driver.kill()
+            watcher.remove_directory(self._directory)
