@@ -8,6 +8,7 @@ which serves the application on a private Unix socket.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
@@ -26,6 +27,8 @@ from app.web import errors
 from app.web.body import MAX_BODY_BYTES
 from app.web.redirects import RedirectHandler, render
 from app.web.response import Response
+
+log = logging.getLogger(__name__)
 
 
 class FrontTable:
@@ -98,7 +101,13 @@ class FrontLookUps:
 
     def _take(self) -> None:
         for slug in self._front.take_misses():
-            self._look_up(Slug(slug), _Requests(self._front, slug))
+            waiting = _Requests(self._front, slug)
+            try:
+                self._look_up(Slug(slug), waiting)
+            except Exception as error:
+                # A bug. The application answers, and reports it again; all later visitors would wait in vain.
+                log.exception("unexpected failure of a look-up")
+                waiting.set_exception(error)
 
 
 class _Requests:

@@ -18,6 +18,7 @@ import pytest
 
 from tests.integration.front_gateway import FRONT, get, is_of_the_front, total, workers_of
 from tests.servers.hopgate import UNLIMITED, Gateway, eventually, hopgate, make_key, make_store
+from tests.servers.ports import free_ports
 from tests.servers.raw_http import RawAnswer, answer_on
 
 LINKS = "/api/v1/links"
@@ -208,6 +209,17 @@ def test_private_socket_is_for_this_user_alone(settings):
     assert path.parent.stat().st_mode & 0o777 == 0o700
 
 
+def test_folder_with_a_long_path_is_refused(tmp_path):
+    folder = tmp_path / ("x" * 100)
+    folder.mkdir()
+    settings = {"HOPGATE_DATA_DIR": str(tmp_path / "data"), "TMPDIR": str(folder), **FRONT}
+
+    done = hopgate({**settings, "HOPGATE_BIND": f"127.0.0.1:{free_ports(1)[0]}"}, "serve")
+
+    assert done.returncode == 1
+    assert "is too long for a socket (set TMPDIR to a shorter path)" in done.stderr.splitlines()[-1]
+
+
 def test_pipelined_requests_are_answered_in_order(gateway, slug):
     warm(gateway, f"/{slug}")
     with socket.create_connection(("127.0.0.1", gateway.port), timeout=20) as connection:
@@ -311,23 +323,24 @@ def test_not_found_limit_hides_hot_404s_too(strict):
     assert hot(strict, "/guess", visitor).status == 429
 
 
-def test_client_is_its_peer_whatever_it_sends(tmp_path):
-    with limited(tmp_path, HOPGATE_LIMIT_REDIRECT="2/h burst 2") as gateway:
-        forged = "X-Hopgate-Peer: 198.51.100.{}:1"
-        answers = [
-            get(gateway, "/known", forged.format(number), client(f"198.51.100.{number}")).status
-            for number in range(4)
-        ]
+@pytest.mark.parametrize(("path", "last"), [("/known", 5), ("/%6bnown", 6)])
+def test_peer_is_named_by_the_front_alone(strict, path, last):
+    """Of a peer that it believed, the address that the trusted proxy names would not count."""
+    visitor = client(f"198.51.100.{last}")
+    forged = "X-Hopgate-Peer: 203.0.113.{}:1"
 
-    assert answers == [302, 302, 429, 429]
+    statuses = [get(strict, path, forged.format(number), visitor).status for number in range(4)]
+
+    assert statuses == [302, 302, 302, 429]
 
 
 def test_limit_is_exact_under_many_threads(tmp_path):
     """All requests together get no more than burst + rate · t, whichever side answers them."""
     burst, rate, threads = 150, 50, 8
-    with limited(tmp_path, HOPGATE_LIMIT_REDIRECT=f"{rate}/s burst {burst}") as gateway:
+    limits = {"HOPGATE_LIMIT_REDIRECT": f"{rate}/s burst {burst}", "HOPGATE_FRONT_THREADS": "2"}
+    with limited(tmp_path, **limits) as gateway:
         began = time.monotonic()
-        ends_at = began + 2.0
+        ends_at = began + 1.0
 
         def visit(number: int) -> Counter[int]:
             statuses: Counter[int] = Counter()

@@ -14,7 +14,7 @@ import pytest
 from app.resilience.deadline import DRAIN_S
 from tests.integration.front_gateway import FRONT, get, is_of_the_front, workers_of
 from tests.servers.hopgate import Gateway, eventually
-from tests.servers.raw_http import answer_on, read_answer
+from tests.servers.raw_http import answer_on
 
 HEALTH = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
 
@@ -71,15 +71,6 @@ def test_requests_under_way_are_finished(gateway, number):
     assert answer.header("connection") == "close"
     assert gateway._process is not None
     assert gateway._process.wait(DRAIN_S + 10) == 0
-
-
-def test_connection_that_never_ends_is_closed(gateway):
-    """The drain has a limit: the process ends, and its parent with it."""
-    with connected(gateway) as stuck:
-        stuck.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\nX: ")
-
-        assert gateway.stop(timeout=DRAIN_S + 10) == 0
-        assert read_answer(stuck) is None
 
 
 def test_killed_worker_loses_no_queued_connection(gateway):

@@ -123,7 +123,11 @@ class Front:
         """Return the slugs to look up: `put` each that can be, and then call `resolved`."""
 
     def is_awaited(self, slug: str) -> bool:
-        """Return whether a request still waits for *slug*."""
+        """
+        Return whether a request still waits for *slug*.
+
+        If none does, its look-up is over without `resolved`.
+        """
 
     def resolved(self, slug: str) -> None:
         """Let the requests for *slug* go on: by the table or, if it has no entry, in the control plane."""

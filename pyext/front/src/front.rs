@@ -17,8 +17,9 @@ use tokio::runtime::Runtime;
 use tokio::sync::{Notify, watch};
 
 use crate::client::Visitor;
+use crate::config::Config;
 use crate::connection::Answering;
-use crate::plane::{Config, Plane};
+use crate::plane::Plane;
 use crate::upstream::Upstream;
 
 /// For the head of a request, also of the first one on a connection, and the longest idle time.

@@ -4,8 +4,8 @@
 //! threads of its own, and passes every other request on to the control plane, over a private Unix socket.
 //!
 //! * [`front`]: threads, connections, the drain.
-//! * [`connection`]: a connection, and its requests in turn.
-//! * [`plane`]: the decision about a request: [`address`] and [`client`] find whom to count, [`limits`] decides,
+//! * `connection`: a connection, and its requests in turn.
+//! * [`plane`]: the decision about a request: `request`, [`address`] and [`client`] read it, [`limits`] decides,
 //!   [`table`] has the answer, [`template`] and [`body`] form it, [`tarpit`] delays it, [`recorder`] counts it.
 //! * [`misses`]: slugs that the control plane looks up, many at once.
 //! * [`upstream`], [`pool`], [`upload`]: the way to the control plane.
@@ -17,6 +17,7 @@
 pub mod address;
 pub mod body;
 pub mod client;
+mod config;
 mod connection;
 pub mod front;
 pub mod limits;
@@ -26,11 +27,12 @@ pub mod pool;
 #[cfg(feature = "python")]
 mod python;
 pub mod recorder;
+mod request;
 pub mod table;
 pub mod tarpit;
 pub mod template;
 pub mod upload;
 pub mod upstream;
 
+pub use config::Config;
 pub use front::Front;
-pub use plane::Config;

@@ -89,11 +89,18 @@ impl Misses {
         std::mem::take(&mut self.slugs.lock().untaken)
     }
 
-    /// Whether a request still waits for `slug`.
+    /// Whether a request still waits for `slug`. If none does, its look-up is forgotten: the control plane may give
+    /// it up without a word, and the next request begins another one.
     pub fn is_awaited(&self, slug: &[u8]) -> bool {
-        let slugs = self.slugs.lock();
-        let waiting = slugs.waiting.get(slug);
-        waiting.is_some_and(|waiting| waiting.iter().any(|sender| !sender.is_closed()))
+        let mut slugs = self.slugs.lock();
+        let Some(waiting) = slugs.waiting.get(slug) else {
+            return false;
+        };
+        let is_awaited = waiting.iter().any(|sender| !sender.is_closed());
+        if !is_awaited {
+            slugs.waiting.remove(slug);
+        }
+        is_awaited
     }
 
     /// The look-up of `slug` has ended: the table has an entry, or the control plane must answer.
@@ -147,6 +154,10 @@ mod tests {
         drop(second);
         assert!(!misses.is_awaited(b"aaa"));
         assert!(!misses.is_awaited(b"bbb"));
+        misses.take();
+
+        let _next = misses.join(b"aaa");
+        assert_eq!(texts(&misses.take()), ["aaa"], "it is looked up anew");
     }
 
     #[test]

@@ -5,57 +5,26 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use hyper::header::{HOST, HeaderMap, LOCATION};
-use hyper::{Method, Request, Response, StatusCode, Version};
+use hyper::body::Body;
+use hyper::header::LOCATION;
+use hyper::{Request, Response, StatusCode};
 use tokio::sync::oneshot;
 
-use crate::address::{Network, client_address};
 use crate::body::AnswerBody;
 use crate::client::{ClientKeys, Visitor};
+use crate::config::Config;
 use crate::limits::{Limit, Verdict};
 use crate::misses::Misses;
 use crate::recorder::Recorder;
+use crate::request::{Reader, head_size};
 use crate::table::{Entry, Table};
-use crate::tarpit::{Held, Tarpit, TarpitConfig};
+use crate::tarpit::{Held, Tarpit};
 use crate::template::Template;
 use crate::upstream::Unanswered;
 
-/// The longest slug.
-const MAX_SLUG: usize = 128;
 /// The largest head of a request, its line and its headers. hyper's own limit holds only for a head that does
 /// not come at once.
 const MAX_HEAD: usize = 32_768;
-
-/// What a front is made of.
-#[derive(Debug)]
-pub struct Config {
-    /// The path that public links may have before the slug: empty, or `/like/this`.
-    pub base_path: String,
-    /// Proxies whose `X-Forwarded-For` counts.
-    pub trusted: Vec<Network>,
-    /// Limits redirects by client.
-    pub redirect_limit: Limit,
-    /// Limits slugs that are not found by client.
-    pub not_found_limit: Limit,
-    /// The answers of the front, one for each status: redirects without their target, 404, 410, 429, 500, 503.
-    pub templates: Vec<Template>,
-    /// The answer to a request that the control plane may have acted on.
-    pub unsure: Template,
-    /// The answer to a request whose body has an end that its head did not announce.
-    pub cut_off: Template,
-    /// Bounds of the buckets that answers are counted in, seconds.
-    pub bounds: Vec<f64>,
-    /// Slugs in lower case that no link has: pages of the control plane.
-    pub reserved: Vec<String>,
-    /// When negative answers are delayed.
-    pub tarpit: TarpitConfig,
-    /// The private socket of the control plane.
-    pub upstream: PathBuf,
-    /// The longest body that the control plane reads, bytes.
-    pub max_body: u64,
-    /// What the clock of the control plane shows now, seconds that never go back.
-    pub monotonic: f64,
-}
 
 /// What becomes of a request.
 #[derive(Debug)]
@@ -102,9 +71,7 @@ pub struct Plane {
     pub recorder: Recorder,
     /// What is being looked up.
     pub misses: Misses,
-    reserved: Vec<String>,
-    base_path: String,
-    trusted: Vec<Network>,
+    reader: Reader,
     redirect_limit: Limit,
     not_found_limit: Limit,
     templates: Vec<Template>,
@@ -129,10 +96,12 @@ impl Plane {
         Ok(Self {
             table: Table::default(),
             misses: Misses::new()?,
-            reserved: config.reserved,
             recorder: Recorder::new(config.bounds, statuses),
-            base_path: config.base_path,
-            trusted: config.trusted,
+            reader: Reader {
+                base_path: config.base_path,
+                reserved: config.reserved,
+                trusted: config.trusted,
+            },
             redirect_limit: config.redirect_limit,
             not_found_limit: config.not_found_limit,
             templates: config.templates,
@@ -154,7 +123,7 @@ impl Plane {
     }
 
     /// What becomes of `request`.
-    pub(crate) fn decide<B: hyper::body::Body>(
+    pub(crate) fn decide<B: Body>(
         &self,
         request: &Request<B>,
         visitor: &Visitor,
@@ -167,19 +136,10 @@ impl Plane {
         if matches!(found, Found::Other) {
             return Decision::Pass;
         }
-        let forwarded;
-        let client = if self.trusted.is_empty() {
-            &visitor.keys
-        } else {
-            match self.forwarded(request.headers(), visitor) {
-                None => return Decision::Pass,
-                Some(None) => &visitor.keys,
-                Some(Some(keys)) => {
-                    forwarded = keys;
-                    &forwarded
-                }
-            }
+        let Some(client) = self.reader.client(request.headers(), visitor) else {
+            return Decision::Pass;
         };
+        let client = client.as_ref();
         match self.redirect_limit.admit(client) {
             Verdict::Admitted => {}
             Verdict::Refused => {
@@ -283,65 +243,16 @@ impl Plane {
         Some(self.sent(&entry, now))
     }
 
-    /// What the table has for `request`, if it is one that the front may answer.
-    fn find<'a, B: hyper::body::Body>(&self, request: &'a Request<B>, now: f64) -> Found<'a> {
-        if request.method() != Method::GET || !request.body().is_end_stream() {
-            return Found::Other;
-        }
-        let Some(slug) = self.slug(request.uri().path()) else {
+    fn find<'a, B: Body>(&self, request: &'a Request<B>, now: f64) -> Found<'a> {
+        let Some(slug) = self.reader.visited(request) else {
             return Found::Other;
         };
-        if !has_plain_host(request.headers(), request.version()) {
-            return Found::Other;
-        }
         match self.table.get(slug, now) {
             Some(entry) if is_rewritten(&entry, request.uri().query()) => Found::Other,
             Some(entry) => Found::Entry(entry),
-            None if self.misses.is_open() && !self.is_reserved(slug) => Found::Nothing(slug),
+            None if self.misses.is_open() && !self.reader.is_reserved(slug) => Found::Nothing(slug),
             None => Found::Other,
         }
-    }
-
-    fn is_reserved(&self, slug: &[u8]) -> bool {
-        let mut reserved = self.reserved.iter();
-        reserved.any(|name| name.as_bytes().eq_ignore_ascii_case(slug))
-    }
-
-    fn slug<'a>(&self, path: &'a str) -> Option<&'a [u8]> {
-        let below = path.strip_prefix(self.base_path.as_str());
-        let slug = below
-            .filter(|_| !self.base_path.is_empty())
-            .and_then(|rest| rest.strip_prefix('/'))
-            .or_else(|| path.strip_prefix('/'))?
-            .as_bytes();
-        let is_slug = (1..=MAX_SLUG).contains(&slug.len())
-            && slug
-                .iter()
-                .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'));
-        is_slug.then_some(slug)
-    }
-
-    /// The keys of the client that a trusted proxy names; None inside if that is the peer. None if the header is
-    /// unreadable: the control plane refuses such a request.
-    #[allow(clippy::option_option)] // as described
-    fn forwarded(&self, headers: &HeaderMap, visitor: &Visitor) -> Option<Option<ClientKeys>> {
-        let mut lines = headers.get_all("x-forwarded-for").into_iter();
-        let Some(first) = lines.next() else {
-            return Some(None);
-        };
-        let first = first.to_str().ok()?;
-        let peer = visitor.peer;
-        let address = match lines.next() {
-            None => client_address(peer, &[first], &self.trusted),
-            Some(second) => {
-                let mut all = vec![first, second.to_str().ok()?];
-                for line in lines {
-                    all.push(line.to_str().ok()?);
-                }
-                client_address(peer, &all, &self.trusted)
-            }
-        };
-        Some((address != peer.to_canonical()).then(|| ClientKeys::of(address)))
     }
 
     fn refused(&self, limit: &Limit, client: &ClientKeys, now: f64) -> Answer {
@@ -389,35 +300,6 @@ fn at_once(response: Response<AnswerBody>) -> Answer {
         response,
         delay: None,
     }
-}
-
-fn head_size<B>(request: &Request<B>) -> usize {
-    let uri = request.uri();
-    let target = uri.path().len() + uri.query().map_or(0, str::len);
-    let headers = request.headers().iter();
-    // ": " and the end of the line.
-    headers.fold(target, |size, (name, value)| {
-        size + name.as_str().len() + value.len() + 4
-    })
-}
-
-/// Whether the request names one host that needs no closer look. The control plane looks at all others.
-fn has_plain_host(headers: &HeaderMap, version: Version) -> bool {
-    if version != Version::HTTP_11 && version != Version::HTTP_10 {
-        return false;
-    }
-    let mut hosts = headers.get_all(HOST).into_iter();
-    let (Some(host), None) = (hosts.next(), hosts.next()) else {
-        return false;
-    };
-    let host = host.as_bytes();
-    let (name, port) = match host.iter().position(|byte| *byte == b':') {
-        Some(colon) => host.split_at(colon),
-        None => (host, &[][..]),
-    };
-    name.iter()
-        .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-'))
-        && port.iter().skip(1).all(u8::is_ascii_digit)
 }
 
 #[cfg(test)]

@@ -12,8 +12,8 @@ use pyo3::prelude::*;
 use pyo3::types::PyCapsule;
 
 use crate::address::Network;
+use crate::config::Config;
 use crate::limits::{Limit, Limiter, LimiterApi};
-use crate::plane::Config;
 use crate::table::Entry;
 use crate::tarpit::TarpitConfig;
 use crate::template::Template;

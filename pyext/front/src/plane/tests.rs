@@ -4,7 +4,9 @@ use bytes::Bytes;
 use hyper::header::HeaderValue;
 
 use super::*;
+use crate::address::Network;
 use crate::limits::tests::{constant, counting};
+use crate::tarpit::TarpitConfig;
 
 fn template(status: u16, header: (&str, &str), body: &str) -> Template {
     let headers = [(header.0.to_owned(), header.1.to_owned())];
@@ -127,7 +129,7 @@ fn hot_link_is_redirected_and_clicked() {
 #[test]
 fn other_requests_are_left_to_the_control_plane() {
     let plane = filled(config());
-    let long = format!("/{}", "a".repeat(MAX_SLUG + 1));
+    let long = format!("/{}", "a".repeat(129));
     let table = [
         ("HEAD", "/hot", vec![HOST], ""),
         ("POST", "/hot", vec![HOST], ""),

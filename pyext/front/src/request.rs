@@ -1,0 +1,118 @@
+//! What the front reads of a request.
+
+use std::borrow::Cow;
+
+use hyper::body::Body;
+use hyper::header::{HOST, HeaderMap};
+use hyper::{Method, Request, Version};
+
+use crate::address::{Network, client_address};
+use crate::client::{ClientKeys, Visitor};
+
+/// The longest slug.
+const MAX_SLUG: usize = 128;
+
+/// How this gateway's links and clients are read.
+#[derive(Debug)]
+pub(crate) struct Reader {
+    /// See [`crate::Config`].
+    pub(crate) base_path: String,
+    /// See [`crate::Config`].
+    pub(crate) reserved: Vec<String>,
+    /// See [`crate::Config`].
+    pub(crate) trusted: Vec<Network>,
+}
+
+impl Reader {
+    /// The slug that `request` visits, if it is a visit that the front may answer: a GET without a body, of one
+    /// plain host.
+    pub(crate) fn visited<'a, B: Body>(&self, request: &'a Request<B>) -> Option<&'a [u8]> {
+        if request.method() != Method::GET || !request.body().is_end_stream() {
+            return None;
+        }
+        let slug = self.slug(request.uri().path())?;
+        has_plain_host(request.headers(), request.version()).then_some(slug)
+    }
+
+    fn slug<'a>(&self, path: &'a str) -> Option<&'a [u8]> {
+        let below = path.strip_prefix(self.base_path.as_str());
+        let slug = below
+            .filter(|_| !self.base_path.is_empty())
+            .and_then(|rest| rest.strip_prefix('/'))
+            .or_else(|| path.strip_prefix('/'))?
+            .as_bytes();
+        let is_slug = (1..=MAX_SLUG).contains(&slug.len())
+            && slug
+                .iter()
+                .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'));
+        is_slug.then_some(slug)
+    }
+
+    /// Whether no link has `slug`.
+    pub(crate) fn is_reserved(&self, slug: &[u8]) -> bool {
+        let mut reserved = self.reserved.iter();
+        reserved.any(|name| name.as_bytes().eq_ignore_ascii_case(slug))
+    }
+
+    /// The keys of the client behind `visitor`. None if a trusted proxy may have named it in a header that cannot
+    /// be read: the control plane refuses such a request.
+    pub(crate) fn client<'v>(
+        &self,
+        headers: &HeaderMap,
+        visitor: &'v Visitor,
+    ) -> Option<Cow<'v, ClientKeys>> {
+        let peer = Some(Cow::Borrowed(&visitor.keys));
+        if self.trusted.is_empty() {
+            return peer;
+        }
+        let mut lines = headers.get_all("x-forwarded-for").into_iter();
+        let Some(first) = lines.next() else {
+            return peer;
+        };
+        let first = first.to_str().ok()?;
+        let address = match lines.next() {
+            None => client_address(visitor.peer, &[first], &self.trusted),
+            Some(second) => {
+                let mut all = vec![first, second.to_str().ok()?];
+                for line in lines {
+                    all.push(line.to_str().ok()?);
+                }
+                client_address(visitor.peer, &all, &self.trusted)
+            }
+        };
+        if address == visitor.peer.to_canonical() {
+            return peer;
+        }
+        Some(Cow::Owned(ClientKeys::of(address)))
+    }
+}
+
+/// The size of the line and the headers, bytes.
+pub(crate) fn head_size<B>(request: &Request<B>) -> usize {
+    let uri = request.uri();
+    let target = uri.path().len() + uri.query().map_or(0, str::len);
+    let headers = request.headers().iter();
+    // ": " and the end of the line.
+    headers.fold(target, |size, (name, value)| {
+        size + name.as_str().len() + value.len() + 4
+    })
+}
+
+/// Whether the request names one host that needs no closer look. The control plane looks at all others.
+fn has_plain_host(headers: &HeaderMap, version: Version) -> bool {
+    if version != Version::HTTP_11 && version != Version::HTTP_10 {
+        return false;
+    }
+    let mut hosts = headers.get_all(HOST).into_iter();
+    let (Some(host), None) = (hosts.next(), hosts.next()) else {
+        return false;
+    };
+    let host = host.as_bytes();
+    let (name, port) = match host.iter().position(|byte| *byte == b':') {
+        Some(colon) => host.split_at(colon),
+        None => (host, &[][..]),
+    };
+    name.iter()
+        .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-'))
+        && port.iter().skip(1).all(u8::is_ascii_digit)
+}
