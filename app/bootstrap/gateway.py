@@ -79,7 +79,9 @@ async def open_gateway(settings: Settings) -> AsyncIterator[Services]:
         open_dependencies(settings, guards, traces) as to,
         open_limiter(settings) as limiter,
         open_data_plane(settings, limiter) as plane,
-        open_redirects(settings, to, limiter, admission, traces.noting(failures.add), plane) as redirects,
+        open_redirects(
+            settings, to, limiter, admission, on_error=traces.noting(failures.add), plane=plane
+        ) as redirects,
         open_api(settings, to, redirects.l1) as api,
         open_background(
             settings, to, admission, failures, redirects.sources(limiter, requests, plane)
@@ -180,6 +182,7 @@ async def open_redirects(
     to: Dependencies,
     limiter: RateLimiter,
     admission: AdmissionController,
+    *,
     on_error: Callable[[Exception], None],
     plane: DataPlane | None,
 ) -> AsyncIterator[Redirects]:
