@@ -51,6 +51,7 @@ from app.telemetry.sharing import SharedSamples
 from app.telemetry.sources import (
     admission_samples,
     click_samples,
+    front_samples,
     limiter_samples,
     look_up_samples,
     redirect_samples,
@@ -129,9 +130,9 @@ class Redirects:
     ) -> Sequence[Source]:
         """Return the metrics of requests and redirects."""
         # First: it moves what the front has counted to the others.
-        moving = [] if plane is None else [plane.source(requests, self.handler)]
+        moving = partial(front_samples, None) if plane is None else plane.source(requests, self.handler)
         return (
-            *moving,
+            moving,
             requests.samples,
             Rising(partial(redirect_samples, self.handler, limiter)),
             partial(limiter_samples, limiter),

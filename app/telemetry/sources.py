@@ -26,6 +26,8 @@ from app.telemetry.families import (
     CLICKS_DROPPED,
     CLICKS_PUBLISHED,
     CLICKS_SPILLED,
+    FRONT_CONNECTIONS,
+    FRONT_UNANSWERED,
     L1_ENTRIES,
     LAYERS,
     LIMITED,
@@ -360,4 +362,24 @@ def span_samples(spans: SpanCounts, tracing: OmittedSpans) -> Samples:
     return {
         SPANS_EXPORTED.of(): [spans.exported],
         SPANS_DROPPED.of(): [spans.dropped + tracing.omitted],
+    }
+
+
+class FrontCounts(Protocol):
+    """The native data plane; see `app.web.front`."""
+
+    @property
+    def connections(self) -> int:
+        """Connections of clients that are open."""
+
+    @property
+    def unanswered(self) -> int:
+        """Requests that the application behind it did not answer."""
+
+
+def front_samples(front: FrontCounts | None) -> Samples:
+    """Report the front; zeros without one, so that dashboards tell none from no answer."""
+    return {
+        FRONT_CONNECTIONS.of(): [0 if front is None else front.connections],
+        FRONT_UNANSWERED.of(): [0 if front is None else front.unanswered],
     }

@@ -20,9 +20,10 @@ from app.domain.link import REDIRECT_CODES, Resolution, Slug
 from app.domain.slug import RESERVED
 from app.ports import Refusal
 from app.settings import IpNetwork
-from app.telemetry.families import FRONT_CONNECTIONS, FRONT_UNANSWERED, HTTP_SECONDS
+from app.telemetry.families import HTTP_SECONDS
 from app.telemetry.requests import REDIRECT_ROUTE, RequestMetrics
 from app.telemetry.samples import Samples
+from app.telemetry.sources import front_samples
 from app.web import errors
 from app.web.body import MAX_BODY_BYTES
 from app.web.redirects import RedirectHandler, render
@@ -73,10 +74,7 @@ class FrontMetrics:
         redirects.missed += missed - self._missed
         redirects.readmitted += readmitted - self._readmitted
         self._missed, self._readmitted = missed, readmitted
-        return {
-            FRONT_CONNECTIONS.of(): [front.connections],
-            FRONT_UNANSWERED.of(): [front.unanswered],
-        }
+        return front_samples(front)
 
 
 class FrontLookUps:
