@@ -41,8 +41,8 @@ class WriteState:
         self._refusal, self._refused_at = error, now
 
     def accept(self) -> None:
-        """Note that a write was taken."""
-        if self._refusal is not None:
+        """Note that a write was taken. A refusal is shown on for its time: this write may be smaller."""
+        if self._refusal is not None and self._monotonic() - self._refused_at >= _SHOWN_S:
             log.warning("store takes writes again")
             self._refusal = None
 

@@ -97,3 +97,19 @@ async def test_store_that_refuses_writes_is_degraded_and_serves():
     assert response.status == 200
     assert b'"degraded"' in bytes(response.body)
     assert b"refuses writes: disk full" in bytes(response.body)
+
+
+async def test_small_write_does_not_hide_a_refusal():
+    now = [0.0]
+    state = write_state.WriteState(monotonic=lambda: now[0])
+
+    async def try_write() -> None:
+        """Write what fits."""
+
+    state.refuse(Refused("the store", "the disk is full"))
+    state.accept()
+    with pytest.raises(Refused):
+        await state.check(try_write)
+    now[0] = 5.0
+    state.accept()
+    await state.check(try_write)
