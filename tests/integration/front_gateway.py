@@ -6,12 +6,13 @@ from pathlib import Path
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.servers.hopgate import Gateway
+from tests.servers.hopgate import UNLIMITED, Gateway, hopgate, make_store
 from tests.servers.raw_http import RawAnswer, answered
 
 FRONT = {"HOPGATE_FRONT": "on"}
 # The `server` of the front's own answers.
 OWN_NAME = "hopgate"
+TARGET = "https://example.com/"
 
 
 def get(gateway: Gateway, path: str, *headers: str, version: str = "1.1") -> RawAnswer:
@@ -40,3 +41,12 @@ def workers_of(gateway: Gateway) -> list[int]:
     """Return the process ids of the workers of *gateway*."""
     children = Path(f"/proc/{gateway.pid}/task/{gateway.pid}/children").read_text().split()
     return [int(pid) for pid in children]
+
+
+def limited(tmp_path: Path, **limits: str) -> Gateway:
+    """Return a gateway with a front, these limits, and the link `known`."""
+    settings = {"HOPGATE_DATA_DIR": str(tmp_path / "data"), **UNLIMITED, **FRONT, **limits}
+    make_store(settings)
+    done = hopgate(settings, "links", "create", TARGET, "--slug", "known")
+    assert done.returncode == 0, done.stderr
+    return Gateway(settings, tmp_path)

@@ -19,7 +19,7 @@ from app.domain.origin import Origin
 from app.settings.reports import report_settings
 from app.telemetry.reports import ErrorReports
 from tests.servers.hopgate import UNLIMITED, Gateway, eventually, hopgate, make_key
-from tests.servers.sentry import Receiver
+from tests.servers.sentry import Envelopes
 
 pytestmark = pytest.mark.timeout(120)
 LINKS = "/api/v1/links"
@@ -36,8 +36,8 @@ CANARIES = (
 
 
 @pytest.fixture
-def receiver() -> Iterator[Receiver]:
-    with Receiver() as running:
+def receiver() -> Iterator[Envelopes]:
+    with Envelopes() as running:
         yield running
 
 
@@ -46,7 +46,7 @@ def settings(tmp_path: Path) -> dict[str, str]:
     return {"HOPGATE_DATA_DIR": str(tmp_path / "data"), "HOPGATE_BASE_URL": "http://hop.example", **UNLIMITED}
 
 
-def reports(receiver: Receiver, monotonic=lambda: 0.0, **variables: str) -> ErrorReports:
+def reports(receiver: Envelopes, monotonic=lambda: 0.0, **variables: str) -> ErrorReports:
     asked = report_settings({"SENTRY_DSN": receiver.dsn, **variables})
     assert asked is not None
     return ErrorReports(asked, "hopgate-tests", monotonic=monotonic)
@@ -180,7 +180,7 @@ def test_failures_of_requests_and_events_are_reported(settings, tmp_path, receiv
     assert "unexpected errors are reported to http://127.0.0.1" in gateway.output
 
 
-def reporters(receiver: Receiver) -> set[str]:
+def reporters(receiver: Envelopes) -> set[str]:
     return {event["logger"] for event in receiver.events}
 
 

@@ -1,6 +1,7 @@
-"""Costs that never fit, and limiters as context managers."""
+"""Costs that never fit, reservations that are over, and limiters as context managers."""
 
 import asyncio
+import contextlib
 import time
 import weakref
 from decimal import Decimal
@@ -154,3 +155,34 @@ async def test_timeouts_are_numbers_of_any_kind():
 def test_slot_takes_weak_references():
     slot = Limiter("1/s").slot("k")
     assert weakref.ref(slot)() is slot
+
+
+@pytest.mark.parametrize("end", ["cancelled", "used", "used async", "interrupted"])
+async def test_a_reservation_that_is_over_admits_nothing(end):
+    clock = ManualClock()
+    limiter = Limiter("1/h", clock=clock)
+    reservation = limiter.reserve("k")
+    if end == "cancelled":
+        reservation.cancel()
+    elif end == "used":
+        with reservation:
+            pass
+    elif end == "used async":
+        async with reservation:
+            pass
+    else:
+        reservation = limiter.reserve("k")
+        waiting = asyncio.ensure_future(reservation.__aenter__())
+        await asyncio.sleep(0)
+        waiting.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await waiting
+    before = limiter.peek("k").remaining
+
+    with pytest.raises(RuntimeError, match="used or cancelled"), reservation:
+        pass
+    with pytest.raises(RuntimeError, match="used or cancelled"):
+        async with reservation:
+            pass
+
+    assert limiter.peek("k").remaining == before

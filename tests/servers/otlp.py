@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import gzip
-import threading
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceRequest,
     ExportTraceServiceResponse,
 )
+
+from tests.servers.receiver import Answer, Receiver
 
 
 @dataclass(frozen=True)
@@ -36,45 +33,20 @@ class Received:
     state: str
 
 
-class Collector:
+class Collector(Receiver):
     """
-    Runs in this process, in the body of a `with`.
-
     `answers`: the status that it answers with; None keeps each request waiting until the end. `delay_s`: how
     long an answer takes.
     """
 
     def __init__(self, *, answers: int | None = 200, delay_s: float = 0.0) -> None:
+        super().__init__()
         self.answers = answers
         self.delay_s = delay_s
         self.asked = 0
-        self._lock = threading.Lock()
         self._spans: list[Received] = []
         self._bodies: list[bytes] = []
-        self._ends = threading.Event()
-        collector = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["content-length"]))
-                status = collector._take(body, self.headers.get("content-encoding"))
-                if status is None:
-                    return
-                self.send_response(status)
-                self.send_header("content-type", "application/x-protobuf")
-                answer = ExportTraceServiceResponse().SerializeToString()
-                self.send_header("content-length", str(len(answer)))
-                # An exporter does not wait for an answer that is late.
-                with suppress(ConnectionError):
-                    self.end_headers()
-                    self.wfile.write(answer)
-
-            def log_message(self, *_: object) -> None: ...
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self._server.block_on_close = False
-        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
+        self.url = f"http://127.0.0.1:{self.port}"
 
     @property
     def settings(self) -> dict[str, str]:
@@ -99,18 +71,22 @@ class Collector:
     def trace(self, trace: str) -> list[Received]:
         return self.spans(lambda span: span.trace == trace)
 
-    def _take(self, body: bytes, encoding: str | None) -> int | None:
+    def _take(self, path: str, headers: str, body: bytes) -> Answer | None:
         with self._lock:
             self.asked += 1
         if self.answers is None or self.delay_s:
             self._ends.wait(self.delay_s if self.answers else None)
         if self.answers is None:
             return None
-        if self.answers != 200:
-            return self.answers
-        plain = gzip.decompress(body) if encoding == "gzip" else body
+        if self.answers == 200:
+            self._keep(body)
+        return Answer(
+            self.answers, "application/x-protobuf", ExportTraceServiceResponse().SerializeToString()
+        )
+
+    def _keep(self, body: bytes) -> None:
         request = ExportTraceServiceRequest()
-        request.ParseFromString(plain)
+        request.ParseFromString(body)
         found = [
             _received(span, {one.key: _value(one.value) for one in of.resource.attributes})
             for of in request.resource_spans
@@ -118,22 +94,8 @@ class Collector:
             for span in scope.spans
         ]
         with self._lock:
-            self._bodies.append(plain)
+            self._bodies.append(body)
             self._spans += found
-        return 200
-
-    def __enter__(self) -> Self:
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._ends.set()
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
 
 
 def _received(span: Any, resource: dict[str, Any]) -> Received:

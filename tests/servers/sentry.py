@@ -2,51 +2,22 @@
 
 from __future__ import annotations
 
-import gzip
 import json
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
+
+from tests.servers.receiver import Answer, Receiver
 
 _PROJECT = "7"
 _KEY = "0123456789abcdef0123456789abcdef"
 
 
-class Receiver:
-    """
-    Runs in this process, in the body of a `with`.
-
-    `is_silent`: each request waits until the end.
-    """
+class Envelopes(Receiver):
+    """`is_silent`: each request waits until the end."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.is_silent = False
-        self._lock = threading.Lock()
         self._requests: list[tuple[str, str, bytes]] = []
-        self._ends = threading.Event()
-        receiver = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["content-length"]))
-                plain = gzip.decompress(body) if self.headers.get("content-encoding") == "gzip" else body
-                with receiver._lock:
-                    receiver._requests.append((self.path, str(self.headers), plain))
-                if receiver.is_silent:
-                    receiver._ends.wait()
-                    return
-                self.send_response(200)
-                self.send_header("content-length", "2")
-                self.end_headers()
-                self.wfile.write(b"{}")
-
-            def log_message(self, *_: object) -> None: ...
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self._server.block_on_close = False
-        self.port = self._server.server_address[1]
         self.dsn = f"http://{_KEY}@127.0.0.1:{self.port}/{_PROJECT}"
 
     @property
@@ -68,15 +39,10 @@ class Receiver:
                     found.append(json.loads(payload))
         return found
 
-    def __enter__(self) -> Self:
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._ends.set()
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
+    def _take(self, path: str, headers: str, body: bytes) -> Answer | None:
+        with self._lock:
+            self._requests.append((path, headers, body))
+        if self.is_silent:
+            self._ends.wait()
+            return None
+        return Answer(200, "application/json", b"{}")

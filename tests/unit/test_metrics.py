@@ -11,12 +11,10 @@ import time
 from pathlib import Path
 
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
 
 from app import __version__
 from app.adapters.guards import DependencyGuards
 from app.domain.errors import Unavailable
-from app.domain.link import LinkFields
 from app.telemetry import families, prometheus
 from app.telemetry.buckets import BUCKETS_S
 from app.telemetry.families import Counter
@@ -26,18 +24,10 @@ from app.telemetry.samples import Durations, Rising, Samples, merge
 from app.telemetry.sharing import SharedSamples
 from app.telemetry.sources import guard_samples
 from app.telemetry.timing import Timings, timed
-from tests.unit.whole_application import Application
+from tests.unit.exposition import parsed
 
 SHED, LAG, LIMIT = families.SHED.of("list"), families.LOOP_LAG.of(), families.ADMISSION_LIMIT.of()
 DECLARED = list(families.declared().values())
-
-
-def parsed(text: bytes) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
-    return {
-        (sample.name, tuple(sorted(sample.labels.items()))): sample.value
-        for family in text_string_to_metric_families(text.decode())
-        for sample in family.samples
-    }
 
 
 def test_processes_add_up_and_the_largest_lag_counts():
@@ -300,85 +290,6 @@ async def test_calls_are_timed_and_failures_counted():
     assert timings.failures == 1
     assert sum(timings.seconds.values[:-1]) == 1
     assert timings.seconds.values[-1] == pytest.approx(0.002)
-
-
-# --- a gateway ---------------------------------------------------------------------------
-
-
-async def scrape(application: Application) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
-    answer = await application.ask("/metrics")
-    assert answer.status == 200
-    assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
-    return parsed(answer.body)
-
-
-def redirects(got, source: str, status: str) -> float:
-    return got.get(("hopgate_redirects_total", (("source", source), ("status", status))), 0)
-
-
-async def test_every_redirect_request_is_counted_once(application):
-    link = (await application.services.links.create(LinkFields(long_url="https://example.com/"))).link
-    off = await application.services.links.create(LinkFields(long_url="https://example.com/", enabled=False))
-    for _ in range(10):
-        await application.status(f"/{link.slug}")
-        await application.status(f"/{off.link.slug}")
-        await application.status("/unknown")
-        await application.status("/x.y")  # no slug: never looked up
-
-    got = await scrape(application)
-
-    assert [redirects(got, "look_up", status) for status in ("3xx", "410", "404")] == [1, 1, 11]
-    assert [redirects(got, "memory", status) for status in ("3xx", "410", "404")] == [9, 9, 9]
-    total = sum(value for (name, _), value in got.items() if name == "hopgate_redirects_total")
-    assert total == 40
-    look_ups = {
-        labels[0][1]: value for (name, labels), value in got.items() if name == "hopgate_look_ups_total"
-    }
-    assert sum(look_ups.values()) == 3
-    assert look_ups["failed"] == 0
-    assert got["hopgate_first_cache_entries", ()] == 3
-    assert got["hopgate_processes", ()] == 1
-
-
-async def test_refusals_are_counted_by_reason(application):
-    application.press(10_000)
-    assert await application.status("/api/v1/links") == 503
-    assert await application.status("/unknown") == 503
-    application.press(0)
-    for i in range(70):
-        await application.status(f"/unknown-{i}")
-
-    got = await scrape(application)
-
-    assert got["hopgate_shed_total", (("kind", "list"),)] == 1
-    assert got["hopgate_shed_total", (("kind", "look_up"),)] == 1
-    assert redirects(got, "look_up", "503") == 1
-    assert redirects(got, "look_up", "429") == got["hopgate_limited_total", (("policy", "not_found"),)] == 10
-
-
-async def test_metrics_are_served_under_overload(application):
-    application.press(10_000)
-
-    assert (await scrape(application))["hopgate_admission_in_flight", ()] == 10_000
-
-
-async def test_clients_cannot_create_series(application):
-    async def visit(numbers) -> set[tuple[str, tuple[tuple[str, str], ...]]]:
-        for i in numbers:
-            await application.status(f"/unknown-{i}")
-            await application.status(f"/api/v1/links/{i}")
-            await asyncio.sleep(0)
-        return set(await scrape(application))
-
-    before = await visit(range(1))
-    after = await visit(range(1, 1_000))
-
-    assert after == before
-    assert all(
-        re.sub(r"_(total|bucket|count|sum)$", "", name) in {family.name for family in DECLARED}
-        for name, _ in after
-    )
-    assert not [series for series in after if "unknown-" in str(series) or "198.51" in str(series)]
 
 
 async def test_shared_file_is_written_without_a_scrape(tmp_path):
