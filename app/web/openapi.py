@@ -10,7 +10,6 @@ import msgspec
 from app import __version__
 from app.web import schemas
 from app.web.endpoint import ALWAYS, Operation, Parameter, Route, template
-from app.web.response import Response, json_response
 
 _REF = "#/components/schemas/{name}"
 _TEXT = {"type": "string"}
@@ -34,40 +33,43 @@ _TITLES = {
 }
 
 
-def document(public_url: str, routes: Sequence[Route]) -> Response:
+def description(public_url: str, routes: Sequence[Route]) -> dict[str, Any]:
     """Return the description of the API at *public_url*: of every route that declares an operation."""
     paths: dict[str, dict[str, Any]] = {}
+    tags: list[str] = []
     described: set[type] = {schemas.Problem}
     for route in routes:
         operation = route.endpoint.operation
         if operation is not None:
             names = _parameters(route.path)
-            paths.setdefault(template(route.path), {})[route.method.lower()] = _operation(
-                route.endpoint.name, operation, names
-            )
+            # Below the prefix, `/api/v1`: what the path is about.
+            tag = route.path.split("/")[3]
+            paths.setdefault(template(route.path), {})[route.method.lower()] = {
+                "tags": [tag],
+                **_operation(route.endpoint.name, operation, names),
+            }
+            tags += [tag] if tag not in tags else []
             described |= {one for one in (operation.body, operation.success[1]) if one is not None}
     _, components = msgspec.json.schema_components(
         sorted(described, key=lambda one: one.__name__), ref_template=_REF
     )
     components[schemas.PatchLink.__name__] |= schemas.PatchLink.extra_json_schema
-    return json_response(
-        200,
-        {
-            "openapi": "3.1.0",
-            "info": {
-                "title": "Hopgate",
-                "version": __version__,
-                "license": {"name": "MIT", "identifier": "MIT"},
-            },
-            "servers": [{"url": public_url}],
-            "security": [{"key": []}],
-            "paths": paths,
-            "components": {
-                "schemas": components,
-                "securitySchemes": {"key": {"type": "http", "scheme": "bearer", "bearerFormat": "hg_…"}},
-            },
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Hopgate",
+            "version": __version__,
+            "license": {"name": "MIT", "identifier": "MIT"},
         },
-    )
+        "servers": [{"url": public_url}],
+        "security": [{"key": []}],
+        "tags": [{"name": tag} for tag in tags],
+        "paths": paths,
+        "components": {
+            "schemas": components,
+            "securitySchemes": {"key": {"type": "http", "scheme": "bearer", "bearerFormat": "hg_…"}},
+        },
+    }
 
 
 def _operation(name: str, operation: Operation, path_parameters: Sequence[str]) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from app.domain.errors import InvalidInput, Unavailable
@@ -12,7 +13,7 @@ from app.web import status as page
 from app.web.middleware import ApiMiddleware, check_query
 from app.web.redirects import with_query
 from app.web.request import Request
-from app.web.response import Response, text_response
+from app.web.response import Response, json_response, text_response
 from app.web.robyn_app import Router, keyed, new_router, public, routes_of
 from app.web.services import Services
 
@@ -33,8 +34,8 @@ def register(application: Any, services: Services) -> None:
     links_api.register_cache(api, middleware, services.links)
 
     @functools.cache
-    def description() -> Response:
-        return openapi.document(services.public_url, routes_of(application))
+    def description() -> Mapping[str, Any]:
+        return openapi.description(services.public_url, routes_of(application))
 
     @api.get("/openapi.json")
     @public
@@ -43,11 +44,28 @@ def register(application: Any, services: Services) -> None:
             check_query((), request)
         except InvalidInput as error:
             return errors.invalid(error)
-        return description()
+        return json_response(200, description())
 
     application.include_router(api)
+    _register_manual(application, description, services.public_url)
     _register_operations(application, services, middleware)
     _register_redirect(application, services)
+
+
+def _register_manual(app: Router, description: Callable[[], Mapping[str, Any]], public_url: str) -> None:
+    """Declare the page that shows the API to people."""
+
+    @functools.cache
+    def manual() -> Response:
+        # Importing Jinja takes 50 ms, and most processes never show the page.
+        from app.web import docs
+
+        return docs.page(description(), public_url)
+
+    @app.get("/docs")
+    @public
+    async def read_manual(_request: Request) -> Response:
+        return manual()
 
 
 def _register_operations(app: Router, services: Services, middleware: ApiMiddleware) -> None:

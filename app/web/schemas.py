@@ -21,7 +21,7 @@ from app.web import patterns
 MAX_SLUGS = 1000
 
 _TIME_EXAMPLE = "2030-01-31T12:00:00Z"
-TIME = {"type": "string", "format": "date-time", "pattern": patterns.TIME}
+TIME = {"type": "string", "format": "date-time", "pattern": patterns.TIME, "examples": [_TIME_EXAMPLE]}
 
 # --- the fields of a link: described here, enforced by `app.domain.rules` like all rules of a link ---
 
@@ -35,6 +35,7 @@ _LongUrl = Annotated[
     _described(
         maxLength=target.MAX_LENGTH,
         pattern=patterns.TARGET,
+        examples=["https://example.com/a/long/path?with=query"],
         description="Every URL that matches is accepted, unless it leads back to this service. So are IP"
         " addresses, Punycode and every other script, if the canonical form has at most"
         f" {target.MAX_LENGTH} characters.",
@@ -48,14 +49,22 @@ _NewSlug = Annotated[
         pattern=patterns.SLUG,
         # The words that are reserved.
         **{"not": {"pattern": patterns.RESERVED_SLUG}},
+        examples=["spring-sale"],
         description=f"{slug_rules.ORDINARY} characters; {slug_rules.MOVED} with the scope admin.",
     ),
 ]
-_Title = Annotated[str, _described(maxLength=rules.MAX_TITLE_LENGTH, pattern=patterns.PRINTABLE)]
+_Title = Annotated[
+    str,
+    _described(maxLength=rules.MAX_TITLE_LENGTH, pattern=patterns.PRINTABLE, examples=["Spring sale"]),
+]
 _Tag = Annotated[str, _described(minLength=1, maxLength=rules.MAX_TAG_LENGTH, pattern=patterns.PRINTABLE)]
 _Tags = Annotated[
     tuple[_Tag, ...],
-    _described(maxItems=rules.MAX_TAGS, description="Those that are sent twice are kept once."),
+    _described(
+        maxItems=rules.MAX_TAGS,
+        description="Those that are sent twice are kept once.",
+        examples=[["campaign", "2030"]],
+    ),
 ]
 _RedirectCode = Annotated[int, _described(enum=list(REDIRECT_CODES))]
 _ValidFrom = Annotated[datetime, _described(**TIME)]
@@ -64,7 +73,7 @@ _ExpiresAt = Annotated[
     _described(**TIME, description="Later than `valid_from`; in the future, when the link is made."),
 ]
 _MaxVisits = Annotated[int, _described(minimum=1, maximum=MAX_MAX_VISITS, format="int64")]
-_Slugs = Annotated[list[str], _described(minItems=1, maxItems=MAX_SLUGS)]
+_Slugs = Annotated[list[str], _described(minItems=1, maxItems=MAX_SLUGS, examples=[["spring-sale"]])]
 
 
 class CreateLink(msgspec.Struct, forbid_unknown_fields=True):

@@ -6,10 +6,7 @@ import asyncio
 import base64
 import binascii
 import functools
-import hashlib
-import re
 from importlib import resources
-from typing import Any
 
 import msgspec
 
@@ -19,12 +16,12 @@ from app.domain.errors import FieldError, InvalidInput, Unavailable
 from app.resilience.deadline import ADMIN_S
 from app.service.keys import Scope
 from app.telemetry.overview import Overview
-from app.web import errors
+from app.web import errors, html
 from app.web import headers as fields
 from app.web.health import Readiness
 from app.web.middleware import ApiMiddleware, check_query
 from app.web.request import Request
-from app.web.response import NO_SNIFFING, Response, json_response
+from app.web.response import Response, json_response
 from app.web.services import Services
 
 # While the store is away, keys count that were read from it within this time: the page is for such times.
@@ -100,30 +97,5 @@ def key_of(authorization: str) -> str:
 
 @functools.cache
 def page() -> Response:
-    """Return the page. It holds no figures, and runs and asks for nothing but what it came with."""
-    html = resources.files("app.web").joinpath("status.html").read_bytes()
-    policy = "; ".join(
-        [
-            "default-src 'none'",
-            f"style-src '{_digest(html, b'style')}'",
-            f"script-src '{_digest(html, b'script')}'",
-            "connect-src 'self'",
-            "img-src data:",
-            "base-uri 'none'",
-            "form-action 'none'",
-            "frame-ancestors 'none'",
-        ]
-    )
-    headers = [
-        ("content-type", "text/html; charset=utf-8"),
-        ("cache-control", "no-store"),
-        ("content-security-policy", policy),
-        ("referrer-policy", "no-referrer"),
-        NO_SNIFFING,
-    ]
-    return Response(200, headers, html)
-
-
-def _digest(html: bytes, tag: bytes) -> str:
-    found: Any = re.search(b"<%b>(.*?)</%b>" % (tag, tag), html, re.DOTALL)
-    return f"sha256-{base64.b64encode(hashlib.sha256(found[1]).digest()).decode()}"
+    """Return the page, which holds no figures."""
+    return html.page(resources.files("app.web").joinpath("status.html").read_bytes(), connects=True)

@@ -1,0 +1,69 @@
+"""The manual of the API on a real gateway: its commands run, and a browser shows it without the network."""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+import subprocess
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+
+from tests.servers import browser
+
+# In an order in which each finds what it needs; the manual names what each answers with on success.
+ORDER = ("createLink", "listLinks", "getLink", "changeLink", "getLinkStats", "invalidate", "removeLink")
+
+
+@pytest.fixture(scope="module")
+def manual(embedded) -> str:
+    answer = httpx.get(f"{embedded.url}/docs?utm=x")
+    assert answer.status_code == 200
+    return answer.text
+
+
+def examples(manual: str) -> dict[str, str]:
+    sections = re.findall(r'<h3 id="(\w+)">.*?<pre>(.*?)</pre>', manual, re.DOTALL)
+    return {name: html.unescape(command) for name, command in sections}
+
+
+def test_commands_of_the_manual_run_as_they_stand(embedded, admin_key, manual):
+    found = examples(manual)
+    assert set(ORDER) <= set(found)
+
+    for name in ORDER:
+        # The base URL of this gateway leads nowhere.
+        gateway = f"--connect-to ::{urlsplit(embedded.url).netloc}"
+        shell = ["bash", "-c", f'{found[name]} {gateway} --silent --write-out "\n%{{http_code}}"']
+        run = subprocess.run(
+            shell, env={"HOPGATE_KEY": admin_key, "PATH": "/usr/bin:/bin"}, capture_output=True, timeout=30
+        )
+        body, _, status = run.stdout.decode().rpartition("\n")
+        assert status.startswith("2"), (name, body)
+        if body:
+            json.loads(body)
+
+
+@pytest.mark.usefixtures("manual")
+def test_manual_is_read_like_any_page(embedded):
+    head = httpx.head(f"{embedded.url}/docs")
+
+    assert head.status_code == 200
+    assert head.headers["content-type"] == "text/html; charset=utf-8"
+    assert head.content == b""
+    assert httpx.post(f"{embedded.url}/docs").status_code == 405
+
+
+@pytest.mark.skipif(bool(browser.missing()), reason=f"needs {browser.missing()}")
+def test_browser_shows_the_manual_and_fetches_nothing_else(embedded):
+    with browser.Browser() as window:
+        window.look(width=390, height=844, dark=True)
+        window.open(f"{embedded.url}/docs")
+
+        assert "Make a link" in window.text()
+        assert window.run("return performance.getEntriesByType('resource').length") == 0
+        # The style applies, so the policy names its digest.
+        assert window.run("return getComputedStyle(document.body).backgroundColor") == "rgb(13, 17, 23)"
+        assert window.run("return document.documentElement.scrollWidth") <= 390
