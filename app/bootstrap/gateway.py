@@ -66,6 +66,7 @@ if TYPE_CHECKING:
 
     from app.adapters.native_limiter import NativeRateLimiter
     from app.web.front import FrontTable
+    from app.web.health import Probe
 
 
 @asynccontextmanager
@@ -99,7 +100,12 @@ async def open_gateway(settings: Settings) -> AsyncIterator[Services]:
             limiter=limiter,
             admission=admission,
             tarpit=Tarpit(monotonic=time.monotonic),
-            probes={"store": to.store.ping, "cache": to.cache.ping, "bus": to.bus.ping},
+            probes={
+                "store": to.store.ping,
+                "cache": to.cache.ping,
+                "bus": to.bus.ping,
+                **({} if plane is None else {"front": plane.probe}),
+            },
             guards=None if settings.embedded else guards.snapshot,
             is_draining=partial(_is_draining, settings),
             public_url=settings.public_url,
@@ -148,6 +154,7 @@ class DataPlane:
 
     front: Front
     table: FrontTable
+    probe: Probe
     source: Callable[[RequestMetrics, RedirectHandler], Source]
 
 
@@ -157,7 +164,7 @@ async def open_data_plane(settings: Settings, limiter: NativeRateLimiter) -> Asy
     if settings.front_socket is None:
         yield None
         return
-    from app.web.front import FrontMetrics, FrontTable, new_front
+    from app.web.front import FrontMetrics, FrontTable, new_front, ping
 
     front = new_front(
         settings.front_socket,
@@ -171,6 +178,7 @@ async def open_data_plane(settings: Settings, limiter: NativeRateLimiter) -> Asy
         yield DataPlane(
             front=front,
             table=FrontTable(front),
+            probe=partial(ping, settings.front_socket),
             source=lambda requests, redirects: FrontMetrics(front, requests, redirects).samples,
         )
     finally:

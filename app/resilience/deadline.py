@@ -22,5 +22,6 @@ PUBLISH_S = 1.8  # events to the broker, until it has confirmed them
 ADMIN_S = 5.0  # listings, invalidations, health checks
 BODY_S = 5.0  # for a client to send its request body
 SYNC_CACHE_S = 0.05  # a cache write inside a request, while the broker is away
+FRONT_ANSWER_S = BODY_S + ADMIN_S + 2.0  # for the application to answer what the front has passed on
 DRAIN_S = 20.0  # from SIGTERM to exit
 FRONT_DRAIN_S = 12.0  # of it, for the requests that the front has under way

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from hopgate_front import Front, Limit, Template
@@ -19,6 +20,7 @@ from app.domain.errors import Unavailable
 from app.domain.link import REDIRECT_CODES, Resolution, Slug
 from app.domain.slug import RESERVED
 from app.ports import Refusal
+from app.resilience.deadline import FRONT_ANSWER_S
 from app.settings import IpNetwork
 from app.telemetry.families import HTTP_SECONDS
 from app.telemetry.requests import REDIRECT_ROUTE, RequestMetrics
@@ -30,6 +32,25 @@ from app.web.redirects import RedirectHandler, render
 from app.web.response import Response
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Caps:
+    """
+    What the connections of a front may take.
+
+    Attributes:
+        head_s: for the head of a request, and of idleness.
+        write_s: for which a client may keep an answer waiting.
+        answer_s: for the application to begin an answer, and to go on with it.
+        connections: at a time; further ones wait in the queue of their socket.
+    """
+
+    head_s: float = 5.0
+    write_s: float = 10.0
+    answer_s: float = FRONT_ANSWER_S
+    # Hopgate sheds load itself: as for granian, this must not be reached first.
+    connections: int = 16_384
 
 
 class FrontTable:
@@ -127,6 +148,17 @@ class _Requests:
         self._front.resolved(self._slug)
 
 
+async def ping(private: Path) -> None:
+    """
+    Return if the front can reach its application by new connections, through the socket *private*.
+
+    Raises:
+        Unavailable: it cannot.
+    """
+    if not await asyncio.to_thread(private.is_socket):
+        raise Unavailable("the front", f"{private} has been removed: restart this gateway")
+
+
 def new_front(
     upstream: Path,
     *,
@@ -135,6 +167,7 @@ def new_front(
     trusted: Sequence[IpNetwork],
     base_path: str,
     monotonic: Callable[[], float],
+    caps: Caps = Caps(),
 ) -> Front:
     """
     Return a front that answers as this application does, without its threads.
@@ -146,6 +179,7 @@ def new_front(
         trusted: networks of trusted proxies.
         base_path: the path of the base URL.
         monotonic: the clock of the L1 cache.
+        caps: of its connections.
     """
     away = Unavailable("the gateway", "its application did not answer")
     return Front(
@@ -168,6 +202,7 @@ def new_front(
         bounds=HTTP_SECONDS.bounds_of((REDIRECT_ROUTE,)),
         tarpit=(tarpit.FREE_PER_S, tarpit.BURST, tarpit.DELAY_S, tarpit.MAX_HELD),
         max_body=MAX_BODY_BYTES,
+        caps=(caps.head_s, caps.write_s, caps.answer_s, caps.connections),
         monotonic=monotonic(),
     )
 

@@ -64,12 +64,14 @@ def ready(results: _Results, guards: GuardStates | None) -> Response:
     """
     Return 200 as long as the store or the cache answers, so that redirects can be served.
 
+    A front must also reach its application: nothing but a restart of this gateway can help then.
     One dead dependency is only shown: a failing check would make the load balancer remove every
     gateway at once. Breakers are shown, too; they open and close by the second and decide nothing.
     """
     dependencies = {name: text for name, (text, _) in results.items()}
     reading = {name for name, (_, is_reading) in results.items() if is_reading}
-    serving = not reading.isdisjoint({"store", "cache"})
+    reaching = "front" not in dependencies or "front" in reading
+    serving = reaching and not reading.isdisjoint({"store", "cache"})
     degraded = any(text != "ok" for text in dependencies.values())
     status = "unavailable" if not serving else "degraded" if degraded else "ok"
     document: dict[str, Any] = {"status": status, "dependencies": dependencies}

@@ -31,11 +31,12 @@ class Services:
     Built by `app.bootstrap`.
 
     `probes`: of the dependencies, by name; the gateway is ready as long as one of `probes["store"]`
-    and `probes["cache"]` answers. `guards`: the state of the circuit breakers, by name; None if there
-    are none. `is_draining`: the process is about to stop. `is_for_this_machine`: an embedded gateway without
-    a public name or a proxy, which shows its figures to this machine without a key. `recent`: those
-    figures. `on_error`: is notified of each error that a request ended with. `trace_id`: makes the id of a
-    request that has none. `tracing`: makes the spans of requests; None if tracing is off. `front`: the data
+    and `probes["cache"]` answers and, if there is a `probes["front"]`, that one. `guards`: the state of the
+    circuit breakers, by name; None if there are none. `is_draining`: the process is about to stop.
+    `is_for_this_machine`: an embedded gateway without a public name or a proxy, which shows its figures to
+    this machine without a key. `recent`: those figures. `on_error`: is notified of each error that a request
+    ended with. `trace_id`: makes the id of a request that has none. `tracing`: makes the spans of requests;
+    None if tracing is off. `front`: the data
     plane in front of the application; None if granian is alone.
     """
 

@@ -34,6 +34,9 @@ class Front:
             seconds, and the most that are delayed at a time.
         max_body: the longest body that the control plane reads, bytes. It answers longer ones, and those of
             unknown length, by their heads alone.
+        caps: of connections: the seconds for the head of a request and of idleness, those that a client may
+            keep an answer waiting, those for the control plane to begin an answer and to go on with it, and
+            the most connections at a time.
         monotonic: what `time.monotonic` returns now.
 
     Raises:
@@ -55,6 +58,7 @@ class Front:
         bounds: Sequence[float],
         tarpit: tuple[float, float, float, int],
         max_body: int,
+        caps: tuple[float, float, float, int],
         monotonic: float,
     ) -> Front: ...
     def start(self, listeners: Sequence[int]) -> None:

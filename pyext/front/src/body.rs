@@ -1,12 +1,20 @@
 //! The bodies of answers: at hand, or passed through.
 
+use std::error::Error;
+use std::future::Future;
+use std::io;
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
+use tokio::time::{Sleep, sleep};
 
 use crate::pool::Lease;
+
+/// Why an answer cannot be sent to its end.
+type Failure = Box<dyn Error + Send + Sync>;
 
 /// The body of an answer.
 #[derive(Debug)]
@@ -26,12 +34,12 @@ impl AnswerBody {
 
 impl Body for AnswerBody {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = Failure;
 
     fn poll_frame(
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         match self.get_mut() {
             Self::Fixed(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
             Self::Streamed(download) => Pin::new(download).poll_frame(context),
@@ -61,14 +69,19 @@ impl Body for AnswerBody {
 pub struct Download {
     inner: Incoming,
     lease: Option<Lease>,
+    limit: Duration,
+    /// Until when the next part has to come.
+    waiting: Option<Pin<Box<Sleep>>>,
 }
 
 impl Download {
-    /// The body `inner`, of an answer over the connection in `lease`.
-    pub fn new(inner: Incoming, lease: Lease) -> Self {
+    /// The body `inner`, of an answer over the connection in `lease`. It fails if a part takes longer than `limit`.
+    pub fn new(inner: Incoming, lease: Lease, limit: Duration) -> Self {
         let mut download = Self {
             inner,
             lease: Some(lease),
+            limit,
+            waiting: None,
         };
         download.give_back_at_the_end();
         download
@@ -85,8 +98,16 @@ impl Download {
     fn poll_frame(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let frame = ready!(Pin::new(&mut self.inner).poll_frame(context));
+    ) -> Poll<Option<Result<Frame<Bytes>, Failure>>> {
+        let Poll::Ready(frame) = Pin::new(&mut self.inner).poll_frame(context) else {
+            let limit = self.limit;
+            let timer = self.waiting.get_or_insert_with(|| Box::pin(sleep(limit)));
+            return timer.as_mut().poll(context).map(|()| {
+                self.lease = None;
+                Some(Err(io::Error::from(io::ErrorKind::TimedOut).into()))
+            });
+        };
+        self.waiting = None;
         match &frame {
             Some(Ok(_)) => self.give_back_at_the_end(),
             Some(Err(_)) => self.lease = None,
@@ -96,6 +117,6 @@ impl Download {
                 }
             }
         }
-        Poll::Ready(frame)
+        Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
     }
 }

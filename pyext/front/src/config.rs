@@ -1,11 +1,25 @@
 //! What a front is made of; the control plane says it once.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use crate::address::Network;
 use crate::limits::Limit;
 use crate::tarpit::TarpitConfig;
 use crate::template::Template;
+
+/// What connections may take.
+#[derive(Debug, Clone, Copy)]
+pub struct Caps {
+    /// The time for the head of a request, also of the first one on a connection, and the longest idle time.
+    pub head: Duration,
+    /// The time that a client may keep an answer waiting, see `wire`.
+    pub write: Duration,
+    /// The time for the control plane to begin an answer, and to go on with it.
+    pub answer: Duration,
+    /// Connections of a process at a time. Further ones wait in the queues of their sockets.
+    pub connections: usize,
+}
 
 /// What a front is made of.
 #[derive(Debug)]
@@ -34,6 +48,8 @@ pub struct Config {
     pub upstream: PathBuf,
     /// The longest body that the control plane reads, bytes.
     pub max_body: u64,
+    /// What connections may take.
+    pub caps: Caps,
     /// What the clock of the control plane shows now, seconds that never go back.
     pub monotonic: f64,
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use hyper::body::Incoming;
+use hyper::body::{Body, Incoming};
 use hyper::header::HeaderValue;
 use hyper::service::Service;
 use hyper::{Method, Request, Response};
@@ -18,6 +18,7 @@ use crate::body::AnswerBody;
 use crate::client::Visitor;
 use crate::plane::{Answer, Decision, LookUp, Plane};
 use crate::upstream::Upstream;
+use crate::wire::Unread;
 
 /// The deadline of a redirect in the control plane, which has an answer of its own for a look-up that is late.
 const MAX_LOOK_UP: Duration = Duration::from_millis(500);
@@ -28,6 +29,7 @@ pub(crate) struct Answering {
     pub(crate) plane: Arc<Plane>,
     pub(crate) upstream: Arc<Upstream>,
     pub(crate) visitor: Visitor,
+    pub(crate) unread: Unread,
 }
 
 impl Service<Request<Incoming>> for Answering {
@@ -37,10 +39,14 @@ impl Service<Request<Incoming>> for Answering {
 
     fn call(&self, request: Request<Incoming>) -> Reply {
         let started = self.plane.now();
+        let has_body = !request.body().is_end_stream();
         // The last resort: a request that panics must not end those of other clients.
         let decided = catch_unwind(AssertUnwindSafe(|| {
             self.plane.decide(&request, &self.visitor, started)
         }));
+        if has_body && !matches!(decided, Ok(Decision::Pass)) {
+            self.unread.set();
+        }
         match decided {
             Ok(Decision::Answer(Answer {
                 response,
@@ -73,6 +79,7 @@ struct Passing {
     upstream: Arc<Upstream>,
     request: Request<Incoming>,
     peer: HeaderValue,
+    unread: Unread,
 }
 
 impl Answering {
@@ -81,6 +88,7 @@ impl Answering {
             upstream: Arc::clone(&self.upstream),
             request,
             peer: self.visitor.named.clone(),
+            unread: self.unread.clone(),
         }
     }
 
@@ -126,14 +134,18 @@ async fn forwarded(plane: Arc<Plane>, passing: Passing) -> Response<AnswerBody> 
         upstream,
         request,
         peer,
+        unread,
     } = passing;
     let is_read = matches!(
         *request.method(),
         Method::GET | Method::HEAD | Method::OPTIONS
     );
-    match upstream.forward(request, peer).await {
+    match upstream.forward(request, peer, unread.clone()).await {
         Ok(response) => response,
-        Err(why) => plane.unanswered(why, is_read),
+        Err(why) => {
+            unread.set();
+            plane.unanswered(why, is_read)
+        }
     }
 }
 

@@ -17,17 +17,20 @@ use tokio::runtime::Runtime;
 use tokio::sync::{Notify, watch};
 
 use crate::client::Visitor;
-use crate::config::Config;
+use crate::config::{Caps, Config};
 use crate::connection::Answering;
 use crate::plane::Plane;
 use crate::upstream::Upstream;
+use crate::wire::{Unread, Wire};
 
-/// For the head of a request, also of the first one on a connection, and the longest idle time.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
 /// Most of a head. See also `plane`.
 const MAX_BUFFER: usize = 32_768;
-/// Connections of a process at a time. Further ones wait in the queues of their sockets.
-const MAX_CONNECTIONS: usize = 16_384;
+/// Most fields of a head. The control plane takes one more, which names the peer.
+const MAX_FIELDS: usize = 99;
+/// Bytes that the kernel holds of an answer beyond those on the way to the client. With less, a write goes on while
+/// the client reads; with megabytes, as usual, a client that reads at a fair rate would seem to stand still.
+#[cfg(target_os = "linux")]
+const MAX_UNSENT: u32 = 64 * 1024;
 /// The pause after the process has run out of descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -98,6 +101,7 @@ impl Drop for Thread {
 #[derive(Debug)]
 pub struct Front {
     plane: Arc<Plane>,
+    caps: Caps,
     connections: Arc<Connections>,
     stage: watch::Sender<Stage>,
     running: Arc<Running>,
@@ -111,6 +115,7 @@ impl Front {
     /// If the process has no descriptors left.
     pub fn new(config: Config) -> io::Result<Self> {
         Ok(Self {
+            caps: config.caps,
             plane: Arc::new(Plane::new(config)?),
             connections: Arc::default(),
             stage: watch::Sender::new(Stage::Serving),
@@ -132,6 +137,9 @@ impl Front {
         for (number, listener) in listeners.into_iter().enumerate() {
             let listener = TcpListener::from(listener);
             listener.set_nonblocking(true)?;
+            // Its connections inherit it.
+            #[cfg(target_os = "linux")]
+            socket2::SockRef::from(&listener).set_tcp_notsent_lowat(MAX_UNSENT)?;
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_all()
                 .build()?;
@@ -141,7 +149,12 @@ impl Front {
             };
             let serving = Serving {
                 plane: Arc::clone(&self.plane),
-                upstream: Arc::new(Upstream::new(&self.plane.upstream, self.plane.max_body)),
+                caps: self.caps,
+                upstream: Arc::new(Upstream::new(
+                    &self.plane.upstream,
+                    self.plane.max_body,
+                    self.caps.answer,
+                )),
                 connections: Arc::clone(&self.connections),
                 graceful: GracefulShutdown::new(),
             };
@@ -205,6 +218,7 @@ impl Drop for Front {
 #[derive(Debug)]
 struct Serving {
     plane: Arc<Plane>,
+    caps: Caps,
     upstream: Arc<Upstream>,
     connections: Arc<Connections>,
     graceful: GracefulShutdown,
@@ -234,7 +248,7 @@ impl Serving {
     /// Accepts connections, for ever.
     async fn accept(&self, listener: &tokio::net::TcpListener) {
         loop {
-            while self.connections.open.load(Ordering::Relaxed) >= MAX_CONNECTIONS {
+            while self.connections.open.load(Ordering::Relaxed) >= self.caps.connections {
                 self.connections.closed.notified().await;
             }
             match listener.accept().await {
@@ -265,20 +279,35 @@ impl Serving {
             plane: Arc::clone(&self.plane),
             upstream: Arc::clone(&self.upstream),
             visitor: Visitor::new(peer),
+            unread: Unread::default(),
         };
-        tokio::spawn(connection(stream, answering, self.graceful.watcher(), open));
+        let wire = Wire::new(stream, self.caps.write, answering.unread.clone());
+        tokio::spawn(connection(
+            wire,
+            answering,
+            self.caps,
+            self.graceful.watcher(),
+            open,
+        ));
     }
 }
 
-async fn connection(stream: TcpStream, answering: Answering, watcher: Watcher, open: Open) {
+async fn connection(
+    wire: Wire<TcpStream>,
+    answering: Answering,
+    caps: Caps,
+    watcher: Watcher,
+    open: Open,
+) {
     let connection = Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIMEOUT)
+        .header_read_timeout(caps.head)
         .max_buf_size(MAX_BUFFER)
+        .max_headers(MAX_FIELDS)
         .half_close(true)
         // A redirect is one piece of memory: one buffer costs the kernel less than a list of them.
         .writev(false)
-        .serve_connection(TokioIo::new(stream), answering);
+        .serve_connection(TokioIo::new(wire), answering);
     // A connection fails by what its client does: it has an answer, or has gone.
     drop(watcher.watch(connection).await);
     drop(open);

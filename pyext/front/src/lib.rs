@@ -8,7 +8,8 @@
 //! * [`plane`]: the decision about a request: `request`, [`address`] and [`client`] read it, [`limits`] decides,
 //!   [`table`] has the answer, [`template`] and [`body`] form it, [`tarpit`] delays it, [`recorder`] counts it.
 //! * [`misses`]: slugs that the control plane looks up, many at once.
-//! * [`upstream`], [`pool`], [`upload`]: the way to the control plane.
+//! * [`upstream`], [`pool`], [`private`], [`upload`]: the way to the control plane.
+//! * `wire`: the limits of a connection that hyper has not.
 //! * `python`: the Python API, and the only module that depends on it.
 //!
 //! The table is filled by the control plane alone. A request costs the front no system call but those of its
@@ -24,6 +25,7 @@ pub mod limits;
 pub mod misses;
 pub mod plane;
 pub mod pool;
+pub mod private;
 #[cfg(feature = "python")]
 mod python;
 pub mod recorder;
@@ -33,6 +35,7 @@ pub mod tarpit;
 pub mod template;
 pub mod upload;
 pub mod upstream;
+mod wire;
 
-pub use config::Config;
+pub use config::{Caps, Config};
 pub use front::Front;

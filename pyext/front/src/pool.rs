@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use hyper::client::conn::http1::SendRequest;
 use parking_lot::Mutex;
 
-use crate::upload::{Progress, Upload};
+use crate::private::Link;
+use crate::upload::Progress;
 
 /// The control plane closes connections that are idle for 5 s, without a word. One that is used after less cannot
 /// have been closed.
@@ -20,22 +20,22 @@ pub struct Pool(Mutex<Vec<Idle>>);
 
 #[derive(Debug)]
 struct Idle {
-    sender: SendRequest<Upload>,
+    link: Link,
     since: Instant,
 }
 
 impl Pool {
     /// The connection that was used last, if it can be open still.
-    pub fn take(&self) -> Option<SendRequest<Upload>> {
+    pub fn take(&self) -> Option<Link> {
         let mut idle = self.0.lock();
-        while let Some(Idle { sender, since }) = idle.pop() {
+        while let Some(Idle { link, since }) = idle.pop() {
             if since.elapsed() >= MAX_IDLE {
                 // All others have been idle for longer.
                 idle.clear();
                 return None;
             }
-            if !sender.is_closed() {
-                return Some(sender);
+            if !link.is_closed() {
+                return Some(link);
             }
         }
         None
@@ -48,7 +48,7 @@ pub struct Lease {
     /// Where it goes back to.
     pub pool: Arc<Pool>,
     /// The connection.
-    pub sender: SendRequest<Upload>,
+    pub link: Link,
     /// How far the body of its request is.
     pub progress: Arc<Progress>,
     /// Whether the control plane closes it after this answer.
@@ -58,13 +58,13 @@ pub struct Lease {
 impl Lease {
     /// Puts the connection back into the pool, if another request may be sent on it.
     pub fn give_back(self) {
-        if self.is_last || !self.progress.is_sent() {
+        if self.is_last || !self.progress.is_sent() || self.link.is_closed() {
             return;
         }
         let mut idle = self.pool.0.lock();
         if idle.len() < MAX_POOLED {
             idle.push(Idle {
-                sender: self.sender,
+                link: self.link,
                 since: Instant::now(),
             });
         }

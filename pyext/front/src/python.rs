@@ -12,7 +12,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyCapsule;
 
 use crate::address::Network;
-use crate::config::Config;
+use crate::config::{Caps, Config};
 use crate::limits::{Limit, Limiter, LimiterApi};
 use crate::table::Entry;
 use crate::tarpit::TarpitConfig;
@@ -53,7 +53,7 @@ struct Front {
 #[pymethods]
 impl Front {
     #[new]
-    #[pyo3(signature = (*, upstream, templates, unsure, cut_off, redirect_limit, not_found_limit, trusted, base_path, reserved, bounds, tarpit, max_body, monotonic))]
+    #[pyo3(signature = (*, upstream, templates, unsure, cut_off, redirect_limit, not_found_limit, trusted, base_path, reserved, bounds, tarpit, max_body, caps, monotonic))]
     #[allow(clippy::too_many_arguments)] // all of them named
     fn new(
         upstream: PathBuf,
@@ -68,10 +68,12 @@ impl Front {
         bounds: Vec<f64>,
         tarpit: (f64, f64, f64, usize),
         max_body: u64,
+        caps: (f64, f64, f64, usize),
         monotonic: f64,
     ) -> PyResult<Self> {
         let mut limiters = Vec::new();
         let (free_per_s, burst, delay_s, max_held) = tarpit;
+        let (head_s, write_s, answer_s, connections) = caps;
         let config = Config {
             base_path,
             reserved,
@@ -93,6 +95,12 @@ impl Front {
             },
             upstream,
             max_body,
+            caps: Caps {
+                head: Duration::from_secs_f64(head_s),
+                write: Duration::from_secs_f64(write_s),
+                answer: Duration::from_secs_f64(answer_s),
+                connections,
+            },
             monotonic,
         };
         Ok(Self {

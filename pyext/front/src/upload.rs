@@ -2,68 +2,90 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 
 use bytes::Bytes;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
+use parking_lot::Mutex;
 
 /// How far the body of a request is.
 #[derive(Debug, Default)]
-pub struct Progress(AtomicU8);
+pub struct Progress(Mutex<Inner>);
 
-const UNDER_WAY: u8 = 0;
-const SENT: u8 = 1;
-const CUT_OFF: u8 = 2;
+#[derive(Debug, Default)]
+struct Inner {
+    state: State,
+    /// What the client sends. None: it is withheld.
+    body: Option<Incoming>,
+    /// Of the connection that waits for [`State::Expected`] to end.
+    waiting: Option<Waker>,
+}
 
-// Both sides run on one thread, so no memory depends on the order.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// The client sends it once the control plane asks for it (RFC 9110, 10.1.1).
+    Expected,
+    #[default]
+    UnderWay,
+    Sent,
+    CutOff,
+}
+
 impl Progress {
     /// Whether all of it is sent: before that, its connection has no place for another request.
     pub fn is_sent(&self) -> bool {
-        self.0.load(Ordering::Relaxed) == SENT
+        self.0.lock().state == State::Sent
     }
 
     /// Whether the client ended it early, or sent something else.
     pub fn is_cut_off(&self) -> bool {
-        self.0.load(Ordering::Relaxed) == CUT_OFF
+        self.0.lock().state == State::CutOff
     }
 
-    fn set(&self, to: u8) {
-        self.0.store(to, Ordering::Relaxed);
+    /// Lets the client send what it has announced.
+    pub fn ask(&self) {
+        let mut inner = self.0.lock();
+        if inner.state == State::Expected {
+            inner.state = State::UnderWay;
+            if let Some(waker) = inner.waiting.take() {
+                waker.wake();
+            }
+        }
+    }
+
+    /// Reads no more of what the client sends: the answer is there.
+    pub fn give_up(&self) {
+        self.0.lock().body = None;
     }
 }
 
 /// The body of a request on its way to the control plane.
 #[derive(Debug)]
-pub struct Upload {
-    /// None: it is withheld.
-    inner: Option<Incoming>,
-    progress: Arc<Progress>,
-}
+pub struct Upload(Arc<Progress>);
 
 impl Upload {
-    /// The body `inner`, and how far it is.
-    pub fn new(inner: Incoming) -> (Self, Arc<Progress>) {
-        let progress = if inner.is_end_stream() {
-            SENT
-        } else {
-            UNDER_WAY
+    /// The body `inner`, and how far it is. If it `is_expected`, it waits for [`Progress::ask`].
+    pub fn new(inner: Incoming, is_expected: bool) -> (Self, Arc<Progress>) {
+        let state = match (inner.is_end_stream(), is_expected) {
+            (true, _) => State::Sent,
+            (false, true) => State::Expected,
+            (false, false) => State::UnderWay,
         };
-        Self::at(progress, Some(inner))
+        Self::at(state, Some(inner))
     }
 
     /// A body that never comes: the head alone is sent, and decides the answer.
     pub fn withheld() -> (Self, Arc<Progress>) {
-        Self::at(UNDER_WAY, None)
+        Self::at(State::UnderWay, None)
     }
 
-    fn at(progress: u8, inner: Option<Incoming>) -> (Self, Arc<Progress>) {
-        let progress = Arc::new(Progress(AtomicU8::new(progress)));
-        let upload = Self {
-            inner,
-            progress: Arc::clone(&progress),
-        };
-        (upload, progress)
+    fn at(state: State, body: Option<Incoming>) -> (Self, Arc<Progress>) {
+        let progress = Arc::new(Progress(Mutex::new(Inner {
+            state,
+            body,
+            waiting: None,
+        })));
+        (Self(Arc::clone(&progress)), progress)
     }
 }
 
@@ -72,28 +94,37 @@ impl Body for Upload {
     type Error = hyper::Error;
 
     fn poll_frame(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let Some(inner) = self.inner.as_mut() else {
+        let mut inner = self.0.0.lock();
+        if inner.state == State::Expected {
+            inner.waiting = Some(context.waker().clone());
+            return Poll::Pending;
+        }
+        let Some(body) = inner.body.as_mut() else {
             return Poll::Pending;
         };
-        let frame = ready!(Pin::new(&mut *inner).poll_frame(context));
-        let is_end = inner.is_end_stream();
+        let frame = ready!(Pin::new(&mut *body).poll_frame(context));
+        let is_end = body.is_end_stream();
         match &frame {
-            Some(Err(_)) => self.progress.set(CUT_OFF),
+            Some(Err(_)) => inner.state = State::CutOff,
             Some(Ok(_)) if !is_end => {}
-            Some(Ok(_)) | None => self.progress.set(SENT),
+            Some(Ok(_)) | None => inner.state = State::Sent,
         }
         Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {
-        self.inner.as_ref().is_some_and(Body::is_end_stream)
+        let inner = self.0.0.lock();
+        inner.body.as_ref().is_some_and(Body::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
-        let inner = self.inner.as_ref();
-        inner.map_or_else(SizeHint::default, Body::size_hint)
+        let inner = self.0.0.lock();
+        inner
+            .body
+            .as_ref()
+            .map_or_else(SizeHint::default, Body::size_hint)
     }
 }

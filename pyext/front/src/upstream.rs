@@ -5,19 +5,23 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use hyper::body::Incoming;
-use hyper::client::conn::http1::{Builder, SendRequest};
+use hyper::body::{Body, Incoming};
+use hyper::client::conn::http1::Builder;
+use hyper::ext::on_informational;
 use hyper::header::{
     CONNECTION, CONTENT_LENGTH, EXPECT, HeaderMap, HeaderName, HeaderValue, TE, TRAILER,
     TRANSFER_ENCODING, UPGRADE,
 };
-use hyper::{Request, Response, Version};
+use hyper::{Request, Response, StatusCode, Version};
 use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
+use tokio::time::{Instant, timeout_at};
 
 use crate::body::{AnswerBody, Download};
 use crate::pool::{Lease, Pool};
+use crate::private::{Link, Private};
 use crate::upload::Upload;
+use crate::wire::Unread;
 
 /// How often a connection is tried while the queue of the socket is full, and the pause between.
 const CONNECTS: u32 = 50;
@@ -34,6 +38,7 @@ const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection")
 pub struct Upstream {
     socket: PathBuf,
     max_body: u64,
+    limit: Duration,
     pool: Arc<Pool>,
 }
 
@@ -44,66 +49,104 @@ pub enum Unanswered {
     NotSent,
     /// The client has not sent all of its body: the control plane acts on whole requests only.
     CutOff,
-    /// The control plane may have acted on it.
+    /// The control plane may have acted on it: its connection has ended, or the time is up.
     Sent,
 }
 
 impl Upstream {
     /// A pool without connections.
     ///
-    /// Bodies of more than `max_body` bytes are not sent: the control plane refuses them unread.
-    pub fn new(socket: &Path, max_body: u64) -> Self {
+    /// Bodies of more than `max_body` bytes are not sent: the control plane refuses them unread. An answer has to
+    /// begin within `limit`, and to go on within it after each part.
+    pub fn new(socket: &Path, max_body: u64, limit: Duration) -> Self {
         Self {
             socket: socket.to_owned(),
             max_body,
+            limit,
             pool: Arc::default(),
         }
     }
 
     /// The answer of the control plane to `request` from `peer`.
     ///
-    /// A request is sent again over another connection only if nothing of it was sent.
+    /// A request is sent again over another connection only if nothing of it was sent. `unread` is set if the answer
+    /// is there before the body.
     ///
     /// # Errors
-    /// [`Unanswered`] if no connection can be made, or it ends before the answer.
-    pub async fn forward(
+    /// [`Unanswered`] if no connection can be made, or it ends before the answer, or the time is up.
+    pub(crate) async fn forward(
         self: Arc<Self>,
         request: Request<Incoming>,
         peer: HeaderValue,
+        unread: Unread,
     ) -> Result<Response<AnswerBody>, Unanswered> {
+        let deadline = Instant::now() + self.limit;
         let (mut parts, body) = request.into_parts();
         let is_refused = is_refused_by_its_head(&mut parts.headers, self.max_body);
-        to_private(&mut parts.headers, peer);
+        let is_expected =
+            !is_refused && parts.version == Version::HTTP_11 && is_expected(&parts.headers);
+        to_private(&mut parts.headers, peer, is_expected);
         let version = parts.version;
+        let is_read = parts.method.is_safe();
+        let has_body = !body.is_end_stream();
         // The control plane answers such a request without reading its body, and closes the connection: what is
         // still to be sent then would fail, and the answer with it.
         let (upload, progress) = if is_refused {
             drop(body);
             Upload::withheld()
         } else {
-            Upload::new(body)
+            Upload::new(body, is_expected)
         };
         let mut request = Request::from_parts(parts, upload);
+        if is_expected {
+            let asked = Arc::clone(&progress);
+            on_informational(&mut request, move |response| {
+                if response.status() == StatusCode::CONTINUE {
+                    asked.ask();
+                }
+            });
+        }
         loop {
-            let (mut sender, is_new) = match self.pool.take() {
-                Some(sender) => (sender, false),
-                None => (self.connect().await.map_err(|_| Unanswered::NotSent)?, true),
+            let (mut link, is_new) = match self.pool.take() {
+                Some(link) => (link, false),
+                None => match timeout_at(deadline, self.connect()).await {
+                    Ok(Ok(link)) => (link, true),
+                    Ok(Err(_)) | Err(_) => return Err(Unanswered::NotSent),
+                },
             };
-            if sender.ready().await.is_err() {
+            if link.sender.ready().await.is_err() {
                 if is_new {
                     return Err(Unanswered::NotSent);
                 }
                 continue;
             }
-            match sender.try_send_request(request).await {
+            let Ok(answer) = timeout_at(deadline, link.sender.try_send_request(request)).await
+            else {
+                return Err(if progress.is_cut_off() {
+                    Unanswered::CutOff
+                } else {
+                    Unanswered::Sent
+                });
+            };
+            match answer {
                 Ok(response) => {
+                    let is_last = names_close(response.headers()) || !progress.is_sent();
+                    if !progress.is_sent() {
+                        progress.give_up();
+                        unread.set();
+                    }
+                    // It closes a connection whose request it has not read, perhaps without a word. What it has acted
+                    // on, it has read.
+                    let may_be_unread = has_body && (is_read || !response.status().is_success());
                     let lease = Lease {
                         pool: Arc::clone(&self.pool),
-                        sender,
+                        is_last: is_last || may_be_unread,
+                        link,
                         progress,
-                        is_last: names_close(response.headers()),
                     };
-                    return Ok(to_public(response, version, lease));
+                    // For HTTP/1.0 it always does.
+                    let closes = is_last && version == Version::HTTP_11;
+                    return Ok(to_public(response, closes, lease, self.limit));
                 }
                 Err(mut error) => match error.take_message() {
                     Some(unsent) if !is_new => request = unsent,
@@ -115,7 +158,7 @@ impl Upstream {
         }
     }
 
-    async fn connect(&self) -> io::Result<SendRequest<Upload>> {
+    async fn connect(&self) -> io::Result<Link> {
         let mut tries = CONNECTS;
         let stream = loop {
             tries -= 1;
@@ -126,12 +169,19 @@ impl Upstream {
                 outcome => break outcome?,
             }
         };
-        let handshake = Builder::new().handshake(TokioIo::new(stream));
+        let (private, deaf) = Private::new(stream);
+        let handshake = Builder::new().handshake(TokioIo::new(private));
         let (sender, connection) = handshake.await.map_err(io::Error::other)?;
-        // It ends with its sender, or when the control plane closes it. What fails, fails the request on it.
-        tokio::spawn(async move { drop(connection.await) });
-        Ok(sender)
+        // What fails, fails the request on it.
+        let task = tokio::spawn(async move { drop(connection.await) });
+        Ok(Link::new(sender, task.abort_handle(), deaf))
     }
+}
+
+/// Whether the client waits to be asked for the body.
+fn is_expected(headers: &HeaderMap) -> bool {
+    let expected = headers.get(EXPECT);
+    expected.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
 }
 
 /// Whether the control plane refuses the body that the head announces: without a length, or too long.
@@ -147,10 +197,13 @@ fn is_refused_by_its_head(headers: &mut HeaderMap, max_body: u64) -> bool {
 }
 
 /// Removes what concerns one connection only (RFC 9110, 7.6.1), and what only the front may say.
-fn to_private(headers: &mut HeaderMap, peer: HeaderValue) {
+fn to_private(headers: &mut HeaderMap, peer: HeaderValue, is_expected: bool) {
     remove_of_connection(headers);
-    // The front sends 100 itself, when it reads the body.
+    // The control plane ignores all other expectations.
     headers.remove(EXPECT);
+    if is_expected {
+        headers.insert(EXPECT, HeaderValue::from_static("100-continue"));
+    }
     let private: Vec<HeaderName> = headers
         .keys()
         .filter(|name| name.as_str().starts_with(PRIVATE))
@@ -162,10 +215,13 @@ fn to_private(headers: &mut HeaderMap, peer: HeaderValue) {
     headers.insert(PEER, peer);
 }
 
-fn to_public(response: Response<Incoming>, version: Version, lease: Lease) -> Response<AnswerBody> {
+fn to_public(
+    response: Response<Incoming>,
+    closes: bool,
+    lease: Lease,
+    limit: Duration,
+) -> Response<AnswerBody> {
     let (mut parts, body) = response.into_parts();
-    // The control plane closes a connection whose request it has not read to the end. For HTTP/1.0 it always does.
-    let closes = version == Version::HTTP_11 && lease.is_last;
     remove_of_connection(&mut parts.headers);
     if closes {
         parts
@@ -173,7 +229,10 @@ fn to_public(response: Response<Incoming>, version: Version, lease: Lease) -> Re
             .insert(CONNECTION, HeaderValue::from_static("close"));
     }
     parts.version = Version::HTTP_11;
-    Response::from_parts(parts, AnswerBody::Streamed(Download::new(body, lease)))
+    Response::from_parts(
+        parts,
+        AnswerBody::Streamed(Download::new(body, lease, limit)),
+    )
 }
 
 fn remove_of_connection(headers: &mut HeaderMap) {
@@ -236,7 +295,11 @@ mod tests {
             ("x-forwarded-for", "198.51.100.1"),
         ]);
 
-        to_private(&mut sent, HeaderValue::from_static("203.0.113.7:54321"));
+        to_private(
+            &mut sent,
+            HeaderValue::from_static("203.0.113.7:54321"),
+            false,
+        );
 
         let expected = headers(&[
             ("x-forwarded-for", "198.51.100.1"),

@@ -5,6 +5,7 @@ use hyper::header::HeaderValue;
 
 use super::*;
 use crate::address::Network;
+use crate::config::Caps;
 use crate::limits::tests::{constant, counting};
 use crate::tarpit::TarpitConfig;
 
@@ -44,6 +45,12 @@ fn config() -> Config {
         upstream: PathBuf::from("/nowhere"),
         reserved: vec!["healthz".to_owned()],
         max_body: 65_536,
+        caps: Caps {
+            head: Duration::from_secs(5),
+            write: Duration::from_secs(10),
+            answer: Duration::from_secs(12),
+            connections: 16_384,
+        },
         monotonic: 0.0,
     }
 }
