@@ -11,6 +11,7 @@ use bytes::Bytes;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use tokio::time::{Sleep, sleep};
 
+use crate::idle::Busy;
 use crate::pool::Lease;
 
 /// Why an answer cannot be sent to its end.
@@ -22,13 +23,21 @@ pub enum AnswerBody {
     /// Bytes at hand; None once they are sent, or if there are none.
     Fixed(Option<Bytes>),
     /// Passed through from the control plane.
-    Streamed(Download),
+    Streamed(Box<Download>),
 }
 
 impl AnswerBody {
     /// A body of these bytes.
     pub fn of(bytes: Bytes) -> Self {
         Self::Fixed((!bytes.is_empty()).then_some(bytes))
+    }
+
+    /// This body, of an answer that keeps its connection `busy` until it has passed.
+    pub(crate) fn during(mut self, busy: Busy) -> Self {
+        if let Self::Streamed(download) = &mut self {
+            download.busy = Some(busy);
+        }
+        self
     }
 }
 
@@ -42,7 +51,7 @@ impl Body for AnswerBody {
     ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         match self.get_mut() {
             Self::Fixed(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
-            Self::Streamed(download) => Pin::new(download).poll_frame(context),
+            Self::Streamed(download) => Pin::new(&mut **download).poll_frame(context),
         }
     }
 
@@ -72,6 +81,7 @@ pub struct Download {
     limit: Duration,
     /// Until when the next part has to come.
     waiting: Option<Pin<Box<Sleep>>>,
+    busy: Option<Busy>,
 }
 
 impl Download {
@@ -82,6 +92,7 @@ impl Download {
             lease: Some(lease),
             limit,
             waiting: None,
+            busy: None,
         };
         download.give_back_at_the_end();
         download

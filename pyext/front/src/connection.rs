@@ -16,6 +16,7 @@ use hyper::{Method, Request, Response};
 
 use crate::body::AnswerBody;
 use crate::client::Visitor;
+use crate::idle::Activity;
 use crate::plane::{Answer, Decision, LookUp, Plane};
 use crate::upstream::Upstream;
 use crate::wire::Unread;
@@ -30,6 +31,7 @@ pub(crate) struct Answering {
     pub(crate) upstream: Arc<Upstream>,
     pub(crate) visitor: Visitor,
     pub(crate) unread: Unread,
+    pub(crate) activity: Arc<Activity>,
 }
 
 impl Service<Request<Incoming>> for Answering {
@@ -52,8 +54,11 @@ impl Service<Request<Incoming>> for Answering {
                 response,
                 delay: None,
             })) => {
-                let recorder = &self.plane.recorder;
-                recorder.observe(response.status(), self.plane.now() - started);
+                let now = self.plane.now();
+                self.plane
+                    .recorder
+                    .observe(response.status(), now - started);
+                self.activity.answered(now);
                 Reply::Ready(Some(response))
             }
             Ok(Decision::Answer(answer)) => {
@@ -96,6 +101,11 @@ impl Answering {
         &self,
         answer: impl Future<Output = Response<AnswerBody>> + Send + 'static,
     ) -> Reply {
+        let busy = self.activity.begin();
+        let answer = async move {
+            let response = answer.await;
+            response.map(|body| body.during(busy))
+        };
         Reply::Waiting {
             answer: Box::pin(answer),
             plane: Arc::clone(&self.plane),

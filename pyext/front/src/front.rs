@@ -9,7 +9,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use hyper::server::conn::http1::Builder;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use parking_lot::{Condvar, Mutex};
 use tokio::net::TcpStream;
@@ -19,6 +19,7 @@ use tokio::sync::{Notify, watch};
 use crate::client::Visitor;
 use crate::config::{Caps, Config};
 use crate::connection::Answering;
+use crate::idle::{Activity, Watched};
 use crate::plane::Plane;
 use crate::upstream::Upstream;
 use crate::wire::{Unread, Wire};
@@ -52,22 +53,31 @@ struct Connections {
     closed: Notify,
 }
 
-/// One open connection. Counted until it is dropped, even by a panic.
+/// One open connection. Counted and watched until it is dropped, even by a panic.
 #[derive(Debug)]
-struct Open(Arc<Connections>);
+struct Open {
+    connections: Arc<Connections>,
+    watched: Arc<Watched>,
+    name: u64,
+}
 
 impl Open {
-    fn new(connections: &Arc<Connections>) -> Self {
+    fn new(connections: &Arc<Connections>, watched: &Arc<Watched>) -> Self {
         // The count bounds memory alone, so no other memory depends on its order.
         connections.open.fetch_add(1, Ordering::Relaxed);
-        Self(Arc::clone(connections))
+        Self {
+            connections: Arc::clone(connections),
+            watched: Arc::clone(watched),
+            name: watched.name(),
+        }
     }
 }
 
 impl Drop for Open {
     fn drop(&mut self) {
-        self.0.open.fetch_sub(1, Ordering::Relaxed);
-        self.0.closed.notify_one();
+        self.watched.forget(self.name);
+        self.connections.open.fetch_sub(1, Ordering::Relaxed);
+        self.connections.closed.notify_one();
     }
 }
 
@@ -156,6 +166,7 @@ impl Front {
                     self.caps.answer,
                 )),
                 connections: Arc::clone(&self.connections),
+                watched: Arc::default(),
                 graceful: GracefulShutdown::new(),
             };
             let stage = self.stage.subscribe();
@@ -221,6 +232,7 @@ struct Serving {
     caps: Caps,
     upstream: Arc<Upstream>,
     connections: Arc<Connections>,
+    watched: Arc<Watched>,
     graceful: GracefulShutdown,
 }
 
@@ -230,6 +242,13 @@ fn run(
     listener: tokio::net::TcpListener,
     mut stage: watch::Receiver<Stage>,
 ) {
+    let (watched, plane, limit) = (
+        Arc::clone(&serving.watched),
+        Arc::clone(&serving.plane),
+        serving.caps.head,
+    );
+    // Until the runtime is dropped.
+    runtime.spawn(async move { watched.close_idle(&plane, limit).await });
     runtime.block_on(async {
         // Fails only without a sender, and `Front` holds it until the thread has ended.
         tokio::select! {
@@ -274,34 +293,26 @@ impl Serving {
     }
 
     fn serve(&self, stream: TcpStream, peer: SocketAddr) {
-        let open = Open::new(&self.connections);
+        let open = Open::new(&self.connections, &self.watched);
+        let name = open.name;
+        let activity = Activity::new(Arc::clone(&self.plane));
         let answering = Answering {
             plane: Arc::clone(&self.plane),
             upstream: Arc::clone(&self.upstream),
             visitor: Visitor::new(peer),
             unread: Unread::default(),
+            activity: Arc::clone(&activity),
         };
-        let wire = Wire::new(stream, self.caps.write, answering.unread.clone());
-        tokio::spawn(connection(
-            wire,
-            answering,
-            self.caps,
-            self.graceful.watcher(),
-            open,
-        ));
+        let unread = answering.unread.clone();
+        let wire = Wire::new(stream, self.caps.write, unread, Arc::clone(&activity));
+        let task = tokio::spawn(connection(wire, answering, self.graceful.watcher(), open));
+        // This thread also runs the task, so it has not ended yet.
+        self.watched.watch(name, activity, task.abort_handle());
     }
 }
 
-async fn connection(
-    wire: Wire<TcpStream>,
-    answering: Answering,
-    caps: Caps,
-    watcher: Watcher,
-    open: Open,
-) {
+async fn connection(wire: Wire<TcpStream>, answering: Answering, watcher: Watcher, open: Open) {
     let connection = Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(caps.head)
         .max_buf_size(MAX_BUFFER)
         .max_headers(MAX_FIELDS)
         .half_close(true)

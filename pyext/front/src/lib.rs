@@ -4,7 +4,7 @@
 //! threads of its own, and passes every other request on to the control plane, over a private Unix socket.
 //!
 //! * [`front`]: threads, connections, the drain.
-//! * `connection`: a connection, and its requests in turn.
+//! * `connection`: a connection, and its requests in turn; `idle` ends those that wait for too long.
 //! * [`plane`]: the decision about a request: `request`, [`address`] and [`client`] read it, [`limits`] decides,
 //!   [`table`] has the answer, [`template`] and [`body`] form it, [`tarpit`] delays it, [`recorder`] counts it.
 //! * [`misses`]: slugs that the control plane looks up, many at once.
@@ -21,6 +21,7 @@ pub mod client;
 mod config;
 mod connection;
 pub mod front;
+mod idle;
 pub mod limits;
 pub mod misses;
 pub mod plane;

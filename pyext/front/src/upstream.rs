@@ -231,7 +231,7 @@ fn to_public(
     parts.version = Version::HTTP_11;
     Response::from_parts(
         parts,
-        AnswerBody::Streamed(Download::new(body, lease, limit)),
+        AnswerBody::Streamed(Box::new(Download::new(body, lease, limit))),
     )
 }
 

@@ -13,6 +13,8 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep};
 
+use crate::idle::{Activity, Busy};
+
 /// The least that a client has to read, bytes a second on average, once its answer does not fit into the socket.
 const MIN_RATE: f64 = 4096.0;
 /// How long a connection is read on after its end, for a client that still sends: closed at once, it would be reset,
@@ -46,18 +48,33 @@ pub(crate) struct Wire<S> {
     /// What is left of it.
     budget: Duration,
     /// Since when the client keeps a write waiting.
-    stalled: Option<(Instant, Pin<Box<Sleep>>)>,
+    stalled: Option<Stalled>,
+    activity: Arc<Activity>,
     unread: Unread,
     lingering: Option<(usize, Pin<Box<Sleep>>)>,
 }
 
+/// A write that waits for the client.
+struct Stalled {
+    since: Instant,
+    timer: Pin<Box<Sleep>>,
+    /// This write has a limit of its own.
+    _busy: Busy,
+}
+
 impl<S> Wire<S> {
-    pub(crate) fn new(stream: S, patience: Duration, unread: Unread) -> Self {
+    pub(crate) fn new(
+        stream: S,
+        patience: Duration,
+        unread: Unread,
+        activity: Arc<Activity>,
+    ) -> Self {
         Self {
             stream,
             patience,
             budget: patience,
             stalled: None,
+            activity,
             unread,
             lingering: None,
         }
@@ -72,15 +89,16 @@ impl<S> Wire<S> {
     ) -> Poll<io::Result<T>> {
         match outcome {
             Poll::Pending => {
-                let budget = self.budget;
-                let (_, timer) = self
-                    .stalled
-                    .get_or_insert_with(|| (Instant::now(), Box::pin(sleep(budget))));
-                ready!(timer.as_mut().poll(context));
+                let stalled = self.stalled.get_or_insert_with(|| Stalled {
+                    since: Instant::now(),
+                    timer: Box::pin(sleep(self.budget)),
+                    _busy: self.activity.begin(),
+                });
+                ready!(stalled.timer.as_mut().poll(context));
                 Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
             }
             Poll::Ready(Ok(value)) => {
-                if let Some((since, _)) = self.stalled.take() {
+                if let Some(Stalled { since, .. }) = self.stalled.take() {
                     let left = self.budget.saturating_sub(since.elapsed());
                     // At most `usize::MAX / 4096` seconds.
                     let earned = Duration::from_secs_f64(written(&value) as f64 / MIN_RATE);
@@ -183,6 +201,10 @@ mod tests {
 
     const PATIENCE: Duration = Duration::from_secs(10);
 
+    fn activity() -> Arc<Activity> {
+        Activity::new(Arc::new(crate::plane::tests::plane()))
+    }
+
     fn run(test: impl Future<Output = ()>) {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_time()
@@ -196,7 +218,7 @@ mod tests {
     fn client_that_reads_nothing_is_given_up() {
         run(async {
             let (near, _far) = duplex(1024);
-            let mut wire = Wire::new(near, PATIENCE, Unread::default());
+            let mut wire = Wire::new(near, PATIENCE, Unread::default(), activity());
             let began = Instant::now();
 
             let error = wire.write_all(&[0; 2048]).await.unwrap_err();
@@ -219,7 +241,7 @@ mod tests {
             }
         };
         tokio::spawn(reads);
-        let mut wire = Wire::new(near, PATIENCE, Unread::default());
+        let mut wire = Wire::new(near, PATIENCE, Unread::default(), activity());
         wire.write_all(&vec![0; 200_000]).await.is_ok()
     }
 
@@ -237,7 +259,7 @@ mod tests {
             let (near, mut far) = duplex(64);
             let unread = Unread::default();
             unread.set();
-            let mut wire = Wire::new(near, PATIENCE, unread);
+            let mut wire = Wire::new(near, PATIENCE, unread, activity());
             let sends = tokio::spawn(async move { far.write_all(&[0; 4096]).await });
 
             wire.shutdown().await.unwrap();
@@ -254,7 +276,10 @@ mod tests {
             unread.set();
             let began = Instant::now();
 
-            Wire::new(near, PATIENCE, unread).shutdown().await.unwrap();
+            Wire::new(near, PATIENCE, unread, activity())
+                .shutdown()
+                .await
+                .unwrap();
 
             assert!((MAX_LINGER..PATIENCE).contains(&began.elapsed()));
         });
@@ -266,7 +291,7 @@ mod tests {
             let (near, _far) = duplex(64);
             let began = Instant::now();
 
-            Wire::new(near, PATIENCE, Unread::default())
+            Wire::new(near, PATIENCE, Unread::default(), activity())
                 .shutdown()
                 .await
                 .unwrap();
