@@ -41,6 +41,8 @@ class ControlPlane:
     path: Path
     script: Script = ok
     heads: list[bytes] = field(default_factory=list)
+    # All that came through each connection.
+    streams: list[bytearray] = field(default_factory=list)
 
     def serve(self, listener: socket.socket) -> None:
         while True:
@@ -51,10 +53,12 @@ class ControlPlane:
             threading.Thread(target=self._talk, args=(connection,), daemon=True).start()
 
     def _talk(self, connection: socket.socket) -> None:
-        received = b""
+        received, stream = b"", bytearray()
+        self.streams.append(stream)
         with connection, contextlib.suppress(OSError):
             while chunk := connection.recv(65536):
                 received += chunk
+                stream += chunk
                 while b"\r\n\r\n" in received:
                     head, _, received = received.partition(b"\r\n\r\n")
                     self.heads.append(head)

@@ -82,12 +82,18 @@ impl Upstream {
     ) -> Result<Response<AnswerBody>, Unanswered> {
         let deadline = Instant::now() + self.limit;
         let (mut parts, body) = request.into_parts();
-        let is_refused = is_refused_by_its_head(&mut parts.headers, self.max_body);
+        let is_read = parts.method.is_safe();
+        let is_refused = is_refused_by_its_head(&mut parts.headers, self.max_body) && !is_read;
         let is_expected =
             !is_refused && parts.version == Version::HTTP_11 && is_expected(&parts.headers);
+        let is_chunked = !is_refused && parts.headers.contains_key(TRANSFER_ENCODING);
         to_private(&mut parts.headers, peer, is_expected);
+        if is_chunked {
+            // Without it, hyper sends no body of a GET.
+            let chunked = HeaderValue::from_static("chunked");
+            parts.headers.insert(TRANSFER_ENCODING, chunked);
+        }
         let version = parts.version;
-        let is_read = parts.method.is_safe();
         let has_body = !body.is_end_stream();
         // The control plane answers such a request without reading its body, and closes the connection: what is
         // still to be sent then would fail, and the answer with it.
@@ -130,8 +136,8 @@ impl Upstream {
             };
             match answer {
                 Ok(response) => {
-                    let is_last = names_close(response.headers()) || !progress.is_sent();
-                    if !progress.is_sent() {
+                    let is_sent = progress.is_sent();
+                    if !is_sent {
                         progress.give_up();
                         unread.set();
                     }
@@ -140,12 +146,11 @@ impl Upstream {
                     let may_be_unread = has_body && (is_read || !response.status().is_success());
                     let lease = Lease {
                         pool: Arc::clone(&self.pool),
-                        is_last: is_last || may_be_unread,
+                        is_last: !is_sent || may_be_unread || names_close(response.headers()),
                         link,
                         progress,
                     };
-                    // For HTTP/1.0 it always does.
-                    let closes = is_last && version == Version::HTTP_11;
+                    let closes = !is_sent && version == Version::HTTP_11;
                     return Ok(to_public(response, closes, lease, self.limit));
                 }
                 Err(mut error) => match error.take_message() {
@@ -235,13 +240,9 @@ fn to_public(
     )
 }
 
+/// Removes what is of one connection. Fields that `Connection` names besides stay: to a client the front and the control
+/// plane are one server, and it must not be able to take away what a proxy before them has added.
 fn remove_of_connection(headers: &mut HeaderMap) {
-    let named: Vec<HeaderName> = elements(headers)
-        .filter_map(|name| HeaderName::from_bytes(name.as_bytes()).ok())
-        .collect();
-    for name in named {
-        headers.remove(name);
-    }
     for name in [
         CONNECTION,
         KEEP_ALIVE,
@@ -256,19 +257,11 @@ fn remove_of_connection(headers: &mut HeaderMap) {
 }
 
 fn names_close(headers: &HeaderMap) -> bool {
-    elements(headers).any(|element| element.eq_ignore_ascii_case("close"))
-}
-
-/// The elements of the Connection header, but for those that name what a request cannot do without.
-fn elements(headers: &HeaderMap) -> impl Iterator<Item = &str> {
     let lines = headers.get_all(CONNECTION).into_iter();
-    let lines = lines.filter_map(|line| line.to_str().ok());
-    lines
-        .flat_map(|line| line.split(','))
-        .map(str::trim)
-        .filter(|element| {
-            !element.eq_ignore_ascii_case("host") && !element.eq_ignore_ascii_case("content-length")
-        })
+    let mut elements = lines
+        .filter_map(|line| line.to_str().ok())
+        .flat_map(|line| line.split(','));
+    elements.any(|element| element.trim().eq_ignore_ascii_case("close"))
 }
 
 #[cfg(test)]
@@ -352,6 +345,7 @@ mod tests {
         let expected = headers(&[
             ("host", "hop.example"),
             ("content-length", "3"),
+            ("x-own", "1"),
             ("accept", "*/*"),
         ]);
         assert_eq!(sent, expected);
