@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import random
 from typing import TYPE_CHECKING, Any
 
 from app import settings as environment
 from app.bootstrap import open_gateway, tracing
+from app.bootstrap.front_records import new_access_log
 from app.telemetry import logs
 from app.web.mount import Mounted
-from app.web.rsgi import RsgiApplication
+from app.web.rsgi import RsgiApplication, layered
 
 if TYPE_CHECKING:
     from app.web.fronted import Fronted
@@ -29,24 +29,26 @@ def create() -> RsgiApplication | Mounted | Fronted:
 
 
 def _application(settings: environment.Settings) -> RsgiApplication:
-    """Choose the bridge once: what is off costs a request nothing."""
-    bridge: type[RsgiApplication] = RsgiApplication
+    """Choose the layers of the bridge once: what is off costs a request nothing."""
+    layers: list[type[RsgiApplication]] = []
     options: dict[str, Any] = {}
-    if settings.access_log_share > 0:
-        from app.telemetry.access_log import AccessLog
+    asked = tracing.installed()
+    if asked is not None:
+        from app.web.traced import TracedApplication, server_attributes
+
+        # Spans are outermost, so that whatever it logs has their ids.
+        layers.append(TracedApplication)
+        options["sampling"] = asked.sampling
+        options["slow_s"] = settings.trace_slow_ms / 1000
+        options["server"] = server_attributes(settings.public_url)
+    access_log = new_access_log(settings)
+    if access_log is not None:
         from app.web.logged import LoggedApplication
 
-        bridge = LoggedApplication
-        options["access_log"] = AccessLog(settings.access_log_share, random=random.random)
-    asked = tracing.installed()
-    if asked is None:
-        return bridge(lambda: open_gateway(settings), **options)
-    from app.web.traced import server_attributes, traced
+        layers.append(LoggedApplication)
+        options["access_log"] = access_log
+    if settings.front_socket is not None:
+        from app.web.fronted import CheckedApplication
 
-    return traced(bridge)(
-        lambda: open_gateway(settings),
-        sampling=asked.sampling,
-        slow_s=settings.trace_slow_ms / 1000,
-        server=server_attributes(settings.public_url),
-        **options,
-    )
+        layers.append(CheckedApplication)
+    return layered(*layers)(lambda: open_gateway(settings), **options)

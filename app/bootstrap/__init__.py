@@ -5,6 +5,7 @@ Each `open_*` is an async context manager that closes what it opened, in reverse
 
     dependencies.py   store, replicas, cache, bus and rate limiter: which adapter, with which guards
     gateway.py        one gateway process
+    front_records.py  spans and lines of what a front answers
     worker.py         one worker process
     links.py          the operations on links, also for the command line
     imports.py        an import, or a dry run of one

@@ -45,20 +45,11 @@ async def check_settings(settings: Settings) -> None:
     Check what only a driver or the limiter can: the one check of every command that serves or examines.
 
     Raises:
-        SettingsError: a rate limit, a URL, or a variable of OpenTelemetry or Sentry cannot be parsed, or two
-            settings exclude each other.
+        SettingsError: a rate limit, a URL, or a variable of OpenTelemetry or Sentry cannot be parsed.
         ImportError: a driver is not installed.
     """
-    is_traced = tracing_settings() is not None
+    tracing_settings()
     report_settings()
-    if settings.front == "on":
-        # A redirect that the front answers has no span, and no line in the access log.
-        if is_traced:
-            raise SettingsError(
-                "HOPGATE_FRONT: traces need it off (unset the endpoint of OpenTelemetry, or set off)"
-            )
-        if settings.access_log_share > 0:
-            raise SettingsError("HOPGATE_FRONT: the access log needs it off (set one of the two to off)")
     await check_urls(settings)
     check_limits(settings)
 

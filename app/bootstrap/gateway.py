@@ -19,9 +19,10 @@ from app.bootstrap.dependencies import (
     open_replicas,
     utc_now,
 )
+from app.bootstrap.front_records import new_access_log, open_records
 from app.bootstrap.links import new_links
 from app.bootstrap.reports import open_reports
-from app.bootstrap.tracing import open_traces
+from app.bootstrap.tracing import Traces, open_traces
 from app.bootstrap.worker import new_deliveries, worker_sources
 from app.concurrency.background import running, serving
 from app.concurrency.loop_lag import watch_loop_lag
@@ -80,7 +81,7 @@ async def open_gateway(settings: Settings) -> AsyncIterator[Services]:
         open_traces(settings, "hopgate-gateway") as traces,
         open_dependencies(settings, guards, traces) as to,
         open_limiter(settings) as limiter,
-        open_data_plane(settings, limiter) as plane,
+        open_data_plane(settings, limiter, traces) as plane,
         open_redirects(
             settings, to, limiter, admission, on_error=traces.noting(failures.add), plane=plane
         ) as redirects,
@@ -159,13 +160,17 @@ class DataPlane:
 
 
 @asynccontextmanager
-async def open_data_plane(settings: Settings, limiter: NativeRateLimiter) -> AsyncIterator[DataPlane | None]:
+async def open_data_plane(
+    settings: Settings, limiter: NativeRateLimiter, traces: Traces
+) -> AsyncIterator[DataPlane | None]:
     """The front of a worker of `hopgate serve`, if it has one; it starts with the event loop."""
     if settings.front_socket is None:
         yield None
         return
     from app.web.front import FrontMetrics, FrontTable, new_front, ping
+    from app.web.front_records import watch
 
+    access_log = new_access_log(settings)
     front = new_front(
         settings.front_socket,
         redirect_limit=limiter.functions(Policy.REDIRECT),
@@ -173,16 +178,18 @@ async def open_data_plane(settings: Settings, limiter: NativeRateLimiter) -> Asy
         trusted=settings.trusted_proxies,
         base_path=settings.base_path,
         monotonic=time.monotonic,
+        watch=watch(traces.sampling, settings.trace_slow_ms / 1000, access_log),
     )
-    try:
-        yield DataPlane(
-            front=front,
-            table=FrontTable(front),
-            probe=partial(ping, settings.front_socket),
-            source=lambda requests, redirects: FrontMetrics(front, requests, redirects).samples,
-        )
-    finally:
-        front.end()
+    async with open_records(settings, front, traces, access_log):
+        try:
+            yield DataPlane(
+                front=front,
+                table=FrontTable(front),
+                probe=partial(ping, settings.front_socket),
+                source=lambda requests, redirects: FrontMetrics(front, requests, redirects).samples,
+            )
+        finally:
+            front.end()
 
 
 @asynccontextmanager

@@ -29,21 +29,36 @@ class AccessLog:
 
     def __init__(self, share: float, *, random: Callable[[], float]) -> None:
         self._share = share
-        self._bound = round(share * (LOW_BITS + 1))
+        # Traces whose low bits are below it have a line.
+        self.bound = round(share * (LOW_BITS + 1))
         self._random = random
         self._log = logging.getLogger(_NAME)
         self._log.setLevel(logging.INFO)
 
-    def takes(self, trace_id: int, status: int) -> bool:
-        """Has the request with *trace_id* (0: none) that ended with *status* a line?"""
+    def takes(self, trace_id: int, status: int, *, decided: bool | None = None) -> bool:
+        """
+        Has the request with *trace_id* (0: none) that ended with *status* a line?
+
+        Args:
+            decided: what a front has decided by the same share; None: nothing.
+        """
         if status >= 500:
             return True
-        return trace_id & LOW_BITS < self._bound if trace_id else self._random() < self._share
+        if decided is not None:
+            return decided
+        return trace_id & LOW_BITS < self.bound if trace_id else self._random() < self._share
 
-    def write(self, fields: Fields) -> None:
-        """Write a line; its `method`, `route` and `status` are its message, too."""
+    def write(self, fields: Fields, *, at: float | None = None) -> None:
+        """
+        Write a line; its `method`, `route` and `status` are its message, too.
+
+        Args:
+            at: when the request ended, unix seconds; None: now.
+        """
         message = f"{fields['method']} {fields['route']} {fields['status']}"
         # As `info` does, without its search for the caller, which takes as long as the rest.
         record = logging.LogRecord(_NAME, logging.INFO, __file__, 0, message, None, None)
         record.__dict__["fields"] = fields
+        if at is not None:
+            record.created = at
         self._log.handle(record)

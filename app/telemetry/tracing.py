@@ -17,15 +17,17 @@ from typing import Any
 
 from opentelemetry.context import Context
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
+from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
 from opentelemetry.sdk.trace.sampling import ALWAYS_ON
+from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import (
     Link,
     NonRecordingSpan,
     Span,
     SpanContext,
     SpanKind,
+    Status,
     StatusCode,
     TraceFlags,
     TraceState,
@@ -47,19 +49,26 @@ _MAX_FRAMES = 24
 
 Attributes = Mapping[str, Any]
 _EXCEPTION = "exception"
+_SAMPLED = TraceFlags(TraceFlags.SAMPLED)
+_UNSET, _FAILED = Status(), Status(StatusCode.ERROR)
 
 # The span of the request under way, if it is recorded.
 _request: ContextVar[Span | None] = ContextVar("request_span", default=None)
 
 
 class _Ids(RandomIdGenerator):
-    """Random ids, except for the trace of the next root span if `next_trace` says which."""
+    """Random ids, unless `next_trace` (for a root span) and `next_span` say which the next span has."""
 
     next_trace = 0
+    next_span = 0
 
     def generate_trace_id(self) -> int:
         given, self.next_trace = self.next_trace, 0
         return given or super().generate_trace_id()
+
+    def generate_span_id(self) -> int:
+        given, self.next_span = self.next_span, 0
+        return given or super().generate_span_id()
 
 
 class Tracing:
@@ -93,6 +102,9 @@ class Tracing:
         )
         provider.add_span_processor(processor)
         self._tracer = provider.get_tracer("hopgate", __version__)
+        self._processor = processor
+        self._resource = provider.resource
+        self._scope = InstrumentationScope("hopgate", __version__)
         self._second, self._late = 0, 0
         self._held: dict[int, Attributes] = {}
         self.omitted = 0
@@ -103,10 +115,24 @@ class Tracing:
 
     @contextmanager
     def request(
-        self, name: str, trace: Trace, attributes: Attributes, *, kind: SpanKind = SpanKind.SERVER
+        self,
+        name: str,
+        trace: Trace,
+        attributes: Attributes,
+        *,
+        kind: SpanKind = SpanKind.SERVER,
+        span_id: int = 0,
+        waited_s: float = 0.0,
     ) -> Iterator[Span]:
-        """Record the body as the request of *trace*; the work that it causes is recorded too."""
-        at = self._wall()
+        """
+        Record the body as the request of *trace*; the work that it causes is recorded too.
+
+        Args:
+            span_id: of its span; 0: a new one.
+            waited_s: for how long it has been under way.
+        """
+        at = self._wall() - waited_s
+        self._ids.next_span = span_id
         span = self._start(name, kind, attributes, trace, at)
         id_token, token = trace_id.set(trace.id), _request.set(span)
         span_id = span.get_span_context().span_id
@@ -134,6 +160,50 @@ class Tracing:
         if error is not None:
             fail(span, error)
         span.end(_ns(now))
+
+    def past_request(
+        self,
+        name: str,
+        ids: tuple[int, int, int, str],
+        attributes: Attributes,
+        *,
+        began: float,
+        took_s: float,
+        is_late: bool,
+        has_failed: bool,
+    ) -> None:
+        """
+        Record a request that has ended elsewhere, at a tenth of what a span costs that is started and ended.
+
+        Args:
+            ids: its trace, span and parent (0: none), and the trace state of that.
+            attributes: are kept, not copied.
+            began: unix time in seconds.
+            is_late: it was not to be recorded.
+        """
+        if is_late:
+            if not self._has_room():
+                self.omitted += 1
+                return
+            self._late += 1
+        trace_id, span_id, parent_id, tracestate = ids
+        state = TraceState.from_header([tracestate]) if tracestate else None
+        parent = SpanContext(trace_id, parent_id, True, _SAMPLED, state) if parent_id else None  # noqa: FBT003
+        start = _ns(began)
+        self._processor.on_end(
+            ReadableSpan(
+                name,
+                SpanContext(trace_id, span_id, False, _SAMPLED, state),  # noqa: FBT003
+                parent,
+                self._resource,
+                attributes,
+                kind=SpanKind.SERVER,
+                status=_FAILED if has_failed else _UNSET,
+                start_time=start,
+                end_time=start + _ns(took_s),
+                instrumentation_scope=self._scope,
+            )
+        )
 
     def note_error(self, error: BaseException) -> None:
         """Record *error* on the request under way: on its span, or on the one that it gets afterwards."""

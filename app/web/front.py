@@ -13,9 +13,10 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from hopgate_front import Front, Limit, Template
+from hopgate_front import Front, Limit, Template, Watch
 
 from app.concurrency import tarpit
+from app.concurrency.origins import on_behalf_of
 from app.domain.errors import Unavailable
 from app.domain.link import REDIRECT_CODES, Resolution, Slug
 from app.domain.slug import RESERVED
@@ -28,6 +29,7 @@ from app.telemetry.samples import Samples
 from app.telemetry.sources import front_samples
 from app.web import errors
 from app.web.body import MAX_BODY_BYTES
+from app.web.front_records import LookUpOrigins
 from app.web.redirects import RedirectHandler, render
 from app.web.response import Response
 
@@ -104,11 +106,15 @@ class FrontLookUps:
 
     A look-up fills the L1 cache, and with it the front's table. The front answers from that, or passes the
     request on: errors, stale answers and visit quotas are the application's.
+
+    Args:
+        origins: finds the traces that look-ups are a part of; None if there are none.
     """
 
-    def __init__(self, front: Front, redirects: RedirectHandler) -> None:
+    def __init__(self, front: Front, redirects: RedirectHandler, origins: LookUpOrigins | None) -> None:
         self._front = front
         self._look_up = redirects.look_up
+        self._origins = origins
 
     def open(self, loop: asyncio.AbstractEventLoop) -> None:
         """Take slugs from now on."""
@@ -119,10 +125,16 @@ class FrontLookUps:
         loop.remove_reader(self._front.look_up(is_open=False))
 
     def _take(self) -> None:
-        for slug in self._front.take_misses():
+        slugs = self._front.take_misses()
+        origins = {} if self._origins is None else self._origins.of(slugs)
+        for slug in slugs:
             waiting = _Requests(self._front, slug)
             try:
-                self._look_up(Slug(slug), waiting)
+                if slug in origins:
+                    with on_behalf_of(origins[slug]):
+                        self._look_up(Slug(slug), waiting)
+                else:
+                    self._look_up(Slug(slug), waiting)
             except Exception as error:
                 # A bug. The application answers, and reports it again; all later visitors would wait in vain.
                 log.exception("unexpected failure of a look-up")
@@ -168,6 +180,7 @@ def new_front(
     base_path: str,
     monotonic: Callable[[], float],
     caps: Caps = Caps(),
+    watch: Watch | None = None,
 ) -> Front:
     """
     Return a front that answers as this application does, without its threads.
@@ -180,6 +193,7 @@ def new_front(
         base_path: the path of the base URL.
         monotonic: the clock of the L1 cache.
         caps: of its connections.
+        watch: what is reported of single requests; see `app.web.front_records`.
     """
     away = Unavailable("the gateway", "its application did not answer")
     return Front(
@@ -203,7 +217,8 @@ def new_front(
         tarpit=(tarpit.FREE_PER_S, tarpit.BURST, tarpit.DELAY_S, tarpit.MAX_HELD),
         max_body=MAX_BODY_BYTES,
         caps=(caps.head_s, caps.write_s, caps.answer_s, caps.connections),
-        monotonic=monotonic(),
+        monotonic=monotonic,
+        watch=watch,
     )
 
 

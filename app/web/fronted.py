@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 import socket
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,12 +17,15 @@ from app.resilience.deadline import FRONT_DRAIN_S
 from app.web import errors
 from app.web import headers as fields
 from app.web.front import FrontLookUps
+from app.web.front_records import LookUpOrigins, read_noted
 from app.web.rsgi import RsgiApplication, RsgiScope
 
 log = logging.getLogger(__name__)
 
-# Names the peer of the public connection, as granian's `client` does. Clients cannot send it.
+# Names the peer of the public connection, as granian's `client` does. Clients cannot send these.
 _PEER = "x-hopgate-peer"
+# What the front has decided about the request, if it reports single ones.
+_NOTED = "x-hopgate-noted"
 _BACKLOG = 4096
 
 
@@ -64,7 +68,10 @@ class Fronted:
         # granian has set its handlers of both signals. SIGINT, which `hopgate serve` blocks before the fork,
         # remains granian's.
         loop.add_signal_handler(signal.SIGTERM, self._stop, loop)
-        self._look_ups = FrontLookUps(front, self._inner.services.redirects)
+        services = self._inner.services
+        is_traced = services.tracing is not None
+        origins = LookUpOrigins(front, monotonic=time.monotonic, wall=time.time) if is_traced else None
+        self._look_ups = FrontLookUps(front, services.redirects, origins)
         loop.call_soon(self._start, loop)
 
     def __rsgi_del__(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -75,14 +82,7 @@ class Fronted:
 
     async def __rsgi__(self, scope: RsgiScope, protocol: Any) -> None:
         """Answer one HTTP request that the front has passed on."""
-        scope = _FromFront(scope)
-        try:
-            # The redirect fast path does not: without a front, it would cost as much as the redirect.
-            fields.check_host(scope.headers, scope.http_version)
-        except ValueError as error:
-            self._inner.refuse(scope, protocol, errors.unreadable(str(error)))
-            return
-        await self._application.__rsgi__(scope, protocol)
+        await self._application.__rsgi__(_FromFront(scope), protocol)
 
     def _start(self, loop: asyncio.AbstractEventLoop) -> None:
         self._look_ups.open(loop)
@@ -110,6 +110,21 @@ class Fronted:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
 
+class CheckedApplication(RsgiApplication):
+    """The bridge behind a front. It checks every host; the fast path of redirects does not."""
+
+    is_fronted = True
+
+    async def __rsgi__(self, scope: RsgiScope, protocol: Any) -> None:
+        """Answer one HTTP request."""
+        try:
+            fields.check_host(scope.headers, scope.http_version)
+        except ValueError as error:
+            self._refuse(scope, protocol, errors.unreadable(str(error)))
+            return
+        await super().__rsgi__(scope, protocol)
+
+
 class _FromFront:
     """A request as the client sent it to the front."""
 
@@ -117,6 +132,8 @@ class _FromFront:
         self._scope = scope
         self.headers = scope.headers
         self.client: str = self.headers.get(_PEER) or ""
+        noted = self.headers.get(_NOTED)
+        self.noted = read_noted(noted) if noted else None
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._scope, name)

@@ -12,7 +12,7 @@ from app.telemetry.access_log import AccessLog
 from app.telemetry.requests import CANCELLED, METHODS, OTHER_METHOD, UNKNOWN_ROUTE
 from app.web.client import network_of
 from app.web.request_id import HEADER, given_request_id
-from app.web.rsgi import RsgiApplication, RsgiScope
+from app.web.rsgi import Noted, RsgiApplication, RsgiScope
 from app.web.watched import WatchedProtocol
 
 # A handler failed beyond the last resort: the server answers by itself.
@@ -42,7 +42,8 @@ class LoggedApplication(RsgiApplication):
     async def __rsgi__(self, scope: RsgiScope, protocol: Any) -> None:
         """Answer one HTTP request."""
         watched = WatchedProtocol(protocol)
-        began = self._monotonic()
+        noted: Noted | None = scope.noted if self.is_fronted else None
+        began = self._monotonic() if noted is None else noted.began
         unanswered = _FAILED
         try:
             await super().__rsgi__(scope, watched)
@@ -51,7 +52,8 @@ class LoggedApplication(RsgiApplication):
             raise
         finally:
             status = watched.status or unanswered
-            if self._access_log.takes(trace_id.get(), status):
+            decided = None if noted is None else noted.is_logged
+            if self._access_log.takes(trace_id.get(), status, decided=decided):
                 self._write(scope, watched, status, self._monotonic() - began)
 
     def _write(self, scope: RsgiScope, watched: WatchedProtocol, status: int, took_s: float) -> None:

@@ -15,7 +15,7 @@ import signal
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from time import monotonic
-from typing import Any, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 from app.concurrency.origins import request_id
 from app.domain import slug as slugs
@@ -51,8 +51,23 @@ _REDIRECTS = (*REDIRECT_CODES, 400, 404, 410, 429, 500, 503)
 _DELAYED = (404, 429)
 
 
+class Noted(NamedTuple):
+    """
+    What a front has decided about a request that it passed on; `began` in seconds of `time.monotonic`.
+
+    `is_missed`: its slug was not in the L1 cache, and has been looked up.
+    """
+
+    trace_id: int
+    span_id: int
+    is_recorded: bool
+    is_logged: bool
+    is_missed: bool
+    began: float
+
+
 class RsgiScope(Protocol):
-    """A request as RSGI 1.6 describes it."""
+    """A request as RSGI 1.6 describes it. Behind a front, `noted` is what that has decided, if anything."""
 
     method: str
     path: str
@@ -60,6 +75,7 @@ class RsgiScope(Protocol):
     client: str
     http_version: str
     headers: Any
+    noted: Noted | None
 
 
 class RouteTable:
@@ -114,6 +130,9 @@ class RsgiApplication:
             measurements.
     """
 
+    # Whether a front passes requests on; see `app.web.fronted`.
+    is_fronted: ClassVar[bool] = False
+
     def __init__(
         self,
         open_services: Callable[[], AbstractAsyncContextManager[Services]],
@@ -143,14 +162,6 @@ class RsgiApplication:
     def services(self) -> Services:
         """What the application calls; from `__rsgi_init__` on."""
         return self._services
-
-    def refuse(self, scope: RsgiScope, protocol: Any, response: Response) -> None:
-        """Send *response* instead of an answer of the application, and count it."""
-        path, method = scope.path, scope.method
-        is_redirect = method in _READS and slugs.is_well_formed(path[1:]) and not self._table.is_literal(path)
-        route = REDIRECT_ROUTE if is_redirect else UNKNOWN_ROUTE
-        with self._requests.exchange(method, monotonic(), route) as exchange:
-            _send(protocol, exchange, response)
 
     async def _open(self) -> None:
         self._services = services = await self._opened.enter_async_context(self._open_services())
@@ -211,6 +222,14 @@ class RsgiApplication:
                 return
         with self._requests.exchange(method, started) as exchange:
             _send(protocol, exchange, await self._dispatch(scope, protocol, exchange))
+
+    def _refuse(self, scope: RsgiScope, protocol: Any, response: Response) -> None:
+        """Send *response* instead of an answer of the application, and count it."""
+        path, method = scope.path, scope.method
+        is_redirect = method in _READS and slugs.is_well_formed(path[1:]) and not self._table.is_literal(path)
+        route = REDIRECT_ROUTE if is_redirect else UNKNOWN_ROUTE
+        with self._requests.exchange(method, monotonic(), route) as exchange:
+            _send(protocol, exchange, response)
 
     async def _look_up(self, scope: RsgiScope, slug: str, client: str, *, is_head: bool) -> Response:
         headers = scope.headers
@@ -309,6 +328,13 @@ class RsgiApplication:
             # the proxy itself would pass for the client.
             fields.require_readable(scope.headers, "x-forwarded-for")
         return client_address(peer, forwarded_for, self._trusted)
+
+
+def layered(*layers: type[RsgiApplication]) -> type[RsgiApplication]:
+    """Return the bridge inside these *layers*, the outermost first."""
+    if len(layers) > 1:
+        return type("Layered", layers, {})
+    return layers[0] if layers else RsgiApplication
 
 
 def _allowed_methods(method: str, methods: Mapping[str, Endpoint]) -> Response:

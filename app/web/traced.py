@@ -12,7 +12,7 @@ from app.domain.origin import MAX_BAGGAGE, MAX_TRACESTATE, Parent, Trace, passed
 from app.settings.tracing import LOW_BITS, Sampling
 from app.telemetry.tracing import Attributes, Tracing, fail
 from app.web.client import is_trusted, peer_address
-from app.web.rsgi import RsgiApplication, RsgiScope
+from app.web.rsgi import Noted, RsgiApplication, RsgiScope
 from app.web.watched import WatchedProtocol
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
@@ -30,6 +30,9 @@ class TracedApplication(RsgiApplication):
 
     A request that is not recorded costs its id, two readings of the clock and this class's view of the
     protocol. It gets a span afterwards if it failed or took long.
+
+    Behind a front, that has decided, and the span is the one that it has begun: what it answers itself has
+    its span by `app.web.front_records`.
 
     Args:
         sampling: which requests are recorded.
@@ -62,7 +65,10 @@ class TracedApplication(RsgiApplication):
         if self._trusted and is_trusted(peer_address(scope.client), self._trusted):
             parent = _parent(scope.headers)
         watched = WatchedProtocol(protocol)
-        if parent is None:
+        noted: Noted | None = scope.noted if self.is_fronted else None
+        if noted is not None:
+            trace, is_recorded = noted.trace_id, noted.is_recorded
+        elif parent is None:
             trace = getrandbits(128) or 1
             # Written out: a call would cost a tenth of a redirect from memory.
             is_recorded = trace & LOW_BITS < self._bound
@@ -70,10 +76,10 @@ class TracedApplication(RsgiApplication):
             trace = parent.trace_id
             is_recorded = self._sampling.takes(trace, parent.is_sampled)
         if is_recorded:
-            await self._record(scope, watched, _trace(scope.headers, trace, parent))
+            await self._record(scope, watched, _trace(scope.headers, trace, parent), noted)
             return
         token = trace_id.set(trace)
-        began = monotonic()
+        began = monotonic() if noted is None else noted.began
         try:
             await self._answered(scope, watched)
         finally:
@@ -81,23 +87,28 @@ class TracedApplication(RsgiApplication):
             took_s = monotonic() - began
             status = watched.status
             if took_s >= self._slow_s or status >= 500 or status == 0:
-                self._record_late(scope, watched, _trace(scope.headers, trace, parent), took_s)
+                self._record_late(scope, watched, _trace(scope.headers, trace, parent), noted, took_s)
 
-    async def _record(self, scope: RsgiScope, watched: WatchedProtocol, trace: Trace) -> None:
-        name, attributes = self._described(scope)
-        with self._tracing.request(name, trace, attributes) as span:
+    async def _record(
+        self, scope: RsgiScope, watched: WatchedProtocol, trace: Trace, noted: Noted | None
+    ) -> None:
+        name, attributes = self._described(scope, noted)
+        span_id, waited_s = (0, 0.0) if noted is None else (noted.span_id, monotonic() - noted.began)
+        with self._tracing.request(name, trace, attributes, span_id=span_id, waited_s=waited_s) as span:
             await self._answered(scope, watched)
             span.set_attributes(_attributes(watched.status))
             error = _error(watched.status)
             if error is not None:
                 fail(span, error)
 
-    def _record_late(self, scope: RsgiScope, watched: WatchedProtocol, trace: Trace, took_s: float) -> None:
-        name, attributes = self._described(scope)
+    def _record_late(
+        self, scope: RsgiScope, watched: WatchedProtocol, trace: Trace, noted: Noted | None, took_s: float
+    ) -> None:
+        name, attributes = self._described(scope, noted)
         attributes = {**attributes, **_attributes(watched.status)}
         self._tracing.late_request(name, trace, attributes, took_s=took_s, error=_error(watched.status))
 
-    def _described(self, scope: RsgiScope) -> tuple[str, Attributes]:
+    def _described(self, scope: RsgiScope, noted: Noted | None) -> tuple[str, Attributes]:
         """Return the name and attributes of a request: its route, never what it was filled in with."""
         method = scope.method if scope.method in _METHODS else "_OTHER"
         route = self._table.template(scope.path)
@@ -108,7 +119,8 @@ class TracedApplication(RsgiApplication):
             return verb, described
         if route == _REDIRECT:
             # Until it is looked up; see `app.bootstrap.tracing`.
-            described = {**described, "hopgate.l1": "hit"}
+            is_missed = noted is not None and noted.is_missed
+            described = {**described, "hopgate.l1": "miss" if is_missed else "hit"}
         return f"{verb} {route}", {**described, "http.route": route}
 
 
@@ -117,13 +129,6 @@ def server_attributes(public_url: str) -> Attributes:
     url = urlsplit(public_url)
     port = url.port or {"http": 80, "https": 443}[url.scheme]
     return {"url.scheme": url.scheme, "server.address": url.hostname or "", "server.port": port}
-
-
-def traced(bridge: type[RsgiApplication]) -> type[TracedApplication]:
-    """Return *bridge* with tracing: spans are outermost, so that whatever it logs has their ids."""
-    if bridge is RsgiApplication:
-        return TracedApplication
-    return type("Traced", (TracedApplication, bridge), {})
 
 
 def _attributes(status: int) -> Attributes:

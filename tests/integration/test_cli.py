@@ -99,11 +99,6 @@ def test_keys_are_created_listed_and_revoked(settings):
         ({"HOPGATE_WORKERS": "2"}, ("serve",), "HOPGATE_WORKERS above 1 needs"),
         ({"HOPGATE_FRONT": "perhaps"}, ("serve",), "HOPGATE_FRONT: Input should be 'on' or 'off'"),
         ({"HOPGATE_FRONT_THREADS": "0"}, ("serve",), "HOPGATE_FRONT_THREADS"),
-        (
-            {"HOPGATE_FRONT": "on", "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1"},
-            ("serve",),
-            "HOPGATE_FRONT: traces need it off",
-        ),
         ({"HOPGATE_TRUSTED_PROXIES": "everyone"}, ("serve",), "HOPGATE_TRUSTED_PROXIES"),
         ({"HOPGATE_LIMIT_REDIRECT": "many"}, ("serve",), "HOPGATE_LIMIT_REDIRECT"),
         (

@@ -19,7 +19,8 @@ from app.telemetry.access_log import AccessLog
 from app.telemetry.logs import JsonFormatter, configure
 from app.web.client import network_of
 from app.web.logged import LoggedApplication
-from app.web.traced import server_attributes, traced
+from app.web.rsgi import layered
+from app.web.traced import TracedApplication, server_attributes
 from tests.unit.spans import ALWAYS, CALLER, PROXY, TRACE
 from tests.unit.whole_application import Application, Headers, Protocol, Scope
 
@@ -153,7 +154,7 @@ async def test_duration_is_in_seconds(logged, monotonic):
 async def test_line_has_the_ids_of_its_span(logged, spans):
     application = await logged(
         always(),
-        traced(LoggedApplication),
+        layered(TracedApplication, LoggedApplication),
         sampling=ALWAYS,
         slow_s=60.0,
         server=server_attributes("http://hop.example"),

@@ -5,7 +5,16 @@ from typing import TypeAlias
 
 from hopgate_front._native import Front
 
-__all__ = ["Front", "Limit", "Template"]
+__all__ = ["Front", "Limit", "Origin", "Record", "Template", "Watch"]
 
 Template: TypeAlias = tuple[int, Sequence[tuple[str, str]], bytes]
 Limit: TypeAlias = tuple[object, object | None]
+Watch: TypeAlias = tuple[tuple[int, bool, float] | None, int | None, int]
+Origin: TypeAlias = tuple[int, int, float, str, str]
+Record: TypeAlias = tuple[
+    tuple[int, int, int, str],
+    tuple[float, float, int],
+    tuple[bool, bool, bool, bool],
+    tuple[str, str],
+    tuple[str, str],
+]

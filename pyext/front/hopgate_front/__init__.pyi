@@ -1,14 +1,44 @@
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeAlias, final
 
-__all__ = ["Front", "Limit", "Template"]
+__all__ = ["Front", "Limit", "Origin", "Record", "Template", "Watch"]
 
 Template: TypeAlias = tuple[int, Sequence[tuple[str, str]], bytes]
 """An answer: status, headers, body."""
 
 Limit: TypeAlias = tuple[object, object | None]
 """Capsules of `hopgate_limiter.Limiter`: by client, and by IPv6 network of 48 bits."""
+
+Watch: TypeAlias = tuple[tuple[int, bool, float] | None, int | None, int]
+"""
+What is reported of single requests.
+
+1. Spans; None: there are none. Traces whose low 64 bits are below this bound are recorded or, if the second
+   is true, those that a trusted caller records; others if they take so many seconds, or fail.
+2. The bound of the access log, likewise; None: there are no lines.
+3. How many records wait at most.
+"""
+
+Origin: TypeAlias = tuple[int, int, float, str, str]
+"""A recorded request: its trace, its span, when it began, and the tracestate and baggage of its caller."""
+
+Record: TypeAlias = tuple[
+    tuple[int, int, int, str],
+    tuple[float, float, int],
+    tuple[bool, bool, bool, bool],
+    tuple[str, str],
+    tuple[str, str],
+]
+"""
+A request that the front answered, in five parts. Times are those of `time.monotonic`, in seconds.
+
+1. Its trace, its span, its parent (0: none), and the tracestate of that.
+2. When it began, how long it took, and its status (0: the connection ended).
+3. Whether it is recorded, has a late span, has a line, was a miss.
+4. Its method, and the version of HTTP.
+5. The address of the client or its IPv6 network, and the id that it gave the request.
+"""
 
 @final
 class Front:
@@ -37,7 +67,9 @@ class Front:
         caps: of connections: the seconds for the head of a request and of idleness, those that a client may
             keep an answer waiting, those for the control plane to begin an answer and to go on with it, and
             the most connections at a time.
-        monotonic: what `time.monotonic` returns now.
+        monotonic: `time.monotonic`, which is read once.
+        watch: what is reported of single requests; None: nothing, and it costs nothing. A request that is
+            passed on has what was decided in the header `x-hopgate-noted`: "TRACE-SPAN-FLAGS-BEGAN".
 
     Raises:
         ValueError: an argument cannot be read, or a limiter is of another version.
@@ -59,7 +91,8 @@ class Front:
         tarpit: tuple[float, float, float, int],
         max_body: int,
         caps: tuple[float, float, float, int],
-        monotonic: float,
+        monotonic: Callable[[], float],
+        watch: Watch | None = None,
     ) -> Front: ...
     def start(self, listeners: Sequence[int]) -> None:
         """
@@ -135,6 +168,16 @@ class Front:
 
     def resolved(self, slug: str) -> None:
         """Let the requests for *slug* go on: by the table or, if it has no entry, in the control plane."""
+
+    def origins(self, slugs: list[str]) -> dict[str, Origin]:
+        """Return, by slug, the recorded requests that wait for the look-ups of *slugs*: one of each slug."""
+
+    def take_records(self) -> list[Record]:
+        """Return what is reported the requests that have ended since the last call."""
+
+    @property
+    def records_dropped(self) -> int:
+        """Spans that did not fit, as `take_records` was not called in time."""
 
     @property
     def connections(self) -> int:

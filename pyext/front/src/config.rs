@@ -7,6 +7,7 @@ use crate::address::Network;
 use crate::limits::Limit;
 use crate::tarpit::TarpitConfig;
 use crate::template::Template;
+use crate::watch::WatchConfig;
 
 /// What connections may take.
 #[derive(Debug, Clone, Copy)]
@@ -52,4 +53,6 @@ pub struct Config {
     pub caps: Caps,
     /// What the clock of the control plane shows now, seconds that never go back.
     pub monotonic: f64,
+    /// What is reported of single requests; None: nothing.
+    pub watch: Option<WatchConfig>,
 }

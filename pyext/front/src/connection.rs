@@ -18,7 +18,8 @@ use crate::body::AnswerBody;
 use crate::client::Visitor;
 use crate::idle::Activity;
 use crate::plane::{Answer, Decision, LookUp, Plane};
-use crate::upstream::Upstream;
+use crate::upstream::{Unanswered, Upstream};
+use crate::watch::{Noted, Watched};
 use crate::wire::Unread;
 
 /// The deadline of a redirect in the control plane, which has an answer of its own for a look-up that is late.
@@ -42,6 +43,12 @@ impl Service<Request<Incoming>> for Answering {
     fn call(&self, request: Request<Incoming>) -> Reply {
         let started = self.plane.now();
         let has_body = !request.body().is_end_stream();
+        let noted = self.plane.note(&request, self.visitor.peer, started);
+        let originated = self.plane.originate(noted.as_ref(), &request);
+        let noted = noted.as_ref();
+        if self.plane.has_no_room(noted) {
+            return self.pass(request, noted);
+        }
         // The last resort: a request that panics must not end those of other clients.
         let decided = catch_unwind(AssertUnwindSafe(|| {
             self.plane.decide(&request, &self.visitor, started)
@@ -55,26 +62,29 @@ impl Service<Request<Incoming>> for Answering {
                 delay: None,
             })) => {
                 let now = self.plane.now();
-                self.plane
-                    .recorder
-                    .observe(response.status(), now - started);
+                let took_s = now - started;
+                self.plane.recorder.observe(response.status(), took_s);
+                self.report(noted, &request, &response, took_s);
                 self.activity.answered(now);
                 Reply::Ready(Some(response))
             }
             Ok(Decision::Answer(answer)) => {
                 let plane = Arc::clone(&self.plane);
-                self.reply_later(delayed(plane, answer, started))
+                let watched = plane.watched(noted, &request, &self.visitor);
+                self.reply_later(delayed(plane, answer, watched, started))
             }
             Ok(Decision::LookUp(look_up)) => {
                 let plane = Arc::clone(&self.plane);
-                let passing = self.passing(request);
+                let mut passing = self.passing(request, noted);
+                passing.watched.looks_up(originated);
                 self.reply_later(looked_up(plane, look_up, passing, started))
             }
-            Ok(Decision::Pass) => {
-                let plane = Arc::clone(&self.plane);
-                self.reply_later(forwarded(plane, self.passing(request)))
+            Ok(Decision::Pass) => self.pass(request, noted),
+            Err(_) => {
+                let response = self.plane.failure();
+                self.report(noted, &request, &response, self.plane.now() - started);
+                Reply::Ready(Some(response))
             }
-            Err(_) => Reply::Ready(Some(self.plane.failure())),
         }
     }
 }
@@ -85,15 +95,35 @@ struct Passing {
     request: Request<Incoming>,
     peer: HeaderValue,
     unread: Unread,
+    watched: Watched,
 }
 
 impl Answering {
-    fn passing(&self, request: Request<Incoming>) -> Passing {
+    fn passing(&self, request: Request<Incoming>, noted: Option<&Noted>) -> Passing {
         Passing {
             upstream: Arc::clone(&self.upstream),
+            watched: self.plane.watched(noted, &request, &self.visitor),
             request,
             peer: self.visitor.named.clone(),
             unread: self.unread.clone(),
+        }
+    }
+
+    fn pass(&self, request: Request<Incoming>, noted: Option<&Noted>) -> Reply {
+        let plane = Arc::clone(&self.plane);
+        self.reply_later(forwarded(plane, self.passing(request, noted)))
+    }
+
+    fn report(
+        &self,
+        noted: Option<&Noted>,
+        request: &Request<Incoming>,
+        response: &Response<AnswerBody>,
+        took_s: f64,
+    ) {
+        if let Some(noted) = noted {
+            let (visitor, status) = (&self.visitor, response.status());
+            self.plane.report(noted, request, visitor, status, took_s);
         }
     }
 
@@ -113,13 +143,19 @@ impl Answering {
     }
 }
 
-async fn delayed(plane: Arc<Plane>, answer: Answer, started: f64) -> Response<AnswerBody> {
+async fn delayed(
+    plane: Arc<Plane>,
+    answer: Answer,
+    mut watched: Watched,
+    started: f64,
+) -> Response<AnswerBody> {
     if let Some((held, delay)) = answer.delay {
         tokio::time::sleep(delay).await;
         drop(held);
     }
     let took_s = plane.now() - started;
     plane.recorder.observe(answer.response.status(), took_s);
+    watched.answered(answer.response.status());
     answer.response
 }
 
@@ -134,7 +170,7 @@ async fn looked_up(
     drop(tokio::time::timeout(MAX_LOOK_UP, &mut look_up.ended).await);
     let query = passing.request.uri().query();
     match plane.conclude(&look_up, query, plane.now()) {
-        Some(answer) => delayed(plane, answer, started).await,
+        Some(answer) => delayed(plane, answer, passing.watched, started).await,
         None => forwarded(plane, passing).await,
     }
 }
@@ -145,16 +181,28 @@ async fn forwarded(plane: Arc<Plane>, passing: Passing) -> Response<AnswerBody> 
         request,
         peer,
         unread,
+        mut watched,
     } = passing;
     let is_read = matches!(
         *request.method(),
         Method::GET | Method::HEAD | Method::OPTIONS
     );
-    match upstream.forward(request, peer, unread.clone()).await {
+    match upstream
+        .forward(request, peer, watched.hand_over(), unread.clone())
+        .await
+    {
         Ok(response) => response,
         Err(why) => {
             unread.set();
-            plane.unanswered(why, is_read)
+            let response = plane.unanswered(why, is_read);
+            match why {
+                Unanswered::NotSent => watched.take_back(false),
+                Unanswered::Sent => watched.take_back(true),
+                // The control plane has the head, and reports it.
+                Unanswered::CutOff => {}
+            }
+            watched.answered(response.status());
+            response
         }
     }
 }

@@ -7,6 +7,8 @@
 //! * `connection`: a connection, and its requests in turn; `idle` ends those that wait for too long.
 //! * [`plane`]: the decision about a request: `request`, [`address`] and [`client`] read it, [`limits`] decides,
 //!   [`table`] has the answer, [`template`] and [`body`] form it, [`tarpit`] delays it, [`recorder`] counts it.
+//! * [`watch`]: what is reported of single requests: [`sampling`] decides of which, [`records`] keeps it; [`origins`] ties
+//!   look-ups to their traces.
 //! * [`misses`]: slugs that the control plane looks up, many at once.
 //! * [`upstream`], [`pool`], [`private`], [`upload`]: the way to the control plane.
 //! * `wire`: the limits of a connection that hyper has not.
@@ -24,18 +26,22 @@ pub mod front;
 mod idle;
 pub mod limits;
 pub mod misses;
+pub mod origins;
 pub mod plane;
 pub mod pool;
 pub mod private;
 #[cfg(feature = "python")]
 mod python;
 pub mod recorder;
+pub mod records;
 mod request;
+pub mod sampling;
 pub mod table;
 pub mod tarpit;
 pub mod template;
 pub mod upload;
 pub mod upstream;
+pub mod watch;
 mod wire;
 
 pub use config::{Caps, Config};

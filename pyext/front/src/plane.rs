@@ -21,6 +21,7 @@ use crate::table::{Entry, Table};
 use crate::tarpit::{Held, Tarpit};
 use crate::template::Template;
 use crate::upstream::Unanswered;
+use crate::watch::Watch;
 
 /// The largest head of a request, its line and its headers. hyper's own limit holds only for a head that does
 /// not come at once.
@@ -71,7 +72,9 @@ pub struct Plane {
     pub recorder: Recorder,
     /// What is being looked up.
     pub misses: Misses,
-    reader: Reader,
+    /// Follows single requests; None: none is reported.
+    pub watch: Option<Watch>,
+    pub(crate) reader: Reader,
     redirect_limit: Limit,
     not_found_limit: Limit,
     templates: Vec<Template>,
@@ -97,6 +100,7 @@ impl Plane {
             table: Table::default(),
             misses: Misses::new()?,
             recorder: Recorder::new(config.bounds, statuses),
+            watch: config.watch.map(Watch::new),
             reader: Reader {
                 base_path: config.base_path,
                 reserved: config.reserved,

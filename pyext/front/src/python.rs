@@ -1,5 +1,6 @@
 //! The Python API of the crate: converts arguments and results, and decides nothing itself.
 
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 use std::path::PathBuf;
@@ -9,14 +10,17 @@ use hyper::StatusCode;
 use hyper::header::HeaderValue;
 use pyo3::exceptions::{PyOSError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::PyCapsule;
+use pyo3::types::{PyCapsule, PyList};
 
 use crate::address::Network;
 use crate::config::{Caps, Config};
 use crate::limits::{Limit, Limiter, LimiterApi};
+use crate::records::{Record, Span};
+use crate::sampling::Sampling;
 use crate::table::Entry;
 use crate::tarpit::TarpitConfig;
 use crate::template::Template;
+use crate::watch::WatchConfig;
 
 #[pyo3::pymodule(gil_used = false)]
 mod _native {
@@ -42,6 +46,20 @@ type Capsules<'py> = (Bound<'py, PyCapsule>, Option<Bound<'py, PyCapsule>>);
 /// Status, headers, body.
 type Parts = (u16, Vec<(String, String)>, Vec<u8>);
 
+/// Sampling of traces (bound, whether it follows the parent, what is slow), bound of the access log, capacity.
+type Watched = (Option<(u128, bool, f64)>, Option<u128>, usize);
+/// Trace, span, when it began, trace state, baggage.
+type OriginParts = (u128, u64, f64, String, String);
+/// Of a record: its trace, span, parent and trace state; began, took and status; recorded, late, logged, missed;
+/// method and version; client and id.
+type RecordParts = (
+    (u128, u64, u64, String),
+    (f64, f64, u16),
+    (bool, bool, bool, bool),
+    (&'static str, &'static str),
+    (String, String),
+);
+
 /// The data plane of one process; see the stub.
 #[pyclass(frozen, module = "hopgate_front")]
 struct Front {
@@ -53,7 +71,7 @@ struct Front {
 #[pymethods]
 impl Front {
     #[new]
-    #[pyo3(signature = (*, upstream, templates, unsure, cut_off, redirect_limit, not_found_limit, trusted, base_path, reserved, bounds, tarpit, max_body, caps, monotonic))]
+    #[pyo3(signature = (*, upstream, templates, unsure, cut_off, redirect_limit, not_found_limit, trusted, base_path, reserved, bounds, tarpit, max_body, caps, monotonic, watch=None))]
     #[allow(clippy::too_many_arguments)] // all of them named
     fn new(
         upstream: PathBuf,
@@ -69,7 +87,8 @@ impl Front {
         tarpit: (f64, f64, f64, usize),
         max_body: u64,
         caps: (f64, f64, f64, usize),
-        monotonic: f64,
+        monotonic: &Bound<'_, PyAny>,
+        watch: Option<Watched>,
     ) -> PyResult<Self> {
         let mut limiters = Vec::new();
         let (free_per_s, burst, delay_s, max_held) = tarpit;
@@ -101,7 +120,9 @@ impl Front {
                 answer: Duration::from_secs_f64(answer_s),
                 connections,
             },
-            monotonic,
+            watch: watch.map(watch_config),
+            // Last: the clock of the front is behind by what comes after it.
+            monotonic: monotonic.call0()?.extract()?,
         };
         Ok(Self {
             inner: crate::Front::new(config).map_err(of_system)?,
@@ -200,6 +221,47 @@ impl Front {
         self.inner.plane().misses.resolved(slug.as_bytes());
     }
 
+    fn origins(&self, slugs: &Bound<'_, PyList>) -> PyResult<HashMap<String, OriginParts>> {
+        let Some(watch) = self
+            .inner
+            .plane()
+            .watch
+            .as_ref()
+            .filter(|watch| !watch.origins.is_empty())
+        else {
+            return Ok(HashMap::new());
+        };
+        let slugs = slugs.extract::<Vec<String>>()?;
+        let keys: Vec<Box<[u8]>> = slugs.iter().map(|slug| slug.as_bytes().into()).collect();
+        let found = watch.origins.of(&keys).into_iter();
+        let found = slugs.into_iter().zip(found).filter_map(|(slug, origin)| {
+            let origin = origin?;
+            let parts = (
+                origin.trace,
+                origin.span,
+                origin.began,
+                origin.tracestate,
+                origin.baggage,
+            );
+            Some((slug, parts))
+        });
+        Ok(found.collect())
+    }
+
+    fn take_records(&self) -> Vec<RecordParts> {
+        let Some(watch) = &self.inner.plane().watch else {
+            return Vec::new();
+        };
+        let taken = watch.records.take().into_iter();
+        taken.map(parts).collect()
+    }
+
+    #[getter]
+    fn records_dropped(&self) -> u64 {
+        let watch = self.inner.plane().watch.as_ref();
+        watch.map_or(0, |watch| watch.records.dropped())
+    }
+
     #[getter]
     fn connections(&self) -> usize {
         self.inner.connections()
@@ -223,6 +285,37 @@ impl Front {
 #[allow(clippy::needless_pass_by_value)] // the form that results pass it in
 fn of_system(error: std::io::Error) -> PyErr {
     PyOSError::new_err(error.to_string())
+}
+
+fn watch_config((traced, logged, capacity): Watched) -> WatchConfig {
+    let traced = traced.map(|(bound, follows_parent, slow_s)| {
+        let sampling = Sampling {
+            bound,
+            follows_parent,
+        };
+        (sampling, slow_s)
+    });
+    WatchConfig {
+        traced,
+        logged,
+        capacity,
+    }
+}
+
+fn parts(record: Record) -> RecordParts {
+    let is = record.is;
+    (
+        (record.trace, record.span, record.parent, record.tracestate),
+        (record.began, record.took_s, record.status),
+        (
+            is.span == Span::Recorded,
+            is.span == Span::Late,
+            is.logged,
+            is.missed,
+        ),
+        (record.method, record.version),
+        (record.client.into(), record.request_id.into()),
+    )
 }
 
 fn network(text: String) -> PyResult<Network> {

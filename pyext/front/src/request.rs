@@ -1,6 +1,7 @@
 //! What the front reads of a request.
 
 use std::borrow::Cow;
+use std::net::IpAddr;
 
 use hyper::body::Body;
 use hyper::header::{HOST, HeaderMap};
@@ -52,6 +53,12 @@ impl Reader {
     pub(crate) fn is_reserved(&self, slug: &[u8]) -> bool {
         let mut reserved = self.reserved.iter();
         reserved.any(|name| name.as_bytes().eq_ignore_ascii_case(slug))
+    }
+
+    /// Whether `peer` is a trusted proxy.
+    pub(crate) fn is_trusted(&self, peer: IpAddr) -> bool {
+        let peer = peer.to_canonical();
+        self.trusted.iter().any(|network| network.contains(peer))
     }
 
     /// The keys of the client behind `visitor`. None if a trusted proxy may have named it in a header that cannot

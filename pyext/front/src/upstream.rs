@@ -28,6 +28,8 @@ const CONNECTS: u32 = 50;
 const CONNECT_PAUSE: Duration = Duration::from_millis(10);
 /// Headers of the front's own start with this. A client's are dropped.
 const PRIVATE: &str = "x-hopgate-";
+/// What the control plane has to know of a request that is reported; see `watch`.
+const NOTED: HeaderName = HeaderName::from_static("x-hopgate-noted");
 /// The peer of the connection, "203.0.113.7:54321". The control plane believes it, from this socket alone.
 const PEER: HeaderName = HeaderName::from_static("x-hopgate-peer");
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
@@ -67,7 +69,7 @@ impl Upstream {
         }
     }
 
-    /// The answer of the control plane to `request` from `peer`.
+    /// The answer of the control plane to `request` from `peer`, of which it has to know what is `noted`.
     ///
     /// A request is sent again over another connection only if nothing of it was sent. `unread` is set if the answer
     /// is there before the body.
@@ -78,6 +80,7 @@ impl Upstream {
         self: Arc<Self>,
         request: Request<Incoming>,
         peer: HeaderValue,
+        noted: Option<HeaderValue>,
         unread: Unread,
     ) -> Result<Response<AnswerBody>, Unanswered> {
         let deadline = Instant::now() + self.limit;
@@ -88,6 +91,9 @@ impl Upstream {
             !is_refused && parts.version == Version::HTTP_11 && is_expected(&parts.headers);
         let is_chunked = !is_refused && parts.headers.contains_key(TRANSFER_ENCODING);
         to_private(&mut parts.headers, peer, is_expected);
+        if let Some(noted) = noted {
+            parts.headers.insert(NOTED, noted);
+        }
         if is_chunked {
             // Without it, hyper sends no body of a GET.
             let chunked = HeaderValue::from_static("chunked");

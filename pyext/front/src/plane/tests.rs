@@ -8,6 +8,7 @@ use crate::address::Network;
 use crate::config::Caps;
 use crate::limits::tests::{constant, counting};
 use crate::tarpit::TarpitConfig;
+use crate::watch::WatchConfig;
 
 fn template(status: u16, header: (&str, &str), body: &str) -> Template {
     let headers = [(header.0.to_owned(), header.1.to_owned())];
@@ -52,11 +53,23 @@ fn config() -> Config {
             connections: 16_384,
         },
         monotonic: 0.0,
+        watch: None,
     }
 }
 
 pub(crate) fn plane() -> Plane {
     Plane::new(config()).unwrap()
+}
+
+/// A plane that trusts 10.0.0.0/8 and follows requests.
+pub(crate) fn watching(watch: WatchConfig) -> Arc<Plane> {
+    let trusted = vec![Network::parse("10.0.0.0/8").unwrap()];
+    let plane = Plane::new(Config {
+        trusted,
+        watch: Some(watch),
+        ..config()
+    });
+    Arc::new(plane.unwrap())
 }
 
 fn filled(config: Config) -> Plane {
@@ -73,7 +86,7 @@ fn filled(config: Config) -> Plane {
     plane
 }
 
-fn request(
+pub(crate) fn request(
     method: &str,
     target: &str,
     headers: &[(&str, &'static str)],
@@ -87,11 +100,11 @@ fn request(
     request.body(body).unwrap()
 }
 
-fn visitor(address: &str) -> Visitor {
+pub(crate) fn visitor(address: &str) -> Visitor {
     Visitor::new(SocketAddr::new(address.parse().unwrap(), 54321))
 }
 
-const HOST: (&str, &str) = ("host", "hop.example:8000");
+pub(crate) const HOST: (&str, &str) = ("host", "hop.example:8000");
 
 fn answer(
     plane: &Plane,

@@ -1,0 +1,205 @@
+"""
+What a front reports single requests: those that it answers become spans and lines of the access log here.
+
+The front decides which requests have one, and keeps what is needed in a bounded list; a request that it
+passes on takes the decision along. Both go where `app.web.traced` and `app.web.logged` send theirs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Protocol
+
+from app.domain.origin import Origin
+from app.telemetry.requests import CANCELLED, REDIRECT_ROUTE
+from app.web.client import network_of
+from app.web.rsgi import Noted
+
+if TYPE_CHECKING:
+    from hopgate_front import Origin as Begun
+    from hopgate_front import Record, Watch
+
+    from app.settings.tracing import Sampling
+    from app.telemetry.access_log import AccessLog
+    from app.telemetry.tracing import Attributes, Tracing
+
+# The longest that a record waits.
+PERIOD_S = 0.05
+# What comes between two turns at the highest rate. Beyond it spans are dropped, and requests that have a line
+# are passed on.
+_CAPACITY = 8192
+# In one turn of the event loop: some two milliseconds.
+_AT_ONCE = 128
+
+
+def read_noted(value: str) -> Noted:
+    """Return what the private header *value* says."""
+    trace, span, flags, began = value.split("-")
+    bits = int(flags)
+    return Noted(int(trace, 16), int(span, 16), bool(bits & 1), bool(bits & 2), bool(bits & 4), float(began))
+
+
+def watch(sampling: Sampling | None, slow_s: float, access_log: AccessLog | None) -> Watch | None:
+    """Return what a front has to report: None if nothing asks for single requests."""
+    if sampling is None and access_log is None:
+        return None
+    traced = None if sampling is None else (sampling.bound, sampling.follows_parent, slow_s)
+    return traced, None if access_log is None else access_log.bound, _CAPACITY
+
+
+class Records(Protocol):
+    """What a front hands out of single requests."""
+
+    def take_records(self) -> list[Record]:
+        """Return the requests that have ended since the last call."""
+
+    @property
+    def records_dropped(self) -> int:
+        """How many spans did not fit since the start."""
+
+
+class Beginnings(Protocol):
+    """What a front knows of recorded requests under way."""
+
+    def origins(self, slugs: list[str], /) -> dict[str, Begun]:
+        """Return those that wait for *slugs*, one of each."""
+
+
+class FrontRecords:
+    """
+    Makes spans and lines of the records of *front*, off the path of requests. Belongs to one event loop.
+
+    Args:
+        tracing: makes the spans; None if there are none.
+        access_log: writes the lines, likewise.
+        server: what spans say of the server.
+        monotonic: the clock of the front.
+        wall: unix time in seconds.
+    """
+
+    def __init__(
+        self,
+        front: Records,
+        tracing: Tracing | None,
+        access_log: AccessLog | None,
+        server: Attributes,
+        *,
+        monotonic: Callable[[], float],
+        wall: Callable[[], float],
+    ) -> None:
+        self._front = front
+        self._tracing = tracing
+        self._access_log = access_log
+        self._server = server
+        self._monotonic = monotonic
+        self._wall = wall
+        # Few answers differ, and to put one together takes as long as the rest of a span.
+        self._described: dict[Any, Attributes] = {}
+        self._dropped = 0
+
+    async def run(self) -> None:
+        """Take records until cancelled."""
+        while True:
+            await asyncio.sleep(PERIOD_S)
+            records = self._front.take_records()
+            for start in range(0, len(records), _AT_ONCE):
+                if start:
+                    await asyncio.sleep(0)
+                self._take(records[start : start + _AT_ONCE])
+            self._count_dropped()
+
+    async def aclose(self) -> None:
+        """Take the last records: the front has ended."""
+        self._take(self._front.take_records())
+        self._count_dropped()
+
+    def _count_dropped(self) -> None:
+        dropped = self._front.records_dropped
+        if self._tracing is not None:
+            self._tracing.omitted += dropped - self._dropped
+        self._dropped = dropped
+
+    def _take(self, records: list[Record]) -> None:
+        # Both clocks at one moment: a record has its time on that of the front.
+        offset = self._wall() - self._monotonic()
+        for record in records:
+            _, _, (is_recorded, is_late, is_logged, _), _, _ = record
+            if self._tracing is not None and (is_recorded or is_late):
+                self._trace(self._tracing, record, offset)
+            if self._access_log is not None and is_logged:
+                self._log(self._access_log, record, offset)
+
+    def _trace(self, tracing: Tracing, record: Record, offset: float) -> None:
+        (trace_id, span_id, parent_id, tracestate), (began, took_s, status), whether, asked, _ = record
+        _, is_late, _, is_missed = whether
+        method, version = asked
+        kind = (status, is_missed, method, version)
+        described = self._described.get(kind)
+        if described is None:
+            described = self._described[kind] = self._describe(*kind)
+        tracing.past_request(
+            f"{'HTTP' if method == '_OTHER' else method} {REDIRECT_ROUTE}",
+            (trace_id, span_id, parent_id, tracestate),
+            described,
+            began=began + offset,
+            took_s=took_s,
+            is_late=is_late,
+            has_failed=status >= 500 or status == 0,
+        )
+
+    def _describe(self, status: int, is_missed: bool, method: str, version: str) -> Attributes:  # noqa: FBT001
+        """Return the attributes of a span, as `app.web.traced` has them."""
+        described = {
+            "http.request.method": method,
+            "network.protocol.version": version,
+            **self._server,
+            "url.path": REDIRECT_ROUTE,
+            "hopgate.l1": "miss" if is_missed else "hit",
+            "http.route": REDIRECT_ROUTE,
+        }
+        if status:
+            described["http.response.status_code"] = status
+        if status >= 500 or status == 0:
+            described["error.type"] = str(status) if status else "no_answer"
+        return described
+
+    def _log(self, access_log: AccessLog, record: Record, offset: float) -> None:
+        (trace_id, span_id, _, _), (began, took_s, status), whether, (method, _), said = record
+        is_recorded = whether[0]
+        client, request_id = said
+        access_log.write(
+            {
+                **({} if self._tracing is None else {"trace_id": f"{trace_id:032x}"}),
+                **({"span_id": f"{span_id:016x}"} if is_recorded else {}),
+                **({"request_id": request_id} if request_id else {}),
+                "method": method,
+                "route": REDIRECT_ROUTE,
+                "status": status or CANCELLED,
+                "duration_s": round(took_s, 6),
+                "client": client if "/" in client else network_of(client),
+            },
+            at=began + took_s + offset,
+        )
+
+
+class LookUpOrigins:
+    """Finds the recorded requests of a *front* whose look-ups are a part of their traces."""
+
+    def __init__(
+        self, front: Beginnings, *, monotonic: Callable[[], float], wall: Callable[[], float]
+    ) -> None:
+        self._origins = front.origins
+        self._monotonic = monotonic
+        self._wall = wall
+
+    def of(self, slugs: list[str]) -> dict[str, tuple[Origin, ...]]:
+        """Return the origins of the look-ups of *slugs*, without those that have none."""
+        found = self._origins(slugs)
+        if not found:
+            return {}
+        offset = self._wall() - self._monotonic()
+        return {
+            slug: (Origin(trace_id, span_id, began + offset, tracestate, baggage),)
+            for slug, (trace_id, span_id, began, tracestate, baggage) in found.items()
+        }

@@ -1,0 +1,166 @@
+//! What is reported of single requests, until the control plane takes it: a bounded list.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::Mutex;
+
+/// One request that has ended.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Record {
+    /// Its trace.
+    pub trace: u128,
+    /// Its span.
+    pub span: u64,
+    /// The span of its caller; 0: none.
+    pub parent: u64,
+    /// The trace state of its caller.
+    pub tracestate: String,
+    /// When it began, seconds on the clock of the control plane.
+    pub began: f64,
+    /// How long it took, seconds.
+    pub took_s: f64,
+    /// Its status; 0: the connection ended first.
+    pub status: u16,
+    /// What becomes of it.
+    pub is: Is,
+    /// Its method.
+    pub method: &'static str,
+    /// The version of HTTP, as the control plane writes it.
+    pub version: &'static str,
+    /// The client's address, or its IPv6 network; empty if none is wanted, or it cannot be read.
+    pub client: Box<str>,
+    /// The client's id of the request; empty if it has none.
+    pub request_id: Box<str>,
+}
+
+/// What becomes of a request that is reported.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Is {
+    /// Its span.
+    pub span: Span,
+    /// It has a line in the access log.
+    pub logged: bool,
+    /// The table had no answer.
+    pub missed: bool,
+}
+
+impl Is {
+    /// Whether anything is reported of it.
+    pub fn is_reported(self) -> bool {
+        self.logged || self.span != Span::None
+    }
+}
+
+/// Whether a request has a span, and why.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Span {
+    /// It has none.
+    #[default]
+    None,
+    /// As was decided when it began.
+    Recorded,
+    /// Since it failed, or took long.
+    Late,
+}
+
+/// The records that the control plane has not taken yet.
+///
+/// One lock for all threads: only what is reported comes here.
+#[derive(Debug)]
+pub struct Records {
+    kept: Mutex<Vec<Record>>,
+    capacity: usize,
+    /// Spans that did not fit.
+    dropped: AtomicU64,
+}
+
+impl Records {
+    /// An empty list of this capacity.
+    pub fn new(capacity: usize) -> Self {
+        Self {
+            kept: Mutex::default(),
+            capacity,
+            dropped: AtomicU64::new(0),
+        }
+    }
+
+    /// Whether another one fits.
+    pub fn has_room(&self) -> bool {
+        self.kept.lock().len() < self.capacity
+    }
+
+    /// Keeps `record`. If the list is full, a span is dropped, and counted. A line never is: a request that shall
+    /// have one asks for room before it begins, so there are as many more at most as there are connections.
+    pub fn push(&self, mut record: Record) {
+        let mut kept = self.kept.lock();
+        if kept.len() >= self.capacity && record.is.span != Span::None {
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+            if !record.is.logged {
+                return;
+            }
+            record.is.span = Span::None;
+        }
+        kept.push(record);
+    }
+
+    /// All records, oldest first.
+    pub fn take(&self) -> Vec<Record> {
+        std::mem::take(&mut *self.kept.lock())
+    }
+
+    /// Spans since the start that did not fit.
+    pub fn dropped(&self) -> u64 {
+        self.dropped.load(Ordering::Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(is: Is) -> Record {
+        Record {
+            trace: 1,
+            span: 2,
+            parent: 0,
+            tracestate: String::new(),
+            began: 0.0,
+            took_s: 0.0,
+            status: 302,
+            is,
+            method: "GET",
+            version: "1.1",
+            client: "".into(),
+            request_id: "".into(),
+        }
+    }
+
+    #[test]
+    fn spans_beyond_the_capacity_are_dropped_and_lines_are_not() {
+        let records = Records::new(2);
+        let span = Is {
+            span: Span::Recorded,
+            ..Is::default()
+        };
+        let both = Is {
+            logged: true,
+            ..span
+        };
+        let late = Is {
+            span: Span::Late,
+            ..Is::default()
+        };
+        for is in [span, both, span, late, both] {
+            records.push(record(is));
+        }
+
+        let line = Is {
+            span: Span::None,
+            ..both
+        };
+        let taken: Vec<Is> = records.take().iter().map(|one| one.is).collect();
+        assert_eq!(taken, [span, both, line]);
+        assert_eq!(records.dropped(), 3);
+        assert_eq!((records.take(), records.has_room()), (Vec::new(), true));
+    }
+}
