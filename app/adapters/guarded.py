@@ -44,6 +44,11 @@ def guarded_store(store: Store, guards: StoreGuards) -> Store:
             Store.update: _calls(change),
             Store.remove: _calls(change),
             Store.touch: _calls(change),
+            # listings
+            Store.find: _reads(bulk),
+            Store.count: _reads(bulk),
+            Store.tags: _reads(bulk),
+            Store.retag: _calls(change),
             # imports and exports
             Store.add_imported: _calls(change),
             Store.find_imported: _reads(bulk),

@@ -44,6 +44,7 @@ _OUTSIDE_PART = re.compile(r"[\"<>\\^`{|}\[\]#]|%(?![0-9A-Fa-f]{2})")
 _PERHAPS_OUTSIDE = re.compile(r"[\"<>\\^`{|}\[\]]|%(?![0-9A-Fa-f]{2})|#.*#")
 # Most URLs, told apart by one pass over a set of characters.
 _PLAIN = re.compile(r"[A-Za-z0-9._~:/?@!$&'()*+,;=-]+\Z")
+_HOST = re.compile(r"https?://(\[[^\]]*\]|[^/?#:]+)")
 _AFTER_AUTHORITY = re.compile(r"[/?#]")
 
 
@@ -86,6 +87,12 @@ def canonical(text: str, *, own_hosts: Collection[str]) -> str:
     if not is_emittable(href):
         raise _invalid("url_malformed", "has no printable ASCII form")
     return href
+
+
+def host_of(url: str) -> str:
+    """Return the host of *url*, which is canonical, without its port; in brackets if it is IPv6."""
+    match = _HOST.match(url)
+    return match[1] if match else ""
 
 
 def uri_reference(url: str) -> str:

@@ -1,8 +1,10 @@
 """
 Numbered SQL files for each database, and the function that applies them.
 
-Several processes may migrate at once: one applies the pending migrations, in one transaction and
-under a lock that ends with its connection; the others wait and find none pending.
+Several processes may migrate at once: one applies the pending migrations under a lock that ends with its
+connection; the others wait and find none pending. Each migration is a transaction, in SQLite all of them
+together. What follows the line `OUTSIDE` of a file for PostgreSQL runs after the commit, each statement
+alone, and the migration counts when all of it is done: until then it is applied again, from its beginning.
 `NNNN.*.rollback.sql` undoes a migration; operators run it by hand, this module never does.
 """
 
@@ -10,15 +12,26 @@ from __future__ import annotations
 
 import re
 import secrets
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from app.domain.errors import HopgateError, SettingsError, Unavailable
 from app.migrations.sqlite_file import after, check_log
+from app.migrations.sqlite_index import index_links
+
+if TYPE_CHECKING:
+    import psycopg
 
 LOCK_WAIT_S = 30
+# What separates the transaction of a migration from the statements that run after it, and those.
+OUTSIDE = "-- Outside of a transaction, each alone: gateways read and write meanwhile.\n"
+_NEXT = "-- next\n"
 # libpq gives no code for a refused connection.
 _REFUSED = re.compile(
     r"password authentication failed|no password supplied|role .* does not exist"
@@ -89,17 +102,18 @@ def _migrate_postgres(database_url: str) -> int:
     from psycopg.conninfo import conninfo_to_dict
 
     done = 0
-    try:
+    with _translated(database_url):
         given = conninfo_to_dict(database_url)
         with psycopg.connect(
             database_url,
+            autocommit=True,
             connect_timeout=5,
             application_name="hopgate migrate",
             # Of several hosts, the writable one.
             target_session_attrs=str(given.get("target_session_attrs") or "primary"),
         ) as connection:
             connection.execute(f"SET lock_timeout = '{LOCK_WAIT_S}s'".encode())
-            connection.execute("SELECT pg_advisory_xact_lock(%s)", [_ADVISORY_LOCK])
+            _lock(connection)
             connection.execute(
                 "CREATE TABLE IF NOT EXISTS schema_migrations"
                 " (version integer PRIMARY KEY, applied_at timestamptz NOT NULL DEFAULT now())"
@@ -108,13 +122,27 @@ def _migrate_postgres(database_url: str) -> int:
             present = row[0] if row else 0
             for migration in _migrations("postgres"):
                 if migration.version > present:
-                    connection.execute(migration.sql.encode())
-                    connection.execute(
-                        "INSERT INTO schema_migrations (version) VALUES (%s)", [migration.version]
-                    )
+                    _apply(connection, migration)
                     done += 1
+    return done
+
+
+@contextmanager
+def _translated(database_url: str) -> Iterator[None]:
+    """Turn errors of the server at *database_url* into those that `migrate` declares."""
+    import psycopg
+    from psycopg.conninfo import conninfo_to_dict
+
+    try:
+        yield
     except psycopg.errors.LockNotAvailable as error:
         raise Unavailable("postgresql", _LOCKED) from error
+    except (psycopg.errors.FeatureNotSupported, psycopg.errors.UndefinedFile) as error:
+        # The server lacks the files of an extension.
+        raise WrongRole(
+            f"the server cannot be used as it is ({error.diag.message_primary}): install PostgreSQL's contrib"
+            " modules on it, then run hopgate migrate again"
+        ) from None
     except psycopg.errors.InsufficientPrivilege as error:
         user = conninfo_to_dict(database_url).get("user")
         raise WrongRole(
@@ -138,7 +166,35 @@ def _migrate_postgres(database_url: str) -> int:
             "the database URL cannot be parsed as postgresql://user@host/database;"
             " check its options against libpq's"
         ) from None
-    return done
+
+
+def _lock(connection: psycopg.Connection) -> None:
+    """
+    Take the lock of migrations; it ends with *connection*.
+
+    A session that waits in the server has a snapshot, which CREATE INDEX CONCURRENTLY would wait for.
+    """
+    end = time.monotonic() + LOCK_WAIT_S
+    while True:
+        row = connection.execute("SELECT pg_try_advisory_lock(%s)", [_ADVISORY_LOCK]).fetchone()
+        if row is not None and row[0]:
+            return
+        if time.monotonic() > end:
+            raise Unavailable("postgresql", _LOCKED)
+        time.sleep(0.1)
+
+
+def _apply(connection: psycopg.Connection, migration: _Migration) -> None:
+    inside, mark, outside = migration.sql.partition(OUTSIDE)
+    note = "INSERT INTO schema_migrations (version) VALUES (%s)"
+    with connection.transaction():
+        connection.execute(inside.encode())
+        if not mark:
+            connection.execute(note, [migration.version])
+    if mark:
+        for statement in outside.split(_NEXT):
+            connection.execute(statement.encode())
+        connection.execute(note, [migration.version])
 
 
 def _migrate_sqlite(path: Path) -> int:
@@ -162,6 +218,7 @@ def _migrate_sqlite(path: Path) -> int:
                     connection.execute(migration.sql).fetchall()
                     connection.pragma("user_version", migration.version)
                     done += 1
+            index_links(connection)
             count = connection.pragma("application_id")
             connection.pragma("application_id", after(count) if count else 1 + secrets.randbelow(1 << 29))
             connection.execute("COMMIT")

@@ -9,6 +9,7 @@ Data flows one way: store → event → cache. The cache never writes to the sto
 
     store.py         Store: everything that a database adapter implements, which is
     links.py             LinkStore         links; each change leaves an outbox row
+    find.py              FindStore         listings by filters, terms and sorts; tags
     outbox.py            OutboxStore       outbox rows, leased to the relay
     clicks.py            ClickStore        click totals and hours; also ClickSpool, on disk
     visit_quota.py       VisitQuotaStore   the leased quota of `max_visits`
@@ -33,6 +34,17 @@ from app.ports.bus import (
 )
 from app.ports.cache import CachePage, LinkCache
 from app.ports.clicks import ClickSpool, ClickStore
+from app.ports.find import (
+    MAX_RETAGGED,
+    FindStore,
+    FoundPage,
+    LinkCondition,
+    LinkQuery,
+    LinkSort,
+    Position,
+    TagCount,
+    TimeRange,
+)
 from app.ports.idempotency import IMPORT_SCOPE, IdempotencyStore, IdempotentRequest
 from app.ports.imports import ExportPage, ImportedLink, ImportStore
 from app.ports.links import (
@@ -54,6 +66,7 @@ __all__ = [
     "IMPORT_SCOPE",
     "MAX_ATTEMPTS",
     "MAX_QUOTA_LEASE",
+    "MAX_RETAGGED",
     "OUTBOX_GRACE_S",
     "OUTBOX_LONGEST_WAIT_S",
     "REPLICA_LAG_S",
@@ -69,25 +82,33 @@ __all__ = [
     "EventBus",
     "EventHandler",
     "ExportPage",
+    "FindStore",
+    "FoundPage",
     "IdempotencyStore",
     "IdempotentRequest",
     "ImportStore",
     "ImportedLink",
     "InvalidationListener",
     "LinkCache",
+    "LinkCondition",
+    "LinkQuery",
     "LinkReplica",
+    "LinkSort",
     "LinkStore",
     "OutboxDepth",
     "OutboxEvent",
     "OutboxStore",
     "Page",
     "Policy",
+    "Position",
     "QueueDepth",
     "RateLimiter",
     "Refusal",
     "Replayed",
     "RequestMismatch",
     "Store",
+    "TagCount",
+    "TimeRange",
     "Unobserved",
     "VersionMismatch",
     "VisitQuotaStore",

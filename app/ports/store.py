@@ -6,6 +6,7 @@ from typing import Protocol
 
 from app.ports.api_keys import ApiKeyStore
 from app.ports.clicks import ClickStore
+from app.ports.find import FindStore
 from app.ports.idempotency import IdempotencyStore
 from app.ports.imports import ImportStore
 from app.ports.links import LinkStore
@@ -14,7 +15,15 @@ from app.ports.visit_quota import VisitQuotaStore
 
 
 class Store(
-    LinkStore, ImportStore, OutboxStore, ClickStore, VisitQuotaStore, ApiKeyStore, IdempotencyStore, Protocol
+    LinkStore,
+    FindStore,
+    ImportStore,
+    OutboxStore,
+    ClickStore,
+    VisitQuotaStore,
+    ApiKeyStore,
+    IdempotencyStore,
+    Protocol,
 ):
     """
     The source of truth.

@@ -42,6 +42,10 @@ def traced_store(store: Store, tracing: Tracing, system: str) -> Store:
             Store.update: call("UPDATE", "links"),
             Store.remove: call("UPDATE", "links"),
             Store.touch: call("UPDATE", "links"),
+            Store.find: call("SELECT", "links"),
+            Store.count: call("SELECT", "links"),
+            Store.tags: call("SELECT", "link_tags"),
+            Store.retag: call("UPDATE", "links"),
             # imports and exports
             Store.add_imported: call("INSERT", "links"),
             Store.find_imported: call("SELECT", "idempotency"),

@@ -52,7 +52,7 @@ _READS = {name: column.read for name, column in _FIELDS.items() if column.read i
 _WRITES = {name: column.write for name, column in _FIELDS.items() if column.write is not None}
 # Read with the links, in one snapshot: what is read before a failover stays marked as such.
 _EPOCH = "(SELECT epoch FROM store_epoch)"
-_LINK = f"""{", ".join(_NEW)}, removed_at,
+LINK = f"""{", ".join(_NEW)}, removed_at,
     coalesce((SELECT clicks FROM click_totals WHERE click_totals.slug = links.slug), 0) AS visits,
     {_EPOCH} AS epoch"""
 _NEW_TYPES = ", ".join(f"{name} {type_}" for name, type_ in _NEW.items())
@@ -117,10 +117,10 @@ SELECT_IMPORTED = f"""
 """
 
 
-def _changing(update: str) -> str:
+def changing(update: str) -> str:
     """Return a statement that runs *update* and returns each link with the id of its outbox row."""
     return f"""
-        WITH changed AS ({update} RETURNING {_LINK}), noted AS (
+        WITH changed AS ({update} RETURNING {LINK}), noted AS (
             INSERT INTO outbox (slug, version, next_attempt_at, origin)
             SELECT slug, version, {_FIRST_ATTEMPT_AT}, %(origin)s::text FROM changed
             RETURNING id, slug, origin
@@ -129,29 +129,29 @@ def _changing(update: str) -> str:
     """
 
 
-UPDATE_LINK = _changing(f"""
+UPDATE_LINK = changing(f"""
     UPDATE links SET {_SET_FIELDS}, version = version + 1, updated_at = %(now)s WHERE slug = %(slug)s
 """)
-REMOVE_LINK = _changing("""
+REMOVE_LINK = changing("""
     UPDATE links SET removed_at = %(now)s, updated_at = %(now)s, version = version + 1
     WHERE slug = %(slug)s
 """)
-TOUCH_LINKS = _changing("UPDATE links SET version = version + 1 WHERE slug = ANY(%(slugs)s)")
+TOUCH_LINKS = changing("UPDATE links SET version = version + 1 WHERE slug = ANY(%(slugs)s)")
 # Always in the same order: two calls cannot deadlock.
 LOCK_LINKS = 'SELECT 1 FROM links WHERE slug = ANY(%(slugs)s) ORDER BY slug COLLATE "C" FOR UPDATE'
-LOCK_LINK = f"SELECT {_LINK} FROM links WHERE slug = %(slug)s FOR UPDATE"
-SELECT_LINK = f"SELECT {_LINK} FROM links WHERE slug = %(slug)s"
-SELECT_LINKS = f"SELECT {_LINK} FROM links WHERE slug = ANY(%(slugs)s)"
+LOCK_LINK = f"SELECT {LINK} FROM links WHERE slug = %(slug)s FOR UPDATE"
+SELECT_LINK = f"SELECT {LINK} FROM links WHERE slug = %(slug)s"
+SELECT_LINKS = f"SELECT {LINK} FROM links WHERE slug = ANY(%(slugs)s)"
 RESOLVE = f"""
     SELECT {", ".join(_RESOLUTION[name] for name in Resolution.__struct_fields__)}
     FROM links WHERE slug = ANY(%(slugs)s)
 """
 SELECT_PAGE = f"""
-    SELECT {_LINK}, id FROM links WHERE removed_at IS NULL AND id < %(before)s
+    SELECT {LINK}, id FROM links WHERE removed_at IS NULL AND id < %(before)s
     ORDER BY id DESC LIMIT %(limit)s
 """
 SELECT_EXPORT = f"""
-    SELECT {_LINK}, visits_taken, id FROM links WHERE removed_at IS NULL AND id > %(after)s
+    SELECT {LINK}, visits_taken, id FROM links WHERE removed_at IS NULL AND id > %(after)s
     ORDER BY id LIMIT %(limit)s
 """
 # SKIP LOCKED: concurrent calls take other rows instead of waiting.
@@ -261,7 +261,7 @@ _encoder = msgspec.json.Encoder()
 
 
 def link(row: Row) -> Link:
-    """Return the link in the columns `_LINK`; further columns are ignored."""
+    """Return the link in the columns `LINK`; further columns are ignored."""
     fields = dict(zip(_FIELDS, row[1:_END_OF_FIELDS], strict=True))
     for name, read in _READS.items():
         fields[name] = read(fields[name])

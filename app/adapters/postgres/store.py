@@ -11,6 +11,7 @@ from typing import Self
 
 from psycopg import Rollback
 
+from app.adapters.postgres import find as finding
 from app.adapters.postgres import sql
 from app.adapters.postgres.adds import JointAdds, insert
 from app.adapters.postgres.epoch import EpochReader
@@ -24,18 +25,23 @@ from app.domain.link import Link, LinkFields, NewLink, Resolution, Slug
 from app.domain.origin import Origin
 from app.migrations import latest_version
 from app.ports import (
+    MAX_RETAGGED,
     OUTBOX_LONGEST_WAIT_S,
     Added,
     ApiKey,
     Changed,
     ExportPage,
+    FoundPage,
     IdempotentRequest,
     ImportedLink,
+    LinkQuery,
     OutboxDepth,
     OutboxEvent,
     Page,
+    Position,
     Replayed,
     RequestMismatch,
+    TagCount,
     VersionMismatch,
 )
 from app.wire import encode_origin
@@ -148,6 +154,23 @@ class PostgresStore:
         rows = await self._query(sql.SELECT_PAGE, {"before": before, "limit": limit + 1})
         next_after = rows[limit - 1][-1] if len(rows) > limit else None
         return Page(tuple(sql.link(row) for row in rows[:limit]), next_after)
+
+    async def find(self, query: LinkQuery, *, after: Position | None, limit: int, now: datetime) -> FoundPage:
+        return await self._connections.run(
+            partial(finding.find, query=query, after=after, limit=limit, now=now)
+        )
+
+    async def count(self, query: LinkQuery, *, now: datetime, limit_s: float) -> int | None:
+        return await self._connections.run(partial(finding.count, query=query, now=now, limit_s=limit_s))
+
+    async def tags(self, *, after: str | None, limit: int) -> Sequence[TagCount]:
+        return await self._connections.run(partial(finding.tags, after=after, limit=limit))
+
+    async def retag(self, tag: str, new: str | None, *, limit: int, now: datetime) -> Sequence[Changed]:
+        bound = min(limit, MAX_RETAGGED)
+        return await self._writing.run(
+            partial(finding.retag, tag=tag, new=new, limit=bound, now=now, **_origin())
+        )
 
     async def add_imported(self, links: Sequence[ImportedLink], *, now: datetime) -> Sequence[Link | None]:
         if not links:

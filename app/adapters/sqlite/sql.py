@@ -84,7 +84,7 @@ _LINK = {
 _COMPUTED = {
     "visits": "coalesce((SELECT clicks FROM click_totals WHERE click_totals.slug = links.slug), 0)",
 }
-_SELECTED = ", ".join(_COMPUTED.get(name, name) for name in _LINK)
+SELECTED = ", ".join(_COMPUTED.get(name, f"links.{name}") for name in _LINK)
 # The database's clock, which all its users share, in microseconds. Its resolution is a millisecond.
 _NOW = "CAST(unixepoch('subsec') * 1000000 AS INTEGER)"
 
@@ -111,13 +111,13 @@ REMOVE_LINK = (
     "UPDATE links SET removed_at = :now, updated_at = :now, version = version + 1 WHERE slug = :slug"
 )
 TOUCH_LINK = "UPDATE links SET version = version + 1 WHERE slug = :slug"
-SELECT_LINK = f"SELECT {_SELECTED} FROM links WHERE slug = ?"
-SELECT_LINKS = f"SELECT {_SELECTED} FROM links WHERE slug IN (SELECT value FROM json_each(?))"
+SELECT_LINK = f"SELECT {SELECTED} FROM links WHERE slug = ?"
+SELECT_LINKS = f"SELECT {SELECTED} FROM links WHERE slug IN (SELECT value FROM json_each(?))"
 SELECT_PAGE = f"""
-    SELECT {_SELECTED}, id FROM links WHERE removed_at IS NULL AND id < ? ORDER BY id DESC LIMIT ?
+    SELECT {SELECTED}, id FROM links WHERE removed_at IS NULL AND id < ? ORDER BY id DESC LIMIT ?
 """
 SELECT_EXPORT = f"""
-    SELECT {_SELECTED}, visits_taken, id FROM links WHERE removed_at IS NULL AND id > ? ORDER BY id LIMIT ?
+    SELECT {SELECTED}, visits_taken, id FROM links WHERE removed_at IS NULL AND id > ? ORDER BY id LIMIT ?
 """
 INSERT_EVENT = f"""
     INSERT INTO outbox (slug, version, origin, next_attempt_at, created_at)
@@ -182,7 +182,7 @@ def rows(db: apsw.Connection, statement: str, bindings: Bindings = ()) -> list[R
 
 
 def link(row: Row) -> Link:
-    """Return the link in the columns `_SELECTED`; further columns are ignored."""
+    """Return the link in the columns `SELECTED`; further columns are ignored."""
     values = _read(_LINK, row)
     fields = {name: values.pop(name) for name in _FIELDS}
     return Link(fields=LinkFields(**fields), **values)

@@ -1,9 +1,10 @@
 """
 `Store` in one SQLite file, for a gateway that runs alone on its machine.
 
-Reads run in the event loop: they take microseconds, and a thread switch takes longer. Writes go
-through one thread, because a commit waits for the disk; writes that arrive meanwhile share the
-next commit. Other processes may use the same file at the same time.
+Reads run in the event loop: they take microseconds, and a thread switch takes longer. Listings by filters
+have a thread (see `app.adapters.sqlite.find`). Writes go through one thread, because a commit waits for the
+disk; writes that arrive meanwhile share the next commit. Other processes may use the same file at the same
+time.
 
 Times are microseconds since 1970 in UTC, lists are JSON (see `app/migrations/sqlite`).
 """
@@ -18,7 +19,8 @@ from typing import Any, Self, cast
 import apsw
 import msgspec
 
-from app.adapters.sqlite import imports, sql
+from app.adapters.sqlite import find_sql, imports, sql
+from app.adapters.sqlite.find import WALK_INSTRUCTIONS, Finder
 from app.adapters.sqlite.writer import OLD_SCHEMA, Writer, translated
 from app.concurrency.origins import origin
 from app.domain.errors import Unavailable
@@ -27,38 +29,50 @@ from app.domain.link import Link, LinkFields, NewLink, Resolution, Slug
 from app.migrations import latest_version
 from app.migrations.sqlite_file import check_log
 from app.ports import (
+    MAX_RETAGGED,
     OUTBOX_LONGEST_WAIT_S,
     Added,
     ApiKey,
     Changed,
     ExportPage,
+    FoundPage,
     IdempotentRequest,
     ImportedLink,
+    LinkQuery,
     OutboxDepth,
     OutboxEvent,
     Page,
+    Position,
     Replayed,
     RequestMismatch,
+    TagCount,
     VersionMismatch,
 )
 from app.wire import encode_origin
+
+# In KiB, negative as SQLite wants it. Most pages of an index of a million links are in it after a while.
+_FINDER_CACHE = -32_768
 
 
 class SqliteStore:
     """Made by `open`, closed with `aclose`. Belongs to one event loop and process."""
 
-    def __init__(self, reader: apsw.Connection, writer: Writer) -> None:
+    def __init__(self, reader: apsw.Connection, writer: Writer, finder: Finder) -> None:
         self._reader = reader
         self._writer = writer
+        self._finder = finder
 
     @classmethod
-    async def open(cls, path: Path, *, busy_timeout_s: float = 5.0) -> Self:
+    async def open(
+        cls, path: Path, *, busy_timeout_s: float = 5.0, walk_instructions: int = WALK_INSTRUCTIONS
+    ) -> Self:
         """
         Open the file at *path*, which `migrate` has created.
 
         Args:
             path: on a local disk; WAL does not work across a network.
             busy_timeout_s: how long a write waits for a write of another process.
+            walk_instructions: see `Finder`.
 
         Raises:
             Unavailable: the file does not exist, or is not a database.
@@ -68,7 +82,10 @@ class SqliteStore:
             writing = _connect(path, busy_timeout_s)
             reading = _connect(path, 0.05)  # a wait here blocks the event loop
             reading.pragma("query_only", 1)
-        return cls(reading, Writer(writing, path))
+            finding = _connect(path, busy_timeout_s)
+            finding.pragma("query_only", 1)
+            finding.pragma("cache_size", _FINDER_CACHE)
+        return cls(reading, Writer(writing, path), Finder(finding, walk_instructions=walk_instructions))
 
     async def add(
         self, new: Sequence[NewLink], *, now: datetime, request: IdempotentRequest | None = None
@@ -108,6 +125,27 @@ class SqliteStore:
             rows = sql.rows(self._reader, sql.SELECT_PAGE, (before, limit + 1))
         next_after = rows[limit - 1][-1] if len(rows) > limit else None
         return Page(tuple(sql.link(row) for row in rows[:limit]), next_after)
+
+    async def find(self, query: LinkQuery, *, after: Position | None, limit: int, now: datetime) -> FoundPage:
+        return await self._finder.find(query, after, limit, now)
+
+    async def count(self, query: LinkQuery, *, now: datetime, limit_s: float) -> int | None:
+        return await self._finder.count(query, now, limit_s)
+
+    async def tags(self, *, after: str | None, limit: int) -> Sequence[TagCount]:
+        return await self._finder.tags(after, limit)
+
+    async def retag(self, tag: str, new: str | None, *, limit: int, now: datetime) -> Sequence[Changed]:
+        whose, now_us, bound = encode_origin(origin()), sql.micros(now), min(limit, MAX_RETAGGED)
+
+        def work(db: apsw.Connection) -> list[Changed]:
+            changes = []
+            for slug, tags in sql.rows(db, find_sql.SELECT_TAGGED, (tag, bound)):
+                values = {"tags": sql.json(_retagged(msgspec.json.decode(tags), tag, new)), "now": now_us}
+                changes.append(_apply(db, slug, find_sql.SET_TAGS, values, whose))
+            return [change for change in changes if change is not None]
+
+        return await self._writer.run(work)
 
     async def add_imported(self, links: Sequence[ImportedLink], *, now: datetime) -> Sequence[Link | None]:
         return await self._writer.run(lambda db: imports.insert(db, links, now)) if links else ()
@@ -234,7 +272,10 @@ class SqliteStore:
     async def aclose(self) -> None:
         """Pending writes are finished first."""
         self._reader.close()
-        await self._writer.aclose()
+        try:
+            await self._finder.aclose()
+        finally:
+            await self._writer.aclose()
 
     async def _change(
         self, slug: Slug, expected_version: int | None, statement: str, values: Mapping[str, Any]
@@ -258,6 +299,12 @@ def _connect(path: Path, busy_timeout_s: float) -> apsw.Connection:
     db.pragma("journal_mode", "wal")
     db.pragma("synchronous", "full")  # an acknowledged write survives a power cut
     return db
+
+
+def _retagged(tags: list[str], tag: str, new: str | None) -> list[str]:
+    if new is None or new in tags:
+        return [one for one in tags if one != tag]
+    return [new if one == tag else one for one in tags]
 
 
 def _replay(db: apsw.Connection, request: IdempotentRequest) -> Replayed | RequestMismatch | None:

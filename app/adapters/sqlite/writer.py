@@ -19,6 +19,7 @@ from app.adapters.sqlite.watch import FileWatch
 from app.adapters.write_state import WriteState
 from app.domain.errors import Refused, Unavailable
 from app.migrations.sqlite_file import after
+from app.migrations.sqlite_index import index_links
 
 log = logging.getLogger(__name__)
 
@@ -152,6 +153,7 @@ class Writer:
             self._watch.look()
             self._db.execute("BEGIN IMMEDIATE")
             outcomes = [self._attempt(job) for job in jobs]
+            index_links(self._db)
             count = self._db.pragma("application_id")
             self._db.pragma("application_id", after(count) if count else 1 + secrets.randbelow(1 << 29))
             self._db.execute("COMMIT")

@@ -36,7 +36,7 @@ _PREFIX, _SUFFIX = (part.encode() for part in cache_key(Slug("|")).split("|"))
 def stored(stage: Stage) -> dict[str, Link]:
     """Return every link in PostgreSQL, removed ones included."""
     with psycopg.connect(stage.settings["HOPGATE_DATABASE_URL"], options="-c timezone=UTC") as connection:
-        rows = connection.execute(f"SELECT {sql._LINK} FROM links".encode()).fetchall()
+        rows = connection.execute(f"SELECT {sql.LINK} FROM links".encode()).fetchall()
     links = [sql.link(row) for row in rows]
     return {link.slug: link for link in links}
 

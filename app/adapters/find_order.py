@@ -1,0 +1,67 @@
+"""The order of a listing in SQL, and the positions in it: the same in every store."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import assert_never
+
+from app.domain.link import Link
+from app.ports import LinkQuery, LinkSort, Position
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
+# The columns of each order, the unique one last. `clicks` is that of `click_totals`.
+_COLUMNS: Mapping[LinkSort, tuple[str, ...]] = {
+    LinkSort.STORED: ("id",),
+    LinkSort.CREATED: ("created_at", "id"),
+    LinkSort.UPDATED: ("updated_at", "id"),
+    LinkSort.CLICKS: ("clicks", "slug"),
+    LinkSort.TITLE: ("title", "id"),
+    LinkSort.SLUG: ("slug",),
+}
+TIMES = frozenset({LinkSort.CREATED, LinkSort.UPDATED})
+
+
+def order_by(query: LinkQuery, table: str, collate: str = "") -> str:
+    """Return the ORDER BY list of *query* over the columns of *table*; titles compare by *collate*."""
+    direction = "DESC" if query.descending else "ASC"
+    return ", ".join(f"{one} {direction}" for one in _columns(query, table, collate))
+
+
+def beyond(query: LinkQuery, table: str, key: str, tie: str, collate: str = "") -> str:
+    """Return the condition that a row of *table* comes after the position *key*, *tie*."""
+    columns = _columns(query, table, collate)
+    values = [key, tie][-len(columns) :]
+    comparison = "<" if query.descending else ">"
+    return f"({', '.join(columns)}) {comparison} ({', '.join(values)})"
+
+
+def position(query: LinkQuery, link: Link, link_id: int) -> Position:
+    """Return where *link* is in the order of *query*."""
+    match query.sort:
+        case LinkSort.STORED:
+            return Position(link_id, link_id)
+        case LinkSort.CREATED:
+            return Position((link.created_at - _EPOCH) // _MICROSECOND, link_id)
+        case LinkSort.UPDATED:
+            return Position((link.updated_at - _EPOCH) // _MICROSECOND, link_id)
+        case LinkSort.CLICKS:
+            return Position(link.visits, link.slug)
+        case LinkSort.TITLE:
+            return Position(link.fields.title, link_id)
+        case LinkSort.SLUG:
+            return Position(link.slug, link.slug)
+        case _:
+            assert_never(query.sort)
+
+
+def time_of(key: int | str) -> datetime:
+    """Return the time that a position has as its key."""
+    return _EPOCH + int(key) * _MICROSECOND
+
+
+def _columns(query: LinkQuery, table: str, collate: str) -> list[str]:
+    names = _COLUMNS[query.sort]
+    return [f"{table}.{name}{collate if name == 'title' else ''}" for name in names]

@@ -1,0 +1,212 @@
+"""The statements of listings in PostgreSQL: see `app.adapters.postgres.find`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from app.adapters.find_order import TIMES, beyond, order_by, time_of
+from app.adapters.postgres import sql
+from app.ports import LinkCondition, LinkQuery, LinkSort, Position, TimeRange
+
+_COLLATE = ' COLLATE "C"'
+_IS_LISTED = "links.removed_at IS NULL"
+_INDEX = "JOIN link_index ON link_index.id = links.id"
+_TOTALS = "JOIN click_totals ON click_totals.slug = links.slug"
+_NOT_ENDED = "(links.expires_at IS NULL OR links.expires_at > %(now)s)"
+_CONDITIONS = {
+    LinkCondition.DISABLED: "NOT links.enabled",
+    LinkCondition.EXPIRED: "links.enabled AND links.expires_at <= %(now)s",
+    LinkCondition.PENDING: f"links.enabled AND links.valid_from > %(now)s AND {_NOT_ENDED}",
+    LinkCondition.LIVE: "links.enabled AND (links.valid_from IS NULL OR links.valid_from <= %(now)s)"
+    f" AND {_NOT_ENDED}",
+}
+
+SELECT_TAGS = """
+    SELECT tag, count(*) FROM link_tags WHERE tag > %(after)s GROUP BY tag ORDER BY tag LIMIT %(limit)s
+"""
+SELECT_FIRST_TAGS = "SELECT tag, count(*) FROM link_tags GROUP BY tag ORDER BY tag LIMIT %(limit)s"
+# In the order in which changes lock links: two calls cannot deadlock.
+LOCK_TAGGED = """
+    SELECT slug FROM links WHERE removed_at IS NULL
+        AND id IN (SELECT id FROM link_tags WHERE tag = %(tag)s ORDER BY id LIMIT %(limit)s)
+    ORDER BY slug COLLATE "C" FOR UPDATE
+"""
+RETAG = sql.changing("""
+    UPDATE links SET version = version + 1, updated_at = %(now)s, tags = CASE
+        WHEN %(new)s::text IS NULL OR tags @> ARRAY[%(new)s::text] THEN array_remove(tags, %(tag)s::text)
+        ELSE array_replace(tags, %(tag)s::text, %(new)s::text) END
+    WHERE slug = ANY(%(slugs)s) AND removed_at IS NULL AND tags @> ARRAY[%(tag)s::text]
+""")
+
+
+def parameters(query: LinkQuery, after: Position | None) -> dict[str, Any]:
+    """Return what the statements of *query* bind, but for the time and the limit."""
+    values: dict[str, Any] = {
+        "tags_any": list(query.tags_any),
+        "tags_all": list(query.tags_all),
+        "tags_none": list(query.tags_none),
+        "host": query.host,
+        "long_url": query.long_url,
+    }
+    values |= {f"term_{n}": term for n, term in enumerate(query.terms)}
+    for name in ("created", "updated", "expires"):
+        period: TimeRange = getattr(query, name)
+        values |= {f"{name}_since": period.since, f"{name}_until": period.until}
+    if after is not None:
+        key = time_of(after.key) if query.sort in TIMES else after.key
+        values |= {"key": key, "tie": after.tie}
+    return values
+
+
+def is_filtered(query: LinkQuery) -> bool:
+    """Can a row of the index of the sort be one that is not listed?"""
+    return query.sort is LinkSort.CLICKS or bool(checks(query))
+
+
+def has_index(query: LinkQuery) -> bool:
+    """Is there a filter with an index, which few links may pass?"""
+    few = query.conditions and LinkCondition.LIVE not in query.conditions
+    return bool(few or query.host or query.long_url or _driven(query) or any(_periods(query)))
+
+
+def walk(query: LinkQuery, after: Position | None, rows: int | None) -> str:
+    """Return the statement that walks the index of the sort, at most *rows* rows of it."""
+    table = "click_totals" if query.sort is LinkSort.CLICKS else "links"
+    bounds = [] if table == "click_totals" else [_IS_LISTED, *_on_sort(query)]
+    if after is not None:
+        bounds.append(_beyond(query, table))
+    where = f"WHERE {' AND '.join(bounds)}" if bounds else ""
+    order = order_by(query, table, _COLLATE)
+    limit = "" if rows is None else f"LIMIT {rows}"
+    source = f"(SELECT * FROM {table} {where} ORDER BY {order} {limit} OFFSET 0) AS {table}"
+    if table == "click_totals":
+        source += f" JOIN links ON links.slug = click_totals.slug AND {_IS_LISTED}"
+    return _page(query, source, checks(query), order)
+
+
+def stream(query: LinkQuery, after: Position | None) -> str | None:
+    """Return the statement that walks the links of one tag or one host; None if *query* has no such way."""
+    if query.sort is not LinkSort.STORED or query.terms:
+        return None
+    if query.tags_all or len(query.tags_any) == 1:
+        of = f"link_tags WHERE tag = (%({'tags_all' if query.tags_all else 'tags_any'})s::text[])[1]"
+    elif query.host is not None:
+        of = "link_index WHERE host = %(host)s"
+    else:
+        return None
+    table = of.partition(" ")[0]
+    bound = "" if after is None else f"AND {_beyond(query, table)}"
+    source = f"""
+        (SELECT id FROM {of} {bound} ORDER BY {order_by(query, table)} OFFSET 0) AS driver
+        CROSS JOIN LATERAL (SELECT * FROM links WHERE links.id = driver.id AND {_IS_LISTED} OFFSET 0) AS links
+    """
+    return _page(query, source, checks(query), order_by(query, "driver"))
+
+
+def gather(query: LinkQuery, after: Position | None) -> str:
+    """Return the statement that finds all links that pass, by the indexes of the filters, and sorts them."""
+    totals, clicks = (_TOTALS, ", click_totals.clicks") if query.sort is LinkSort.CLICKS else ("", "")
+    bound = "" if after is None else f"WHERE {_beyond(query, 'links')}"
+    order = order_by(query, "links", _COLLATE)
+    return f"""
+        SELECT {sql.LINK}, id FROM (
+            SELECT * FROM (
+                SELECT links.*{clicks} FROM links {_INDEX if _is_indexed(query) else ""} {totals}
+                WHERE {" AND ".join(_gathering(query))} OFFSET 0
+            ) AS links {bound} ORDER BY {order} LIMIT %(wanted)s
+        ) AS links ORDER BY {order}
+    """
+
+
+def counting(query: LinkQuery) -> str:
+    """Return the statement that counts the links that pass."""
+    joined = _INDEX if _is_indexed(query) else ""
+    return f"SELECT count(*) FROM links {joined} WHERE {' AND '.join(_gathering(query))}"
+
+
+def checks(query: LinkQuery) -> list[str]:
+    """Return the filters as conditions of one row."""
+    found = _checks_of_columns(query)
+    if query.tags_any:
+        found.append("links.tags && %(tags_any)s::text[]")
+    if query.tags_all:
+        found.append("links.tags @> %(tags_all)s::text[]")
+    return found
+
+
+def _page(query: LinkQuery, source: str, conditions: list[str], order: str) -> str:
+    joined = _INDEX if _is_indexed(query) else ""
+    clicks = ", click_totals.clicks" if query.sort is LinkSort.CLICKS else ""
+    return f"""
+        SELECT {sql.LINK}, id FROM (
+            SELECT links.*{clicks} FROM {source} {joined}
+            WHERE {" AND ".join(conditions) or "true"} ORDER BY {order} LIMIT %(wanted)s
+        ) AS links ORDER BY {order_by(query, "links", _COLLATE)}
+    """
+
+
+def _gathering(query: LinkQuery) -> list[str]:
+    """Return the filters as conditions that an index answers, as far as there is one."""
+    found = [_IS_LISTED, *_checks_of_columns(query)]
+    found += [
+        f"link_index.letters LIKE '%%' || hopgate_letters(hopgate_fold(%(term_{n})s)) || '%%'"
+        for n in range(len(query.terms))
+    ]
+    if query.tags_any:
+        found.append("links.id IN (SELECT id FROM link_tags WHERE tag = ANY(%(tags_any)s::text[]))")
+    found += [
+        f"links.id IN (SELECT id FROM link_tags WHERE tag = (%(tags_all)s::text[])[{n + 1}])"
+        for n in range(len(query.tags_all))
+    ]
+    return found
+
+
+def _checks_of_columns(query: LinkQuery) -> list[str]:
+    found = [_period(name, getattr(query, name)) for name in ("created", "updated", "expires")]
+    found = [one for one in found if one]
+    if query.tags_none:
+        found.append("NOT links.tags && %(tags_none)s::text[]")
+    if query.host is not None:
+        found.append("link_index.host = %(host)s")
+    if query.long_url is not None:
+        found.append("links.long_url = %(long_url)s")
+    if query.conditions:
+        found.append(f"({' OR '.join(f'({_CONDITIONS[one]})' for one in query.conditions)})")
+    return found + [
+        f"position(hopgate_fold(%(term_{n})s) IN link_index.folded) > 0" for n in range(len(query.terms))
+    ]
+
+
+def _period(name: str, period: TimeRange) -> str:
+    bounds = []
+    if period.since is not None:
+        bounds.append(f"links.{name}_at >= %({name}_since)s")
+    if period.until is not None:
+        bounds.append(f"links.{name}_at < %({name}_until)s")
+    return " AND ".join(bounds)
+
+
+def _on_sort(query: LinkQuery) -> list[str]:
+    """Return the conditions on the column of the sort, which bound the walk itself."""
+    if query.sort not in TIMES:
+        return []
+    bounds = _period(query.sort.value, getattr(query, query.sort.value))
+    return [bounds] if bounds else []
+
+
+def _periods(query: LinkQuery) -> list[str]:
+    return [_period(name, getattr(query, name)) for name in ("created", "updated", "expires")]
+
+
+def _driven(query: LinkQuery) -> bool:
+    return bool(query.terms or query.tags_any or query.tags_all)
+
+
+def _is_indexed(query: LinkQuery) -> bool:
+    return bool(query.terms) or query.host is not None
+
+
+def _beyond(query: LinkQuery, table: str) -> str:
+    key = "%(key)s::text" + _COLLATE if query.sort is LinkSort.TITLE else "%(key)s"
+    tie = "%(tie)s::text" if query.sort in (LinkSort.CLICKS, LinkSort.SLUG) else "%(tie)s::bigint"
+    return beyond(query, table, key, tie, _COLLATE)

@@ -1,0 +1,191 @@
+"""
+The statements of listings in SQLite: see `app.adapters.sqlite.find`.
+
+SQLite chooses plans without knowing the values. So each statement says which index it begins with, joins are
+CROSS JOINs, which keep their order, and a plus before a column keeps its index out.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from app.adapters.find_order import TIMES, beyond, order_by
+from app.adapters.sqlite import sql
+from app.ports import LinkCondition, LinkQuery, LinkSort, Position, TimeRange
+
+# Trigrams of a term that are looked up, from its beginning to its end; the text itself decides.
+_MOST_TRIGRAMS = 16
+_IS_LISTED = "links.removed_at IS NULL"
+_INDEX = "CROSS JOIN link_index ON link_index.id = links.id"
+_TOTALS = "CROSS JOIN click_totals ON click_totals.slug = links.slug"
+_WALKED = {
+    LinkSort.STORED: "links NOT INDEXED",
+    LinkSort.CREATED: "links INDEXED BY links_created",
+    LinkSort.UPDATED: "links INDEXED BY links_updated",
+    LinkSort.TITLE: "links INDEXED BY links_title",
+    LinkSort.SLUG: "links",
+    LinkSort.CLICKS: "click_totals INDEXED BY click_totals_clicks"
+    " CROSS JOIN links ON links.slug = click_totals.slug",
+}
+_NOT_ENDED = "(+links.expires_at IS NULL OR +links.expires_at > :now)"
+_CONDITIONS = {
+    LinkCondition.DISABLED: "NOT +links.enabled",
+    LinkCondition.EXPIRED: "+links.enabled AND +links.expires_at <= :now",
+    LinkCondition.PENDING: f"+links.enabled AND +links.valid_from > :now AND {_NOT_ENDED}",
+    LinkCondition.LIVE: "+links.enabled AND (+links.valid_from IS NULL OR +links.valid_from <= :now)"
+    f" AND {_NOT_ENDED}",
+}
+
+SELECT_TAGS = "SELECT tag, count(*) FROM link_tags WHERE tag > ? GROUP BY tag ORDER BY tag LIMIT ?"
+SELECT_FIRST_TAGS = "SELECT tag, count(*) FROM link_tags GROUP BY tag ORDER BY tag LIMIT ?"
+SELECT_TAGGED = """
+    SELECT links.slug, links.tags FROM link_tags CROSS JOIN links ON links.id = link_tags.id
+    WHERE link_tags.tag = ? AND links.removed_at IS NULL ORDER BY link_tags.id LIMIT ?
+"""
+SET_TAGS = "UPDATE links SET tags = :tags, updated_at = :now, version = version + 1 WHERE slug = :slug"
+
+
+class Driver(NamedTuple):
+    """An index to begin with: a query of the ids that pass one filter; *ordered*: it has them by id."""
+
+    ids: str
+    ordered: bool
+
+
+def bindings(query: LinkQuery, after: Position | None) -> dict[str, Any]:
+    """Return what the statements of *query* bind, but for the time and the limit."""
+    values: dict[str, Any] = {"host": query.host, "long_url": query.long_url, "match": _match(query.terms)}
+    for name in ("terms", "tags_any", "tags_all", "tags_none"):
+        values |= {f"{name}_{n}": value for n, value in enumerate(getattr(query, name))}
+    for name in ("created", "updated", "expires"):
+        period: TimeRange = getattr(query, name)
+        values |= {f"{name}_since": sql.micros(period.since), f"{name}_until": sql.micros(period.until)}
+    if after is not None:
+        values |= {"key": after.key, "tie": after.tie}
+    return values
+
+
+def drivers(query: LinkQuery) -> list[Driver]:
+    """Return the indexes of the filters of *query*."""
+    found = []
+    if query.long_url is not None:
+        found.append(Driver("SELECT id FROM links WHERE long_url = :long_url", ordered=False))
+    if query.terms:
+        found.append(Driver("SELECT rowid AS id FROM link_texts WHERE link_texts MATCH :match", ordered=True))
+    found += [
+        Driver(f"SELECT id FROM link_tags WHERE tag = :tags_all_{n}", ordered=True)
+        for n in range(len(query.tags_all))
+    ]
+    if len(query.tags_any) == 1:
+        found.append(Driver("SELECT id FROM link_tags WHERE tag = :tags_any_0", ordered=True))
+    elif query.tags_any:
+        ids = f"SELECT DISTINCT id FROM link_tags WHERE tag IN {_list('tags_any', query)}"
+        found.append(Driver(ids, ordered=False))
+    if query.host is not None:
+        found.append(Driver("SELECT id FROM link_index WHERE host = :host", ordered=True))
+    listed = "removed_at IS NULL"
+    for name in ("created", "updated", "expires"):
+        bounds = _period(name, getattr(query, name), "")
+        if bounds:
+            ids = f"SELECT id FROM links INDEXED BY links_{name} WHERE {listed} AND {bounds}"
+            found.append(Driver(ids, ordered=False))
+    by_condition = {
+        LinkCondition.DISABLED: f"links INDEXED BY links_disabled WHERE {listed} AND NOT enabled",
+        LinkCondition.EXPIRED: f"links INDEXED BY links_expires WHERE {listed} AND expires_at <= :now",
+        LinkCondition.PENDING: f"links INDEXED BY links_pending WHERE {listed} AND valid_from > :now",
+    }
+    if len(query.conditions) == 1 and query.conditions[0] in by_condition:
+        found.append(Driver(f"SELECT id FROM {by_condition[query.conditions[0]]}", ordered=False))
+    return found
+
+
+def probe(driver: Driver, most: int) -> str:
+    """Return the statement that counts the ids of *driver* up to *most*."""
+    return f"SELECT count(*) FROM (SELECT 1 FROM ({driver.ids}) LIMIT {most})"
+
+
+def walk(query: LinkQuery, after: Position | None) -> str:
+    """Return the statement that walks the index of the sort."""
+    table = "click_totals" if query.sort is LinkSort.CLICKS else "links"
+    bound = [] if after is None else [beyond(query, table, ":key", ":tie")]
+    if query.sort in TIMES:
+        bound.append(_period(query.sort.value, getattr(query, query.sort.value), "links."))
+    joined = _INDEX if _is_indexed(query) else ""
+    conditions = [_IS_LISTED, *(one for one in bound if one), *_checks(query)]
+    return f"""
+        SELECT {sql.SELECTED}, links.id FROM {_WALKED[query.sort]} {joined}
+        WHERE {" AND ".join(conditions)} ORDER BY {order_by(query, table)} LIMIT :wanted
+    """
+
+
+def gather(query: LinkQuery, after: Position | None, driver: Driver) -> str:
+    """Return the statement that looks at the links of *driver*, in their order if it is that of the sort."""
+    by_id = query.sort is LinkSort.STORED
+    table = "driver" if by_id else "click_totals" if query.sort is LinkSort.CLICKS else "links"
+    bound = [] if after is None else [beyond(query, table, ":key", ":tie")]
+    totals = _TOTALS if query.sort is LinkSort.CLICKS else ""
+    return f"""
+        SELECT {sql.SELECTED}, links.id
+        FROM ({driver.ids}) AS driver CROSS JOIN links ON links.id = driver.id
+        {_INDEX if _is_indexed(query) else ""} {totals}
+        WHERE {" AND ".join([_IS_LISTED, *bound, *_checks(query)])}
+        ORDER BY {order_by(query, table)} LIMIT :wanted
+    """
+
+
+def counting(query: LinkQuery, driver: Driver | None) -> str:
+    """Return the statement that counts the links that pass, among those of *driver*."""
+    begin = (
+        "links" if driver is None else f"({driver.ids}) AS driver CROSS JOIN links ON links.id = driver.id"
+    )
+    joined = _INDEX if _is_indexed(query) else ""
+    return f"SELECT count(*) FROM {begin} {joined} WHERE {' AND '.join([_IS_LISTED, *_checks(query)])}"
+
+
+def _checks(query: LinkQuery) -> list[str]:
+    found = [_period(name, getattr(query, name), "+links.") for name in ("created", "updated", "expires")]
+    found = [one for one in found if one]
+    if query.long_url is not None:
+        found.append("+links.long_url = :long_url")
+    if query.host is not None:
+        found.append("+link_index.host = :host")
+    if query.conditions:
+        found.append(f"({' OR '.join(f'({_CONDITIONS[one]})' for one in query.conditions)})")
+    if query.tags_any:
+        found.append(_has(_list("tags_any", query)))
+    found += [_has(f"(:tags_all_{n})") for n in range(len(query.tags_all))]
+    if query.tags_none:
+        found.append(f"NOT {_has(_list('tags_none', query))}")
+    return found + [f"instr(link_index.folded, :terms_{n}) > 0" for n in range(len(query.terms))]
+
+
+def _has(tags: str) -> str:
+    return f"EXISTS (SELECT 1 FROM link_tags WHERE tag IN {tags} AND link_tags.id = links.id)"
+
+
+def _list(name: str, query: LinkQuery) -> str:
+    return f"({', '.join(f':{name}_{n}' for n in range(len(getattr(query, name))))})"
+
+
+def _period(name: str, period: TimeRange, prefix: str) -> str:
+    bounds = []
+    if period.since is not None:
+        bounds.append(f"{prefix}{name}_at >= :{name}_since")
+    if period.until is not None:
+        bounds.append(f"{prefix}{name}_at < :{name}_until")
+    return " AND ".join(bounds)
+
+
+def _is_indexed(query: LinkQuery) -> bool:
+    return bool(query.terms) or query.host is not None
+
+
+def _match(terms: tuple[str, ...]) -> str:
+    """Return the full-text query of links that have trigrams of all *terms*."""
+    trigrams: dict[str, None] = {}
+    for term in terms:
+        last = len(term) - 3
+        steps = min(last, _MOST_TRIGRAMS - 1)
+        places = {round(n * last / steps) for n in range(steps + 1)} if steps else {0}
+        trigrams |= dict.fromkeys(term[place : place + 3] for place in sorted(places))
+    return " AND ".join('"{}"'.format(one.replace('"', '""')) for one in trigrams)

@@ -1,0 +1,48 @@
+"""
+Writes the searched text of the links that a transaction has changed, in a SQLite file.
+
+Triggers note them in `unindexed`, whichever program writes. Hopgate indexes them before its own commits, so
+that a link and its text appear together; what another program left is indexed by the next commit.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from app.domain.search import searched_text
+from app.domain.target import host_of
+
+if TYPE_CHECKING:
+    import apsw
+
+_BATCH = 1000
+
+_PENDING = f"""
+    SELECT unindexed.id, links.slug, links.title, links.long_url, links.tags, links.removed_at,
+        link_index.folded
+    FROM unindexed LEFT JOIN links USING (id) LEFT JOIN link_index USING (id)
+    ORDER BY unindexed.id LIMIT {_BATCH}
+"""
+_FORGET_TEXT = "INSERT INTO link_texts (link_texts, rowid, folded) VALUES ('delete', ?, ?)"
+
+
+def index_links(db: apsw.Connection) -> None:
+    """Index every link that is noted; part of the caller's transaction. Cheap if there is none."""
+    while rows := _pending(db):
+        stale = [(id_, folded) for id_, *_, folded in rows if folded is not None]
+        if stale:
+            db.executemany(_FORGET_TEXT, stale)
+            db.executemany("DELETE FROM link_index WHERE id = ?", [(id_,) for id_, _ in stale])
+        texts = [
+            (id_, host_of(long_url), searched_text(slug, title, long_url, json.loads(tags)))
+            for id_, slug, title, long_url, tags, removed_at, _ in rows
+            if slug is not None and removed_at is None
+        ]
+        db.executemany("INSERT INTO link_index VALUES (?, ?, ?)", texts)
+        db.executemany("INSERT INTO link_texts (rowid, folded) VALUES (?, ?)", [(t[0], t[2]) for t in texts])
+        db.execute("DELETE FROM unindexed WHERE id <= ?", (rows[-1][0],))
+
+
+def _pending(db: apsw.Connection) -> list[Any]:
+    return db.execute(_PENDING).fetchall()
