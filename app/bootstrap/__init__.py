@@ -25,7 +25,7 @@ from app.bootstrap.dependencies import (
 )
 from app.bootstrap.gateway import open_gateway
 from app.bootstrap.imports import open_import
-from app.bootstrap.links import open_links, own_hosts
+from app.bootstrap.links import open_links, open_listings, own_hosts
 from app.bootstrap.worker import open_worker
 
 __all__ = [
@@ -38,6 +38,7 @@ __all__ = [
     "open_gateway",
     "open_import",
     "open_links",
+    "open_listings",
     "open_store",
     "open_worker",
     "own_hosts",

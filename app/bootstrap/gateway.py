@@ -20,7 +20,7 @@ from app.bootstrap.dependencies import (
     utc_now,
 )
 from app.bootstrap.front_records import new_access_log, open_records
-from app.bootstrap.links import new_links
+from app.bootstrap.links import new_links, new_listings
 from app.bootstrap.reports import open_reports
 from app.bootstrap.tracing import Traces, open_traces
 from app.bootstrap.worker import new_deliveries, worker_sources
@@ -33,6 +33,7 @@ from app.resilience.admission import TICK_S, AdmissionController
 from app.service.cache_sync import CacheSync
 from app.service.clicks import ClickCounter, ClickPublisher
 from app.service.epochs import EpochWatch
+from app.service.find import Listings
 from app.service.keys import Authenticator
 from app.service.l1_cache import L1Cache
 from app.service.links import Links
@@ -92,6 +93,7 @@ async def open_gateway(settings: Settings) -> AsyncIterator[Services]:
     ):
         yield Services(
             links=api.links,
+            listings=api.listings,
             stats=api.stats,
             redirects=redirects.handler,
             metrics=metrics,
@@ -254,6 +256,7 @@ class Api:
     """The services behind the API."""
 
     links: Links
+    listings: Listings
     stats: Stats
     authenticator: Authenticator
 
@@ -265,6 +268,7 @@ async def open_api(settings: Settings, to: Dependencies, l1: L1Cache[Response]) 
     async with serving("outbox publisher", publisher):
         yield Api(
             links=new_links(settings, to.store, publisher.deliver),
+            listings=new_listings(to.store, publisher.deliver),
             stats=Stats(to.store, to.store, clock=utc_now),
             authenticator=Authenticator(to.store, monotonic=time.monotonic),
         )

@@ -11,6 +11,7 @@ from app.bootstrap.dependencies import open_store, utc_now
 from app.bootstrap.tracing import open_traces
 from app.domain import own_hosts as own
 from app.ports import Store
+from app.service.find import Listings
 from app.service.links import Deliver, Links, leave_to_relay
 from app.settings import Settings
 
@@ -26,6 +27,19 @@ async def open_links(settings: Settings, command: str) -> AsyncIterator[Links]:
 def new_links(settings: Settings, store: Store, deliver: Deliver) -> Links:
     """Return links whose committed changes go to *deliver*."""
     return Links(store, deliver, clock=utc_now, choice=secrets.choice, own_hosts=own_hosts(settings))
+
+
+def new_listings(store: Store, deliver: Deliver) -> Listings:
+    """Return the listings of *store*; changes of tags go to *deliver*."""
+    return Listings(store, deliver, clock=utc_now)
+
+
+@asynccontextmanager
+async def open_listings(settings: Settings, command: str) -> AsyncIterator[Listings]:
+    """Listings for *command* of the command line: the relay delivers changes to the caches."""
+    async with open_traces(settings, "hopgate-cli") as traces, open_store(settings) as store:
+        with traces.command(command):
+            yield new_listings(traces.store(store), leave_to_relay)
 
 
 def own_hosts(settings: Settings) -> frozenset[str]:

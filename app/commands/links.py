@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -12,11 +11,10 @@ from app.commands import console
 from app.commands.help import Group
 
 if TYPE_CHECKING:
-    from app.domain.link import Link, LinkFields, Slug
+    from app.domain.link import Link, Slug
     from app.settings import Settings
 
 app = Group(help="Create, read, list, edit, delete, import and export links.")
-_PAGE = 1000
 
 SlugArgument = Annotated[str, typer.Argument(metavar="SLUG", help="The last part of the short URL.")]
 # One option for each field of LinkFields; None leaves the field as it is, "none" empties it.
@@ -44,6 +42,38 @@ Enabled = Annotated[bool | None, typer.Option("--enabled/--disabled", help="A di
 MaxVisits = Annotated[
     str | None, typer.Option(metavar="NUMBER", help="The most redirects in total, or none.")
 ]
+
+
+# One option for each filter of a listing.
+TagsAny = Annotated[
+    list[str] | None, typer.Option("--tag", metavar="TAG", help="Links with it. Repeated: with any of them.")
+]
+TagsAll = Annotated[
+    list[str] | None, typer.Option("--all-tags", metavar="TAG", help="Repeat it: links with each of them.")
+]
+TagsNone = Annotated[
+    list[str] | None, typer.Option("--without-tag", metavar="TAG", help="Repeat it: links with none of them.")
+]
+Host = Annotated[str | None, typer.Option(metavar="HOST", help="Links whose target is on this host.")]
+LongUrl = Annotated[str | None, typer.Option(metavar="URL", help="Links with this target.")]
+State = Annotated[
+    list[str] | None, typer.Option(metavar="STATE", help="live, pending, expired or disabled. Repeated: any.")
+]
+_TIME = "2030-01-31T12:00:00Z"
+CreatedSince = Annotated[str | None, typer.Option(metavar="TIME", help=f"Created from then on: {_TIME}.")]
+CreatedUntil = Annotated[str | None, typer.Option(metavar="TIME", help="Created before.")]
+UpdatedSince = Annotated[str | None, typer.Option(metavar="TIME", help="Changed last from then on.")]
+UpdatedUntil = Annotated[str | None, typer.Option(metavar="TIME", help="Changed last before.")]
+ExpiresSince = Annotated[str | None, typer.Option(metavar="TIME", help="Expires from then on.")]
+ExpiresUntil = Annotated[str | None, typer.Option(metavar="TIME", help="Expires before.")]
+Sort = Annotated[
+    str | None,
+    typer.Option(
+        metavar="ORDER", help="created, updated, clicks, title or slug; a minus before it reverses."
+    ),
+]
+Limit = Annotated[int, typer.Option(metavar="NUMBER", min=1, help="The most to show.")]
+Count = Annotated[bool, typer.Option("--count", help="Also say how many there are.")]
 
 
 @app.command("create")
@@ -112,35 +142,94 @@ def get(slug: SlugArgument, *, json: console.Json = False) -> None:
 @app.command("list")
 def list_(
     *,
-    limit: Annotated[int, typer.Option(metavar="NUMBER", min=1, help="The most to show.")] = 50,
+    search: Annotated[
+        str | None, typer.Option(metavar="TERMS", help="As `hopgate links search` takes them.")
+    ] = None,
+    tags_any: TagsAny = None,
+    tags_all: TagsAll = None,
+    tags_none: TagsNone = None,
+    host: Host = None,
+    long_url: LongUrl = None,
+    state: State = None,
+    created_since: CreatedSince = None,
+    created_until: CreatedUntil = None,
+    updated_since: UpdatedSince = None,
+    updated_until: UpdatedUntil = None,
+    expires_since: ExpiresSince = None,
+    expires_until: ExpiresUntil = None,
+    sort: Sort = None,
+    limit: Limit = 50,
+    count: Count = False,
     json: console.Json = False,
 ) -> None:
-    """List links, newest first."""
-    from app.bootstrap import open_links
-    from app.web.schemas import link_document
+    """List links, all or those that pass every option; newest first unless --sort says otherwise."""
+    from app.commands import find_links
 
-    settings = console.existing_store()
+    filters = find_links.filters(
+        search=search,
+        tag=tags_any,
+        tags_all=tags_all,
+        tags_none=tags_none,
+        host=host,
+        long_url=long_url,
+        state=state,
+        created_since=created_since,
+        created_until=created_until,
+        updated_since=updated_since,
+        updated_until=updated_until,
+        expires_since=expires_since,
+        expires_until=expires_until,
+        sort=sort,
+    )
+    find_links.show("links list", filters, limit=limit, count=count, json=json)
 
-    async def work() -> tuple[list[Link], bool]:
-        found: list[Link] = []
-        async with open_links(settings, "links list") as links:
-            after = None
-            while len(found) < limit:
-                page = await links.page(after=after, limit=min(_PAGE, limit - len(found)))
-                found += page.links
-                after = page.next_after
-                if after is None:
-                    break
-        return found, after is not None
 
-    found, has_more = console.run(work())
-    if json:
-        console.show([link_document(link, settings.public_url) for link in found])
-    else:
-        for link in found:
-            console.say(_line(link))
-    if has_more:
-        console.note(f"there are more than {limit} links: --limit shows more of them")
+@app.command("search")
+def search(
+    terms: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="TERM...", help="Parts of slug, title, target or a tag, of 3 characters or more."
+        ),
+    ],
+    *,
+    tags_any: TagsAny = None,
+    tags_all: TagsAll = None,
+    tags_none: TagsNone = None,
+    host: Host = None,
+    long_url: LongUrl = None,
+    state: State = None,
+    created_since: CreatedSince = None,
+    created_until: CreatedUntil = None,
+    updated_since: UpdatedSince = None,
+    updated_until: UpdatedUntil = None,
+    expires_since: ExpiresSince = None,
+    expires_until: ExpiresUntil = None,
+    sort: Sort = None,
+    limit: Limit = 50,
+    count: Count = False,
+    json: console.Json = False,
+) -> None:
+    """Search links: each has all terms, in any case. The options are those of list."""
+    list_(
+        search=" ".join(terms),
+        tags_any=tags_any,
+        tags_all=tags_all,
+        tags_none=tags_none,
+        host=host,
+        long_url=long_url,
+        state=state,
+        created_since=created_since,
+        created_until=created_until,
+        updated_since=updated_since,
+        updated_until=updated_until,
+        expires_since=expires_since,
+        expires_until=expires_until,
+        sort=sort,
+        limit=limit,
+        count=count,
+        json=json,
+    )
 
 
 @app.command("edit")
@@ -305,22 +394,3 @@ def _show(settings: Settings, link: Link, *, json: bool) -> None:
         console.show(link_document(link, settings.public_url))
     else:
         console.say(f"{settings.public_url}/{link.slug}")
-
-
-def _line(link: Link) -> str:
-    from app.bootstrap import utc_now
-    from app.interchange.inert import terminal_safe
-
-    state = _state(link.fields, utc_now())
-    title = f"  {terminal_safe(link.fields.title)}" if link.fields.title else ""
-    return f"{link.slug:<12} {link.visits:>9,} {state:<8} {link.fields.long_url}{title}"
-
-
-def _state(fields: LinkFields, now: datetime) -> str:
-    if not fields.enabled:
-        return "disabled"
-    if fields.expires_at is not None and fields.expires_at <= now:
-        return "expired"
-    if fields.valid_from is not None and now < fields.valid_from:
-        return "pending"
-    return "live"

@@ -44,14 +44,14 @@ def checked(fields: LinkFields, *, own_hosts: Collection[str]) -> LinkFields:
         message = f"are {len(fields.tags)}, the most is {MAX_TAGS}"
         errors.append(FieldError("tags", "tags_too_many", message))
     tags = tuple(dict.fromkeys(fields.tags))
-    wrong = next((problem for tag in tags if (problem := _tag_problem(tag)) is not None), None)
+    wrong = next((problem for tag in tags if (problem := tag_problem(tag)) is not None), None)
     if wrong is not None:
         errors.append(FieldError("tags", "tag_invalid", f"has a tag that {wrong}"))
     if fields.redirect_code not in REDIRECT_CODES:
         choices = ", ".join(map(str, REDIRECT_CODES))
         errors.append(FieldError("redirect_code", "redirect_code_invalid", f"must be one of {choices}"))
-    valid_from = _checked_time("valid_from", fields.valid_from, errors)
-    expires_at = _checked_time("expires_at", fields.expires_at, errors)
+    valid_from = checked_time("valid_from", fields.valid_from, errors)
+    expires_at = checked_time("expires_at", fields.expires_at, errors)
     if valid_from and expires_at and valid_from >= expires_at:
         errors.append(FieldError("expires_at", "never_valid", "must be later than valid_from"))
     if fields.max_visits is not None and not 1 <= fields.max_visits <= MAX_MAX_VISITS:
@@ -98,11 +98,13 @@ def text_problem(text: str, longest: int) -> str | None:
     return f"has the control character U+{ord(match[0]):04X}"
 
 
-def _tag_problem(tag: str) -> str | None:
+def tag_problem(tag: str) -> str | None:
+    """Return what is wrong with *tag*, as the end of a sentence."""
     return text_problem(tag, MAX_TAG_LENGTH) if tag else "is empty"
 
 
-def _checked_time(field: str, value: datetime | None, errors: list[FieldError]) -> datetime | None:
+def checked_time(field: str, value: datetime | None, errors: list[FieldError]) -> datetime | None:
+    """Return *value* in UTC; what is wrong with it joins *errors*, as an error of *field*."""
     if value is None:
         return None
     if value.tzinfo is None:

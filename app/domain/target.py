@@ -45,6 +45,7 @@ _PERHAPS_OUTSIDE = re.compile(r"[\"<>\\^`{|}\[\]]|%(?![0-9A-Fa-f]{2})|#.*#")
 # Most URLs, told apart by one pass over a set of characters.
 _PLAIN = re.compile(r"[A-Za-z0-9._~:/?@!$&'()*+,;=-]+\Z")
 _HOST = re.compile(r"https?://(\[[^\]]*\]|[^/?#:]+)")
+_MORE_THAN_A_HOST = re.compile(r"[/?#@:\[\]]")
 _AFTER_AUTHORITY = re.compile(r"[/?#]")
 
 
@@ -93,6 +94,19 @@ def host_of(url: str) -> str:
     """Return the host of *url*, which is canonical, without its port; in brackets if it is IPv6."""
     match = _HOST.match(url)
     return match[1] if match else ""
+
+
+def canonical_host(text: str) -> str:
+    """
+    Return the host *text* as `canonical` writes it: in ASCII, lower-case, IPv4 and IPv6 in their short forms.
+
+    Raises:
+        InvalidInput: it is no host of a target, or more than a host; the field is `long_url`.
+    """
+    bare = text.rpartition("]")[2] if text.startswith("[") else text
+    if _MORE_THAN_A_HOST.search(bare):
+        raise _invalid("url_host", "must be a host alone, without scheme, port or path")
+    return host_of(canonical(f"https://{text}/", own_hosts=()))
 
 
 def uri_reference(url: str) -> str:

@@ -26,7 +26,8 @@ class Parameter:
     """
     A parameter of an operation; `schema` is a JSON Schema. Parameters of the path are derived from it.
 
-    `is_list`: a header that may be sent in several lines.
+    `is_list`: a header that may be sent in several lines, a parameter of the query that may be sent several
+    times. A list that is not takes commas.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Operation:
         work: what admission control takes it for.
         deadline_s: bound of the whole operation, in seconds.
         success: the status and the schema of the body, if there is one.
+        unfinished: the status of an answer with the same body that does not end the work, if there is one.
         empty: statuses of other answers that have no body.
         problems: statuses of problems, beside those that every operation has.
         body: the schema of the request's body, set by `ApiMiddleware.endpoint`; None if it has none.
@@ -56,6 +58,7 @@ class Operation:
     work: WorkKind
     deadline_s: float
     success: tuple[int, type | None]
+    unfinished: int | None = None
     empty: tuple[int, ...] = ()
     problems: tuple[int, ...] = ()
     parameters: tuple[Parameter, ...] = ()
@@ -66,6 +69,11 @@ class Operation:
     def query(self) -> frozenset[str]:
         """The names of the query parameters."""
         return frozenset(one.name for one in self.parameters if one.place == "query")
+
+    @property
+    def query_lists(self) -> frozenset[str]:
+        """Those of them that may be sent several times."""
+        return frozenset(one.name for one in self.parameters if one.place == "query" and one.is_list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +96,8 @@ class Endpoint:
         if self.operation is None:
             return frozenset({200, 400, 500, 503})
         operation = self.operation
-        return frozenset({operation.success[0], *operation.empty, *operation.problems, *ALWAYS, 500})
+        done = {operation.success[0]} | ({operation.unfinished} if operation.unfinished else set())
+        return frozenset({*done, *operation.empty, *operation.problems, *ALWAYS, 500})
 
     @property
     def headers(self) -> frozenset[str]:

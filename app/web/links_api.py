@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import re
 from collections.abc import Awaitable, Callable
@@ -19,19 +18,16 @@ from app.resilience.deadline import ADMIN_S, WRITE_S
 from app.service.keys import Principal, Scope
 from app.service.links import Created, Links, Removed, SlugTaken
 from app.service.stats import HourlyStats, Stats
-from app.web import conditions, errors, patterns, schemas
+from app.web import conditions, errors, schemas
 from app.web.endpoint import Operation, Parameter
 from app.web.middleware import ApiMiddleware, Call
+from app.web.parameters import TIME, WrongValue
 from app.web.request import Request
 from app.web.response import Headers, Response, empty_response, json_response
 from app.web.robyn_app import Router
 
-_DEFAULT_PAGE, _MAX_PAGE = 50, 200
 _MAX_IDEMPOTENCY_KEY = 255
 _IDEMPOTENCY_KEY = re.compile(rf"[\x21-\x7e]{{1,{_MAX_IDEMPOTENCY_KEY}}}\Z")
-_CURSOR = re.compile(patterns.CURSOR)
-# An offset without its sign: a query reads a plus as a space.
-_LOST_PLUS = re.compile(r" [0-9]{2}:?[0-9]{2}\Z")
 
 IF_MATCH = Parameter(
     "If-Match",
@@ -52,15 +48,6 @@ IDEMPOTENCY_KEY = Parameter(
     "header",
     {"type": "string", "pattern": f"^[!-~]{{1,{_MAX_IDEMPOTENCY_KEY}}}$"},
     description="The same key with the same body makes one link, however often it is sent (24 hours).",
-)
-LIMIT = Parameter(
-    "limit", "query", {"type": "integer", "minimum": 1, "maximum": _MAX_PAGE, "default": _DEFAULT_PAGE}
-)
-CURSOR = Parameter(
-    "cursor",
-    "query",
-    {"type": "string", "pattern": patterns.CURSOR},
-    description="`next_cursor` of the page before.",
 )
 SINCE = Parameter(
     "since",
@@ -103,25 +90,6 @@ def register_links(api: Router, middleware: ApiMiddleware, links: Links, public_
             request=_idempotent_request(call.request, call.principal.key_id),
         )
         return _created(outcome, public_url, call.principal)
-
-    @api.get("/links")
-    @middleware.endpoint(
-        Operation(
-            summary="List links, newest first",
-            scope=Scope.LINKS_READ,
-            work=WorkKind.LIST,
-            deadline_s=ADMIN_S,
-            success=(200, schemas.LinkPage),
-            problems=(422,),
-            parameters=(LIMIT, CURSOR),
-        )
-    )
-    async def list_links(call: Call[None]) -> Response:
-        query = call.request.query
-        limit = _limit(query.get("limit"))
-        page = await links.page(after=_after(query.get("cursor")), limit=limit)
-        documents = [schemas.link_document(link, public_url) for link in page.links]
-        return json_response(200, schemas.LinkPage(documents, _cursor(page.next_after)))
 
     @api.get("/links/:slug")
     @middleware.endpoint(
@@ -343,37 +311,11 @@ def _idempotent_request(request: Request, key_id: str) -> IdempotentRequest | No
     return IdempotentRequest(key_id, key, hashlib.sha256(request.body).digest())
 
 
-def _limit(text: str | None) -> int:
-    if text is None:
-        return _DEFAULT_PAGE
-    if not text.isascii() or not text.isdigit() or not 1 <= int(text[:9]) <= _MAX_PAGE or len(text) > 9:
-        raise InvalidInput([FieldError("limit", "limit_invalid", f"must be 1 to {_MAX_PAGE}")])
-    return int(text)
-
-
 def _time(request: Request, name: str) -> datetime | None:
     text = request.query.get(name)
     if text is None:
         return None
     try:
-        return datetime.fromisoformat(text)
-    except ValueError:
-        lost = _LOST_PLUS.search(text) is not None
-        message = (
-            "has a space before its offset: write + as %2B in a query"
-            if lost
-            else "must be ISO 8601, as in 2030-01-31T12:00:00Z"
-        )
-        raise InvalidInput([FieldError(name, "time_unreadable", message)]) from None
-
-
-def _cursor(after: int | None) -> str | None:
-    return None if after is None else base64.urlsafe_b64encode(b"%d" % after).decode().rstrip("=")
-
-
-def _after(cursor: str | None) -> int | None:
-    if cursor is None:
-        return None
-    if _CURSOR.fullmatch(cursor) is None:
-        raise InvalidInput([FieldError("cursor", "cursor_invalid", "is not a cursor of this listing")])
-    return int(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
+        return TIME.read(text)
+    except WrongValue as error:
+        raise InvalidInput([FieldError(name, error.code, error.message)]) from None

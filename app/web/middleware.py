@@ -109,7 +109,7 @@ class ApiMiddleware:
         principal = await self.authorize(operation.scope, text, request.client)
         if isinstance(principal, Response):
             return principal
-        check_query(operation.query, request)
+        check_query(operation.query, request, lists=operation.query_lists)
         if operation.body is not None:
             if not fields.is_json(request.headers.get("content-type", "")):
                 return errors.not_json()
@@ -173,19 +173,20 @@ class ApiMiddleware:
         return errors.too_many_requests(self._limiter.refusal(policy, key))
 
 
-def check_query(known: Collection[str], request: Request) -> None:
+def check_query(known: Collection[str], request: Request, *, lists: Collection[str] = ()) -> None:
     """
     Refuse parameters that the operation would not read: a client that sends one expects an effect.
 
     Raises:
-        InvalidInput: naming each of them, and each of *known* that is sent twice.
+        InvalidInput: naming each of them, and each of *known* that is sent twice and is not one of *lists*.
     """
     problems = [
         FieldError(name, "unknown_parameter", _unknown(known)) for name in request.query if name not in known
     ]
     problems += [
         FieldError(name, "repeated_parameter", "must be sent once")
-        for name in sorted(request.repeated.intersection(known))
+        for name in sorted(request.repeated)
+        if name in known and name not in lists
     ]
     if problems:
         raise InvalidInput(problems)

@@ -15,6 +15,7 @@ _REF = "#/components/schemas/{name}"
 _TEXT = {"type": "string"}
 
 _TITLES = {
+    202: "Not all is done: send the request again",
     204: "Done; the key may not read links",
     304: "The link is at a version that If-None-Match names",
     400: "The body, the query or a header cannot be read",
@@ -77,6 +78,11 @@ def _operation(name: str, operation: Operation, path_parameters: Sequence[str]) 
     responses: dict[str, Any] = {
         str(status): {"description": "Done", **(_content("application/json", schema) if schema else {})}
     }
+    if operation.unfinished is not None and schema is not None:
+        responses[str(operation.unfinished)] = {
+            "description": _TITLES[operation.unfinished],
+            **_content("application/json", schema),
+        }
     responses |= {str(other): {"description": _TITLES[other]} for other in operation.empty}
     for problem in sorted({*operation.problems, *ALWAYS}):
         problem_content = _content("application/problem+json", schemas.Problem)
@@ -99,7 +105,9 @@ def _operation(name: str, operation: Operation, path_parameters: Sequence[str]) 
 
 def _parameter(parameter: Parameter) -> dict[str, Any]:
     described = {"description": parameter.description} if parameter.description else {}
-    return {"name": parameter.name, "in": parameter.place, **described, "schema": parameter.schema}
+    is_array = parameter.place == "query" and parameter.schema.get("type") == "array"
+    form = {"style": "form", "explode": parameter.is_list} if is_array else {}
+    return {"name": parameter.name, "in": parameter.place, **described, **form, "schema": parameter.schema}
 
 
 def _parameters(path: str) -> list[str]:

@@ -72,3 +72,12 @@ CURSOR = f"^(?:(?:{_THREE}){{1,6}}|(?:{_THREE}){{0,5}}(?:(?:[MN][AQgw]|O[AQ])|{_
 
 _ETAG = '(?:W/)?"[!#-~]*"'
 ETAGS = f"^{_ETAG}(?:, ?{_ETAG})*$"
+
+# Of listings with filters, another order, or of tags: a digest and a position.
+LISTING_CURSOR = "^q[A-Za-z0-9_-]{16,4096}$"
+ANY_CURSOR = f"{CURSOR}|{LISTING_CURSOR}"
+
+# A host without its port, in ASCII or in another script.
+HOST = f"^(?:{_HOST}|{_SCRIPTS_HOST})$"
+# One to eight terms of three or more letters or digits; other characters are as good, and some fold to fewer.
+SEARCH = "^[A-Za-z0-9./_-]{3,30}(?: [A-Za-z0-9./_-]{3,30}){0,7}$"

@@ -19,28 +19,34 @@ class Request:
     One request to one endpoint.
 
     `headers` holds only those that an endpoint declares (see `app.web.endpoint`), by their names in
-    lower case; `repeated`, the query parameters that were sent twice. `client` is the address that
-    rate limits count by. `intent` reads why the request was made, `is_local` whether a program on this
-    machine sent it directly: few handlers need to know.
+    lower case; `repeated`, the query parameters that were sent twice, with all their values. `client` is
+    the address that rate limits count by. `intent` reads why the request was made, `is_local` whether a
+    program on this machine sent it directly: few handlers need to know.
     """
 
     method: str
     path_params: Mapping[str, str]
     query_string: str
     query: Mapping[str, str]
-    repeated: frozenset[str]
+    repeated: Mapping[str, Sequence[str]]
     headers: Mapping[str, str]
     body: bytes
     client: str
     intent: Callable[[], Intent] = lambda: Intent.VISIT
     is_local: Callable[[], bool] = lambda: False
 
+    def values(self, name: str) -> Sequence[str]:
+        """Return every value of the query parameter *name*."""
+        if name in self.repeated:
+            return self.repeated[name]
+        return (self.query[name],) if name in self.query else ()
+
 
 class Query(NamedTuple):
-    """The parameters of a query string, and the names of those that occur twice."""
+    """The parameters of a query string, the last value of each, and all values of those that occur twice."""
 
     values: Mapping[str, str]
-    repeated: frozenset[str]
+    repeated: Mapping[str, Sequence[str]]
 
 
 def parse_query(query_string: str) -> Query:
@@ -56,5 +62,9 @@ def parse_query(query_string: str) -> Query:
 
 def query_of(pairs: Sequence[tuple[str, str]]) -> Query:
     """Return the query of decoded *pairs*."""
+    last = dict(pairs)
+    if len(last) == len(pairs):
+        return Query(last, {})
     counts = Counter(name for name, _ in pairs)
-    return Query(dict(pairs), frozenset(name for name, count in counts.items() if count > 1))
+    repeated = {name: [value for one, value in pairs if one == name] for name in counts if counts[name] > 1}
+    return Query(last, repeated)

@@ -174,13 +174,6 @@ class LinkStats(msgspec.Struct):
     hours: list[HourlyClicks]
 
 
-class LinkPage(msgspec.Struct):
-    """One page of links, newest first; `next_cursor` is null on the last."""
-
-    links: list[LinkDocument]
-    next_cursor: str | None
-
-
 class FieldProblem(msgspec.Struct):
     """One broken rule."""
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from app.concurrency.tarpit import Tarpit
 from app.ports import RateLimiter
 from app.resilience.admission import AdmissionController
+from app.service.find import Listings
 from app.service.keys import Authenticator
 from app.service.links import Links
 from app.service.stats import Stats
@@ -41,6 +42,7 @@ class Services:
     """
 
     links: Links
+    listings: Listings
     stats: Stats
     redirects: RedirectHandler
     authenticator: Authenticator

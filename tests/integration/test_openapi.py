@@ -7,7 +7,7 @@ import pytest
 from jsonschema import Draft202012Validator
 from openapi_spec_validator import validate
 
-from app.web import schemas
+from app.web import listing_schemas, schemas
 from tests.unit.declared_routes import declared_routes
 
 LINKS = "/api/v1/links"
@@ -42,7 +42,7 @@ def test_responses_match_their_schemas(api):
     """Decoding is strict: a field too many or of another type fails."""
     made = api.post(LINKS, json={"long_url": "https://example.com/"})
     msgspec.json.decode(made.content, type=schemas.LinkDocument, strict=True)
-    msgspec.json.decode(api.get(LINKS).content, type=schemas.LinkPage, strict=True)
+    msgspec.json.decode(api.get(LINKS).content, type=listing_schemas.LinkPage, strict=True)
     msgspec.json.decode(api.post(LINKS, json={}).content, type=schemas.Problem, strict=True)
 
 

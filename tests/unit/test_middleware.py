@@ -53,7 +53,7 @@ def ask(store, monotonic):
             path_params={},
             query_string="",
             query={},
-            repeated=frozenset(),
+            repeated={},
             headers={"authorization": f"Bearer {text}"} if text else {},
             body=b"",
             client=NAT,

@@ -14,8 +14,9 @@ from jsonschema import Draft202012Validator
 
 from app.domain import rules, slug, target
 from app.domain.errors import InvalidInput
+from app.ports import LinkQuery, Position
 from app.service import stats
-from app.web import conditions, links_api, patterns, schemas
+from app.web import conditions, cursors, patterns, schemas
 
 GOOD = "https://example.com/"
 UTF_8 = st.characters(codec="utf-8")
@@ -183,23 +184,23 @@ def test_time_that_is_described_is_accepted(text):
 
 @given(texts(patterns.CURSOR))
 def test_cursor_that_is_described_is_accepted(text):
-    assert links_api._after(text) is not None
+    assert cursors.position_in(LinkQuery(), text) is not None
 
 
 @given(st.integers(0, 10**18 - 1))
 def test_every_cursor_is_described(after):
-    cursor = links_api._cursor(after)
+    cursor = cursors.of_links(LinkQuery(), Position(after, after))
 
     assert cursor is not None
     assert re.search(patterns.CURSOR, cursor)
-    assert links_api._after(cursor) == after
+    assert cursors.position_in(LinkQuery(), cursor) == (after, after)
 
 
 @pytest.mark.parametrize("text", ["", "M", "AA", "MTIzNDU2Nzg5MDEyMzQ1Njc4OQ", "MTIz=", "MT Iz"])
 def test_other_cursors_are_neither_described_nor_accepted(text):
     assert not re.search(patterns.CURSOR, text)
     with pytest.raises(InvalidInput):
-        links_api._after(text)
+        cursors.position_in(LinkQuery(), text)
 
 
 @given(texts(patterns.ETAGS))

@@ -1,10 +1,10 @@
 """
 Listings of links in SQLite, on a thread and a connection of their own: they take milliseconds.
 
-A filter that many links pass is best checked while walking the index of the sort: a page is full after a few
-rows. A filter that few pass is best answered by its own index. Nothing knows in advance which it is, so a
-walk of bounded effort comes first, and what it does not fill is gathered, beginning with the index that has
-the fewest links.
+A filter that few links pass is answered by its own index, and the few are sorted. One that many pass is best
+checked while walking the index of the sort: a page is full after a few rows. SQLite does not know which is
+which, so the indexes of the filters are probed, up to some thousands. A walk is of bounded effort, as those
+that pass may be far from its beginning; then the many are gathered after all.
 """
 
 from __future__ import annotations
@@ -23,17 +23,20 @@ from app.adapters.sqlite import find_sql, sql
 from app.adapters.sqlite.writer import translated
 from app.concurrency.time_limit import left_s
 from app.domain.errors import Unavailable
-from app.ports import FoundPage, LinkQuery, Position, TagCount
+from app.ports import FoundPage, LinkQuery, LinkSort, Position, TagCount
 from app.resilience.deadline import ADMIN_S
 
 _T = TypeVar("_T")
 
 # Instructions of SQLite's virtual machine between two looks at the clock: well below a millisecond.
 _INSTRUCTIONS = 2000
-# What a bounded walk may take: about ten milliseconds.
-WALK_INSTRUCTIONS = 200_000
-# Ids up to which the indexes of filters are compared.
-_MOST_PROBED = 10_001
+# What a bounded walk may take: about ten milliseconds, and what it may if the alternative is worse.
+WALK_INSTRUCTIONS, _LONG_WALK = 100_000, 30
+# Ids of a filter: up to the first they are gathered at once, beyond the second a long walk comes first.
+_FEW, _MANY = 4000, 40_000
+# Trigrams that this many links have are not looked up if there are rarer ones.
+_COMMON = 4000
+_MOST_TRIGRAMS = 4
 
 
 class Finder:
@@ -41,7 +44,7 @@ class Finder:
     Made with a connection that it owns, closed with `aclose`. Belongs to one event loop.
 
     Args:
-        walk_instructions: of SQLite's virtual machine, that a bounded walk may take; 0: gather at once.
+        walk_instructions: of SQLite's virtual machine, that a bounded walk may take; 0: always gather.
     """
 
     def __init__(self, db: apsw.Connection, *, walk_instructions: int = WALK_INSTRUCTIONS) -> None:
@@ -68,8 +71,9 @@ class Finder:
 
         def work() -> int | None:
             values = find_sql.bindings(query, None) | {"now": sql.micros(now)}
+            values["match"] = self._match(query.terms)
             drivers = find_sql.drivers(query)
-            driver = self._best(drivers, values) if drivers else None
+            driver = self._best(drivers, values, _MANY)[1] if drivers else None
             [(found,)] = self._rows(find_sql.counting(query, driver), values)
             return int(found)
 
@@ -125,40 +129,59 @@ class Finder:
         drivers = find_sql.drivers(query)
         if not drivers:
             return self._rows(find_sql.walk(query, after), values)
-        if query.long_url is None and self._walk_instructions:
-            rows = self._walked(find_sql.walk(query, after), values)
+        values["match"] = self._match(query.terms)
+        size, best = self._best(drivers, values, _FEW)
+        has_order = best.ordered and query.sort is LinkSort.STORED
+        if size > _FEW and not has_order and self._walk_instructions:
+            walk = find_sql.walk(query, after)
+            rows = self._walked(walk, values, self._walk_instructions)
+            if rows is None:
+                size, best = self._best(drivers, values, _MANY)
+                if size > _MANY:
+                    rows = self._walked(walk, values, self._walk_instructions * _LONG_WALK)
             if rows is not None:
                 return rows
-        return self._rows(find_sql.gather(query, after, self._best(drivers, values)), values)
+        return self._rows(find_sql.gather(query, after, best), values)
 
-    def _walked(self, statement: str, values: dict[str, Any]) -> list[sql.Row] | None:
-        """Return the rows of *statement*; None if that is too much effort for a bounded walk."""
-        calls = 0
+    def _walked(self, statement: str, values: dict[str, Any], most: int) -> list[sql.Row] | None:
+        """Return the rows of *statement*; None if that takes more than *most* instructions."""
+        done = 0
 
         def is_over() -> bool:
-            nonlocal calls
-            calls += 1
-            return calls * _INSTRUCTIONS > self._walk_instructions
+            nonlocal done
+            done += _INSTRUCTIONS
+            return done > most
 
         self._db.set_progress_handler(is_over, _INSTRUCTIONS, id="walk")
         try:
             return self._rows(statement, values)
         except apsw.InterruptError:
-            if calls * _INSTRUCTIONS > self._walk_instructions:
+            if done > most:
                 return None
             raise
         finally:
             self._db.set_progress_handler(None, id="walk")
 
-    def _best(self, drivers: list[find_sql.Driver], values: dict[str, Any]) -> find_sql.Driver:
-        """Return the index with the fewest ids; of those that have many, one in the order of ids."""
-        if len(drivers) == 1:
-            return drivers[0]
+    def _best(
+        self, drivers: list[find_sql.Driver], values: dict[str, Any], most: int
+    ) -> tuple[int, find_sql.Driver]:
+        """Return the index with the fewest ids, and how many; all with over *most* are alike."""
         sizes = [
-            (self._rows(find_sql.probe(driver, _MOST_PROBED), values)[0][0], not driver.ordered, place)
+            (self._rows(find_sql.probe(driver, most + 1), values)[0][0], not driver.ordered, place)
             for place, driver in enumerate(drivers)
         ]
-        return drivers[min(sizes)[-1]]
+        size, _, place = min(sizes)
+        return size, drivers[place]
+
+    def _match(self, terms: tuple[str, ...]) -> str:
+        """Return the full-text query of links that may have *terms*: by their rarest trigrams."""
+        trigrams = find_sql.trigrams_of(terms)
+        sizes = [
+            (self._rows(find_sql.PROBE_TRIGRAM, {"match": find_sql.match([one]), "most": _COMMON})[0][0], one)
+            for one in trigrams
+        ]
+        rare = [one for size, one in sorted(sizes) if size < _COMMON]
+        return find_sql.match(rare[:_MOST_TRIGRAMS] or trigrams)
 
     def _rows(self, statement: str, values: dict[str, Any]) -> list[sql.Row]:
         return sql.rows(self._db, statement, values)

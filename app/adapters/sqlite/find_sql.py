@@ -42,6 +42,9 @@ SELECT_TAGGED = """
     SELECT links.slug, links.tags FROM link_tags CROSS JOIN links ON links.id = link_tags.id
     WHERE link_tags.tag = ? AND links.removed_at IS NULL ORDER BY link_tags.id LIMIT ?
 """
+PROBE_TRIGRAM = """
+    SELECT count(*) FROM (SELECT 1 FROM link_texts WHERE link_texts MATCH :match LIMIT :most)
+"""
 SET_TAGS = "UPDATE links SET tags = :tags, updated_at = :now, version = version + 1 WHERE slug = :slug"
 
 
@@ -54,7 +57,7 @@ class Driver(NamedTuple):
 
 def bindings(query: LinkQuery, after: Position | None) -> dict[str, Any]:
     """Return what the statements of *query* bind, but for the time and the limit."""
-    values: dict[str, Any] = {"host": query.host, "long_url": query.long_url, "match": _match(query.terms)}
+    values: dict[str, Any] = {"host": query.host, "long_url": query.long_url}
     for name in ("terms", "tags_any", "tags_all", "tags_none"):
         values |= {f"{name}_{n}": value for n, value in enumerate(getattr(query, name))}
     for name in ("created", "updated", "expires"):
@@ -63,6 +66,22 @@ def bindings(query: LinkQuery, after: Position | None) -> dict[str, Any]:
     if after is not None:
         values |= {"key": after.key, "tie": after.tie}
     return values
+
+
+def trigrams_of(terms: tuple[str, ...]) -> list[str]:
+    """Return trigrams of *terms*, spread over each."""
+    found: dict[str, None] = {}
+    for term in terms:
+        last = len(term) - 3
+        steps = min(last, _MOST_TRIGRAMS - 1)
+        places = {round(n * last / steps) for n in range(steps + 1)} if steps else {0}
+        found |= dict.fromkeys(term[place : place + 3] for place in sorted(places))
+    return list(found)
+
+
+def match(trigrams: list[str]) -> str:
+    """Return the full-text query of links that have all *trigrams*."""
+    return " AND ".join('"{}"'.format(one.replace('"', '""')) for one in trigrams)
 
 
 def drivers(query: LinkQuery) -> list[Driver]:
@@ -178,14 +197,3 @@ def _period(name: str, period: TimeRange, prefix: str) -> str:
 
 def _is_indexed(query: LinkQuery) -> bool:
     return bool(query.terms) or query.host is not None
-
-
-def _match(terms: tuple[str, ...]) -> str:
-    """Return the full-text query of links that have trigrams of all *terms*."""
-    trigrams: dict[str, None] = {}
-    for term in terms:
-        last = len(term) - 3
-        steps = min(last, _MOST_TRIGRAMS - 1)
-        places = {round(n * last / steps) for n in range(steps + 1)} if steps else {0}
-        trigrams |= dict.fromkeys(term[place : place + 3] for place in sorted(places))
-    return " AND ".join('"{}"'.format(one.replace('"', '""')) for one in trigrams)

@@ -79,26 +79,22 @@ ALTER TABLE click_totals
     DROP CONSTRAINT IF EXISTS click_totals_clicks_check,
     ADD CONSTRAINT click_totals_clicks_check CHECK (clicks >= 0) NOT VALID;
 
-CREATE OR REPLACE FUNCTION hopgate_index_link(
-    id bigint, slug text, title text, long_url text, tags text[]
-) RETURNS void LANGUAGE plpgsql AS $$
-DECLARE
-    folded text := hopgate_fold(concat_ws(E'\n', slug, title, long_url, array_to_string(tags, E'\n')));
-BEGIN
-    INSERT INTO link_index VALUES (id, hopgate_host(long_url), folded, hopgate_letters(folded))
-    ON CONFLICT ON CONSTRAINT link_index_pkey DO UPDATE
-    SET host = excluded.host, folded = excluded.folded, letters = excluded.letters;
-    INSERT INTO link_tags SELECT DISTINCT tag, hopgate_index_link.id FROM unnest(tags) AS tag
-    ON CONFLICT DO NOTHING;
-END
-$$;
-
+-- What link_index has to hold.
+CREATE OR REPLACE VIEW links_searched AS
+    SELECT id, hopgate_host(long_url) AS host, text.folded, hopgate_letters(text.folded) AS letters
+    FROM links CROSS JOIN LATERAL (
+        SELECT hopgate_fold(concat_ws(E'\n', slug, title, long_url, array_to_string(tags, E'\n'))) AS folded
+        OFFSET 0  -- folded once
+    ) AS text
+    WHERE removed_at IS NULL;
 CREATE OR REPLACE FUNCTION hopgate_links_added() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     -- In the order in which clicks are added, so that neither waits for the other.
     INSERT INTO click_totals (slug, clicks) SELECT slug, 0 FROM added ORDER BY slug COLLATE "C"
     ON CONFLICT DO NOTHING;
-    PERFORM hopgate_index_link(id, slug, title, long_url, tags) FROM added WHERE removed_at IS NULL;
+    INSERT INTO link_index SELECT * FROM links_searched WHERE id IN (SELECT id FROM added);
+    INSERT INTO link_tags SELECT DISTINCT tag, id FROM added CROSS JOIN LATERAL unnest(tags) AS tag
+    WHERE removed_at IS NULL;
     RETURN NULL;
 END
 $$;
@@ -110,7 +106,10 @@ BEGIN
         DELETE FROM link_tags WHERE id = NEW.id AND tag = ANY(OLD.tags);
     ELSE
         DELETE FROM link_tags WHERE id = NEW.id AND tag = ANY(OLD.tags) AND tag <> ALL(NEW.tags);
-        PERFORM hopgate_index_link(NEW.id, NEW.slug, NEW.title, NEW.long_url, NEW.tags);
+        INSERT INTO link_index SELECT * FROM links_searched WHERE id = NEW.id
+        ON CONFLICT (id) DO UPDATE
+        SET host = excluded.host, folded = excluded.folded, letters = excluded.letters;
+        INSERT INTO link_tags SELECT DISTINCT tag, NEW.id FROM unnest(NEW.tags) AS tag ON CONFLICT DO NOTHING;
     END IF;
     RETURN NULL;
 END
@@ -149,10 +148,12 @@ BEGIN
         ) AS batch;
         EXIT WHEN last IS NULL;
         -- Locked in the order in which changes lock them.
-        PERFORM hopgate_index_link(locked.id, slug, title, long_url, tags) FROM (
-            SELECT id, slug, title, long_url, tags FROM links
-            WHERE removed_at IS NULL AND id > first AND id <= last ORDER BY slug COLLATE "C" FOR UPDATE
-        ) AS locked WHERE NOT EXISTS (SELECT 1 FROM link_index WHERE link_index.id = locked.id);
+        PERFORM 1 FROM links WHERE removed_at IS NULL AND id > first AND id <= last
+        ORDER BY slug COLLATE "C" FOR UPDATE;
+        INSERT INTO link_index SELECT * FROM links_searched WHERE id > first AND id <= last
+        ON CONFLICT DO NOTHING;
+        INSERT INTO link_tags SELECT DISTINCT tag, id FROM links CROSS JOIN LATERAL unnest(tags) AS tag
+        WHERE removed_at IS NULL AND id > first AND id <= last ON CONFLICT DO NOTHING;
         INSERT INTO click_totals (slug, clicks)
         SELECT slug, 0 FROM links WHERE removed_at IS NULL AND id > first AND id <= last
         ORDER BY slug COLLATE "C" ON CONFLICT DO NOTHING;

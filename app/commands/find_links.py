@@ -1,0 +1,102 @@
+"""What `hopgate links list` and `search` do: filters from options, and links as lines or as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from app.commands import console
+
+if TYPE_CHECKING:
+    from app.domain.link import Link, LinkFields
+    from app.service.find import Filters
+
+_PAGE = 200
+_NAMES = {"tags_all": "all-tags", "tags_none": "without-tag"}
+
+
+def filters(
+    *,
+    tag: Sequence[str] | None,
+    tags_all: Sequence[str] | None,
+    tags_none: Sequence[str] | None,
+    state: Sequence[str] | None,
+    sort: str | None,
+    **others: str | None,
+) -> Filters:
+    """Return what the options ask for; a command that breaks a rule ends with one line."""
+    from app.ports import LinkCondition
+    from app.service.find import SORTS, Filters
+
+    if sort is not None and sort not in SORTS:
+        console.fail(f"--sort must be one of {', '.join(SORTS)}", names_store=False)
+    states = [one.value for one in LinkCondition]
+    for one in state or ():
+        if one not in states:
+            console.fail(f"--state must be one of {', '.join(states)}", names_store=False)
+    values: dict[str, Any] = {
+        name: console.time(text) if name.endswith(("_since", "_until")) else text
+        for name, text in others.items()
+    }
+    return Filters(
+        tag=tuple(tag or ()),
+        tags_all=tuple(tags_all or ()),
+        tags_none=tuple(tags_none or ()),
+        state=tuple(map(LinkCondition, state or ())),
+        sort=sort,
+        **values,
+    )
+
+
+def show(command: str, asked: Filters, *, limit: int, count: bool, json: bool) -> None:
+    """Print up to *limit* links that pass *asked*, and if *count* how many do."""
+    from app.bootstrap import open_listings
+    from app.web.schemas import link_document
+
+    settings = console.existing_store()
+    query = asked.query()
+
+    async def work() -> tuple[list[Link], bool, int | None]:
+        found: list[Link] = []
+        async with open_listings(settings, command) as listings:
+            after, total = None, None
+            while len(found) < limit:
+                wanted = min(_PAGE, limit - len(found))
+                page = await listings.page(query, after=after, limit=wanted, counted=count and not found)
+                total = page.count if not found else total
+                found += page.links
+                after = page.next_after
+                if after is None:
+                    break
+        return found, after is not None, total
+
+    found, has_more, total = console.run(work())
+    if json:
+        console.show([link_document(link, settings.public_url) for link in found])
+    else:
+        for link in found:
+            console.say(_line(link))
+    if count:
+        console.note("counting takes too long" if total is None else f"{total:,} links")
+    if has_more:
+        console.note(f"there are more than {limit} links: --limit shows more of them")
+
+
+def _line(link: Link) -> str:
+    from app.bootstrap import utc_now
+    from app.interchange.inert import terminal_safe
+
+    state = _state(link.fields, utc_now())
+    title = f"  {terminal_safe(link.fields.title)}" if link.fields.title else ""
+    return f"{link.slug:<12} {link.visits:>9,} {state:<8} {link.fields.long_url}{title}"
+
+
+def _state(fields: LinkFields, now: datetime) -> str:
+    if not fields.enabled:
+        return "disabled"
+    if fields.expires_at is not None and fields.expires_at <= now:
+        return "expired"
+    if fields.valid_from is not None and now < fields.valid_from:
+        return "pending"
+    return "live"

@@ -1,0 +1,171 @@
+"""`GET /api/v1/links`: filters, search, orders and pages of links."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from app.domain import rules, search, target
+from app.ports import LinkCondition
+from app.resilience.admission import WorkKind
+from app.resilience.deadline import ADMIN_S
+from app.service.find import MAX_FILTER_TAGS, SORTS, Filters, Listings
+from app.service.keys import Scope
+from app.web import cursors, listing_schemas, patterns
+from app.web.endpoint import Operation
+from app.web.middleware import ApiMiddleware, Call
+from app.web.parameters import (
+    FLAG,
+    TIME,
+    Kind,
+    QueryParameter,
+    QueryReader,
+    choice,
+    listed,
+    member,
+    number,
+    one,
+    printable,
+    several,
+)
+from app.web.response import Response, json_response
+from app.web.robyn_app import Router
+
+DEFAULT_PAGE, MAX_PAGE = 50, 200
+
+_TAG = printable(1, rules.MAX_TAG_LENGTH, "tag_invalid", pattern=patterns.PRINTABLE, examples=["spring"])
+# The rules of these are those of the domain, which `Filters` applies.
+_SEARCH = Kind(
+    {
+        "type": "string",
+        "maxLength": search.MAX_SEARCH_LENGTH,
+        "pattern": patterns.SEARCH,
+        "examples": ["spring sale"],
+    },
+    str,
+)
+_HOST = Kind(
+    {
+        "type": "string",
+        "maxLength": target.MAX_HOST_LENGTH,
+        "pattern": patterns.HOST,
+        "examples": ["www.example.com"],
+    },
+    str,
+)
+_LONG_URL = Kind(
+    {
+        "type": "string",
+        "format": "uri",
+        "maxLength": target.MAX_LENGTH,
+        "pattern": patterns.TARGET,
+        "examples": ["https://example.com/a?b=c"],
+    },
+    str,
+)
+_CURSOR = Kind({"type": "string", "pattern": patterns.ANY_CURSOR}, str)
+
+LIMIT = one("limit", number(1, MAX_PAGE, "limit_invalid", DEFAULT_PAGE), "How many a page has at most.")
+CURSOR = one(
+    "cursor",
+    _CURSOR,
+    "`next_cursor` of the page before. It belongs to the filters and the order of that page; `limit`,"
+    " `fields` and `count` may change.",
+)
+SEARCH = one(
+    "search",
+    _SEARCH,
+    f"Up to {search.MAX_TERMS} terms, parted by spaces, of {search.MIN_TERM_LENGTH} characters or more. A"
+    " link has all of them, each anywhere in its slug, title, target or one of its tags; case, ß and"
+    " ss, and how a character is composed play no part.",
+)
+TAG = several("tag", _TAG, MAX_FILTER_TAGS, "Links with this tag. Sent several times: with any of them.")
+TAGS_ALL = several("tags_all", _TAG, MAX_FILTER_TAGS, "Links that have each of these tags.")
+TAGS_NONE = several("tags_none", _TAG, MAX_FILTER_TAGS, "Links that have none of these tags.")
+HOST = one("host", _HOST, "Links whose target is on this host, whatever the port; no subdomains.")
+LONG_URL = one("long_url", _LONG_URL, "Links with this target, compared in canonical form.")
+STATE = several(
+    "state",
+    member(LinkCondition, "state_invalid"),
+    len(LinkCondition),
+    "Links in this state. Sent several times: in any of them. `disabled`, whatever the times are; `expired`;"
+    " `pending`, before `valid_from`; else `live`. Spent `max_visits` change no state.",
+)
+_TIMES = {
+    name: one(name, TIME, f"Links that {verb} {when} this time{note}.")
+    for field, verb, note in (
+        ("created", "were created", ""),
+        ("updated", "were changed last", ""),
+        ("expires", "expire", "; not those without an end"),
+    )
+    for name, when in ((f"{field}_since", "at or after"), (f"{field}_until", "before"))
+}
+SORT = one(
+    "sort",
+    choice(list(SORTS), "sort_invalid"),
+    "The order; a minus turns it around. Default: in the order in which links were stored, newest first."
+    " Titles and slugs are in the order of code points. Clicks are those added up so far: a link that is"
+    " visited between two pages may be on both, or on neither.",
+)
+FIELDS = listed(
+    "fields",
+    choice(listing_schemas.FIELDS, "field_unknown"),
+    "The fields of each link, parted by commas. Default: all.",
+)
+COUNT = one("count", FLAG, "Also count the links on all pages; `count` is null if that takes too long.")
+FILTERS: tuple[QueryParameter[Any], ...] = (
+    *(SEARCH, TAG, TAGS_ALL, TAGS_NONE, HOST, LONG_URL, STATE),
+    *_TIMES.values(),
+)
+
+
+def register_listing(api: Router, middleware: ApiMiddleware, listings: Listings, public_url: str) -> None:
+    """Declare the listing of links on *api*, the router of `/api/v1`."""
+
+    @api.get("/links")
+    @middleware.endpoint(
+        Operation(
+            summary="List links: all, or those that pass filters",
+            scope=Scope.LINKS_READ,
+            work=WorkKind.LIST,
+            deadline_s=ADMIN_S,
+            success=(200, listing_schemas.LinkPage),
+            problems=(422,),
+            parameters=(LIMIT, CURSOR, *FILTERS, SORT, FIELDS, COUNT),
+        )
+    )
+    async def list_links(call: Call[None]) -> Response:
+        reader = QueryReader(call.request)
+        limit, cursor = reader.one(LIMIT), reader.one(CURSOR)
+        names, counted = reader.listed(FIELDS), reader.one(COUNT)
+        query = _filters(reader).query()
+        listing = await listings.page(
+            query,
+            after=cursors.position_in(query, cursor),
+            limit=limit or DEFAULT_PAGE,
+            counted=bool(counted),
+        )
+        page = listing_schemas.LinkPage(
+            [listing_schemas.listed_link(link, public_url, names) for link in listing.links],
+            cursors.of_links(query, listing.next_after),
+            listing.count if counted else msgspec.UNSET,
+        )
+        return json_response(200, page)
+
+
+def _filters(reader: QueryReader) -> Filters:
+    """Return the filters of a request. Raises InvalidInput with every value that no kind takes."""
+    filters = Filters(
+        search=reader.one(SEARCH),
+        tag=reader.several(TAG),
+        tags_all=reader.several(TAGS_ALL),
+        tags_none=reader.several(TAGS_NONE),
+        host=reader.one(HOST),
+        long_url=reader.one(LONG_URL),
+        state=reader.several(STATE),
+        sort=reader.one(SORT),
+        **{name: reader.one(parameter) for name, parameter in _TIMES.items()},
+    )
+    reader.check()
+    return filters
