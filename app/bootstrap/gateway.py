@@ -221,7 +221,8 @@ async def open_redirects(
         resolver = to.traces.resolver(Resolver)(l1, to.cache, to.store, to.bus, admission, replica=replica)
         await stack.enter_async_context(serving("resolver", resolver))
         clicks = await stack.enter_async_context(open_clicks(settings, counter, l1, to.bus))
-        quota = VisitQuota(to.store, monotonic=time.monotonic)
+        leases = None if plane is None else plane.front
+        quota = VisitQuota(to.store, monotonic=time.monotonic, leases=leases)
         await stack.enter_async_context(serving("visit quota", quota))
         await to.bus.listen(l1)
         epochs = EpochWatch(to.store, l1.begin_epoch)

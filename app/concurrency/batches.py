@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextvars import Context
 from itertools import islice
 from typing import Generic, TypeVar
@@ -41,6 +41,17 @@ class Batches(Generic[K]):
     def add(self, key: K) -> None:
         """Add *key* to the next batch, unless it is in there."""
         self._waiting.setdefault(key, origins())
+        self._start()
+
+    def add_many(self, keys: Sequence[K]) -> None:
+        """Add *keys*, which have the same origins."""
+        if keys:
+            whose = origins()
+            for key in keys:
+                self._waiting.setdefault(key, whose)
+            self._start()
+
+    def _start(self) -> None:
         if len(self._under_way) < self._max_under_way:
             # In a new context: a batch does not inherit the deadline of the request that started it.
             task = asyncio.get_running_loop().create_task(self._run(), context=Context())

@@ -13,8 +13,9 @@ A state machine without I/O: `app.concurrency.loop_lag` measures the lag and cal
 
 from __future__ import annotations
 
+import math
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -63,9 +64,9 @@ class _Latency:
         self.count = 0
         self._sum_s = 0.0
 
-    def add(self, seconds: float) -> None:
-        self.count += 1
-        self._sum_s += seconds
+    def add(self, count: int, sum_s: float) -> None:
+        self.count += count
+        self._sum_s += sum_s
 
     def close(self, *, pressed: bool) -> float:
         """End the window; return its gradient, from 1 (as usual) down to 0.5 (twice too slow or worse)."""
@@ -112,8 +113,7 @@ class AdmissionController:
         rule = _RULES[kind]
         if self.in_flight < rule.share * self.limit and self.lag_s < rule.lag_s:
             return False
-        self.refused[kind] += 1
-        self._pressed = True
+        self._note_refused(kind, 1)
         return True
 
     def enter(self, kind: WorkKind) -> float:
@@ -125,15 +125,29 @@ class AdmissionController:
         """
         if self.refuses(kind):
             raise Overloaded
-        self.in_flight += 1
-        self._peak = max(self._peak, self.in_flight)
+        self._begin(1)
         return self._monotonic()
+
+    def enter_many(self, kind: WorkKind, count: int) -> tuple[int, float]:
+        """Begin as many of *count* pieces of work as `enter` would; return that number, and the time."""
+        rule = _RULES[kind]
+        room = math.ceil(rule.share * self.limit - self.in_flight) if self.lag_s < rule.lag_s else 0
+        admitted = min(count, max(0, room))
+        if admitted < count:
+            self._note_refused(kind, count - admitted)
+        self._begin(admitted)
+        return admitted, self._monotonic()
 
     def leave(self, kind: WorkKind, entered: float, *, succeeded: bool) -> None:
         """End one piece of work. The latency of failures is ignored: they may fail fast."""
-        self.in_flight -= 1
-        if succeeded:
-            self._latencies[kind].add(self._monotonic() - entered)
+        self.leave_many(kind, [entered], succeeded=succeeded)
+
+    def leave_many(self, kind: WorkKind, entered: Sequence[float], *, succeeded: bool) -> None:
+        """End the pieces of work that were *entered* then."""
+        count = len(entered)
+        self.in_flight -= count
+        if succeeded and count:
+            self._latencies[kind].add(count, count * self._monotonic() - sum(entered))
 
     def tick(self, lag_s: float) -> None:
         """Adapt the limit, every `TICK_S`; *lag_s* is how late the event loop ran this call."""
@@ -156,6 +170,14 @@ class AdmissionController:
         elif gradient == 1:
             self._relax()
         self._peak, self._pressed = self.in_flight, False
+
+    def _begin(self, count: int) -> None:
+        self.in_flight += count
+        self._peak = max(self._peak, self.in_flight)
+
+    def _note_refused(self, kind: WorkKind, count: int) -> None:
+        self.refused[kind] += count
+        self._pressed = True
 
     def _relax(self) -> None:
         # Without pressure the limit drifts back to the usual one: it was learned under other load.

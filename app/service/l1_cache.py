@@ -42,23 +42,6 @@ MAX_LONG = 8_192
 _NONE = (0, 0.0)
 
 T = TypeVar("T")
-T_contra = TypeVar("T_contra", contravariant=True)
-
-
-class HotTable(Protocol[T_contra]):
-    """The answers that a data plane sends by itself: those that the L1 cache would send without checks."""
-
-    def put(self, slug: Slug, answer: T_contra, free_until: float) -> None:
-        """Send *answer* for *slug* until *free_until*, in monotonic seconds, instead of any other."""
-
-    def remove(self, slug: str) -> None:
-        """Send no answer for *slug*."""
-
-    def clear(self) -> None:
-        """Send no answer at all."""
-
-    def take_clicks(self) -> Iterable[tuple[Slug, int]]:
-        """Return the redirects sent since the last call, by slug; also those of removed entries."""
 
 
 # Entries are in no reference cycle, so the garbage collector need not visit up to 65,536 of them.
@@ -69,8 +52,8 @@ class L1Entry(msgspec.Struct, Generic[T], gc=False):
     From `fresh_until` to `stale_until` the entry is stale. Until `free_until` the answer may be sent
     without further checks; never for a link with a visit quota.
 
-    Each answer sent increments `clicks`, at a quarter of the cost of a dictionary by slug; see
-    `L1Cache.collect`.
+    Each answer sent increments `clicks`, at a quarter of the cost of a dictionary by slug. The first one is
+    noted before (`L1Cache.note_clicked`), for `L1Cache.collect`.
     """
 
     resolution: Resolution
@@ -79,6 +62,25 @@ class L1Entry(msgspec.Struct, Generic[T], gc=False):
     stale_until: float
     free_until: float
     clicks: int = 0
+
+
+class HotTable(Protocol[T]):
+    """The answers that a data plane sends by itself: those of the entries that the L1 cache holds."""
+
+    def put_many(self, entries: Sequence[L1Entry[T]], now: float) -> None:
+        """Hold *entries*, made at *now*, instead of any others of their slugs."""
+
+    def send_once(self, entry: L1Entry[T]) -> None:
+        """Send the answer of *entry* to the requests that wait for its slug, and no later one."""
+
+    def remove(self, slug: str) -> None:
+        """Hold nothing for *slug*."""
+
+    def clear(self) -> None:
+        """Hold nothing at all."""
+
+    def take_clicks(self) -> Iterable[tuple[Slug, int]]:
+        """Return the redirects sent since the last call, by slug; also those of removed entries."""
 
 
 def _ignore(_slug: Slug, _clicks: int) -> None:
@@ -123,8 +125,11 @@ class L1Cache(Generic[T]):
         self._clicked = clicked
         self._noted = noted
         self._hot = hot
-        # Entries that may have clicks: fresh now, or at the last `collect`.
-        self._recent: dict[Slug, L1Entry[T]] = {}
+        # Entries dropped since the start: whether a batch has evicted some of its own.
+        self._dropped = 0
+        # Entries with clicks that were not collected yet, whatever has become of them.
+        self._clicked_entries: list[L1Entry[T]] = []
+        self.note_clicked = self._clicked_entries.append
         self._entries: OrderedDict[str, L1Entry[T]] = OrderedDict()
         self._absent: OrderedDict[str, None] = OrderedDict()
         self._long: OrderedDict[str, None] = OrderedDict()
@@ -150,13 +155,22 @@ class L1Cache(Generic[T]):
         now, wall = self._monotonic(), self._wall()
         if entry is None or now >= entry.stale_until or entry.resolution.state(wall) is not LinkState.LIVE:
             return None
-        return self._keep(entry.resolution, now, wall, stale_until=entry.stale_until)
+        kept = self._keep(entry.resolution, now, wall, stale_until=entry.stale_until)
+        self._put_hot([kept], now)
+        return kept
+
+    def without_fresh(self, slugs: Iterable[Slug]) -> list[Slug]:
+        """Return those of *slugs* that `get` has no entry for."""
+        now, peek = self._monotonic(), self.peek
+        return [slug for slug in slugs if (entry := peek(slug)) is None or now >= entry.fresh_until]
 
     def accepts(self, resolution: Resolution) -> bool:
         """Return whether *resolution* is of this epoch, and at least at its minimum and the version held."""
+        return self._accepts(resolution, self._monotonic())
+
+    def _accepts(self, resolution: Resolution, now: float) -> bool:
         if resolution.version and self._epoch is not None and resolution.epoch != self._epoch:
             return False
-        now = self._monotonic()
         entry = self._entries.get(resolution.slug)
         # Its minimum version may have been evicted.
         if entry is not None and now < entry.stale_until and entry.resolution.version > resolution.version:
@@ -166,35 +180,65 @@ class L1Cache(Generic[T]):
 
     def offer(self, resolution: Resolution) -> L1Entry[T] | None:
         """Keep *resolution* and return its entry; None if it is known to be old."""
-        if not self.accepts(resolution):
-            return None
-        now = self._monotonic()
-        # The minimum version rises with every read: a later read of a lagging source is then rejected.
-        if resolution.version > 0:
-            self._raise_min_version(resolution.slug, resolution.version, now + MIN_VERSION_TTL_S)
-        else:
-            self._limit_absent(resolution.slug)
-        return self._keep(resolution, now, self._wall(), stale_until=now + STALE_S)
+        [outcome] = self.offer_many([resolution])
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
+
+    def offer_many(self, resolutions: Iterable[Resolution]) -> list[L1Entry[T] | Exception | None]:
+        """
+        Keep *resolutions*; the data plane gets them in one call.
+
+        Returns:
+            For each of them its entry; None if it is known to be old, or the error if it cannot be rendered.
+        """
+        now, wall, dropped = self._monotonic(), self._wall(), self._dropped
+        min_until, stale_until = now + MIN_VERSION_TTL_S, now + STALE_S
+        outcomes: list[L1Entry[T] | Exception | None] = []
+        kept: list[L1Entry[T]] = []
+        for resolution in resolutions:
+            if not self._accepts(resolution, now):
+                outcomes.append(None)
+                continue
+            # The minimum version rises with every read: a later read of a lagging source is then rejected.
+            if resolution.version > 0:
+                self._raise_min_version(resolution.slug, resolution.version, min_until)
+            else:
+                self._limit_absent(resolution.slug)
+            try:
+                entry = self._keep(resolution, now, wall, stale_until=stale_until)
+            except Exception as error:  # noqa: BLE001 - one stored link that cannot be rendered fails alone
+                outcomes.append(error)
+                continue
+            outcomes.append(entry)
+            kept.append(entry)
+        if self._hot is not None:
+            if dropped != self._dropped:
+                for evicted in (one for one in kept if self.peek(one.resolution.slug) is not one):
+                    self._hot.send_once(evicted)
+                kept = [one for one in kept if self.peek(one.resolution.slug) is one]
+            self._put_hot(kept, now)
+        return outcomes
 
     def put(self, resolution: Resolution) -> L1Entry[T]:
         """Keep *resolution* unless it is known to be old; return its entry in any case."""
         entry = self.offer(resolution)
-        if entry is not None:
-            return entry
-        now = self._monotonic()
-        return self._entry(resolution, now, self._wall(), stale_until=now)
+        if entry is None:
+            now = self._monotonic()
+            entry = self._entry(resolution, now, self._wall(), stale_until=now)
+            if self._hot is not None:
+                self._hot.send_once(entry)
+        return entry
 
     def collect(self) -> None:
         """Report the clicks since the last call to `clicked`; call it about every second."""
-        now = self._monotonic()
         if self._hot is not None:
-            for clicked, clicks in self._hot.take_clicks():
-                self._clicked(clicked, clicks)
-        for slug, entry in self._recent.items():
-            if entry.clicks:
-                self._clicked(slug, entry.clicks)
-                entry.clicks = 0
-        self._recent = {slug: entry for slug, entry in self._recent.items() if now < entry.fresh_until}
+            for slug, clicks in self._hot.take_clicks():
+                self._clicked(slug, clicks)
+        for entry in self._clicked_entries:
+            self._clicked(entry.resolution.slug, entry.clicks)
+            entry.clicks = 0
+        self._clicked_entries.clear()
 
     def on_changes(self, changes: Sequence[LinkChanged]) -> None:
         """Drop entries older than *changes*, and raise the minimum versions."""
@@ -244,26 +288,22 @@ class L1Cache(Generic[T]):
 
     def _keep(self, resolution: Resolution, now: float, wall: float, *, stale_until: float) -> L1Entry[T]:
         entry = self._entry(resolution, now, wall, stale_until=stale_until)
-        before = self._recent.get(resolution.slug)
-        if before is not None:
-            entry.clicks = before.clicks
-        elif len(self._recent) >= MAX_ENTRIES:
+        if len(self._clicked_entries) >= MAX_ENTRIES:
             self.collect()
-        self._recent[resolution.slug] = entry
         self._entries[resolution.slug] = entry
         self._entries.move_to_end(resolution.slug)
-        if self._hot is not None:
-            if now < entry.free_until:
-                self._hot.put(resolution.slug, entry.answer, entry.free_until)
-            else:
-                self._hot.remove(resolution.slug)
         if is_large(resolution):
             self._limit_long(resolution.slug)
         if len(self._entries) > MAX_ENTRIES:
             self._drop(next(iter(self._entries)))
         return entry
 
+    def _put_hot(self, entries: Sequence[L1Entry[T]], now: float) -> None:
+        if self._hot is not None and entries:
+            self._hot.put_many(entries, now)
+
     def _drop(self, slug: str) -> None:
+        self._dropped += 1
         self._entries.pop(slug, None)
         if self._hot is not None:
             self._hot.remove(slug)

@@ -10,22 +10,22 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Generic, Protocol, TypeVar
 
 from app.concurrency.batches import Batches
 from app.concurrency.origins import on_behalf_of, origins, together
-from app.domain.errors import Unavailable
+from app.domain.errors import Overloaded, Unavailable
 from app.domain.events import LinksMissed
 from app.domain.link import Resolution, Slug
 from app.domain.origin import Origin
 from app.ports import EventBus, LinkCache, LinkReplica, LinkStore
 from app.resilience.admission import AdmissionController, WorkKind
-from app.service.l1_cache import L1Cache
+from app.service.l1_cache import L1Cache, L1Entry
 
 T = TypeVar("T")
-T_contra = TypeVar("T_contra", contravariant=True)
 
 # Misses within this time are published as one event.
 _FILL_INTERVAL_S = 0.01
@@ -36,28 +36,41 @@ _CACHE_QUERIES, _STORE_QUERIES = 2, 4
 _MAX_BATCH = 500
 
 
-class Waiter(Protocol[T_contra]):
-    """Waits for a look-up: a future, or what stands for many requests of a data plane."""
+class Crowd(Protocol):
+    """
+    What waits for many look-ups: the requests of a data plane.
 
-    def done(self) -> bool:
-        """Does nothing wait any more?"""
+    The answers that the L1 cache keeps reach it by `app.service.l1_cache.HotTable`, which it fills.
+    """
 
-    def set_result(self, answer: T_contra, /) -> None:
-        """Receive the answer."""
+    def awaited(self, slugs: Sequence[Slug]) -> Sequence[Slug]:
+        """Return those of *slugs* that something still waits for, and forget the others."""
 
-    def set_exception(self, error: Exception, /) -> None:
-        """Receive the error instead."""
+    def set_exception(self, slugs: Sequence[Slug], error: Exception, /) -> None:
+        """Receive the error that the look-ups of *slugs* ended with."""
 
 
-class _LookUp(Generic[T]):
-    """One slug that is being looked up, and the callers that wait for it."""
+class _LookUp:
+    """The look-up of one slug, or of many that began together."""
 
-    __slots__ = ("entered", "is_second", "waiters")
+    __slots__ = ("crowd", "entered")
 
-    def __init__(self, entered: float) -> None:
+    def __init__(self, entered: float, crowd: Crowd | None) -> None:
         self.entered = entered
-        self.waiters: list[Waiter[T]] = []
-        self.is_second = False
+        self.crowd = crowd
+
+
+class _NoneWait:
+    """The crowd of look-ups that nothing waits for."""
+
+    def awaited(self, slugs: Sequence[Slug]) -> Sequence[Slug]:
+        return slugs
+
+    def set_exception(self, slugs: Sequence[Slug], error: Exception, /) -> None:
+        """Leave the entries as they are."""
+
+
+_NONE_WAIT = _NoneWait()
 
 
 @dataclass(slots=True)
@@ -99,7 +112,10 @@ class Resolver(Generic[T]):
         # What each layer below the L1 cache was asked for; counted for every slug of a batch.
         self.layers = {layer: LayerCounts() for layer in ("cache", "replica", "store")}
         self.stale_answers = 0
-        self._under_way: dict[Slug, _LookUp[T]] = {}
+        self._under_way: dict[Slug, _LookUp] = {}
+        # Of those, the callers that wait for one slug each, and the slugs that are read a second time.
+        self._callers: dict[Slug, list[asyncio.Future[T]]] = {}
+        self._read_again: set[Slug] = set()
         self._from_cache = Batches(self._ask_cache, max_under_way=_CACHE_QUERIES, max_batch=_MAX_BATCH)
         self._from_store = Batches(self._ask_store, max_under_way=_STORE_QUERIES, max_batch=_MAX_BATCH)
         self._from_replica = Batches(self._ask_replica, max_under_way=_STORE_QUERIES, max_batch=_MAX_BATCH)
@@ -119,34 +135,55 @@ class Resolver(Generic[T]):
         entry = self._l1.get(slug)
         if entry is not None:
             return entry.answer
-        waiter: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        self.join(slug, waiter)
-        return await waiter
-
-    def join(self, slug: Slug, waiter: Waiter[T]) -> None:
-        """
-        Look *slug* up for *waiter*, or let it wait for the look-up under way. Not for a slug that is in L1.
-
-        Raises:
-            Overloaded: as `resolve`.
-        """
-        look_up = self._under_way.get(slug)
-        if look_up is None:
+        if slug not in self._under_way:
             # Only the caller that starts the look-up needs admission: joining it costs nothing.
-            look_up = self._under_way[slug] = _LookUp(self._admission.enter(WorkKind.LOOK_UP))
+            self._under_way[slug] = _LookUp(self._admission.enter(WorkKind.LOOK_UP), None)
             self._from_cache.add(slug)
-        look_up.waiters.append(waiter)
+        caller: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self._callers.setdefault(slug, []).append(caller)
+        return await caller
+
+    def look_up(self, slugs: Sequence[Slug], crowd: Crowd) -> None:
+        """
+        Look *slugs* up for *crowd*, or let it wait for the look-ups under way. Not for slugs that are in L1.
+
+        Those that admission control refuses end with `Overloaded`.
+        """
+        under_way = self._under_way
+        new = []
+        for slug in slugs:
+            look_up = under_way.get(slug)
+            if look_up is None:
+                new.append(slug)
+            elif look_up.crowd is not crowd:
+                under_way[slug] = _LookUp(look_up.entered, crowd)
+        refused = self._begin(new, crowd)
+        if refused:
+            crowd.set_exception(refused, Overloaded())
+
+    def renew(self, slugs: Iterable[Slug]) -> None:
+        """Look *slugs* up though L1 has them, for nothing that waits: an error leaves them as they are."""
+        under_way = self._under_way
+        self._begin([slug for slug in slugs if slug not in under_way], _NONE_WAIT)
+
+    def _begin(self, slugs: Sequence[Slug], crowd: Crowd) -> Sequence[Slug]:
+        """Begin these look-ups; return those that admission control refuses."""
+        admitted, entered = self._admission.enter_many(WorkKind.LOOK_UP, len(slugs))
+        taken = slugs if admitted == len(slugs) else slugs[:admitted]
+        self._under_way.update(dict.fromkeys(taken, _LookUp(entered, crowd)))
+        self._from_cache.add_many(taken)
+        return slugs[admitted:]
 
     def is_known(self, slug: Slug) -> bool:
         """Would `resolve` return without starting a look-up?"""
         return slug in self._under_way or self._l1.get(slug) is not None
 
-    def stale(self, slug: Slug) -> T | None:
-        """Return the last response for *slug* (stale-if-error), for when `resolve` fails."""
+    def stale(self, slug: Slug, requests: int = 1) -> T | None:
+        """Return the last response for *slug* (stale-if-error), for when `resolve` fails for *requests*."""
         entry = self._l1.stale(slug)
         if entry is None:
             return None
-        self.stale_answers += 1
+        self.stale_answers += requests
         return entry.answer
 
     async def run(self) -> None:
@@ -176,13 +213,14 @@ class Resolver(Generic[T]):
             self._fail(slugs, error)
             return
         further = self._from_store if self._replica is None else self._from_replica
-        for slug in slugs:
-            cached = held.get(slug) if held is not None else None
-            if cached is None or not self._settle(slug, cached, "cache"):
-                counts.misses += held is not None
-                further.add(slug)
-            else:
-                counts.hits += 1
+        if held is None:
+            further.add_many(slugs)
+            return
+        outdated = self._settle([held[slug] for slug in slugs if slug in held], "cache")
+        absent = slugs if not held else [slug for slug in slugs if slug not in held]
+        counts.hits += len(slugs) - len(absent) - len(outdated)
+        counts.misses += len(absent) + len(outdated)
+        further.add_many([*absent, *outdated])
 
     async def _ask_replica(self, slugs: list[Slug]) -> None:
         try:
@@ -191,17 +229,15 @@ class Resolver(Generic[T]):
             self._fail(slugs, error)
             return
         counts = self.layers["replica"]
-        for slug in slugs:
-            copy = copies.get(slug)
-            if copy is None or not self._settle(slug, copy, "replica"):
-                counts.misses += 1
-                self._from_store.add(slug)
-            else:
-                counts.hits += 1
-                self._note_missed(slug, None)
+        outdated = set(self._settle([copies[slug] for slug in slugs if slug in copies], "replica"))
+        further = [slug for slug in slugs if slug not in copies or slug in outdated]
+        counts.misses += len(further)
+        counts.hits += len(slugs) - len(further)
+        self._note_missed({slug: None for slug in copies if slug not in outdated})
+        self._from_store.add_many(further)
 
     async def _ask_store(self, slugs: list[Slug]) -> None:
-        awaited = [slug for slug in slugs if self._is_awaited(slug)]
+        awaited = self._awaited(slugs)
         if not awaited:
             return
         try:
@@ -215,56 +251,102 @@ class Resolver(Generic[T]):
         for one in stored.values():
             self._l1.follow_epoch(one.epoch)  # the first of them: all were read together
             break
-        for slug in awaited:
-            resolution = stored.get(slug) or Resolution.absent(slug)
-            look_up = self._under_way[slug]
-            if not self._settle(slug, resolution, "store", is_last=look_up.is_second):
-                # It changed while it was read, and a caller may have joined since: read it again.
-                look_up.is_second = True
+        found = [stored.get(slug) or Resolution.absent(slug) for slug in awaited]
+        outdated = self._settle(found, "store")
+        if outdated:
+            self._read_twice(outdated, stored)
+        # Unknown slugs are cached in this process only: a scan must not fill the shared cache.
+        missed = {slug: one for slug, one in stored.items() if one.version > 0}
+        for slug in outdated:
+            missed.pop(slug, None)
+        self._note_missed(missed)
+
+    def _read_twice(self, slugs: Sequence[Slug], stored: Mapping[Slug, Resolution]) -> None:
+        """They changed while they were read, and a caller may have joined since: read them again, once."""
+        for slug in slugs:
+            if slug not in self._read_again:
+                self._read_again.add(slug)
                 self._from_store.add(slug)
-            elif resolution.version > 0:
-                # Unknown slugs are cached in this process only: a scan must not fill the shared cache.
-                self._note_missed(slug, resolution)
+                continue
+            resolution = stored.get(slug) or Resolution.absent(slug)
+            try:
+                entry = self._l1.put(resolution)
+            except Exception as error:  # noqa: BLE001 - as in `L1Cache.offer_many`
+                self._fail([slug], error)
+                continue
+            self._answer([slug], [entry], "store")
+            if resolution.version > 0:
+                self._note_missed({slug: resolution})
 
-    def _is_awaited(self, slug: Slug) -> bool:
-        """Does a caller still wait for *slug*? If not, end its look-up."""
-        if all(waiter.done() for waiter in self._under_way[slug].waiters):
-            self._end(slug, succeeded=False)
-            return False
-        return True
+    def _awaited(self, slugs: Sequence[Slug]) -> Sequence[Slug]:
+        """Return the slugs that a caller still waits for, and end the look-ups of the others."""
+        crowds: dict[Crowd | None, list[Slug]] = {}
+        for slug in slugs:
+            crowds.setdefault(self._under_way[slug].crowd, []).append(slug)
+        given_up = set(slugs)
+        for crowd, asked in crowds.items():
+            if crowd is not None:
+                given_up.difference_update(crowd.awaited(asked))
+        given_up = {slug for slug in given_up if all(one.done() for one in self._callers.get(slug, ()))}
+        if not given_up:
+            return slugs
+        self._end(list(given_up), succeeded=False)
+        return [slug for slug in slugs if slug not in given_up]
 
-    def _settle(self, slug: Slug, resolution: Resolution, source: str, *, is_last: bool = False) -> bool:
-        """Resolve *slug* for its waiting callers; False if *resolution* is outdated: try the next source."""
-        try:
-            entry = self._l1.put(resolution) if is_last else self._l1.offer(resolution)
-        except Exception as error:  # noqa: BLE001 - a stored link that cannot be rendered must fail alone
-            self._fail([slug], error)
-            return True
-        if entry is None:
-            return False
-        self.look_ups[source] += 1
-        for waiter in self._end(slug, succeeded=True):
-            if not waiter.done():
-                waiter.set_result(entry.answer)
-        return True
+    def _settle(self, resolutions: Sequence[Resolution], source: str) -> list[Slug]:
+        """Answer with *resolutions*; return the slugs whose resolution is outdated: try the next source."""
+        settled: list[Slug] = []
+        entries: list[L1Entry[T]] = []
+        outdated: list[Slug] = []
+        for resolution, outcome in zip(resolutions, self._l1.offer_many(resolutions), strict=True):
+            if outcome is None:
+                outdated.append(resolution.slug)
+            elif isinstance(outcome, Exception):
+                self._fail([resolution.slug], outcome)
+            else:
+                settled.append(resolution.slug)
+                entries.append(outcome)
+        self._answer(settled, entries, source)
+        return outdated
+
+    def _answer(self, slugs: Sequence[Slug], entries: Sequence[L1Entry[T]], source: str) -> None:
+        """End the look-ups of *slugs* with *entries*."""
+        self.look_ups[source] += len(slugs)
+        self._end(slugs, succeeded=True)
+        if self._callers:
+            for slug, entry in zip(slugs, entries, strict=True):
+                for caller in self._callers.pop(slug, ()):
+                    if not caller.done():
+                        caller.set_result(entry.answer)
 
     def _fail(self, slugs: Sequence[Slug], error: Exception) -> None:
+        crowds: dict[Crowd, list[Slug]] = {}
         for slug in slugs:
-            for waiter in self._end(slug, succeeded=False):
-                if not waiter.done():
-                    waiter.set_exception(error)
+            crowd = self._under_way[slug].crowd
+            if crowd is not None:
+                crowds.setdefault(crowd, []).append(slug)
+            for caller in self._callers.pop(slug, ()):
+                if not caller.done():
+                    caller.set_exception(error)
+        self._end(slugs, succeeded=False)
+        for crowd, asked in crowds.items():
+            crowd.set_exception(asked, error)
 
-    def _end(self, slug: Slug, *, succeeded: bool) -> list[Waiter[T]]:
-        """End the look-up of *slug* and return its waiting callers."""
-        look_up = self._under_way.pop(slug)
-        self._admission.leave(WorkKind.LOOK_UP, look_up.entered, succeeded=succeeded)
-        self.look_ups["failed"] += not succeeded
-        return look_up.waiters
+    def _end(self, slugs: Sequence[Slug], *, succeeded: bool) -> None:
+        """The look-ups of *slugs* are over."""
+        entered = [look_up.entered for look_up in map(self._under_way.pop, slugs)]
+        self._admission.leave_many(WorkKind.LOOK_UP, entered, succeeded=succeeded)
+        if self._read_again:
+            self._read_again.difference_update(slugs)
+        if not succeeded:
+            self.look_ups["failed"] += len(slugs)
+            for slug in slugs:
+                self._callers.pop(slug, None)
 
-    def _note_missed(self, slug: Slug, resolution: Resolution | None) -> None:
+    def _note_missed(self, missed: Mapping[Slug, Resolution | None]) -> None:
         # Bounded, as a flood of misses would fill it; a slug that is left out is missed again later.
-        if len(self._missed) < _MAX_FILL:
-            self._missed[slug] = resolution
+        if missed and len(self._missed) < _MAX_FILL:
+            self._missed.update(islice(missed.items(), _MAX_FILL - len(self._missed)))
             if asked_by := origins():
                 self._missed_by = together((self._missed_by, asked_by))
             self._missed_some.set()

@@ -13,13 +13,13 @@ import logging
 import math
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 
 from app.concurrency.single_flight import SingleFlight
 from app.domain.errors import Unavailable
 from app.domain.link import Slug
 from app.ports import VisitQuotaStore
+from app.service.leases import EXHAUSTED, SPENT, LeaseBook, Leases
 
 log = logging.getLogger(__name__)
 
@@ -31,20 +31,6 @@ _SWEEP_S = 1.0
 _CLOSE_S = 5.0
 
 
-@dataclass(slots=True)
-class _Lease:
-    """
-    The visits `left` of one lease, made for `version` of the link or a later one.
-
-    Times are monotonic seconds. Until `exhausted_until` the quota is known to be exhausted.
-    """
-
-    version: int
-    left: int
-    used_at: float
-    exhausted_until: float
-
-
 class VisitQuota:
     """
     The leases that this process holds. Belongs to one event loop.
@@ -53,12 +39,15 @@ class VisitQuota:
 
     Args:
         monotonic: seconds that never go back.
+        leases: what it holds; a data plane spends from there as well.
     """
 
-    def __init__(self, store: VisitQuotaStore, *, monotonic: Callable[[], float]) -> None:
+    def __init__(
+        self, store: VisitQuotaStore, *, monotonic: Callable[[], float], leases: LeaseBook | None = None
+    ) -> None:
         self._store = store
         self._monotonic = monotonic
-        self._held: dict[Slug, _Lease] = {}
+        self._leases = Leases() if leases is None else leases
         self._leasing: SingleFlight[tuple[Slug, int], bool] = SingleFlight()
 
     async def take(self, slug: Slug, version: int, *, spend: bool = True) -> bool:
@@ -75,18 +64,22 @@ class VisitQuota:
             Unavailable: no visit is held, and the store did not answer.
         """
         while True:
-            held, now = self._held.get(slug), self._monotonic()
-            if held is not None and held.version >= version:
-                if held.left > 0:
-                    held.left -= spend
-                    held.used_at = now
-                    return True
-                if now < held.exhausted_until:
-                    return False
-                version = held.version
+            taken = self._leases.take_visit(slug, version, spend, self._monotonic())
+            if taken in {SPENT, EXHAUSTED}:
+                return taken == SPENT
+            version = taken
             # Any number of callers wait for this lease; each checks again what is left of it.
-            if not await self._leasing.do((slug, version), partial(self._lease, slug, version)):
+            if not await self.lease(slug, version):
                 return True
+
+    async def lease(self, slug: Slug, version: int) -> bool:
+        """
+        Lease visits of *slug*, made for *version*, for all that need them; False if the link has no limit.
+
+        Raises:
+            Unavailable: the store did not answer.
+        """
+        return await self._leasing.do((slug, version), partial(self._lease, slug, version))
 
     async def run(self) -> None:
         """Return unused leases, until cancelled."""
@@ -96,11 +89,12 @@ class VisitQuota:
 
     async def give_back(self, *, idle_s: float) -> None:
         """Return what is left of every lease that was not used for *idle_s*."""
-        for slug in list(self._held):
-            held, now = self._held.get(slug), self._monotonic()
-            if held is not None and now >= max(held.used_at + idle_s, held.exhausted_until):
-                del self._held[slug]
-                await self._return(slug, held.left)
+        now = self._monotonic()
+        for slug in self._leases.idle_visits(now - idle_s, now):
+            now = self._monotonic()
+            left = self._leases.drop_idle_visits(slug, now - idle_s, now)
+            if left is not None:
+                await self._return(Slug(slug), left)
 
     async def aclose(self) -> None:
         """Return all leases, as far as the store takes them within a few seconds."""
@@ -115,19 +109,16 @@ class VisitQuota:
         if leased is None:
             return False
         await self._drop_older(slug, version)
-        held, now = self._held.get(slug), self._monotonic()
-        if held is not None and held.version > version:
+        now = self._monotonic()
+        exhausted_until = now if leased else now + EXHAUSTED_S
+        if not self._leases.add_visits(slug, version, leased, now, exhausted_until):
             await self._return(slug, leased)
-            return True
-        left = leased + (held.left if held is not None else 0)
-        self._held[slug] = _Lease(version, left, now, now if leased else now + EXHAUSTED_S)
         return True
 
     async def _drop_older(self, slug: Slug, version: int) -> None:
         """Return leases made before *version*, including those made meanwhile."""
-        while (held := self._held.get(slug)) is not None and held.version < version:
-            del self._held[slug]
-            await self._return(slug, held.left)
+        while (left := self._leases.drop_older_visits(slug, version)) is not None:
+            await self._return(slug, left)
 
     async def _return(self, slug: Slug, visits: int) -> None:
         """Return *visits*, which can no longer be spent here; tried once."""

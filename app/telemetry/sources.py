@@ -64,10 +64,6 @@ class RedirectCounts(Protocol):
         """How many the L1 cache could not answer."""
 
     @property
-    def readmitted(self) -> int:
-        """How many were admitted twice: by a data plane first."""
-
-    @property
     def answered(self) -> Mapping[int, int]:
         """The answers to those, by status."""
 
@@ -213,7 +209,7 @@ def redirect_samples(counts: RedirectCounts, limiter: RateLimiter) -> Samples:
     Redirects from the L1 cache are not counted on their way: they are the admitted requests that
     are counted nowhere else.
     """
-    hits = limiter.counted(Policy.REDIRECT).admitted - counts.readmitted - counts.missed
+    hits = limiter.counted(Policy.REDIRECT).admitted - counts.missed
     # All series from the start: a series that appears with its first event hides that event from `rate`.
     samples: Samples = {REDIRECTS.of(source, status): [0] for source in _SOURCES for status in _STATUSES}
     samples[REDIRECTS.of("memory", "3xx")] = [hits - sum(counts.l1_errors.values())]

@@ -17,6 +17,8 @@ from app.web.response import Response, json_response
 from app.web.schemas import FieldProblem, LinkDocument, Problem
 
 _RETRY_S = 1
+# `overloaded` has as many answers, in turn.
+OVERLOADED_ANSWERS = 3
 
 
 def unreadable(detail: str) -> Response:
@@ -214,5 +216,5 @@ _OVERLOADED = itertools.cycle(
         detail="Nothing was done.",
         headers=[("retry-after", str(seconds))],
     )
-    for seconds in (1, 2, 3)
+    for seconds in range(1, OVERLOADED_ANSWERS + 1)
 )

@@ -1,27 +1,28 @@
 """
 The front: the native data plane that answers hot redirects, in front of this application.
 
-It owns the public sockets. It sends what `FrontTable` holds, and passes every other request on to granian,
-which serves the application on a private Unix socket.
+It owns the public sockets, and answers every redirect: from what `FrontTable` holds, which
+`app.web.front_misses` fills. It passes every other request on to granian, which serves the application on a
+private Unix socket.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from hopgate_front import Front, Limit, Template, Watch
+from hopgate_front import Front, Limit, Row, Template, Watch
 
 from app.concurrency import tarpit
-from app.concurrency.origins import on_behalf_of
 from app.domain.errors import Unavailable
 from app.domain.link import REDIRECT_CODES, Resolution, Slug
 from app.domain.slug import RESERVED
 from app.ports import Refusal
-from app.resilience.deadline import FRONT_ANSWER_S
+from app.resilience.deadline import FRONT_ANSWER_S, REDIRECT_S
+from app.service.l1_cache import L1Entry
 from app.settings import IpNetwork
 from app.telemetry.families import HTTP_SECONDS
 from app.telemetry.requests import REDIRECT_ROUTE, RequestMetrics
@@ -29,11 +30,13 @@ from app.telemetry.samples import Samples
 from app.telemetry.sources import front_samples
 from app.web import errors
 from app.web.body import MAX_BODY_BYTES
-from app.web.front_records import LookUpOrigins
+from app.web.intent import PREVIEW_STARTS, PREVIEW_WORDS
 from app.web.redirects import RedirectHandler, render
 from app.web.response import Response
 
-log = logging.getLogger(__name__)
+# Of the life of an entry: a visitor after that has it renewed, so that none waits for a link that is visited
+# often.
+RENEWED_AFTER = 0.8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,18 +64,44 @@ class FrontTable:
     def __init__(self, front: Front) -> None:
         self.remove = front.remove
         self.clear = front.clear
-        self._put = front.put
+        self._put_many = front.put_many
+        self._send_once = front.send_once
         self._take_clicks = front.take_clicks
 
-    def put(self, slug: Slug, answer: Response, free_until: float) -> None:
-        """Send *answer* for *slug* until *free_until*."""
-        # `render` puts the target first.
-        location = answer.headers[0][1] if answer.is_visit else None
-        self._put(slug, answer.status, location, free_until, answer.forward_query)
+    def put_many(self, entries: Sequence[L1Entry[Response]], now: float) -> None:
+        """Hold *entries*, made at *now*, and answer the requests that wait for their slugs."""
+        self._put_many([_row(entry, now + RENEWED_AFTER * (entry.fresh_until - now)) for entry in entries])
+
+    def send_once(self, entry: L1Entry[Response]) -> None:
+        """Answer the requests that wait for the slug of *entry*."""
+        self._send_once([_row(entry, math.inf)])
 
     def take_clicks(self) -> Iterable[tuple[Slug, int]]:
         """Return the redirects sent since the last call, by slug."""
         return [(Slug(slug), clicks) for slug, clicks in self._take_clicks()]
+
+
+def _row(entry: L1Entry[Response], renew_from: float) -> Row:
+    resolution, answer = entry.resolution, entry.answer
+    metered_version = answer.metered_version
+    if not answer.is_visit:
+        times = renew_from, entry.fresh_until, -math.inf, math.inf
+        return resolution.slug, answer.status, None, False, 0, times
+    expires_at = resolution.expires_at
+    return (
+        resolution.slug,
+        answer.status,
+        answer.headers[0][1],  # `render` puts the target first
+        answer.forward_query,
+        metered_version,
+        (
+            renew_from,
+            entry.fresh_until,
+            # If the application is late, no time is left to spend a visit in.
+            -math.inf if metered_version else entry.stale_until,
+            math.inf if expires_at is None else expires_at,
+        ),
+    )
 
 
 class FrontMetrics:
@@ -82,82 +111,19 @@ class FrontMetrics:
         self._front = front
         self._requests = requests
         self._redirects = redirects
-        self._missed = self._readmitted = 0
 
     def samples(self) -> Samples:
         """Move the counts, so ask before the application; report the front's own."""
         front, redirects = self._front, self._redirects
-        for status, counts, seconds in front.take_answers():
-            self._requests.add(REDIRECT_ROUTE, "GET", status, counts, seconds)
+        for method, status, counts, seconds in front.take_answers():
+            self._requests.add(REDIRECT_ROUTE, method, status, counts, seconds)
         for status, count in front.take_errors():
             redirects.l1_errors[status] += count
         for status, count in front.take_looked_up():
             redirects.answered[status] += count
-        missed, readmitted = front.missed
-        redirects.missed += missed - self._missed
-        redirects.readmitted += readmitted - self._readmitted
-        self._missed, self._readmitted = missed, readmitted
+        redirects.missed += front.take_missed()
+        redirects.note_late(*front.take_late())
         return front_samples(front)
-
-
-class FrontLookUps:
-    """
-    Looks up the slugs that a front has no answer for: one call of the event loop for all that wait.
-
-    A look-up fills the L1 cache, and with it the front's table. The front answers from that, or passes the
-    request on: errors, stale answers and visit quotas are the application's.
-
-    Args:
-        origins: finds the traces that look-ups are a part of; None if there are none.
-    """
-
-    def __init__(self, front: Front, redirects: RedirectHandler, origins: LookUpOrigins | None) -> None:
-        self._front = front
-        self._look_up = redirects.look_up
-        self._origins = origins
-
-    def open(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Take slugs from now on."""
-        loop.add_reader(self._front.look_up(is_open=True), self._take)
-
-    def close(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Take no more."""
-        loop.remove_reader(self._front.look_up(is_open=False))
-
-    def _take(self) -> None:
-        slugs = self._front.take_misses()
-        origins = {} if self._origins is None else self._origins.of(slugs)
-        for slug in slugs:
-            waiting = _Requests(self._front, slug)
-            try:
-                if slug in origins:
-                    with on_behalf_of(origins[slug]):
-                        self._look_up(Slug(slug), waiting)
-                else:
-                    self._look_up(Slug(slug), waiting)
-            except Exception as error:
-                # A bug. The application answers, and reports it again; all later visitors would wait in vain.
-                log.exception("unexpected failure of a look-up")
-                waiting.set_exception(error)
-
-
-class _Requests:
-    """The requests of a front that wait for one slug."""
-
-    __slots__ = ("_front", "_slug")
-
-    def __init__(self, front: Front, slug: str) -> None:
-        self._front = front
-        self._slug = slug
-
-    def done(self) -> bool:
-        return not self._front.is_awaited(self._slug)
-
-    def set_result(self, _answer: Response) -> None:
-        self._front.resolved(self._slug)
-
-    def set_exception(self, _error: Exception) -> None:
-        self._front.resolved(self._slug)
 
 
 async def ping(private: Path) -> None:
@@ -200,14 +166,17 @@ def new_front(
         upstream=upstream,
         templates=[
             *map(_redirect, REDIRECT_CODES),
-            _template(errors.not_found()),
-            _template(errors.gone()),
+            template_of(errors.not_found()),
+            template_of(errors.gone()),
             _without(errors.too_many_requests(Refusal(0, {})), "retry-after"),
-            _template(errors.server_error("front")),
-            _template(errors.unavailable(away)),
+            template_of(errors.server_error("front")),
+            template_of(errors.unavailable(away)),
         ],
-        cut_off=_template(errors.body_incomplete()),
-        unsure=_template(errors.unavailable(away, may_have_written=True)),
+        cut_off=template_of(errors.body_incomplete()),
+        unsure=template_of(errors.unavailable(away, may_have_written=True)),
+        late=template_of(errors.unavailable(Unavailable("the service", "late"))),
+        not_prefetched=template_of(errors.not_prefetched()),
+        previews=(PREVIEW_WORDS, PREVIEW_STARTS),
         redirect_limit=redirect_limit,
         not_found_limit=not_found_limit,
         trusted=[str(network) for network in trusted],
@@ -217,6 +186,7 @@ def new_front(
         tarpit=(tarpit.FREE_PER_S, tarpit.BURST, tarpit.DELAY_S, tarpit.MAX_HELD),
         max_body=MAX_BODY_BYTES,
         caps=(caps.head_s, caps.write_s, caps.answer_s, caps.connections),
+        limit_s=REDIRECT_S,
         monotonic=monotonic,
         watch=watch,
     )
@@ -228,9 +198,10 @@ def _redirect(code: int) -> Template:
 
 
 def _without(response: Response, name: str) -> Template:
-    status, headers, body = _template(response)
+    status, headers, body = template_of(response)
     return status, [pair for pair in headers if pair[0] != name], body
 
 
-def _template(response: Response) -> Template:
+def template_of(response: Response) -> Template:
+    """Return *response* as the front takes it."""
     return response.status, list(response.headers), response.body

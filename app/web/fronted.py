@@ -16,7 +16,7 @@ from hopgate_front import Front
 from app.resilience.deadline import FRONT_DRAIN_S
 from app.web import errors
 from app.web import headers as fields
-from app.web.front import FrontLookUps
+from app.web.front_misses import FrontMisses
 from app.web.front_records import LookUpOrigins, read_noted
 from app.web.rsgi import RsgiApplication, RsgiScope
 
@@ -56,7 +56,7 @@ class Fronted:
         self._drain_s = drain_s
         self._draining: asyncio.Task[None] | None = None
         self._front: Front
-        self._look_ups: FrontLookUps
+        self._misses: FrontMisses
 
     def __rsgi_init__(self, loop: asyncio.AbstractEventLoop) -> None:
         """Open the application; start the front when the loop runs."""
@@ -71,12 +71,12 @@ class Fronted:
         services = self._inner.services
         is_traced = services.tracing is not None
         origins = LookUpOrigins(front, monotonic=time.monotonic, wall=time.time) if is_traced else None
-        self._look_ups = FrontLookUps(front, services.redirects, origins)
+        self._misses = FrontMisses(front, services.redirects, self._inner.failed, origins)
         loop.call_soon(self._start, loop)
 
     def __rsgi_del__(self, loop: asyncio.AbstractEventLoop) -> None:
         """Close the front, then the application, which takes its last clicks and counts."""
-        self._look_ups.close(loop)
+        self._misses.close(loop)
         self._front.end()
         self._application.__rsgi_del__(loop)
 
@@ -85,7 +85,7 @@ class Fronted:
         await self._application.__rsgi__(_FromFront(scope), protocol)
 
     def _start(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._look_ups.open(loop)
+        self._misses.open(loop)
         for listener in self._listeners:
             public = socket.socket(fileno=listener)
             # Not before: a connection would be accepted that is not served if the application does not open.

@@ -9,17 +9,30 @@ from typing import Any
 # Where browsers announce a request that the user has not asked for yet.
 _PURPOSE = ("sec-purpose", "purpose", "x-purpose", "x-moz")
 _AHEAD = frozenset({"prefetch", "prerender", "preview"})
-# Programs that show a preview of a link, or crawl. Not the names of apps that open links in a browser of
-# their own: there, the same name is a visitor's. Cubot makes telephones.
+# Programs that show a preview of a link, or crawl, by words of their `User-Agent` in lower case. Not the
+# names of apps that open links in a browser of their own: there, the same name is a visitor's.
+PREVIEW_WORDS = (
+    *("crawler", "spider", "preview", "unfurl", "facebookexternalhit", "facebookcatalog", "meta-external"),
+    *("whatsapp/", "slack-imgproxy", "facebot", "mastodon/", "pleroma", "akkoma", "misskey", "firefish"),
+    *("friendica", "lemmy", "gotosocial", "peertube", "iframely", "embedly", "vkshare", "viber/"),
+    *("kakaotalk-scrap", "cardyb", "synapse", "rocket.chat", "google-pagerenderer", "google-safety"),
+    *("snippet", "microsoft office", "ms-office", "skype for business", "flipboardproxy", "quora link"),
+    *("w3c_validator", "validator.nu", "checklink", "linkcheck", "urlscan", "xing-contenttabreceiver"),
+    *("yahoo! slurp", "qwantify", "line-poker", "headlesschrome", "barracuda sentinel", "proofpoint"),
+    "mimecast",
+)
+# The same, where it begins with them.
+PREVIEW_STARTS = ("tumblr/",)
+# And any word that ends with bot. Cubot makes telephones.
 _PREVIEWS = re.compile(
-    r"(?<!cu)bot\b|crawler|spider|preview|unfurl|facebookexternalhit|facebookcatalog|meta-external"
-    r"|whatsapp/|slack-imgproxy|facebot|mastodon/|pleroma|akkoma|misskey|firefish|friendica|lemmy"
-    r"|gotosocial|peertube|iframely|embedly|vkshare|viber/|kakaotalk-scrap|cardyb|synapse|rocket\.chat"
-    r"|google-pagerenderer|google-safety|snippet|microsoft office|ms-office|skype for business"
-    r"|flipboardproxy|quora link|w3c_validator|validator\.nu|checklink|linkcheck|urlscan"
-    r"|xing-contenttabreceiver|yahoo! slurp|qwantify|line-poker|^tumblr/|headlesschrome"
-    r"|barracuda sentinel|proofpoint|mimecast",
-    re.IGNORECASE,
+    "|".join(
+        (
+            r"(?<!cu)bot\b",
+            *map(re.escape, PREVIEW_WORDS),
+            *(f"^{re.escape(start)}" for start in PREVIEW_STARTS),
+        )
+    ),
+    re.IGNORECASE | re.ASCII,
 )
 
 

@@ -12,7 +12,7 @@ import asyncio
 import logging
 import math
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from urllib.parse import quote
 
 from msgspec.structs import replace
@@ -26,7 +26,7 @@ from app.ports import Policy, RateLimiter
 from app.resilience.deadline import REDIRECT_S
 from app.service.clicks import ClickCounter
 from app.service.l1_cache import L1Cache
-from app.service.resolver import Resolver, Waiter
+from app.service.resolver import Crowd, Resolver
 from app.service.visit_quota import VisitQuota
 from app.web import errors
 from app.web.intent import Intent
@@ -120,6 +120,7 @@ class RedirectHandler:
     ) -> None:
         self._l1 = l1
         self._peek = l1.peek
+        self._note_clicked = l1.note_clicked
         self._resolver = resolver
         self._limiter = limiter
         self._admit = limiter.admit
@@ -134,8 +135,6 @@ class RedirectHandler:
         self.l1_errors: Counter[int] = Counter()
         self.missed = 0
         self.answered: Counter[int] = Counter()
-        # Requests that a data plane admitted, and then left to this handler, which admits them again.
-        self.readmitted = 0
 
     def answer_from_l1(self, slug: str, client: str, now: float) -> Response | None:
         """
@@ -152,24 +151,58 @@ class RedirectHandler:
             return self._refuse(_REDIRECT, client)
         response = entry.answer
         if response.is_visit:
+            if not entry.clicks:
+                self._note_clicked(entry)
             entry.clicks += 1
             return response
         return self._l1_error(response, client)
 
-    def look_up(self, slug: Slug, waiter: Waiter[Response]) -> None:
+    def look_up(self, slugs: Sequence[Slug], crowd: Crowd) -> Sequence[Slug]:
         """
-        Bring *slug* into the L1 cache, if it can be, and then call *waiter*.
+        Bring *slugs* into the L1 cache, or tell *crowd* why they cannot be.
 
         For a data plane, which has charged the limits and answers itself.
+
+        Returns:
+            Those that are there already: they are not looked up.
         """
-        held = self._l1.get(slug)
-        if held is not None:
-            waiter.set_result(held.answer)
-            return
-        try:
-            self._resolver.join(slug, waiter)
-        except Overloaded as error:
-            waiter.set_exception(error)
+        missing = self._l1.without_fresh(slugs)
+        self._resolver.look_up(missing, crowd)
+        if len(missing) == len(slugs):
+            return ()
+        return list(set(slugs).difference(missing))
+
+    def renew(self, slugs: Sequence[Slug]) -> None:
+        """Look *slugs* up before their entries in the L1 cache end."""
+        self._resolver.renew(slugs)
+
+    def stale(self, slug: Slug, requests: int) -> bool:
+        """Bring the stale entry of *slug* into the L1 cache once more, for *requests*. Is there one?"""
+        return self._resolver.stale(slug, requests) is not None
+
+    async def lease(self, slug: Slug, version: int) -> bool:
+        """Lease visits of *slug*, made for *version*; False if it has no limit. Raises Unavailable."""
+        return await self._quota.lease(slug, version)
+
+    def refusals(self, error: Unavailable | Overloaded, requests: int) -> list[Response]:
+        """Return the answers to *requests* that end with *error*, to be given in turn, and note it."""
+        if isinstance(error, Overloaded):
+            for _ in range(requests):
+                self._on_error(error)
+            return [errors.overloaded() for _ in range(errors.OVERLOADED_ANSWERS)]
+        for _ in range(requests - 1):
+            self._on_error(error)
+        return [self._unavailable(error)]
+
+    def note_late(self, stale: int, refused: int) -> None:
+        """Note requests whose look-ups were late: they got stale redirects, or were *refused*."""
+        self._resolver.stale_answers += stale
+        if refused:
+            self.refusals(self.late(), refused)
+
+    def late(self) -> Unavailable:
+        """Return the error of a request that took too long."""
+        return Unavailable("the service", f"no answer within {self._limit_s:g} s")
 
     async def answer(
         self,
@@ -245,7 +278,7 @@ class RedirectHandler:
         except BaseException as error:
             if not (self._expiry.stop(limit) and isinstance(error, asyncio.CancelledError)):
                 raise
-            late = Unavailable("the service", f"no answer within {self._limit_s:g} s")
+            late = self.late()
             # A look-up that is late leaves a stale redirect, but no time to spend a visit on one.
             stale = self._resolver.stale(slug) if response is None else None
             return self._unavailable(late) if stale is None or stale.metered_version else stale

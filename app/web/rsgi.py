@@ -242,7 +242,7 @@ class RsgiApplication:
                 slug, client, is_head=is_head, intent=lambda: intent_of(headers)
             )
         except Exception as error:  # noqa: BLE001 - the last resort: the client gets a response
-            return self._failed("GET /{slug}", error)
+            return self.failed("GET /{slug}", error)
 
     async def _dispatch(self, scope: RsgiScope, protocol: Any, exchange: Exchange) -> Response:
         try:
@@ -303,10 +303,11 @@ class RsgiApplication:
             response = await endpoint.handle(request)
             check_headers(response.headers)
         except Exception as error:  # noqa: BLE001 - the last resort: the client gets a response
-            return self._failed(f"{scope.method} {scope.path}", error)
+            return self.failed(f"{scope.method} {scope.path}", error)
         return response
 
-    def _failed(self, what: str, error: Exception) -> Response:
+    def failed(self, what: str, error: Exception) -> Response:
+        """Return the answer to *what* failed with *error*, a bug, and log it."""
         self._services.on_error(error)
         trace_id = failure_id(self._services.trace_id)
         log.error("unexpected failure of %s, trace id %s", ascii(what[:200]), trace_id, exc_info=error)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from hopgate_front import Front
 
@@ -79,7 +80,7 @@ class Alone:
 
 @contextmanager
 def alone(
-    script: Script = ok, *, caps: Caps | None = None, trusted: Sequence[IpNetwork] = (), **options: object
+    script: Script = ok, *, caps: Caps | None = None, trusted: Sequence[IpNetwork] = (), **options: Any
 ) -> Iterator[Alone]:
     """Serve until the end of the block."""
     folder = Path(tempfile.mkdtemp(prefix="hg-"))

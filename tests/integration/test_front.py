@@ -16,7 +16,7 @@ import pytest
 from tests.integration.front_gateway import FRONT, TARGET, get, is_of_the_front, total, workers_of
 from tests.servers.hopgate import UNLIMITED, Gateway, eventually, hopgate, make_key
 from tests.servers.ports import free_ports
-from tests.servers.raw_http import answer_on
+from tests.servers.raw_http import answer_on, answered
 
 LINKS = "/api/v1/links"
 
@@ -77,7 +77,7 @@ def test_visitors_of_one_slug_wait_for_one_look_up(gateway, slug):
     assert total(gateway, "hopgate_look_ups_total") - looked_up < 10
 
 
-def test_forwarded_query_is_added_by_the_application(gateway, api):
+def test_forwarded_query_is_added_by_the_front(gateway, api):
     link = {"long_url": f"{TARGET}?a=1", "forward_query": True}
     slug = api.post(LINKS, json=link).json()["slug"]
 
@@ -86,7 +86,7 @@ def test_forwarded_query_is_added_by_the_application(gateway, api):
     assert [answer.header("location") for answer in answers] == [
         f"{TARGET}?a=1{added}" for added in ("&b=2", "", "&b=2", "")
     ]
-    assert [is_of_the_front(answer) for answer in answers] == [False, True, False, True]
+    assert [is_of_the_front(answer) for answer in answers] == [True] * 4
 
 
 def test_edit_and_removal_are_seen_at_once(gateway, api, slug):
@@ -107,13 +107,19 @@ def test_created_link_replaces_a_hot_404(gateway, api):
     assert get(gateway, "/to-be-created").status == 302
 
 
-def test_metered_link_is_never_hot(gateway, api):
+def test_visits_are_spent_by_both_sides(gateway, api):
+    """From one lease, whichever side a request takes; a HEAD or a prefetch spends none."""
     slug = api.post(LINKS, json={"long_url": TARGET, "max_visits": 3}).json()["slug"]
+    escaped = f"/%{ord(slug[0]):02x}{slug[1:]}"
+    head = f"HEAD /{slug} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode()
 
-    answers = [get(gateway, f"/{slug}") for _ in range(5)]
+    assert answered(gateway.port, head).status == 302
+    assert get(gateway, f"/{slug}", "Sec-Purpose: prefetch").status == 503
+    answers = [get(gateway, path) for path in (f"/{slug}", escaped, f"/{slug}", escaped, f"/{slug}")]
 
     assert [answer.status for answer in answers] == [302, 302, 302, 410, 410]
-    assert not any(is_of_the_front(answer) for answer in answers)
+    assert [is_of_the_front(answer) for answer in answers] == [True, False, True, False, True]
+    assert answered(gateway.port, head).status == 410
 
 
 def test_every_answer_is_counted_once(gateway, api, slug):
@@ -131,14 +137,13 @@ def test_every_answer_is_counted_once(gateway, api, slug):
         }
 
     before = counts()
-    visits, misses, left = 40, 5, 3
-    for _ in range(visits - left):
+    visits, misses, spent = 40, 5, 3
+    for _ in range(visits - spent):
         get(gateway, f"/{slug}")
     for _ in range(misses):
         get(gateway, "/counted-as-missing")
-    # Looked up by the front, and left to the application.
     metered = api.post(LINKS, json={"long_url": TARGET, "max_visits": 9}).json()["slug"]
-    for _ in range(left):
+    for _ in range(spent):
         get(gateway, f"/{metered}")
     after = {name: value - before[name] for name, value in counts().items()}
 
@@ -149,7 +154,7 @@ def test_every_answer_is_counted_once(gateway, api, slug):
         "redirects": visits,
         "404": misses,
     }
-    eventually(lambda: api.get(f"{LINKS}/{slug}").json()["visits"] == visits - left, 30, "all clicks arrive")
+    eventually(lambda: api.get(f"{LINKS}/{slug}").json()["visits"] == visits - spent, 30, "all clicks arrive")
 
 
 # --- what is passed on --------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import socket
 import threading
 import time
@@ -101,7 +102,9 @@ def test_answer_that_is_not_read_ends():
 
 def test_answers_to_pipelined_requests_that_are_not_read_end():
     with alone(caps=Caps(write_s=0.3)) as alone_, alone_.connect() as connection:
-        alone_.front.put("hot", 302, "https://example.com/" + "a" * 2000, time.monotonic() + 1000, False)
+        end = time.monotonic() + 1000
+        target = "https://example.com/" + "a" * 2000
+        alone_.front.put_many([("hot", 302, target, False, 0, (end, end, end, math.inf))])
         connection.settimeout(1)
         with contextlib.suppress(OSError):
             while True:

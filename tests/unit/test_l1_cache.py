@@ -273,14 +273,22 @@ def counting(monotonic):
     return l1, clicked
 
 
+def click(l1, entry):
+    """As `RedirectHandler.answer_from_l1` does."""
+    if not entry.clicks:
+        l1.note_clicked(entry)
+    entry.clicks += 1
+
+
 def test_clicks_are_reported_once(monotonic):
     l1, clicked = counting(monotonic)
     entry = l1.put(Resolution(SLUGS[0], 1))
-    entry.clicks += 2
+    click(l1, entry)
+    click(l1, entry)
 
     l1.collect()
     l1.collect()
-    entry.clicks += 1
+    click(l1, entry)
     l1.collect()
 
     assert clicked == {"aaa": 3}
@@ -299,7 +307,7 @@ def test_clicks_outlive_their_entry(monotonic):
         ),
         1,
     ):
-        l1.put(Resolution(SLUGS[0], version)).clicks += 1
+        click(l1, l1.put(Resolution(SLUGS[0], version)))
         take_away()
     monotonic.now += 60
 
@@ -308,27 +316,13 @@ def test_clicks_outlive_their_entry(monotonic):
     assert clicked == {"aaa": 5}
 
 
-def test_expired_entries_are_not_collected_again(monotonic):
-    l1, _ = counting(monotonic)
-    for n in range(10):
-        l1.put(Resolution(Slug(f"slug-{n}"), 1))
-    l1.collect()
-    assert len(l1._recent) == 10
-
-    monotonic.now += l1_cache.TTL_S
-    l1.collect()
-
-    assert l1._recent == {}
-
-
-def test_recent_entries_are_bounded_without_collect(monotonic, monkeypatch):
+def test_clicked_entries_are_bounded_without_collect(monotonic, monkeypatch):
     monkeypatch.setattr(l1_cache, "MAX_ENTRIES", 2)
     l1, clicked = counting(monotonic)
     for n in range(10):
-        l1.put(Resolution(Slug(f"slug-{n}"), 1)).clicks += 1
-        monotonic.now += l1_cache.TTL_S
+        click(l1, l1.put(Resolution(Slug(f"slug-{n}"), 1)))
 
-    assert len(l1._recent) <= 3
+    assert len(l1._clicked_entries) <= 3
     l1.collect()
     assert clicked == {f"slug-{n}": 1 for n in range(10)}
 

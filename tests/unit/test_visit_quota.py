@@ -15,6 +15,7 @@ from app.domain.errors import Unavailable
 from app.domain.link import Slug
 from app.ports import MAX_QUOTA_LEASE
 from app.resilience.deadline import REDIRECT_S
+from app.service.leases import Leases
 from app.service.visit_quota import EXHAUSTED_S, IDLE_S, VisitQuota
 from tests.budgets import examples
 from tests.conftest import ManualTime
@@ -66,7 +67,8 @@ class Process:
     """One process, and the version of the link that it knows."""
 
     def __init__(self, store: ModelStore, monotonic: ManualTime) -> None:
-        self.visits = VisitQuota(store, monotonic=monotonic)
+        self.leases = Leases()
+        self.visits = VisitQuota(store, monotonic=monotonic, leases=self.leases)
         self.store = store
         self.version = store.version
 
@@ -77,7 +79,7 @@ class Process:
 
     @property
     def held(self) -> int:
-        return sum(lease.left for lease in self.visits._held.values())
+        return sum(lease.left for lease in self.leases._held.values())
 
 
 _processes = st.integers(0, 2)
@@ -298,4 +300,4 @@ async def test_idle_lease_is_returned(monotonic):
     await process.visits.give_back(idle_s=IDLE_S)
 
     assert store.taken == 1
-    assert not process.visits._held
+    assert not process.leases._held

@@ -3,9 +3,20 @@
 from collections.abc import Sequence
 from typing import TypeAlias
 
-from hopgate_front._native import Front
+from hopgate_front._native import Front, intent_of, with_query
 
-__all__ = ["Front", "Limit", "Origin", "Record", "Template", "Watch"]
+__all__ = [
+    "Front",
+    "Limit",
+    "Origin",
+    "Record",
+    "Row",
+    "Template",
+    "Watch",
+    "Words",
+    "intent_of",
+    "with_query",
+]
 
 Template: TypeAlias = tuple[int, Sequence[tuple[str, str]], bytes]
 Limit: TypeAlias = tuple[object, object | None]
@@ -18,3 +29,5 @@ Record: TypeAlias = tuple[
     tuple[str, str],
     tuple[str, str],
 ]
+Row: TypeAlias = tuple[str, int, str | None, bool, int, tuple[float, float, float, float]]
+Words: TypeAlias = tuple[Sequence[str], Sequence[str]]

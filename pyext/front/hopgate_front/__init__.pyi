@@ -2,7 +2,18 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeAlias, final
 
-__all__ = ["Front", "Limit", "Origin", "Record", "Template", "Watch"]
+__all__ = [
+    "Front",
+    "Limit",
+    "Origin",
+    "Record",
+    "Row",
+    "Template",
+    "Watch",
+    "Words",
+    "intent_of",
+    "with_query",
+]
 
 Template: TypeAlias = tuple[int, Sequence[tuple[str, str]], bytes]
 """An answer: status, headers, body."""
@@ -40,6 +51,24 @@ A request that the front answered, in five parts. Times are those of `time.monot
 5. The address of the client or its IPv6 network, and the id that it gave the request.
 """
 
+Row: TypeAlias = tuple[str, int, str | None, bool, int, tuple[float, float, float, float]]
+"""
+What is answered for a slug: by the template of a status.
+
+Slug, status; the target of a redirect; whether a query is added to it; the version of a link with a limit
+of its visits, or 0; and times of `time.monotonic`: when a request has it looked up anew, until when it is
+sent, and until when it is sent if the control plane is late; in unix seconds, when the link expires.
+"""
+
+Words: TypeAlias = tuple[Sequence[str], Sequence[str]]
+"""In lower case, what a `User-Agent` may hold, and what it may begin with."""
+
+def with_query(location: str, query: str) -> str:
+    """For tests: return *location* with *query* added to its own."""
+
+def intent_of(headers: Sequence[tuple[str, str]], previews: Words) -> str:
+    """For tests: return why a request with *headers* was made: "visit", "prefetch" or "preview"."""
+
 @final
 class Front:
     """
@@ -54,6 +83,9 @@ class Front:
             without `retry-after`, 500 and 503.
         unsure: the answer to a request that the control plane may have acted on before its connection ended.
         cut_off: the answer to a request whose body ends early or is malformed.
+        late: the answer to a redirect that the control plane is late for.
+        not_prefetched: the answer to the prefetch of a link with a limit of its visits.
+        previews: tells programs that only look at links.
         redirect_limit: limits redirects by client.
         not_found_limit: limits 404s by client.
         trusted: networks of proxies whose X-Forwarded-For counts.
@@ -67,6 +99,7 @@ class Front:
         caps: of connections: the seconds for the head of a request and of idleness, those that a client may
             keep an answer waiting, those for the control plane to begin an answer and to go on with it, and
             the most connections at a time.
+        limit_s: the deadline of a redirect, seconds.
         monotonic: `time.monotonic`, which is read once.
         watch: what is reported of single requests; None: nothing, and it costs nothing. A request that is
             passed on has what was decided in the header `x-hopgate-noted`: "TRACE-SPAN-FLAGS-BEGAN".
@@ -82,6 +115,9 @@ class Front:
         templates: Sequence[Template],
         unsure: Template,
         cut_off: Template,
+        late: Template,
+        not_prefetched: Template,
+        previews: Words,
         redirect_limit: Limit,
         not_found_limit: Limit,
         trusted: Sequence[str],
@@ -91,6 +127,7 @@ class Front:
         tarpit: tuple[float, float, float, int],
         max_body: int,
         caps: tuple[float, float, float, int],
+        limit_s: float,
         monotonic: Callable[[], float],
         watch: Watch | None = None,
     ) -> Front: ...
@@ -105,19 +142,16 @@ class Front:
             OSError: a thread or its event queue cannot be made. `end` ends the others.
         """
 
-    def put(
-        self, slug: str, status: int, location: str | None, free_until: float, forwards_query: bool
-    ) -> None:
+    def put_many(self, rows: list[Row]) -> None:
         """
-        Answer *slug* by the template of *status* until *free_until*, seconds of `time.monotonic`.
-
-        Args:
-            location: the target of a redirect.
-            forwards_query: whether a query is added to the target; such requests are passed on.
+        Hold *rows*, and answer the requests that wait for their slugs.
 
         Raises:
-            ValueError: the target cannot be sent.
+            ValueError: a target cannot be sent; nothing is held.
         """
+
+    def send_once(self, rows: list[Row]) -> None:
+        """Answer the requests that wait for these slugs; hold nothing. Raises ValueError as `put_many`."""
 
     def remove(self, slug: str) -> None:
         """Answer *slug* no more."""
@@ -131,8 +165,8 @@ class Front:
     def take_clicks(self) -> list[tuple[str, int]]:
         """Return the redirects sent since the last call, by slug. A slug may be there twice."""
 
-    def take_answers(self) -> list[tuple[int, list[int], float]]:
-        """Return the answers since the last call, by status: counts by bucket, and the sum of seconds."""
+    def take_answers(self) -> list[tuple[str, int, list[int], float]]:
+        """Return the answers since the last call: method, status, counts by bucket, the sum of seconds."""
 
     def take_errors(self) -> list[tuple[int, int]]:
         """Return the answers to admitted requests that are no redirects, since the last call, by status."""
@@ -140,34 +174,74 @@ class Front:
     def take_looked_up(self) -> list[tuple[int, int]]:
         """Return the answers after a look-up, since the last call, by status."""
 
-    @property
-    def missed(self) -> tuple[int, int]:
-        """
-        Admitted requests since the start that the table had no answer for, and those passed on after all.
+    def take_missed(self) -> int:
+        """Return how many admitted requests the table had no answer for, since the last call."""
 
-        The first without the second: those are admitted and counted again.
-        """
+    def take_late(self) -> tuple[int, int]:
+        """Return how many stale entries were sent, and how many requests refused, as look-ups were late."""
 
     def look_up(self, *, is_open: bool) -> int:
         """
-        Let requests wait for look-ups from now on, or pass them on instead.
+        Let requests wait for the control plane from now on, or pass them on instead.
 
         Returns:
-            A descriptor that is readable when `take_misses` has slugs.
+            A descriptor that is readable when `take_misses` or `take_renewals` has any.
         """
 
-    def take_misses(self) -> list[str]:
-        """Return the slugs to look up: `put` each that can be, and then call `resolved`."""
-
-    def is_awaited(self, slug: str) -> bool:
+    def take_misses(self) -> tuple[list[str], list[tuple[str, int]], bool]:
         """
-        Return whether a request still waits for *slug*.
+        Return what requests wait for: each once, until it is answered.
 
-        If none does, its look-up is over without `resolved`.
+        Returns:
+            Slugs to look up: `put_many`, `send_once`, `send_held` or `refuse` them. Slugs of which visits are
+            to be leased, and for which version: answer by `leased` or `refuse_lease`. Whether there are
+            renewals.
         """
 
-    def resolved(self, slug: str) -> None:
-        """Let the requests for *slug* go on: by the table or, if it has no entry, in the control plane."""
+    def take_renewals(self) -> list[str]:
+        """Return slugs that are held and visited, and will soon end: nothing waits for them."""
+
+    def awaited(self, slugs: Sequence[str]) -> list[int]:
+        """
+        Return how many requests wait for each of *slugs*.
+
+        If none does, its look-up is over without an answer.
+        """
+
+    def send_held(self, slugs: Sequence[str]) -> list[str]:
+        """Answer the requests that wait for *slugs* by the table; return those that it does not hold."""
+
+    def refuse(self, slugs: Sequence[str], answers: Sequence[Template]) -> None:
+        """Answer the requests that wait for *slugs* by *answers*, in turn."""
+
+    def take_visit(self, slug: str, version: int, spend: bool, now: float) -> int:
+        """
+        Spend a visit of *slug*, which is at *version* or later; if not *spend*, only look for one.
+
+        Returns:
+            -1: it was there; 0: none is left; otherwise the version to make a lease for.
+        """
+
+    def add_visits(self, slug: str, version: int, visits: int, now: float, exhausted_until: float) -> bool:
+        """Add *visits*, leased for *version*; False, without effect: a lease for a later one is held."""
+
+    def drop_older_visits(self, slug: str, version: int) -> int | None:
+        """Drop a lease made before *version*, and return what was left of it."""
+
+    def idle_visits(self, used_before: float, now: float) -> list[str]:
+        """Return the slugs whose lease was last used at *used_before* or earlier, and is not exhausted."""
+
+    def drop_idle_visits(self, slug: str, used_before: float, now: float) -> int | None:
+        """Drop the lease of *slug* if it is idle, and return what was left of it."""
+
+    def lease_awaited(self, slug: str) -> int:
+        """Return how many requests wait for a lease of *slug*."""
+
+    def leased(self, slug: str, has_limit: bool) -> None:
+        """Let the requests that wait for a lease of *slug* look again, or go without if it has no limit."""
+
+    def refuse_lease(self, slug: str, answer: Template) -> None:
+        """Answer the requests that wait for a lease of *slug* by *answer*."""
 
     def origins(self, slugs: list[str]) -> dict[str, Origin]:
         """Return, by slug, the recorded requests that wait for the look-ups of *slugs*: one of each slug."""

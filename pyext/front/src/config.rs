@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::address::Network;
+use crate::intent::Previews;
 use crate::limits::Limit;
 use crate::tarpit::TarpitConfig;
 use crate::template::Template;
@@ -39,6 +40,14 @@ pub struct Config {
     pub unsure: Template,
     /// The answer to a request whose body has an end that its head did not announce.
     pub cut_off: Template,
+    /// The answer to a redirect that the control plane is late for.
+    pub late: Template,
+    /// The answer to the prefetch of a link with a limit of its visits.
+    pub not_prefetched: Template,
+    /// What tells programs that only look at links.
+    pub previews: Previews,
+    /// The deadline of a redirect, seconds.
+    pub limit_s: f64,
     /// Bounds of the buckets that answers are counted in, seconds.
     pub bounds: Vec<f64>,
     /// Slugs in lower case that no link has: pages of the control plane.

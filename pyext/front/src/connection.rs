@@ -7,23 +7,21 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use hyper::body::{Body, Incoming};
 use hyper::header::HeaderValue;
+use hyper::http::request::Parts;
 use hyper::service::Service;
 use hyper::{Method, Request, Response};
 
 use crate::body::AnswerBody;
 use crate::client::Visitor;
 use crate::idle::Activity;
-use crate::plane::{Answer, Decision, LookUp, Plane};
+use crate::plane::{Answer, Decision, Plane, Waits};
 use crate::upstream::{Unanswered, Upstream};
+use crate::visit::Visit;
 use crate::watch::{Noted, Watched};
 use crate::wire::Unread;
-
-/// The deadline of a redirect in the control plane, which has an answer of its own for a look-up that is late.
-const MAX_LOOK_UP: Duration = Duration::from_millis(500);
 
 /// Answers the requests of a connection.
 #[derive(Debug)]
@@ -63,7 +61,8 @@ impl Service<Request<Incoming>> for Answering {
             })) => {
                 let now = self.plane.now();
                 let took_s = now - started;
-                self.plane.recorder.observe(response.status(), took_s);
+                let recorder = &self.plane.recorder;
+                recorder.observe(is_head(request.method()), response.status(), took_s);
                 self.report(noted, &request, &response, took_s);
                 self.activity.answered(now);
                 Reply::Ready(Some(response))
@@ -71,13 +70,15 @@ impl Service<Request<Incoming>> for Answering {
             Ok(Decision::Answer(answer)) => {
                 let plane = Arc::clone(&self.plane);
                 let watched = plane.watched(noted, &request, &self.visitor);
-                self.reply_later(delayed(plane, answer, watched, started))
+                let is_head = is_head(request.method());
+                self.reply_later(delayed(plane, answer, watched, is_head, started))
             }
-            Ok(Decision::LookUp(look_up)) => {
+            Ok(Decision::Wait(waits)) => {
                 let plane = Arc::clone(&self.plane);
-                let mut passing = self.passing(request, noted);
-                passing.watched.looks_up(originated);
-                self.reply_later(looked_up(plane, look_up, passing, started))
+                let mut watched = plane.watched(noted, &request, &self.visitor);
+                watched.looks_up(originated);
+                let (parts, _) = request.into_parts();
+                self.reply_later(waited(plane, waits, parts, watched, started))
             }
             Ok(Decision::Pass) => self.pass(request, noted),
             Err(_) => {
@@ -89,7 +90,7 @@ impl Service<Request<Incoming>> for Answering {
     }
 }
 
-/// A request that the control plane answers, perhaps.
+/// A request that the control plane answers.
 struct Passing {
     upstream: Arc<Upstream>,
     request: Request<Incoming>,
@@ -147,6 +148,7 @@ async fn delayed(
     plane: Arc<Plane>,
     answer: Answer,
     mut watched: Watched,
+    is_head: bool,
     started: f64,
 ) -> Response<AnswerBody> {
     if let Some((held, delay)) = answer.delay {
@@ -154,25 +156,27 @@ async fn delayed(
         drop(held);
     }
     let took_s = plane.now() - started;
-    plane.recorder.observe(answer.response.status(), took_s);
+    let recorder = &plane.recorder;
+    recorder.observe(is_head, answer.response.status(), took_s);
     watched.answered(answer.response.status());
     answer.response
 }
 
-/// Waits for the look-up. The control plane answers what the table has no answer for even then.
-async fn looked_up(
+/// Waits for what the control plane says about the link.
+async fn waited(
     plane: Arc<Plane>,
-    mut look_up: LookUp,
-    passing: Passing,
+    waits: Waits,
+    request: Parts,
+    watched: Watched,
     started: f64,
 ) -> Response<AnswerBody> {
-    // Late or given up: either way the table tells.
-    drop(tokio::time::timeout(MAX_LOOK_UP, &mut look_up.ended).await);
-    let query = passing.request.uri().query();
-    match plane.conclude(&look_up, query, plane.now()) {
-        Some(answer) => delayed(plane, answer, passing.watched, started).await,
-        None => forwarded(plane, passing).await,
-    }
+    let visit = Visit::of_parts(&request);
+    let answer = plane.answer_later(waits, &visit, started).await;
+    delayed(plane, answer, watched, visit.is_head, started).await
+}
+
+fn is_head(method: &Method) -> bool {
+    *method == Method::HEAD
 }
 
 async fn forwarded(plane: Arc<Plane>, passing: Passing) -> Response<AnswerBody> {

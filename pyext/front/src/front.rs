@@ -19,7 +19,7 @@ use tokio::sync::{Notify, watch};
 use crate::client::Visitor;
 use crate::config::{Caps, Config};
 use crate::connection::Answering;
-use crate::idle::{Activity, Watched};
+use crate::idle::{Activity, OpenConnections};
 use crate::plane::Plane;
 use crate::upstream::Upstream;
 use crate::wire::{Unread, Wire};
@@ -57,25 +57,25 @@ struct Connections {
 #[derive(Debug)]
 struct Open {
     connections: Arc<Connections>,
-    watched: Arc<Watched>,
+    all: Arc<OpenConnections>,
     name: u64,
 }
 
 impl Open {
-    fn new(connections: &Arc<Connections>, watched: &Arc<Watched>) -> Self {
+    fn new(connections: &Arc<Connections>, all: &Arc<OpenConnections>) -> Self {
         // The count bounds memory alone, so no other memory depends on its order.
         connections.open.fetch_add(1, Ordering::Relaxed);
         Self {
             connections: Arc::clone(connections),
-            watched: Arc::clone(watched),
-            name: watched.name(),
+            all: Arc::clone(all),
+            name: all.name(),
         }
     }
 }
 
 impl Drop for Open {
     fn drop(&mut self) {
-        self.watched.forget(self.name);
+        self.all.forget(self.name);
         self.connections.open.fetch_sub(1, Ordering::Relaxed);
         self.connections.closed.notify_one();
     }
@@ -166,7 +166,7 @@ impl Front {
                     self.caps.answer,
                 )),
                 connections: Arc::clone(&self.connections),
-                watched: Arc::default(),
+                all: Arc::default(),
                 graceful: GracefulShutdown::new(),
             };
             let stage = self.stage.subscribe();
@@ -232,7 +232,7 @@ struct Serving {
     caps: Caps,
     upstream: Arc<Upstream>,
     connections: Arc<Connections>,
-    watched: Arc<Watched>,
+    all: Arc<OpenConnections>,
     graceful: GracefulShutdown,
 }
 
@@ -242,13 +242,13 @@ fn run(
     listener: tokio::net::TcpListener,
     mut stage: watch::Receiver<Stage>,
 ) {
-    let (watched, plane, limit) = (
-        Arc::clone(&serving.watched),
+    let (all, plane, limit) = (
+        Arc::clone(&serving.all),
         Arc::clone(&serving.plane),
         serving.caps.head,
     );
     // Until the runtime is dropped.
-    runtime.spawn(async move { watched.close_idle(&plane, limit).await });
+    runtime.spawn(async move { all.close_idle(&plane, limit).await });
     runtime.block_on(async {
         // Fails only without a sender, and `Front` holds it until the thread has ended.
         tokio::select! {
@@ -293,7 +293,7 @@ impl Serving {
     }
 
     fn serve(&self, stream: TcpStream, peer: SocketAddr) {
-        let open = Open::new(&self.connections, &self.watched);
+        let open = Open::new(&self.connections, &self.all);
         let name = open.name;
         let activity = Activity::new(Arc::clone(&self.plane));
         let answering = Answering {
@@ -307,7 +307,7 @@ impl Serving {
         let wire = Wire::new(stream, self.caps.write, unread, Arc::clone(&activity));
         let task = tokio::spawn(connection(wire, answering, self.graceful.watcher(), open));
         // This thread also runs the task, so it has not ended yet.
-        self.watched.watch(name, activity, task.abort_handle());
+        self.all.watch(name, activity, task.abort_handle());
     }
 }
 

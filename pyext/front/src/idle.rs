@@ -70,7 +70,7 @@ impl Drop for Busy {
 
 /// The connections of one thread.
 #[derive(Debug, Default)]
-pub(crate) struct Watched {
+pub(crate) struct OpenConnections {
     connections: Mutex<Connections>,
 }
 
@@ -80,7 +80,7 @@ struct Connections {
     open: HashMap<u64, (Arc<Activity>, AbortHandle), RandomState>,
 }
 
-impl Watched {
+impl OpenConnections {
     /// Names a connection that is about to be served.
     pub(crate) fn name(&self) -> u64 {
         let mut connections = self.connections.lock();
@@ -147,18 +147,18 @@ mod tests {
             .unwrap();
         runtime.block_on(async {
             let plane = Arc::new(plane());
-            let watched = Watched::default();
+            let all = OpenConnections::default();
             let [idle, used] = [(), ()].map(|()| {
                 let activity = Activity::new(Arc::clone(&plane));
                 let task = tokio::spawn(std::future::pending::<()>());
-                watched.watch(watched.name(), Arc::clone(&activity), task.abort_handle());
+                all.watch(all.name(), Arc::clone(&activity), task.abort_handle());
                 (activity, task)
             });
             let busy = used.0.begin();
             let limit = Duration::from_millis(20);
 
             tokio::select! {
-                () = watched.close_idle(&plane, limit) => {}
+                () = all.close_idle(&plane, limit) => {}
                 ended = idle.1 => assert!(ended.unwrap_err().is_cancelled()),
             }
 

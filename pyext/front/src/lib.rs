@@ -7,9 +7,10 @@
 //! * `connection`: a connection, and its requests in turn; `idle` ends those that wait for too long.
 //! * [`plane`]: the decision about a request: `request`, [`address`] and [`client`] read it, [`limits`] decides,
 //!   [`table`] has the answer, [`template`] and [`body`] form it, [`tarpit`] delays it, [`recorder`] counts it.
+//!   `visit`, [`intent`], [`query`] and [`quota`] are what a link may ask of them.
 //! * [`watch`]: what is reported of single requests: [`sampling`] decides of which, [`records`] keeps it; [`origins`] ties
 //!   look-ups to their traces.
-//! * [`misses`]: slugs that the control plane looks up, many at once.
+//! * [`misses`]: what requests wait for, asked of the control plane many at once.
 //! * [`upstream`], [`pool`], [`private`], [`upload`]: the way to the control plane.
 //! * `wire`: the limits of a connection that hyper has not.
 //! * `python`: the Python API, and the only module that depends on it.
@@ -24,6 +25,7 @@ mod config;
 mod connection;
 pub mod front;
 mod idle;
+pub mod intent;
 pub mod limits;
 pub mod misses;
 pub mod origins;
@@ -32,6 +34,8 @@ pub mod pool;
 pub mod private;
 #[cfg(feature = "python")]
 mod python;
+pub mod query;
+pub mod quota;
 pub mod recorder;
 pub mod records;
 mod request;
@@ -41,6 +45,7 @@ pub mod tarpit;
 pub mod template;
 pub mod upload;
 pub mod upstream;
+mod visit;
 pub mod watch;
 mod wire;
 

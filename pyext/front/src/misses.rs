@@ -1,35 +1,58 @@
-//! Slugs that the table does not hold: the control plane looks them up, many at once and each once.
+//! What requests wait for: slugs that the table does not hold, and visits that are not leased. The control plane
+//! answers many questions at once, and each once for all that wait.
 
 use std::collections::HashMap;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::net::UnixStream;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use foldhash::quality::RandomState;
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
-/// The slugs that requests wait for.
+use crate::table::Entry;
+use crate::template::Template;
+
+/// How a look-up ended.
+#[derive(Debug, Clone)]
+pub enum Found {
+    /// This is sent, whether the table holds it or not.
+    Entry(Arc<Entry>),
+    /// The control plane refuses.
+    Refused(Arc<Template>),
+}
+
+/// How the question for a lease ended.
+#[derive(Debug, Clone)]
+pub enum Leased {
+    /// The leases have changed: look again.
+    Again,
+    /// The link has no limit any more.
+    Unlimited,
+    /// The control plane refuses.
+    Refused(Arc<Template>),
+}
+
+/// The questions that wait for the control plane.
 #[derive(Debug)]
 pub struct Misses {
     /// Whether the control plane takes them.
     is_open: AtomicBool,
-    slugs: Mutex<Slugs>,
-    /// A byte goes from one end to the other when the first slug waits to be taken: it wakes the event loop.
+    /// Slugs to look up.
+    pub look_ups: Questions<Found>,
+    /// Slugs whose visits are to be leased.
+    pub leases: Questions<Leased>,
+    /// Slugs that the table holds, to be looked up anew; none waits for them.
+    renewals: Mutex<Vec<Box<[u8]>>>,
+    /// A byte goes from one end to the other when the first question waits to be taken: it wakes the event loop.
     bell: UnixStream,
     heard: UnixStream,
 }
 
-#[derive(Debug, Default)]
-struct Slugs {
-    waiting: HashMap<Box<[u8]>, Vec<oneshot::Sender<()>>, RandomState>,
-    /// Those that the control plane has not taken yet.
-    untaken: Vec<Box<[u8]>>,
-}
-
 impl Misses {
-    /// No slug is waited for, and none is taken.
+    /// Nothing is asked yet, and nothing is taken.
     ///
     /// # Errors
     /// If the process has no descriptors left.
@@ -39,139 +62,266 @@ impl Misses {
         heard.set_nonblocking(true)?;
         Ok(Self {
             is_open: AtomicBool::new(false),
-            slugs: Mutex::default(),
+            look_ups: Questions::default(),
+            leases: Questions::default(),
+            renewals: Mutex::default(),
             bell,
             heard,
         })
     }
 
-    /// The control plane takes slugs from now on, or no more. Returns the descriptor that is readable when some
+    /// The control plane takes questions from now on, or no more. Returns the descriptor that is readable when some
     /// wait.
     pub fn open(&self, is_open: bool) -> RawFd {
         self.is_open.store(is_open, Ordering::Relaxed);
         self.heard.as_raw_fd()
     }
 
-    /// Whether slugs are taken at all.
+    /// Whether questions are taken at all.
     pub fn is_open(&self) -> bool {
         self.is_open.load(Ordering::Relaxed)
     }
 
-    /// Whether `slug` is being looked up.
-    pub fn is_pending(&self, slug: &[u8]) -> bool {
-        self.slugs.lock().waiting.contains_key(slug)
+    /// Waits for the look-up of `slug`, and begins it if none is under way.
+    pub fn look_up(&self, slug: &[u8]) -> oneshot::Receiver<Found> {
+        let (receiver, is_first) = self.look_ups.join(slug, 0);
+        self.ring_if(is_first);
+        receiver
     }
 
-    /// Waits for the look-up of `slug`, and begins it if none is under way.
-    pub fn join(&self, slug: &[u8]) -> oneshot::Receiver<()> {
-        let (sender, receiver) = oneshot::channel();
-        let mut slugs = self.slugs.lock();
-        if let Some(waiting) = slugs.waiting.get_mut(slug) {
-            waiting.push(sender);
-            return receiver;
-        }
-        slugs.waiting.insert(slug.into(), vec![sender]);
-        slugs.untaken.push(slug.into());
-        let is_first = slugs.untaken.len() == 1;
-        drop(slugs);
+    /// Waits for a lease of `slug`, made for `version` unless another one is under way.
+    pub fn lease(&self, slug: &[u8], version: u64) -> oneshot::Receiver<Leased> {
+        let (receiver, is_first) = self.leases.join(slug, version);
+        self.ring_if(is_first);
+        receiver
+    }
+
+    /// Has `slug` looked up anew, soon.
+    pub fn renew(&self, slug: &[u8]) {
+        let mut renewals = self.renewals.lock();
+        renewals.push(slug.into());
+        let is_first = renewals.len() == 1;
+        drop(renewals);
+        self.ring_if(is_first);
+    }
+
+    /// Hears the bell: what is asked later rings anew.
+    pub fn hear(&self) {
+        let mut bytes = [0; 64];
+        while matches!((&self.heard).read(&mut bytes), Ok(read) if read == bytes.len()) {}
+    }
+
+    /// Whether [`Misses::take_renewals`] has any.
+    pub fn has_renewals(&self) -> bool {
+        !self.renewals.lock().is_empty()
+    }
+
+    /// The slugs to look up anew, since the last call.
+    pub fn take_renewals(&self) -> Vec<Box<[u8]>> {
+        std::mem::take(&mut *self.renewals.lock())
+    }
+
+    fn ring_if(&self, is_first: bool) {
         if is_first {
             // A full pipe has woken the event loop already.
             let _ = (&self.bell).write(&[0]);
         }
-        receiver
+    }
+}
+
+/// Questions of one kind by slug, and the requests that wait for the answers.
+#[derive(Debug)]
+pub struct Questions<A>(Mutex<Asked<A>>);
+
+#[derive(Debug)]
+struct Asked<A> {
+    waiting: HashMap<Box<[u8]>, Vec<oneshot::Sender<A>>, RandomState>,
+    /// Those that the control plane has not taken yet, and for which version.
+    untaken: Vec<(Box<[u8]>, u64)>,
+}
+
+impl<A> Default for Questions<A> {
+    fn default() -> Self {
+        Self(Mutex::new(Asked {
+            waiting: HashMap::default(),
+            untaken: Vec::new(),
+        }))
+    }
+}
+
+impl<A: Clone> Questions<A> {
+    /// Waits for the answer about `slug`; whether it is the first that the control plane has to take.
+    fn join(&self, slug: &[u8], version: u64) -> (oneshot::Receiver<A>, bool) {
+        let (sender, receiver) = oneshot::channel();
+        let mut asked = self.0.lock();
+        if let Some(waiting) = asked.waiting.get_mut(slug) {
+            waiting.push(sender);
+            return (receiver, false);
+        }
+        asked.waiting.insert(slug.into(), vec![sender]);
+        asked.untaken.push((slug.into(), version));
+        (receiver, asked.untaken.len() == 1)
     }
 
-    /// The slugs to look up, each once until [`Misses::resolved`].
-    pub fn take(&self) -> Vec<Box<[u8]>> {
-        // Before the slugs: one that comes later rings anew.
-        let mut bytes = [0; 64];
-        while matches!((&self.heard).read(&mut bytes), Ok(read) if read == bytes.len()) {}
-        std::mem::take(&mut self.slugs.lock().untaken)
+    /// Whether a request waits for `slug`, or did when it was last looked.
+    pub fn is_pending(&self, slug: &[u8]) -> bool {
+        self.0.lock().waiting.contains_key(slug)
     }
 
-    /// Whether a request still waits for `slug`. If none does, its look-up is forgotten: the control plane may give
-    /// it up without a word, and the next request begins another one.
-    pub fn is_awaited(&self, slug: &[u8]) -> bool {
-        let mut slugs = self.slugs.lock();
-        let Some(waiting) = slugs.waiting.get(slug) else {
-            return false;
+    /// The questions, each once until it is answered.
+    pub fn take(&self) -> Vec<(Box<[u8]>, u64)> {
+        std::mem::take(&mut self.0.lock().untaken)
+    }
+
+    /// How many requests wait for each of `slugs`. What none waits for is forgotten: the control plane may give it
+    /// up without a word, and the next request asks anew.
+    pub fn awaited<'s>(&self, slugs: impl IntoIterator<Item = &'s [u8]>) -> Vec<usize> {
+        let mut asked = self.0.lock();
+        let count = |slug: &[u8]| {
+            let waiting = asked.waiting.get(slug)?;
+            let open = waiting.iter().filter(|sender| !sender.is_closed()).count();
+            if open == 0 {
+                asked.waiting.remove(slug);
+            }
+            Some(open)
         };
-        let is_awaited = waiting.iter().any(|sender| !sender.is_closed());
-        if !is_awaited {
-            slugs.waiting.remove(slug);
-        }
-        is_awaited
+        slugs
+            .into_iter()
+            .map(count)
+            .map(Option::unwrap_or_default)
+            .collect()
     }
 
-    /// The look-up of `slug` has ended: the table has an entry, or the control plane must answer.
-    pub fn resolved(&self, slug: &[u8]) {
-        let waiting = self.slugs.lock().waiting.remove(slug);
-        for sender in waiting.into_iter().flatten() {
-            // A request that has ended meanwhile waits no more.
-            let _ = sender.send(());
+    /// Answers all that wait for these slugs.
+    pub fn answer<'s>(&self, answers: impl IntoIterator<Item = (&'s [u8], A)>) {
+        let mut asked = self.0.lock();
+        if asked.waiting.is_empty() {
+            return;
         }
+        let answered: Vec<_> = answers
+            .into_iter()
+            .filter_map(|(slug, answer)| Some((asked.waiting.remove(slug)?, answer)))
+            .collect();
+        drop(asked);
+        for (waiting, answer) in answered {
+            send(waiting, std::slice::from_ref(&answer));
+        }
+    }
+
+    /// Gives those that wait for one of these slugs the same answers, in turn.
+    pub fn answer_in_turn<'s>(&self, slugs: impl IntoIterator<Item = &'s [u8]>, answers: &[A]) {
+        let mut asked = self.0.lock();
+        let waiting = slugs
+            .into_iter()
+            .filter_map(|slug| asked.waiting.remove(slug));
+        let waiting: Vec<_> = waiting.flatten().collect();
+        drop(asked);
+        send(waiting, answers);
+    }
+}
+
+fn send<A: Clone>(waiting: Vec<oneshot::Sender<A>>, answers: &[A]) {
+    for (sender, answer) in waiting.into_iter().zip(answers.iter().cycle()) {
+        // A request that has ended meanwhile waits no more.
+        let _ = sender.send(answer.clone());
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use hyper::StatusCode;
+
     use super::*;
 
-    fn texts(slugs: &[Box<[u8]>]) -> Vec<&str> {
-        let texts = slugs.iter();
+    fn texts(questions: &[(Box<[u8]>, u64)]) -> Vec<&str> {
+        let texts = questions.iter();
         texts
-            .map(|slug| std::str::from_utf8(slug).unwrap())
+            .map(|(slug, _)| std::str::from_utf8(slug).unwrap())
             .collect()
+    }
+
+    fn refused(status: u16) -> Found {
+        let status = StatusCode::from_u16(status).unwrap();
+        Found::Refused(Arc::new(Template::bare(status)))
+    }
+
+    fn status(found: Found) -> u16 {
+        match found {
+            Found::Refused(template) => template.status().as_u16(),
+            Found::Entry(entry) => entry.status.as_u16(),
+        }
     }
 
     #[test]
     fn slug_is_looked_up_once_for_all() {
         let misses = Misses::new().unwrap();
-        let mut first = misses.join(b"aaa");
-        let mut second = misses.join(b"aaa");
-        let mut other = misses.join(b"bbb");
+        let mut first = misses.look_up(b"aaa");
+        let mut second = misses.look_up(b"aaa");
+        let mut other = misses.look_up(b"bbb");
 
-        assert_eq!(texts(&misses.take()), ["aaa", "bbb"]);
-        let mut late = misses.join(b"aaa");
-        assert_eq!(texts(&misses.take()), [] as [&str; 0]);
-        assert!(misses.is_pending(b"aaa"));
-        misses.resolved(b"aaa");
+        assert_eq!(texts(&misses.look_ups.take()), ["aaa", "bbb"]);
+        let mut late = misses.look_up(b"aaa");
+        assert_eq!(texts(&misses.look_ups.take()), [] as [&str; 0]);
+        assert!(misses.look_ups.is_pending(b"aaa"));
+        misses.look_ups.answer([(&b"aaa"[..], refused(503))]);
 
         for receiver in [&mut first, &mut second, &mut late] {
-            assert_eq!(receiver.try_recv(), Ok(()));
+            assert_eq!(status(receiver.try_recv().unwrap()), 503);
         }
         assert!(other.try_recv().is_err());
-        assert!(!misses.is_pending(b"aaa"));
+        assert!(!misses.look_ups.is_pending(b"aaa"));
+    }
+
+    #[test]
+    fn answers_are_given_in_turn() {
+        let misses = Misses::new().unwrap();
+        let waiting: Vec<_> = (0..5).map(|_| misses.look_up(b"aaa")).collect();
+
+        let answers = [refused(503), refused(429)];
+        misses.look_ups.answer_in_turn([&b"aaa"[..]], &answers);
+
+        let got: Vec<_> = waiting
+            .into_iter()
+            .map(|mut one| status(one.try_recv().unwrap()))
+            .collect();
+        assert_eq!(got, [503, 429, 503, 429, 503]);
     }
 
     #[test]
     fn look_up_of_clients_that_left_is_not_awaited() {
         let misses = Misses::new().unwrap();
-        let (first, second) = (misses.join(b"aaa"), misses.join(b"aaa"));
+        let (first, second) = (misses.look_up(b"aaa"), misses.look_up(b"aaa"));
+        let awaited = || misses.look_ups.awaited([&b"aaa"[..], b"bbb"]);
 
+        assert_eq!(awaited(), [2, 0]);
         drop(first);
-        assert!(misses.is_awaited(b"aaa"));
+        assert_eq!(awaited(), [1, 0]);
         drop(second);
-        assert!(!misses.is_awaited(b"aaa"));
-        assert!(!misses.is_awaited(b"bbb"));
-        misses.take();
+        assert_eq!(awaited(), [0, 0]);
+        misses.look_ups.take();
 
-        let _next = misses.join(b"aaa");
-        assert_eq!(texts(&misses.take()), ["aaa"], "it is looked up anew");
+        let _next = misses.look_up(b"aaa");
+        assert_eq!(texts(&misses.look_ups.take()), ["aaa"], "it is asked anew");
     }
 
     #[test]
-    fn bell_rings_for_the_first_that_waits() {
+    fn bell_rings_for_the_first_of_each_kind() {
         let misses = Misses::new().unwrap();
         let rings = || {
-            let mut byte = [0; 8];
-            (&misses.heard).read(&mut byte).unwrap_or(0)
+            let mut bytes = [0; 8];
+            (&misses.heard).read(&mut bytes).unwrap_or(0)
         };
 
-        let _waiting = [misses.join(b"aaa"), misses.join(b"bbb")];
+        let _waiting = [misses.look_up(b"aaa"), misses.look_up(b"bbb")];
+        let _leasing = [misses.lease(b"aaa", 3), misses.lease(b"bbb", 4)];
+        misses.renew(b"ccc");
+        misses.renew(b"ddd");
+        assert_eq!(rings(), 3);
+        assert_eq!(misses.leases.take()[1], (Box::from(&b"bbb"[..]), 4));
+        misses.look_ups.take();
+        let _later = misses.look_up(b"eee");
         assert_eq!(rings(), 1);
-        misses.take();
-        let _later = misses.join(b"ccc");
-        assert_eq!(rings(), 1);
+        assert_eq!(misses.take_renewals().len(), 2);
+        assert!(!misses.has_renewals());
     }
 }

@@ -1,27 +1,36 @@
 //! The decision about a request: answered here, or by the control plane.
 
+mod waiting;
+
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hyper::body::Body;
-use hyper::header::LOCATION;
+use hyper::header::{HeaderValue, LOCATION};
 use hyper::{Request, Response, StatusCode};
 use tokio::sync::oneshot;
 
 use crate::body::AnswerBody;
 use crate::client::{ClientKeys, Visitor};
 use crate::config::Config;
+use crate::intent::{Intent, Previews};
 use crate::limits::{Limit, Verdict};
-use crate::misses::Misses;
+use crate::misses::{Leased, Misses};
+use crate::query;
+use crate::quota::{Leases, Spent};
 use crate::recorder::Recorder;
 use crate::request::{Reader, head_size};
 use crate::table::{Entry, Table};
 use crate::tarpit::{Held, Tarpit};
 use crate::template::Template;
 use crate::upstream::Unanswered;
+use crate::visit::Visit;
 use crate::watch::Watch;
+use waiting::WaitsFor;
+
+pub(crate) use waiting::Waits;
 
 /// The largest head of a request, its line and its headers. hyper's own limit holds only for a head that does
 /// not come at once.
@@ -32,24 +41,14 @@ const MAX_HEAD: usize = 32_768;
 pub(crate) enum Decision {
     /// The front answers.
     Answer(Answer),
-    /// The control plane looks the slug up, then the front answers if it can.
-    LookUp(LookUp),
+    /// The front answers, once the control plane has said what.
+    Wait(Waits),
     /// The control plane answers. Nothing is charged.
     Pass,
 }
 
-/// An admitted request for a slug that the table does not hold.
-#[derive(Debug)]
-pub(crate) struct LookUp {
-    slug: Box<[u8]>,
-    client: ClientKeys,
-    /// Whether a unit of the not-found limit is taken.
-    is_charged: bool,
-    pub(crate) ended: oneshot::Receiver<()>,
-}
-
 /// What the table has for a request.
-enum Found<'a> {
+enum InTable<'a> {
     Entry(Arc<Entry>),
     Nothing(&'a [u8]),
     /// Not for the front.
@@ -61,6 +60,16 @@ enum Found<'a> {
 pub(crate) struct Answer {
     pub(crate) response: Response<AnswerBody>,
     pub(crate) delay: Option<(Held, Duration)>,
+}
+
+impl Answer {
+    /// This answer as the method of `visit` has it.
+    fn to(mut self, visit: &Visit<'_>) -> Self {
+        if visit.is_head {
+            *self.response.body_mut() = AnswerBody::Fixed(None);
+        }
+        self
+    }
 }
 
 /// What all threads share.
@@ -75,16 +84,22 @@ pub struct Plane {
     /// Follows single requests; None: none is reported.
     pub watch: Option<Watch>,
     pub(crate) reader: Reader,
+    /// Visits that may be spent here.
+    pub leases: Leases,
+    previews: Previews,
     redirect_limit: Limit,
     not_found_limit: Limit,
     templates: Vec<Template>,
     unsure: Template,
     cut_off: Template,
+    late: Template,
+    not_prefetched: Template,
     too_large: Template,
     failed: Template,
     tarpit: Arc<Tarpit>,
     pub(crate) upstream: PathBuf,
     pub(crate) max_body: u64,
+    limit_s: f64,
     started: Instant,
     started_s: f64,
 }
@@ -101,6 +116,8 @@ impl Plane {
             misses: Misses::new()?,
             recorder: Recorder::new(config.bounds, statuses),
             watch: config.watch.map(Watch::new),
+            leases: Leases::default(),
+            previews: config.previews,
             reader: Reader {
                 base_path: config.base_path,
                 reserved: config.reserved,
@@ -111,11 +128,14 @@ impl Plane {
             templates: config.templates,
             unsure: config.unsure,
             cut_off: config.cut_off,
+            late: config.late,
+            not_prefetched: config.not_prefetched,
             too_large: Template::bare(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE),
             failed: Template::bare(StatusCode::INTERNAL_SERVER_ERROR),
             tarpit: Arc::new(Tarpit::new(config.tarpit)),
             upstream: config.upstream,
             max_body: config.max_body,
+            limit_s: config.limit_s,
             started: Instant::now(),
             started_s: config.monotonic,
         })
@@ -136,56 +156,77 @@ impl Plane {
         if head_size(request) > MAX_HEAD {
             return Decision::Answer(at_once(self.too_large.response()));
         }
-        let found = self.find(request, now);
-        if matches!(found, Found::Other) {
+        let held = self.find(request, now);
+        if matches!(held, InTable::Other) {
             return Decision::Pass;
         }
         let Some(client) = self.reader.client(request.headers(), visitor) else {
             return Decision::Pass;
         };
-        let client = client.as_ref();
+        let (client, visit) = (client.as_ref(), Visit::of(request));
         match self.redirect_limit.admit(client) {
             Verdict::Admitted => {}
             Verdict::Refused => {
-                return Decision::Answer(self.refused(&self.redirect_limit, client, now));
+                let refused = self.refused(&self.redirect_limit, client, now);
+                return Decision::Answer(refused.to(&visit));
             }
             Verdict::Failed => return Decision::Pass,
         }
-        match found {
-            Found::Entry(entry) => Decision::Answer(self.answer_held(&entry, client, now)),
-            Found::Nothing(slug) => self.look_up(slug, client, now),
-            Found::Other => Decision::Pass,
+        match held {
+            InTable::Entry(entry) => self.answer_held(entry, &visit, client, now),
+            InTable::Nothing(slug) => self.look_up(slug, &visit, client, now),
+            InTable::Other => Decision::Pass,
+        }
+    }
+
+    fn find<'a, B: Body>(&self, request: &'a Request<B>, now: f64) -> InTable<'a> {
+        let Some(slug) = self.reader.visited(request) else {
+            return InTable::Other;
+        };
+        match self.table.get(slug, now) {
+            Some(entry) => InTable::Entry(entry),
+            None if self.misses.is_open() && !self.reader.is_reserved(slug) => {
+                InTable::Nothing(slug)
+            }
+            None => InTable::Other,
         }
     }
 
     /// The answer of the table to an admitted request.
-    fn answer_held(&self, entry: &Arc<Entry>, client: &ClientKeys, now: f64) -> Answer {
+    fn answer_held(
+        &self,
+        entry: Arc<Entry>,
+        visit: &Visit<'_>,
+        client: &ClientKeys,
+        now: f64,
+    ) -> Decision {
         // A limiter that fails refuses nothing.
         if entry.status == StatusCode::NOT_FOUND
             && self.not_found_limit.admit(client) == Verdict::Refused
         {
-            self.recorder.count_error(StatusCode::TOO_MANY_REQUESTS);
-            return self.refused(&self.not_found_limit, client, now);
+            self.count_held(StatusCode::TOO_MANY_REQUESTS);
+            let refused = self.refused(&self.not_found_limit, client, now);
+            return Decision::Answer(refused.to(visit));
         }
-        if entry.location.is_none() {
-            self.recorder.count_error(entry.status);
+        if entry.is_to_renew(now) && self.misses.is_open() {
+            self.misses.renew((*entry).as_ref());
         }
-        self.sent(entry, now)
+        match self.sent(&entry, visit, now) {
+            Ok(answer) => {
+                self.count_held(answer.response.status());
+                Decision::Answer(answer.to(visit))
+            }
+            Err(lease) => Decision::Wait(Waits {
+                client: client.clone(),
+                waits_for: WaitsFor::Lease(entry, lease),
+            }),
+        }
     }
 
-    /// The response that `entry` stands for. A redirect is clicked.
-    fn sent(&self, entry: &Arc<Entry>, now: f64) -> Answer {
-        let template = self.template(entry.status);
-        if let Some(location) = entry.location.clone() {
-            self.table.click(entry);
-            return at_once(template.with(|headers| {
-                headers.insert(LOCATION, location);
-            }));
-        }
-        let is_delayed = entry.status == StatusCode::NOT_FOUND;
-        Answer {
-            response: template.response(),
-            delay: is_delayed.then(|| self.tarpit.hold(now)).flatten(),
+    /// Counts an answer of the table. Redirects are all the others.
+    fn count_held(&self, status: StatusCode) {
+        if !status.is_redirection() {
+            self.recorder.count_error(status);
         }
     }
 
@@ -193,9 +234,9 @@ impl Plane {
     ///
     /// The not-found limit is charged before a look-up, or any number could run at once, and refunded if it finds a
     /// link. It refuses hits as well: otherwise a client over the limit could still tell which slugs exist.
-    fn look_up(&self, slug: &[u8], client: &ClientKeys, now: f64) -> Decision {
+    fn look_up(&self, slug: &[u8], visit: &Visit<'_>, client: &ClientKeys, now: f64) -> Decision {
         self.recorder.count_missed();
-        let is_known = self.misses.is_pending(slug);
+        let is_known = self.misses.look_ups.is_pending(slug);
         let is_refused = if is_known {
             let refusal = self.not_found_limit.refusal(client);
             refusal.is_some_and(|refusal| refusal.retry_after_ns > 0)
@@ -205,57 +246,87 @@ impl Plane {
         if is_refused {
             let refused = StatusCode::TOO_MANY_REQUESTS;
             self.recorder.count_looked_up(refused);
-            return Decision::Answer(self.refused(&self.not_found_limit, client, now));
+            let refused = self.refused(&self.not_found_limit, client, now);
+            return Decision::Answer(refused.to(visit));
         }
-        Decision::LookUp(LookUp {
-            slug: slug.into(),
+        Decision::Wait(Waits {
             client: client.clone(),
-            is_charged: !is_known,
-            ended: self.misses.join(slug),
+            waits_for: WaitsFor::LookUp {
+                slug: slug.into(),
+                is_charged: !is_known,
+                ended: self.misses.look_up(slug),
+            },
         })
     }
 
-    /// The answer to a request whose look-up has ended, or took too long. None: the control plane gives it, and
-    /// nothing is charged.
-    pub(crate) fn conclude(
+    /// The response that `entry` stands for, to `visit`; what it has to wait for, if the link has a limit of its
+    /// visits and none is leased.
+    fn sent(
         &self,
-        look_up: &LookUp,
-        query: Option<&str>,
+        entry: &Arc<Entry>,
+        visit: &Visit<'_>,
         now: f64,
-    ) -> Option<Answer> {
-        let entry = self.table.get(&look_up.slug, now);
-        let entry = entry.filter(|entry| !is_rewritten(entry, query));
-        let is_absent = entry
-            .as_ref()
-            .is_some_and(|entry| entry.status == StatusCode::NOT_FOUND);
-        if look_up.is_charged && !is_absent {
-            self.not_found_limit.refund(&look_up.client);
-        }
-        let Some(entry) = entry else {
-            self.redirect_limit.refund(&look_up.client);
-            self.recorder.count_handed_back();
-            return None;
+    ) -> Result<Answer, oneshot::Receiver<Leased>> {
+        let Some(location) = &entry.location else {
+            let is_delayed = entry.status == StatusCode::NOT_FOUND;
+            return Ok(Answer {
+                response: self.template(entry.status).response(),
+                delay: is_delayed.then(|| self.tarpit.hold(now)).flatten(),
+            });
         };
-        if is_absent
-            && !look_up.is_charged
-            && self.not_found_limit.admit(&look_up.client) == Verdict::Refused
-        {
-            self.recorder.count_looked_up(StatusCode::TOO_MANY_REQUESTS);
-            return Some(self.refused(&self.not_found_limit, &look_up.client, now));
+        if entry.metered_version == 0 {
+            return Ok(self.redirect(entry, location, visit, !visit.is_head));
         }
-        self.recorder.count_looked_up(entry.status);
-        Some(self.sent(&entry, now))
+        let is_visit = match self.intent(visit) {
+            // The browser would show its answer to a visitor without asking again.
+            Intent::Prefetch => return Ok(at_once(self.not_prefetched.response())),
+            Intent::Preview => false,
+            Intent::Visit => true,
+        };
+        let slug = (**entry).as_ref();
+        match self.leases.take(slug, entry.metered_version, is_visit, now) {
+            Spent::Yes => Ok(self.redirect(entry, location, visit, is_visit)),
+            Spent::Exhausted => Ok(at_once(self.template(StatusCode::GONE).response())),
+            Spent::NeedsLease(version) => Err(self.misses.lease(slug, version)),
+        }
     }
 
-    fn find<'a, B: Body>(&self, request: &'a Request<B>, now: f64) -> Found<'a> {
-        let Some(slug) = self.reader.visited(request) else {
-            return Found::Other;
+    /// The redirect of a link that has no limit of its visits any more, to one that waited for a lease.
+    fn unlimited(&self, entry: &Arc<Entry>, visit: &Visit<'_>) -> Answer {
+        match &entry.location {
+            Some(location) => {
+                let is_visit = self.intent(visit) == Intent::Visit;
+                self.redirect(entry, location, visit, is_visit)
+            }
+            None => at_once(self.template(entry.status).response()),
+        }
+    }
+
+    fn redirect(
+        &self,
+        entry: &Arc<Entry>,
+        location: &HeaderValue,
+        visit: &Visit<'_>,
+        is_click: bool,
+    ) -> Answer {
+        if is_click {
+            self.table.click(entry);
+        }
+        let location = match visit.query.filter(|query| query::adds(query)) {
+            Some(query) if entry.forwards_query => added(location, query),
+            _ => location.clone(),
         };
-        match self.table.get(slug, now) {
-            Some(entry) if is_rewritten(&entry, request.uri().query()) => Found::Other,
-            Some(entry) => Found::Entry(entry),
-            None if self.misses.is_open() && !self.reader.is_reserved(slug) => Found::Nothing(slug),
-            None => Found::Other,
+        at_once(self.template(entry.status).with(|headers| {
+            headers.insert(LOCATION, location);
+        }))
+    }
+
+    /// Why a metered link is requested.
+    fn intent(&self, visit: &Visit<'_>) -> Intent {
+        if visit.is_head {
+            Intent::Preview
+        } else {
+            self.previews.intent_of(visit.headers)
         }
     }
 
@@ -293,10 +364,9 @@ impl Plane {
     }
 }
 
-/// Whether the target is put together from the link and the query of the request.
-fn is_rewritten(entry: &Entry, query: Option<&str>) -> bool {
-    // An ampersand only separates two parameters.
-    entry.forwards_query && query.is_some_and(|query| !query.trim_start_matches('&').is_empty())
+fn added(location: &HeaderValue, query: &str) -> HeaderValue {
+    let location = location.to_str().expect("targets are ASCII");
+    HeaderValue::try_from(query::with_query(location, query)).expect("queries are escaped")
 }
 
 fn at_once(response: Response<AnswerBody>) -> Answer {

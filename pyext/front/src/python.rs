@@ -4,20 +4,26 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::StatusCode;
-use hyper::header::HeaderValue;
+use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 use pyo3::exceptions::{PyOSError, PyValueError};
 use pyo3::prelude::*;
+use pyo3::pybacked::PyBackedStr;
 use pyo3::types::{PyCapsule, PyList};
 
 use crate::address::Network;
 use crate::config::{Caps, Config};
+use crate::intent::{Intent, Previews};
 use crate::limits::{Limit, Limiter, LimiterApi};
+use crate::misses::{Found, Leased};
+use crate::plane::Plane;
+use crate::quota::Spent;
 use crate::records::{Record, Span};
 use crate::sampling::Sampling;
-use crate::table::Entry;
+use crate::table::{Entry, Times};
 use crate::tarpit::TarpitConfig;
 use crate::template::Template;
 use crate::watch::WatchConfig;
@@ -27,7 +33,7 @@ mod _native {
     use pyo3::prelude::*;
 
     #[pymodule_export]
-    use super::Front;
+    use super::{Front, intent_of, with_query};
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
@@ -45,6 +51,15 @@ mod _native {
 type Capsules<'py> = (Bound<'py, PyCapsule>, Option<Bound<'py, PyCapsule>>);
 /// Status, headers, body.
 type Parts = (u16, Vec<(String, String)>, Vec<u8>);
+/// Slug, status, target, whether it forwards queries, version of a metered link, and times; see the stub.
+type Row = (
+    PyBackedStr,
+    u16,
+    Option<PyBackedStr>,
+    bool,
+    u64,
+    (f64, f64, f64, f64),
+);
 
 /// Sampling of traces (bound, whether it follows the parent, what is slow), bound of the access log, capacity.
 type Watched = (Option<(u128, bool, f64)>, Option<u128>, usize);
@@ -71,13 +86,16 @@ struct Front {
 #[pymethods]
 impl Front {
     #[new]
-    #[pyo3(signature = (*, upstream, templates, unsure, cut_off, redirect_limit, not_found_limit, trusted, base_path, reserved, bounds, tarpit, max_body, caps, monotonic, watch=None))]
+    #[pyo3(signature = (*, upstream, templates, unsure, cut_off, late, not_prefetched, previews, redirect_limit, not_found_limit, trusted, base_path, reserved, bounds, tarpit, max_body, caps, limit_s, monotonic, watch=None))]
     #[allow(clippy::too_many_arguments)] // all of them named
     fn new(
         upstream: PathBuf,
         templates: Vec<Parts>,
         unsure: Parts,
         cut_off: Parts,
+        late: Parts,
+        not_prefetched: Parts,
+        previews: (Vec<String>, Vec<String>),
         redirect_limit: Capsules<'_>,
         not_found_limit: Capsules<'_>,
         trusted: Vec<String>,
@@ -87,6 +105,7 @@ impl Front {
         tarpit: (f64, f64, f64, usize),
         max_body: u64,
         caps: (f64, f64, f64, usize),
+        limit_s: f64,
         monotonic: &Bound<'_, PyAny>,
         watch: Option<Watched>,
     ) -> PyResult<Self> {
@@ -105,6 +124,10 @@ impl Front {
                 .collect::<PyResult<_>>()?,
             unsure: template(unsure)?,
             cut_off: template(cut_off)?,
+            late: template(late)?,
+            not_prefetched: template(not_prefetched)?,
+            previews: of_words(previews),
+            limit_s,
             bounds,
             tarpit: TarpitConfig {
                 free_per_s,
@@ -139,41 +162,33 @@ impl Front {
         self.inner.start(owned).map_err(of_system)
     }
 
-    fn put(
-        &self,
-        slug: &str,
-        status: u16,
-        location: Option<&str>,
-        free_until: f64,
-        forwards_query: bool,
-    ) -> PyResult<()> {
-        let location = location.map(HeaderValue::from_str).transpose();
-        let location = location.map_err(|error| PyValueError::new_err(error.to_string()))?;
-        let entry = Entry::new(
-            slug.as_bytes(),
-            self::status(status)?,
-            location,
-            forwards_query,
-            free_until,
-        );
-        self.inner.plane().table.put(entry);
+    fn put_many(&self, rows: &Bound<'_, PyList>) -> PyResult<()> {
+        let entries = entries(rows)?;
+        let plane = self.plane();
+        plane.table.put(&entries);
+        answer(plane, &entries);
+        Ok(())
+    }
+
+    fn send_once(&self, rows: &Bound<'_, PyList>) -> PyResult<()> {
+        answer(self.plane(), &entries(rows)?);
         Ok(())
     }
 
     fn remove(&self, slug: &str) {
-        self.inner.plane().table.remove(slug.as_bytes());
+        self.plane().table.remove(slug.as_bytes());
     }
 
     fn clear(&self) {
-        self.inner.plane().table.clear();
+        self.plane().table.clear();
     }
 
     fn __len__(&self) -> usize {
-        self.inner.plane().table.len()
+        self.plane().table.len()
     }
 
     fn take_clicks(&self) -> Vec<(String, u64)> {
-        let taken = self.inner.plane().table.take_clicks().into_iter();
+        let taken = self.plane().table.take_clicks().into_iter();
         let named = taken.map(|(entry, clicks)| {
             let slug: &[u8] = (*entry).as_ref();
             (String::from_utf8_lossy(slug).into_owned(), clicks)
@@ -181,44 +196,142 @@ impl Front {
         named.collect()
     }
 
-    fn take_answers(&self) -> Vec<(u16, Vec<u64>, f64)> {
-        let taken = self.inner.plane().recorder.take().into_iter();
-        taken
-            .map(|one| (one.status, one.buckets, one.sum_s))
-            .collect()
+    fn take_answers(&self) -> Vec<(&'static str, u16, Vec<u64>, f64)> {
+        let taken = self.plane().recorder.take().into_iter();
+        let named = taken.map(|one| {
+            let method = if one.is_head { "HEAD" } else { "GET" };
+            (method, one.status, one.buckets, one.sum_s)
+        });
+        named.collect()
     }
 
     fn take_errors(&self) -> Vec<(u16, u64)> {
-        self.inner.plane().recorder.take_errors()
+        self.plane().recorder.take_errors()
     }
 
     fn take_looked_up(&self) -> Vec<(u16, u64)> {
-        self.inner.plane().recorder.take_looked_up()
+        self.plane().recorder.take_looked_up()
     }
 
-    #[getter]
-    fn missed(&self) -> (u64, u64) {
-        self.inner.plane().recorder.missed()
+    fn take_missed(&self) -> u64 {
+        self.plane().recorder.take_missed()
+    }
+
+    fn take_late(&self) -> (u64, u64) {
+        self.plane().recorder.take_late()
     }
 
     #[pyo3(signature = (*, is_open))]
     fn look_up(&self, is_open: bool) -> RawFd {
-        self.inner.plane().misses.open(is_open)
+        self.plane().misses.open(is_open)
     }
 
-    fn take_misses(&self) -> Vec<String> {
-        let taken = self.inner.plane().misses.take().into_iter();
-        taken
-            .map(|slug| String::from_utf8_lossy(&slug).into_owned())
-            .collect()
+    fn take_misses(&self) -> (Vec<String>, Vec<(String, u64)>, bool) {
+        let misses = &self.plane().misses;
+        misses.hear();
+        let slugs = misses.look_ups.take().into_iter();
+        let leases = misses.leases.take().into_iter();
+        (
+            slugs.map(|(slug, _)| text(&slug)).collect(),
+            leases
+                .map(|(slug, version)| (text(&slug), version))
+                .collect(),
+            misses.has_renewals(),
+        )
     }
 
-    fn is_awaited(&self, slug: &str) -> bool {
-        self.inner.plane().misses.is_awaited(slug.as_bytes())
+    fn take_renewals(&self) -> Vec<String> {
+        let slugs = self.plane().misses.take_renewals().into_iter();
+        slugs.map(|slug| text(&slug)).collect()
     }
 
-    fn resolved(&self, slug: &str) {
-        self.inner.plane().misses.resolved(slug.as_bytes());
+    #[allow(clippy::needless_pass_by_value)] // the form that arguments come in
+    fn awaited(&self, slugs: Vec<PyBackedStr>) -> Vec<usize> {
+        let slugs = slugs.iter().map(|slug| slug.as_bytes());
+        self.plane().misses.look_ups.awaited(slugs)
+    }
+
+    #[allow(clippy::needless_pass_by_value)] // as above
+    fn send_held(&self, slugs: Vec<PyBackedStr>) -> Vec<String> {
+        let plane = self.plane();
+        let (mut held, mut rest) = (Vec::new(), Vec::new());
+        for slug in &slugs {
+            match plane.table.held(slug.as_bytes()) {
+                Some(entry) => held.push(entry),
+                None => rest.push(slug.to_string()),
+            }
+        }
+        answer(plane, &held);
+        rest
+    }
+
+    #[allow(clippy::needless_pass_by_value)] // as above
+    fn refuse(&self, slugs: Vec<PyBackedStr>, answers: Vec<Parts>) -> PyResult<()> {
+        let answers = templates(answers)?.into_iter().map(Found::Refused);
+        let answers: Vec<_> = answers.collect();
+        let slugs = slugs.iter().map(|slug| slug.as_bytes());
+        self.plane().misses.look_ups.answer_in_turn(slugs, &answers);
+        Ok(())
+    }
+
+    fn take_visit(&self, slug: &str, version: u64, spend: bool, now: f64) -> i64 {
+        match self
+            .plane()
+            .leases
+            .take(slug.as_bytes(), version, spend, now)
+        {
+            Spent::Yes => -1,
+            Spent::Exhausted => 0,
+            Spent::NeedsLease(version) => i64::try_from(version).unwrap_or(i64::MAX),
+        }
+    }
+
+    fn add_visits(
+        &self,
+        slug: &str,
+        version: u64,
+        visits: u64,
+        now: f64,
+        exhausted_until: f64,
+    ) -> bool {
+        let leases = &self.plane().leases;
+        leases.add(slug.as_bytes(), version, visits, now, exhausted_until)
+    }
+
+    fn drop_older_visits(&self, slug: &str, version: u64) -> Option<u64> {
+        self.plane().leases.drop_older(slug.as_bytes(), version)
+    }
+
+    fn idle_visits(&self, used_before: f64, now: f64) -> Vec<String> {
+        let idle = self.plane().leases.idle(used_before, now).into_iter();
+        idle.map(|slug| text(&slug)).collect()
+    }
+
+    fn drop_idle_visits(&self, slug: &str, used_before: f64, now: f64) -> Option<u64> {
+        let leases = &self.plane().leases;
+        leases.drop_idle(slug.as_bytes(), used_before, now)
+    }
+
+    fn leased(&self, slug: &str, has_limit: bool) {
+        let outcome = if has_limit {
+            Leased::Again
+        } else {
+            Leased::Unlimited
+        };
+        let slug = [(slug.as_bytes(), outcome)];
+        self.plane().misses.leases.answer(slug);
+    }
+
+    fn lease_awaited(&self, slug: &str) -> usize {
+        let counts = self.plane().misses.leases.awaited([slug.as_bytes()]);
+        counts.into_iter().sum()
+    }
+
+    fn refuse_lease(&self, slug: &str, answer: Parts) -> PyResult<()> {
+        let refused = Leased::Refused(Arc::new(template(answer)?));
+        let slug = [(slug.as_bytes(), refused)];
+        self.plane().misses.leases.answer(slug);
+        Ok(())
     }
 
     fn origins(&self, slugs: &Bound<'_, PyList>) -> PyResult<HashMap<String, OriginParts>> {
@@ -269,7 +382,7 @@ impl Front {
 
     #[getter]
     fn unanswered(&self) -> u64 {
-        self.inner.plane().recorder.unanswered()
+        self.plane().recorder.unanswered()
     }
 
     fn drain(&self, py: Python<'_>, limit: f64) -> bool {
@@ -280,6 +393,89 @@ impl Front {
     fn end(&self, py: Python<'_>) {
         py.detach(|| self.inner.end());
     }
+}
+
+impl Front {
+    fn plane(&self) -> &Plane {
+        self.inner.plane()
+    }
+}
+
+/// For tests: `location` with `query` added to its own.
+#[pyfunction]
+fn with_query(location: &str, query: &str) -> String {
+    crate::query::with_query(location, query)
+}
+
+/// For tests: why a request with `headers` was made.
+#[pyfunction]
+fn intent_of(
+    headers: Vec<(String, String)>,
+    previews: (Vec<String>, Vec<String>),
+) -> PyResult<&'static str> {
+    let invalid = |message: String| PyValueError::new_err(message);
+    let mut map = HeaderMap::new();
+    for (name, value) in headers {
+        let name = HeaderName::from_bytes(name.as_bytes()).map_err(|e| invalid(e.to_string()))?;
+        let value =
+            HeaderValue::from_bytes(value.as_bytes()).map_err(|e| invalid(e.to_string()))?;
+        map.append(name, value);
+    }
+    Ok(match of_words(previews).intent_of(&map) {
+        Intent::Visit => "visit",
+        Intent::Prefetch => "prefetch",
+        Intent::Preview => "preview",
+    })
+}
+
+fn of_words((anywhere, at_start): (Vec<String>, Vec<String>)) -> Previews {
+    Previews { anywhere, at_start }
+}
+
+/// Sends `entries` to the requests that wait for their slugs.
+fn answer(plane: &Plane, entries: &[Arc<Entry>]) {
+    let answers = entries.iter().map(|entry| {
+        let slug: &[u8] = (**entry).as_ref();
+        (slug, Found::Entry(Arc::clone(entry)))
+    });
+    plane.misses.look_ups.answer(answers);
+}
+
+fn entries(rows: &Bound<'_, PyList>) -> PyResult<Vec<Arc<Entry>>> {
+    rows.iter()
+        .map(|row| {
+            let (slug, number, location, forwards_query, metered_version, times) =
+                row.extract::<Row>()?;
+            let (renew_from, fresh_until, stale_until, expires_at) = times;
+            let location = location.as_deref().map(HeaderValue::from_str).transpose();
+            let location = location.map_err(|error| PyValueError::new_err(error.to_string()))?;
+            let times = Times {
+                renew_from,
+                fresh_until,
+                stale_until,
+                expires_at,
+            };
+            Ok(Arc::new(Entry::new(
+                slug.as_bytes(),
+                status(number)?,
+                location,
+                forwards_query,
+                metered_version,
+                times,
+            )))
+        })
+        .collect()
+}
+
+fn text(slug: &[u8]) -> String {
+    String::from_utf8_lossy(slug).into_owned()
+}
+
+fn templates(answers: Vec<Parts>) -> PyResult<Vec<Arc<Template>>> {
+    answers
+        .into_iter()
+        .map(|answer| template(answer).map(Arc::new))
+        .collect()
 }
 
 #[allow(clippy::needless_pass_by_value)] // the form that results pass it in

@@ -4,17 +4,20 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use hyper::StatusCode;
 
-/// The histogram of one status.
+/// The histogram of one method and status.
 #[derive(Debug)]
 struct Cells {
+    is_head: bool,
     status: StatusCode,
     buckets: Box<[AtomicU64]>,
     sum_ns: AtomicU64,
 }
 
-/// What one status has counted since it was last taken.
+/// What one method and status has counted since it was last taken.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Recorded {
+    /// Whether the method is HEAD, or GET.
+    pub is_head: bool,
     /// The status.
     pub status: u16,
     /// Answers by bucket; the last one is beyond all bounds.
@@ -23,18 +26,21 @@ pub struct Recorded {
     pub sum_s: f64,
 }
 
-/// Histograms by status, and the errors that the table answered. Written by all threads.
+/// Histograms by method and status, and the errors that the table answered. Written by all threads.
 ///
 /// Each count stands alone: no other memory depends on its order.
 #[derive(Debug)]
 pub struct Recorder {
     /// Upper bounds of the buckets, seconds, ascending.
     bounds: Box<[f64]>,
+    /// Of GET, then of HEAD.
     cells: Box<[Cells]>,
+    /// As the cells of GET.
     errors: Box<[AtomicU64]>,
     looked_up: Box<[AtomicU64]>,
     missed: AtomicU64,
-    handed_back: AtomicU64,
+    stale: AtomicU64,
+    late: AtomicU64,
     /// Requests that the control plane did not answer.
     unanswered: AtomicU64,
 }
@@ -43,19 +49,23 @@ impl Recorder {
     /// A recorder of these statuses. Those of other answers are not counted.
     pub fn new(bounds: Vec<f64>, statuses: impl IntoIterator<Item = StatusCode>) -> Self {
         let zeros = |number: usize| (0..number).map(|_| AtomicU64::new(0)).collect();
-        let cells: Box<[Cells]> = statuses
+        let statuses: Vec<_> = statuses.into_iter().collect();
+        let cells: Box<[Cells]> = [false, true]
             .into_iter()
-            .map(|status| Cells {
+            .flat_map(|is_head| statuses.iter().map(move |status| (is_head, *status)))
+            .map(|(is_head, status)| Cells {
+                is_head,
                 status,
                 buckets: zeros(bounds.len() + 1),
                 sum_ns: AtomicU64::new(0),
             })
             .collect();
         Self {
-            errors: zeros(cells.len()),
-            looked_up: zeros(cells.len()),
+            errors: zeros(statuses.len()),
+            looked_up: zeros(statuses.len()),
             missed: AtomicU64::new(0),
-            handed_back: AtomicU64::new(0),
+            stale: AtomicU64::new(0),
+            late: AtomicU64::new(0),
             bounds: bounds.into(),
             cells,
             unanswered: AtomicU64::new(0),
@@ -63,8 +73,9 @@ impl Recorder {
     }
 
     /// Counts an answer that took `seconds`.
-    pub fn observe(&self, status: StatusCode, seconds: f64) {
-        let Some(cells) = self.cells.iter().find(|cells| cells.status == status) else {
+    pub fn observe(&self, is_head: bool, status: StatusCode, seconds: f64) {
+        let mut cells = self.cells.iter();
+        let Some(cells) = cells.find(|one| one.status == status && one.is_head == is_head) else {
             return;
         };
         let bucket = self.bounds.partition_point(|bound| *bound < seconds);
@@ -90,10 +101,14 @@ impl Recorder {
         self.count(&self.looked_up, status);
     }
 
-    /// Counts such a request that the control plane answers after all: it is admitted there again.
-    pub fn count_handed_back(&self) {
-        self.missed.fetch_sub(1, Ordering::Relaxed);
-        self.handed_back.fetch_add(1, Ordering::Relaxed);
+    /// Counts a stale entry that was sent since the control plane was late.
+    pub fn count_stale(&self) {
+        self.stale.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts a request that the control plane was too late for.
+    pub fn count_late(&self) {
+        self.late.fetch_add(1, Ordering::Relaxed);
     }
 
     fn count(&self, counts: &[AtomicU64], status: StatusCode) {
@@ -111,6 +126,7 @@ impl Recorder {
     pub fn take(&self) -> Vec<Recorded> {
         let taken = |cell: &AtomicU64| cell.swap(0, Ordering::Relaxed);
         let recorded = self.cells.iter().map(|cells| Recorded {
+            is_head: cells.is_head,
             status: cells.status.as_u16(),
             buckets: cells.buckets.iter().map(taken).collect(),
             sum_s: taken(&cells.sum_ns) as f64 / 1e9,
@@ -139,10 +155,15 @@ impl Recorder {
         taken.filter(|(_, count)| *count > 0).collect()
     }
 
-    /// Admitted requests since the start that the table had no answer for, without those handed back; and those.
-    pub fn missed(&self) -> (u64, u64) {
-        let handed_back = self.handed_back.load(Ordering::Relaxed);
-        (self.missed.load(Ordering::Relaxed), handed_back)
+    /// Admitted requests since the last call that the table had no answer for.
+    pub fn take_missed(&self) -> u64 {
+        self.missed.swap(0, Ordering::Relaxed)
+    }
+
+    /// Stale entries sent, and requests refused, since the last call, as the control plane was late.
+    pub fn take_late(&self) -> (u64, u64) {
+        let taken = |count: &AtomicU64| count.swap(0, Ordering::Relaxed);
+        (taken(&self.stale), taken(&self.late))
     }
 
     /// Requests since the start that the control plane did not answer.
@@ -160,7 +181,7 @@ mod tests {
         let recorder = Recorder::new(vec![0.001, 0.01], [StatusCode::FOUND, StatusCode::GONE]);
 
         for seconds in [0.0005, 0.001, 0.0011, 5.0] {
-            recorder.observe(StatusCode::FOUND, seconds);
+            recorder.observe(false, StatusCode::FOUND, seconds);
         }
 
         let taken = recorder.take();

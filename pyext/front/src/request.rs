@@ -25,10 +25,11 @@ pub(crate) struct Reader {
 }
 
 impl Reader {
-    /// The slug that `request` visits, if it is a visit that the front may answer: a GET without a body, of one
-    /// plain host.
+    /// The slug that `request` visits, if it is a visit that the front may answer: a GET or HEAD without a body,
+    /// of one plain host.
     pub(crate) fn visited<'a, B: Body>(&self, request: &'a Request<B>) -> Option<&'a [u8]> {
-        if request.method() != Method::GET || !request.body().is_end_stream() {
+        let is_read = matches!(*request.method(), Method::GET | Method::HEAD);
+        if !is_read || !request.body().is_end_stream() {
             return None;
         }
         let slug = self.slug(request.uri().path())?;

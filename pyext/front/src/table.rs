@@ -4,14 +4,42 @@ use std::borrow::Borrow;
 use std::collections::HashSet;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use foldhash::quality::RandomState;
 use hyper::StatusCode;
 use hyper::header::HeaderValue;
 use parking_lot::Mutex;
 
-/// What the front answers for a slug, and until when.
+/// Entries that are put under one lock: a request waits for no more.
+const CHUNK: usize = 32;
+
+/// Until when an entry is what: seconds on the clock of the calls, except for `expires_at`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Times {
+    /// From then on a request has it looked up anew.
+    pub renew_from: f64,
+    /// Until then it is sent without asking.
+    pub fresh_until: f64,
+    /// Until then it is sent if the control plane does not answer in time.
+    pub stale_until: f64,
+    /// When the link expires, unix seconds; until then at most it is sent stale.
+    pub expires_at: f64,
+}
+
+impl Times {
+    /// Fresh until then, never renewed, never stale.
+    pub const fn fresh(until: f64) -> Self {
+        Self {
+            renew_from: f64::INFINITY,
+            fresh_until: until,
+            stale_until: f64::NEG_INFINITY,
+            expires_at: f64::INFINITY,
+        }
+    }
+}
+
+/// What the front answers for a slug.
 #[derive(Debug)]
 pub struct Entry {
     slug: Box<[u8]>,
@@ -21,10 +49,13 @@ pub struct Entry {
     pub location: Option<HeaderValue>,
     /// Whether a query of the request is added to the target.
     pub forwards_query: bool,
-    /// Until then it may be sent, seconds on the clock of the calls.
-    pub free_until: f64,
+    /// The version of a link with a limit of its visits; 0 if it has none.
+    pub metered_version: u64,
+    times: Times,
     /// Redirects sent since they were last taken.
     clicks: AtomicU64,
+    /// Whether a request has had it looked up anew.
+    is_renewed: AtomicBool,
 }
 
 impl Entry {
@@ -34,16 +65,32 @@ impl Entry {
         status: StatusCode,
         location: Option<HeaderValue>,
         forwards_query: bool,
-        free_until: f64,
+        metered_version: u64,
+        times: Times,
     ) -> Self {
         Self {
             slug: slug.into(),
             status,
             location,
             forwards_query,
-            free_until,
+            metered_version,
+            times,
             clicks: AtomicU64::new(0),
+            is_renewed: AtomicBool::new(false),
         }
+    }
+
+    /// Whether this request, at `now`, should have the entry looked up anew: the first one in the last part of its
+    /// life.
+    pub fn is_to_renew(&self, now: f64) -> bool {
+        now >= self.times.renew_from
+            && !self.is_renewed.load(Ordering::Relaxed)
+            && !self.is_renewed.swap(true, Ordering::Relaxed)
+    }
+
+    /// Whether it may be sent at `now`, `wall` in unix seconds, if the control plane does not answer in time.
+    fn is_stale(&self, now: f64, wall: f64) -> bool {
+        now < self.times.stale_until && wall < self.times.expires_at
     }
 }
 
@@ -90,15 +137,33 @@ impl Table {
     pub fn get(&self, slug: &[u8], now: f64) -> Option<Arc<Entry>> {
         let entries = self.entries.lock();
         let BySlug(entry) = entries.get(slug)?;
-        (now < entry.free_until).then(|| Arc::clone(entry))
+        (now < entry.times.fresh_until).then(|| Arc::clone(entry))
     }
 
-    /// Holds `entry` instead of any other of its slug.
-    pub fn put(&self, entry: Entry) {
-        let entry = BySlug(Arc::new(entry));
-        let before = self.entries.lock().replace(entry);
-        // After the lock: freeing it takes as long as the rest.
-        drop(before);
+    /// The entry of `slug`, which may be sent as the control plane says.
+    pub fn held(&self, slug: &[u8]) -> Option<Arc<Entry>> {
+        let entries = self.entries.lock();
+        entries.get(slug).map(|BySlug(entry)| Arc::clone(entry))
+    }
+
+    /// The entry of `slug`, if it may be sent at `now` though the control plane does not answer in time.
+    pub fn stale(&self, slug: &[u8], now: f64, wall: f64) -> Option<Arc<Entry>> {
+        let entries = self.entries.lock();
+        let BySlug(entry) = entries.get(slug)?;
+        entry.is_stale(now, wall).then(|| Arc::clone(entry))
+    }
+
+    /// Holds each of `added` instead of any other entry of its slug.
+    pub fn put(&self, added: &[Arc<Entry>]) {
+        for some in added.chunks(CHUNK) {
+            let before: Vec<_> = {
+                let mut entries = self.entries.lock();
+                let some = some.iter().map(|entry| BySlug(Arc::clone(entry)));
+                some.map(|entry| entries.replace(entry)).collect()
+            };
+            // After the lock: freeing them takes as long as the rest.
+            drop(before);
+        }
     }
 
     /// Drops the entry of `slug`.
@@ -156,15 +221,20 @@ mod tests {
 
     use super::*;
 
-    fn entry(slug: &str, location: &'static str, free_until: f64) -> Entry {
+    fn entry(slug: &str, location: &'static str, fresh_until: f64) -> Entry {
         let location = HeaderValue::from_static(location);
         Entry::new(
             slug.as_bytes(),
             StatusCode::FOUND,
             Some(location),
             false,
-            free_until,
+            0,
+            Times::fresh(fresh_until),
         )
+    }
+
+    fn put(table: &Table, entry: Entry) {
+        table.put(&[Arc::new(entry)]);
     }
 
     fn clicks(table: &Table) -> Vec<(String, u64)> {
@@ -183,7 +253,7 @@ mod tests {
     #[test]
     fn entry_is_found_until_its_end() {
         let table = Table::default();
-        table.put(entry("aaa", "https://example.com/", 10.0));
+        put(&table, entry("aaa", "https://example.com/", 10.0));
 
         assert!(table.get(b"aaa", 9.999).is_some());
         assert!(table.get(b"aaa", 10.0).is_none());
@@ -191,10 +261,42 @@ mod tests {
     }
 
     #[test]
+    fn late_answer_is_a_stale_entry() {
+        let table = Table::default();
+        let times = Times {
+            stale_until: 300.0,
+            expires_at: 1_000.0,
+            ..Times::fresh(10.0)
+        };
+        let target = HeaderValue::from_static("https://example.com/");
+        let link = Entry::new(b"aaa", StatusCode::FOUND, Some(target), false, 0, times);
+        put(&table, link);
+        put(&table, entry("bbb", "https://example.com/", 10.0));
+
+        assert!(table.stale(b"aaa", 299.0, 999.0).is_some());
+        assert!(table.stale(b"aaa", 300.0, 999.0).is_none());
+        assert!(table.stale(b"aaa", 299.0, 1_000.0).is_none(), "expired");
+        assert!(table.stale(b"bbb", 20.0, 0.0).is_none());
+    }
+
+    #[test]
+    fn entry_is_renewed_once() {
+        let times = Times {
+            renew_from: 8.0,
+            ..Times::fresh(10.0)
+        };
+        let entry = Entry::new(b"aaa", StatusCode::GONE, None, false, 0, times);
+
+        let renews = [7.9, 8.0, 8.1, 9.9].map(|now| entry.is_to_renew(now));
+
+        assert_eq!(renews, [false, true, false, false]);
+    }
+
+    #[test]
     fn later_entry_replaces_an_earlier_one() {
         let table = Table::default();
-        table.put(entry("aaa", "https://example.com/1", 10.0));
-        table.put(entry("aaa", "https://example.com/2", 10.0));
+        put(&table, entry("aaa", "https://example.com/1", 10.0));
+        put(&table, entry("aaa", "https://example.com/2", 10.0));
 
         let found = table.get(b"aaa", 0.0).unwrap();
         assert_eq!(found.location.as_ref().unwrap(), "https://example.com/2");
@@ -207,13 +309,13 @@ mod tests {
     fn clicks_outlive_their_entry() {
         let table = Table::default();
         for (slug, end) in [("aaa", 0), ("bbb", 1), ("ccc", 2), ("ddd", 3)] {
-            table.put(entry(slug, "https://example.com/", 10.0));
+            put(&table, entry(slug, "https://example.com/", 10.0));
             let found = table.get(slug.as_bytes(), 0.0).unwrap();
             table.click(&found);
             match end {
                 0 => {}
                 1 => table.remove(slug.as_bytes()),
-                2 => table.put(entry(slug, "https://example.com/", 10.0)),
+                2 => put(&table, entry(slug, "https://example.com/", 10.0)),
                 _ => table.clear(),
             }
         }
@@ -227,7 +329,7 @@ mod tests {
     fn no_click_is_lost_between_threads() {
         const CLICKS: u64 = 20_000;
         let table = Table::default();
-        table.put(entry("aaa", "https://example.com/", 10.0));
+        put(&table, entry("aaa", "https://example.com/", 10.0));
         let mut taken = 0;
 
         thread::scope(|scope| {
@@ -243,7 +345,7 @@ mod tests {
                 .collect();
             while !clicking.iter().all(thread::ScopedJoinHandle::is_finished) {
                 taken += clicks(&table).iter().map(|(_, clicks)| clicks).sum::<u64>();
-                table.put(entry("aaa", "https://example.com/", 10.0));
+                put(&table, entry("aaa", "https://example.com/", 10.0));
             }
         });
 

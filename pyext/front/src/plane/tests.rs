@@ -6,7 +6,10 @@ use hyper::header::HeaderValue;
 use super::*;
 use crate::address::Network;
 use crate::config::Caps;
+use crate::intent::Previews;
 use crate::limits::tests::{constant, counting};
+use crate::misses::Found;
+use crate::table::Times;
 use crate::tarpit::TarpitConfig;
 use crate::watch::WatchConfig;
 
@@ -36,6 +39,10 @@ fn config() -> Config {
         ],
         unsure: template(503, ("content-type", "text/plain"), "perhaps"),
         cut_off: template(400, ("connection", "close"), "half"),
+        late: template(503, ("content-type", "text/plain"), "late"),
+        not_prefetched: template(503, ("retry-after", "1"), "not ahead"),
+        previews: Previews::default(),
+        limit_s: 0.05,
         bounds: vec![0.001],
         tarpit: TarpitConfig {
             free_per_s: 1.0,
@@ -75,14 +82,17 @@ pub(crate) fn watching(watch: WatchConfig) -> Arc<Plane> {
 fn filled(config: Config) -> Plane {
     let plane = Plane::new(config).unwrap();
     let target = HeaderValue::from_static("https://example.com/");
-    let put = |slug: &[u8], status, location: Option<&HeaderValue>, forwards| {
-        let entry = Entry::new(slug, status, location.cloned(), forwards, 10.0);
-        plane.table.put(entry);
+    let put = |slug: &[u8], status, location: Option<&HeaderValue>, forwards, metered_version| {
+        let times = Times::fresh(10.0);
+        let location = location.cloned();
+        let entry = Entry::new(slug, status, location, forwards, metered_version, times);
+        plane.table.put(&[Arc::new(entry)]);
     };
-    put(b"hot", StatusCode::FOUND, Some(&target), false);
-    put(b"passes-on", StatusCode::FOUND, Some(&target), true);
-    put(b"absent", StatusCode::NOT_FOUND, None, false);
-    put(b"gone", StatusCode::GONE, None, false);
+    put(b"hot", StatusCode::FOUND, Some(&target), false, 0);
+    put(b"passes-on", StatusCode::FOUND, Some(&target), true, 0);
+    put(b"metered", StatusCode::FOUND, Some(&target), false, 3);
+    put(b"absent", StatusCode::NOT_FOUND, None, false, 0);
+    put(b"gone", StatusCode::GONE, None, false, 0);
     plane
 }
 
@@ -115,7 +125,7 @@ fn answer(
     match plane.decide(request, visitor, now) {
         Decision::Answer(answer) => Some(answer),
         Decision::Pass => None,
-        Decision::LookUp(look_up) => panic!("{look_up:?}"),
+        Decision::Wait(waits) => panic!("{waits:?}"),
     }
 }
 
@@ -147,11 +157,52 @@ fn hot_link_is_redirected_and_clicked() {
 }
 
 #[test]
+fn query_is_forwarded() {
+    let plane = filled(config());
+
+    let response = get(&plane, "/passes-on?&a=|").unwrap().response;
+
+    assert_eq!(response.headers()["location"], "https://example.com/?a=%7C");
+}
+
+#[test]
+fn head_is_answered_without_a_body_and_no_click() {
+    let plane = filled(config());
+
+    for (target, status) in [("/hot", 302), ("/absent", 404)] {
+        let request = request("HEAD", target, &[HOST], "");
+        let answer = answer(&plane, &request, &visitor("192.0.2.1"), 0.0).unwrap();
+
+        assert_eq!(answer.response.status(), status, "{target}");
+        assert!(answer.response.body().is_end_stream(), "{target}");
+    }
+    assert!(plane.table.take_clicks().is_empty());
+    assert_eq!(plane.recorder.take_errors(), [(404, 1)]);
+}
+
+#[test]
+fn entry_is_renewed_by_its_first_late_visit() {
+    let plane = asking(config());
+    let times = Times {
+        renew_from: 8.0,
+        ..Times::fresh(10.0)
+    };
+    let entry = Entry::new(b"gone", StatusCode::GONE, None, false, 0, times);
+    plane.table.put(&[Arc::new(entry)]);
+
+    for now in [1.0, 8.5, 9.0] {
+        let request = request("GET", "/gone", &[HOST], "");
+        assert!(answer(&plane, &request, &visitor("192.0.2.1"), now).is_some());
+    }
+
+    assert_eq!(plane.misses.take_renewals(), [Box::from(&b"gone"[..])]);
+}
+
+#[test]
 fn other_requests_are_left_to_the_control_plane() {
     let plane = filled(config());
     let long = format!("/{}", "a".repeat(129));
     let table = [
-        ("HEAD", "/hot", vec![HOST], ""),
         ("POST", "/hot", vec![HOST], ""),
         ("GET", "/hot", vec![HOST], "body"),
         ("GET", "/hot", vec![], ""),
@@ -165,7 +216,6 @@ fn other_requests_are_left_to_the_control_plane() {
         ("GET", "/", vec![HOST], ""),
         ("GET", &long, vec![HOST], ""),
         ("GET", "/unknown", vec![HOST], ""),
-        ("GET", "/passes-on?a=1", vec![HOST], ""),
     ];
     for (method, target, headers, body) in table {
         let request = request(method, target, &headers, body);
@@ -299,39 +349,61 @@ fn large_head_is_refused() {
     assert_eq!(answer.response.status(), 431);
 }
 
-// --- look-ups ------------------------------------------------------------------------------
+// --- requests that wait --------------------------------------------------------------------
 
-fn look_up(plane: &Plane, target: &str) -> LookUp {
-    let request = request("GET", target, &[HOST], "");
-    match plane.decide(&request, &visitor("192.0.2.1"), 0.0) {
-        Decision::LookUp(look_up) => look_up,
-        other => panic!("{other:?}"),
-    }
-}
-
-/// A plane that looks up, and the keys that its not-found limit is called with.
+/// A plane that looks up.
 fn asking(config: Config) -> Plane {
     let plane = filled(config);
     plane.misses.open(true);
     plane
 }
 
+fn waiting(plane: &Plane, request: &Request<AnswerBody>) -> Waits {
+    match plane.decide(request, &visitor("192.0.2.1"), plane.now()) {
+        Decision::Wait(waits) => waits,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// The answer to `request`, once `settle` has been called.
+fn later(plane: &Plane, request: &Request<AnswerBody>, settle: impl FnOnce()) -> Answer {
+    let started = plane.now();
+    let waits = waiting(plane, request);
+    settle();
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    let runtime = builder.enable_time().build().unwrap();
+    runtime.block_on(async {
+        let visit = Visit::of(request);
+        plane.answer_later(waits, &visit, started).await
+    })
+}
+
+fn found(entry: Entry) -> Found {
+    Found::Entry(Arc::new(entry))
+}
+
+fn link(slug: &[u8], times: Times) -> Entry {
+    let target = HeaderValue::from_static("https://example.com/later");
+    Entry::new(slug, StatusCode::FOUND, Some(target), false, 0, times)
+}
+
 #[test]
 fn found_link_is_answered_after_its_look_up() {
     let plane = asking(config());
-    let look_up = look_up(&plane, "/later?a=1");
-    assert_eq!(plane.misses.take(), [Box::from(&b"later"[..])]);
+    let request = request("GET", "/later?a=1", &[HOST], "");
 
-    let target = HeaderValue::from_static("https://example.com/later");
-    let entry = Entry::new(b"later", StatusCode::FOUND, Some(target), false, 10.0);
-    plane.table.put(entry);
-    let answer = plane.conclude(&look_up, Some("a=1"), 0.0).unwrap();
+    let answer = later(&plane, &request, || {
+        assert_eq!(
+            plane.misses.look_ups.take(),
+            [(Box::from(&b"later"[..]), 0)]
+        );
+        let entry = found(link(b"later", Times::fresh(10.0)));
+        plane.misses.look_ups.answer([(&b"later"[..], entry)]);
+    });
 
-    assert_eq!(
-        answer.response.headers()["location"],
-        "https://example.com/later"
-    );
-    assert_eq!(plane.recorder.missed(), (1, 0));
+    let headers = answer.response.headers();
+    assert_eq!(headers["location"], "https://example.com/later");
+    assert_eq!(plane.recorder.take_missed(), 1);
     assert_eq!(plane.recorder.take_looked_up(), [(302, 1)]);
     assert_eq!(plane.table.take_clicks().len(), 1);
 }
@@ -339,11 +411,16 @@ fn found_link_is_answered_after_its_look_up() {
 #[test]
 fn absent_slug_is_404_after_its_look_up() {
     let plane = asking(config());
-    let look_up = look_up(&plane, "/later");
+    let request = request("GET", "/later", &[HOST], "");
 
-    let entry = Entry::new(b"later", StatusCode::NOT_FOUND, None, false, 10.0);
-    plane.table.put(entry);
-    let answer = plane.conclude(&look_up, None, 0.0).unwrap();
+    let answer = later(&plane, &request, || {
+        let times = Times::fresh(10.0);
+        let entry = Entry::new(b"later", StatusCode::NOT_FOUND, None, false, 0, times);
+        plane
+            .misses
+            .look_ups
+            .answer([(&b"later"[..], found(entry))]);
+    });
 
     assert_eq!(answer.response.status(), 404);
     assert_eq!(plane.recorder.take_looked_up(), [(404, 1)]);
@@ -351,20 +428,108 @@ fn absent_slug_is_404_after_its_look_up() {
 }
 
 #[test]
-fn what_the_table_cannot_answer_is_handed_back() {
+fn refusal_of_the_control_plane_is_sent() {
     let plane = asking(config());
-    let target = HeaderValue::from_static("https://example.com/");
-    let rewritten = look_up(&plane, "/later?a=1");
-    let unknown = look_up(&plane, "/never");
-    let entry = Entry::new(b"later", StatusCode::FOUND, Some(target), true, 10.0);
-    plane.table.put(entry);
+    let request = request("GET", "/later", &[HOST], "");
 
-    assert!(plane.conclude(&rewritten, Some("a=1"), 0.0).is_none());
-    assert!(plane.conclude(&unknown, None, 0.0).is_none());
+    let answer = later(&plane, &request, || {
+        let refused = template(503, ("retry-after", "2"), "too much");
+        let refused = [Found::Refused(Arc::new(refused))];
+        plane
+            .misses
+            .look_ups
+            .answer_in_turn([&b"later"[..]], &refused);
+    });
 
-    assert_eq!(plane.recorder.missed(), (0, 2));
-    assert_eq!(plane.recorder.take_looked_up(), []);
-    assert!(plane.table.take_clicks().is_empty());
+    assert_eq!(answer.response.status(), 503);
+    assert_eq!(answer.response.headers()["retry-after"], "2");
+    assert_eq!(plane.recorder.take_looked_up(), [(503, 1)]);
+    assert_eq!(plane.recorder.take_late(), (0, 0));
+}
+
+#[test]
+fn late_look_up_is_a_stale_redirect_or_503() {
+    let plane = asking(config());
+    let stale = Times {
+        stale_until: 300.0,
+        ..Times::fresh(-1.0)
+    };
+    plane.table.put(&[Arc::new(link(b"stale", stale))]);
+
+    let known = later(&plane, &request("GET", "/stale", &[HOST], ""), || {});
+    let unknown = later(&plane, &request("GET", "/later", &[HOST], ""), || {});
+
+    assert_eq!(known.response.status(), 302);
+    assert_eq!(unknown.response.status(), 503);
+    assert_eq!(plane.recorder.take_late(), (1, 1));
+    assert_eq!(plane.recorder.take_looked_up(), [(302, 1), (503, 1)]);
+}
+
+#[test]
+fn visit_waits_for_a_lease() {
+    let plane = asking(config());
+    let visit = request("GET", "/metered", &[HOST], "");
+
+    let first = later(&plane, &visit, || {
+        assert_eq!(
+            plane.misses.leases.take(),
+            [(Box::from(&b"metered"[..]), 3)]
+        );
+        assert!(plane.leases.add(b"metered", 3, 1, 0.0, 0.0));
+        plane
+            .misses
+            .leases
+            .answer([(&b"metered"[..], Leased::Again)]);
+    });
+    assert!(plane.leases.add(b"metered", 3, 0, 0.0, 100.0));
+    let second = answer(&plane, &visit, &visitor("192.0.2.1"), 0.0).unwrap();
+
+    assert_eq!(first.response.status(), 302);
+    assert_eq!(second.response.status(), 410);
+    assert_eq!(plane.table.take_clicks().len(), 1);
+    assert_eq!(plane.recorder.take_errors(), [(410, 1)]);
+}
+
+#[test]
+fn visit_is_503_if_its_lease_is_late() {
+    let plane = asking(config());
+
+    let answer = later(&plane, &request("GET", "/metered", &[HOST], ""), || {});
+
+    assert_eq!(answer.response.status(), 503);
+    assert_eq!(plane.recorder.take_late(), (0, 1));
+    assert_eq!(plane.recorder.take_errors(), [(503, 1)]);
+}
+
+#[test]
+fn only_visits_are_spent() {
+    let plane = asking(Config {
+        previews: Previews {
+            anywhere: vec!["unfurl".to_owned()],
+            at_start: Vec::new(),
+        },
+        ..config()
+    });
+    plane.leases.add(b"metered", 3, 1, 0.0, 0.0);
+    let table = [
+        ("GET", vec![HOST, ("sec-purpose", "prefetch")], 503),
+        ("GET", vec![HOST, ("user-agent", "Unfurl/1")], 302),
+        ("HEAD", vec![HOST], 302),
+        ("GET", vec![HOST], 302),
+    ];
+
+    for (method, headers, status) in table {
+        let request = request(method, "/metered", &headers, "");
+        let answer = answer(&plane, &request, &visitor("192.0.2.1"), 0.0).unwrap();
+        assert_eq!(answer.response.status(), status, "{method} {headers:?}");
+    }
+
+    let clicks = plane.table.take_clicks();
+    assert_eq!(clicks.iter().map(|(_, clicks)| clicks).sum::<u64>(), 1);
+    assert_eq!(
+        plane.leases.take(b"metered", 3, false, 0.0),
+        Spent::NeedsLease(3)
+    );
 }
 
 #[test]
@@ -387,7 +552,7 @@ fn not_found_limit_refuses_before_a_look_up() {
 
     assert_eq!(get(&plane, "/later").unwrap().response.status(), 429);
 
-    assert!(plane.misses.take().is_empty());
-    assert_eq!(plane.recorder.missed(), (1, 0));
+    assert!(plane.misses.look_ups.take().is_empty());
+    assert_eq!(plane.recorder.take_missed(), 1);
     assert_eq!(plane.recorder.take_looked_up(), [(429, 1)]);
 }
