@@ -110,7 +110,8 @@ class VisitQuota:
             return False
         await self._drop_older(slug, version)
         now = self._monotonic()
-        exhausted_until = now if leased else now + EXHAUSTED_S
+        # Not `now`: the clock of a data plane may be a little behind, and would refuse the next visitor.
+        exhausted_until = -math.inf if leased else now + EXHAUSTED_S
         if not self._leases.add_visits(slug, version, leased, now, exhausted_until):
             await self._return(slug, leased)
         return True

@@ -244,6 +244,18 @@ async def test_exhausted_quota_is_checked_once_a_second(monotonic):
     assert await process.visit()
 
 
+async def test_spent_lease_is_no_exhausted_quota(monotonic):
+    """Not even to a data plane whose clock is behind: it asks for another lease."""
+    store, leases = ModelStore(2), Leases()
+    visits = VisitQuota(store, monotonic=monotonic, leases=leases)
+
+    assert await visits.take(SLUG, 1)
+
+    assert leases.take_visit(SLUG, 1, True, monotonic() - 0.01) == 1
+    assert await visits.take(SLUG, 1)
+    assert not await visits.take(SLUG, 1)
+
+
 async def test_raised_limit_counts_from_its_version_on(monotonic):
     store = ModelStore(1)
     process = Process(store, monotonic)
