@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import sys
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -266,12 +267,15 @@ def top(
     """
     from app.commands import running
     from app.commands import top as command
+    from app.commands.local import LocalConnection
 
     settings = _load()
     if url is None:
-        gateway = running.find(settings)
-        url = (settings if gateway is None else settings.model_copy(update={"bind": gateway.bind})).local_url
-    command.show(command.Source(url.rstrip("/")), once=once, as_json=json, say=console.show)
+        settings = running.as_running(settings)
+        source = command.Source(settings.local_url, connect=partial(LocalConnection, settings))
+    else:
+        source = command.Source(url.rstrip("/"))
+    command.show(source, once=once, as_json=json, say=console.show)
 
 
 @app.command()

@@ -23,9 +23,10 @@ def create() -> RsgiApplication | Mounted | Fronted:
     mounted = Mounted(application, settings.base_path) if settings.base_path else application
     if settings.front_socket is None:
         return mounted
+    from app.web.certificates import Certificates
     from app.web.fronted import Fronted
 
-    return Fronted(mounted, application, settings.front_listeners)
+    return Fronted(mounted, application, settings.front_listeners, certificates=Certificates.of(settings))
 
 
 def _application(settings: environment.Settings) -> RsgiApplication:

@@ -45,11 +45,18 @@ async def check_settings(settings: Settings) -> None:
     Check what only a driver or the limiter can: the one check of every command that serves or examines.
 
     Raises:
-        SettingsError: a rate limit, a URL, or a variable of OpenTelemetry or Sentry cannot be parsed.
+        SettingsError: a rate limit, a URL, or a variable of OpenTelemetry or Sentry cannot be parsed, or the
+            certificates cannot be used.
         ImportError: a driver is not installed.
     """
     tracing_settings()
     report_settings()
+    if settings.tls_cert is not None:
+        from app.web.certificates import Certificates
+
+        certificates = Certificates.of(settings)
+        if certificates is not None:
+            certificates.check()
     await check_urls(settings)
     check_limits(settings)
 

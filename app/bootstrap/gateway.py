@@ -169,6 +169,7 @@ async def open_data_plane(
     if settings.front_socket is None:
         yield None
         return
+    from app.web.certificates import Certificates
     from app.web.front import FrontMetrics, FrontTable, new_front, ping
     from app.web.front_records import watch
 
@@ -178,12 +179,16 @@ async def open_data_plane(
         redirect_limit=limiter.functions(Policy.REDIRECT),
         not_found_limit=limiter.functions(Policy.NOT_FOUND),
         trusted=settings.trusted_proxies,
+        proxy_protocol=settings.proxy_protocol == "on",
         base_path=settings.base_path,
         monotonic=time.monotonic,
         watch=watch(traces.sampling, settings.trace_slow_ms / 1000, access_log),
     )
     async with open_records(settings, front, traces, access_log):
         try:
+            certificates = Certificates.of(settings)
+            if certificates is not None:
+                certificates.secure(front)
             yield DataPlane(
                 front=front,
                 table=FrontTable(front),

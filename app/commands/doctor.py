@@ -9,12 +9,14 @@ import time
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any
 
 from app import settings as environment
-from app.bootstrap import check_settings, open_bus, open_cache, open_store
+from app.bootstrap import check_settings, open_bus, open_cache, open_store, utc_now
 from app.commands import running
 from app.commands import shadowed as hidden
+from app.commands.local import LocalConnection
 from app.commands.serve import settings_key
 from app.domain.errors import Unavailable
 from app.ports import OutboxDepth, Store
@@ -24,6 +26,8 @@ from app.settings import Settings
 _STUCK_S = 30.0
 # A relay pauses for a second at most.
 _MOVES_S, _LOOK_S = 3.0, 0.25
+# Short certificates live six days, and are renewed after half of that.
+_RENEWED_BEFORE = timedelta(days=3)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +59,8 @@ async def examine(settings: Settings) -> list[Finding]:
         Finding("settings", healthy=True, detail=warning, is_warning=True)
         for warning in environment.warnings(settings)
     ]
+    if settings.tls_cert is not None:
+        findings.append(_certificate(settings, utc_now()))
     async with AsyncExitStack() as stack:
         try:
             running.require_database(settings)
@@ -82,6 +88,30 @@ async def examine(settings: Settings) -> list[Finding]:
     return findings
 
 
+def _certificate(settings: Settings, now: datetime) -> Finding:
+    """Check the dates of the gateway's certificate."""
+    from app.web.certificates import Certificates
+
+    certificates = Certificates.of(settings)
+    if certificates is None:
+        raise TypeError("there are no certificates")
+    start, until = certificates.valid()
+    remedy = "renew it, then send SIGHUP to hopgate serve"
+    if now < start:
+        detail = f"is valid only from {start:%Y-%m-%d %H:%M} UTC"
+        return Finding(
+            "certificate", healthy=False, detail=detail, remedy="is the clock of this machine right?"
+        )
+    if now >= until:
+        detail = f"has expired: it was valid until {until:%Y-%m-%d %H:%M} UTC"
+        return Finding("certificate", healthy=False, detail=detail, remedy=remedy)
+    is_late = until - now < _RENEWED_BEFORE
+    detail = f"valid until {until:%Y-%m-%d %H:%M} UTC"
+    return Finding(
+        "certificate", healthy=True, detail=detail, remedy=remedy if is_late else "", is_warning=is_late
+    )
+
+
 def _store_of_gateway(settings: Settings) -> Finding | None:
     """
     Return what the gateway on this machine says of its store, if that is bad.
@@ -99,8 +129,7 @@ def _store_of_gateway(settings: Settings) -> Finding | None:
 
 
 def _readiness(settings: Settings) -> Any:
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)  # noqa: S104
-    connection = http.client.HTTPConnection(host, settings.port, timeout=ADMIN_S)
+    connection = LocalConnection(settings, ADMIN_S)
     try:
         connection.request("GET", "/readyz")
         return json.loads(connection.getresponse().read())

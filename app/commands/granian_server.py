@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 import multiprocessing
+import os
 import signal
 import socket
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from itertools import chain
 from typing import Any
@@ -34,10 +35,21 @@ class Server(MPServer):
 
     With *front*, the public sockets are for the front of each worker, and granian serves its worker on a
     private Unix socket.
+
+    With *is_renewed*, SIGHUP asks it, and is passed on to the workers if it says so, which read their
+    certificates again; otherwise granian would replace the workers.
     """
 
-    def __init__(self, target: str, *, front: FrontSockets | None = None, **options: Any) -> None:
+    def __init__(
+        self,
+        target: str,
+        *,
+        front: FrontSockets | None = None,
+        is_renewed: Callable[[], bool] | None = None,
+        **options: Any,
+    ) -> None:
         super().__init__(target, **options)
+        self._is_renewed = is_renewed
         self.respawned_wrks = Respawns()
         self._front = front
         # A worker would lose a SIGTERM that comes before its loop runs; `RsgiApplication` unblocks it then.
@@ -46,6 +58,16 @@ class Server(MPServer):
         # By worker.
         self._sockets: list[list[socket.socket]] = []
         self._private: list[socket.socket] = []
+
+    def signal_handler_reload(self, *arguments: Any, **options: Any) -> None:
+        """Handle SIGHUP."""
+        if self._is_renewed is None:
+            super().signal_handler_reload(*arguments, **options)
+        elif self._is_renewed():
+            for worker in self.wrks:
+                if worker.inner.pid is not None:
+                    with suppress(ProcessLookupError):
+                        os.kill(worker.inner.pid, signal.SIGHUP)
 
     def _init_shared_socket(self) -> None:
         if multiprocessing.get_start_method() != "fork":

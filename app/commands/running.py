@@ -14,7 +14,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from typing import IO
+from pathlib import Path
+from typing import IO, Literal
 
 from app.domain.errors import HopgateError, SettingsError
 from app.settings import Settings
@@ -40,6 +41,9 @@ class Gateway:
     public_url: str
     store: str
     embedded: bool
+    # Of gateways that know of neither, as before.
+    proxy_protocol: Literal["on", "off"] = "off"
+    tls_cert: str | None = None
 
 
 def announce(settings: Settings) -> IO[str] | None:
@@ -65,7 +69,14 @@ def announce(settings: Settings) -> IO[str] | None:
         raise DataInUse(message)
     os.fchmod(file.fileno(), 0o600)
     file.truncate()
-    gateway = Gateway(settings.bind, settings.public_url, settings.store_name, settings.embedded)
+    gateway = Gateway(
+        settings.bind,
+        settings.public_url,
+        settings.store_name,
+        settings.embedded,
+        settings.proxy_protocol,
+        None if settings.tls_cert is None else str(settings.tls_cert),
+    )
     json.dump(asdict(gateway), file)
     file.flush()
     return file
@@ -100,6 +111,20 @@ def find(settings: Settings) -> Gateway | None:
     return None
 
 
+def as_running(settings: Settings) -> Settings:
+    """Return *settings* with how to connect to the gateway that serves from the data folder, if one does."""
+    gateway = find(settings)
+    return settings if gateway is None else settings.model_copy(update=_address(gateway))
+
+
+def _address(gateway: Gateway) -> dict[str, object]:
+    return {
+        "bind": gateway.bind,
+        "proxy_protocol": gateway.proxy_protocol,
+        "tls_cert": None if gateway.tls_cert is None else Path(gateway.tls_cert),
+    }
+
+
 def found(settings: Settings) -> Settings:
     """
     Return *settings* with the address of the gateway that serves from the data folder, if one does.
@@ -116,7 +141,7 @@ def found(settings: Settings) -> Settings:
             f" would use {settings.store_name}: give both the same settings"
         )
         raise SettingsError(message)
-    address = {"bind": gateway.bind, "base_url": settings.base_url or gateway.public_url}
+    address = {**_address(gateway), "base_url": settings.base_url or gateway.public_url}
     return settings.model_copy(update=address)
 
 

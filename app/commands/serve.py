@@ -10,6 +10,7 @@ import socket
 import tempfile
 import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,7 @@ from app.telemetry import logs
 
 if TYPE_CHECKING:
     from app.commands.granian_server import Server
+    from app.web.certificates import Certificates
 
 log = logging.getLogger(__name__)
 
@@ -131,7 +133,7 @@ def _greeting(settings: Settings, key: str | None) -> str:
             "",
             "Create a link. The key is shown this once; hopgate keys create NAME makes others:",
             "",
-            f"  curl -i {settings.local_url}/api/v1/links \\",
+            f"  curl -i {settings.public_url if settings.tls_cert else settings.local_url}/api/v1/links \\",
             f"    -H 'Authorization: Bearer {key}' \\",
             "    -H 'Content-Type: application/json' \\",
             """    -d '{"long_url": "https://example.com/a/long/path?with=query"}'""",
@@ -168,9 +170,15 @@ def _server(settings: Settings, folder: Path) -> Server:
     from app.commands.front_sockets import FrontSockets
     from app.commands.granian_server import Server
 
+    certificates = None
+    if settings.tls_cert is not None:
+        from app.web.certificates import Certificates
+
+        certificates = Certificates.of(settings)
     return Server(
         "app.main:create",
         front=FrontSockets(settings.front_threads, folder) if settings.front == "on" else None,
+        is_renewed=None if certificates is None else partial(_is_renewed, certificates),
         factory=True,
         interface=Interfaces.RSGI,
         address=settings.host,
@@ -190,6 +198,16 @@ def _server(settings: Settings, folder: Path) -> Server:
         log_level=LogLevels(settings.log_level),
         log_dictconfig=logs.granian(),
     )
+
+
+def _is_renewed(certificates: Certificates) -> bool:
+    """Tell whether the workers can use the certificates as they are now; one line says why not."""
+    try:
+        certificates.check()
+    except SettingsError as error:
+        log.error("the certificates stay as they were: %s", error)  # noqa: TRY400 one line says it all
+        return False
+    return True
 
 
 def _drain_on_sigterm(stop: Callable[..., None], draining: Path, delay_s: float) -> None:

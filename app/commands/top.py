@@ -58,22 +58,26 @@ class Source:
         NoAnswer: *url* is no such URL.
     """
 
-    def __init__(self, url: str, *, monotonic: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        connect: Callable[[float], http.client.HTTPConnection] | None = None,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.url = url
         self._monotonic = monotonic
         try:
             parts = urlsplit(url)
-            host, self._port = parts.hostname, parts.port
+            host, port = parts.hostname, parts.port
         except ValueError:
-            host, parts = None, urlsplit("")
+            host, port, parts = None, None, urlsplit("")
         # User and password would stand on the page.
         extra = "@" in parts.netloc or parts.path.strip("/") or parts.query or parts.fragment
         if parts.scheme not in ("http", "https") or not host or extra:
             raise NoAnswer("the URL must be like http://127.0.0.1:8000, without a path or a user")
-        self._host = host
-        self._connection = (
-            http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-        )
+        kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+        self._connect = connect or (lambda timeout_s: kind(host, port, timeout=timeout_s))
 
     def samples(self) -> tuple[float, Samples]:
         """
@@ -104,7 +108,7 @@ class Source:
 
     def _get(self, path: str) -> tuple[int, bytes]:
         until = self._monotonic() + _TIMEOUT_S
-        connection = self._connection(self._host, self._port, timeout=_TIMEOUT_S)
+        connection = self._connect(_TIMEOUT_S)
         try:
             connection.request("GET", path)
             response = connection.getresponse()

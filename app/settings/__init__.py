@@ -71,6 +71,9 @@ class Settings(BaseSettings):
     front: Literal["on", "off"] = "off"
     front_threads: Annotated[int, Field(ge=1, le=64)] = 1
     trusted_proxies: Annotated[tuple[IpNetwork, ...], NoDecode] = ()
+    proxy_protocol: Literal["on", "off"] = "off"
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
     limit_redirect: str = "100/s burst 200"
     limit_api: str = "600/min burst 100"
     limit_create: str = "120/min burst 60"
@@ -119,10 +122,10 @@ class Settings(BaseSettings):
             values.check_service_url(url.get_secret_value(), _SCHEMES[str(info.field_name)])
         return value
 
-    @field_validator("data_dir")
+    @field_validator("data_dir", "tls_cert", "tls_key")
     @classmethod
-    def _absolute(cls, value: Path) -> Path:
-        return sources.absolute(value)
+    def _absolute(cls, value: Path | None) -> Path | None:
+        return None if value is None else sources.absolute(value)
 
     @field_validator("bind", "metrics_bind")
     @classmethod
@@ -170,6 +173,19 @@ class Settings(BaseSettings):
         if self.key is not None and self.key_file is not None:
             msg = "set HOPGATE_KEY or HOPGATE_KEY_FILE, not both"
             raise ValueError(msg)
+        if (self.tls_cert is None) != (self.tls_key is None):
+            msg = "set HOPGATE_TLS_CERT and HOPGATE_TLS_KEY, both or neither"
+            raise ValueError(msg)
+        if self.tls_cert is not None and self.front == "off":
+            msg = "HOPGATE_TLS_CERT needs HOPGATE_FRONT=on"
+            raise ValueError(msg)
+        if self.proxy_protocol == "on":
+            if self.front == "off":
+                msg = "HOPGATE_PROXY_PROTOCOL needs HOPGATE_FRONT=on"
+                raise ValueError(msg)
+            if not self.trusted_proxies:
+                msg = "HOPGATE_PROXY_PROTOCOL needs HOPGATE_TRUSTED_PROXIES: no others may connect then"
+                raise ValueError(msg)
         if self.embedded and self.workers > 1:
             msg = "HOPGATE_WORKERS above 1 needs PostgreSQL, Redis and RabbitMQ (set their three URLs)"
             raise ValueError(msg)
@@ -199,7 +215,7 @@ class Settings(BaseSettings):
     def local_url(self) -> str:
         """The URL of the gateway on its own machine, without a slash at the end."""
         host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(self.host, self.bind.rpartition(":")[0])  # noqa: S104
-        return f"http://{host}:{self.port}"
+        return f"{'http' if self.tls_cert is None else 'https'}://{host}:{self.port}"
 
     @property
     def base_path(self) -> str:
@@ -254,6 +270,8 @@ def warnings(settings: Settings) -> Sequence[str]:
     """Return a sentence for each setting that is valid and dangerous."""
     secret = [name for name, field in Settings.model_fields.items() if "Secret" in str(field.annotation)]
     found = list(sources.loose_modes(_files(os.environ), secret))
+    if settings.tls_key is not None and sources.is_open_to_others(settings.tls_key):
+        found.append(f"HOPGATE_TLS_KEY: other users can read {settings.tls_key}: chmod 600 it")
     if values.is_everything(settings.trusted_proxies):
         found.append(
             "HOPGATE_TRUSTED_PROXIES trusts most of the internet: a client that sends X-Forwarded-For"

@@ -125,6 +125,14 @@ def loose_modes(files: Sequence[SettingsFile], secret: Iterable[str]) -> Sequenc
     return sentences
 
 
+def is_open_to_others(path: Path) -> bool:
+    """Tell whether other users can read *path*; not if it is not there."""
+    try:
+        return bool(path.stat().st_mode & (stat.S_IRGRP | stat.S_IROTH))
+    except OSError:
+        return False
+
+
 def _read_env(file: TextIO) -> Mapping[str, Any]:
     """Return the variables of a `.env`. Values stand as they are: a `$` in a password is a `$`."""
     values: dict[str, str] = {}

@@ -145,6 +145,7 @@ def new_front(
     trusted: Sequence[IpNetwork],
     base_path: str,
     monotonic: Callable[[], float],
+    proxy_protocol: bool = False,
     caps: Caps = Caps(),
     watch: Watch | None = None,
 ) -> Front:
@@ -158,6 +159,7 @@ def new_front(
         trusted: networks of trusted proxies.
         base_path: the path of the base URL.
         monotonic: the clock of the L1 cache.
+        proxy_protocol: whether the trusted proxies, and no others, connect, and name the client first.
         caps: of its connections.
         watch: what is reported of single requests; see `app.web.front_records`.
     """
@@ -180,6 +182,7 @@ def new_front(
         redirect_limit=redirect_limit,
         not_found_limit=not_found_limit,
         trusted=[str(network) for network in trusted],
+        proxy_protocol=proxy_protocol,
         base_path=base_path,
         reserved=sorted(RESERVED),
         bounds=HTTP_SECONDS.bounds_of((REDIRECT_ROUTE,)),

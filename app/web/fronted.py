@@ -13,9 +13,11 @@ from typing import Any
 
 from hopgate_front import Front
 
+from app.domain.errors import SettingsError
 from app.resilience.deadline import FRONT_DRAIN_S
 from app.web import errors
 from app.web import headers as fields
+from app.web.certificates import Certificates
 from app.web.front_misses import FrontMisses
 from app.web.front_records import LookUpOrigins, read_noted
 from app.web.rsgi import RsgiApplication, RsgiScope
@@ -40,6 +42,7 @@ class Fronted:
         application: answers what the front passes on.
         inner: *application*, or what it wraps; has the services.
         listeners: descriptors of the public sockets.
+        certificates: read again on SIGHUP.
     """
 
     def __init__(
@@ -48,11 +51,13 @@ class Fronted:
         inner: RsgiApplication,
         listeners: Sequence[int],
         *,
+        certificates: Certificates | None = None,
         drain_s: float = FRONT_DRAIN_S,
     ) -> None:
         self._application = application
         self._inner = inner
         self._listeners = listeners
+        self._certificates = certificates
         self._drain_s = drain_s
         self._draining: asyncio.Task[None] | None = None
         self._front: Front
@@ -68,6 +73,8 @@ class Fronted:
         # granian has set its handlers of both signals. SIGINT, which `hopgate serve` blocks before the fork,
         # remains granian's.
         loop.add_signal_handler(signal.SIGTERM, self._stop, loop)
+        if self._certificates is not None:
+            loop.add_signal_handler(signal.SIGHUP, self._renew, self._certificates)
         services = self._inner.services
         is_traced = services.tracing is not None
         origins = LookUpOrigins(front, monotonic=time.monotonic, wall=time.time) if is_traced else None
@@ -97,6 +104,14 @@ class Fronted:
             # Without it nothing is served: the parent starts another process.
             log.critical("the front cannot start: %s", error)
             raise SystemExit(1) from error
+
+    def _renew(self, certificates: Certificates) -> None:
+        try:
+            certificates.secure(self._front)
+        except SettingsError as error:
+            log.error("the certificates stay as they were: %s", error)  # noqa: TRY400 one line says it all
+        else:
+            log.info("new connections use the certificates in %s", certificates.chain)
 
     def _stop(self, loop: asyncio.AbstractEventLoop) -> None:
         if self._draining is None:

@@ -80,7 +80,12 @@ class Alone:
 
 @contextmanager
 def alone(
-    script: Script = ok, *, caps: Caps | None = None, trusted: Sequence[IpNetwork] = (), **options: Any
+    script: Script = ok,
+    *,
+    caps: Caps | None = None,
+    trusted: Sequence[IpNetwork] = (),
+    proxy_protocol: bool = False,
+    **options: Any,
 ) -> Iterator[Alone]:
     """Serve until the end of the block."""
     folder = Path(tempfile.mkdtemp(prefix="hg-"))
@@ -98,7 +103,7 @@ def alone(
         base_path="",
         monotonic=time.monotonic,
         caps=caps or Caps(),
-        **options,
+        proxy_protocol=proxy_protocol,
     )
     public = socket.create_server(("127.0.0.1", 0), backlog=4096)
     port = public.getsockname()[1]

@@ -37,5 +37,13 @@ class Authority:
         self._openssl(*request, "-extfile", "names", "-days", str(days), "-out", path.name)
         return path
 
+    def another(self, name: str) -> tuple[Path, Path]:
+        """Return a certificate with a key of its own, for localhost."""
+        key, request, path = f"{name}.key", f"{name}.csr", self._directory / f"{name}.pem"
+        self._openssl("req", *self._new, "-keyout", key, "-out", request, "-subj", f"/CN={name}")
+        signed = ["-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-extfile", "names", "-days", "30"]
+        self._openssl("x509", "-req", "-in", request, *signed, "-out", path.name)
+        return path, self._directory / key
+
     def _openssl(self, *arguments: str) -> None:
         subprocess.run(["openssl", *arguments], cwd=self._directory, check=True, capture_output=True)

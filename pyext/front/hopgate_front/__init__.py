@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import TypeAlias
 
-from hopgate_front._native import Front, intent_of, with_query
+from hopgate_front._native import Front, check_tls, intent_of, with_query
 
 __all__ = [
     "Front",
@@ -14,6 +14,7 @@ __all__ = [
     "Template",
     "Watch",
     "Words",
+    "check_tls",
     "intent_of",
     "with_query",
 ]

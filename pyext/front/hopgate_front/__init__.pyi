@@ -11,6 +11,7 @@ __all__ = [
     "Template",
     "Watch",
     "Words",
+    "check_tls",
     "intent_of",
     "with_query",
 ]
@@ -69,6 +70,14 @@ def with_query(location: str, query: str) -> str:
 def intent_of(headers: Sequence[tuple[str, str]], previews: Words) -> str:
     """For tests: return why a request with *headers* was made: "visit", "prefetch" or "preview"."""
 
+def check_tls(chain: bytes, key: bytes) -> None:
+    """
+    Check what `Front.secure` would.
+
+    Raises:
+        ValueError: as there.
+    """
+
 @final
 class Front:
     """
@@ -89,6 +98,8 @@ class Front:
         redirect_limit: limits redirects by client.
         not_found_limit: limits 404s by client.
         trusted: networks of proxies whose X-Forwarded-For counts.
+        proxy_protocol: whether every connection begins with the PROXY protocol, which names the client;
+            connections that are not from *trusted*, or begin otherwise, are closed then.
         base_path: the path that links may have before the slug: "", or "/like/this".
         reserved: slugs in lower case that are pages of the control plane.
         bounds: of the histogram of answers, seconds, ascending.
@@ -121,6 +132,7 @@ class Front:
         redirect_limit: Limit,
         not_found_limit: Limit,
         trusted: Sequence[str],
+        proxy_protocol: bool,
         base_path: str,
         reserved: Sequence[str],
         bounds: Sequence[float],
@@ -140,6 +152,18 @@ class Front:
 
         Raises:
             OSError: a thread or its event queue cannot be made. `end` ends the others.
+        """
+
+    def secure(self, chain: bytes, key: bytes) -> None:
+        """
+        Serve all later connections by TLS; those that are open go on as they are.
+
+        Args:
+            chain: PEM of the certificates, that of the server first.
+            key: PEM of its private key.
+
+        Raises:
+            ValueError: they cannot be read, or do not belong together. What was set before stays.
         """
 
     def put_many(self, rows: list[Row]) -> None:

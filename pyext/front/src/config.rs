@@ -30,6 +30,8 @@ pub struct Config {
     pub base_path: String,
     /// Proxies whose `X-Forwarded-For` counts.
     pub trusted: Vec<Network>,
+    /// Whether connections begin with the PROXY protocol. Those of `trusted` proxies alone are served then.
+    pub proxy_protocol: bool,
     /// Limits redirects by client.
     pub redirect_limit: Limit,
     /// Limits slugs that are not found by client.

@@ -4,30 +4,23 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use hyper::server::conn::http1::Builder;
-use hyper_util::rt::TokioIo;
-use hyper_util::server::graceful::{GracefulShutdown, Watcher};
+use hyper_util::server::graceful::GracefulShutdown;
 use parking_lot::{Condvar, Mutex};
 use tokio::net::TcpStream;
 use tokio::runtime::Runtime;
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 
-use crate::client::Visitor;
+use crate::accepted::{Connection, Connections, First, Open};
+use crate::address::Network;
 use crate::config::{Caps, Config};
-use crate::connection::Answering;
 use crate::idle::{Activity, OpenConnections};
 use crate::plane::Plane;
+use crate::tls::Tls;
 use crate::upstream::Upstream;
-use crate::wire::{Unread, Wire};
 
-/// Most of a head. See also `plane`.
-const MAX_BUFFER: usize = 32_768;
-/// Most fields of a head. The control plane takes one more, which names the peer.
-const MAX_FIELDS: usize = 99;
 /// Bytes that the kernel holds of an answer beyond those on the way to the client. With less, a write goes on while
 /// the client reads; with megabytes, as usual, a client that reads at a fair rate would seem to stand still.
 #[cfg(target_os = "linux")]
@@ -43,42 +36,6 @@ enum Stage {
     Draining,
     /// Whatever is open is closed.
     Ended,
-}
-
-/// The connections of all threads.
-#[derive(Debug, Default)]
-struct Connections {
-    open: AtomicUsize,
-    /// One was closed.
-    closed: Notify,
-}
-
-/// One open connection. Counted and watched until it is dropped, even by a panic.
-#[derive(Debug)]
-struct Open {
-    connections: Arc<Connections>,
-    all: Arc<OpenConnections>,
-    name: u64,
-}
-
-impl Open {
-    fn new(connections: &Arc<Connections>, all: &Arc<OpenConnections>) -> Self {
-        // The count bounds memory alone, so no other memory depends on its order.
-        connections.open.fetch_add(1, Ordering::Relaxed);
-        Self {
-            connections: Arc::clone(connections),
-            all: Arc::clone(all),
-            name: all.name(),
-        }
-    }
-}
-
-impl Drop for Open {
-    fn drop(&mut self) {
-        self.all.forget(self.name);
-        self.connections.open.fetch_sub(1, Ordering::Relaxed);
-        self.connections.closed.notify_one();
-    }
 }
 
 /// The threads that serve.
@@ -112,6 +69,8 @@ impl Drop for Thread {
 pub struct Front {
     plane: Arc<Plane>,
     caps: Caps,
+    proxies: Option<Arc<[Network]>>,
+    tls: Arc<Tls>,
     connections: Arc<Connections>,
     stage: watch::Sender<Stage>,
     running: Arc<Running>,
@@ -126,6 +85,8 @@ impl Front {
     pub fn new(config: Config) -> io::Result<Self> {
         Ok(Self {
             caps: config.caps,
+            proxies: config.proxy_protocol.then(|| config.trusted.clone().into()),
+            tls: Arc::default(),
             plane: Arc::new(Plane::new(config)?),
             connections: Arc::default(),
             stage: watch::Sender::new(Stage::Serving),
@@ -137,6 +98,11 @@ impl Front {
     /// What all threads share.
     pub fn plane(&self) -> &Plane {
         &self.plane
+    }
+
+    /// What secures its connections.
+    pub fn tls(&self) -> &Tls {
+        &self.tls
     }
 
     /// Serves each of these listening sockets by a thread.
@@ -160,6 +126,8 @@ impl Front {
             let serving = Serving {
                 plane: Arc::clone(&self.plane),
                 caps: self.caps,
+                proxies: self.proxies.clone(),
+                tls: Arc::clone(&self.tls),
                 upstream: Arc::new(Upstream::new(
                     &self.plane.upstream,
                     self.plane.max_body,
@@ -205,7 +173,7 @@ impl Front {
 
     /// Open connections.
     pub fn connections(&self) -> usize {
-        self.connections.open.load(Ordering::Relaxed)
+        self.connections.open()
     }
 
     fn advance(&self, to: Stage) {
@@ -230,6 +198,9 @@ impl Drop for Front {
 struct Serving {
     plane: Arc<Plane>,
     caps: Caps,
+    /// Those that may connect, and name the client first; None: all may, and do not.
+    proxies: Option<Arc<[Network]>>,
+    tls: Arc<Tls>,
     upstream: Arc<Upstream>,
     connections: Arc<Connections>,
     all: Arc<OpenConnections>,
@@ -267,8 +238,8 @@ impl Serving {
     /// Accepts connections, for ever.
     async fn accept(&self, listener: &tokio::net::TcpListener) {
         loop {
-            while self.connections.open.load(Ordering::Relaxed) >= self.caps.connections {
-                self.connections.closed.notified().await;
+            while self.connections.open() >= self.caps.connections {
+                self.connections.closed().await;
             }
             match listener.accept().await {
                 Ok((stream, peer)) => self.serve(stream, peer),
@@ -296,32 +267,34 @@ impl Serving {
         let open = Open::new(&self.connections, &self.all);
         let name = open.name;
         let activity = Activity::new(Arc::clone(&self.plane));
-        let answering = Answering {
+        let connection = Connection {
             plane: Arc::clone(&self.plane),
             upstream: Arc::clone(&self.upstream),
-            visitor: Visitor::new(peer),
-            unread: Unread::default(),
+            caps: self.caps,
+            watcher: self.graceful.watcher(),
+            open,
             activity: Arc::clone(&activity),
         };
-        let unread = answering.unread.clone();
-        let wire = Wire::new(stream, self.caps.write, unread, Arc::clone(&activity));
-        let task = tokio::spawn(connection(wire, answering, self.graceful.watcher(), open));
+        let secured = self.tls.current();
+        let task = match &self.proxies {
+            None if secured.is_none() => tokio::spawn(connection.serve(stream, peer)),
+            Some(proxies) if !is_of(proxies, peer) => return,
+            proxies => {
+                let first = First {
+                    is_named: proxies.is_some(),
+                    tls: secured.map(|config| (Arc::clone(&self.tls), config)),
+                };
+                tokio::spawn(first.serve(connection, stream, peer))
+            }
+        };
         // This thread also runs the task, so it has not ended yet.
         self.all.watch(name, activity, task.abort_handle());
     }
 }
 
-async fn connection(wire: Wire<TcpStream>, answering: Answering, watcher: Watcher, open: Open) {
-    let connection = Builder::new()
-        .max_buf_size(MAX_BUFFER)
-        .max_headers(MAX_FIELDS)
-        .half_close(true)
-        // A redirect is one piece of memory: one buffer costs the kernel less than a list of them.
-        .writev(false)
-        .serve_connection(TokioIo::new(wire), answering);
-    // A connection fails by what its client does: it has an answer, or has gone.
-    drop(watcher.watch(connection).await);
-    drop(open);
+fn is_of(networks: &[Network], peer: SocketAddr) -> bool {
+    let address = peer.ip().to_canonical();
+    networks.iter().any(|network| network.contains(address))
 }
 
 fn is_of_client(error: &io::Error) -> bool {

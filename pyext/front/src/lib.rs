@@ -3,7 +3,10 @@
 //! The front owns the public listening sockets. It answers redirects that its table holds, by itself and on
 //! threads of its own, and passes every other request on to the control plane, over a private Unix socket.
 //!
-//! * [`front`]: threads, connections, the drain.
+//! * [`front`]: threads, the sockets, the drain.
+//! * `accepted`: a connection from its first byte to its last.
+//! * `proxy_protocol`: the client of a connection, if a proxy names it there.
+//! * [`tls`]: what secures it.
 //! * `connection`: a connection, and its requests in turn; `idle` ends those that wait for too long.
 //! * [`plane`]: the decision about a request: `request`, [`address`] and [`client`] read it, [`limits`] decides,
 //!   [`table`] has the answer, [`template`] and [`body`] form it, [`tarpit`] delays it, [`recorder`] counts it.
@@ -18,6 +21,7 @@
 //! The table is filled by the control plane alone. A request costs the front no system call but those of its
 //! connection, and no lock that is held while anything waits.
 
+mod accepted;
 pub mod address;
 pub mod body;
 pub mod client;
@@ -32,6 +36,7 @@ pub mod origins;
 pub mod plane;
 pub mod pool;
 pub mod private;
+mod proxy_protocol;
 #[cfg(feature = "python")]
 mod python;
 pub mod query;
@@ -43,6 +48,7 @@ pub mod sampling;
 pub mod table;
 pub mod tarpit;
 pub mod template;
+pub mod tls;
 pub mod upload;
 pub mod upstream;
 mod visit;

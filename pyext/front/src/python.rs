@@ -26,6 +26,7 @@ use crate::sampling::Sampling;
 use crate::table::{Entry, Times};
 use crate::tarpit::TarpitConfig;
 use crate::template::Template;
+use crate::tls::Tls;
 use crate::watch::WatchConfig;
 
 #[pyo3::pymodule(gil_used = false)]
@@ -33,7 +34,7 @@ mod _native {
     use pyo3::prelude::*;
 
     #[pymodule_export]
-    use super::{Front, intent_of, with_query};
+    use super::{Front, check_tls, intent_of, with_query};
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
@@ -45,6 +46,12 @@ mod _native {
         // A benchmark can refuse to measure a debug build.
         module.add("build_profile", profile)
     }
+}
+
+#[pyfunction]
+fn check_tls(chain: &[u8], key: &[u8]) -> PyResult<()> {
+    let set = Tls::default().set(chain, key);
+    set.map_err(PyValueError::new_err)
 }
 
 /// A limiter's functions, by client and by IPv6 network.
@@ -86,7 +93,7 @@ struct Front {
 #[pymethods]
 impl Front {
     #[new]
-    #[pyo3(signature = (*, upstream, templates, unsure, cut_off, late, not_prefetched, previews, redirect_limit, not_found_limit, trusted, base_path, reserved, bounds, tarpit, max_body, caps, limit_s, monotonic, watch=None))]
+    #[pyo3(signature = (*, upstream, templates, unsure, cut_off, late, not_prefetched, previews, redirect_limit, not_found_limit, trusted, proxy_protocol, base_path, reserved, bounds, tarpit, max_body, caps, limit_s, monotonic, watch=None))]
     #[allow(clippy::too_many_arguments)] // all of them named
     fn new(
         upstream: PathBuf,
@@ -99,6 +106,7 @@ impl Front {
         redirect_limit: Capsules<'_>,
         not_found_limit: Capsules<'_>,
         trusted: Vec<String>,
+        proxy_protocol: bool,
         base_path: String,
         reserved: Vec<String>,
         bounds: Vec<f64>,
@@ -116,6 +124,7 @@ impl Front {
             base_path,
             reserved,
             trusted: trusted.into_iter().map(network).collect::<PyResult<_>>()?,
+            proxy_protocol,
             redirect_limit: limit(redirect_limit, &mut limiters)?,
             not_found_limit: limit(not_found_limit, &mut limiters)?,
             templates: templates
@@ -160,6 +169,11 @@ impl Front {
         });
         let owned = owned.collect();
         self.inner.start(owned).map_err(of_system)
+    }
+
+    fn secure(&self, chain: &[u8], key: &[u8]) -> PyResult<()> {
+        let set = self.inner.tls().set(chain, key);
+        set.map_err(PyValueError::new_err)
     }
 
     fn put_many(&self, rows: &Bound<'_, PyList>) -> PyResult<()> {

@@ -99,10 +99,12 @@ impl<S> Wire<S> {
             }
             Poll::Ready(Ok(value)) => {
                 if let Some(Stalled { since, .. }) = self.stalled.take() {
-                    let left = self.budget.saturating_sub(since.elapsed());
+                    self.budget = self.budget.saturating_sub(since.elapsed());
+                }
+                if self.budget < self.patience {
                     // At most `usize::MAX / 4096` seconds.
                     let earned = Duration::from_secs_f64(written(&value) as f64 / MIN_RATE);
-                    self.budget = self.patience.min(left + earned);
+                    self.budget = self.patience.min(self.budget + earned);
                 }
                 Poll::Ready(Ok(value))
             }

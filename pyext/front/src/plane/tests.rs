@@ -27,6 +27,7 @@ fn config() -> Config {
     Config {
         base_path: String::new(),
         trusted: Vec::new(),
+        proxy_protocol: false,
         redirect_limit: limit,
         not_found_limit: limit,
         templates: vec![
