@@ -136,6 +136,7 @@ test-unit: $(VENV)/.dev ## Run the tests that need no server: under 30 seconds.
 
 test-long: $(VENV)/.fuzz ## Run properties with thirty times the examples, and tests of minutes.
 	@$(BIN)/python -m tests.servers
+	@HOPGATE_FUZZ_S=150 $(IDLE) cargo test --quiet --package hopgate-front fuzz -- --test-threads=1
 	@export HYPOTHESIS_PROFILE=long; $(call alone_first,2,(hypothesis or long),--timeout=3600 -o faulthandler_timeout=4000)
 
 test-faults: $(VENV)/.dev ## Break things under load, about an hour; writes tests/faults/REPORT.md.

@@ -1,7 +1,7 @@
 """
 A soak test: one load, a random fault every minute; at the end the ledger and the resources are checked.
 
-Usage: python -m tests.faults.soak --minutes 30 --seed 7
+Usage: python -m tests.faults.soak --minutes 30 --seed 7 [--front]
 
 Gateways and worker keep running, so their resources at the end are compared with those before the
 first fault; faults that restart them are left out. The seed, printed first, reproduces the order
@@ -36,12 +36,19 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=30)
     parser.add_argument("--seed", type=int, default=random.randrange(10**6))
     parser.add_argument("--visits", type=float, default=120.0, help="a second")
+    parser.add_argument("--front", action="store_true", help="before each gateway; its tasks are not counted")
     arguments = parser.parse_args()
     print(f"seed {arguments.seed}", flush=True)
     with (
         tempfile.TemporaryDirectory(prefix="hopgate-soak-") as folder,
         Servers() as servers,
-        Stage(servers, Path(folder), target="tests.faults.harness.resources:observed") as stage,
+        Stage(
+            servers,
+            Path(folder),
+            # The front is of `hopgate serve`, not of granian's own command.
+            target=None if arguments.front else "tests.faults.harness.resources:observed",
+            settings={"HOPGATE_FRONT": "on"} if arguments.front else {"HOPGATE_FRONT": "off"},
+        ) as stage,
         garbage_collection_paused(),
     ):
         broken = soak(stage, arguments.minutes * 60, random.Random(arguments.seed), arguments.visits)

@@ -28,6 +28,8 @@ pub mod client;
 mod config;
 mod connection;
 pub mod front;
+#[cfg(test)]
+mod fuzz;
 mod idle;
 pub mod intent;
 pub mod limits;

@@ -196,7 +196,7 @@ fn is_expected(headers: &HeaderMap) -> bool {
 }
 
 /// Whether the control plane refuses the body that the head announces: without a length, or too long.
-fn is_refused_by_its_head(headers: &mut HeaderMap, max_body: u64) -> bool {
+pub(crate) fn is_refused_by_its_head(headers: &mut HeaderMap, max_body: u64) -> bool {
     if headers.contains_key(TRANSFER_ENCODING) {
         // It may be forged to end the body elsewhere (RFC 9112, 6.3).
         headers.remove(CONTENT_LENGTH);
@@ -208,7 +208,7 @@ fn is_refused_by_its_head(headers: &mut HeaderMap, max_body: u64) -> bool {
 }
 
 /// Removes what concerns one connection only (RFC 9110, 7.6.1), and what only the front may say.
-fn to_private(headers: &mut HeaderMap, peer: HeaderValue, is_expected: bool) {
+pub(crate) fn to_private(headers: &mut HeaderMap, peer: HeaderValue, is_expected: bool) {
     remove_of_connection(headers);
     // The control plane ignores all other expectations.
     headers.remove(EXPECT);

@@ -46,7 +46,7 @@ def observed() -> RsgiApplication:
 
 
 def held(stage: Stage) -> Mapping[str, Held]:
-    """Return the resources of every gateway and the worker; gateways must serve `observed`."""
+    """Return the resources of every gateway and the worker; tasks of those that serve `observed`."""
     found = {"worker": _of(stage.worker.pid)}
     for number, gateway in enumerate(stage.gateways):
         [pid] = stage.children(gateway.pid)
@@ -84,7 +84,8 @@ def is_healthy(url: str) -> bool:
 async def _tasks(port: int) -> int:
     client = HttpClient(port)
     try:
-        return int((await client.ask("GET", _TASKS_PATH)).body)
+        answer = await client.ask("GET", _TASKS_PATH)
+        return int(answer.body) if answer.status == 200 else 0
     finally:
         await client.aclose()
 
