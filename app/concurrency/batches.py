@@ -27,16 +27,29 @@ class Batches(Generic[K]):
         work: must not raise; the error would be lost.
         max_under_way: how many batches run at a time.
         max_batch: how many keys in each.
+        on_end: called at the end of each; keys that it adds are in the next one.
     """
 
     def __init__(
-        self, work: Callable[[list[K]], Awaitable[None]], *, max_under_way: int, max_batch: int
+        self,
+        work: Callable[[list[K]], Awaitable[None]],
+        *,
+        max_under_way: int,
+        max_batch: int,
+        on_end: Callable[[], None] = lambda: None,
     ) -> None:
         self._work = work
         self._max_under_way = max_under_way
         self._max_batch = max_batch
+        self._on_end = on_end
+        self._is_ending = False
         self._waiting: dict[K, tuple[Origin, ...]] = {}
         self._under_way: set[asyncio.Task[None]] = set()
+
+    @property
+    def under_way(self) -> int:
+        """How many batches are running, or are about to."""
+        return len(self._under_way) + (self._is_ending and bool(self._waiting))
 
     def add(self, key: K) -> None:
         """Add *key* to the next batch, unless it is in there."""
@@ -52,7 +65,7 @@ class Batches(Generic[K]):
             self._start()
 
     def _start(self) -> None:
-        if len(self._under_way) < self._max_under_way:
+        if len(self._under_way) < self._max_under_way and not self._is_ending:
             # In a new context: a batch does not inherit the deadline of the request that started it.
             task = asyncio.get_running_loop().create_task(self._run(), context=Context())
             self._under_way.add(task)
@@ -75,7 +88,22 @@ class Batches(Generic[K]):
                 batch = list(islice(self._waiting, self._max_batch))
                 with on_behalf_of(together(self._waiting.pop(key) for key in batch)):
                     await self._work(batch)
+                if not self._waiting:
+                    self._end(task)
         finally:
             # At once: a key added before the done callback of this task must start a new one.
             if task is not None:
                 self._under_way.discard(task)
+
+    def _end(self, task: asyncio.Task[None] | None) -> None:
+        """Call `on_end` as if *task* were over; it goes on with the keys that were added."""
+        if task is None:
+            return
+        self._under_way.discard(task)
+        self._is_ending = True
+        try:
+            self._on_end()
+        finally:
+            self._is_ending = False
+            if self._waiting:
+                self._under_way.add(task)

@@ -109,6 +109,11 @@ def canonical_host(text: str) -> str:
     return host_of(canonical(f"https://{text}/", own_hosts=()))
 
 
+def is_plain(url: str) -> bool:
+    """Is *url* a header value that `uri_reference` leaves alone? Most are."""
+    return _PLAIN.match(url) is not None
+
+
 def uri_reference(url: str) -> str:
     """
     Return *url*, as a WHATWG parser writes it, in the characters of RFC 3986.
@@ -116,7 +121,7 @@ def uri_reference(url: str) -> str:
     Browsers leave `|`, `^` or a stray `%` alone; strict clients refuse a `Location` that has them. A
     server reads the escape as the character. Cheap for a URL that needs no escape.
     """
-    if _PLAIN.match(url) or _PERHAPS_OUTSIDE.search(url) is None:
+    if is_plain(url) or _PERHAPS_OUTSIDE.search(url) is None:
         return url
     scheme, slashes, rest = url.partition("//")
     authority, path = _split(rest, _AFTER_AUTHORITY)

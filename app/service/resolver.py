@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Generic, Protocol, TypeVar
@@ -33,6 +33,8 @@ _MAX_FILL = 1000
 # Few concurrent queries make large batches, which are cheap; the last one is sent while the replies to
 # the others are read.
 _CACHE_QUERIES, _STORE_QUERIES = 2, 4
+# A crowd that asks for fewer slugs beside a query waits for its end.
+_FURTHER_QUERY = 16
 _MAX_BATCH = 500
 
 
@@ -116,7 +118,14 @@ class Resolver(Generic[T]):
         # Of those, the callers that wait for one slug each, and the slugs that are read a second time.
         self._callers: dict[Slug, list[asyncio.Future[T]]] = {}
         self._read_again: set[Slug] = set()
-        self._from_cache = Batches(self._ask_cache, max_under_way=_CACHE_QUERIES, max_batch=_MAX_BATCH)
+        # Called at the end of each query of the first source: there is room for another one.
+        self.on_room: Callable[[], None] = lambda: None
+        self._from_cache = Batches(
+            self._ask_cache,
+            max_under_way=_CACHE_QUERIES,
+            max_batch=_MAX_BATCH,
+            on_end=self._tell_room,
+        )
         self._from_store = Batches(self._ask_store, max_under_way=_STORE_QUERIES, max_batch=_MAX_BATCH)
         self._from_replica = Batches(self._ask_replica, max_under_way=_STORE_QUERIES, max_batch=_MAX_BATCH)
         # With the store's resolution; None if it came from a replica.
@@ -142,6 +151,18 @@ class Resolver(Generic[T]):
         caller: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         self._callers.setdefault(slug, []).append(caller)
         return await caller
+
+    @property
+    def room_from(self) -> int | None:
+        """
+        From how many slugs on another query is worth while; None: there is no room for one.
+
+        Larger queries cost less for each slug, so few slugs wait for the end of the one that is under way.
+        """
+        under_way = self._from_cache.under_way
+        if under_way >= _CACHE_QUERIES:
+            return None
+        return _FURTHER_QUERY if under_way else 1
 
     def look_up(self, slugs: Sequence[Slug], crowd: Crowd) -> None:
         """
@@ -201,6 +222,9 @@ class Resolver(Generic[T]):
         """Stop all look-ups."""
         for batches in (self._from_cache, self._from_replica, self._from_store):
             await batches.aclose()
+
+    def _tell_room(self) -> None:
+        self.on_room()
 
     async def _ask_cache(self, slugs: list[Slug]) -> None:
         counts = self.layers["cache"]

@@ -19,6 +19,8 @@ from app.web.response import Response
 # Entries are renewed together: each batch costs as much as several of its slugs. Short beside the time that
 # is left of an entry when it is to be renewed.
 RENEWAL_S = 0.02
+# More slugs than ever wait at a time.
+_NEVER = 2**32
 
 
 class FrontMisses:
@@ -51,9 +53,11 @@ class FrontMisses:
         """Take questions from now on."""
         self._loop = loop
         loop.add_reader(self._front.look_up(is_open=True), self._take)
+        self._redirects.call_on_room(self._take)
 
     def close(self, loop: asyncio.AbstractEventLoop) -> None:
         """Take no more."""
+        self._redirects.call_on_room(lambda: None)
         loop.remove_reader(self._front.look_up(is_open=False))
         if self._renewal is not None:
             self._renewal.cancel()
@@ -92,6 +96,8 @@ class FrontMisses:
                 task = self._loop.create_task(self._lease(Slug(slug), version))
             self._leasing.add(task)
             task.add_done_callback(self._leasing.discard)
+        room_from = self._redirects.room_from
+        self._front.ring_from(_NEVER if room_from is None else room_from)
         if has_renewals and self._renewal is None:
             self._renewal = self._loop.call_later(RENEWAL_S, self._renew)
 

@@ -21,7 +21,7 @@ from app.concurrency.expiry import Expiry
 from app.domain import slug as slugs
 from app.domain.errors import Overloaded, Unavailable
 from app.domain.link import LinkState, Resolution, Slug
-from app.domain.target import escaped, uri_reference
+from app.domain.target import escaped, is_plain, uri_reference
 from app.ports import Policy, RateLimiter
 from app.resilience.deadline import REDIRECT_S
 from app.service.clicks import ClickCounter
@@ -60,9 +60,11 @@ def render(resolution: Resolution, now: float) -> Response:
     if state is LinkState.GONE or resolution.long_url is None:
         return _GONE
     caching = _PERMANENT if resolution.redirect_code in {301, 308} else _TEMPORARY
-    # Links of an earlier version hold characters that are only escaped here.
-    location = uri_reference(resolution.long_url)
-    check_value("location", location)
+    location = resolution.long_url
+    if not is_plain(location):
+        # Links of an earlier version hold characters that are only escaped here.
+        location = uri_reference(location)
+        check_value("location", location)
     return Response(
         resolution.redirect_code,
         (("location", location), caching, NO_SNIFFING),
@@ -171,6 +173,15 @@ class RedirectHandler:
         if len(missing) == len(slugs):
             return ()
         return list(set(slugs).difference(missing))
+
+    def call_on_room(self, call: Callable[[], None]) -> None:
+        """Call *call* when there is room for further look-ups; see `room_from`."""
+        self._resolver.on_room = call
+
+    @property
+    def room_from(self) -> int | None:
+        """From how many slugs on `look_up` should be called; None: after the next `call_on_room`."""
+        return self._resolver.room_from
 
     def renew(self, slugs: Sequence[Slug]) -> None:
         """Look *slugs* up before their entries in the L1 cache end."""

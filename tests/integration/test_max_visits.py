@@ -22,9 +22,9 @@ LINKS = "/api/v1/links"
 VISITS = 200
 
 
-@pytest.fixture(scope="module")
-def settings(postgres, redis_server, rabbitmq) -> dict[str, str]:
-    return stack_settings(postgres, redis_server, rabbitmq)
+@pytest.fixture(scope="module", params=["off", "on"], ids=["alone", "front"])
+def settings(request, postgres, redis_server, rabbitmq) -> dict[str, str]:
+    return {**stack_settings(postgres, redis_server, rabbitmq), "HOPGATE_FRONT": request.param}
 
 
 @pytest.fixture(scope="module")

@@ -311,3 +311,20 @@ def test_same_load_without_admission_control_answers_late():
     simulation.run([(5, Simulation.CAPACITY * 3)])
 
     assert simulation.between(4, 5)[0] > 5
+
+
+def test_many_are_admitted_as_one_by_one(monotonic):
+    """Each counts: in flight, against the limit, and with its latency."""
+    together, singly = (AdmissionController(monotonic=monotonic) for _ in range(2))
+    for _ in range(300):
+        with suppress(Overloaded):
+            singly.enter(WorkKind.LOOK_UP)
+
+    admitted, entered = together.enter_many(WorkKind.LOOK_UP, 300)
+
+    assert admitted == USUAL_LIMIT
+    assert together.in_flight == singly.in_flight
+    assert together.refused == singly.refused
+    assert together.enter_many(WorkKind.LOOK_UP, 5)[0] == 0
+    together.leave_many(WorkKind.LOOK_UP, [entered] * 200, succeeded=True)
+    assert together.enter_many(WorkKind.LOOK_UP, 300)[0] == 200

@@ -127,3 +127,26 @@ async def test_close_cancels_running_and_waiting_keys(work):
     await turns()
 
     assert work.batches == [["a"]]
+
+
+async def test_keys_added_at_the_end_go_on_in_the_same_task():
+    """What waits for room adds its keys when a batch ends, which does not count as under way then."""
+    seen: list[tuple[list[str], int]] = []
+    waiting = ["b", "c"]
+
+    async def work(keys):
+        seen.append((keys, batches.under_way))
+        await asyncio.sleep(0)
+
+    def on_end():
+        assert batches.under_way == 0
+        if waiting:
+            batches.add_many([waiting.pop(0)])
+            assert batches.under_way == 1
+
+    batches: Batches[str] = Batches(work, max_under_way=1, max_batch=10, on_end=on_end)
+    batches.add("a")
+    await batches.drain()
+
+    assert seen == [(["a"], 1), (["b"], 1), (["c"], 1)]
+    assert batches.under_way == 0

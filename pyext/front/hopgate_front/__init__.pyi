@@ -222,6 +222,9 @@ class Front:
             renewals.
         """
 
+    def ring_from(self, count: int) -> None:
+        """Make the descriptor of `look_up` readable only when *count* slugs wait, or other questions."""
+
     def take_renewals(self) -> list[str]:
         """Return slugs that are held and visited, and will soon end: nothing waits for them."""
 

@@ -6,7 +6,7 @@ use std::io::{self, Read, Write};
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use foldhash::quality::RandomState;
 use parking_lot::Mutex;
@@ -46,6 +46,8 @@ pub struct Misses {
     pub leases: Questions<Leased>,
     /// Slugs that the table holds, to be looked up anew; none waits for them.
     renewals: Mutex<Vec<Box<[u8]>>>,
+    /// How many slugs have to wait before the bell rings for them.
+    ring_from: AtomicUsize,
     /// A byte goes from one end to the other when the first question waits to be taken: it wakes the event loop.
     bell: UnixStream,
     heard: UnixStream,
@@ -65,6 +67,7 @@ impl Misses {
             look_ups: Questions::default(),
             leases: Questions::default(),
             renewals: Mutex::default(),
+            ring_from: AtomicUsize::new(1),
             bell,
             heard,
         })
@@ -84,16 +87,24 @@ impl Misses {
 
     /// Waits for the look-up of `slug`, and begins it if none is under way.
     pub fn look_up(&self, slug: &[u8]) -> oneshot::Receiver<Found> {
-        let (receiver, is_first) = self.look_ups.join(slug, 0);
-        self.ring_if(is_first);
+        let (receiver, untaken) = self.look_ups.join(slug, 0);
+        // Ordered by the lock of the questions: `ring_from` looks at them after its change.
+        self.ring_if(untaken == Some(self.ring_from.load(Ordering::SeqCst)));
         receiver
     }
 
     /// Waits for a lease of `slug`, made for `version` unless another one is under way.
     pub fn lease(&self, slug: &[u8], version: u64) -> oneshot::Receiver<Leased> {
-        let (receiver, is_first) = self.leases.join(slug, version);
-        self.ring_if(is_first);
+        let (receiver, untaken) = self.leases.join(slug, version);
+        self.ring_if(untaken == Some(1));
         receiver
+    }
+
+    /// Rings the bell for look-ups only when as many wait, once until the next call: the control plane has no room
+    /// for fewer.
+    pub fn ring_from(&self, count: usize) {
+        self.ring_from.store(count, Ordering::SeqCst);
+        self.ring_if(self.look_ups.untaken() >= count);
     }
 
     /// Has `slug` looked up anew, soon.
@@ -150,17 +161,21 @@ impl<A> Default for Questions<A> {
 }
 
 impl<A: Clone> Questions<A> {
-    /// Waits for the answer about `slug`; whether it is the first that the control plane has to take.
-    fn join(&self, slug: &[u8], version: u64) -> (oneshot::Receiver<A>, bool) {
+    /// Waits for the answer about `slug`. If it is a new question: how many the control plane has to take now.
+    fn join(&self, slug: &[u8], version: u64) -> (oneshot::Receiver<A>, Option<usize>) {
         let (sender, receiver) = oneshot::channel();
         let mut asked = self.0.lock();
         if let Some(waiting) = asked.waiting.get_mut(slug) {
             waiting.push(sender);
-            return (receiver, false);
+            return (receiver, None);
         }
         asked.waiting.insert(slug.into(), vec![sender]);
         asked.untaken.push((slug.into(), version));
-        (receiver, asked.untaken.len() == 1)
+        (receiver, Some(asked.untaken.len()))
+    }
+
+    fn untaken(&self) -> usize {
+        self.0.lock().untaken.len()
     }
 
     /// Whether a request waits for `slug`, or did when it was last looked.
@@ -302,6 +317,26 @@ mod tests {
 
         let _next = misses.look_up(b"aaa");
         assert_eq!(texts(&misses.look_ups.take()), ["aaa"], "it is asked anew");
+    }
+
+    #[test]
+    fn bell_is_silent_while_there_is_no_room() {
+        let misses = Misses::new().unwrap();
+        let rings = || {
+            let mut bytes = [0; 8];
+            (&misses.heard).read(&mut bytes).unwrap_or(0)
+        };
+
+        misses.ring_from(3);
+        let _few = [misses.look_up(b"aaa"), misses.look_up(b"bbb")];
+        assert_eq!(rings(), 0);
+        let _third = misses.look_up(b"ccc");
+        let _fourth = misses.look_up(b"ddd");
+        assert_eq!(rings(), 1);
+        misses.ring_from(4);
+        assert_eq!(rings(), 1, "as many wait already");
+        misses.ring_from(5);
+        assert_eq!(rings(), 0);
     }
 
     #[test]

@@ -254,6 +254,10 @@ impl Front {
         )
     }
 
+    fn ring_from(&self, count: usize) {
+        self.plane().misses.ring_from(count);
+    }
+
     fn take_renewals(&self) -> Vec<String> {
         let slugs = self.plane().misses.take_renewals().into_iter();
         slugs.map(|slug| text(&slug)).collect()

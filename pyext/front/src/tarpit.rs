@@ -6,6 +6,10 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
+/// Delayed answers are sent together, at multiples of this time, seconds. What their clients ask next then comes
+/// together as well, and is looked up together.
+const TICK_S: f64 = 0.025;
+
 /// How many answers pass undelayed, and how the others are delayed.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct TarpitConfig {
@@ -13,7 +17,7 @@ pub struct TarpitConfig {
     pub free_per_s: f64,
     /// Undelayed answers at once.
     pub burst: f64,
-    /// The delay of the others.
+    /// The shortest delay of the others.
     pub delay: Duration,
     /// The most answers that are delayed at a time; further ones are sent at once.
     pub max_held: usize,
@@ -55,7 +59,13 @@ impl Tarpit {
         // The count bounds memory alone, so no other memory depends on its order.
         let before = self.held.fetch_add(1, Ordering::Relaxed);
         let held = Held(Arc::clone(self));
-        (before < self.config.max_held).then_some((held, self.config.delay))
+        (before < self.config.max_held).then(|| (held, self.delay(now)))
+    }
+
+    fn delay(&self, now: f64) -> Duration {
+        let end = now + self.config.delay.as_secs_f64();
+        let tick = (end / TICK_S).ceil() * TICK_S;
+        Duration::from_secs_f64((tick - now).max(0.0))
     }
 
     /// How many answers are delayed at present.
@@ -94,6 +104,18 @@ mod tests {
         assert_eq!(tarpit.held(), 2);
         assert!(tarpit.hold(100.0).is_none(), "no more than two are held");
         assert!(tarpit.hold(100.2).is_none(), "0.2 s later two more pass");
+    }
+
+    #[test]
+    fn delayed_answers_are_sent_together() {
+        let tarpit = tarpit();
+        let sent = [50.001, 50.002, 50.013].map(|now| {
+            let end = now + tarpit.delay(now).as_secs_f64();
+            assert!((0.1..0.125).contains(&(end - now)));
+            format!("{end:.3}")
+        });
+
+        assert_eq!(sent, ["50.125"; 3]);
     }
 
     #[test]
