@@ -129,12 +129,14 @@ def serve() -> None:
     from app.bootstrap import check_servers, check_settings
     from app.commands import running
     from app.commands import serve as server
+    from app.commands.front_sockets import has_front
     from app.migrations import migrate as apply
 
     settings = _load()
     # In the parent process: here an error is one line, in a worker it would be one for each restart.
     console.run(check_settings(settings))
     check_servers(settings)
+    with_front = has_front(settings)
     _make_folder(settings)
     server.check_address(settings)
     lock = running.announce(settings)
@@ -145,7 +147,7 @@ def serve() -> None:
         greeting = console.run(server.first_start(settings))
         if greeting:
             console.say(greeting)
-        server.serve(settings)
+        server.serve(settings, with_front=with_front)
     finally:
         if lock is not None:
             lock.close()

@@ -39,15 +39,15 @@ def _hopgate(_port: int, _workers: int, _folder: Path) -> list[str]:
     return [sys.executable, "-m", "app.cli", "serve"]
 
 
-def _front(_port: int, _workers: int, folder: Path) -> list[str]:
+def _alone(_port: int, _workers: int, folder: Path) -> list[str]:
     # Gateways do not share a data folder: this one has a copy of the links.
-    own = folder / "front"
+    own = folder / "alone"
     own.mkdir(mode=0o700, exist_ok=True)
     links = folder / "hopgate.db"
     if links.exists():
         with closing(sqlite3.connect(links)) as source, closing(sqlite3.connect(own / links.name)) as copy:
             source.backup(copy)
-    return ["env", "HOPGATE_FRONT=on", f"HOPGATE_DATA_DIR={own}", sys.executable, "-m", "app.cli", "serve"]
+    return ["env", "HOPGATE_FRONT=off", f"HOPGATE_DATA_DIR={own}", sys.executable, "-m", "app.cli", "serve"]
 
 
 def _granian(target: str, *options: str, interface: str = "rsgi") -> Callable[[int, int, Path], list[str]]:
@@ -78,7 +78,7 @@ def _nginx(port: int, _workers: int, folder: Path) -> list[str]:
 
 CONTENDERS: Mapping[str, Contender] = {
     "hopgate": Contender("Hopgate", _hopgate),
-    "front": Contender("Hopgate with its front", _front),
+    "alone": Contender("Hopgate without its front", _alone),
     "handler": Contender(
         "Hopgate without its fast path: its Robyn route on granian",
         _granian("tests.servers.fast_path_off:create", "--factory"),

@@ -37,7 +37,7 @@ class Data:
 @dataclass(frozen=True, slots=True)
 class Scenario:
     """
-    One comparison. The first of `servers` is Hopgate.
+    One comparison. The first of `servers` is Hopgate, as it ships or, `alone`, without its front.
 
     Args:
         visit: a `Visit`, or the name of one in `Data.visits`.
@@ -61,7 +61,8 @@ class Scenario:
         return "per_second" if self.rate is None else "p99_ms"
 
 
-_ALL = ("hopgate", "bare", "nginx", "handler", "robyn", "fastapi", "blacksheep")
+# Beside granian it runs without its front: that would show nothing of what Python costs.
+_ALONE = ("alone", "bare", "nginx", "handler", "robyn", "fastapi", "blacksheep")
 _CACHED = {"bare": Bar(at_least=0.85, moonshot=0.95), "robyn": Bar(at_least=3.5, moonshot=5)}
 
 SCENARIOS: Sequence[Scenario] = (
@@ -70,7 +71,15 @@ SCENARIOS: Sequence[Scenario] = (
         "One link, L1 hit",
         "`wrk -c64`, one link, embedded: every request is an L1 hit, except for one renewal every two "
         "seconds.",
-        _ALL,
+        ("hopgate", "alone", "nginx", "robyn"),
+        "embedded",
+        bars={"alone": Bar(at_least=1.8, moonshot=2.5), "nginx": Bar(at_least=0.8, moonshot=1)},
+    ),
+    Scenario(
+        "l1-hit-alone",
+        "The same without the front",
+        "`wrk -c64`, one link, embedded: granian and Python answer.",
+        _ALONE,
         "embedded",
         bars=_CACHED,
     ),
@@ -78,8 +87,8 @@ SCENARIOS: Sequence[Scenario] = (
         Scenario(
             f"front-{connections}",
             f"The front, {connections} connection{'s' * (connections > 1)}",
-            f"`wrk -c{connections}`, one link, embedded: with the front, without it, and nginx.",
-            ("front", "hopgate", "nginx"),
+            f"`wrk -c{connections}`, one link, embedded: with its front, without it, and nginx.",
+            ("hopgate", "alone", "nginx"),
             "embedded",
             Visit(path=f"/{ONE}", connections=connections),
         )
@@ -89,7 +98,7 @@ SCENARIOS: Sequence[Scenario] = (
         "connections-1",
         "The same over 1 connection",
         "`wrk -c1`: one request at a time.",
-        ("hopgate", "bare", "robyn"),
+        ("alone", "bare", "robyn"),
         "embedded",
         Visit(path=f"/{ONE}", connections=1),
     ),
@@ -97,7 +106,7 @@ SCENARIOS: Sequence[Scenario] = (
         "connections-512",
         "The same over 512 connections",
         "`wrk -c512`.",
-        ("hopgate", "bare", "robyn"),
+        ("alone", "bare", "robyn"),
         "embedded",
         Visit(path=f"/{ONE}", connections=512),
     ),
@@ -105,7 +114,7 @@ SCENARIOS: Sequence[Scenario] = (
         "churn",
         "A new connection for each request",
         "`wrk -c64` with `Connection: close`.",
-        ("hopgate", "bare", "nginx", "robyn"),
+        ("alone", "bare", "nginx", "robyn"),
         "embedded",
         Visit(path=f"/{ONE}", close=True),
     ),
@@ -114,7 +123,7 @@ SCENARIOS: Sequence[Scenario] = (
         "Latency at half the capacity of the slowest server",
         "`h2load --rps`, 64 connections, half the capacity of the slowest; a delayed request counts from "
         "when it was due.",
-        _ALL,
+        _ALONE,
         "embedded",
         rate=0.5,
     ),
@@ -122,7 +131,7 @@ SCENARIOS: Sequence[Scenario] = (
         "latency-high",
         "Latency at half of the capacity of Hopgate",
         "`h2load --rps`, 64 connections, half the capacity of the slowest of these.",
-        ("hopgate", "bare", "nginx"),
+        ("alone", "bare", "nginx"),
         "embedded",
         rate=0.5,
     ),
@@ -130,7 +139,7 @@ SCENARIOS: Sequence[Scenario] = (
         "hot-key",
         "One link on the full stack",
         "`wrk -c64`, one link on PostgreSQL, Redis and RabbitMQ: each renewal is one read of Redis.",
-        ("hopgate", "bare", "robyn"),
+        ("alone", "bare", "robyn"),
         "stack",
         redis="full",
         bars=_CACHED,
@@ -139,7 +148,7 @@ SCENARIOS: Sequence[Scenario] = (
         "front-zipf",
         "The front, the Zipf list",
         "`wrk -c64` on the full stack, with the front and without it: hits, and renewals every two seconds.",
-        ("front", "hopgate"),
+        ("hopgate", "alone"),
         "stack",
         "zipf",
         redis="full",
@@ -148,7 +157,7 @@ SCENARIOS: Sequence[Scenario] = (
         "front-redis-hit",
         "The front, Redis hit",
         f"`wrk -c64`, {MANY:,} links in sequence: each is looked up, by batches of the front or one by one.",
-        ("front", "hopgate"),
+        ("hopgate", "alone"),
         "stack",
         "many",
         redis="full",
@@ -157,7 +166,7 @@ SCENARIOS: Sequence[Scenario] = (
         "front-not-found",
         "The front, a scan of slugs that do not exist",
         "`wrk -c64`, limits not reached, the tarpit on: compare the processor time.",
-        ("front", "hopgate"),
+        ("hopgate", "alone"),
         "stack",
         "absent",
         redis="empty",
@@ -166,7 +175,7 @@ SCENARIOS: Sequence[Scenario] = (
         "workers-2",
         "Two workers",
         "`wrk -c64`, one link on the full stack. Two workers share all processors with the load.",
-        ("hopgate-2", "hopgate", "bare-2"),
+        ("alone-2", "alone", "bare-2"),
         "stack",
         redis="full",
     ),

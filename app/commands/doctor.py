@@ -16,9 +16,10 @@ from app import settings as environment
 from app.bootstrap import check_settings, open_bus, open_cache, open_store, utc_now
 from app.commands import running
 from app.commands import shadowed as hidden
+from app.commands.front_sockets import has_front
 from app.commands.local import LocalConnection
 from app.commands.serve import settings_key
-from app.domain.errors import Unavailable
+from app.domain.errors import SettingsError, Unavailable
 from app.ports import OutboxDepth, Store
 from app.resilience.deadline import ADMIN_S
 from app.settings import Settings
@@ -59,6 +60,7 @@ async def examine(settings: Settings) -> list[Finding]:
         Finding("settings", healthy=True, detail=warning, is_warning=True)
         for warning in environment.warnings(settings)
     ]
+    findings.append(_front(settings))
     if settings.tls_cert is not None:
         findings.append(_certificate(settings, utc_now()))
     async with AsyncExitStack() as stack:
@@ -109,6 +111,19 @@ def _certificate(settings: Settings, now: datetime) -> Finding:
     detail = f"valid until {until:%Y-%m-%d %H:%M} UTC"
     return Finding(
         "certificate", healthy=True, detail=detail, remedy=remedy if is_late else "", is_warning=is_late
+    )
+
+
+def _front(settings: Settings) -> Finding:
+    """Return whether gateways have the native data plane, and whether it can be loaded."""
+    try:
+        if not has_front(settings):
+            return Finding("front", healthy=True, detail="off: Python answers redirects")
+    except SettingsError as error:
+        return Finding("front", healthy=False, detail=str(error))
+    threads = settings.front_threads
+    return Finding(
+        "front", healthy=True, detail=f"on, {threads} thread{'s' * (threads > 1)} for each process"
     )
 
 

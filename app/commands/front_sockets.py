@@ -2,17 +2,56 @@
 
 from __future__ import annotations
 
+import logging
+import multiprocessing
 import os
 import socket
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from app.domain.errors import SettingsError
+from app.settings import Settings
+
+log = logging.getLogger(__name__)
 
 # Of the path of a Unix socket, on Linux, with its final zero.
 _MAX_PATH = 108
+
+
+def has_front(settings: Settings) -> bool:
+    """
+    Return whether workers of `hopgate serve` have a front.
+
+    Raises:
+        SettingsError: it cannot be loaded, or this system has no place for it and it was asked for by name.
+    """
+    if settings.front == "off":
+        return False
+    try:
+        import hopgate_front
+    except ImportError as error:
+        raise SettingsError(
+            f"HOPGATE_FRONT: the front cannot be loaded ({error}): pip install ./pyext/front of this version,"
+            " or set HOPGATE_FRONT=off, and redirects take several times the processor time"
+        ) from None
+    del hopgate_front
+    if forks():
+        return True
+    if "front" in settings.model_fields_set:
+        raise SettingsError("HOPGATE_FRONT: only Linux has it; set it to off")
+    log.warning("there is no front, which only Linux has: redirects take several times the processor time")
+    return False
+
+
+def forks() -> bool:
+    """Let workers be forked, so that they inherit the sockets of their parent; return whether they are."""
+    # The default of later versions of Python is another.
+    if sys.platform == "linux":
+        multiprocessing.set_start_method("fork", force=True)
+    return multiprocessing.get_start_method() == "fork"
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import multiprocessing
 import os
 import signal
 import socket
@@ -17,7 +16,7 @@ from typing import Any
 from granian.net import SocketHolder
 from granian.server.mp import MPServer, WorkerProcess
 
-from app.commands.front_sockets import FrontSockets
+from app.commands.front_sockets import FrontSockets, forks
 
 # The gateway exits once workers have died this often within this time.
 MAX_DEATHS, DEATHS_WITHIN_S = 10, 20.0
@@ -53,7 +52,7 @@ class Server(MPServer):
         self.respawned_wrks = Respawns()
         self._front = front
         # A worker would lose a SIGTERM that comes before its loop runs; `RsgiApplication` unblocks it then.
-        # The SIGINT of a terminal would end granian before its front: `Fronted` unblocks it after that.
+        # SIGINT would end granian before its front: `Fronted` takes it, and unblocks it after that.
         self._held_back = {signal.SIGTERM} if front is None else {signal.SIGTERM, signal.SIGINT}
         # By worker.
         self._sockets: list[list[socket.socket]] = []
@@ -70,7 +69,7 @@ class Server(MPServer):
                         os.kill(worker.inner.pid, signal.SIGHUP)
 
     def _init_shared_socket(self) -> None:
-        if multiprocessing.get_start_method() != "fork":
+        if not forks():
             # Only a forked worker inherits the sockets of its parent.
             super()._init_shared_socket()
             return

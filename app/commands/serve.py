@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from app.bootstrap import open_store, utc_now
+from app.commands.front_sockets import FrontSockets
 from app.commands.shadowed import described, shadowed
 from app.domain.errors import HopgateError, InvalidInput, SettingsError, Unavailable
 from app.ports import ApiKey, ApiKeyStore
@@ -144,7 +145,7 @@ def _greeting(settings: Settings, key: str | None) -> str:
     )
 
 
-def serve(settings: Settings) -> None:
+def serve(settings: Settings, *, with_front: bool) -> None:
     """
     Serve until SIGTERM or SIGINT, then finish the requests in flight.
 
@@ -152,7 +153,8 @@ def serve(settings: Settings) -> None:
         SettingsError: the front cannot have its private socket.
     """
     with tempfile.TemporaryDirectory(prefix="hopgate-") as folder:
-        server = _server(settings, Path(folder))
+        front = FrontSockets(settings.front_threads, Path(folder)) if with_front else None
+        server = _server(settings, front)
         # granian's workers read it from their environment.
         os.environ["HOPGATE_METRICS_DIR"] = folder
         # An embedded gateway is the only one: there is no other to send clients to.
@@ -162,12 +164,11 @@ def serve(settings: Settings) -> None:
         server.serve()
 
 
-def _server(settings: Settings, folder: Path) -> Server:
+def _server(settings: Settings, front: FrontSockets | None) -> Server:
     from granian.constants import HTTPModes, Interfaces, Loops
     from granian.http import HTTP1Settings
     from granian.log import LogLevels
 
-    from app.commands.front_sockets import FrontSockets
     from app.commands.granian_server import Server
 
     certificates = None
@@ -177,7 +178,7 @@ def _server(settings: Settings, folder: Path) -> Server:
         certificates = Certificates.of(settings)
     return Server(
         "app.main:create",
-        front=FrontSockets(settings.front_threads, folder) if settings.front == "on" else None,
+        front=front,
         is_renewed=None if certificates is None else partial(_is_renewed, certificates),
         factory=True,
         interface=Interfaces.RSGI,

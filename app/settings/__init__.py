@@ -68,7 +68,7 @@ class Settings(BaseSettings):
     key: SecretStr | None = None
     key_file: Path | None = None
     workers: Annotated[int, Field(ge=1, le=64)] = 1
-    front: Literal["on", "off"] = "off"
+    front: Literal["on", "off"] = "on"
     front_threads: Annotated[int, Field(ge=1, le=64)] = 1
     trusted_proxies: Annotated[tuple[IpNetwork, ...], NoDecode] = ()
     proxy_protocol: Literal["on", "off"] = "off"

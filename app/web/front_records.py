@@ -51,8 +51,8 @@ def watch(sampling: Sampling | None, slow_s: float, access_log: AccessLog | None
 class Records(Protocol):
     """What a front hands out of single requests."""
 
-    def take_records(self) -> list[Record]:
-        """Return the requests that have ended since the last call."""
+    def take_records(self, limit: int, /) -> list[Record]:
+        """Return the oldest requests that have ended, *limit* at most."""
 
     @property
     def records_dropped(self) -> int:
@@ -102,16 +102,15 @@ class FrontRecords:
         """Take records until cancelled."""
         while True:
             await asyncio.sleep(PERIOD_S)
-            records = self._front.take_records()
-            for start in range(0, len(records), _AT_ONCE):
-                if start:
-                    await asyncio.sleep(0)
-                self._take(records[start : start + _AT_ONCE])
+            while records := self._front.take_records(_AT_ONCE):
+                self._take(records)
+                await asyncio.sleep(0)
             self._count_dropped()
 
     async def aclose(self) -> None:
         """Take the last records: the front has ended."""
-        self._take(self._front.take_records())
+        while records := self._front.take_records(_AT_ONCE):
+            self._take(records)
         self._count_dropped()
 
     def _count_dropped(self) -> None:

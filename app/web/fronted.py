@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
-import os
 import signal
 import socket
+import threading
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -35,8 +36,8 @@ class Fronted:
     """
     What granian serves behind a front.
 
-    Starts the front once the event loop runs. SIGTERM ends the front first, and granian when the last request
-    that the front has passed on is answered.
+    Starts the front once the event loop runs. SIGTERM and SIGINT end the front first, and granian when the
+    last request that the front has passed on is answered.
 
     Args:
         application: answers what the front passes on.
@@ -70,8 +71,8 @@ class Fronted:
         if front is None:
             raise TypeError("the services have no front")
         self._front = front
-        # granian has set its handlers of both signals. SIGINT, which `hopgate serve` blocks before the fork,
-        # remains granian's.
+        # granian has set its handlers of both signals. SIGINT remains granian's: `hopgate serve` blocks it
+        # before the fork, so it comes to no handler, but to a thread that waits for it.
         loop.add_signal_handler(signal.SIGTERM, self._stop, loop)
         if self._certificates is not None:
             loop.add_signal_handler(signal.SIGHUP, self._renew, self._certificates)
@@ -104,6 +105,13 @@ class Fronted:
             # Without it nothing is served: the parent starts another process.
             log.critical("the front cannot start: %s", error)
             raise SystemExit(1) from error
+        log.info("the front is on: it answers redirects, by %d of its threads", len(self._listeners))
+        threading.Thread(target=self._await_interrupt, args=(loop,), name="interrupt", daemon=True).start()
+
+    def _await_interrupt(self, loop: asyncio.AbstractEventLoop) -> None:
+        signal.sigwait({signal.SIGINT})
+        with contextlib.suppress(RuntimeError):  # the loop has been closed
+            loop.call_soon_threadsafe(self._stop, loop)
 
     def _renew(self, certificates: Certificates) -> None:
         try:
@@ -120,8 +128,8 @@ class Fronted:
     async def _drain(self) -> None:
         if not await asyncio.to_thread(self._front.drain, self._drain_s):
             log.warning("the front closes %d connections that are still in use", self._front.connections)
-        # A SIGINT of a terminal waits already: it and this one are delivered as one.
-        os.kill(os.getpid(), signal.SIGINT)
+        # Now granian's turn. To this thread alone: the one that waits would take it.
+        signal.pthread_kill(threading.get_ident(), signal.SIGINT)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
 

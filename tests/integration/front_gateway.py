@@ -10,6 +10,8 @@ from tests.servers.hopgate import UNLIMITED, Gateway, hopgate, make_store
 from tests.servers.raw_http import RawAnswer, answered
 
 FRONT = {"HOPGATE_FRONT": "on"}
+# As it was before: tests that have it keep that arrangement right.
+ALONE = {"HOPGATE_FRONT": "off"}
 # The `server` of the front's own answers.
 OWN_NAME = "hopgate"
 TARGET = "https://example.com/"

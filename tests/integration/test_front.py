@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import resource
 import socket
+import subprocess
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +15,16 @@ import httpx
 import pytest
 
 from tests.integration.front_gateway import FRONT, TARGET, get, is_of_the_front, total, workers_of
-from tests.servers.hopgate import UNLIMITED, Gateway, eventually, hopgate, make_key
+from tests.servers.hopgate import (
+    UNLIMITED,
+    Gateway,
+    command,
+    environment,
+    eventually,
+    hopgate,
+    make_key,
+    make_store,
+)
 from tests.servers.ports import free_ports
 from tests.servers.raw_http import answer_on, answered
 
@@ -272,3 +282,69 @@ def test_connections_wait_while_descriptors_are_short(gateway, slug):
         resource.prlimit(worker, resource.RLIMIT_NOFILE, usual)
 
         assert {answer_on(connection).status for connection in others} == {302}
+
+
+# --- the start ------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def without_front(tmp_path) -> dict[str, str]:
+    """Settings of a gateway whose Python has no front."""
+    package = tmp_path / "without" / "hopgate_front"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text("raise ImportError(\"No module named 'hopgate_front'\")")
+    return {"HOPGATE_DATA_DIR": str(tmp_path / "data"), "PYTHONPATH": str(package.parent)}
+
+
+def run(settings: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run `hopgate ARGUMENTS` in a Python of its own, which looks for packages where *settings* say."""
+    environ = environment(settings)
+    return subprocess.run(command(*arguments), env=environ, capture_output=True, text=True, timeout=60)
+
+
+def test_missing_front_is_one_line_that_says_what_to_do(without_front, tmp_path):
+    done = run({**without_front, "HOPGATE_BIND": f"127.0.0.1:{free_ports(1)[0]}"}, "serve")
+
+    assert (done.returncode, done.stdout) == (1, "")
+    [line] = done.stderr.splitlines()
+    assert line.startswith(
+        "hopgate: HOPGATE_FRONT: the front cannot be loaded (No module named 'hopgate_front')"
+    )
+    assert "pip install ./pyext/front of this version, or set HOPGATE_FRONT=off" in line
+    assert not (tmp_path / "data").exists()
+
+
+def test_gateway_without_the_package_serves_if_it_is_told_to(without_front, tmp_path):
+    settings = {**without_front, "HOPGATE_FRONT": "off", "HOPGATE_ACCESS_LOG": "on"}
+    with Gateway(settings, tmp_path) as gateway:
+        assert get(gateway, "/absent").status == 404
+
+
+def test_doctor_says_whether_there_is_a_front(without_front, tmp_path):
+    make_store(without_front)
+    own = {name: value for name, value in without_front.items() if name != "PYTHONPATH"}
+    found = []
+    for settings in (
+        own,
+        {**own, "HOPGATE_FRONT_THREADS": "2"},
+        {**own, "HOPGATE_FRONT": "off"},
+        without_front,
+    ):
+        done = run(settings, "doctor")
+        [line] = [line for line in done.stdout.splitlines() if line.split()[1] == "front"]
+        found.append((done.returncode, " ".join(line.split())))
+
+    assert [code for code, _ in found] == [0, 0, 0, 1]
+    assert [line for _, line in found[:3]] == [
+        "ok front on, 1 thread for each process",
+        "ok front on, 2 threads for each process",
+        "ok front off: Python answers redirects",
+    ]
+    assert found[3][1].startswith("BAD front HOPGATE_FRONT: the front cannot be loaded")
+
+
+def test_log_says_that_the_front_is_on(gateway):
+    lines = [line for line in gateway.output.splitlines() if "the front is on" in line]
+
+    assert len(lines) == 1
+    assert '"message":"the front is on: it answers redirects, by 1 of its threads"' in lines[0]

@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from app.resilience.deadline import DRAIN_S
-from tests.integration.front_gateway import FRONT, get, is_of_the_front, workers_of
+from tests.integration.front_gateway import FRONT, get, is_of_the_front, total, workers_of
 from tests.servers.hopgate import Gateway, eventually
 from tests.servers.raw_http import answer_on
 
@@ -71,6 +71,27 @@ def test_requests_under_way_are_finished(gateway, number):
     assert answer.header("connection") == "close"
     assert gateway._process is not None
     assert gateway._process.wait(DRAIN_S + 10) == 0
+
+
+@pytest.mark.parametrize("front", ["off", "on"])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
+def test_signal_to_one_worker_ends_that_worker(tmp_path, front, number):
+    """It finishes what is under way, and its parent starts another one."""
+    settings = {"HOPGATE_DATA_DIR": str(tmp_path / "data"), "HOPGATE_FRONT": front}
+    with Gateway(settings, tmp_path) as gateway, connected(gateway) as writing:
+        [worker] = workers_of(gateway)
+        first, rest = creates(gateway, "late")
+        writing.sendall(first)
+        eventually(lambda: total(gateway, "http_server_active_requests") > 1, what="the request is under way")
+
+        os.kill(worker, number)
+        writing.sendall(rest)
+        answer = answer_on(writing)
+        eventually(lambda: workers_of(gateway) not in ([], [worker]), 30, "another worker")
+
+        assert answer.status == 201
+        assert get(gateway, "/late").status == 302
+        assert is_of_the_front(get(gateway, "/late")) is (front == "on")
 
 
 def test_killed_worker_loses_no_queued_connection(gateway):

@@ -13,7 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.servers.raw_http import RawAnswer, read_answer
+from tests.integration.front_gateway import get, is_of_the_front
+from tests.servers.hopgate import eventually
+from tests.servers.raw_http import RawAnswer, exchange, read_answer
 
 LINKS = "/api/v1/links"
 ROWS = json.loads((Path(__file__).parents[1] / "data" / "http_rows.json").read_text())["rows"]
@@ -64,3 +66,18 @@ def newest(api) -> list[dict]:
     """The newest links, without their clicks."""
     links = api.get(LINKS, params={"limit": 2}).json()["links"]
     return [{name: value for name, value in link.items() if name != "visits"} for link in links]
+
+
+HOSTS = [row for row in ROWS if row["name"].startswith("host ") and row["lines"][0].startswith("GET /{SLUG}")]
+
+
+@pytest.mark.parametrize("row", HOSTS, ids=lambda row: row["name"])
+def test_host_of_a_hot_link_is_checked(embedded, slug, row):
+    """Without the front, a redirect from memory is sent without a look at it."""
+    eventually(lambda: is_of_the_front(get(embedded, f"/{slug}")), what="the link is hot")
+    lines = [line.replace("{SLUG}", slug) for line in row["lines"]]
+
+    answer = exchange(embedded.port, "\r\n".join([*lines, "Connection: close", "", ""]).encode("latin-1"))
+
+    assert answer is not None
+    assert answer.status in row["status"]

@@ -45,8 +45,8 @@ class Traced:
         return self.collector.spans(wanted)[0]
 
 
-@pytest.fixture(scope="module")
-def traced(postgres, redis_server, rabbitmq, tmp_path_factory) -> Iterator[Traced]:
+@pytest.fixture(scope="module", params=["on", "off"], ids=["front", "alone"])
+def traced(request, postgres, redis_server, rabbitmq, tmp_path_factory) -> Iterator[Traced]:
     directory = tmp_path_factory.mktemp("traced")
     with ExitStack() as running:
         collector = running.enter_context(Collector())
@@ -55,6 +55,7 @@ def traced(postgres, redis_server, rabbitmq, tmp_path_factory) -> Iterator[Trace
             **collector.settings,
             "HOPGATE_TRUSTED_PROXIES": "127.0.0.1",
             "HOPGATE_WORKERS": "2",
+            "HOPGATE_FRONT": request.param,
             # What all logs say is searched for secrets.
             "HOPGATE_ACCESS_LOG": "on",
             "HOPGATE_LOG_LEVEL": "debug",

@@ -29,8 +29,8 @@ class Fronted:
         self.records = list(records)
         self.records_dropped = 0
 
-    def take_records(self):
-        taken, self.records = self.records, []
+    def take_records(self, limit):
+        taken, self.records = self.records[:limit], self.records[limit:]
         return taken
 
     def origins(self, slugs):

@@ -273,8 +273,8 @@ class Front:
     def origins(self, slugs: list[str]) -> dict[str, Origin]:
         """Return, by slug, the recorded requests that wait for the look-ups of *slugs*: one of each slug."""
 
-    def take_records(self) -> list[Record]:
-        """Return what is reported the requests that have ended since the last call."""
+    def take_records(self, limit: int) -> list[Record]:
+        """Return what is reported of requests that have ended, oldest first: each once, *limit* at most."""
 
     @property
     def records_dropped(self) -> int:

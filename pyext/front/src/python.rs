@@ -379,11 +379,11 @@ impl Front {
         Ok(found.collect())
     }
 
-    fn take_records(&self) -> Vec<RecordParts> {
+    fn take_records(&self, limit: usize) -> Vec<RecordParts> {
         let Some(watch) = &self.inner.plane().watch else {
             return Vec::new();
         };
-        let taken = watch.records.take().into_iter();
+        let taken = watch.records.take(limit).into_iter();
         taken.map(parts).collect()
     }
 

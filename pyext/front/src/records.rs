@@ -1,5 +1,6 @@
 //! What is reported of single requests, until the control plane takes it: a bounded list.
 
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
@@ -68,7 +69,7 @@ pub enum Span {
 /// One lock for all threads: only what is reported comes here.
 #[derive(Debug)]
 pub struct Records {
-    kept: Mutex<Vec<Record>>,
+    kept: Mutex<VecDeque<Record>>,
     capacity: usize,
     /// Spans that did not fit.
     dropped: AtomicU64,
@@ -100,12 +101,14 @@ impl Records {
             }
             record.is.span = Span::None;
         }
-        kept.push(record);
+        kept.push_back(record);
     }
 
-    /// All records, oldest first.
-    pub fn take(&self) -> Vec<Record> {
-        std::mem::take(&mut *self.kept.lock())
+    /// The oldest records, `limit` at most.
+    pub fn take(&self, limit: usize) -> Vec<Record> {
+        let mut kept = self.kept.lock();
+        let count = kept.len().min(limit);
+        kept.drain(..count).collect()
     }
 
     /// Spans since the start that did not fit.
@@ -158,9 +161,10 @@ mod tests {
             span: Span::None,
             ..both
         };
-        let taken: Vec<Is> = records.take().iter().map(|one| one.is).collect();
-        assert_eq!(taken, [span, both, line]);
+        let taken = |limit| -> Vec<Is> { records.take(limit).iter().map(|one| one.is).collect() };
         assert_eq!(records.dropped(), 3);
-        assert_eq!((records.take(), records.has_room()), (Vec::new(), true));
+        assert_eq!((taken(1), records.has_room()), (vec![span], false));
+        assert_eq!((taken(9), records.has_room()), (vec![both, line], true));
+        assert_eq!(taken(9), []);
     }
 }

@@ -54,7 +54,7 @@ pub(crate) struct Noted {
     pub(crate) is: Is,
 }
 
-/// What is reported a request besides, if it is.
+/// What is reported of a request besides, if it is reported.
 #[derive(Debug)]
 struct Details {
     tracestate: String,
@@ -250,7 +250,7 @@ pub(crate) struct Watched(Option<Box<Following>>);
 struct Following {
     plane: Arc<Plane>,
     noted: Noted,
-    /// None: they are reported.
+    /// None: they have been reported.
     details: Option<Details>,
     originated: Option<Originated>,
     /// The control plane reports it.
