@@ -1,13 +1,30 @@
-"""The order of a listing in SQL, and the positions in it: the same in every store."""
+"""The order of a listing in SQL, the positions in it, and the effort for it: what the stores share."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from typing import assert_never
+from typing import NamedTuple, assert_never
 
 from app.domain.link import Link
 from app.ports import LinkQuery, LinkSort, Position
+
+
+class Effort(NamedTuple):
+    """
+    When a store changes from one way of finding links to another.
+
+    Args:
+        few: ids of a filter that are gathered at once.
+        many: ids of a filter beyond which a long walk comes first.
+        walked, long_walked: bounds of the two walks, in the store's own unit.
+    """
+
+    few: int
+    many: int
+    walked: int
+    long_walked: int
+
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)

@@ -6,6 +6,7 @@ import asyncio
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import aclosing
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from app.adapters.find_order import Effort
+from app.adapters.postgres import find as postgres_find
+from app.adapters.postgres.store import PostgresStore
+from app.adapters.sqlite import find as sqlite_find
 from app.adapters.sqlite.store import SqliteStore
 from app.domain.events import ClicksCounted
 from app.domain.link import Link, LinkFields, NewLink, Slug
@@ -144,11 +149,34 @@ async def retag(store: Store, order: dict[Slug, None], tag: str, new: str | None
         assert (link.version, link.updated_at) == (was.version + 1, now)
 
 
-class GatheringSqlite(SqliteDatabase):
-    """A store without the walk that comes first, which a few links never exceed."""
+# A few links are always gathered; these make the stores take every other way.
+WALKING = Effort(few=0, many=10**6, walked=10**6, long_walked=10**6)
+GIVING_UP = Effort(few=0, many=1, walked=2, long_walked=3)
+
+
+@dataclass
+class SqliteWith(SqliteDatabase):
+    template: Path
+    directory: Path
+    effort: Effort
+
+    def __post_init__(self) -> None:
+        super().__init__(self.template, self.directory)
 
     async def open(self) -> SqliteStore:
-        return await SqliteStore.open(self.path, walk_instructions=0)
+        return await SqliteStore.open(self.path, find_effort=self.effort)
+
+
+@dataclass
+class PostgresWith(PostgresDatabase):
+    server: PrivatePostgres
+    effort: Effort
+
+    def __post_init__(self) -> None:
+        super().__init__(self.server)
+
+    async def open(self) -> PostgresStore:
+        return await PostgresStore.open(self.url, find_effort=self.effort)
 
 
 async def compare(database: Database, steps: Sequence[Any], queries: Sequence[LinkQuery], limit: int) -> None:
@@ -167,11 +195,11 @@ async def compare(database: Database, steps: Sequence[Any], queries: Sequence[Li
         assert tags == tag_counts(links)
 
 
-@pytest.fixture(scope="module", params=[SqliteDatabase, GatheringSqlite])
+@pytest.fixture(scope="module", params=[sqlite_find.EFFORT, WALKING, GIVING_UP])
 def database_in_memory(request: pytest.FixtureRequest, sqlite_template: Path) -> Iterator[SqliteDatabase]:
     memory = Path("/dev/shm")
     with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as directory:
-        yield request.param(sqlite_template, Path(directory))
+        yield SqliteWith(sqlite_template, Path(directory), request.param)
 
 
 _cases = {
@@ -182,21 +210,21 @@ _cases = {
 
 
 @given(**_cases)
-@settings(max_examples=examples(150))
+@settings(max_examples=examples(60))
 def test_sqlite_lists_what_the_model_lists(
     steps: Sequence[Any], queries: Sequence[LinkQuery], limit: int, database_in_memory: SqliteDatabase
 ) -> None:
     asyncio.run(compare(database_in_memory, steps, queries, limit))
 
 
-@pytest.fixture(scope="module")
-def one_database(postgres: PrivatePostgres) -> PostgresDatabase:
-    return PostgresDatabase(postgres)
+@pytest.fixture(scope="module", params=[postgres_find.EFFORT, WALKING, GIVING_UP])
+def one_database(request: pytest.FixtureRequest, postgres: PrivatePostgres) -> PostgresDatabase:
+    return PostgresWith(postgres, request.param)
 
 
 @pytest.mark.services
 @given(**_cases)
-@settings(max_examples=examples(60))
+@settings(max_examples=examples(25))
 def test_postgres_lists_what_the_model_lists(
     steps: Sequence[Any], queries: Sequence[LinkQuery], limit: int, one_database: PostgresDatabase
 ) -> None:

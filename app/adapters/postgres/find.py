@@ -1,11 +1,10 @@
 """
 Listings of links in PostgreSQL, and their tags.
 
-No plan is right for every listing. A filter that many links pass is best checked while walking the index
-of the sort: a page is full after a few rows. A filter that few pass is best answered by its own index, and
-the few are sorted. The planner knows how many pass, roughly, and not where they are: a tag of the oldest
-links may be as frequent as one of the newest. So a bounded walk comes first, and what it does not fill is
-gathered.
+A filter that few links pass is answered by its own index, and the few are sorted. One that many pass is best
+checked while walking the index of the sort: a page is full after a few rows. So the indexes of the filters
+are probed, up to some thousands; for terms, the planner's estimate serves. A walk is bounded, as those that
+pass may be far from its beginning; then the many are gathered after all.
 """
 
 from __future__ import annotations
@@ -16,40 +15,85 @@ from typing import Any
 
 import psycopg
 
-from app.adapters.find_order import position
+from app.adapters.find_order import Effort, position
 from app.adapters.postgres import find_sql, sql
 from app.adapters.postgres.pool import Connection
-from app.ports import Changed, FoundPage, LinkQuery, Position, TagCount
+from app.ports import Changed, FoundPage, LinkQuery, LinkSort, Position, TagCount
 
-# Rows that a bounded walk reads for each link of its page, at least and at most: some milliseconds.
-_ROWS_A_LINK, _LEAST_ROWS, _MOST_ROWS = 40, 2000, 8000
+# Walks are bounded in rows: some ten milliseconds, and what it may take if the alternative is worse.
+EFFORT = Effort(few=6000, many=40_000, walked=8000, long_walked=100_000)
+_FOR_FEW_ROWS = (
+    b"SET LOCAL enable_seqscan = off; SET LOCAL jit = off; SET LOCAL max_parallel_workers_per_gather = 0"
+)
 
 
 async def find(
-    connection: Connection, query: LinkQuery, *, after: Position | None, limit: int, now: datetime
+    connection: Connection,
+    query: LinkQuery,
+    *,
+    after: Position | None,
+    limit: int,
+    now: datetime,
+    effort: Effort = EFFORT,
 ) -> FoundPage:
     """Return a page: see `FindStore.find`."""
     wanted = limit + 1
     parameters = {**find_sql.parameters(query, after), "now": now, "wanted": wanted}
-    rows: list[sql.Row] = []
-    is_complete = False
-    if query.long_url is None:
-        is_complete = not find_sql.is_filtered(query)
-        walked = wanted if is_complete else min(max(_ROWS_A_LINK * wanted, _LEAST_ROWS), _MOST_ROWS)
-        rows = await _rows(connection, find_sql.walk(query, after, walked), parameters)
-    if len(rows) < wanted and not is_complete:
-        has_index = find_sql.has_index(query)
-        statement = find_sql.stream(query, after) or (
-            find_sql.gather(query, after) if has_index else find_sql.walk(query, after, None)
-        )
+    drivers = find_sql.drivers(query)
+    if drivers:
         async with connection.transaction():
-            await connection.execute(b"SET LOCAL jit = off")
-            if has_index:
-                await connection.execute(b"SET LOCAL enable_seqscan = off")
-            rows = await _rows(connection, statement, parameters)
+            # Each statement is for few rows, whatever the planner thinks.
+            await connection.execute(_FOR_FEW_ROWS)
+            rows = await _by_filters(connection, query, after, drivers, parameters, effort)
+    else:
+        rows = await _rows(connection, find_sql.walk(query, after, None), parameters)
     links = [sql.link(row) for row in rows[:limit]]
     next_after = position(query, links[-1], rows[limit - 1][-1]) if len(rows) > limit else None
     return FoundPage(tuple(links), next_after)
+
+
+async def _by_filters(  # noqa: PLR0917
+    connection: Connection,
+    query: LinkQuery,
+    after: Position | None,
+    drivers: list[find_sql.Driver],
+    parameters: dict[str, Any],
+    effort: Effort,
+) -> list[sql.Row]:
+    is_walked = query.sort is LinkSort.STORED and drivers[0].ordered and len(drivers) == 1
+    size, best = (effort.few + 1, drivers[0])
+    if not is_walked:
+        size, best = await _best(connection, drivers, parameters, effort.few)
+    if size > effort.few:
+        if best.ordered and query.sort is LinkSort.STORED:
+            return await _rows(connection, find_sql.stream(query, after, best), parameters)
+        size, best = await _best(connection, drivers, parameters, effort.many)
+        walked = effort.long_walked if size > effort.many else effort.walked
+        rows = await _rows(connection, find_sql.walk(query, after, walked), parameters)
+        if len(rows) == parameters["wanted"]:
+            return rows
+    return await _rows(connection, find_sql.gather(query, after, best), parameters)
+
+
+async def _best(
+    connection: Connection, drivers: list[find_sql.Driver], parameters: dict[str, Any], most: int
+) -> tuple[int, find_sql.Driver]:
+    """Return the index with the fewest ids, and how many; all with over *most* are alike."""
+    counted = [one for one in drivers if one.counted]
+    sizes: list[int] = []
+    if counted:
+        [row] = await _rows(connection, find_sql.probe(counted), {**parameters, "most": most + 1})
+        sizes += row
+    estimated = [one for one in drivers if not one.counted]
+    for driver in estimated:
+        [[[plan]]] = await _rows(connection, find_sql.estimate(driver), parameters)
+        sizes.append(min(most + 1, plan["Plan"]["Plan Rows"]))
+    ranked = [
+        (size, not one.ordered, place)
+        for place, (size, one) in enumerate(zip(sizes, [*counted, *estimated], strict=True))
+    ]
+    size, _, place = min(ranked)
+    return size, [*counted, *estimated][place]
 
 
 async def count(connection: Connection, query: LinkQuery, *, now: datetime, limit_s: float) -> int | None:

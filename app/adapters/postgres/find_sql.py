@@ -1,17 +1,33 @@
-"""The statements of listings in PostgreSQL: see `app.adapters.postgres.find`."""
+"""
+The statements of listings in PostgreSQL: see `app.adapters.postgres.find`.
+
+Joins are LATERAL with OFFSET 0, which the planner keeps in their order: it counts on what filters pass to be
+spread evenly, and would walk a million links for some that are all at the end.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from app.adapters.find_order import TIMES, beyond, order_by, time_of
 from app.adapters.postgres import sql
 from app.ports import LinkCondition, LinkQuery, LinkSort, Position, TimeRange
 
 _COLLATE = ' COLLATE "C"'
-_IS_LISTED = "links.removed_at IS NULL"
-_INDEX = "JOIN link_index ON link_index.id = links.id"
-_TOTALS = "JOIN click_totals ON click_totals.slug = links.slug"
+_IS_LISTED = "removed_at IS NULL"
+_LINKS = f"""
+    CROSS JOIN LATERAL (SELECT * FROM links WHERE links.id = driver.id AND {_IS_LISTED} OFFSET 0) AS links
+"""
+_INDEX = """
+    CROSS JOIN LATERAL (
+        SELECT host, folded FROM link_index WHERE link_index.id = links.id OFFSET 0
+    ) AS link_index
+"""
+_TOTALS = """
+    CROSS JOIN LATERAL (
+        SELECT slug, clicks FROM click_totals WHERE click_totals.slug = links.slug OFFSET 0
+    ) AS click_totals
+"""
 _NOT_ENDED = "(links.expires_at IS NULL OR links.expires_at > %(now)s)"
 _CONDITIONS = {
     LinkCondition.DISABLED: "NOT links.enabled",
@@ -19,6 +35,12 @@ _CONDITIONS = {
     LinkCondition.PENDING: f"links.enabled AND links.valid_from > %(now)s AND {_NOT_ENDED}",
     LinkCondition.LIVE: "links.enabled AND (links.valid_from IS NULL OR links.valid_from <= %(now)s)"
     f" AND {_NOT_ENDED}",
+}
+# The ids of links in one condition, or of a few more.
+_IN_CONDITION = {
+    LinkCondition.DISABLED: f"SELECT id FROM links WHERE {_IS_LISTED} AND NOT enabled",
+    LinkCondition.EXPIRED: f"SELECT id FROM links WHERE {_IS_LISTED} AND expires_at <= %(now)s",
+    LinkCondition.PENDING: f"SELECT id FROM links WHERE {_IS_LISTED} AND valid_from > %(now)s",
 }
 
 SELECT_TAGS = """
@@ -58,15 +80,63 @@ def parameters(query: LinkQuery, after: Position | None) -> dict[str, Any]:
     return values
 
 
-def is_filtered(query: LinkQuery) -> bool:
-    """Can a row of the index of the sort be one that is not listed?"""
-    return query.sort is LinkSort.CLICKS or bool(checks(query))
+class Driver(NamedTuple):
+    """
+    An index to begin with: a query of the ids that pass one filter, some of them more than once.
+
+    `ordered`: an index has them in the order of ids. `counted`: counting some of them is cheap; otherwise
+    their number is estimated.
+    """
+
+    ids: str
+    ordered: bool = False
+    counted: bool = True
 
 
-def has_index(query: LinkQuery) -> bool:
-    """Is there a filter with an index, which few links may pass?"""
-    few = query.conditions and LinkCondition.LIVE not in query.conditions
-    return bool(few or query.host or query.long_url or _driven(query) or any(_periods(query)))
+def drivers(query: LinkQuery) -> list[Driver]:
+    """Return the indexes of the filters of *query*."""
+    found = []
+    if query.long_url is not None:
+        found.append(Driver(f"SELECT id FROM links WHERE long_url = %(long_url)s AND {_IS_LISTED}"))
+    found += [
+        Driver(
+            f"SELECT id FROM link_index"
+            f" WHERE letters LIKE '%%' || hopgate_letters(hopgate_fold(%(term_{n})s)) || '%%'"
+            f" AND position(hopgate_fold(%(term_{n})s) IN folded) > 0",
+            counted=False,
+        )
+        for n in range(len(query.terms))
+    ]
+    found += [
+        Driver(f"SELECT id FROM link_tags WHERE tag = (%(tags_all)s::text[])[{n + 1}]", ordered=True)
+        for n in range(len(query.tags_all))
+    ]
+    if len(query.tags_any) == 1:
+        found.append(Driver("SELECT id FROM link_tags WHERE tag = (%(tags_any)s::text[])[1]", ordered=True))
+    elif query.tags_any:
+        found.append(Driver("SELECT id FROM link_tags WHERE tag = ANY(%(tags_any)s::text[])"))
+    if query.host is not None:
+        found.append(Driver("SELECT id FROM link_index WHERE host = %(host)s", ordered=True))
+    for name in ("created", "updated", "expires"):
+        bounds = _period(name, getattr(query, name), "")
+        if bounds:
+            found.append(Driver(f"SELECT id FROM links WHERE {_IS_LISTED} AND {bounds}"))
+    if len(query.conditions) == 1 and query.conditions[0] in _IN_CONDITION:
+        found.append(Driver(_IN_CONDITION[query.conditions[0]], ordered=True))
+    return found
+
+
+def probe(drivers: list[Driver]) -> str:
+    """Return the statement that counts the ids of each of *drivers*, up to `%(most)s` of each."""
+    counts = (
+        f"(SELECT count(*) FROM (SELECT 1 FROM ({one.ids}) AS a LIMIT %(most)s) AS b)" for one in drivers
+    )
+    return f"SELECT {', '.join(counts)}"
+
+
+def estimate(driver: Driver) -> str:
+    """Return the statement that estimates how many ids *driver* has, as the plan in JSON."""
+    return f"EXPLAIN (FORMAT JSON) {driver.ids}"
 
 
 def walk(query: LinkQuery, after: Position | None, rows: int | None) -> str:
@@ -80,48 +150,46 @@ def walk(query: LinkQuery, after: Position | None, rows: int | None) -> str:
     limit = "" if rows is None else f"LIMIT {rows}"
     source = f"(SELECT * FROM {table} {where} ORDER BY {order} {limit} OFFSET 0) AS {table}"
     if table == "click_totals":
-        source += f" JOIN links ON links.slug = click_totals.slug AND {_IS_LISTED}"
+        source += f"""
+            CROSS JOIN LATERAL (
+                SELECT * FROM links WHERE links.slug = click_totals.slug AND {_IS_LISTED} OFFSET 0
+            ) AS links
+        """
     return _page(query, source, checks(query), order)
 
 
-def stream(query: LinkQuery, after: Position | None) -> str | None:
-    """Return the statement that walks the links of one tag or one host; None if *query* has no such way."""
-    if query.sort is not LinkSort.STORED or query.terms:
-        return None
-    if query.tags_all or len(query.tags_any) == 1:
-        of = f"link_tags WHERE tag = (%({'tags_all' if query.tags_all else 'tags_any'})s::text[])[1]"
-    elif query.host is not None:
-        of = "link_index WHERE host = %(host)s"
-    else:
-        return None
-    table = of.partition(" ")[0]
-    bound = "" if after is None else f"AND {_beyond(query, table)}"
-    source = f"""
-        (SELECT id FROM {of} {bound} ORDER BY {order_by(query, table)} OFFSET 0) AS driver
-        CROSS JOIN LATERAL (SELECT * FROM links WHERE links.id = driver.id AND {_IS_LISTED} OFFSET 0) AS links
-    """
-    return _page(query, source, checks(query), order_by(query, "driver"))
+def stream(query: LinkQuery, after: Position | None, driver: Driver) -> str:
+    """Return the statement that walks the ids of *driver* in their order, which is that of *query*."""
+    bound = "" if after is None else f"WHERE {_beyond(query, 'driver')}"
+    order = order_by(query, "driver")
+    source = f"(SELECT id FROM ({driver.ids}) AS driver {bound} ORDER BY {order} OFFSET 0) AS driver {_LINKS}"
+    return _page(query, source, checks(query), order)
 
 
-def gather(query: LinkQuery, after: Position | None) -> str:
-    """Return the statement that finds all links that pass, by the indexes of the filters, and sorts them."""
-    totals, clicks = (_TOTALS, ", click_totals.clicks") if query.sort is LinkSort.CLICKS else ("", "")
-    bound = "" if after is None else f"WHERE {_beyond(query, 'links')}"
-    order = order_by(query, "links", _COLLATE)
-    return f"""
-        SELECT {sql.LINK}, id FROM (
-            SELECT * FROM (
-                SELECT links.*{clicks} FROM links {_INDEX if _is_indexed(query) else ""} {totals}
-                WHERE {" AND ".join(_gathering(query))} OFFSET 0
-            ) AS links {bound} ORDER BY {order} LIMIT %(wanted)s
-        ) AS links ORDER BY {order}
-    """
+def gather(query: LinkQuery, after: Position | None, driver: Driver) -> str:
+    """Return the statement that looks at all links of *driver*, and sorts them."""
+    totals = _TOTALS if query.sort is LinkSort.CLICKS else ""
+    table = "click_totals" if totals else "links"
+    bound = [] if after is None else [_beyond(query, table)]
+    source = f"(SELECT DISTINCT id FROM ({driver.ids}) AS driver OFFSET 0) AS driver {_LINKS} {totals}"
+    return _page(query, source, [*bound, *checks(query)], order_by(query, table, _COLLATE))
 
 
 def counting(query: LinkQuery) -> str:
     """Return the statement that counts the links that pass."""
-    joined = _INDEX if _is_indexed(query) else ""
-    return f"SELECT count(*) FROM links {joined} WHERE {' AND '.join(_gathering(query))}"
+    joined = "JOIN link_index ON link_index.id = links.id" if _is_indexed(query) else ""
+    found = [f"links.{_IS_LISTED}", *_checks_of_columns(query)]
+    found += [
+        f"link_index.letters LIKE '%%' || hopgate_letters(hopgate_fold(%(term_{n})s)) || '%%'"
+        for n in range(len(query.terms))
+    ]
+    if query.tags_any:
+        found.append("links.id IN (SELECT id FROM link_tags WHERE tag = ANY(%(tags_any)s::text[]))")
+    found += [
+        f"links.id IN (SELECT id FROM link_tags WHERE tag = (%(tags_all)s::text[])[{n + 1}])"
+        for n in range(len(query.tags_all))
+    ]
+    return f"SELECT count(*) FROM links {joined} WHERE {' AND '.join(found)}"
 
 
 def checks(query: LinkQuery) -> list[str]:
@@ -145,24 +213,8 @@ def _page(query: LinkQuery, source: str, conditions: list[str], order: str) -> s
     """
 
 
-def _gathering(query: LinkQuery) -> list[str]:
-    """Return the filters as conditions that an index answers, as far as there is one."""
-    found = [_IS_LISTED, *_checks_of_columns(query)]
-    found += [
-        f"link_index.letters LIKE '%%' || hopgate_letters(hopgate_fold(%(term_{n})s)) || '%%'"
-        for n in range(len(query.terms))
-    ]
-    if query.tags_any:
-        found.append("links.id IN (SELECT id FROM link_tags WHERE tag = ANY(%(tags_any)s::text[]))")
-    found += [
-        f"links.id IN (SELECT id FROM link_tags WHERE tag = (%(tags_all)s::text[])[{n + 1}])"
-        for n in range(len(query.tags_all))
-    ]
-    return found
-
-
 def _checks_of_columns(query: LinkQuery) -> list[str]:
-    found = [_period(name, getattr(query, name)) for name in ("created", "updated", "expires")]
+    found = [_period(name, getattr(query, name), "links.") for name in ("created", "updated", "expires")]
     found = [one for one in found if one]
     if query.tags_none:
         found.append("NOT links.tags && %(tags_none)s::text[]")
@@ -177,12 +229,12 @@ def _checks_of_columns(query: LinkQuery) -> list[str]:
     ]
 
 
-def _period(name: str, period: TimeRange) -> str:
+def _period(name: str, period: TimeRange, prefix: str) -> str:
     bounds = []
     if period.since is not None:
-        bounds.append(f"links.{name}_at >= %({name}_since)s")
+        bounds.append(f"{prefix}{name}_at >= %({name}_since)s")
     if period.until is not None:
-        bounds.append(f"links.{name}_at < %({name}_until)s")
+        bounds.append(f"{prefix}{name}_at < %({name}_until)s")
     return " AND ".join(bounds)
 
 
@@ -190,16 +242,8 @@ def _on_sort(query: LinkQuery) -> list[str]:
     """Return the conditions on the column of the sort, which bound the walk itself."""
     if query.sort not in TIMES:
         return []
-    bounds = _period(query.sort.value, getattr(query, query.sort.value))
+    bounds = _period(query.sort.value, getattr(query, query.sort.value), "links.")
     return [bounds] if bounds else []
-
-
-def _periods(query: LinkQuery) -> list[str]:
-    return [_period(name, getattr(query, name)) for name in ("created", "updated", "expires")]
-
-
-def _driven(query: LinkQuery) -> bool:
-    return bool(query.terms or query.tags_any or query.tags_all)
 
 
 def _is_indexed(query: LinkQuery) -> bool:

@@ -11,6 +11,7 @@ from typing import Self
 
 from psycopg import Rollback
 
+from app.adapters.find_order import Effort
 from app.adapters.postgres import find as finding
 from app.adapters.postgres import sql
 from app.adapters.postgres.adds import JointAdds, insert
@@ -66,8 +67,15 @@ class WalPosition:
 class PostgresStore:
     """Made by `open`, closed with `aclose`. Belongs to one event loop and process."""
 
-    def __init__(self, connections: Connections, *, writing: Connections | None = None) -> None:
+    def __init__(
+        self,
+        connections: Connections,
+        *,
+        writing: Connections | None = None,
+        find_effort: Effort = finding.EFFORT,
+    ) -> None:
         self._connections = connections
+        self._find_effort = find_effort
         # Apart, so that writes which wait for a synchronous standby leave the look-ups theirs.
         self._writing = writing or connections
         self._adds = JointAdds(self._writing)
@@ -84,6 +92,7 @@ class PostgresStore:
         wait_timeout_s: float = 0.5,
         connect_timeout_s: int = 2,
         statement_timeout_s: float = 5.0,
+        find_effort: Effort = finding.EFFORT,
     ) -> Self:
         """
         Open a connection pool for the server at *url*, which need not be up yet (see `ping`).
@@ -99,6 +108,7 @@ class PostgresStore:
             connect_timeout_s: for each host in *url*; the driver's minimum is 2.
             statement_timeout_s: enforced by the server; the connection is closed when the server is
                 silent for a second longer.
+            find_effort: of listings; walks are bounded in rows.
 
         Raises:
             SettingsError: *url* cannot be parsed (the message omits it, as it holds the password).
@@ -115,9 +125,10 @@ class PostgresStore:
         for_writes = max_connections // 2 if role == "primary" and max_connections >= _SEPARATE else 0
         connections = await open_some(max_connections=max_connections - for_writes)
         if not for_writes:
-            return cls(connections)
+            return cls(connections, find_effort=find_effort)
         try:
-            return cls(connections, writing=await open_some(max_connections=for_writes))
+            writing = await open_some(max_connections=for_writes)
+            return cls(connections, writing=writing, find_effort=find_effort)
         except BaseException:
             await connections.aclose()
             raise
@@ -156,8 +167,9 @@ class PostgresStore:
         return Page(tuple(sql.link(row) for row in rows[:limit]), next_after)
 
     async def find(self, query: LinkQuery, *, after: Position | None, limit: int, now: datetime) -> FoundPage:
+        effort = self._find_effort
         return await self._connections.run(
-            partial(finding.find, query=query, after=after, limit=limit, now=now)
+            partial(finding.find, query=query, after=after, limit=limit, now=now, effort=effort)
         )
 
     async def count(self, query: LinkQuery, *, now: datetime, limit_s: float) -> int | None:

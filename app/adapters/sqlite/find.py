@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 import apsw
 
-from app.adapters.find_order import position
+from app.adapters.find_order import Effort, position
 from app.adapters.sqlite import find_sql, sql
 from app.adapters.sqlite.writer import translated
 from app.concurrency.time_limit import left_s
@@ -30,26 +30,19 @@ _T = TypeVar("_T")
 
 # Instructions of SQLite's virtual machine between two looks at the clock: well below a millisecond.
 _INSTRUCTIONS = 2000
-# What a bounded walk may take: about ten milliseconds, and what it may if the alternative is worse.
-WALK_INSTRUCTIONS, _LONG_WALK = 100_000, 30
-# Ids of a filter: up to the first they are gathered at once, beyond the second a long walk comes first.
-_FEW, _MANY = 4000, 40_000
+# Walks are bounded in instructions: about ten milliseconds, and what it may take if the alternative is worse.
+EFFORT = Effort(few=4000, many=40_000, walked=100_000, long_walked=3_000_000)
 # Trigrams that this many links have are not looked up if there are rarer ones.
 _COMMON = 4000
 _MOST_TRIGRAMS = 4
 
 
 class Finder:
-    """
-    Made with a connection that it owns, closed with `aclose`. Belongs to one event loop.
+    """Made with a connection that it owns, closed with `aclose`. Belongs to one event loop."""
 
-    Args:
-        walk_instructions: of SQLite's virtual machine, that a bounded walk may take; 0: always gather.
-    """
-
-    def __init__(self, db: apsw.Connection, *, walk_instructions: int = WALK_INSTRUCTIONS) -> None:
+    def __init__(self, db: apsw.Connection, effort: Effort = EFFORT) -> None:
         self._db = db
-        self._walk_instructions = walk_instructions
+        self._effort = effort
         self._thread = ThreadPoolExecutor(1, "hopgate-sqlite-find")
         self._is_closed = False
 
@@ -73,7 +66,7 @@ class Finder:
             values = find_sql.bindings(query, None) | {"now": sql.micros(now)}
             values["match"] = self._match(query.terms)
             drivers = find_sql.drivers(query)
-            driver = self._best(drivers, values, _MANY)[1] if drivers else None
+            driver = self._best(drivers, values, self._effort.many)[1] if drivers else None
             [(found,)] = self._rows(find_sql.counting(query, driver), values)
             return int(found)
 
@@ -130,29 +123,27 @@ class Finder:
         if not drivers:
             return self._rows(find_sql.walk(query, after), values)
         values["match"] = self._match(query.terms)
-        size, best = self._best(drivers, values, _FEW)
+        few, many, walked, long_walked = self._effort
+        size, best = self._best(drivers, values, few)
         has_order = best.ordered and query.sort is LinkSort.STORED
-        if size > _FEW and not has_order and self._walk_instructions:
-            walk = find_sql.walk(query, after)
-            rows = self._walked(walk, values, self._walk_instructions)
-            if rows is None:
-                size, best = self._best(drivers, values, _MANY)
-                if size > _MANY:
-                    rows = self._walked(walk, values, self._walk_instructions * _LONG_WALK)
+        if size > few and not has_order:
+            size, best = self._best(drivers, values, many)
+            most = long_walked if size > many else walked
+            rows = self._walked(find_sql.walk(query, after), values, most)
             if rows is not None:
                 return rows
         return self._rows(find_sql.gather(query, after, best), values)
 
     def _walked(self, statement: str, values: dict[str, Any], most: int) -> list[sql.Row] | None:
         """Return the rows of *statement*; None if that takes more than *most* instructions."""
-        done = 0
+        done, step = 0, min(_INSTRUCTIONS, most)
 
         def is_over() -> bool:
             nonlocal done
-            done += _INSTRUCTIONS
+            done += step
             return done > most
 
-        self._db.set_progress_handler(is_over, _INSTRUCTIONS, id="walk")
+        self._db.set_progress_handler(is_over, step, id="walk")
         try:
             return self._rows(statement, values)
         except apsw.InterruptError:

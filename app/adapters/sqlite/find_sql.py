@@ -49,7 +49,11 @@ SET_TAGS = "UPDATE links SET tags = :tags, updated_at = :now, version = version 
 
 
 class Driver(NamedTuple):
-    """An index to begin with: a query of the ids that pass one filter; *ordered*: it has them by id."""
+    """
+    An index to begin with: a query of the ids that pass one filter, some of them more than once.
+
+    `ordered`: it has them in the order of ids, once each.
+    """
 
     ids: str
     ordered: bool
@@ -98,7 +102,7 @@ def drivers(query: LinkQuery) -> list[Driver]:
     if len(query.tags_any) == 1:
         found.append(Driver("SELECT id FROM link_tags WHERE tag = :tags_any_0", ordered=True))
     elif query.tags_any:
-        ids = f"SELECT DISTINCT id FROM link_tags WHERE tag IN {_list('tags_any', query)}"
+        ids = f"SELECT id FROM link_tags WHERE tag IN {_list('tags_any', query)}"
         found.append(Driver(ids, ordered=False))
     if query.host is not None:
         found.append(Driver("SELECT id FROM link_index WHERE host = :host", ordered=True))
@@ -110,11 +114,12 @@ def drivers(query: LinkQuery) -> list[Driver]:
             found.append(Driver(ids, ordered=False))
     by_condition = {
         LinkCondition.DISABLED: f"links INDEXED BY links_disabled WHERE {listed} AND NOT enabled",
-        LinkCondition.EXPIRED: f"links INDEXED BY links_expires WHERE {listed} AND expires_at <= :now",
+        LinkCondition.EXPIRED: f"links INDEXED BY links_ending WHERE {listed} AND expires_at <= :now",
         LinkCondition.PENDING: f"links INDEXED BY links_pending WHERE {listed} AND valid_from > :now",
     }
     if len(query.conditions) == 1 and query.conditions[0] in by_condition:
-        found.append(Driver(f"SELECT id FROM {by_condition[query.conditions[0]]}", ordered=False))
+        is_ordered = query.conditions[0] is not LinkCondition.PENDING
+        found.append(Driver(f"SELECT id FROM {by_condition[query.conditions[0]]}", ordered=is_ordered))
     return found
 
 
@@ -143,9 +148,10 @@ def gather(query: LinkQuery, after: Position | None, driver: Driver) -> str:
     table = "driver" if by_id else "click_totals" if query.sort is LinkSort.CLICKS else "links"
     bound = [] if after is None else [beyond(query, table, ":key", ":tie")]
     totals = _TOTALS if query.sort is LinkSort.CLICKS else ""
+    ids = driver.ids if driver.ordered else f"SELECT DISTINCT id FROM ({driver.ids})"
     return f"""
         SELECT {sql.SELECTED}, links.id
-        FROM ({driver.ids}) AS driver CROSS JOIN links ON links.id = driver.id
+        FROM ({ids}) AS driver CROSS JOIN links ON links.id = driver.id
         {_INDEX if _is_indexed(query) else ""} {totals}
         WHERE {" AND ".join([_IS_LISTED, *bound, *_checks(query)])}
         ORDER BY {order_by(query, table)} LIMIT :wanted
@@ -154,9 +160,9 @@ def gather(query: LinkQuery, after: Position | None, driver: Driver) -> str:
 
 def counting(query: LinkQuery, driver: Driver | None) -> str:
     """Return the statement that counts the links that pass, among those of *driver*."""
-    begin = (
-        "links" if driver is None else f"({driver.ids}) AS driver CROSS JOIN links ON links.id = driver.id"
-    )
+    begin = "links"
+    if driver is not None:
+        begin = f"(SELECT DISTINCT id FROM ({driver.ids})) AS driver CROSS JOIN links ON links.id = driver.id"
     joined = _INDEX if _is_indexed(query) else ""
     return f"SELECT count(*) FROM {begin} {joined} WHERE {' AND '.join([_IS_LISTED, *_checks(query)])}"
 

@@ -19,8 +19,9 @@ from typing import Any, Self, cast
 import apsw
 import msgspec
 
+from app.adapters.find_order import Effort
 from app.adapters.sqlite import find_sql, imports, sql
-from app.adapters.sqlite.find import WALK_INSTRUCTIONS, Finder
+from app.adapters.sqlite.find import EFFORT, Finder
 from app.adapters.sqlite.writer import OLD_SCHEMA, Writer, translated
 from app.concurrency.origins import origin
 from app.domain.errors import Unavailable
@@ -63,16 +64,14 @@ class SqliteStore:
         self._finder = finder
 
     @classmethod
-    async def open(
-        cls, path: Path, *, busy_timeout_s: float = 5.0, walk_instructions: int = WALK_INSTRUCTIONS
-    ) -> Self:
+    async def open(cls, path: Path, *, busy_timeout_s: float = 5.0, find_effort: Effort = EFFORT) -> Self:
         """
         Open the file at *path*, which `migrate` has created.
 
         Args:
             path: on a local disk; WAL does not work across a network.
             busy_timeout_s: how long a write waits for a write of another process.
-            walk_instructions: see `Finder`.
+            find_effort: of listings; walks are bounded in instructions of SQLite's virtual machine.
 
         Raises:
             Unavailable: the file does not exist, or is not a database.
@@ -85,7 +84,7 @@ class SqliteStore:
             finding = _connect(path, busy_timeout_s)
             finding.pragma("query_only", 1)
             finding.pragma("cache_size", _FINDER_CACHE)
-        return cls(reading, Writer(writing, path), Finder(finding, walk_instructions=walk_instructions))
+        return cls(reading, Writer(writing, path), Finder(finding, find_effort))
 
     async def add(
         self, new: Sequence[NewLink], *, now: datetime, request: IdempotentRequest | None = None

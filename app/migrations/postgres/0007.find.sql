@@ -72,6 +72,7 @@ CREATE TABLE IF NOT EXISTS link_tags (
     id  bigint,
     PRIMARY KEY (tag, id)
 );
+ALTER TABLE link_index ALTER COLUMN letters SET STATISTICS 1000;  -- how rare a term is
 CREATE INDEX IF NOT EXISTS link_index_host ON link_index (host, id);
 
 -- A link without visits has a row as well: listings by clicks go through one index.
@@ -178,6 +179,11 @@ CREATE INDEX CONCURRENTLY links_title ON links (title COLLATE "C", id) WHERE rem
 DROP INDEX CONCURRENTLY IF EXISTS links_expires;
 -- next
 CREATE INDEX CONCURRENTLY links_expires ON links (expires_at, id)
+    WHERE removed_at IS NULL AND expires_at IS NOT NULL;
+-- next
+DROP INDEX CONCURRENTLY IF EXISTS links_ending;
+-- next
+CREATE INDEX CONCURRENTLY links_ending ON links (id, expires_at)
     WHERE removed_at IS NULL AND expires_at IS NOT NULL;
 -- next
 DROP INDEX CONCURRENTLY IF EXISTS links_pending;

@@ -9,6 +9,7 @@ DROP INDEX links_created;
 DROP INDEX links_updated;
 DROP INDEX links_title;
 DROP INDEX links_expires;
+DROP INDEX links_ending;
 DROP INDEX links_pending;
 DROP INDEX links_disabled;
 DROP INDEX links_long_url;

@@ -56,6 +56,7 @@ CREATE INDEX links_created ON links (created_at, id) WHERE removed_at IS NULL;
 CREATE INDEX links_updated ON links (updated_at, id) WHERE removed_at IS NULL;
 CREATE INDEX links_title ON links (title, id) WHERE removed_at IS NULL;
 CREATE INDEX links_expires ON links (expires_at, id) WHERE removed_at IS NULL AND expires_at IS NOT NULL;
+CREATE INDEX links_ending ON links (id, expires_at) WHERE removed_at IS NULL AND expires_at IS NOT NULL;
 CREATE INDEX links_pending ON links (valid_from, id) WHERE removed_at IS NULL AND valid_from IS NOT NULL;
 CREATE INDEX links_disabled ON links (id) WHERE removed_at IS NULL AND NOT enabled;
 CREATE INDEX links_long_url ON links (long_url);
