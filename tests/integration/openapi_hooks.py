@@ -2,7 +2,8 @@
 Changes requests of schemathesis so that they keep the rules that no JSON Schema can say.
 
 Those rules have tests of their own: `valid_from` comes before `expires_at`, which lies in the future of a new
-link; `since` comes before `until` by at most 31 days; an Idempotency-Key belongs to one body.
+link; `since` comes before `until` by at most 31 days; an Idempotency-Key belongs to one body; a cursor belongs
+to its listing, whose ranges have a beginning before their end, and whose tags do not contradict each other.
 """
 
 from __future__ import annotations
@@ -36,6 +37,8 @@ def before_call(context: schemathesis.HookContext, case: schemathesis.Case, kwar
         case.body = in_order(case.body, is_change=case.method == "PATCH")
     if case.path.endswith("/stats") and "since" in case.query:
         case.query = {**case.query, **in_range(case.query["since"], case.query.get("until"))}
+    if case.path in {"/links", "/tags"} and case.method == "GET":
+        case.query = consistent(case.query)
     key = case.headers.get("Idempotency-Key")
     if key is not None:
         # Equal bodies keep equal keys, so that answers are also replayed.
@@ -69,6 +72,12 @@ def in_order(body: dict[str, Any], *, is_change: bool) -> dict[str, Any]:
     is_empty = first and datetime.fromisoformat(first[0]) == datetime.fromisoformat(last)
     valid_from = first[0] if first and not is_empty else None
     return {**body, "expires_at": last, **({"valid_from": valid_from} if "valid_from" in body else {})}
+
+
+def consistent(query: dict[str, Any]) -> dict[str, Any]:
+    """Return a query of a listing without a cursor, contradictory tags and empty ranges."""
+    left_out = {"cursor", "tags_none"} | {name for name in query if name.endswith("_until")}
+    return {name: value for name, value in query.items() if name not in left_out}
 
 
 def in_range(since: str, until: str | None) -> dict[str, str]:

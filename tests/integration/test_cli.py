@@ -364,3 +364,39 @@ def test_used_metrics_port_is_one_line(settings):
         "hopgate: Address already in use"
     ]
     assert "Traceback" not in done.stderr
+
+
+def test_links_are_found_by_terms_and_filters(settings):
+    hopgate(
+        settings, "links", "create", "https://a.example/x", "--slug", "one", "--title", "Spring", "--tag", "t"
+    )
+    hopgate(
+        settings, "links", "create", "https://b.example/", "--slug", "two", "--title", "spring", "--disabled"
+    )
+
+    found = hopgate(settings, "links", "search", "SPRI", "ing", "--sort", "-slug", "--count")
+    listed = hopgate(
+        settings, "links", "list", "--host", "A.example", "--tag", "t", "--state", "live", "--json"
+    )
+
+    assert [line.split()[0] for line in found.stdout.splitlines()] == ["two", "one"]
+    assert "2 links" in found.stderr
+    assert [link["slug"] for link in json.loads(listed.stdout)] == ["one"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("search", "ab"), "search: has the term 'ab'"),
+        (("list", "--sort", "size"), "--sort must be one of created, -created"),
+        (("list", "--state", "gone"), "--state must be one of live, pending"),
+        (("list", "--created-since", "soon"), "is not a time"),
+        (("list", "--host", "a.example:80"), "host: must be a host alone"),
+    ],
+)
+def test_wrong_filter_is_one_line(settings, arguments, says):
+    ended = hopgate(settings, "links", *arguments)
+
+    assert ended.returncode == 1
+    assert says in ended.stderr
+    assert len(ended.stderr.strip().splitlines()) == 1

@@ -185,3 +185,91 @@ def test_lock_of_a_dead_migration_is_released(postgres: PrivatePostgres) -> None
 
     assert migrate(url) == latest_version("postgres")
     died.close()
+
+
+# --- what listings are found by -----------------------------------------------------------
+
+A_LINK = """
+    INSERT INTO links (slug, long_url, title, tags, redirect_code, forward_query, enabled, version,
+        created_at, updated_at)
+    VALUES ('before', 'https://a.example:8080/x', 'STRAẞE', {tags}, 302, {no}, {yes}, 1, {t}, {t})
+"""
+
+
+def insert_link(url: str) -> None:
+    if url.startswith("sqlite:"):
+        execute(url, A_LINK.format(tags="'[\"a\"]'", no=0, yes=1, t=0))
+    else:
+        execute(url, A_LINK.format(tags="'{a}'", no="false", yes="true", t="now()"))
+
+
+def test_links_from_before_are_indexed(url: str) -> None:
+    """The migration that adds an index to listings indexes the links that are there."""
+    is_sqlite = url.startswith("sqlite:")
+    number, name = (6, "sqlite") if is_sqlite else (7, "postgres")
+    directory = Path(migrations.__file__).parent / name
+    migrate(url)
+    execute(url, (directory / f"{number:04}.find.rollback.sql").read_text())
+    undo = f"PRAGMA user_version = {number - 1}"
+    execute(url, undo if is_sqlite else f"DELETE FROM schema_migrations WHERE version >= {number}")
+    insert_link(url)
+
+    migrate(url)
+
+    assert execute(url, "SELECT host, folded FROM link_index") == [
+        ("a.example", "before\nstrasse\nhttps://a.example:8080/x\na")
+    ]
+    assert execute(url, "SELECT tag FROM link_tags") == [("a",)]
+    assert execute(url, "SELECT slug, clicks FROM click_totals") == [("before", 0)]
+
+
+@pytest.mark.services
+def test_interrupted_build_of_an_index_is_repeated(postgres: PrivatePostgres) -> None:
+    """An index whose build was interrupted is there, and answers nothing."""
+    url = postgres.create_database()
+    insert_link(url)
+    execute(url, "DELETE FROM schema_migrations WHERE version = 7")
+    execute(url, "UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'links_title'::regclass")
+
+    assert migrate(url) == 1
+    assert execute(url, "SELECT count(*) FROM pg_index WHERE NOT indisvalid") == [(0,)]
+    assert execute(url, "SELECT count(*) FROM link_index") == [(1,)]
+
+
+@pytest.mark.services
+def test_role_that_may_not_create_the_extension_is_told(postgres: PrivatePostgres) -> None:
+    url = postgres.create_database(migrated=False)
+    execute(url, "DO $$ BEGIN CREATE ROLE maker LOGIN; EXCEPTION WHEN duplicate_object THEN END $$")
+    execute(url, "GRANT CREATE ON SCHEMA public TO maker")
+    execute(url, "GRANT EXECUTE ON FUNCTION pg_control_system() TO maker")
+    restricted = url.replace("postgres@", "maker@")
+
+    with pytest.raises(WrongRole, match='permission denied to create extension "pg_trgm"') as caught:
+        migrate(restricted)
+
+    assert "\n" not in str(caught.value)
+    execute(url, "CREATE EXTENSION pg_trgm")
+    assert migrate(restricted) > 0
+    assert migrate(restricted) == 0
+
+
+@pytest.mark.services
+def test_role_with_rights_on_single_tables_still_writes_links(postgres: PrivatePostgres) -> None:
+    url = postgres.create_database()
+    execute(url, "DO $$ BEGIN CREATE ROLE writer LOGIN; EXCEPTION WHEN duplicate_object THEN END $$")
+    execute(url, "GRANT SELECT, INSERT, UPDATE ON links, click_totals TO writer")
+    writer = url.replace("postgres@", "writer@")
+
+    insert_link(writer)
+    execute(writer, "UPDATE links SET title = 'later', removed_at = NULL")
+
+    assert execute(url, "SELECT folded FROM link_index") == [("before\nlater\nhttps://a.example:8080/x\na",)]
+
+
+@pytest.mark.services
+def test_extension_may_be_in_a_schema_of_its_own(postgres: PrivatePostgres) -> None:
+    url = postgres.create_database(migrated=False)
+    execute(url, "CREATE SCHEMA elsewhere")
+    execute(url, "CREATE EXTENSION pg_trgm SCHEMA elsewhere")
+
+    assert migrate(url) == latest_version("postgres")

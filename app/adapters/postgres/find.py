@@ -22,8 +22,14 @@ from app.ports import Changed, FoundPage, LinkQuery, LinkSort, Position, TagCoun
 
 # Walks are bounded in rows: some ten milliseconds, and what it may take if the alternative is worse.
 EFFORT = Effort(few=6000, many=40_000, walked=8000, long_walked=100_000)
-_FOR_FEW_ROWS = (
-    b"SET LOCAL enable_seqscan = off; SET LOCAL jit = off; SET LOCAL max_parallel_workers_per_gather = 0"
+_FOR_FEW_ROWS = b"; ".join(
+    b"SET LOCAL %b = %b" % setting
+    for setting in (
+        (b"enable_seqscan", b"off"),
+        (b"enable_memoize", b"off"),
+        (b"max_parallel_workers_per_gather", b"0"),
+        (b"jit", b"off"),
+    )
 )
 
 

@@ -7,6 +7,7 @@ spread evenly, and would walk a million links for some that are all at the end.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from app.adapters.find_order import TIMES, beyond, order_by, time_of
@@ -84,11 +85,13 @@ class Driver(NamedTuple):
     """
     An index to begin with: a query of the ids that pass one filter, some of them more than once.
 
-    `ordered`: an index has them in the order of ids. `counted`: counting some of them is cheap; otherwise
-    their number is estimated.
+    `rest`: the query without that filter, or all of it where the check of a row costs nothing. `ordered`: an
+    index has the ids in their order. `counted`: counting some of them is cheap; otherwise their number is
+    estimated.
     """
 
     ids: str
+    rest: LinkQuery
     ordered: bool = False
     counted: bool = True
 
@@ -97,32 +100,37 @@ def drivers(query: LinkQuery) -> list[Driver]:
     """Return the indexes of the filters of *query*."""
     found = []
     if query.long_url is not None:
-        found.append(Driver(f"SELECT id FROM links WHERE long_url = %(long_url)s AND {_IS_LISTED}"))
+        ids = f"SELECT id FROM links WHERE long_url = %(long_url)s AND {_IS_LISTED}"
+        found.append(Driver(ids, query))
     found += [
         Driver(
             f"SELECT id FROM link_index"
             f" WHERE letters LIKE '%%' || hopgate_letters(hopgate_fold(%(term_{n})s)) || '%%'"
             f" AND position(hopgate_fold(%(term_{n})s) IN folded) > 0",
+            # Terms are bound by their places, so only a single one can be left out.
+            replace(query, terms=()) if len(query.terms) == 1 else query,
             counted=False,
         )
         for n in range(len(query.terms))
     ]
     found += [
-        Driver(f"SELECT id FROM link_tags WHERE tag = (%(tags_all)s::text[])[{n + 1}]", ordered=True)
+        Driver(f"SELECT id FROM link_tags WHERE tag = (%(tags_all)s::text[])[{n + 1}]", query, ordered=True)
         for n in range(len(query.tags_all))
     ]
     if len(query.tags_any) == 1:
-        found.append(Driver("SELECT id FROM link_tags WHERE tag = (%(tags_any)s::text[])[1]", ordered=True))
+        ids = "SELECT id FROM link_tags WHERE tag = (%(tags_any)s::text[])[1]"
+        found.append(Driver(ids, query, ordered=True))
     elif query.tags_any:
-        found.append(Driver("SELECT id FROM link_tags WHERE tag = ANY(%(tags_any)s::text[])"))
+        found.append(Driver("SELECT id FROM link_tags WHERE tag = ANY(%(tags_any)s::text[])", query))
     if query.host is not None:
-        found.append(Driver("SELECT id FROM link_index WHERE host = %(host)s", ordered=True))
+        ids = "SELECT id FROM link_index WHERE host = %(host)s"
+        found.append(Driver(ids, replace(query, host=None), ordered=True))
     for name in ("created", "updated", "expires"):
         bounds = _period(name, getattr(query, name), "")
         if bounds:
-            found.append(Driver(f"SELECT id FROM links WHERE {_IS_LISTED} AND {bounds}"))
+            found.append(Driver(f"SELECT id FROM links WHERE {_IS_LISTED} AND {bounds}", query))
     if len(query.conditions) == 1 and query.conditions[0] in _IN_CONDITION:
-        found.append(Driver(_IN_CONDITION[query.conditions[0]], ordered=True))
+        found.append(Driver(_IN_CONDITION[query.conditions[0]], query, ordered=True))
     return found
 
 
@@ -163,7 +171,7 @@ def stream(query: LinkQuery, after: Position | None, driver: Driver) -> str:
     bound = "" if after is None else f"WHERE {_beyond(query, 'driver')}"
     order = order_by(query, "driver")
     source = f"(SELECT id FROM ({driver.ids}) AS driver {bound} ORDER BY {order} OFFSET 0) AS driver {_LINKS}"
-    return _page(query, source, checks(query), order)
+    return _page(driver.rest, source, checks(driver.rest), order)
 
 
 def gather(query: LinkQuery, after: Position | None, driver: Driver) -> str:
@@ -172,7 +180,7 @@ def gather(query: LinkQuery, after: Position | None, driver: Driver) -> str:
     table = "click_totals" if totals else "links"
     bound = [] if after is None else [_beyond(query, table)]
     source = f"(SELECT DISTINCT id FROM ({driver.ids}) AS driver OFFSET 0) AS driver {_LINKS} {totals}"
-    return _page(query, source, [*bound, *checks(query)], order_by(query, table, _COLLATE))
+    return _page(driver.rest, source, [*bound, *checks(driver.rest)], order_by(query, table, _COLLATE))
 
 
 def counting(query: LinkQuery) -> str:
