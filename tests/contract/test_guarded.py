@@ -19,7 +19,7 @@ from app.concurrency.guard import DependencyGuard
 from app.domain.errors import Unavailable
 from app.domain.events import ClicksCounted, LinkChanged
 from app.domain.link import LinkFields, NewLink, Resolution, Slug
-from app.ports import ApiKey, EventBus, ImportedLink, LinkCache, Store
+from app.ports import ApiKey, EventBus, ImportedLink, LinkCache, LinkQuery, Store
 from app.resilience.breaker import BreakerState
 from tests.contract.bus_parties import until
 from tests.contract.cache_entries import A, cached, live
@@ -45,6 +45,10 @@ CALLS: dict[type[object], dict[str, Callable[[Any], Awaitable[Any]]]] = {
         "update": lambda store: store.update(SLUG, FIELDS, expected_version=1, now=NOW),
         "remove": lambda store: store.remove(SLUG, expected_version=1, now=NOW),
         "touch": lambda store: store.touch([SLUG]),
+        "find": lambda store: store.find(LinkQuery(), after=None, limit=1, now=NOW),
+        "count": lambda store: store.count(LinkQuery(), now=NOW, limit_s=1),
+        "tags": lambda store: store.tags(after=None, limit=1),
+        "retag": lambda store: store.retag("a", "b", limit=1, now=NOW),
         "add_imported": lambda store: store.add_imported([IMPORTED], now=NOW),
         "find_imported": lambda store: store.find_imported(["k"]),
         "export_page": lambda store: store.export_page(after=None, limit=1),

@@ -2,8 +2,8 @@
 Changes requests of schemathesis so that they keep the rules that no JSON Schema can say.
 
 Those rules have tests of their own: `valid_from` comes before `expires_at`, which lies in the future of a new
-link; `since` comes before `until` by at most 31 days; an Idempotency-Key belongs to one body; a cursor belongs
-to its listing, whose ranges have a beginning before their end, and whose tags do not contradict each other.
+link; `since` comes before `until` by at most 31 days; an Idempotency-Key belongs to one body; a cursor
+belongs to its listing, whose ranges begin before they end, and whose tags do not contradict each other.
 """
 
 from __future__ import annotations

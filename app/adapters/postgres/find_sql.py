@@ -150,20 +150,22 @@ def estimate(driver: Driver) -> str:
 def walk(query: LinkQuery, after: Position | None, rows: int | None) -> str:
     """Return the statement that walks the index of the sort, at most *rows* rows of it."""
     table = "click_totals" if query.sort is LinkSort.CLICKS else "links"
-    bounds = [] if table == "click_totals" else [_IS_LISTED, *_on_sort(query)]
+    bounds = [] if table == "click_totals" else [f"links.{_IS_LISTED}", *_on_sort(query)]
     if after is not None:
         bounds.append(_beyond(query, table))
-    where = f"WHERE {' AND '.join(bounds)}" if bounds else ""
     order = order_by(query, table, _COLLATE)
-    limit = "" if rows is None else f"LIMIT {rows}"
-    source = f"(SELECT * FROM {table} {where} ORDER BY {order} {limit} OFFSET 0) AS {table}"
+    source, conditions = table, [*bounds, *checks(query)]
+    if rows is not None:
+        where = f"WHERE {' AND '.join(bounds)}" if bounds else ""
+        source = f"(SELECT * FROM {table} {where} ORDER BY {order} LIMIT {rows} OFFSET 0) AS {table}"
+        conditions = checks(query)
     if table == "click_totals":
         source += f"""
             CROSS JOIN LATERAL (
                 SELECT * FROM links WHERE links.slug = click_totals.slug AND {_IS_LISTED} OFFSET 0
             ) AS links
         """
-    return _page(query, source, checks(query), order)
+    return _page(query, source, conditions, order)
 
 
 def stream(query: LinkQuery, after: Position | None, driver: Driver) -> str:
