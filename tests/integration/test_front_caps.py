@@ -75,7 +75,7 @@ def test_head_that_trickles_has_no_more_time():
 
 
 def test_idle_connection_ends():
-    with alone(caps=Caps(head_s=0.3)) as alone_, alone_.connect() as connection:
+    with alone(caps=Caps(head_s=1.0)) as alone_, alone_.connect() as connection:
         for _ in range(2):
             connection.sendall(GET)
             assert answer_on(connection).status == 200

@@ -37,6 +37,13 @@ def block(command: int, family: int, rest: bytes, length: int | None = None) -> 
 
 @pytest.fixture(scope="module")
 def front() -> Iterator[Alone]:
+    with alone(trusted=LOOPBACK, proxy_protocol=True) as alone_:
+        yield alone_
+
+
+@pytest.fixture(scope="module")
+def hasty() -> Iterator[Alone]:
+    """A front that gives a header little time."""
     with alone(trusted=LOOPBACK, proxy_protocol=True, caps=Caps(head_s=0.5)) as alone_:
         yield alone_
 
@@ -106,33 +113,33 @@ def test_client_is_the_one_that_the_proxy_names(front, header, peer, step):
     ],
     ids=range(16),
 )
-def test_anything_else_is_closed(front, header):
-    seen = len(front.control.heads)
-    with front.connect() as connection:
+def test_anything_else_is_closed(hasty, header):
+    seen = len(hasty.control.heads)
+    with hasty.connect() as connection:
         with contextlib.suppress(OSError):
             connection.sendall(header)
 
         assert read_answer(connection) is None
-    assert len(front.control.heads) == seen
+    assert len(hasty.control.heads) == seen
 
 
 @pytest.mark.parametrize(
     "part", [b"", b"P", b"PROXY TCP4 192.0.2.1", SIGNATURE, block(0x21, 0x11, b"", length=12)]
 )
 @pytest.mark.parametrize("is_ended", [True, False])
-def test_header_that_does_not_come_is_closed(front, part, is_ended):
+def test_header_that_does_not_come_is_closed(hasty, part, is_ended):
     """It has the time of a head."""
-    with front.connect() as connection:
+    with hasty.connect() as connection:
         connection.sendall(part)
         if is_ended:
             connection.shutdown(socket.SHUT_WR)
 
         assert connection.recv(1) == b""
-    eventually(lambda: front.front.connections == 0, what="it is not counted")
+    eventually(lambda: hasty.front.connections == 0, what="it is not counted")
 
 
-def test_header_that_trickles_has_no_more_time(front):
-    with front.connect() as connection:
+def test_header_that_trickles_has_no_more_time(hasty):
+    with hasty.connect() as connection:
         with contextlib.suppress(OSError):
             for byte in b"PROXY UNKNOWN " + b"x" * 90:
                 connection.sendall(bytes([byte]))

@@ -74,7 +74,15 @@ def name_of(connection: ssl.SSLSocket) -> str:
 
 @pytest.fixture
 def front(files) -> Iterator[Alone]:
-    with alone(caps=Caps(head_s=0.5)) as alone_:
+    with alone() as alone_:
+        files.secure(alone_.front)
+        yield alone_
+
+
+@pytest.fixture
+def hasty(files) -> Iterator[Alone]:
+    """A front that gives a handshake, and a head behind it, little time."""
+    with alone(caps=Caps(head_s=1.0)) as alone_:
         files.secure(alone_.front)
         yield alone_
 
@@ -118,9 +126,9 @@ def test_protocol_that_is_not_spoken_is_refused(front, authority):
     [b"", b"\x16", b"\x16\x03\x01\x02\0\x01", REQUEST, b"\x16\x03\x01\xff\xff" + bytes(70_000)],
     ids=["nothing", "a byte", "half a hello", "HTTP", "too much"],
 )
-def test_handshake_has_its_time(front, sent):
+def test_handshake_has_its_time(hasty, sent):
     """Also one in plain HTTP, or of megabytes: nothing of it is answered."""
-    with front.connect() as connection:
+    with hasty.connect() as connection:
         with contextlib.suppress(OSError):
             connection.sendall(sent)
         received = b""
@@ -130,12 +138,12 @@ def test_handshake_has_its_time(front, sent):
 
     # At most an alert.
     assert len(received) < 50
-    assert front.control.heads == []
-    eventually(lambda: front.front.connections == 0, what="it is not counted")
+    assert hasty.control.heads == []
+    eventually(lambda: hasty.front.connections == 0, what="it is not counted")
 
 
-def test_head_behind_a_handshake_has_its_time(front, authority):
-    with secured(front.port, client(authority)) as connection:
+def test_head_behind_a_handshake_has_its_time(hasty, authority):
+    with secured(hasty.port, client(authority)) as connection:
         connection.sendall(b"GET /")
         assert connection.recv(100) == b""
 
