@@ -1,40 +1,39 @@
 //! The Python API of the crate: converts arguments and results, and decides nothing itself.
 
+mod convert;
+mod reports;
+
 use std::collections::HashMap;
-use std::net::IpAddr;
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hyper::StatusCode;
-use hyper::header::{HeaderMap, HeaderName, HeaderValue};
-use pyo3::exceptions::{PyOSError, PyValueError};
+use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedStr;
 use pyo3::types::{PyCapsule, PyList};
 
-use crate::address::Network;
+use self::convert::{
+    Capsules, Parts, answer, entries, limit, network, of_system, of_words, template, templates,
+    text,
+};
+use self::reports::{OriginParts, RecordParts, Watched, parts, watch_config};
 use crate::config::{Caps, Config};
-use crate::intent::{Intent, Previews};
-use crate::limits::{Limit, Limiter, LimiterApi};
 use crate::misses::{Found, Leased};
 use crate::plane::Plane;
 use crate::quota::Spent;
-use crate::records::{Record, Span};
-use crate::sampling::Sampling;
-use crate::table::{Entry, Times};
 use crate::tarpit::TarpitConfig;
-use crate::template::Template;
 use crate::tls::Tls;
-use crate::watch::WatchConfig;
 
 #[pyo3::pymodule(gil_used = false)]
 mod _native {
     use pyo3::prelude::*;
 
     #[pymodule_export]
-    use super::{Front, check_tls, intent_of, with_query};
+    use super::convert::{intent_of, with_query};
+    #[pymodule_export]
+    use super::{Front, check_tls};
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
@@ -53,34 +52,6 @@ fn check_tls(chain: &[u8], key: &[u8]) -> PyResult<()> {
     let set = Tls::default().set(chain, key);
     set.map_err(PyValueError::new_err)
 }
-
-/// A limiter's functions, by client and by IPv6 network.
-type Capsules<'py> = (Bound<'py, PyCapsule>, Option<Bound<'py, PyCapsule>>);
-/// Status, headers, body.
-type Parts = (u16, Vec<(String, String)>, Vec<u8>);
-/// Slug, status, target, whether it forwards queries, version of a metered link, and times; see the stub.
-type Row = (
-    PyBackedStr,
-    u16,
-    Option<PyBackedStr>,
-    bool,
-    u64,
-    (f64, f64, f64, f64),
-);
-
-/// Sampling of traces (bound, whether it follows the parent, what is slow), bound of the access log, capacity.
-type Watched = (Option<(u128, bool, f64)>, Option<u128>, usize);
-/// Trace, span, when it began, trace state, baggage.
-type OriginParts = (u128, u64, f64, String, String);
-/// Of a record: its trace, span, parent and trace state; began, took and status; recorded, late, logged, missed;
-/// method and version; client and id.
-type RecordParts = (
-    (u128, u64, u64, String),
-    (f64, f64, u16),
-    (bool, bool, bool, bool),
-    (&'static str, &'static str),
-    (String, String),
-);
 
 /// The data plane of one process; see the stub.
 #[pyclass(frozen, module = "hopgate_front")]
@@ -417,150 +388,4 @@ impl Front {
     fn plane(&self) -> &Plane {
         self.inner.plane()
     }
-}
-
-/// For tests: `location` with `query` added to its own.
-#[pyfunction]
-fn with_query(location: &str, query: &str) -> String {
-    crate::query::with_query(location, query)
-}
-
-/// For tests: why a request with `headers` was made.
-#[pyfunction]
-fn intent_of(
-    headers: Vec<(String, String)>,
-    previews: (Vec<String>, Vec<String>),
-) -> PyResult<&'static str> {
-    let invalid = |message: String| PyValueError::new_err(message);
-    let mut map = HeaderMap::new();
-    for (name, value) in headers {
-        let name = HeaderName::from_bytes(name.as_bytes()).map_err(|e| invalid(e.to_string()))?;
-        let value =
-            HeaderValue::from_bytes(value.as_bytes()).map_err(|e| invalid(e.to_string()))?;
-        map.append(name, value);
-    }
-    Ok(match of_words(previews).intent_of(&map) {
-        Intent::Visit => "visit",
-        Intent::Prefetch => "prefetch",
-        Intent::Preview => "preview",
-    })
-}
-
-fn of_words((anywhere, at_start): (Vec<String>, Vec<String>)) -> Previews {
-    Previews { anywhere, at_start }
-}
-
-/// Sends `entries` to the requests that wait for their slugs.
-fn answer(plane: &Plane, entries: &[Arc<Entry>]) {
-    let answers = entries.iter().map(|entry| {
-        let slug: &[u8] = (**entry).as_ref();
-        (slug, Found::Entry(Arc::clone(entry)))
-    });
-    plane.misses.look_ups.answer(answers);
-}
-
-fn entries(rows: &Bound<'_, PyList>) -> PyResult<Vec<Arc<Entry>>> {
-    rows.iter()
-        .map(|row| {
-            let (slug, number, location, forwards_query, metered_version, times) =
-                row.extract::<Row>()?;
-            let (renew_from, fresh_until, stale_until, expires_at) = times;
-            let location = location.as_deref().map(HeaderValue::from_str).transpose();
-            let location = location.map_err(|error| PyValueError::new_err(error.to_string()))?;
-            let times = Times {
-                renew_from,
-                fresh_until,
-                stale_until,
-                expires_at,
-            };
-            Ok(Arc::new(Entry::new(
-                slug.as_bytes(),
-                status(number)?,
-                location,
-                forwards_query,
-                metered_version,
-                times,
-            )))
-        })
-        .collect()
-}
-
-fn text(slug: &[u8]) -> String {
-    String::from_utf8_lossy(slug).into_owned()
-}
-
-fn templates(answers: Vec<Parts>) -> PyResult<Vec<Arc<Template>>> {
-    answers
-        .into_iter()
-        .map(|answer| template(answer).map(Arc::new))
-        .collect()
-}
-
-#[allow(clippy::needless_pass_by_value)] // the form that results pass it in
-fn of_system(error: std::io::Error) -> PyErr {
-    PyOSError::new_err(error.to_string())
-}
-
-fn watch_config((traced, logged, capacity): Watched) -> WatchConfig {
-    let traced = traced.map(|(bound, follows_parent, slow_s)| {
-        let sampling = Sampling {
-            bound,
-            follows_parent,
-        };
-        (sampling, slow_s)
-    });
-    WatchConfig {
-        traced,
-        logged,
-        capacity,
-    }
-}
-
-fn parts(record: Record) -> RecordParts {
-    let is = record.is;
-    (
-        (record.trace, record.span, record.parent, record.tracestate),
-        (record.began, record.took_s, record.status),
-        (
-            is.span == Span::Recorded,
-            is.span == Span::Late,
-            is.logged,
-            is.missed,
-        ),
-        (record.method, record.version),
-        (record.client.into(), record.request_id.into()),
-    )
-}
-
-fn network(text: String) -> PyResult<Network> {
-    let whole = |address: IpAddr| if address.is_ipv4() { 32 } else { 128 };
-    let text = match text.parse::<IpAddr>() {
-        Ok(address) => format!("{address}/{}", whole(address)),
-        Err(_) => text,
-    };
-    Network::parse(&text).ok_or_else(|| PyValueError::new_err(format!("{text} is no network")))
-}
-
-fn status(number: u16) -> PyResult<StatusCode> {
-    StatusCode::from_u16(number).map_err(|error| PyValueError::new_err(error.to_string()))
-}
-
-fn template((number, headers, body): Parts) -> PyResult<Template> {
-    let template = Template::new(status(number)?, &headers, body);
-    template.ok_or_else(|| PyValueError::new_err(format!("the headers of {number} cannot be sent")))
-}
-
-fn limit((own, wide): Capsules<'_>, kept: &mut Vec<Py<PyCapsule>>) -> PyResult<Limit> {
-    let own = limiter(own, kept)?;
-    let wide = wide.map(|wide| limiter(wide, kept)).transpose()?;
-    Ok(Limit { own, wide })
-}
-
-fn limiter(capsule: Bound<'_, PyCapsule>, kept: &mut Vec<Py<PyCapsule>>) -> PyResult<Limiter> {
-    let api = capsule.pointer_checked(Some(c"hopgate_limiter.api"))?;
-    // Safety: a capsule of this name holds these functions. They are valid while it lives, which `kept` sees to.
-    let limiter = unsafe { Limiter::new(*api.cast::<LimiterApi>().as_ref()) };
-    kept.push(capsule.unbind());
-    let message = "hopgate_limiter and hopgate_front are of different versions: build both";
-    limiter.ok_or_else(|| PyValueError::new_err(message))
 }

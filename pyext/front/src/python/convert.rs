@@ -1,0 +1,151 @@
+//! Turns arguments of Python into what the crate takes.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use hyper::StatusCode;
+use hyper::header::{HeaderMap, HeaderName, HeaderValue};
+use pyo3::exceptions::{PyOSError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::pybacked::PyBackedStr;
+use pyo3::types::{PyCapsule, PyList};
+
+use crate::address::Network;
+use crate::intent::{Intent, Previews};
+use crate::limits::{Limit, Limiter, LimiterApi};
+use crate::misses::Found;
+use crate::plane::Plane;
+use crate::table::{Entry, Times};
+use crate::template::Template;
+
+/// A limiter's functions, by client and by IPv6 network.
+pub(super) type Capsules<'py> = (Bound<'py, PyCapsule>, Option<Bound<'py, PyCapsule>>);
+/// Status, headers, body.
+pub(super) type Parts = (u16, Vec<(String, String)>, Vec<u8>);
+/// Slug, status, target, whether it forwards queries, version of a metered link, and times; see the stub.
+pub(super) type Row = (
+    PyBackedStr,
+    u16,
+    Option<PyBackedStr>,
+    bool,
+    u64,
+    (f64, f64, f64, f64),
+);
+
+/// For tests: `location` with `query` added to its own.
+#[pyfunction]
+pub(super) fn with_query(location: &str, query: &str) -> String {
+    crate::query::with_query(location, query)
+}
+
+/// For tests: why a request with `headers` was made.
+#[pyfunction]
+pub(super) fn intent_of(
+    headers: Vec<(String, String)>,
+    previews: (Vec<String>, Vec<String>),
+) -> PyResult<&'static str> {
+    let invalid = |message: String| PyValueError::new_err(message);
+    let mut map = HeaderMap::new();
+    for (name, value) in headers {
+        let name = HeaderName::from_bytes(name.as_bytes()).map_err(|e| invalid(e.to_string()))?;
+        let value =
+            HeaderValue::from_bytes(value.as_bytes()).map_err(|e| invalid(e.to_string()))?;
+        map.append(name, value);
+    }
+    Ok(match of_words(previews).intent_of(&map) {
+        Intent::Visit => "visit",
+        Intent::Prefetch => "prefetch",
+        Intent::Preview => "preview",
+    })
+}
+
+pub(super) fn of_words((anywhere, at_start): (Vec<String>, Vec<String>)) -> Previews {
+    Previews { anywhere, at_start }
+}
+
+/// Sends `entries` to the requests that wait for their slugs.
+pub(super) fn answer(plane: &Plane, entries: &[Arc<Entry>]) {
+    let answers = entries.iter().map(|entry| {
+        let slug: &[u8] = (**entry).as_ref();
+        (slug, Found::Entry(Arc::clone(entry)))
+    });
+    plane.misses.look_ups.answer(answers);
+}
+
+pub(super) fn entries(rows: &Bound<'_, PyList>) -> PyResult<Vec<Arc<Entry>>> {
+    rows.iter()
+        .map(|row| {
+            let (slug, number, location, forwards_query, metered_version, times) =
+                row.extract::<Row>()?;
+            let (renew_from, fresh_until, stale_until, expires_at) = times;
+            let location = location.as_deref().map(HeaderValue::from_str).transpose();
+            let location = location.map_err(|error| PyValueError::new_err(error.to_string()))?;
+            let times = Times {
+                renew_from,
+                fresh_until,
+                stale_until,
+                expires_at,
+            };
+            Ok(Arc::new(Entry::new(
+                slug.as_bytes(),
+                status(number)?,
+                location,
+                forwards_query,
+                metered_version,
+                times,
+            )))
+        })
+        .collect()
+}
+
+pub(super) fn text(slug: &[u8]) -> String {
+    String::from_utf8_lossy(slug).into_owned()
+}
+
+pub(super) fn templates(answers: Vec<Parts>) -> PyResult<Vec<Arc<Template>>> {
+    answers
+        .into_iter()
+        .map(|answer| template(answer).map(Arc::new))
+        .collect()
+}
+
+#[allow(clippy::needless_pass_by_value)] // the form that results pass it in
+pub(super) fn of_system(error: std::io::Error) -> PyErr {
+    PyOSError::new_err(error.to_string())
+}
+
+pub(super) fn network(text: String) -> PyResult<Network> {
+    let whole = |address: IpAddr| if address.is_ipv4() { 32 } else { 128 };
+    let text = match text.parse::<IpAddr>() {
+        Ok(address) => format!("{address}/{}", whole(address)),
+        Err(_) => text,
+    };
+    Network::parse(&text).ok_or_else(|| PyValueError::new_err(format!("{text} is no network")))
+}
+
+pub(super) fn status(number: u16) -> PyResult<StatusCode> {
+    StatusCode::from_u16(number).map_err(|error| PyValueError::new_err(error.to_string()))
+}
+
+pub(super) fn template((number, headers, body): Parts) -> PyResult<Template> {
+    let template = Template::new(status(number)?, &headers, body);
+    template.ok_or_else(|| PyValueError::new_err(format!("the headers of {number} cannot be sent")))
+}
+
+pub(super) fn limit((own, wide): Capsules<'_>, kept: &mut Vec<Py<PyCapsule>>) -> PyResult<Limit> {
+    let own = limiter(own, kept)?;
+    let wide = wide.map(|wide| limiter(wide, kept)).transpose()?;
+    Ok(Limit { own, wide })
+}
+
+pub(super) fn limiter(
+    capsule: Bound<'_, PyCapsule>,
+    kept: &mut Vec<Py<PyCapsule>>,
+) -> PyResult<Limiter> {
+    let api = capsule.pointer_checked(Some(c"hopgate_limiter.api"))?;
+    // Safety: a capsule of this name holds these functions. They are valid while it lives, which `kept` sees to.
+    let limiter = unsafe { Limiter::new(*api.cast::<LimiterApi>().as_ref()) };
+    kept.push(capsule.unbind());
+    let message = "hopgate_limiter and hopgate_front are of different versions: build both";
+    limiter.ok_or_else(|| PyValueError::new_err(message))
+}
