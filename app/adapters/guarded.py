@@ -39,6 +39,7 @@ def guarded_store(store: Store, guards: StoreGuards) -> Store:
             Store.add: _creates(guards.create, change),
             Store.get: _reads(lookup),
             Store.get_many: _reads(bulk),
+            Store.find_external: _reads(bulk),
             Store.resolve: _reads(lookup),
             Store.page: _reads(bulk),
             Store.update: _calls(change),
@@ -49,6 +50,8 @@ def guarded_store(store: Store, guards: StoreGuards) -> Store:
             Store.count: _reads(bulk),
             Store.tags: _reads(bulk),
             Store.retag: _calls(change),
+            # many links at once
+            Store.write_batch: _calls(guards.batch),
             # imports and exports
             Store.add_imported: _calls(change),
             Store.find_imported: _reads(bulk),

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from app.concurrency.guard import DependencyGuard, GuardLimits, GuardSnapshot
 from app.resilience.breaker import BreakerPolicy
 from app.resilience.deadline import (
+    BATCH_WAIT_S,
     CACHE_FILL_S,
     CACHE_S,
     LOOKUP_S,
@@ -28,6 +29,8 @@ _CHANGE = GuardLimits(max_running=2, max_waiting=64, wait_s=STORE_WAIT_S, call_s
 # Single creates share round trips, which use two connections (see `postgres/adds.py`).
 _CREATE = GuardLimits(max_running=128, max_waiting=0, wait_s=0, call_s=STORE_S)
 _BULK = GuardLimits(max_running=2, max_waiting=64, wait_s=STORE_WAIT_S, call_s=STORE_S)
+# A batch has thousands of links: the wait for a place is that of one before it.
+_BATCH = GuardLimits(max_running=2, max_waiting=16, wait_s=BATCH_WAIT_S, call_s=STORE_S)
 # Redirects share round trips; this bounds all other reads.
 _MAX_READS = 64
 _WRITE = GuardLimits(max_running=16, max_waiting=64, wait_s=CACHE_S, call_s=2 * CACHE_FILL_S)
@@ -41,11 +44,12 @@ _IMPATIENT = BreakerPolicy(min_calls=3, longest_open_s=1.0)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoreGuards:
-    """For look-ups, for single creates, for other changes, and for calls about many rows."""
+    """For look-ups, single creates, other changes, batches of changes, and other calls about many rows."""
 
     lookup: DependencyGuard
     create: DependencyGuard
     change: DependencyGuard
+    batch: DependencyGuard
     bulk: DependencyGuard
 
 
@@ -74,6 +78,7 @@ class DependencyGuards:
             ),
             create=DependencyGuard("postgresql.create", _CREATE, _PATIENT),
             change=DependencyGuard("postgresql.change", _CHANGE, _PATIENT),
+            batch=DependencyGuard("postgresql.batch", _BATCH, _PATIENT),
             bulk=DependencyGuard("postgresql.bulk", _BULK, _PATIENT, budget=retries),
         )
         self._cache_read = read, BreakerPolicy(slow_s=cache_read_s * 0.8, silent_s=0.1)
@@ -100,7 +105,13 @@ class DependencyGuards:
 
     def snapshot(self) -> Mapping[str, GuardSnapshot]:
         """Return the state of each guard, by a name that is stable between releases."""
-        store = (self.store.lookup, self.store.create, self.store.change, self.store.bulk)
+        store = (
+            self.store.lookup,
+            self.store.create,
+            self.store.change,
+            self.store.batch,
+            self.store.bulk,
+        )
         caches = [guard for one in (*self._shards.values(), self.cache) for guard in (one.read, one.write)]
         return {guard.name: guard.snapshot() for guard in (*store, *self._replicas, *caches, self.publish)}
 

@@ -102,20 +102,22 @@ class NativeRateLimiter:
             if wide is not None:
                 self._wide[policy] = wide
 
-    def admit(self, policy: Policy, client: str) -> bool:
+    def admit(self, policy: Policy, client: str, cost: int = 1) -> bool:
         # An IPv4 address and the id of an API key are keys as they are.
         if ":" not in client:
-            return self._limiters[policy].allow(client)
+            # The fastest call has no second argument.
+            limiter = self._limiters[policy]
+            return limiter.allow(client) if cost == 1 else limiter.allow(client, cost)
         network, wide = _networks(client)
-        limiter = self._wide.get(policy)
-        if wide is None or limiter is None:
-            return self._limiters[policy].allow(network)
+        wider = self._wide.get(policy)
+        if wide is None or wider is None:
+            return self._limiters[policy].allow(network, cost)
         # The wide limit first: what is counted as admitted is then admitted by both.
-        if not limiter.allow(wide):
+        if not wider.allow(wide, cost):
             return False
-        if self._limiters[policy].allow(network):
+        if self._limiters[policy].allow(network, cost):
             return True
-        _refund(limiter, wide)
+        _refund(wider, wide, cost)
         return False
 
     def refund(self, policy: Policy, client: str) -> None:
@@ -135,15 +137,15 @@ class NativeRateLimiter:
         refused = stats.denied + (wide.stats().denied if wide is not None else 0)
         return Counted(stats.allowed, refused, stats.keys, stats.held)
 
-    def refusal(self, policy: Policy, client: str) -> Refusal:
+    def refusal(self, policy: Policy, client: str, cost: int = 1) -> Refusal:
         if ":" not in client:
-            return _refusal(self._limiters[policy].peek(client))
+            return _refusal(self._limiters[policy].peek(client, cost))
         network, wide = _networks(client)
-        refusal = _refusal(self._limiters[policy].peek(network))
+        refusal = _refusal(self._limiters[policy].peek(network, cost))
         limiter = self._wide.get(policy)
         if wide is None or limiter is None:
             return refusal
-        return max(_refusal(limiter.peek(wide)), refusal, key=lambda one: one.retry_after_s)
+        return max(_refusal(limiter.peek(wide, cost)), refusal, key=lambda one: one.retry_after_s)
 
     def functions(self, policy: Policy) -> tuple[object, object | None]:
         """Return the limiters of *policy*, own and wide, for an extension module that decides as `admit`."""
@@ -156,10 +158,10 @@ class NativeRateLimiter:
             limiter.close()
 
 
-def _refund(limiter: Limiter, key: str) -> None:
+def _refund(limiter: Limiter, key: str, cost: int = 1) -> None:
     # While Redis is away a refund may be impossible: the client waits for its next unit, no request fails.
     with suppress(ConnectionError):
-        limiter.refund(key)
+        limiter.refund(key, cost)
 
 
 def limiters(
@@ -193,7 +195,7 @@ def limiters(
 
 def _is_shared(policy: Policy) -> bool:
     match policy:
-        case Policy.REDIRECT | Policy.API | Policy.CREATE:
+        case Policy.REDIRECT | Policy.API | Policy.CREATE | Policy.BULK:
             return True
         case Policy.NOT_FOUND | Policy.ANONYMOUS:
             # Refunded after most look-ups, to the bucket that was debited. Through Redis that would be

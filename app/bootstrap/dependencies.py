@@ -276,6 +276,8 @@ def limit_setting(policy: Policy) -> str:
             return "limit_api"
         case Policy.CREATE:
             return "limit_create"
+        case Policy.BULK:
+            return "limit_bulk"
         case Policy.NOT_FOUND:
             return "limit_not_found"
         case _:

@@ -20,7 +20,7 @@ from app.bootstrap.dependencies import (
     utc_now,
 )
 from app.bootstrap.front_records import new_access_log, open_records
-from app.bootstrap.links import new_links, new_listings
+from app.bootstrap.links import new_bulk_links, new_links, new_listings
 from app.bootstrap.reports import open_reports
 from app.bootstrap.tracing import Traces, open_traces
 from app.bootstrap.worker import new_deliveries, worker_sources
@@ -30,6 +30,7 @@ from app.concurrency.stopping import close
 from app.concurrency.tarpit import Tarpit
 from app.ports import EventBus, Policy, RateLimiter
 from app.resilience.admission import TICK_S, AdmissionController
+from app.service.bulk import BulkLinks
 from app.service.cache_sync import CacheSync
 from app.service.clicks import ClickCounter, ClickPublisher
 from app.service.epochs import EpochWatch
@@ -94,6 +95,7 @@ async def open_gateway(settings: Settings) -> AsyncIterator[Services]:
         yield Services(
             links=api.links,
             listings=api.listings,
+            bulk=api.bulk,
             stats=api.stats,
             redirects=redirects.handler,
             metrics=metrics,
@@ -263,6 +265,7 @@ class Api:
 
     links: Links
     listings: Listings
+    bulk: BulkLinks
     stats: Stats
     authenticator: Authenticator
 
@@ -275,6 +278,7 @@ async def open_api(settings: Settings, to: Dependencies, l1: L1Cache[Response]) 
         yield Api(
             links=new_links(settings, to.store, publisher.deliver),
             listings=new_listings(to.store, publisher.deliver),
+            bulk=new_bulk_links(settings, to.store, publisher.deliver, publisher.appear),
             stats=Stats(to.store, to.store, clock=utc_now),
             authenticator=Authenticator(to.store, monotonic=time.monotonic),
         )

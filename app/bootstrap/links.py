@@ -11,8 +11,9 @@ from app.bootstrap.dependencies import open_store, utc_now
 from app.bootstrap.tracing import open_traces
 from app.domain import own_hosts as own
 from app.ports import Store
+from app.service.bulk import BulkLinks
 from app.service.find import Listings
-from app.service.links import Deliver, Links, leave_to_relay
+from app.service.links import Appear, Deliver, Links, leave_to_relay
 from app.settings import Settings
 
 
@@ -27,6 +28,13 @@ async def open_links(settings: Settings, command: str) -> AsyncIterator[Links]:
 def new_links(settings: Settings, store: Store, deliver: Deliver) -> Links:
     """Return links whose committed changes go to *deliver*."""
     return Links(store, deliver, clock=utc_now, choice=secrets.choice, own_hosts=own_hosts(settings))
+
+
+def new_bulk_links(settings: Settings, store: Store, deliver: Deliver, appear: Appear) -> BulkLinks:
+    """Return bulk operations on links whose committed changes go to *deliver*, or *appear*."""
+    return BulkLinks(
+        store, deliver, appear, clock=utc_now, choice=secrets.choice, own_hosts=own_hosts(settings)
+    )
 
 
 def new_listings(store: Store, deliver: Deliver) -> Listings:

@@ -43,7 +43,9 @@ def has_front(settings: Settings) -> bool:
     if "front" in settings.model_fields_set:
         raise SettingsError("HOPGATE_FRONT: only Linux has it; set it to off")
     if settings.tls_cert is not None or settings.proxy_protocol == "on":
-        raise SettingsError("HOPGATE_TLS_CERT and HOPGATE_PROXY_PROTOCOL need the front, which only Linux has")
+        raise SettingsError(
+            "HOPGATE_TLS_CERT and HOPGATE_PROXY_PROTOCOL need the front, which only Linux has"
+        )
     log.warning("there is no front, which only Linux has: redirects take several times the processor time")
     return False
 

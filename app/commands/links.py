@@ -44,6 +44,9 @@ MaxVisits = Annotated[
 ]
 
 
+ExternalId = Annotated[
+    str | None, typer.Option(metavar="TEXT", help="The link's name in another system, or none.")
+]
 # One option for each filter of a listing.
 TagsAny = Annotated[
     list[str] | None, typer.Option("--tag", metavar="TAG", help="Links with it. Repeated: with any of them.")
@@ -91,12 +94,14 @@ def create(
     forward_query: ForwardQuery = None,
     enabled: Enabled = None,
     max_visits: MaxVisits = None,
+    external_id: ExternalId = None,
     json: console.Json = False,
 ) -> None:
     """Create a link and print its short URL."""
     from app.bootstrap import open_links
     from app.domain.link import LinkFields
     from app.domain.slug import MOVED
+    from app.ports import ExternalIdTaken
     from app.service.links import Created
 
     settings = console.existing_store()
@@ -111,12 +116,15 @@ def create(
             forward_query=forward_query,
             enabled=enabled,
             max_visits=max_visits,
+            external_id=external_id,
         )
     )
 
     async def work() -> Link:
         async with open_links(settings, "links create") as links:
             outcome = await links.create(fields, custom_slug=slug, lengths=MOVED)
+            if isinstance(outcome, ExternalIdTaken):
+                console.fail(f"the external id {external_id} is that of {outcome.link.slug}")
             if not isinstance(outcome, Created):
                 console.fail(f"the slug {slug} is taken")
             return outcome.link
@@ -246,6 +254,7 @@ def edit(
     forward_query: ForwardQuery = None,
     enabled: Enabled = None,
     max_visits: MaxVisits = None,
+    external_id: ExternalId = None,
     if_version: Annotated[
         int | None, typer.Option(metavar="NUMBER", help="Change only this version of the link.")
     ] = None,
@@ -267,6 +276,7 @@ def edit(
         forward_query=forward_query,
         enabled=enabled,
         max_visits=max_visits,
+        external_id=external_id,
     )
     if not changes:
         console.fail("name at least one field to change; hopgate links edit --help lists them")
@@ -355,6 +365,8 @@ def _given(**options: Any) -> dict[str, Any]:
             fields[name] = None if fields[name] == "none" else console.time(fields[name])
     if "max_visits" in fields:
         fields["max_visits"] = None if fields["max_visits"] == "none" else _number(fields["max_visits"])
+    if fields.get("external_id") == "none":
+        fields["external_id"] = None
     return fields
 
 
@@ -374,7 +386,7 @@ def _slug(text: str) -> Slug | None:
 
 def _existing(outcome: Any, slug: str) -> Any:
     """Return *outcome* if it is a link or what was found out about one; else end the command."""
-    from app.ports import VersionMismatch
+    from app.ports import ExternalIdTaken, VersionMismatch
     from app.service.links import Removed
 
     match outcome:
@@ -384,6 +396,8 @@ def _existing(outcome: Any, slug: str) -> Any:
             console.fail(f"{slug} was removed")
         case VersionMismatch(current):
             console.fail(f"{slug} is at version {current.version}: nothing was changed")
+        case ExternalIdTaken(link):
+            console.fail(f"the external id is that of {link.slug}: nothing was changed")
     return outcome
 
 

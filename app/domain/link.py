@@ -24,6 +24,7 @@ class LinkFields:
 
     `long_url` is canonical (see `app.domain.target`) and is emitted as stored. Times are
     timezone-aware UTC. `max_visits` bounds the redirects served in total; None: no limit.
+    `external_id` is the link's name in another system; no two links have the same, unless removed.
     """
 
     long_url: str
@@ -35,6 +36,7 @@ class LinkFields:
     forward_query: bool = False
     enabled: bool = True
     max_visits: int | None = None
+    external_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

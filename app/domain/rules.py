@@ -14,6 +14,7 @@ from app.domain.link import MAX_MAX_VISITS, REDIRECT_CODES, LinkFields
 
 MAX_TITLE_LENGTH = 512
 MAX_TAGS, MAX_TAG_LENGTH = 20, 64
+MAX_EXTERNAL_ID_LENGTH = 255
 _TIMES = frozenset({"valid_from", "expires_at"})
 # Breaks no rule, whatever the addresses of the service are.
 _UNOBJECTIONABLE = LinkFields(long_url="https://unchanged.invalid/")
@@ -57,6 +58,8 @@ def checked(fields: LinkFields, *, own_hosts: Collection[str]) -> LinkFields:
     if fields.max_visits is not None and not 1 <= fields.max_visits <= MAX_MAX_VISITS:
         message = f"must be 1 to {MAX_MAX_VISITS}, or null"
         errors.append(FieldError("max_visits", "max_visits_invalid", message))
+    if fields.external_id is not None and (wrong := _external_id_problem(fields.external_id)) is not None:
+        errors.append(FieldError("external_id", "external_id_invalid", wrong))
     if errors:
         raise InvalidInput(errors)
     # What has no canonical form of its own stays as it is.
@@ -101,6 +104,10 @@ def text_problem(text: str, longest: int) -> str | None:
 def tag_problem(tag: str) -> str | None:
     """Return what is wrong with *tag*, as the end of a sentence."""
     return text_problem(tag, MAX_TAG_LENGTH) if tag else "is empty"
+
+
+def _external_id_problem(text: str) -> str | None:
+    return text_problem(text, MAX_EXTERNAL_ID_LENGTH) if text else "is empty; null stands for none"
 
 
 def checked_time(field: str, value: datetime | None, errors: list[FieldError]) -> datetime | None:

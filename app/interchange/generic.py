@@ -56,6 +56,7 @@ GENERIC = Dialect(
         max_visits="max_visits maxClicks clickLimit clicksLimit",
         forward_query="forward_query",
         enabled="enabled",
+        external_id="external_id",
         created_at="created_at created dateCreated creationDate",
         visits="visits visitCount totalClicks clicks clickCount hits",
         spent_visits="spent_visits",

@@ -41,6 +41,7 @@ _NUMBER = Codec(str, values.number)
 _BY_TYPE: dict[object, Codec] = {
     str: Codec(str, values.text),
     tuple[str, ...]: Codec(_tags_cell, values.json_tags),
+    str | None: Codec(str, values.text),
     int: _NUMBER,
     int | None: _NUMBER,
     bool: Codec(lambda flag: "true" if flag else "false", values.flag),

@@ -27,6 +27,7 @@ USUAL: dict[str, Converter] = {
     "max_visits": values.number,
     "forward_query": values.flag,
     "enabled": values.flag,
+    "external_id": values.text,
     "created_at": values.moment(),
     "visits": values.number,
     "domain": values.text,

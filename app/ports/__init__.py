@@ -9,6 +9,7 @@ Data flows one way: store → event → cache. The cache never writes to the sto
 
     store.py         Store: everything that a database adapter implements, which is
     links.py             LinkStore         links; each change leaves an outbox row
+    batches.py           BatchStore        many changes of links in one transaction
     find.py              FindStore         listings by filters, terms and sorts; tags
     outbox.py            OutboxStore       outbox rows, leased to the relay
     clicks.py            ClickStore        click totals and hours; also ClickSpool, on disk
@@ -23,6 +24,7 @@ Data flows one way: store → event → cache. The cache never writes to the sto
 """
 
 from app.ports.api_keys import ApiKey, ApiKeyStore
+from app.ports.batches import Answered, Batch, BatchStore, Decide, Found, Wanted
 from app.ports.bus import (
     MAX_ATTEMPTS,
     DeliveryObserver,
@@ -50,6 +52,7 @@ from app.ports.imports import ExportPage, ImportedLink, ImportStore
 from app.ports.links import (
     Added,
     Changed,
+    ExternalIdTaken,
     LinkStore,
     Page,
     Replayed,
@@ -71,18 +74,24 @@ __all__ = [
     "OUTBOX_LONGEST_WAIT_S",
     "REPLICA_LAG_S",
     "Added",
+    "Answered",
     "ApiKey",
     "ApiKeyStore",
+    "Batch",
+    "BatchStore",
     "CachePage",
     "Changed",
     "ClickSpool",
     "ClickStore",
     "Counted",
+    "Decide",
     "DeliveryObserver",
     "EventBus",
     "EventHandler",
     "ExportPage",
+    "ExternalIdTaken",
     "FindStore",
+    "Found",
     "FoundPage",
     "IdempotencyStore",
     "IdempotentRequest",
@@ -112,4 +121,5 @@ __all__ = [
     "Unobserved",
     "VersionMismatch",
     "VisitQuotaStore",
+    "Wanted",
 ]

@@ -15,7 +15,7 @@ from app.ports.outbox import OutboxEvent
 @dataclass(frozen=True, slots=True)
 class Added:
     """
-    `links` is aligned with the request; None where the slug was taken.
+    `links` is aligned with the request; None where the slug or the external id was taken.
 
     `events` holds one entry for each link that was stored.
     """
@@ -52,6 +52,13 @@ class VersionMismatch:
 
 
 @dataclass(frozen=True, slots=True)
+class ExternalIdTaken:
+    """The external id belongs to another link, which is not removed: `link`. Nothing was changed."""
+
+    link: Link
+
+
+@dataclass(frozen=True, slots=True)
 class Page:
     """One page of a listing, newest first. `next_after` continues it; None at the end."""
 
@@ -70,12 +77,14 @@ class LinkStore(Protocol):
         self, new: Sequence[NewLink], *, now: datetime, request: IdempotentRequest | None = None
     ) -> Added | Replayed | RequestMismatch:
         """
-        Store *new* links at version 1; a slug that is taken, even by a removed link, is skipped.
+        Store *new* links at version 1; one whose slug or external id is taken is skipped.
 
-        Of two entries with the same slug the first is stored. With a *request* it is all or
-        nothing: if one slug is taken, no link is stored, every entry of the answer is None and the
-        request is not recorded. Of concurrent calls with the same *request* one stores, the others
-        return `Replayed`.
+        A slug is taken even by a removed link, an external id by a link that is not removed.
+
+        Of two entries with the same slug the first is stored, with the same external id one of them.
+        With a *request* it is all or nothing: if one is taken, no link is stored, every entry of the
+        answer is None and the request is not recorded. Of concurrent calls with the same *request* one
+        stores, the others return `Replayed`.
         """
         ...
 
@@ -85,6 +94,10 @@ class LinkStore(Protocol):
 
     async def get_many(self, slugs: Sequence[Slug]) -> Mapping[Slug, Link]:
         """Return the links that exist, removed ones included. At most 1,000 slugs."""
+        ...
+
+    async def find_external(self, external_ids: Sequence[str]) -> Mapping[str, Link]:
+        """Return the links that have these external ids, without removed ones. At most 1,000 ids."""
         ...
 
     async def resolve(self, slugs: Sequence[Slug]) -> Mapping[Slug, Resolution]:
@@ -97,7 +110,7 @@ class LinkStore(Protocol):
 
     async def update(
         self, slug: Slug, fields: LinkFields, *, expected_version: int, now: datetime
-    ) -> Changed | VersionMismatch | None:
+    ) -> Changed | VersionMismatch | ExternalIdTaken | None:
         """Replace the fields if the link is at *expected_version*; None if absent or removed."""
         ...
 

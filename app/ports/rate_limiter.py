@@ -15,6 +15,7 @@ class Policy(StrEnum):
     API = "api"
     ANONYMOUS = "anonymous"  # API calls whose key is not verified yet, by address
     CREATE = "create"
+    BULK = "bulk"  # items of batches
     NOT_FOUND = "not_found"
 
 
@@ -43,8 +44,8 @@ class Counted:
 class RateLimiter(Protocol):
     """Admits or refuses requests. Answers at once: no I/O, no waiting."""
 
-    def admit(self, policy: Policy, client: str) -> bool:
-        """Count one request of *client*; False if it is over the limit (then it is not counted)."""
+    def admit(self, policy: Policy, client: str, cost: int = 1) -> bool:
+        """Count *cost* requests of *client*; False if they are over the limit (then none is counted)."""
         ...
 
     def refund(self, policy: Policy, client: str) -> None:
@@ -55,6 +56,10 @@ class RateLimiter(Protocol):
         """Return how often `admit` admitted and refused; a refunded request counts as admitted."""
         ...
 
-    def refusal(self, policy: Policy, client: str) -> Refusal:
-        """Return how *client* stands; `retry_after_s` is 0 if a request would be admitted. Counts nothing."""
+    def refusal(self, policy: Policy, client: str, cost: int = 1) -> Refusal:
+        """
+        Return how *client* stands. Counts nothing.
+
+        `retry_after_s` is 0 if *cost* requests would be admitted, and infinite if they never are at once.
+        """
         ...

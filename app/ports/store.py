@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from app.ports.api_keys import ApiKeyStore
+from app.ports.batches import BatchStore
 from app.ports.clicks import ClickStore
 from app.ports.find import FindStore
 from app.ports.idempotency import IdempotencyStore
@@ -17,6 +18,7 @@ from app.ports.visit_quota import VisitQuotaStore
 class Store(
     LinkStore,
     FindStore,
+    BatchStore,
     ImportStore,
     OutboxStore,
     ClickStore,

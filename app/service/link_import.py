@@ -18,7 +18,7 @@ from app.domain.errors import Contended, FieldError, InvalidInput
 from app.domain.link import Link, LinkFields, Slug
 from app.interchange.records import Accepted, LinkRecord, RecordKeys, Refused
 from app.interchange.report import Outcome
-from app.ports import Changed, ImportedLink, VersionMismatch
+from app.ports import Changed, ExternalIdTaken, ImportedLink, VersionMismatch
 
 BATCH = 500
 # Rounds in which others were faster with every row that was left.
@@ -32,6 +32,10 @@ class Target(Protocol):
         """As `LinkStore.get_many`."""
         ...
 
+    async def find_external(self, external_ids: Sequence[str]) -> Mapping[str, Link]:
+        """As `LinkStore.find_external`."""
+        ...
+
     async def find_imported(self, keys: Sequence[str]) -> Mapping[str, Slug]:
         """As `ImportStore.find_imported`."""
         ...
@@ -42,7 +46,7 @@ class Target(Protocol):
 
     async def update(
         self, slug: Slug, fields: LinkFields, *, expected_version: int, now: datetime
-    ) -> Changed | VersionMismatch | None:
+    ) -> Changed | VersionMismatch | ExternalIdTaken | None:
         """As `LinkStore.update`."""
         ...
 
@@ -68,8 +72,8 @@ class _Asked:
     def record(self) -> LinkRecord:
         return self.row.record
 
-    def refused(self, code: str, message: str) -> Refused:
-        error = FieldError("slug", code, message)
+    def refused(self, code: str, message: str, *, field: str = "slug") -> Refused:
+        error = FieldError(field, code, message)
         return Refused(self.row.line, self.row.last_line, (error,), self.record.fields.long_url)
 
 
@@ -139,11 +143,17 @@ class LinkImport:
         known = await self._target.find_imported([asked.key for asked in pending if asked.key])
         wanted = [asked.record.slug for asked in pending if asked.record.slug is not None]
         links = dict(await self._target.get_many([*dict.fromkeys(wanted), *known.values()]))
+        named = [asked.record.fields.external_id for asked in pending]
+        held = await self._target.find_external([one for one in named if one is not None])
         settled: dict[int, Done | Refused] = {}
         new: dict[Slug, _Asked] = {}
         for asked in pending:
             name = asked.record.slug or (known.get(asked.key) if asked.key else None)
             link = links.get(name) if name is not None else None
+            holder = held.get(asked.record.fields.external_id or "")
+            if holder is not None and (link is None or (holder.slug != link.slug and not asked.key)):
+                settled[asked.position] = _external_id_taken(asked)
+                continue
             if link is None:
                 new.setdefault(name or slug.generate(self._choice), asked)
                 continue
@@ -175,7 +185,9 @@ class LinkImport:
             now=now,
         )
 
-    async def _meet(self, asked: _Asked, link: Link) -> Done | Refused | None:
+    async def _meet(  # noqa: PLR0911 - each of its ends is another outcome
+        self, asked: _Asked, link: Link
+    ) -> Done | Refused | None:
         """Return what becomes of a row whose slug is that of *link*; None if the link changes meanwhile."""
         if link.removed_at is not None:
             message = "belonged to a link that was removed, and slugs are not given out again"
@@ -199,4 +211,10 @@ class LinkImport:
         outcome = await self._target.update(
             link.slug, fields, expected_version=link.version, now=self._clock()
         )
+        if isinstance(outcome, ExternalIdTaken):
+            return _external_id_taken(asked)
         return Done(asked.row, Outcome.UPDATED, outcome.link) if isinstance(outcome, Changed) else None
+
+
+def _external_id_taken(asked: _Asked) -> Refused:
+    return asked.refused("external_id_taken", "is that of another link", field="external_id")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from app.domain import rules, slug
@@ -13,6 +13,7 @@ from app.domain.link import Link, LinkFields, NewLink, Slug
 from app.ports import (
     Added,
     Changed,
+    ExternalIdTaken,
     IdempotentRequest,
     LinkStore,
     Page,
@@ -29,6 +30,10 @@ _EDIT_TRIES = 8
 
 # Receives committed changes and their outbox rows. Must neither raise nor block.
 Deliver = Callable[[Sequence[Changed]], Awaitable[None]]
+
+
+# Receives new links under random slugs. Must neither raise nor block.
+Appear = Callable[[Sequence[Link]], None]
 
 
 async def leave_to_relay(changes: Sequence[Changed]) -> None:
@@ -87,14 +92,16 @@ class Links:
         self,
         fields: LinkFields,
         *,
+        expires_in: timedelta | None = None,
         custom_slug: str | None = None,
         lengths: slug.Lengths = slug.ORDINARY,
         request: IdempotentRequest | None = None,
-    ) -> Created | SlugTaken | RequestMismatch:
+    ) -> Created | SlugTaken | ExternalIdTaken | RequestMismatch:
         """
         Store a new link, under *custom_slug* or a random one.
 
         Args:
+            expires_in: the time of `fields.expires_at`, from now on.
             lengths: of the custom slugs that the caller may choose.
 
         Raises:
@@ -102,6 +109,8 @@ class Links:
             Unavailable: it may or may not have been stored; repeat it with the same *request*.
         """
         now = self._clock()
+        if expires_in is not None:
+            fields = replace(fields, expires_at=now + expires_in)
         fields, wanted = self._checked_draft(fields, custom_slug, lengths, now)
         for _ in range(1 if wanted else _TRIES):
             name = wanted or slug.generate(self._choice)
@@ -114,10 +123,18 @@ class Links:
             if link is not None:
                 await self._deliver(_changes(outcome))
                 return Created(link, replayed=False)
+            holder = await self._holder(fields.external_id)
+            if holder is not None:
+                return ExternalIdTaken(holder)
         taken = await self._store.get(name)
         if taken is None:  # links are never deleted, so this cannot be
             raise Contended("store", f"{_TRIES} random slugs in a row were taken")
         return SlugTaken(taken)
+
+    async def _holder(self, external_id: str | None) -> Link | None:
+        if external_id is None:
+            return None
+        return (await self._store.find_external([external_id])).get(external_id)
 
     async def get(self, name: Slug) -> Link | Removed | None:
         """
@@ -139,12 +156,18 @@ class Links:
         return await self._store.page(after=after, limit=limit)
 
     async def change(
-        self, name: Slug, patch: Mapping[str, Any], *, expected_version: int | None = None
-    ) -> Link | VersionMismatch | Removed | None:
+        self,
+        name: Slug,
+        patch: Mapping[str, Any],
+        *,
+        expires_in: timedelta | None = None,
+        expected_version: int | None = None,
+    ) -> Link | VersionMismatch | ExternalIdTaken | Removed | None:
         """
         Replace the fields of `LinkFields` that *patch* names.
 
         Args:
+            expires_in: the time of `expires_at`, from now on.
             expected_version: change only this version; None changes whichever is current.
 
         Raises:
@@ -159,15 +182,17 @@ class Links:
                 return Removed(current)
             if expected_version is not None and current.version != expected_version:
                 return VersionMismatch(current)
-            wanted = replace(current.fields, **patch)
+            now = self._clock()
+            expiry = {} if expires_in is None else {"expires_at": now + expires_in}
+            wanted = replace(current.fields, **{**patch, **expiry})
             fields = rules.edited(current.fields, wanted, own_hosts=self._own_hosts)
-            outcome = await self._store.update(
-                name, fields, expected_version=current.version, now=self._clock()
-            )
+            outcome = await self._store.update(name, fields, expected_version=current.version, now=now)
             if isinstance(outcome, Changed):
                 await self._deliver([outcome])
                 return outcome.link
-            if isinstance(outcome, VersionMismatch) and expected_version is not None:
+            if isinstance(outcome, ExternalIdTaken) or (
+                isinstance(outcome, VersionMismatch) and expected_version is not None
+            ):
                 return outcome
         raise Contended("store", f"{_EDIT_TRIES} edits of {name} lost the race to others")
 

@@ -21,7 +21,7 @@ from app.concurrency.stopping import together
 from app.concurrency.time_limit import within
 from app.domain.errors import Unavailable
 from app.domain.events import LinkChanged
-from app.domain.link import Resolution
+from app.domain.link import Link, Resolution
 from app.ports import Changed, EventBus, OutboxEvent, OutboxStore
 from app.resilience.deadline import SYNC_CACHE_S
 from app.service.cache_sync import CacheSync
@@ -84,6 +84,16 @@ class OutboxPublisher:
             with contextlib.suppress(TimeoutError):
                 async with within(SYNC_CACHE_S):
                     await self._write_cache(changes)
+
+    def appear(self, links: Sequence[Link]) -> None:
+        """
+        Show *links*, which are new and have random slugs, to this process; the relay publishes them.
+
+        No other process was asked for a slug that was drawn a moment ago, so no cache holds anything of it.
+        """
+        if self._local is not None:
+            peek = self._local.peek
+            self._local.replace([Resolution.of(link) for link in links if peek(link.slug) is not None])
 
     async def run(self) -> None:
         """Publish, write to the cache and announce, until cancelled."""

@@ -7,7 +7,7 @@ from datetime import datetime
 
 from app.domain.events import LinkChanged
 from app.domain.link import Link, LinkFields, Slug
-from app.ports import Changed, ImportedLink, OutboxEvent, VersionMismatch
+from app.ports import Changed, ExternalIdTaken, ImportedLink, OutboxEvent, VersionMismatch
 from app.service.link_import import Target
 
 
@@ -27,6 +27,13 @@ class Rehearsal(Target):
         """Return the links as the import would leave them."""
         return {**await self._store.get_many(slugs), **await self._scratch.get_many(slugs)}
 
+    async def find_external(self, external_ids: Sequence[str]) -> Mapping[str, Link]:
+        """Return the links that would have these external ids."""
+        holders = await self._store.find_external(external_ids)
+        rehearsed = await self._scratch.get_many([link.slug for link in holders.values()])
+        kept = {name: link for name, link in holders.items() if link.slug not in rehearsed}
+        return {**kept, **await self._scratch.find_external(external_ids)}
+
     async def find_imported(self, keys: Sequence[str]) -> Mapping[str, Slug]:
         """Return what earlier imports stored: a key comes once in each."""
         return await self._store.find_imported(keys)
@@ -37,7 +44,7 @@ class Rehearsal(Target):
 
     async def update(
         self, slug: Slug, fields: LinkFields, *, expected_version: int, now: datetime
-    ) -> Changed | VersionMismatch | None:
+    ) -> Changed | VersionMismatch | ExternalIdTaken | None:
         """Change the link in the scratch store, where its first change puts it."""
         [copy] = await self._scratch.add_imported(
             [ImportedLink(slug=slug, fields=fields, created_at=now)], now=now

@@ -77,6 +77,7 @@ class Settings(BaseSettings):
     limit_redirect: str = "100/s burst 200"
     limit_api: str = "600/min burst 100"
     limit_create: str = "120/min burst 60"
+    limit_bulk: str = "60000/min burst 40000"
     limit_not_found: str = "60/min burst 60"
     metrics_bind: str | None = None
     metrics_dir: Path | None = None

@@ -37,6 +37,7 @@ def traced_store(store: Store, tracing: Tracing, system: str) -> Store:
             Store.add: call("INSERT", "links"),
             Store.get: call("SELECT", "links"),
             Store.get_many: call("SELECT", "links"),
+            Store.find_external: call("SELECT", "links"),
             Store.resolve: call("SELECT", "links"),
             Store.page: call("SELECT", "links"),
             Store.update: call("UPDATE", "links"),
@@ -46,6 +47,8 @@ def traced_store(store: Store, tracing: Tracing, system: str) -> Store:
             Store.count: call("SELECT", "links"),
             Store.tags: call("SELECT", "link_tags"),
             Store.retag: call("UPDATE", "links"),
+            # many links at once
+            Store.write_batch: call("UPDATE", "links"),
             # imports and exports
             Store.add_imported: call("INSERT", "links"),
             Store.find_imported: call("SELECT", "idempotency"),

@@ -7,14 +7,17 @@ from typing import Any
 
 from app.resilience.deadline import BODY_S
 from app.web import errors
+from app.web.endpoint import Upload
 from app.web.response import Response
 
 MAX_BODY_BYTES = 64 * 1024
 
 
-async def read_body(headers: Any, protocol: Any) -> bytes | Response:
+async def read_body(
+    headers: Any, protocol: Any, *, max_bytes: int = MAX_BODY_BYTES, body_s: float = BODY_S
+) -> bytes | Response:
     """
-    Return the body, of `MAX_BODY_BYTES` within `BODY_S` at most, or the answer that refuses it.
+    Return the body, of *max_bytes* within *body_s* at most, or the answer that refuses it.
 
     granian ends a body that breaks off like a complete one. Only Content-Length shows the difference,
     so a body without one is refused (RFC 9112 §6.3 allows that).
@@ -22,17 +25,43 @@ async def read_body(headers: Any, protocol: Any) -> bytes | Response:
     if "transfer-encoding" in headers:
         return errors.length_required()
     declared = headers.get("content-length", "0")
-    if len(declared) > 18 or int(declared) > MAX_BODY_BYTES:
-        return errors.body_too_large(MAX_BODY_BYTES)
+    if len(declared) > 18 or int(declared) > max_bytes:
+        return errors.body_too_large(max_bytes)
     content = bytearray()
     try:
-        async with asyncio.timeout(BODY_S):
+        async with asyncio.timeout(body_s):
             async for chunk in protocol:
                 content += chunk
-                if len(content) > MAX_BODY_BYTES:
-                    return errors.body_too_large(MAX_BODY_BYTES)
+                if len(content) > max_bytes:
+                    return errors.body_too_large(max_bytes)
     except TimeoutError:
         return errors.body_timeout()
     if len(content) != int(declared):
         return errors.body_cut_off(len(content), int(declared))
     return bytes(content)
+
+
+class LargeBody:
+    """A body that its handler reads, once it knows that the client may send it."""
+
+    def __init__(self, headers: Any, protocol: Any, upload: Upload) -> None:
+        self._headers = headers
+        self._protocol = protocol
+        self._upload = upload
+        # Until then the connection has no place for another request.
+        self.is_read = False
+
+    async def load(self) -> bytes | Response:
+        """Return the body, or the answer that refuses it."""
+        upload = self._upload
+        body = await read_body(
+            self._headers, self._protocol, max_bytes=upload.max_bytes, body_s=upload.body_s
+        )
+        self.is_read = isinstance(body, bytes)
+        return body
+
+
+def is_small(headers: Any) -> bool:
+    """Return whether the body can be read before the client is known."""
+    declared = headers.get("content-length", "0")
+    return "transfer-encoding" not in headers and len(declared) <= 18 and int(declared) <= MAX_BODY_BYTES

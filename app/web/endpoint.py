@@ -38,6 +38,18 @@ class Parameter:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Upload:
+    """
+    How an endpoint takes large bodies: it reads them itself, once the client is known to be allowed to.
+
+    A body has at most `max_bytes`, and `body_s` seconds to arrive.
+    """
+
+    max_bytes: int
+    body_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Operation:
     """
     What an endpoint of the API needs and promises.
@@ -46,11 +58,12 @@ class Operation:
         work: what admission control takes it for.
         deadline_s: bound of the whole operation, in seconds.
         success: the status and the schema of the body, if there is one.
-        unfinished: the status of an answer with the same body that does not end the work, if there is one.
+        alike: statuses of other answers with the same body.
         empty: statuses of other answers that have no body.
         problems: statuses of problems, beside those that every operation has.
         body: the schema of the request's body, set by `ApiMiddleware.endpoint`; None if it has none.
         limit: a rate limit of its own, beside the one of the whole API.
+        upload: how large bodies are taken; None: they are refused.
     """
 
     summary: str
@@ -58,12 +71,13 @@ class Operation:
     work: WorkKind
     deadline_s: float
     success: tuple[int, type | None]
-    unfinished: int | None = None
+    alike: tuple[int, ...] = ()
     empty: tuple[int, ...] = ()
     problems: tuple[int, ...] = ()
     parameters: tuple[Parameter, ...] = ()
     body: type | None = None
     limit: Policy | None = None
+    upload: Upload | None = None
 
     @property
     def query(self) -> frozenset[str]:
@@ -96,8 +110,9 @@ class Endpoint:
         if self.operation is None:
             return frozenset({200, 400, 500, 503})
         operation = self.operation
-        done = {operation.success[0]} | ({operation.unfinished} if operation.unfinished else set())
-        return frozenset({*done, *operation.empty, *operation.problems, *ALWAYS, 500})
+        return frozenset(
+            {operation.success[0], *operation.alike, *operation.empty, *operation.problems, *ALWAYS, 500}
+        )
 
     @property
     def headers(self) -> frozenset[str]:

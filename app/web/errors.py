@@ -14,7 +14,7 @@ from typing import assert_never
 from app.domain.errors import Contended, FieldError, InvalidInput, Refused, Unavailable
 from app.ports import Refusal
 from app.web.response import Response, json_response
-from app.web.schemas import FieldProblem, LinkDocument, Problem
+from app.web.schemas import FieldProblem, ItemProblem, LinkDocument, Problem
 
 _RETRY_S = 1
 # `overloaded` has as many answers, in turn.
@@ -56,6 +56,24 @@ def slug_taken(slug: str, link: LinkDocument | None, *, removed: bool) -> Respon
     """409: the slug belongs to a link, or to a *removed* one; *link* if the key may read it."""
     why = "was in use, and slugs are never given out twice" if removed else "is in use"
     return _problem(409, "slug_taken", "The slug is taken", detail=f"{slug} {why}.", link=link)
+
+
+def external_id_taken(external_id: str | None, link: LinkDocument | None) -> Response:
+    """409: the external id is that of another link; *link* if the key may read it."""
+    detail = f"{external_id} is the external id of another link."
+    return _problem(409, "external_id_taken", "The external id is taken", detail=detail, link=link)
+
+
+def slug_fixed(slug: str, link: LinkDocument | None) -> Response:
+    """409: the link to update has another slug, and keeps it."""
+    detail = f"The link of this external_id has the slug {slug}."
+    return _problem(409, "slug_fixed", "A link keeps its slug", detail=detail, link=link)
+
+
+def batch_refused(items: Sequence[ItemProblem]) -> Response:
+    """422: an atomic batch has *items* that cannot be stored."""
+    detail = f"{len(items)} of its items cannot be stored, so nothing was."
+    return _problem(422, "batch_refused", "The batch was given up", detail=detail, items=items)
 
 
 def gone() -> Response:
@@ -108,6 +126,12 @@ def encoded() -> Response:
     """415: the body is compressed."""
     headers = [("accept-encoding", "identity")]
     return _problem(415, "encoded", "The body must be sent without Content-Encoding", headers=headers)
+
+
+def neither_json_nor_lines() -> Response:
+    """415: the body of a batch is declared as neither."""
+    title = "The body must be sent as application/json or application/x-ndjson, in UTF-8"
+    return _problem(415, "not_json", title)
 
 
 def invalid(error: InvalidInput) -> Response:
@@ -192,6 +216,7 @@ def _problem(
     errors: Sequence[FieldError] = (),
     headers: Iterable[tuple[str, str]] = (),
     link: LinkDocument | None = None,
+    items: Sequence[ItemProblem] = (),
     trace_id: str | None = None,
 ) -> Response:
     document = Problem(
@@ -202,6 +227,7 @@ def _problem(
         detail=detail,
         errors=[FieldProblem(e.field, e.code, e.message) for e in errors],
         link=link,
+        items=list(items),
         trace_id=trace_id,
     )
     return json_response(status, document, headers, media_type="application/problem+json")

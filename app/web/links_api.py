@@ -12,9 +12,10 @@ from urllib.parse import urlsplit
 from app.domain.errors import FieldError, InvalidInput
 from app.domain.link import Link, Slug
 from app.domain.slug import MOVED, ORDINARY, is_well_formed
-from app.ports import IdempotentRequest, Policy, RequestMismatch, VersionMismatch
+from app.ports import ExternalIdTaken, IdempotentRequest, Policy, RequestMismatch, VersionMismatch
 from app.resilience.admission import WorkKind
 from app.resilience.deadline import ADMIN_S, WRITE_S
+from app.service.bulk import BulkLinks
 from app.service.keys import Principal, Scope
 from app.service.links import Created, Links, Removed, SlugTaken
 from app.service.stats import HourlyStats, Stats
@@ -24,6 +25,7 @@ from app.web.middleware import ApiMiddleware, Call
 from app.web.parameters import TIME, WrongValue
 from app.web.request import Request
 from app.web.response import Headers, Response, empty_response, json_response
+from app.web.reuse import make_or_find
 from app.web.robyn_app import Router
 
 _MAX_IDEMPOTENCY_KEY = 255
@@ -64,7 +66,9 @@ UNTIL = Parameter(
 )
 
 
-def register_links(api: Router, middleware: ApiMiddleware, links: Links, public_url: str) -> None:
+def register_links(
+    api: Router, middleware: ApiMiddleware, links: Links, bulk: BulkLinks, public_url: str
+) -> None:
     """Declare the endpoints of links on *api*, the router of `/api/v1`."""
 
     @api.post("/links")
@@ -76,6 +80,7 @@ def register_links(api: Router, middleware: ApiMiddleware, links: Links, public_
             deadline_s=WRITE_S,
             limit=Policy.CREATE,
             success=(201, schemas.LinkDocument),
+            alike=(200,),
             problems=(409, 411, 413, 415, 422),
             parameters=(IDEMPOTENCY_KEY,),
         ),
@@ -83,8 +88,12 @@ def register_links(api: Router, middleware: ApiMiddleware, links: Links, public_
     )
     async def create_link(call: Call[schemas.CreateLink]) -> Response:
         draft = call.body
+        if draft.reuse:
+            request = _idempotent_request(call.request, call.principal.key_id)
+            return await make_or_find(draft, call.principal, request, bulk=bulk, public_url=public_url)
         outcome = await links.create(
             draft.fields(),
+            expires_in=draft.lifetime(),
             custom_slug=draft.slug,
             lengths=MOVED if call.principal.may(Scope.ADMIN) else ORDINARY,
             request=_idempotent_request(call.request, call.principal.key_id),
@@ -123,19 +132,19 @@ def register_links(api: Router, middleware: ApiMiddleware, links: Links, public_
             deadline_s=WRITE_S,
             success=(200, schemas.LinkDocument),
             empty=(204,),
-            problems=(404, 410, 411, 412, 413, 415, 422),
+            problems=(404, 409, 410, 411, 412, 413, 415, 422),
             parameters=(IF_MATCH, IF_NONE_MATCH),
         ),
         body=schemas.PatchLink,
     )
     async def change_link(call: Call[schemas.PatchLink]) -> Response:
-        patch = call.body.changes()
-        if not patch:
+        patch, expires_in = call.body.changes(), call.body.lifetime()
+        if not patch and expires_in is None:
             raise InvalidInput([FieldError("body", "nothing_to_change", "must name at least one field")])
         outcome = await _conditionally(
             links,
             call.request,
-            lambda name, version: links.change(name, patch, expected_version=version),
+            lambda name, version: links.change(name, patch, expires_in=expires_in, expected_version=version),
         )
         if isinstance(outcome, Link) and not _may_read(call.principal):
             return empty_response(204, [_etag(outcome)])
@@ -212,7 +221,7 @@ def register_cache(api: Router, middleware: ApiMiddleware, links: Links) -> None
         )
 
 
-_Outcome = Link | VersionMismatch | Removed | None
+_Outcome = Link | VersionMismatch | ExternalIdTaken | Removed | None
 _Change = Callable[[Slug, int | None], Awaitable[_Outcome]]
 
 
@@ -250,7 +259,7 @@ def _may_read(principal: Principal) -> bool:
 
 
 def _created(
-    outcome: Created | SlugTaken | RequestMismatch, public_url: str, principal: Principal
+    outcome: Created | SlugTaken | ExternalIdTaken | RequestMismatch, public_url: str, principal: Principal
 ) -> Response:
     match outcome:
         case Created(link, replayed):
@@ -265,6 +274,8 @@ def _created(
             is_shown = not is_removed and _may_read(principal)
             document = schemas.link_document(link, public_url) if is_shown else None
             return errors.slug_taken(link.slug, document, removed=is_removed)
+        case ExternalIdTaken(link):
+            return _external_id_taken(link, public_url, principal)
         case RequestMismatch():
             return errors.idempotency_key_reused()
         case _:
@@ -278,12 +289,19 @@ def _outcome(outcome: _Outcome, public_url: str, principal: Principal) -> Respon
         case VersionMismatch(current):
             document = schemas.link_document(current, public_url) if _may_read(principal) else None
             return errors.version_mismatch(current.version, document)
+        case ExternalIdTaken(link):
+            return _external_id_taken(link, public_url, principal)
         case Removed():
             return errors.gone()
         case None:
             return errors.not_found()
         case _:
             assert_never(outcome)
+
+
+def _external_id_taken(link: Link, public_url: str, principal: Principal) -> Response:
+    document = schemas.link_document(link, public_url) if _may_read(principal) else None
+    return errors.external_id_taken(link.fields.external_id, document)
 
 
 def _link(status: int, link: Link, public_url: str, headers: Headers = ()) -> Response:
@@ -302,13 +320,24 @@ def _slug(request: Request) -> Slug | None:
 
 
 def _idempotent_request(request: Request, key_id: str) -> IdempotentRequest | None:
+    key = idempotency_key(request)
+    return None if key is None else IdempotentRequest(key_id, key, hashlib.sha256(request.body).digest())
+
+
+def idempotency_key(request: Request) -> str | None:
+    """
+    Return the client's name for *request*, if it has one.
+
+    Raises:
+        InvalidInput: it is not readable.
+    """
     key = request.headers.get("idempotency-key")
     if key is None:
         return None
     if not _IDEMPOTENCY_KEY.match(key):
         message = f"must be 1 to {_MAX_IDEMPOTENCY_KEY} printable ASCII characters without spaces"
         raise InvalidInput([FieldError("Idempotency-Key", "idempotency_key_malformed", message)])
-    return IdempotentRequest(key_id, key, hashlib.sha256(request.body).digest())
+    return key
 
 
 def _time(request: Request, name: str) -> datetime | None:

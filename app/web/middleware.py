@@ -85,7 +85,8 @@ class ApiMiddleware:
         succeeded = False
         try:
             response = await self._bounded(operation, handler, request)
-            succeeded = response.status < 500
+            # How long a large body takes says nothing of the load.
+            succeeded = response.status < 500 and operation.upload is None
         finally:
             admission.leave(kind, entered, succeeded=succeeded)
         return response
@@ -117,7 +118,9 @@ class ApiMiddleware:
                 return errors.encoded()
         if operation.limit is not None and not self._limiter.admit(operation.limit, principal.key_id):
             return self._refuse(operation.limit, principal.key_id)
-        body = None if operation.body is None else schemas.read(request.body, operation.body)
+        # A large body is read by its handler.
+        is_read = operation.body is not None and operation.upload is None
+        body = schemas.read(request.body, operation.body) if is_read and operation.body else None
         return await handler(Call(request, principal, body))
 
     async def authorize(
@@ -168,6 +171,12 @@ class ApiMiddleware:
         if principal is not None:
             limiter.refund(Policy.ANONYMOUS, client)
         return principal
+
+    def charge(self, policy: Policy, key: str, cost: int) -> Response | None:
+        """Count *cost* units of *policy* for *key*; return the refusal if it has less left."""
+        if self._limiter.admit(policy, key, cost):
+            return None
+        return errors.too_many_requests(self._limiter.refusal(policy, key, cost))
 
     def _refuse(self, policy: Policy, key: str) -> Response:
         return errors.too_many_requests(self._limiter.refusal(policy, key))

@@ -15,6 +15,7 @@ _REF = "#/components/schemas/{name}"
 _TEXT = {"type": "string"}
 
 _TITLES = {
+    200: "The link was there already",
     202: "Not all is done: send the request again",
     204: "Done; the key may not read links",
     304: "The link is at a version that If-None-Match names",
@@ -78,11 +79,9 @@ def _operation(name: str, operation: Operation, path_parameters: Sequence[str]) 
     responses: dict[str, Any] = {
         str(status): {"description": "Done", **(_content("application/json", schema) if schema else {})}
     }
-    if operation.unfinished is not None and schema is not None:
-        responses[str(operation.unfinished)] = {
-            "description": _TITLES[operation.unfinished],
-            **_content("application/json", schema),
-        }
+    responses |= {
+        str(other): {**responses[str(status)], "description": _TITLES[other]} for other in operation.alike
+    }
     responses |= {str(other): {"description": _TITLES[other]} for other in operation.empty}
     for problem in sorted({*operation.problems, *ALWAYS}):
         problem_content = _content("application/problem+json", schemas.Problem)

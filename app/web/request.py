@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 from urllib.parse import parse_qsl
 
 from app.web.intent import Intent
+from app.web.response import Response
 
 _MAX_QUERY_FIELDS = 100
 
@@ -21,7 +22,8 @@ class Request:
     `headers` holds only those that an endpoint declares (see `app.web.endpoint`), by their names in
     lower case; `repeated`, the query parameters that were sent twice, with all their values. `client` is
     the address that rate limits count by. `intent` reads why the request was made, `is_local` whether a
-    program on this machine sent it directly: few handlers need to know.
+    program on this machine sent it directly: few handlers need to know. `load` reads a large body, if it
+    has one.
     """
 
     method: str
@@ -34,6 +36,11 @@ class Request:
     client: str
     intent: Callable[[], Intent] = lambda: Intent.VISIT
     is_local: Callable[[], bool] = lambda: False
+    load: Callable[[], Awaitable[bytes | Response]] | None = None
+
+    async def whole_body(self) -> bytes | Response:
+        """Return the body, also a large one, or the answer that refuses it."""
+        return self.body if self.load is None else await self.load()
 
     def values(self, name: str) -> Sequence[str]:
         """Return every value of the query parameter *name*."""

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 import msgspec
+from msgspec.structs import replace
 
 from app.domain.errors import HopgateError
 
@@ -60,6 +61,12 @@ def text_response(status: int, text: bytes, media_type: str) -> Response:
 def empty_response(status: int, headers: Iterable[tuple[str, str]] = ()) -> Response:
     """Return a response without a body."""
     return Response(status, [*SECURITY_HEADERS, *headers])
+
+
+def closing(response: Response) -> Response:
+    """Return *response* as the last one of its connection: its request was not read to the end."""
+    mark = ("connection", "close")
+    return response if mark in response.headers else replace(response, headers=[*response.headers, mark])
 
 
 class UnsendableHeader(HopgateError):

@@ -8,7 +8,7 @@ from typing import Any
 
 from app.domain.errors import InvalidInput, Unavailable
 from app.telemetry import prometheus
-from app.web import errors, find_links, health, links_api, openapi, tags_api
+from app.web import bulk_api, errors, find_links, health, links_api, openapi, tags_api
 from app.web import status as page
 from app.web.middleware import ApiMiddleware, check_query
 from app.web.redirects import with_query
@@ -29,7 +29,8 @@ def register(application: Any, services: Services) -> None:
         admission=services.admission,
         on_error=services.on_error,
     )
-    links_api.register_links(api, middleware, services.links, services.public_url)
+    links_api.register_links(api, middleware, services.links, services.bulk, services.public_url)
+    bulk_api.register_bulk(api, middleware, services.bulk, services.public_url)
     find_links.register_listing(api, middleware, services.listings, services.public_url)
     tags_api.register_tags(api, middleware, services.listings)
     links_api.register_stats(api, middleware, services.stats, services.public_url)

@@ -24,14 +24,14 @@ from app.domain.link import REDIRECT_CODES
 from app.telemetry.requests import REDIRECT_ROUTE, STEPS_PER_S, UNKNOWN_ROUTE, Exchange, RequestMetrics
 from app.web import errors
 from app.web import headers as fields
-from app.web.body import read_body
+from app.web.body import LargeBody, is_small, read_body
 from app.web.client import client_address, is_local, peer_address
 from app.web.endpoint import Endpoint, Route, template
 from app.web.intent import intent_of
 from app.web.redirects import with_query
 from app.web.request import Request, parse_query
 from app.web.request_id import failure_id, read_request_id, with_request_id
-from app.web.response import Response, check_headers, empty_response
+from app.web.response import Response, check_headers, closing, empty_response
 from app.web.robyn_app import new_application, routes_of
 from app.web.routes import register
 from app.web.services import Services
@@ -279,7 +279,10 @@ class RsgiApplication:
             self._services.on_error(_OVERLOADED)
             return errors.overloaded()
         headers = scope.headers
-        body = b"" if scope.method in _READS else await read_body(headers, protocol)
+        large: LargeBody | None = None
+        if operation is not None and operation.upload is not None and not is_small(headers):
+            large = LargeBody(headers, protocol, operation.upload)
+        body = b"" if scope.method in _READS or large else await read_body(headers, protocol)
         if isinstance(body, Response):
             return body
         try:
@@ -296,6 +299,7 @@ class RsgiApplication:
                 client=self._client(scope),
                 intent=lambda: intent_of(headers),
                 is_local=lambda: is_local(scope.client, headers),
+                load=None if large is None else large.load,
             )
         except ValueError as error:
             return errors.unreadable(str(error))
@@ -304,6 +308,8 @@ class RsgiApplication:
             check_headers(response.headers)
         except Exception as error:  # noqa: BLE001 - the last resort: the client gets a response
             return self.failed(f"{scope.method} {scope.path}", error)
+        if large is not None and not large.is_read:
+            return closing(response)
         return response
 
     def failed(self, what: str, error: Exception) -> Response:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
-from datetime import datetime
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from typing import Annotated, Any, ClassVar, TypeVar, get_type_hints
 
 import msgspec
 
-from app.domain import rules, target
+from app.domain import lifetime, rules, target
 from app.domain import slug as slug_rules
 from app.domain.errors import FieldError, HopgateError, InvalidInput
 from app.domain.link import DEFAULT_REDIRECT_CODE, MAX_MAX_VISITS, REDIRECT_CODES, Link, LinkFields
@@ -73,6 +74,33 @@ _ExpiresAt = Annotated[
     _described(**TIME, description="Later than `valid_from`; in the future, when the link is made."),
 ]
 _MaxVisits = Annotated[int, _described(minimum=1, maximum=MAX_MAX_VISITS, format="int64")]
+_ExternalId = Annotated[
+    str,
+    _described(
+        minLength=1,
+        maxLength=rules.MAX_EXTERNAL_ID_LENGTH,
+        pattern=patterns.PRINTABLE,
+        description="The link's name in another system. No two links have the same, unless removed.",
+    ),
+]
+ExpiresIn = Annotated[
+    str,
+    _described(
+        pattern=lifetime.PATTERN,
+        examples=["90m", "7d"],
+        description="In place of `expires_at`: a number of seconds, minutes, hours, days or weeks from the"
+        f" moment at which the link is stored, `{lifetime.MAX_LIFETIME.days}d` at most.",
+    ),
+]
+Reuse = Annotated[
+    bool,
+    _described(
+        description="Answer with the oldest link that has the same target, `title`, `tags`, `redirect_code`"
+        " and `forward_query`, if there is one (200); make one otherwise (201). Links that are disabled,"
+        " removed, limited by time or visits, or have an `external_id` are never reused. Needs `links:read`"
+        " as well; excludes `slug` and those fields."
+    ),
+]
 _Slugs = Annotated[list[str], _described(minItems=1, maxItems=MAX_SLUGS, examples=[["spring-sale"]])]
 
 
@@ -89,10 +117,31 @@ class CreateLink(msgspec.Struct, forbid_unknown_fields=True):
     max_visits: _MaxVisits | None = None
     forward_query: bool = False
     enabled: bool = True
+    external_id: _ExternalId | None = None
+    expires_in: ExpiresIn | None = None
+    reuse: Reuse = False
 
     def fields(self) -> LinkFields:
-        """Return every field but the slug."""
+        """Return what stands in the link as it is sent: all but the slug, the lifetime and `reuse`."""
         return LinkFields(**{field.name: getattr(self, field.name) for field in _FIELDS})
+
+    def lifetime(self) -> timedelta | None:
+        """Return how long the link shall live; raises InvalidInput."""
+        return lifetime_of(self.expires_in, self.expires_at)
+
+
+def lifetime_of(text: str | None, expires_at: object) -> timedelta | None:
+    """
+    Return the lifetime *text*, which stands in place of *expires_at*.
+
+    Raises:
+        InvalidInput: it cannot be read, or both are there.
+    """
+    if text is None:
+        return None
+    if expires_at is not None:
+        raise InvalidInput([FieldError("expires_in", "expiry_twice", "excludes expires_at")])
+    return lifetime.parse(text)
 
 
 class _Address(msgspec.Struct):
@@ -101,13 +150,18 @@ class _Address(msgspec.Struct):
 
 
 # The fields of a link that a user sets: `CreateLink` declares them, the other schemas derive them.
-_FIELDS = [field for field in msgspec.structs.fields(CreateLink) if field.name != "slug"]
+_NOT_FIELDS = ("slug", "expires_in", "reuse")
+_FIELDS = [field for field in msgspec.structs.fields(CreateLink) if field.name not in _NOT_FIELDS]
 _Changes: Any = msgspec.defstruct(
-    "_Changes", [(field.name, field.type | msgspec.UnsetType, msgspec.UNSET) for field in _FIELDS]
+    "_Changes",
+    [
+        *((field.name, field.type | msgspec.UnsetType, msgspec.UNSET) for field in _FIELDS),
+        ("expires_in", ExpiresIn | msgspec.UnsetType, msgspec.UNSET),
+    ],
 )
 # Their types without the rules for what is sent: a target is in canonical form by then, and a link may
 # be older than a rule.
-_SHOWN = {**get_type_hints(CreateLink), "max_visits": _MaxVisits | None}
+_SHOWN = {**get_type_hints(CreateLink), "max_visits": _MaxVisits | None, "external_id": str | None}
 _AddressAndFields: Any = msgspec.defstruct(
     "_AddressAndFields", [(field.name, _SHOWN[field.name]) for field in _FIELDS], bases=(_Address,)
 )
@@ -120,8 +174,13 @@ class PatchLink(_Changes, forbid_unknown_fields=True):  # type: ignore[misc, cal
 
     def changes(self) -> Mapping[str, Any]:
         """Return the fields that the body names."""
-        values = {name: getattr(self, name) for name in self.__struct_fields__}
+        values = {field.name: getattr(self, field.name) for field in _FIELDS}
         return {name: value for name, value in values.items() if value is not msgspec.UNSET}
+
+    def lifetime(self) -> timedelta | None:
+        """Return how long the link shall live; raises InvalidInput."""
+        named = None if self.expires_at is msgspec.UNSET else self.expires_at
+        return lifetime_of(None if self.expires_in is msgspec.UNSET else self.expires_in, named)
 
 
 class Invalidate(msgspec.Struct, forbid_unknown_fields=True):
@@ -183,7 +242,11 @@ class FieldProblem(msgspec.Struct):
 
 
 class Problem(msgspec.Struct, omit_defaults=True, kw_only=True):
-    """Every error (RFC 9457). `code` is stable; `link` is the link that caused a conflict."""
+    """
+    Every error (RFC 9457). `code` is stable; `link` is the link that caused a conflict.
+
+    `pointer` is the item of a batch (RFC 6901); `items` are those that an atomic batch was given up for.
+    """
 
     type: str
     title: str
@@ -192,7 +255,17 @@ class Problem(msgspec.Struct, omit_defaults=True, kw_only=True):
     detail: str = ""
     errors: list[FieldProblem] = []
     link: LinkDocument | None = None
+    pointer: str | None = None
+    items: list[ItemProblem] = []
     trace_id: str | None = None
+
+
+class ItemProblem(msgspec.Struct):
+    """An item of a batch, by its place from 0 on, and what is wrong with it."""
+
+    index: int
+    status: int
+    error: Problem
 
 
 def link_document(link: Link, public_url: str) -> LinkDocument:
@@ -234,15 +307,35 @@ def read(body: bytes, schema: type[T]) -> T:
         UnreadableBody: *body* is not I-JSON.
         InvalidInput: *body* does not match *schema*.
     """
-    try:
-        document = json.loads(
-            body.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_refuse, parse_float=_number
-        )
+    return converted(document_of(body), schema)
+
+
+def document_of(body: bytes) -> Any:
+    """Return what *body* says, read as strictly as by `read`; raises UnreadableBody."""
+    with readable():
+        document = json.loads(body.decode("utf-8"), **STRICT)
         if b"\\u" in body:
-            json.dumps(document, ensure_ascii=False).encode("utf-8")
+            check_surrogates(document)
+    return document
+
+
+@contextmanager
+def readable() -> Iterator[None]:
+    """Turn what a JSON parser raises into UnreadableBody."""
+    try:
+        yield
     except (ValueError, RecursionError) as error:
         reason = "is nested too deeply" if isinstance(error, RecursionError) else str(error)
         raise UnreadableBody(reason) from None
+
+
+def check_surrogates(document: object) -> None:
+    """Raise ValueError if *document* has a surrogate without its other half."""
+    json.dumps(document, ensure_ascii=False).encode("utf-8")
+
+
+def converted(document: object, schema: type[T]) -> T:
+    """Return *document*, as JSON has it, as *schema*; raises InvalidInput."""
     try:
         return msgspec.convert(document, schema)
     except msgspec.ValidationError as error:
@@ -285,3 +378,11 @@ def _number(text: str) -> int | float:
         return int(value) if Decimal(text) == int(value) else value
     except InvalidOperation:  # an exponent of twenty digits
         return value
+
+
+# Arguments of a decoder of `json` that takes I-JSON alone.
+STRICT: dict[str, Any] = {
+    "object_pairs_hook": _unique,
+    "parse_constant": _refuse,
+    "parse_float": _number,
+}

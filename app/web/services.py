@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from app.concurrency.tarpit import Tarpit
 from app.ports import RateLimiter
 from app.resilience.admission import AdmissionController
+from app.service.bulk import BulkLinks
 from app.service.find import Listings
 from app.service.keys import Authenticator
 from app.service.links import Links
@@ -43,6 +44,7 @@ class Services:
 
     links: Links
     listings: Listings
+    bulk: BulkLinks
     stats: Stats
     redirects: RedirectHandler
     authenticator: Authenticator

@@ -62,7 +62,7 @@ def register_tags(api: Router, middleware: ApiMiddleware, listings: Listings) ->
             work=WorkKind.WRITE,
             deadline_s=ADMIN_S,
             success=(200, RetaggedLinks),
-            unfinished=202,
+            alike=(202,),
             problems=(411, 413, 415, 422),
             parameters=(TAG,),
         ),
@@ -79,7 +79,7 @@ def register_tags(api: Router, middleware: ApiMiddleware, listings: Listings) ->
             work=WorkKind.WRITE,
             deadline_s=ADMIN_S,
             success=(200, RetaggedLinks),
-            unfinished=202,
+            alike=(202,),
             problems=(422,),
             parameters=(TAG,),
         )

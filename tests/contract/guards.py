@@ -16,7 +16,7 @@ _WIDE = GuardLimits(max_running=1000, max_waiting=0, wait_s=0, call_s=20)
 
 def wide_store_guards() -> StoreGuards:
     budget = RetryBudget()
-    names = ("lookup", "create", "change", "bulk")
+    names = ("lookup", "create", "change", "batch", "bulk")
     return StoreGuards(
         **{
             name: DependencyGuard(f"postgresql.{name}", _WIDE, BreakerPolicy(), budget=budget)

@@ -22,6 +22,7 @@ FULL = LinkFields(
     forward_query=True,
     enabled=False,
     max_visits=2**53 - 1,
+    external_id="crm: 漢字 '42'",
 )
 REQUEST = IdempotentRequest("key-1", "order-7", b"digest")
 

@@ -19,7 +19,7 @@ from app.concurrency.guard import DependencyGuard
 from app.domain.errors import Unavailable
 from app.domain.events import ClicksCounted, LinkChanged
 from app.domain.link import LinkFields, NewLink, Resolution, Slug
-from app.ports import ApiKey, EventBus, ImportedLink, LinkCache, LinkQuery, Store
+from app.ports import ApiKey, EventBus, ImportedLink, LinkCache, LinkQuery, Store, Wanted
 from app.resilience.breaker import BreakerState
 from tests.contract.bus_parties import until
 from tests.contract.cache_entries import A, cached, live
@@ -44,6 +44,8 @@ CALLS: dict[type[object], dict[str, Callable[[Any], Awaitable[Any]]]] = {
         "page": lambda store: store.page(after=None, limit=1),
         "update": lambda store: store.update(SLUG, FIELDS, expected_version=1, now=NOW),
         "remove": lambda store: store.remove(SLUG, expected_version=1, now=NOW),
+        "find_external": lambda store: store.find_external(["x"]),
+        "write_batch": lambda store: store.write_batch(Wanted(), lambda _found: None, now=NOW),
         "touch": lambda store: store.touch([SLUG]),
         "find": lambda store: store.find(LinkQuery(), after=None, limit=1, now=NOW),
         "count": lambda store: store.count(LinkQuery(), now=NOW, limit_s=1),
@@ -102,7 +104,7 @@ def refusing(port: type) -> Any:
     """Return the guarded adapter of *port*, every breaker open."""
     guards = DependencyGuards()
     store = guards.store
-    every = [store.lookup, store.create, store.change, store.bulk]
+    every = [store.lookup, store.create, store.change, store.batch, store.bulk]
     for guard in (*every, guards.cache.read, guards.cache.write, guards.publish):
         open_breaker(guard)
     adapter: Any = Forbidden()

@@ -76,10 +76,10 @@ def test_sqlite_links_survive_the_wider_columns(tmp_path: Path):
         before = db.execute(_READ).fetchall()
     db.close()
 
-    assert migrations.migrate(f"sqlite:///{path}") == migrations.latest_version("sqlite") - 3
+    assert migrations.migrate(f"sqlite:///{path}") == len(migrations._migrations("sqlite")) - 3
 
     db = apsw.Connection(str(path))
-    assert db.execute(_READ).fetchall() == before
+    assert [row[: len(before[0])] for row in db.execute(_READ).fetchall()] == before
     assert db.pragma("integrity_check") == "ok"
     db.execute(
         _ROWS.format(tags="'[]'", none="'[]'", now=2, true=1, false=0)
@@ -102,10 +102,10 @@ def test_postgres_links_survive_the_wider_columns(postgres: PrivatePostgres):
         db.execute(rows.encode())
         before = db.execute(_READ).fetchall()
 
-    assert migrations.migrate(url) == migrations.latest_version("postgres") - 3
+    assert migrations.migrate(url) == len(migrations._migrations("postgres")) - 3
 
     with psycopg.connect(url) as db:
-        assert db.execute(_READ).fetchall() == before
+        assert [row[: len(before[0])] for row in db.execute(_READ).fetchall()] == before
         db.execute(rows.replace("one", LONGEST_SLUG).replace("two", "2").encode())
 
 

@@ -88,10 +88,11 @@ async def test_first_of_two_equal_slugs_wins(store: Store) -> None:
 
 async def test_first_of_many_equal_slugs_wins(store: Store) -> None:
     """The sort of PostgreSQL is stable only for up to six equal rows."""
+    first = replace(FULL, external_id=None)
     for size in range(7, 40):
         others = [new(f"other-{size}-{number}")[0] for number in range(size - 2)]
         slug, half = f"twin-{size}", size // 2
-        entries = [*others[:half], *new(slug, fields=FULL), *others[half:], *new(slug)]
+        entries = [*others[:half], *new(slug, fields=first), *others[half:], *new(slug)]
 
         answer = await store.add(entries, now=NOW)
 
@@ -99,7 +100,7 @@ async def test_first_of_many_equal_slugs_wins(store: Store) -> None:
         assert answer.links[-1] is None
         stored = await store.get(Slug(slug))
         assert stored is not None
-        assert stored.fields == FULL
+        assert stored.fields == first
 
 
 async def test_adding_nothing_is_no_error(store: Store) -> None:

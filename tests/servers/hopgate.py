@@ -24,7 +24,8 @@ _START_S = 20.0
 _FORKED = "hopgate"
 # Tests come from one address and ask for a lot; the limits have tests of their own.
 UNLIMITED = {
-    f"HOPGATE_LIMIT_{name}": "1000000/s burst 1000000" for name in ("REDIRECT", "API", "CREATE", "NOT_FOUND")
+    f"HOPGATE_LIMIT_{name}": "1000000/s burst 1000000"
+    for name in ("REDIRECT", "API", "CREATE", "BULK", "NOT_FOUND")
 }
 
 # Services that do not run, and a password that must appear in no output.

@@ -45,6 +45,7 @@ _BY_NAME = {
     "forward_query": st.booleans(),
     "enabled": st.booleans(),
     "max_visits": st.none() | st.integers(1, MAX_MAX_VISITS),
+    "external_id": st.none() | TITLES.filter(bool).map(lambda text: text[:255]),
 }
 
 

@@ -36,6 +36,9 @@ def test_admission_sheds_writes_as_writes():
 
     assert kinds == {
         "create_link": WorkKind.WRITE,
+        "create_links": WorkKind.LIST,
+        "change_links": WorkKind.LIST,
+        "remove_links": WorkKind.LIST,
         "change_link": WorkKind.WRITE,
         "remove_link": WorkKind.WRITE,
         "list_links": WorkKind.LIST,
@@ -53,4 +56,5 @@ def test_operations_fit_the_method():
     for route in declared_routes():
         operation = route.endpoint.operation
         if operation is not None:
-            assert (operation.body is not None) == (route.method in {"POST", "PATCH"})
+            reads = route.method in {"POST", "PATCH"} or route.endpoint.name == "remove_links"
+            assert (operation.body is not None) == reads

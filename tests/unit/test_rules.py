@@ -23,6 +23,7 @@ EVERYTHING = LinkFields(
     forward_query=True,
     enabled=False,
     max_visits=7,
+    external_id="crm-42",
 )
 
 
@@ -110,6 +111,9 @@ def test_tags_are_kept_once_each_in_order():
         ({"max_visits": 0}, "max_visits_invalid"),
         ({"max_visits": -1}, "max_visits_invalid"),
         ({"max_visits": 2**53}, "max_visits_invalid"),
+        ({"external_id": ""}, "external_id_invalid"),
+        ({"external_id": "x" * 256}, "external_id_invalid"),
+        ({"external_id": "two\nlines"}, "external_id_invalid"),
         ({"valid_from": datetime(2030, 1, 1)}, "time_without_zone"),  # noqa: DTZ001 - the case
         ({"expires_at": datetime(1, 1, 1, tzinfo=timezone(timedelta(hours=14)))}, "time_out_of_range"),
         (

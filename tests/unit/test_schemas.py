@@ -17,9 +17,9 @@ DEFAULTS = {field.name: field.default for field in fields(LinkFields)}
 
 def test_create_takes_every_field_and_the_slug() -> None:
     declared = {field.name: field.default for field in msgspec.structs.fields(CreateLink)}
-    slug = declared.pop("slug")
+    others = {name: declared.pop(name) for name in ("slug", "expires_in", "reuse")}
 
-    assert slug is None
+    assert others == {"slug": None, "expires_in": None, "reuse": False}
     assert {
         name: MISSING if default is msgspec.NODEFAULT else default for name, default in declared.items()
     } == DEFAULTS
@@ -32,7 +32,7 @@ def test_created_fields_survive() -> None:
 
 
 def test_patch_names_its_changes_only() -> None:
-    assert set(PatchLink.__struct_fields__) == DEFAULTS.keys()
+    assert set(PatchLink.__struct_fields__) == {*DEFAULTS, "expires_in"}
     assert PatchLink(title="x", max_visits=None).changes() == {"title": "x", "max_visits": None}
 
 
@@ -44,7 +44,7 @@ def test_document_shows_every_field() -> None:
     assert {name: getattr(document, name) for name in DEFAULTS} == {
         name: getattr(FULL, name) for name in DEFAULTS
     }
-    user_fields = [name for name in CreateLink.__struct_fields__ if name != "slug"]
+    user_fields = [name for name in CreateLink.__struct_fields__ if name in DEFAULTS]
     assert list(LinkDocument.__struct_fields__) == [
         *("slug", "short_url"),
         *user_fields,

@@ -38,6 +38,7 @@ _FIELDS = {
     "forward_query": _Column("boolean"),
     "enabled": _Column("boolean"),
     "max_visits": _Column("bigint"),
+    "external_id": _Column("text"),
 }
 _NEW = {
     "slug": "text",
@@ -46,6 +47,7 @@ _NEW = {
     "created_at": "timestamptz",
     "updated_at": "timestamptz",
 }
+_NEW_OF_LINK = [name for name in _NEW if name not in _FIELDS]
 _AFTER_FIELDS = ("version", "created_at", "updated_at", "removed_at", "visits", "epoch")
 _END_OF_FIELDS = 1 + len(_FIELDS)
 _READS = {name: column.read for name, column in _FIELDS.items() if column.read is not None}
@@ -81,7 +83,7 @@ INSERT_LINKS = f"""
     ), stored AS (
         INSERT INTO links (id, {", ".join(_NEW)})
         SELECT asked.* FROM asked ORDER BY slug COLLATE "C", id
-        ON CONFLICT (slug) DO NOTHING RETURNING slug
+        ON CONFLICT DO NOTHING RETURNING slug
     )
     INSERT INTO outbox (slug, version, next_attempt_at, origin)
     SELECT slug, 1, {_FIRST_ATTEMPT_AT}, %(origins)s::jsonb ->> slug FROM stored
@@ -96,7 +98,7 @@ INSERT_IMPORTED = f"""
     ), stored AS (
         INSERT INTO links (id, {", ".join(_NEW)}, visits_taken)
         SELECT id, {", ".join(_NEW)}, visits_taken FROM asked ORDER BY slug COLLATE "C", id
-        ON CONFLICT (slug) DO NOTHING RETURNING slug
+        ON CONFLICT DO NOTHING RETURNING slug
     ), counted AS (
         INSERT INTO click_totals (slug, clicks)
         SELECT slug, visits FROM stored JOIN asked USING (slug) WHERE visits > 0
@@ -114,6 +116,61 @@ INSERT_KEYS = f"""
 DELETE_KEYS = f"DELETE FROM idempotency WHERE scope = '{IMPORT_SCOPE}' AND key = ANY(%(keys)s::text[])"
 SELECT_IMPORTED = f"""
     SELECT key, slugs[1] FROM idempotency WHERE scope = '{IMPORT_SCOPE}' AND key = ANY(%(keys)s::text[])
+"""
+
+
+# The links of a batch. What is new is stored as `INSERT_LINKS` does, at any version.
+WRITE_ADDED = f"""
+    WITH asked AS MATERIALIZED (
+        SELECT nextval('links_id_seq') AS id, a.*
+        FROM json_to_recordset(%(links)s::json) AS a({_NEW_TYPES})
+    ), stored AS (
+        INSERT INTO links (id, {", ".join(_NEW)})
+        SELECT asked.* FROM asked ORDER BY slug COLLATE "C", id
+        ON CONFLICT DO NOTHING RETURNING slug, version
+    )
+    INSERT INTO outbox (slug, version, next_attempt_at, origin)
+    SELECT slug, version, {_FIRST_ATTEMPT_AT}, %(origin)s::text FROM stored
+    RETURNING id, slug, version, origin, {_EPOCH}
+"""
+WRITE_CHANGED = f"""
+    WITH asked AS MATERIALIZED (
+        SELECT * FROM json_to_recordset(%(links)s::json)
+        AS a({_NEW_TYPES}, removed_at timestamptz, replaced bigint)
+    ), stored AS (
+        UPDATE links SET {", ".join(f"{name} = asked.{name}" for name in _FIELDS)}, version = asked.version,
+            updated_at = asked.updated_at, removed_at = asked.removed_at
+        FROM asked WHERE links.slug = asked.slug AND links.version = asked.replaced
+        RETURNING links.slug, links.version
+    )
+    INSERT INTO outbox (slug, version, next_attempt_at, origin)
+    SELECT slug, version, {_FIRST_ATTEMPT_AT}, %(origin)s::text FROM stored
+    RETURNING id, slug, version, origin, {_EPOCH}
+"""
+# Batches that may make the same link wait for each other, always in the same order.
+LOCK_REUSABLE = """
+    SELECT pg_advisory_xact_lock(%(class)s::integer, number)
+    FROM (SELECT number FROM unnest(%(numbers)s::integer[]) AS asked(number) ORDER BY number) AS sorted
+"""
+# The conditions are those of the index.
+SELECT_REUSABLE = f"""
+    WITH found AS (
+        SELECT asked.number, one.id
+        FROM json_to_recordset(%(asked)s::json) AS asked(
+            number integer, long_url text, title text, tags text[], redirect_code smallint,
+            forward_query boolean
+        ) CROSS JOIN LATERAL (
+            SELECT links.id FROM links
+            WHERE hashtextextended(links.long_url, 0) = hashtextextended(asked.long_url, 0)
+                AND links.long_url = asked.long_url
+                AND links.removed_at IS NULL AND links.enabled AND links.valid_from IS NULL
+                AND links.expires_at IS NULL AND links.max_visits IS NULL AND links.external_id IS NULL
+                AND links.title = asked.title AND links.tags = asked.tags
+                AND links.redirect_code = asked.redirect_code AND links.forward_query = asked.forward_query
+            ORDER BY links.id LIMIT 1
+        ) AS one
+    )
+    SELECT {LINK}, number FROM links JOIN found USING (id)
 """
 
 
@@ -142,6 +199,12 @@ LOCK_LINKS = 'SELECT 1 FROM links WHERE slug = ANY(%(slugs)s) ORDER BY slug COLL
 LOCK_LINK = f"SELECT {LINK} FROM links WHERE slug = %(slug)s FOR UPDATE"
 SELECT_LINK = f"SELECT {LINK} FROM links WHERE slug = %(slug)s"
 SELECT_LINKS = f"SELECT {LINK} FROM links WHERE slug = ANY(%(slugs)s)"
+# Written out like the condition of the index.
+_HAS_ID = "external_id = ANY(%(ids)s::text[]) AND external_id IS NOT NULL AND removed_at IS NULL"
+SELECT_EXTERNAL = f"SELECT {LINK} FROM links WHERE {_HAS_ID}"
+SELECT_NAMED = f"SELECT {LINK} FROM links WHERE slug = ANY(%(slugs)s::text[]) OR ({_HAS_ID})"
+# Always in the same order: two batches wait for each other instead of deadlocking.
+LOCK_NAMED = f'{SELECT_NAMED} ORDER BY slug COLLATE "C" FOR UPDATE'
 RESOLVE = f"""
     SELECT {", ".join(_RESOLUTION[name] for name in Resolution.__struct_fields__)}
     FROM links WHERE slug = ANY(%(slugs)s)
@@ -178,6 +241,8 @@ INSERT_REQUEST = """
     VALUES (%(scope)s, %(key)s, %(fingerprint)s, %(slugs)s, %(now)s) ON CONFLICT (scope, key) DO NOTHING
 """
 SELECT_REQUEST = "SELECT fingerprint, slugs FROM idempotency WHERE scope = %(scope)s AND key = %(key)s"
+SELECT_ANSWER = "SELECT fingerprint, answer FROM idempotency WHERE scope = %(scope)s AND key = %(key)s"
+SET_ANSWER = "UPDATE idempotency SET answer = %(answer)s WHERE scope = %(scope)s AND key = %(key)s"
 FORGET_REQUESTS = f"DELETE FROM idempotency WHERE created_at < %(before)s AND scope <> '{IMPORT_SCOPE}'"
 # One statement, so one transaction: a known batch yields no rows to add. Rows are added in the order
 # of their slugs, so that two batches wait for each other instead of deadlocking.
@@ -285,6 +350,23 @@ def field_values(fields: LinkFields) -> Parameters:
     return values
 
 
+def batch_json(links: Sequence[tuple[Link, int]]) -> str:
+    """Return the new states of links, each with what version it replaces, as `WRITE_CHANGED` takes them."""
+    return _encoder.encode(
+        [
+            {**_new_values(link), "removed_at": link.removed_at, "replaced": replaced}
+            for link, replaced in links
+        ]
+    ).decode()
+
+
+def reusable_json(asked: Sequence[LinkFields]) -> str:
+    """Return *asked* as `SELECT_REUSABLE` takes it."""
+    return _encoder.encode(
+        [{"number": number, **field_values(fields)} for number, fields in enumerate(asked)]
+    ).decode()
+
+
 def links_json(links: Sequence[Link]) -> str:
     """Return new *links* as `INSERT_LINKS` takes them."""
     return _encoder.encode([_new_values(link) for link in links]).decode()
@@ -298,8 +380,10 @@ def imported_json(links: Sequence[tuple[Link, int]]) -> str:
 
 
 def _new_values(link: Link) -> Parameters:
-    fields = field_values(link.fields)
-    return {name: fields[name] if name in fields else getattr(link, name) for name in _NEW}
+    values = field_values(link.fields)
+    for name in _NEW_OF_LINK:
+        values[name] = getattr(link, name)
+    return values
 
 
 def counted_values(counted: ClicksCounted) -> Parameters:

@@ -9,18 +9,19 @@ from datetime import datetime
 from functools import partial
 from typing import Self
 
-from psycopg import Rollback
+from psycopg import Rollback, errors
 
 from app.adapters.find_order import Effort
 from app.adapters.postgres import find as finding
 from app.adapters.postgres import sql
 from app.adapters.postgres.adds import JointAdds, insert
+from app.adapters.postgres.batches import write_batch
 from app.adapters.postgres.epoch import EpochReader
 from app.adapters.postgres.imports import insert_imported
 from app.adapters.postgres.pool import OLD_SCHEMA, Connection, Connections, rows_of
 from app.adapters.postgres.pool_state import PoolState
 from app.concurrency.origins import origin
-from app.domain.errors import Unavailable
+from app.domain.errors import Contended, Unavailable
 from app.domain.events import ClicksCounted
 from app.domain.link import Link, LinkFields, NewLink, Resolution, Slug
 from app.domain.origin import Origin
@@ -29,9 +30,12 @@ from app.ports import (
     MAX_RETAGGED,
     OUTBOX_LONGEST_WAIT_S,
     Added,
+    Answered,
     ApiKey,
     Changed,
+    Decide,
     ExportPage,
+    ExternalIdTaken,
     FoundPage,
     IdempotentRequest,
     ImportedLink,
@@ -44,11 +48,14 @@ from app.ports import (
     RequestMismatch,
     TagCount,
     VersionMismatch,
+    Wanted,
 )
 from app.wire import encode_origin
 
 # Fewer connections are shared by reads and writes.
 _SEPARATE = 4
+# Slugs of another batch, or the same external id, may come between reading and writing.
+_BATCH_TRIES = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +163,10 @@ class PostgresStore:
         links = map(sql.link, await self._query(sql.SELECT_LINKS, {"slugs": list(slugs)}))
         return {link.slug: link for link in links}
 
+    async def find_external(self, external_ids: Sequence[str]) -> Mapping[str, Link]:
+        rows = await self._query(sql.SELECT_EXTERNAL, {"ids": list(external_ids)})
+        return {link.fields.external_id or "": link for link in map(sql.link, rows)}
+
     async def resolve(self, slugs: Sequence[Slug]) -> Mapping[Slug, Resolution]:
         resolutions = map(sql.resolution, await self._query(sql.RESOLVE, {"slugs": list(slugs)}))
         return {resolution.slug: resolution for resolution in resolutions}
@@ -199,9 +210,15 @@ class PostgresStore:
 
     async def update(
         self, slug: Slug, fields: LinkFields, *, expected_version: int, now: datetime
-    ) -> Changed | VersionMismatch | None:
+    ) -> Changed | VersionMismatch | ExternalIdTaken | None:
         parameters = {"slug": slug, "now": now, **_origin(), **sql.field_values(fields)}
-        return await self._change(slug, expected_version, sql.UPDATE_LINK, parameters)
+        try:
+            return await self._change(slug, expected_version, sql.UPDATE_LINK, parameters)
+        except errors.UniqueViolation:
+            holders = await self.find_external([fields.external_id or ""])
+        if not holders:
+            raise Contended("postgresql", "the link that has the external id was changed concurrently")
+        return ExternalIdTaken(*holders.values())
 
     async def remove(
         self, slug: Slug, *, expected_version: int | None, now: datetime
@@ -221,6 +238,20 @@ class PostgresStore:
 
         changes = await self._writing.run(work)
         return [changes[slug] for slug in asked if slug in changes]
+
+    async def write_batch(
+        self, wanted: Wanted, decide: Decide, *, now: datetime, request: IdempotentRequest | None = None
+    ) -> Sequence[Changed] | Answered | RequestMismatch:
+        whose = encode_origin(origin())
+        for _ in range(_BATCH_TRIES):
+            outcome = await self._writing.run(
+                lambda connection: write_batch(
+                    connection, wanted, decide, request=request, now=now, origin=whose
+                )
+            )
+            if outcome is not None:
+                return outcome
+        raise Contended("postgresql", f"{_BATCH_TRIES} attempts at a batch met other writers")
 
     async def take_events(self, *, limit: int, lease_s: float) -> Sequence[OutboxEvent]:
         longest_s = max(OUTBOX_LONGEST_WAIT_S, 2 * lease_s)

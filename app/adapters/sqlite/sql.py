@@ -71,6 +71,7 @@ _FIELDS = {
     "forward_query": _FLAG,
     "enabled": _FLAG,
     "max_visits": _SAME,
+    "external_id": _SAME,
 }
 _LINK = {
     "slug": _SAME,
@@ -91,12 +92,12 @@ _NOW = "CAST(unixepoch('subsec') * 1000000 AS INTEGER)"
 INSERT_LINK = f"""
     INSERT INTO links (slug, {", ".join(_FIELDS)}, version, created_at, updated_at)
     VALUES (:slug, {", ".join(f":{name}" for name in _FIELDS)}, 1, :now, :now)
-    ON CONFLICT (slug) DO NOTHING
+    ON CONFLICT DO NOTHING
 """
 INSERT_IMPORTED = f"""
     INSERT INTO links (slug, {", ".join(_FIELDS)}, version, created_at, updated_at, visits_taken)
     VALUES (:slug, {", ".join(f":{name}" for name in _FIELDS)}, 1, :created_at, :now, :spent_visits)
-    ON CONFLICT (slug) DO NOTHING
+    ON CONFLICT DO NOTHING
 """
 INSERT_TOTAL = """
     INSERT INTO click_totals (slug, clicks) VALUES (?, ?)
@@ -113,6 +114,29 @@ REMOVE_LINK = (
 TOUCH_LINK = "UPDATE links SET version = version + 1 WHERE slug = :slug"
 SELECT_LINK = f"SELECT {SELECTED} FROM links WHERE slug = ?"
 SELECT_LINKS = f"SELECT {SELECTED} FROM links WHERE slug IN (SELECT value FROM json_each(?))"
+# Written out like the condition of the index.
+SELECT_EXTERNAL = f"""
+    SELECT {SELECTED} FROM links WHERE external_id IN (SELECT value FROM json_each(?))
+        AND external_id IS NOT NULL AND removed_at IS NULL
+"""
+# The conditions are those of the index.
+SELECT_REUSABLE = f"""
+    SELECT {SELECTED} FROM links
+    WHERE long_url = :long_url AND removed_at IS NULL AND enabled = 1 AND valid_from IS NULL
+        AND expires_at IS NULL AND max_visits IS NULL AND external_id IS NULL
+        AND title = :title AND tags = :tags AND redirect_code = :redirect_code
+        AND forward_query = :forward_query
+    ORDER BY id LIMIT 1
+"""
+_WRITTEN = [name for name in _LINK if name not in _COMPUTED]
+WRITE_ADDED = f"""
+    INSERT INTO links ({", ".join(_WRITTEN)}) VALUES ({", ".join(f":{name}" for name in _WRITTEN)})
+    ON CONFLICT DO NOTHING
+"""
+WRITE_CHANGED = f"""
+    UPDATE links SET {", ".join(f"{name} = :{name}" for name in _WRITTEN if name != "slug")}
+    WHERE slug = :slug AND version = :replaced
+"""
 SELECT_PAGE = f"""
     SELECT {SELECTED}, id FROM links WHERE removed_at IS NULL AND id < ? ORDER BY id DESC LIMIT ?
 """
@@ -134,6 +158,10 @@ DROP_EVENTS = "DELETE FROM outbox WHERE id IN (SELECT value FROM json_each(?))"
 OUTBOX_DEPTH = f"""
     SELECT count(*), coalesce(max({_NOW} - min(created_at), max(created_at) - {_NOW}), 0), min(id)
     FROM outbox
+"""
+SELECT_ANSWER = "SELECT fingerprint, answer FROM idempotency WHERE scope = ? AND key = ?"
+INSERT_ANSWER = """
+    INSERT INTO idempotency (scope, key, fingerprint, slugs, created_at, answer) VALUES (?, ?, ?, ?, ?, ?)
 """
 SELECT_REQUEST = "SELECT fingerprint, slugs FROM idempotency WHERE scope = ? AND key = ?"
 INSERT_REQUEST = "INSERT INTO idempotency (scope, key, fingerprint, slugs, created_at) VALUES (?, ?, ?, ?, ?)"
@@ -191,6 +219,18 @@ def link(row: Row) -> Link:
 def field_values(fields: LinkFields) -> dict[str, Any]:
     """Return *fields* by the names of their columns."""
     return _written(_FIELDS, fields)
+
+
+def link_values(link: Link) -> dict[str, Any]:
+    """Return *link* by the names of its columns; what is counted aside is left out."""
+    return {
+        "slug": link.slug,
+        **field_values(link.fields),
+        "version": link.version,
+        "created_at": micros(link.created_at),
+        "updated_at": micros(link.updated_at),
+        "removed_at": micros(link.removed_at),
+    }
 
 
 def event(

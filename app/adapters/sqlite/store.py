@@ -20,11 +20,11 @@ import apsw
 import msgspec
 
 from app.adapters.find_order import Effort
-from app.adapters.sqlite import find_sql, imports, sql
+from app.adapters.sqlite import batches, find_sql, imports, sql
 from app.adapters.sqlite.find import EFFORT, Finder
 from app.adapters.sqlite.writer import OLD_SCHEMA, Writer, translated
 from app.concurrency.origins import origin
-from app.domain.errors import Unavailable
+from app.domain.errors import Contended, Unavailable
 from app.domain.events import ClicksCounted
 from app.domain.link import Link, LinkFields, NewLink, Resolution, Slug
 from app.migrations import latest_version
@@ -33,9 +33,12 @@ from app.ports import (
     MAX_RETAGGED,
     OUTBOX_LONGEST_WAIT_S,
     Added,
+    Answered,
     ApiKey,
     Changed,
+    Decide,
     ExportPage,
+    ExternalIdTaken,
     FoundPage,
     IdempotentRequest,
     ImportedLink,
@@ -48,11 +51,14 @@ from app.ports import (
     RequestMismatch,
     TagCount,
     VersionMismatch,
+    Wanted,
 )
 from app.wire import encode_origin
 
 # In KiB, negative as SQLite wants it. Most pages of an index of a million links are in it after a while.
 _FINDER_CACHE = -32_768
+# A batch decides on slugs without a look at them.
+_BATCH_TRIES = 5
 
 
 class SqliteStore:
@@ -96,13 +102,19 @@ class SqliteStore:
         def work(db: apsw.Connection) -> Added | Replayed | RequestMismatch:
             if request is not None and (answer := _replay(db, request)) is not None:
                 return answer
+            if request is None:
+                return _insert(db, new, now, whose)
             slugs = [one.slug for one in new]
-            if request is not None and (len(set(slugs)) < len(slugs) or _select_links(db, slugs)):
-                return Added((None,) * len(slugs), ())
-            if request is not None:
+            db.execute("SAVEPOINT request")
+            added = _insert(db, new, now, whose)
+            if len(added.events) < len(new):
+                db.execute("ROLLBACK TO request")
+                added = Added((None,) * len(slugs), ())
+            else:
                 memory = (request.scope, request.key, request.fingerprint, sql.json(slugs), sql.micros(now))
                 db.execute(sql.INSERT_REQUEST, memory)
-            return _insert(db, new, now, whose)
+            db.execute("RELEASE request")
+            return added
 
         return await self._writer.run(work)
 
@@ -113,6 +125,10 @@ class SqliteStore:
     async def get_many(self, slugs: Sequence[Slug]) -> Mapping[Slug, Link]:
         with translated():
             return _select_links(self._reader, slugs)
+
+    async def find_external(self, external_ids: Sequence[str]) -> Mapping[str, Link]:
+        with translated():
+            return batches.select_external(self._reader, external_ids)
 
     async def resolve(self, slugs: Sequence[Slug]) -> Mapping[Slug, Resolution]:
         with translated():
@@ -161,14 +177,16 @@ class SqliteStore:
 
     async def update(
         self, slug: Slug, fields: LinkFields, *, expected_version: int, now: datetime
-    ) -> Changed | VersionMismatch | None:
+    ) -> Changed | VersionMismatch | ExternalIdTaken | None:
         values = {**sql.field_values(fields), "now": sql.micros(now)}
-        return await self._change(slug, expected_version, sql.UPDATE_LINK, values)
+        taken = fields.external_id
+        return await self._change(slug, expected_version, sql.UPDATE_LINK, values, external_id=taken)
 
     async def remove(
         self, slug: Slug, *, expected_version: int | None, now: datetime
     ) -> Changed | VersionMismatch | None:
-        return await self._change(slug, expected_version, sql.REMOVE_LINK, {"now": sql.micros(now)})
+        outcome = await self._change(slug, expected_version, sql.REMOVE_LINK, {"now": sql.micros(now)})
+        return cast("Changed | VersionMismatch | None", outcome)
 
     async def touch(self, slugs: Sequence[Slug]) -> Sequence[Changed]:
         whose = encode_origin(origin())
@@ -178,6 +196,18 @@ class SqliteStore:
             return [change for change in changes if change is not None]
 
         return await self._writer.run(work)
+
+    async def write_batch(
+        self, wanted: Wanted, decide: Decide, *, now: datetime, request: IdempotentRequest | None = None
+    ) -> Sequence[Changed] | Answered | RequestMismatch:
+        whose = encode_origin(origin())
+        for _ in range(_BATCH_TRIES):
+            outcome = await self._writer.run(
+                lambda db: batches.write_batch(db, wanted, decide, request=request, now=now, origin=whose)
+            )
+            if outcome is not None:
+                return outcome
+        raise Contended("sqlite", f"{_BATCH_TRIES} random slugs in a row were taken")
 
     async def take_events(self, *, limit: int, lease_s: float) -> Sequence[OutboxEvent]:
 
@@ -277,16 +307,26 @@ class SqliteStore:
             await self._writer.aclose()
 
     async def _change(
-        self, slug: Slug, expected_version: int | None, statement: str, values: Mapping[str, Any]
-    ) -> Changed | VersionMismatch | None:
+        self,
+        slug: Slug,
+        expected_version: int | None,
+        statement: str,
+        values: Mapping[str, Any],
+        *,
+        external_id: str | None = None,
+    ) -> Changed | VersionMismatch | ExternalIdTaken | None:
         whose = encode_origin(origin())
 
-        def work(db: apsw.Connection) -> Changed | VersionMismatch | None:
+        def work(db: apsw.Connection) -> Changed | VersionMismatch | ExternalIdTaken | None:
             current = _select_link(db, slug)
             if current is None or current.removed_at is not None:
                 return None
             if expected_version is not None and current.version != expected_version:
                 return VersionMismatch(current)
+            if external_id is not None and external_id != current.fields.external_id:
+                holder = batches.select_external(db, [external_id]).get(external_id)
+                if holder is not None:
+                    return ExternalIdTaken(holder)
             return _apply(db, slug, statement, values, whose)
 
         return await self._writer.run(work)

@@ -1,0 +1,32 @@
+"""Lifetimes: how long a link lives from now on, as in `7d`."""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+
+from app.domain.errors import FieldError, InvalidInput
+
+MAX_LIFETIME = timedelta(days=36_500)
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400}
+# Enough digits for the longest one in seconds.
+PATTERN = "^[1-9][0-9]{0,9}[smhdw]$"
+_SHAPE = re.compile(r"([1-9][0-9]{0,9})([smhdw])\Z")
+
+
+def parse(text: str) -> timedelta:
+    """
+    Return the lifetime that *text* says.
+
+    Raises:
+        InvalidInput: it is no number of seconds, minutes, hours, days or weeks, or too long.
+    """
+    match = _SHAPE.match(text)
+    if match is None:
+        message = "must be a number of s, m, h, d or w, as in 90m or 7d"
+        raise InvalidInput([FieldError("expires_in", "lifetime_invalid", message)])
+    seconds = int(match[1]) * _UNITS[match[2]]
+    if seconds > MAX_LIFETIME.total_seconds():
+        message = f"must be at most {MAX_LIFETIME.days}d"
+        raise InvalidInput([FieldError("expires_in", "lifetime_invalid", message)])
+    return timedelta(seconds=seconds)

@@ -1,0 +1,354 @@
+"""
+What a batch of items does to the links that the store has: pure, item by item, in order.
+
+Each item sees what the items before it have done. An external id stays taken until the end of the batch
+that frees it, because a database checks it row by row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from app.domain import rules
+from app.domain import slug as slugs
+from app.domain.errors import FieldError, HopgateError, InvalidInput
+from app.domain.link import Link, LinkFields, Slug
+from app.ports import Batch, ExternalIdTaken, Found, VersionMismatch, Wanted
+from app.service.links import Removed, SlugTaken
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """An item that could not be read, or breaks a rule; nothing was done with it."""
+
+    error: HopgateError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewItem:
+    """
+    A link to store, its fields checked.
+
+    Without a `slug` it gets a random one. `named` are the fields that the client sent. `reuse`: an equal
+    link that is there already will do.
+    """
+
+    fields: LinkFields
+    slug: Slug | None
+    named: frozenset[str]
+    reuse: bool = False
+    expires_in: timedelta | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EditItem:
+    """Fields of a link to replace; of this `version` only, if there is one. No slug: no link can have it."""
+
+    slug: Slug | None
+    patch: Mapping[str, Any]
+    version: int | None = None
+    expires_in: timedelta | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RemovalItem:
+    """A link to remove; of this `version` only, if there is one. No slug: no link can have it."""
+
+    slug: Slug | None
+    version: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """The link was stored as new, or was changed."""
+
+    link: Link
+    is_new: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """The link is there already as it was asked for; nothing was changed."""
+
+    link: Link
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """The link was removed."""
+
+    link: Link
+
+
+@dataclass(frozen=True, slots=True)
+class SlugFixed:
+    """The link of this external id has another slug, and keeps it."""
+
+    link: Link
+
+
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """There is no such link."""
+
+
+# What became of one item.
+ItemOutcome = (
+    Stored
+    | Kept
+    | Taken
+    | Fault
+    | SlugTaken
+    | ExternalIdTaken
+    | SlugFixed
+    | VersionMismatch
+    | Removed
+    | Missing
+)
+
+
+def succeeded(outcome: ItemOutcome) -> bool:
+    """Return whether the item has its effect."""
+    return isinstance(outcome, Stored | Kept | Taken)
+
+
+@dataclass(slots=True)
+class _Links:
+    """The links as the items so far leave them; `drawn` are new slugs that are random."""
+
+    by_slug: dict[Slug, Link]
+    by_external_id: dict[str, Link]
+    added: dict[Slug, Link] = field(default_factory=dict)
+    changed: dict[Slug, tuple[Link, int]] = field(default_factory=dict)
+    drawn: set[Slug] = field(default_factory=set)
+
+    @classmethod
+    def of(cls, found: Found) -> _Links:
+        return cls(dict(found.links), dict(found.external_ids))
+
+    def add(self, link: Link) -> None:
+        self.added[link.slug] = link
+        self._hold(link)
+
+    def change(self, link: Link) -> None:
+        if link.slug in self.added:
+            self.added[link.slug] = link
+        else:
+            replaced = self.changed[link.slug][1] if link.slug in self.changed else link.version - 1
+            self.changed[link.slug] = (link, replaced)
+        self._hold(link)
+
+    def batch(self, answer: bytes) -> Batch:
+        return Batch(added=list(self.added.values()), changed=list(self.changed.values()), answer=answer)
+
+    def _hold(self, link: Link) -> None:
+        self.by_slug[link.slug] = link
+        external_id = link.fields.external_id
+        if external_id is not None and link.removed_at is None:
+            self.by_external_id[external_id] = link
+
+
+@dataclass(slots=True)
+class Planned:
+    """What a batch does: the outcome of each item, in order, and what is to be written."""
+
+    outcomes: list[ItemOutcome]
+    links: _Links
+
+
+class Creates:
+    """
+    Links to store.
+
+    Args:
+        upserts: an item whose external id a link has changes that link.
+        choice: picks one character of a string, unpredictably.
+    """
+
+    def __init__(
+        self,
+        items: Sequence[NewItem | Fault],
+        *,
+        upserts: bool,
+        choice: Callable[[str], str],
+        own_hosts: Collection[str],
+    ) -> None:
+        self._items = items
+        self._upserts = upserts
+        self._choice = choice
+        self._own_hosts = own_hosts
+
+    def wanted(self) -> Wanted:
+        """Return what `plan` has to know."""
+        items = [item for item in self._items if isinstance(item, NewItem)]
+        ids = (item.fields.external_id for item in items)
+        return Wanted(
+            slugs=list(dict.fromkeys(item.slug for item in items if item.slug is not None)),
+            external_ids=list(dict.fromkeys(one for one in ids if one is not None)),
+            reusable=list(dict.fromkeys(item.fields for item in items if item.reuse)),
+            locks=self._upserts,
+        )
+
+    def plan(self, found: Found, now: datetime) -> Planned:
+        """Decide over each item."""
+        links, reusable = _Links.of(found), dict(found.reusable)
+        return Planned([self._one(item, links, reusable, now) for item in self._items], links)
+
+    def _one(
+        self, item: NewItem | Fault, links: _Links, reusable: dict[LinkFields, Link], now: datetime
+    ) -> ItemOutcome:
+        if isinstance(item, Fault):
+            return item
+        external_id = item.fields.external_id
+        holder = links.by_external_id.get(external_id) if external_id is not None else None
+        if holder is not None and self._upserts:
+            return self._update(item, holder, links, now)
+        if item.reuse and item.fields in reusable:
+            return Kept(reusable[item.fields])
+        if item.slug is not None and item.slug in links.by_slug:
+            return SlugTaken(links.by_slug[item.slug])
+        if holder is not None:
+            return ExternalIdTaken(holder)
+        name = item.slug or slugs.generate(self._choice)
+        fields = _expiring(item.fields, item.expires_in, now)
+        link = Link(slug=name, fields=fields, version=1, created_at=now, updated_at=now)
+        links.add(link)
+        if item.slug is None:
+            links.drawn.add(name)
+        if item.reuse:
+            reusable[item.fields] = link
+        return Stored(link, is_new=True)
+
+    def _update(self, item: NewItem, holder: Link, links: _Links, now: datetime) -> ItemOutcome:
+        if item.slug is not None and item.slug != holder.slug:
+            return SlugFixed(holder)
+        fields = _expiring(item.fields, item.expires_in, now)
+        named = item.named | {"expires_at"} if item.expires_in is not None else item.named
+        patch = {name: getattr(fields, name) for name in named}
+        if all(getattr(holder.fields, name) == value for name, value in patch.items()):
+            return Kept(holder)
+        return _edit(holder, patch, links, now, self._own_hosts)
+
+
+class Edits:
+    """Links to change."""
+
+    def __init__(self, items: Sequence[EditItem | Fault], *, own_hosts: Collection[str]) -> None:
+        self._items = items
+        self._own_hosts = own_hosts
+
+    def wanted(self) -> Wanted:
+        """Return what `plan` has to know."""
+        items = [item for item in self._items if isinstance(item, EditItem)]
+        ids = (item.patch.get("external_id") for item in items)
+        return Wanted(
+            slugs=list(dict.fromkeys(item.slug for item in items if item.slug is not None)),
+            external_ids=list(dict.fromkeys(one for one in ids if isinstance(one, str))),
+            locks=True,
+        )
+
+    def plan(self, found: Found, now: datetime) -> Planned:
+        """Decide over each item."""
+        links = _Links.of(found)
+        return Planned([self._one(item, links, now) for item in self._items], links)
+
+    def _one(self, item: EditItem | Fault, links: _Links, now: datetime) -> ItemOutcome:
+        if isinstance(item, Fault):
+            return item
+        current = _current(item.slug, item.version, links)
+        if not isinstance(current, Link):
+            return current
+        patch = item.patch
+        if item.expires_in is not None:
+            patch = {**patch, "expires_at": now + item.expires_in}
+        return _edit(current, patch, links, now, self._own_hosts)
+
+
+class Removals:
+    """Links to remove."""
+
+    def __init__(self, items: Sequence[RemovalItem | Fault]) -> None:
+        self._items = items
+
+    def wanted(self) -> Wanted:
+        """Return what `plan` has to know."""
+        items = [item for item in self._items if isinstance(item, RemovalItem)]
+        names = dict.fromkeys(item.slug for item in items if item.slug is not None)
+        return Wanted(slugs=list(names), locks=True)
+
+    def plan(self, found: Found, now: datetime) -> Planned:
+        """Decide over each item."""
+        links = _Links.of(found)
+        return Planned([self._one(item, links, now) for item in self._items], links)
+
+    @staticmethod
+    def _one(item: RemovalItem | Fault, links: _Links, now: datetime) -> ItemOutcome:
+        if isinstance(item, Fault):
+            return item
+        current = _current(item.slug, item.version, links)
+        if not isinstance(current, Link):
+            return current
+        removed = replace(current, removed_at=now, updated_at=now, version=current.version + 1)
+        links.change(removed)
+        return Taken(removed)
+
+
+def _current(
+    name: Slug | None, version: int | None, links: _Links
+) -> Link | Missing | Removed | VersionMismatch:
+    link = links.by_slug.get(name) if name is not None else None
+    if link is None:
+        return Missing()
+    if link.removed_at is not None:
+        return Removed(link)
+    return link if version is None or version == link.version else VersionMismatch(link)
+
+
+def _edit(
+    current: Link, patch: Mapping[str, Any], links: _Links, now: datetime, own_hosts: Collection[str]
+) -> ItemOutcome:
+    try:
+        fields = rules.edited(current.fields, replace(current.fields, **patch), own_hosts=own_hosts)
+    except InvalidInput as error:
+        return Fault(error)
+    external_id = fields.external_id
+    if external_id is not None and external_id != current.fields.external_id:
+        holder = links.by_external_id.get(external_id)
+        if holder is not None and holder.slug != current.slug:
+            return ExternalIdTaken(holder)
+    link = replace(current, fields=fields, version=current.version + 1, updated_at=now)
+    links.change(link)
+    return Stored(link)
+
+
+def _expiring(fields: LinkFields, expires_in: timedelta | None, now: datetime) -> LinkFields:
+    return fields if expires_in is None else replace(fields, expires_at=now + expires_in)
+
+
+# Fields that restrict when, or how often, a link redirects, or that tie it to one purpose.
+_RESTRICTING = ("valid_from", "expires_at", "max_visits", "external_id")
+
+
+def check_reusable(item: NewItem) -> None:
+    """
+    Check that any link with the fields of *item* is as good as a new one.
+
+    Raises:
+        InvalidInput: *item* names a slug or a restriction.
+    """
+    errors = [
+        FieldError(name, "reuse_restricted", "excludes reuse")
+        for name in _RESTRICTING
+        if getattr(item.fields, name) is not None and not (name == "expires_at" and item.expires_in)
+    ]
+    if item.slug is not None:
+        errors.append(FieldError("slug", "reuse_restricted", "excludes reuse"))
+    if not item.fields.enabled:
+        errors.append(FieldError("enabled", "reuse_restricted", "excludes reuse unless it is true"))
+    if item.expires_in is not None:
+        errors.append(FieldError("expires_in", "reuse_restricted", "excludes reuse"))
+    if errors:
+        raise InvalidInput(errors)

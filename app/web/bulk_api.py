@@ -1,0 +1,199 @@
+"""The HTTP API of batches: up to thousands of links in one request, and one transaction."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import zlib
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, assert_never
+
+from app.concurrency.bulkhead import Bulkhead
+from app.concurrency.time_limit import within
+from app.domain.slug import MOVED, ORDINARY, Lengths
+from app.ports import Answered, IdempotentRequest, Policy, RequestMismatch
+from app.resilience.admission import WorkKind
+from app.resilience.deadline import BATCH_BODY_S, BATCH_S
+from app.service.batch_plans import ItemOutcome
+from app.service.bulk import BatchDone, BatchOutcome, BulkLinks, Render
+from app.service.keys import Principal, Scope
+from app.web import bulk_items, errors, schemas
+from app.web.bulk_results import Results
+from app.web.bulk_schemas import (
+    MAX_BATCH_BYTES,
+    OPTIONS,
+    BatchResults,
+    CreateBatch,
+    EditBatch,
+    RemovalBatch,
+)
+from app.web.endpoint import Operation, Upload
+from app.web.links_api import IDEMPOTENCY_KEY, idempotency_key
+from app.web.middleware import ApiMiddleware, Call
+from app.web.request import Request
+from app.web.response import SECURITY_HEADERS, Response
+from app.web.robyn_app import Router
+
+# Batches whose bodies a process holds at once, and those that wait for a place.
+_HELD, _WAITING = 3, 32
+_UPLOAD = Upload(max_bytes=MAX_BATCH_BYTES, body_s=BATCH_BODY_S)
+# Fast: an answer of a few megabytes is written within the transaction.
+_LEVEL = 1
+
+# Makes the change of one kind of batch.
+_Change = Callable[[Any, Sequence[Any], IdempotentRequest | None, Render], Awaitable[BatchOutcome]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    """One kind of batch: its schema, what reads its items, and what is done with them."""
+
+    schema: type
+    reader: Callable[[Any, Lengths], Callable[[Any], Any]]
+    change: _Change
+
+
+def register_bulk(api: Router, middleware: ApiMiddleware, bulk: BulkLinks, public_url: str) -> None:
+    """Declare the endpoints of batches on *api*, the router of `/api/v1`."""
+    batches = _Batches(middleware, public_url)
+
+    def new_items(options: Any, lengths: Lengths) -> Callable[[Any], Any]:
+        return bulk_items.new_item(bulk, lengths, reuse=options.reuse)
+
+    creates = _Kind(
+        CreateBatch,
+        new_items,
+        lambda options, items, request, render: bulk.create(
+            items,
+            upserts=options.upsert is not None,
+            atomic=options.atomic,
+            request=request,
+            render=render,
+        ),
+    )
+    edits = _Kind(
+        EditBatch,
+        lambda _options, _lengths: bulk_items.edit_item,
+        lambda options, items, request, render: bulk.change(
+            items, atomic=options.atomic, request=request, render=render
+        ),
+    )
+    removals = _Kind(
+        RemovalBatch,
+        lambda _options, _lengths: bulk_items.removal_item,
+        lambda options, items, request, render: bulk.remove(
+            items, atomic=options.atomic, request=request, render=render
+        ),
+    )
+
+    @api.post("/links/bulk")
+    @middleware.endpoint(_operation("Make links, thousands at once"), body=CreateBatch)
+    async def create_links(call: Call[Any]) -> Response:
+        return await batches.serve(call, creates)
+
+    @api.patch("/links/bulk")
+    @middleware.endpoint(_operation("Change links, thousands at once"), body=EditBatch)
+    async def change_links(call: Call[Any]) -> Response:
+        return await batches.serve(call, edits)
+
+    @api.delete("/links/bulk")
+    @middleware.endpoint(_operation("Remove links for ever, thousands at once"), body=RemovalBatch)
+    async def remove_links(call: Call[Any]) -> Response:
+        return await batches.serve(call, removals)
+
+
+def _operation(summary: str) -> Operation:
+    return Operation(
+        summary=summary,
+        scope=Scope.LINKS_WRITE,
+        work=WorkKind.LIST,
+        deadline_s=BATCH_BODY_S + BATCH_S,
+        success=(200, BatchResults),
+        problems=(411, 413, 415, 422),
+        parameters=(IDEMPOTENCY_KEY,),
+        upload=_UPLOAD,
+    )
+
+
+class _Batches:
+    """Serves batches: a few at a time, and what takes the processor in another thread."""
+
+    def __init__(self, middleware: ApiMiddleware, public_url: str) -> None:
+        self._middleware = middleware
+        self._public_url = public_url
+        self._places = Bulkhead(_HELD, _WAITING)
+
+    async def serve(self, call: Call[Any], kind: _Kind) -> Response:
+        key = idempotency_key(call.request)
+        if not await self._places.enter(BATCH_S):
+            return errors.overloaded()
+        try:
+            body = await call.request.whole_body()
+            if isinstance(body, Response):
+                return body
+            async with within(BATCH_S):
+                return await self._batch(call, kind, body, key)
+        finally:
+            self._places.leave()
+
+    async def _batch(self, call: Call[Any], kind: _Kind, body: bytes, key: str | None) -> Response:
+        principal, results = call.principal, Results(self._public_url, call.principal)
+        options: Any
+        options, documents = await asyncio.to_thread(_read, body, kind.schema)
+        refusal = self._middleware.charge(Policy.BULK, principal.key_id, len(documents))
+        if refusal is not None:
+            return refusal
+        if _finds(options, documents) and not principal.may(Scope.LINKS_READ):
+            return errors.forbidden(Scope.LINKS_READ)
+        lengths = MOVED if principal.may(Scope.ADMIN) else ORDINARY
+        items = await asyncio.to_thread(bulk_items.each, documents, kind.reader(options, lengths))
+        del documents
+        request = None if key is None else _request(call.request, principal, key, body)
+
+        def render(outcomes: Sequence[ItemOutcome]) -> bytes:
+            return zlib.compress(results.encoded(outcomes), _LEVEL)
+
+        outcome = await kind.change(options, items, request, render)
+        match outcome:
+            case BatchDone(outcomes, stored):
+                if not stored:
+                    return await asyncio.to_thread(results.refused, outcomes)
+                return _json(await asyncio.to_thread(results.encoded, outcomes))
+            case Answered(answer):
+                return _json(zlib.decompress(answer), ("idempotency-replayed", "true"))
+            case RequestMismatch():
+                return errors.idempotency_key_reused()
+            case _:
+                assert_never(outcome)
+
+
+def _read(body: bytes, schema: type) -> tuple[Any, Sequence[object]]:
+    """Return the options of a batch, and its items as JSON has them."""
+    members, documents = bulk_items.read_batch(body)
+    if documents:
+        members["links"] = []
+    # Without items, `links` is missing, or no array: this says so.
+    return schemas.converted(members, OPTIONS[schema]), documents
+
+
+def _finds(options: Any, documents: Sequence[object]) -> bool:
+    """Tell whether the batch may answer with links that the client did not send."""
+    if not isinstance(options, OPTIONS[CreateBatch]):
+        return False
+    return bool(
+        options.upsert  # type: ignore[attr-defined]
+        or options.reuse  # type: ignore[attr-defined]
+        or any(isinstance(one, dict) and one.get("reuse") is True for one in documents)
+    )
+
+
+def _request(request: Request, principal: Principal, key: str, body: bytes) -> IdempotentRequest:
+    # The methods of a batch share one path, and may share a body.
+    digest = hashlib.sha256(f"{request.method} /links/bulk\n".encode())
+    digest.update(body)
+    return IdempotentRequest(principal.key_id, key, digest.digest())
+
+
+def _json(body: bytes, *headers: tuple[str, str]) -> Response:
+    return Response(200, [("content-type", "application/json"), *SECURITY_HEADERS, *headers], body)

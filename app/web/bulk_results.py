@@ -1,0 +1,113 @@
+"""What became of the items of a batch, as the API says it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import assert_never
+
+import msgspec
+
+from app.domain.errors import InvalidInput
+from app.domain.link import Link
+from app.ports import ExternalIdTaken, VersionMismatch
+from app.service.batch_plans import (
+    Fault,
+    ItemOutcome,
+    Kept,
+    Missing,
+    SlugFixed,
+    Stored,
+    Taken,
+    succeeded,
+)
+from app.service.keys import Principal, Scope
+from app.service.links import Removed, SlugTaken
+from app.web import errors, schemas
+from app.web.bulk_schemas import BatchResults, ItemResult
+from app.web.response import Response
+from app.web.schemas import ItemProblem, LinkDocument, Problem
+
+_encoder = msgspec.json.Encoder()
+_problems = msgspec.json.Decoder(Problem)
+
+
+@dataclass(frozen=True, slots=True)
+class Results:
+    """Renders outcomes for *principal*: a key that may not read links sees only what it has sent."""
+
+    public_url: str
+    principal: Principal
+
+    def encoded(self, outcomes: Sequence[ItemOutcome]) -> bytes:
+        """Return the body of the answer to a batch."""
+        return _encoder.encode(BatchResults([self.of(one, index) for index, one in enumerate(outcomes)]))
+
+    def line(self, outcome: ItemOutcome, number: int) -> bytes:
+        """Return the line that answers line *number* of a stream, from 1 on."""
+        result = self.of(outcome, number - 1, root="")
+        result.line = number
+        return _encoder.encode(result) + b"\n"
+
+    def refused(self, outcomes: Sequence[ItemOutcome]) -> Response:
+        """Return the answer to an atomic batch of which nothing was stored."""
+        found = [(index, one) for index, one in enumerate(outcomes) if not succeeded(one)]
+        items = []
+        for index, one in found:
+            result = self.of(one, index)
+            if result.error is not None:
+                items.append(ItemProblem(index, result.status, result.error))
+        return errors.batch_refused(items)
+
+    def of(self, outcome: ItemOutcome, index: int, *, root: str = "/links") -> ItemResult:
+        """Return the result of item *index*, which is in the array at *root*."""
+        match outcome:
+            case Stored(link, is_new):
+                return self._shown(201 if is_new else 200, link, is_own=is_new)
+            case Kept(link):
+                return self._shown(200, link)
+            case Taken(link):
+                return ItemResult(204, slug=link.slug, version=link.version)
+            case _:
+                response = self._problem(outcome)
+                problem = _problems.decode(response.body)
+                problem.pointer = f"{root}/{index}"
+                return ItemResult(response.status, error=problem)
+
+    def _problem(  # noqa: PLR0911 - one for each outcome
+        self,
+        outcome: Fault | SlugTaken | ExternalIdTaken | SlugFixed | VersionMismatch | Removed | Missing,
+    ) -> Response:
+        match outcome:
+            case Fault(InvalidInput() as error):
+                return errors.invalid(error)
+            case Fault(error):
+                return errors.unreadable(str(error))
+            case SlugTaken(link):
+                is_removed = link.removed_at is not None
+                document = None if is_removed else self._readable(link)
+                return errors.slug_taken(link.slug, document, removed=is_removed)
+            case ExternalIdTaken(link):
+                return errors.external_id_taken(link.fields.external_id, self._readable(link))
+            case SlugFixed(link):
+                return errors.slug_fixed(link.slug, self._readable(link))
+            case VersionMismatch(link):
+                return errors.version_mismatch(link.version, self._readable(link))
+            case Removed():
+                return errors.gone()
+            case Missing():
+                return errors.not_found()
+            case _:
+                assert_never(outcome)
+
+    def _shown(self, status: int, link: Link, *, is_own: bool = False) -> ItemResult:
+        if is_own or self._may_read:
+            return ItemResult(status, link=schemas.link_document(link, self.public_url))
+        return ItemResult(204, slug=link.slug, version=link.version)
+
+    def _readable(self, link: Link) -> LinkDocument | None:
+        return schemas.link_document(link, self.public_url) if self._may_read else None
+
+    @property
+    def _may_read(self) -> bool:
+        return self.principal.may(Scope.LINKS_READ)

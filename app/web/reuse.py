@@ -1,0 +1,66 @@
+"""`reuse` of a single create: answers with an equal link that is there already, or makes one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import assert_never
+from urllib.parse import urlsplit
+
+import msgspec
+
+from app.domain.slug import MOVED, ORDINARY
+from app.ports import Answered, IdempotentRequest, RequestMismatch
+from app.service.batch_plans import ItemOutcome, NewItem
+from app.service.bulk import BatchDone, BulkLinks
+from app.service.keys import Principal, Scope
+from app.web import errors
+from app.web.bulk_results import Results
+from app.web.bulk_schemas import BatchResults, ItemResult
+from app.web.response import Response, json_response
+from app.web.schemas import CreateLink
+
+_decoder = msgspec.json.Decoder(BatchResults)
+
+
+async def make_or_find(
+    draft: CreateLink,
+    principal: Principal,
+    request: IdempotentRequest | None,
+    *,
+    bulk: BulkLinks,
+    public_url: str,
+) -> Response:
+    """
+    Return the link that *draft* describes: 200 if it was there, 201 if it is new.
+
+    Raises:
+        InvalidInput: a rule is broken. Unavailable: it may or may not have been stored.
+    """
+    if not principal.may(Scope.LINKS_READ):
+        return errors.forbidden(Scope.LINKS_READ)
+    lengths = MOVED if principal.may(Scope.ADMIN) else ORDINARY
+    item = NewItem(
+        fields=draft.fields(), slug=None, named=frozenset(), reuse=True, expires_in=draft.lifetime()
+    )
+    results = Results(public_url, principal)
+    render: Callable[[Sequence[ItemOutcome]], bytes] = results.encoded
+    outcome = await bulk.create([bulk.checked(item, draft.slug, lengths)], request=request, render=render)
+    match outcome:
+        case BatchDone(outcomes):
+            return _answer(results.of(outcomes[0], 0), public_url)
+        case Answered(answer):
+            [result] = _decoder.decode(answer).results
+            return _answer(result, public_url, ("idempotency-replayed", "true"))
+        case RequestMismatch():
+            return errors.idempotency_key_reused()
+        case _:
+            assert_never(outcome)
+
+
+def _answer(result: ItemResult, public_url: str, *headers: tuple[str, str]) -> Response:
+    link = result.link
+    # A checked item that names no slug and no external id is stored or found.
+    assert link is not None  # noqa: S101
+    etag = ("etag", f'"{link.version}"')
+    location = ("location", f"{urlsplit(public_url).path}/api/v1/links/{link.slug}")
+    return json_response(result.status, link, [etag, location, *headers])
