@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from typing import Any
 
 from app.resilience.deadline import BODY_S
 from app.web import errors
+from app.web import headers as fields
 from app.web.endpoint import Upload
 from app.web.response import Response
 
@@ -60,8 +62,21 @@ class LargeBody:
         self.is_read = isinstance(body, bytes)
         return body
 
+    @property
+    def length(self) -> int | None:
+        """The bytes that the head announces; None if it does not."""
+        declared = self._headers.get("content-length", "")
+        return int(declared) if declared and "transfer-encoding" not in self._headers else None
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """Yield the body as it arrives, however long it is."""
+        async for chunk in self._protocol:
+            yield chunk
+
 
 def is_small(headers: Any) -> bool:
     """Return whether the body can be read before the client is known."""
     declared = headers.get("content-length", "0")
+    if fields.is_lines(headers.get("content-type", "")):
+        return False  # they are answered while they arrive
     return "transfer-encoding" not in headers and len(declared) <= 18 and int(declared) <= MAX_BODY_BYTES

@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import zlib
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, assert_never
 
 from app.concurrency.bulkhead import Bulkhead
 from app.concurrency.time_limit import within
-from app.domain.slug import MOVED, ORDINARY, Lengths
+from app.domain.errors import FieldError, InvalidInput
+from app.domain.slug import MOVED, ORDINARY
 from app.ports import Answered, IdempotentRequest, Policy, RequestMismatch
 from app.resilience.admission import WorkKind
 from app.resilience.deadline import BATCH_BODY_S, BATCH_S
@@ -28,7 +31,9 @@ from app.web.bulk_schemas import (
     EditBatch,
     RemovalBatch,
 )
-from app.web.endpoint import Operation, Upload
+from app.web.bulk_stream import Lines, Stream
+from app.web.endpoint import Operation, Parameter, Upload
+from app.web.headers import is_lines
 from app.web.links_api import IDEMPOTENCY_KEY, idempotency_key
 from app.web.middleware import ApiMiddleware, Call
 from app.web.request import Request
@@ -37,9 +42,19 @@ from app.web.robyn_app import Router
 
 # Batches whose bodies a process holds at once, and those that wait for a place.
 _HELD, _WAITING = 3, 32
+# Streams that a process answers at once.
+_STREAMS = 8
 _UPLOAD = Upload(max_bytes=MAX_BATCH_BYTES, body_s=BATCH_BODY_S)
 # Fast: an answer of a few megabytes is written within the transaction.
 _LEVEL = 1
+
+UPSERT = Parameter(
+    "upsert",
+    "query",
+    {"const": "external_id"},
+    description="As in the body; for lines, which have no other place.",
+)
+REUSE = Parameter("reuse", "query", {"type": "boolean"}, description="As in the body; for lines.")
 
 # Makes the change of one kind of batch.
 _Change = Callable[[Any, Sequence[Any], IdempotentRequest | None, Render], Awaitable[BatchOutcome]]
@@ -50,16 +65,25 @@ class _Kind:
     """One kind of batch: its schema, what reads its items, and what is done with them."""
 
     schema: type
-    reader: Callable[[Any, Lengths], Callable[[Any], Any]]
+    reader: Callable[[Any, Principal], Callable[[Any], Any]]
     change: _Change
 
 
-def register_bulk(api: Router, middleware: ApiMiddleware, bulk: BulkLinks, public_url: str) -> None:
+def register_bulk(
+    api: Router,
+    middleware: ApiMiddleware,
+    bulk: BulkLinks,
+    *,
+    public_url: str,
+    is_draining: Callable[[], bool],
+) -> None:
     """Declare the endpoints of batches on *api*, the router of `/api/v1`."""
-    batches = _Batches(middleware, public_url)
+    batches = _Batches(middleware, public_url, is_draining)
 
-    def new_items(options: Any, lengths: Lengths) -> Callable[[Any], Any]:
-        return bulk_items.new_item(bulk, lengths, reuse=options.reuse)
+    def new_items(options: Any, principal: Principal) -> Callable[[Any], Any]:
+        lengths = MOVED if principal.may(Scope.ADMIN) else ORDINARY
+        may_find = principal.may(Scope.LINKS_READ)
+        return bulk_items.new_item(bulk, lengths, reuse=options.reuse, may_find=may_find)
 
     creates = _Kind(
         CreateBatch,
@@ -74,21 +98,21 @@ def register_bulk(api: Router, middleware: ApiMiddleware, bulk: BulkLinks, publi
     )
     edits = _Kind(
         EditBatch,
-        lambda _options, _lengths: bulk_items.edit_item,
+        lambda _options, _principal: bulk_items.edit_item,
         lambda options, items, request, render: bulk.change(
             items, atomic=options.atomic, request=request, render=render
         ),
     )
     removals = _Kind(
         RemovalBatch,
-        lambda _options, _lengths: bulk_items.removal_item,
+        lambda _options, _principal: bulk_items.removal_item,
         lambda options, items, request, render: bulk.remove(
             items, atomic=options.atomic, request=request, render=render
         ),
     )
 
     @api.post("/links/bulk")
-    @middleware.endpoint(_operation("Make links, thousands at once"), body=CreateBatch)
+    @middleware.endpoint(_operation("Make links, thousands at once", UPSERT, REUSE), body=CreateBatch)
     async def create_links(call: Call[Any]) -> Response:
         return await batches.serve(call, creates)
 
@@ -103,7 +127,7 @@ def register_bulk(api: Router, middleware: ApiMiddleware, bulk: BulkLinks, publi
         return await batches.serve(call, removals)
 
 
-def _operation(summary: str) -> Operation:
+def _operation(summary: str, *more: Parameter) -> Operation:
     return Operation(
         summary=summary,
         scope=Scope.LINKS_WRITE,
@@ -111,7 +135,7 @@ def _operation(summary: str) -> Operation:
         deadline_s=BATCH_BODY_S + BATCH_S,
         success=(200, BatchResults),
         problems=(411, 413, 415, 422),
-        parameters=(IDEMPOTENCY_KEY,),
+        parameters=(IDEMPOTENCY_KEY, *more),
         upload=_UPLOAD,
     )
 
@@ -119,13 +143,22 @@ def _operation(summary: str) -> Operation:
 class _Batches:
     """Serves batches: a few at a time, and what takes the processor in another thread."""
 
-    def __init__(self, middleware: ApiMiddleware, public_url: str) -> None:
+    def __init__(self, middleware: ApiMiddleware, public_url: str, is_draining: Callable[[], bool]) -> None:
         self._middleware = middleware
         self._public_url = public_url
+        self._is_draining = is_draining
         self._places = Bulkhead(_HELD, _WAITING)
+        self._streams = 0
 
     async def serve(self, call: Call[Any], kind: _Kind) -> Response:
         key = idempotency_key(call.request)
+        if is_lines(call.request.headers.get("content-type", "")):
+            return await self._stream(call, kind, key)
+        if call.request.query:
+            message = "belongs in the body; in the query, if that is application/x-ndjson"
+            raise InvalidInput(
+                [FieldError(name, "unknown_parameter", message) for name in call.request.query]
+            )
         if not await self._places.enter(BATCH_S):
             return errors.overloaded()
         try:
@@ -146,8 +179,7 @@ class _Batches:
             return refusal
         if _finds(options, documents) and not principal.may(Scope.LINKS_READ):
             return errors.forbidden(Scope.LINKS_READ)
-        lengths = MOVED if principal.may(Scope.ADMIN) else ORDINARY
-        items = await asyncio.to_thread(bulk_items.each, documents, kind.reader(options, lengths))
+        items = await asyncio.to_thread(bulk_items.each, documents, kind.reader(options, principal))
         del documents
         request = None if key is None else _request(call.request, principal, key, body)
 
@@ -166,6 +198,64 @@ class _Batches:
                 return errors.idempotency_key_reused()
             case _:
                 assert_never(outcome)
+
+    async def _stream(self, call: Call[Any], kind: _Kind, key: str | None) -> Response:
+        request, principal = call.request, call.principal
+        options = OPTIONS[kind.schema](links=[], **_options(request))
+        if _finds(options, ()) and not principal.may(Scope.LINKS_READ):
+            return errors.forbidden(Scope.LINKS_READ)
+        length = len(request.body) if request.large is None else request.large.length
+        if key is not None and length is None:
+            return errors.length_required()
+        if self._streams >= _STREAMS:
+            return errors.overloaded()
+
+        def named(number: int, digest: bytes) -> IdempotentRequest:
+            # No client's key has a space. The first batch has the key itself: no other request has it then.
+            name = f"{key} {number}" if number else str(key)
+            whole = f"{request.method} lines {request.query_string}\n".encode() + digest
+            return IdempotentRequest(principal.key_id, name, hashlib.sha256(whole).digest())
+
+        stream = Stream(
+            Results(self._public_url, principal),
+            read=kind.reader(options, principal),
+            change=partial(kind.change, options),
+            admit=partial(self._middleware.wait_for, Policy.BULK, principal.key_id),
+            request=None if key is None else named,
+            ends=self._is_draining,
+        )
+        chunks = _one(request.body) if request.large is None else request.large.chunks()
+        answer = self._held(stream.answer(Lines(chunks, length, waits=key is not None)))
+        headers = [("content-type", "application/x-ndjson"), *SECURITY_HEADERS]
+        return Response(200, headers, stream=answer)
+
+    async def _held(self, answer: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
+        self._streams += 1
+        try:
+            async with aclosing(answer):
+                async for part in answer:
+                    yield part
+        finally:
+            self._streams -= 1
+
+
+async def _one(body: bytes) -> AsyncIterator[bytes]:
+    yield body
+
+
+def _options(request: Request) -> dict[str, Any]:
+    """Return the options of a stream, which are in its query."""
+    options: dict[str, Any] = {}
+    for name, text in request.query.items():
+        match name, text:
+            case "upsert", "external_id":
+                options[name] = text
+            case "reuse", "true" | "false":
+                options[name] = text == "true"
+            case _:
+                expected = "external_id" if name == "upsert" else "true or false"
+                raise InvalidInput([FieldError(name, "option_invalid", f"must be {expected}")])
+    return options
 
 
 def _read(body: bytes, schema: type) -> tuple[Any, Sequence[object]]:

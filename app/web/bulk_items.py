@@ -47,11 +47,15 @@ def each(documents: Sequence[object], read: Callable[[Any], Item]) -> list[Item 
     return items
 
 
-def new_item(bulk: BulkLinks, lengths: Lengths, *, reuse: bool) -> Callable[[Any], NewItem]:
-    """Return a function that reads a link to make; *reuse* holds for all of them."""
+def new_item(
+    bulk: BulkLinks, lengths: Lengths, *, reuse: bool, may_find: bool = True
+) -> Callable[[Any], NewItem]:
+    """Return what reads a link to make; *reuse* holds for all of them, if the key *may_find* any."""
 
     def read(document: Any) -> NewItem:
         draft = schemas.converted(document, CreateLink)
+        if draft.reuse and not may_find:
+            raise InvalidInput([FieldError("reuse", "scope_missing", "needs the scope links:read as well")])
         item = NewItem(
             fields=draft.fields(),
             slug=None,

@@ -49,6 +49,13 @@ class Results:
         result.line = number
         return _encoder.encode(result) + b"\n"
 
+    @staticmethod
+    def failed(number: int, response: Response) -> bytes:
+        """Return the line that answers line *number* by *response*, a problem."""
+        problem = _problems.decode(response.body)
+        problem.pointer = f"/{number - 1}"
+        return _encoder.encode(ItemResult(response.status, error=problem, line=number)) + b"\n"
+
     def refused(self, outcomes: Sequence[ItemOutcome]) -> Response:
         """Return the answer to an atomic batch of which nothing was stored."""
         found = [(index, one) for index, one in enumerate(outcomes) if not succeeded(one)]

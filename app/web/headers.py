@@ -90,10 +90,15 @@ def credentials(value: str) -> tuple[str, str]:
     return scheme.lower(), token.strip(" ")
 
 
-def is_json(content_type: str) -> bool:
-    """Does *content_type* declare JSON in UTF-8?"""
+def is_lines(content_type: str) -> bool:
+    """Does *content_type* declare lines of JSON in UTF-8?"""
+    return is_json(content_type, "application/x-ndjson")
+
+
+def is_json(content_type: str, wanted: str = "application/json") -> bool:
+    """Does *content_type* declare JSON in UTF-8, in the media type *wanted*?"""
     media_type, *parameters = content_type.split(";")
-    if media_type.strip(_OPTIONAL_SPACE).lower() != "application/json":
+    if media_type.strip(_OPTIONAL_SPACE).lower() != wanted:
         return False
     for parameter in parameters:
         name, _, charset = parameter.strip(_OPTIONAL_SPACE).partition("=")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar, overload
@@ -20,6 +21,8 @@ from app.web.robyn_app import RobynHandler, for_robyn
 
 B = TypeVar("B")
 _SAFE = ("GET", "HEAD")
+# Streams wait for their units; a lease of shared ones takes a moment that no answer tells.
+_SHORTEST_WAIT_S, _LONGEST_WAIT_S = 0.02, 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +115,11 @@ class ApiMiddleware:
             return principal
         check_query(operation.query, request, lists=operation.query_lists)
         if operation.body is not None:
-            if not fields.is_json(request.headers.get("content-type", "")):
+            content_type = request.headers.get("content-type", "")
+            if operation.upload is not None:
+                if not fields.is_json(content_type) and not fields.is_lines(content_type):
+                    return errors.neither_json_nor_lines()
+            elif not fields.is_json(content_type):
                 return errors.not_json()
             if not fields.is_plain(request.headers.get("content-encoding", "")):
                 return errors.encoded()
@@ -177,6 +184,15 @@ class ApiMiddleware:
         if self._limiter.admit(policy, key, cost):
             return None
         return errors.too_many_requests(self._limiter.refusal(policy, key, cost))
+
+    async def wait_for(self, policy: Policy, key: str, cost: int) -> Response | None:
+        """Count *cost* units of *policy* for *key* once it has them; return the refusal if that is far."""
+        while not self._limiter.admit(policy, key, cost):
+            refusal = self._limiter.refusal(policy, key, cost)
+            if refusal.retry_after_s > _LONGEST_WAIT_S:
+                return errors.too_many_requests(refusal)
+            await asyncio.sleep(max(refusal.retry_after_s, _SHORTEST_WAIT_S))
+        return None
 
     def _refuse(self, policy: Policy, key: str) -> Response:
         return errors.too_many_requests(self._limiter.refusal(policy, key))

@@ -99,6 +99,10 @@ def _operation(name: str, operation: Operation, path_parameters: Sequence[str]) 
     }
     if operation.body is not None:
         document["requestBody"] = {"required": True, **_content("application/json", operation.body)}
+    if operation.upload is not None:
+        # One item a line, and one result a line.
+        for told in (document["requestBody"], responses[str(status)]):
+            told["content"]["application/x-ndjson"] = {"schema": _TEXT}
     return document
 
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import parse_qsl
 
 from app.web.intent import Intent
 from app.web.response import Response
+
+if TYPE_CHECKING:
+    from app.web.body import LargeBody
 
 _MAX_QUERY_FIELDS = 100
 
@@ -22,8 +25,8 @@ class Request:
     `headers` holds only those that an endpoint declares (see `app.web.endpoint`), by their names in
     lower case; `repeated`, the query parameters that were sent twice, with all their values. `client` is
     the address that rate limits count by. `intent` reads why the request was made, `is_local` whether a
-    program on this machine sent it directly: few handlers need to know. `load` reads a large body, if it
-    has one.
+    program on this machine sent it directly: few handlers need to know. `large` is a body that
+    its handler reads.
     """
 
     method: str
@@ -36,11 +39,11 @@ class Request:
     client: str
     intent: Callable[[], Intent] = lambda: Intent.VISIT
     is_local: Callable[[], bool] = lambda: False
-    load: Callable[[], Awaitable[bytes | Response]] | None = None
+    large: LargeBody | None = None
 
     async def whole_body(self) -> bytes | Response:
         """Return the body, also a large one, or the answer that refuses it."""
-        return self.body if self.load is None else await self.load()
+        return self.body if self.large is None else await self.large.load()
 
     def values(self, name: str) -> Sequence[str]:
         """Return every value of the query parameter *name*."""

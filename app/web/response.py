@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncGenerator, Iterable, Sequence
 
 import msgspec
 from msgspec.structs import replace
@@ -31,6 +31,7 @@ class Response(msgspec.Struct, frozen=True, gc=False):
 
     `forward_query`: append the request's query string to the `location` header.
     `is_visit`: it is the redirect of a link; sent in reply to a GET, it counts as one click.
+    `stream`: the body in parts, in place of `body`.
     `metered_version`: the link's version if each such response takes a visit of the link's quota, else 0.
     """
 
@@ -40,6 +41,7 @@ class Response(msgspec.Struct, frozen=True, gc=False):
     forward_query: bool = False
     is_visit: bool = False
     metered_version: int = 0
+    stream: AsyncGenerator[bytes, None] | None = None
 
 
 def json_response(

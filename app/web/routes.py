@@ -30,7 +30,13 @@ def register(application: Any, services: Services) -> None:
         on_error=services.on_error,
     )
     links_api.register_links(api, middleware, services.links, services.bulk, services.public_url)
-    bulk_api.register_bulk(api, middleware, services.bulk, services.public_url)
+    bulk_api.register_bulk(
+        api,
+        middleware,
+        services.bulk,
+        public_url=services.public_url,
+        is_draining=services.is_draining,
+    )
     find_links.register_listing(api, middleware, services.listings, services.public_url)
     tags_api.register_tags(api, middleware, services.listings)
     links_api.register_stats(api, middleware, services.stats, services.public_url)

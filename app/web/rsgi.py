@@ -13,7 +13,7 @@ import gc
 import logging
 import signal
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing
 from time import monotonic
 from typing import Any, ClassVar, NamedTuple, Protocol
 
@@ -221,7 +221,7 @@ class RsgiApplication:
                     _send(protocol, exchange, response)
                 return
         with self._requests.exchange(method, started) as exchange:
-            _send(protocol, exchange, await self._dispatch(scope, protocol, exchange))
+            await _send_any(protocol, exchange, await self._dispatch(scope, protocol, exchange))
 
     def _refuse(self, scope: RsgiScope, protocol: Any, response: Response) -> None:
         """Send *response* instead of an answer of the application, and count it."""
@@ -299,7 +299,7 @@ class RsgiApplication:
                 client=self._client(scope),
                 intent=lambda: intent_of(headers),
                 is_local=lambda: is_local(scope.client, headers),
-                load=None if large is None else large.load,
+                large=large,
             )
         except ValueError as error:
             return errors.unreadable(str(error))
@@ -308,7 +308,7 @@ class RsgiApplication:
             check_headers(response.headers)
         except Exception as error:  # noqa: BLE001 - the last resort: the client gets a response
             return self.failed(f"{scope.method} {scope.path}", error)
-        if large is not None and not large.is_read:
+        if large is not None and not large.is_read and response.stream is None:
             return closing(response)
         return response
 
@@ -357,3 +357,20 @@ def _send(protocol: Any, exchange: Exchange, response: Response) -> None:
         protocol.response_empty(response.status, response.headers)
     else:
         protocol.response_bytes(response.status, response.headers, response.body)
+
+
+async def _send_any(protocol: Any, exchange: Exchange, response: Response) -> None:
+    """Send *response*, also one that comes in parts; a client that is gone ends it."""
+    parts = response.stream
+    if parts is None:
+        _send(protocol, exchange, response)
+        return
+    exchange.status = response.status
+    transport = protocol.response_stream(response.status, response.headers)
+    async with aclosing(parts):
+        async for part in parts:
+            try:
+                await transport.send_bytes(part)
+            except Exception as error:  # noqa: BLE001 - granian's errors have no common class
+                log.info("the client of a stream is gone: %s", type(error).__name__)
+                return

@@ -28,6 +28,12 @@ class WatchedProtocol:
         self.headers = headers
         self._protocol.response_bytes(status, headers, body)
 
+    def response_stream(self, status: int, headers: Iterable[tuple[str, str]]) -> Any:
+        """Begin an answer that is sent in parts."""
+        self.status = status
+        self.headers = headers
+        return self._protocol.response_stream(status, headers)
+
     def __aiter__(self) -> AsyncIterator[bytes]:
         """Read the body of the request."""
         body: AsyncIterator[bytes] = self._protocol.__aiter__()
