@@ -72,6 +72,8 @@ def guarded_store(store: Store, guards: StoreGuards) -> Store:
             Store.get_key: _reads(lookup),
             Store.list_keys: _reads(bulk),
             Store.revoke_key: _calls(change),
+            Store.rotate_key: _calls(change),
+            Store.note_key_uses: _calls(bulk),
             # idempotent requests
             Store.forget_requests: _calls(bulk),
             # the store itself

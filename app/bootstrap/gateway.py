@@ -35,6 +35,7 @@ from app.service.cache_sync import CacheSync
 from app.service.clicks import ClickCounter, ClickPublisher
 from app.service.epochs import EpochWatch
 from app.service.find import Listings
+from app.service.key_management import KeyManagement, KeyUses
 from app.service.keys import Authenticator
 from app.service.l1_cache import L1Cache
 from app.service.links import Links
@@ -102,6 +103,12 @@ async def open_gateway(settings: Settings) -> AsyncIterator[Services]:
             recent=RecentOverview(metrics.samples, monotonic=time.monotonic),
             requests=requests,
             authenticator=api.authenticator,
+            keys=api.keys,
+            key_limits={
+                "requests": settings.limit_api,
+                "creates": settings.limit_create,
+                "bulk_items": settings.limit_bulk,
+            },
             limiter=limiter,
             admission=admission,
             tarpit=Tarpit(monotonic=time.monotonic),
@@ -268,19 +275,25 @@ class Api:
     bulk: BulkLinks
     stats: Stats
     authenticator: Authenticator
+    keys: KeyManagement
 
 
 @asynccontextmanager
 async def open_api(settings: Settings, to: Dependencies, l1: L1Cache[Response]) -> AsyncIterator[Api]:
     """The services of the API; changes of links go to the broker, the shared cache and *l1*."""
     publisher = OutboxPublisher(to.store, to.bus, CacheSync(to.store, to.cache, to.bus), l1)
-    async with serving("outbox publisher", publisher):
+    authenticator = Authenticator(to.store, monotonic=time.monotonic, clock=utc_now)
+    async with (
+        serving("outbox publisher", publisher),
+        serving("key uses", KeyUses(to.store, authenticator)),
+    ):
         yield Api(
             links=new_links(settings, to.store, publisher.deliver),
             listings=new_listings(to.store, publisher.deliver),
             bulk=new_bulk_links(settings, to.store, publisher.deliver, publisher.appear),
             stats=Stats(to.store, to.store, clock=utc_now),
-            authenticator=Authenticator(to.store, monotonic=time.monotonic),
+            authenticator=authenticator,
+            keys=KeyManagement(to.store, clock=utc_now, choice=secrets.choice),
         )
 
 

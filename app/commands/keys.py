@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -30,13 +31,16 @@ def create(
     name: Annotated[str, typer.Argument(metavar="NAME", help="The purpose of the key; shown in listings.")],
     *,
     scope: Scopes = None,
+    expires_in: Annotated[
+        str | None, typer.Option(metavar="LIFETIME", help="Ends the key by itself: 90m, 7d. Default: never.")
+    ] = None,
     json: console.Json = False,
 ) -> None:
     """Create an API key. It is shown once; only its hash is stored."""
     from app.bootstrap import open_store
 
     settings = console.existing_store()
-    text, record = _issued(name, scope)
+    text, record = _issued(name, scope, expires_in)
 
     async def work() -> None:
         async with open_store(settings) as store:
@@ -62,7 +66,7 @@ def generate(
 @app.command("list")
 def list_(*, json: console.Json = False) -> None:
     """List all API keys, revoked ones included, without their secrets."""
-    from app.bootstrap import open_store
+    from app.bootstrap import open_store, utc_now
 
     settings = console.existing_store()
 
@@ -74,8 +78,9 @@ def list_(*, json: console.Json = False) -> None:
     if json:
         console.show([_document(key) for key in found])
         return
+    now = utc_now()
     for key in found:
-        state = f"revoked {key.revoked_at:%Y-%m-%d}" if key.revoked_at else "valid"
+        state = _state(key, now)
         scopes = ",".join(sorted(key.scopes))
         console.say(f"{key.key_id}  {key.created_at:%Y-%m-%d}  {state:<18}  {scopes}  {key.name}")
 
@@ -105,14 +110,26 @@ def revoke(
         console.say(f"{key_id} is revoked")
 
 
-def _issued(name: str, scope: list[str] | None) -> tuple[str, ApiKey]:
+def _state(key: ApiKey, now: datetime) -> str:
+    if key.revoked_at:
+        return f"revoked {key.revoked_at:%Y-%m-%d}"
+    if key.expires_at is None:
+        return "valid"
+    return f"{'expired' if key.has_expired(now) else 'until'} {key.expires_at:%Y-%m-%d}"
+
+
+def _issued(name: str, scope: list[str] | None, expires_in: str | None = None) -> tuple[str, ApiKey]:
     import secrets
+    from dataclasses import replace
 
     from app.bootstrap import utc_now
+    from app.domain import lifetime
     from app.service import keys
 
     scopes = keys.parse_scopes(scope or [keys.Scope.LINKS_READ, keys.Scope.LINKS_WRITE])
-    return keys.issue(name, scopes, now=utc_now(), choice=secrets.choice)
+    now = utc_now()
+    text, key = keys.issue(name, scopes, now=now, choice=secrets.choice)
+    return text, key if expires_in is None else replace(key, expires_at=now + lifetime.parse(expires_in))
 
 
 def _document(key: ApiKey) -> dict[str, Any]:
@@ -121,5 +138,7 @@ def _document(key: ApiKey) -> dict[str, Any]:
         "name": key.name,
         "scopes": sorted(key.scopes),
         "created_at": key.created_at,
+        "expires_at": key.expires_at,
         "revoked_at": key.revoked_at,
+        "last_used_at": key.last_used_at,
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -33,6 +34,9 @@ ValidFrom = Annotated[
 ]
 ExpiresAt = Annotated[
     str | None, typer.Option(metavar="TIME", help="Answers 410 from it on: 2030-01-31T12:00:00Z, or none.")
+]
+ExpiresIn = Annotated[
+    str | None, typer.Option(metavar="LIFETIME", help="In place of --expires-at: 90m, 7d, from now on.")
 ]
 ForwardQuery = Annotated[
     bool | None,
@@ -95,6 +99,7 @@ def create(
     enabled: Enabled = None,
     max_visits: MaxVisits = None,
     external_id: ExternalId = None,
+    expires_in: ExpiresIn = None,
     json: console.Json = False,
 ) -> None:
     """Create a link and print its short URL."""
@@ -105,6 +110,7 @@ def create(
     from app.service.links import Created
 
     settings = console.existing_store()
+    lifetime = _lifetime(expires_in, expires_at)
     fields = LinkFields(
         **_given(
             long_url=long_url,
@@ -122,7 +128,7 @@ def create(
 
     async def work() -> Link:
         async with open_links(settings, "links create") as links:
-            outcome = await links.create(fields, custom_slug=slug, lengths=MOVED)
+            outcome = await links.create(fields, expires_in=lifetime, custom_slug=slug, lengths=MOVED)
             if isinstance(outcome, ExternalIdTaken):
                 console.fail(f"the external id {external_id} is that of {outcome.link.slug}")
             if not isinstance(outcome, Created):
@@ -255,6 +261,7 @@ def edit(
     enabled: Enabled = None,
     max_visits: MaxVisits = None,
     external_id: ExternalId = None,
+    expires_in: ExpiresIn = None,
     if_version: Annotated[
         int | None, typer.Option(metavar="NUMBER", help="Change only this version of the link.")
     ] = None,
@@ -278,13 +285,16 @@ def edit(
         max_visits=max_visits,
         external_id=external_id,
     )
-    if not changes:
+    lifetime = _lifetime(expires_in, expires_at)
+    if not changes and lifetime is None:
         console.fail("name at least one field to change; hopgate links edit --help lists them")
 
     async def work() -> Any:
         async with open_links(settings, "links edit") as links:
             name = _slug(slug)
-            return await links.change(name, changes, expected_version=if_version) if name else None
+            if name is None:
+                return None
+            return await links.change(name, changes, expires_in=lifetime, expected_version=if_version)
 
     _show(settings, _existing(console.run(work()), slug), json=json)
 
@@ -368,6 +378,14 @@ def _given(**options: Any) -> dict[str, Any]:
     if fields.get("external_id") == "none":
         fields["external_id"] = None
     return fields
+
+
+def _lifetime(text: str | None, expires_at: str | None) -> timedelta | None:
+    from app.domain import lifetime
+
+    if text is not None and expires_at is not None:
+        console.fail("--expires-in and --expires-at exclude each other: nothing was done")
+    return None if text is None else lifetime.parse(text)
 
 
 def _number(text: str) -> int:

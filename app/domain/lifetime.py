@@ -14,9 +14,9 @@ PATTERN = "^[1-9][0-9]{0,9}[smhdw]$"
 _SHAPE = re.compile(r"([1-9][0-9]{0,9})([smhdw])\Z")
 
 
-def parse(text: str) -> timedelta:
+def parse(text: str, *, field: str = "expires_in") -> timedelta:
     """
-    Return the lifetime that *text* says.
+    Return the lifetime that *text*, the value of *field*, says.
 
     Raises:
         InvalidInput: it is no number of seconds, minutes, hours, days or weeks, or too long.
@@ -24,9 +24,9 @@ def parse(text: str) -> timedelta:
     match = _SHAPE.match(text)
     if match is None:
         message = "must be a number of s, m, h, d or w, as in 90m or 7d"
-        raise InvalidInput([FieldError("expires_in", "lifetime_invalid", message)])
+        raise InvalidInput([FieldError(field, "lifetime_invalid", message)])
     seconds = int(match[1]) * _UNITS[match[2]]
     if seconds > MAX_LIFETIME.total_seconds():
         message = f"must be at most {MAX_LIFETIME.days}d"
-        raise InvalidInput([FieldError("expires_in", "lifetime_invalid", message)])
+        raise InvalidInput([FieldError(field, "lifetime_invalid", message)])
     return timedelta(seconds=seconds)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
@@ -10,7 +10,11 @@ from typing import Protocol
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApiKey:
-    """An API key at rest. `secret_hash` is SHA-256 of a secret with at least 250 bits."""
+    """
+    An API key at rest. `secret_hash` is SHA-256 of a secret with at least 250 bits.
+
+    Until `old_until` the secret of `old_secret_hash` counts as well. `last_used_at` trails by a minute.
+    """
 
     key_id: str
     name: str
@@ -18,6 +22,24 @@ class ApiKey:
     scopes: frozenset[str]
     created_at: datetime
     revoked_at: datetime | None = None
+    expires_at: datetime | None = None
+    last_used_at: datetime | None = None
+    old_secret_hash: bytes | None = None
+    old_until: datetime | None = None
+
+    def is_live(self, now: datetime) -> bool:
+        """Return whether the key is neither revoked nor expired at *now*."""
+        return self.revoked_at is None and not self.has_expired(now)
+
+    def has_expired(self, now: datetime) -> bool:
+        """Return whether the time of the key is over at *now*."""
+        return self.expires_at is not None and self.expires_at <= now
+
+    def hashes(self, now: datetime) -> tuple[bytes, ...]:
+        """Return the hashes of the secrets that count at *now*."""
+        if self.old_secret_hash is None or self.old_until is None or self.old_until <= now:
+            return (self.secret_hash,)
+        return (self.secret_hash, self.old_secret_hash)
 
 
 class ApiKeyStore(Protocol):
@@ -37,4 +59,16 @@ class ApiKeyStore(Protocol):
 
     async def revoke_key(self, key_id: str, *, now: datetime) -> bool:
         """Revoke the key; False if there is none. Revoking twice keeps the first time."""
+        ...
+
+    async def rotate_key(self, key_id: str, *, old: bytes, new: bytes, old_until: datetime) -> bool:
+        """
+        Make *new* the hash of the key's secret, and let *old* count until *old_until*.
+
+        False, and nothing is changed: there is no such key, it is revoked, or *old* is not its hash.
+        """
+        ...
+
+    async def note_key_uses(self, uses: Mapping[str, datetime]) -> None:
+        """Note when keys were used, by their ids, unless a later use is noted. Unknown ids are ignored."""
         ...

@@ -16,8 +16,8 @@ import unicodedata
 import zlib
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from enum import StrEnum
 
 from app.concurrency.single_flight import SingleFlight
@@ -56,10 +56,16 @@ class Principal:
 
     key_id: str
     scopes: frozenset[str]
+    expires_at: datetime | None = None
 
     def may(self, scope: Scope) -> bool:
         """Return whether *scope* is granted."""
         return scope in self.scopes or Scope.ADMIN in self.scopes
+
+
+@dataclass(frozen=True, slots=True)
+class Expired:
+    """The client has the secret of a key whose time is over."""
 
 
 def parse_scopes(texts: Iterable[str]) -> frozenset[Scope]:
@@ -97,11 +103,19 @@ def issue(
     if wrong is not None:
         message = f"must be at most {MAX_TITLE_LENGTH} printable characters, to tell keys apart: it {wrong}"
         raise InvalidInput([FieldError("name", "name_invalid", message)])
-    key_id = "".join(choice(_BASE62) for _ in range(_ID_LENGTH))
-    secret = "".join(choice(_BASE62) for _ in range(_SECRET_LENGTH))
-    body = f"hg_{key_id}_{secret}"
-    text = f"{body}_{_checksum(body)}"
+    text = _text("".join(choice(_BASE62) for _ in range(_ID_LENGTH)), choice)
     return text, record(text, name, scopes, now=now)
+
+
+def reissue(key: ApiKey, *, choice: Callable[[str], str]) -> tuple[str, ApiKey]:
+    """Return another text of *key*, and the key with the hash of its new secret."""
+    text = _text(key.key_id, choice)
+    return text, replace(key, secret_hash=record(text, key.name, frozenset(), now=key.created_at).secret_hash)
+
+
+def _text(key_id: str, choice: Callable[[str], str]) -> str:
+    body = f"hg_{key_id}_{''.join(choice(_BASE62) for _ in range(_SECRET_LENGTH))}"
+    return f"{body}_{_checksum(body)}"
 
 
 def record(text: str, name: str, scopes: frozenset[Scope], *, now: datetime) -> ApiKey:
@@ -124,25 +138,38 @@ def record(text: str, name: str, scopes: frozenset[Scope], *, now: datetime) -> 
     )
 
 
+# The hashes of the secrets of keys that count, by key id.
+_Hashes = Mapping[str, tuple[bytes, ...]]
+
+
 class Authenticator:
     """
     Authenticates API keys. Reads each key, and the list of keys, from the store at most once a second.
 
     Args:
         monotonic: seconds that never go back.
+        clock: the present time, timezone-aware UTC.
     """
 
-    def __init__(self, store: ApiKeyStore, *, monotonic: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        store: ApiKeyStore,
+        *,
+        monotonic: Callable[[], float],
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
         self._store = store
+        self._clock = clock
+        self._uses: dict[str, datetime] = {}
         self._monotonic = monotonic
         self._cache: OrderedDict[str, tuple[ApiKey | None, float]] = OrderedDict()
         self._asking: SingleFlight[str, ApiKey | None] = SingleFlight()
         # Hashes of secrets by key id. Only valid keys get in, so invalid ones cannot evict them.
-        self._valid: OrderedDict[str, bytes] = OrderedDict()
-        self._listed: tuple[Mapping[str, bytes], float] = ({}, -math.inf)
-        self._listing: SingleFlight[str, Mapping[str, bytes]] = SingleFlight()
+        self._valid: OrderedDict[str, tuple[bytes, ...]] = OrderedDict()
+        self._listed: tuple[_Hashes, float] = ({}, -math.inf)
+        self._listing: SingleFlight[str, _Hashes] = SingleFlight()
 
-    async def authenticate(self, text: str, *, stale_s: float = 0.0) -> Principal | None:
+    async def authenticate(self, text: str, *, stale_s: float = 0.0) -> Principal | Expired | None:
         """
         Return the principal of the key *text*; None if it is no key, or revoked.
 
@@ -155,15 +182,25 @@ class Authenticator:
             return None
         key_id, secret = parts
         key = await self._find(key_id, stale_s)
+        now = self._clock()
         # Compared even for an unknown id, so that both take the same time.
-        matches = hmac.compare_digest(_hash(secret), key.secret_hash if key else _NO_HASH)
+        matches = _is_one_of(_hash(secret), key.hashes(now) if key else ())
         if key is None or key.revoked_at is not None:
             self._valid.pop(key_id, None)
             return None
         if not matches:
             return None
-        self._remember(key)
-        return Principal(key.key_id, key.scopes)
+        if key.has_expired(now):
+            self._valid.pop(key_id, None)
+            return Expired()
+        self._remember(key, now)
+        self._uses[key_id] = now
+        return Principal(key.key_id, key.scopes, key.expires_at)
+
+    def take_uses(self) -> Mapping[str, datetime]:
+        """Return when keys were last used since the last call, by their ids."""
+        uses, self._uses = self._uses, {}
+        return uses
 
     def was_valid(self, text: str) -> bool:
         """Return whether the key *text* was valid when it was last used; without a look-up."""
@@ -186,15 +223,16 @@ class Authenticator:
                 return False
         return _holds(listed, text)
 
-    async def _list(self) -> Mapping[str, bytes]:
+    async def _list(self) -> _Hashes:
         asked = self._monotonic()
         keys = await self._store.list_keys()
-        listed = {key.key_id: key.secret_hash for key in keys if key.revoked_at is None}
+        now = self._clock()
+        listed = {key.key_id: key.hashes(now) for key in keys if key.revoked_at is None}
         self._listed = (listed, asked + _LIST_S)
         return listed
 
-    def _remember(self, key: ApiKey) -> None:
-        self._valid[key.key_id] = key.secret_hash
+    def _remember(self, key: ApiKey, now: datetime) -> None:
+        self._valid[key.key_id] = key.hashes(now)
         self._valid.move_to_end(key.key_id)
         if len(self._valid) > _MAX_CACHED:
             self._valid.popitem(last=False)
@@ -230,10 +268,17 @@ def _parts(text: str) -> tuple[str, str] | None:
     return (key_id, secret) if is_whole else None
 
 
-def _holds(hashes: Mapping[str, bytes], text: str) -> bool:
-    """Return whether *hashes*, by key id, has the one of the key *text*."""
+def _holds(hashes: _Hashes, text: str) -> bool:
+    """Return whether *hashes*, by key id, have the one of the key *text*."""
     parts = _parts(text)
-    return parts is not None and hmac.compare_digest(_hash(parts[1]), hashes.get(parts[0], _NO_HASH))
+    return parts is not None and _is_one_of(_hash(parts[1]), hashes.get(parts[0], ()))
+
+
+def _is_one_of(found: bytes, hashes: tuple[bytes, ...]) -> bool:
+    """Compare with two hashes, however many there are: it takes the same time."""
+    first, second = (*hashes, _NO_HASH, _NO_HASH)[:2]
+    # Each is compared, whatever the other gives.
+    return bool(hmac.compare_digest(found, first) | hmac.compare_digest(found, second))
 
 
 def _hash(secret: str) -> bytes:

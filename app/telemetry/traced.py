@@ -69,6 +69,8 @@ def traced_store(store: Store, tracing: Tracing, system: str) -> Store:
             Store.get_key: call("SELECT", "api_keys"),
             Store.list_keys: call("SELECT", "api_keys"),
             Store.revoke_key: call("UPDATE", "api_keys"),
+            Store.rotate_key: call("UPDATE", "api_keys"),
+            Store.note_key_uses: call("UPDATE", "api_keys"),
             # idempotent requests
             Store.forget_requests: call("DELETE", "idempotency"),
             # the store itself

@@ -55,6 +55,7 @@ class Operation:
     What an endpoint of the API needs and promises.
 
     Args:
+        scope: what the key must permit; None: any key will do.
         work: what admission control takes it for.
         deadline_s: bound of the whole operation, in seconds.
         success: the status and the schema of the body, if there is one.
@@ -67,7 +68,7 @@ class Operation:
     """
 
     summary: str
-    scope: Scope
+    scope: Scope | None
     work: WorkKind
     deadline_s: float
     success: tuple[int, type | None]

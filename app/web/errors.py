@@ -32,6 +32,12 @@ def unauthorized() -> Response:
     return _problem(401, "unauthorized", "A valid API key is required", headers=challenge)
 
 
+def key_expired() -> Response:
+    """401: the secret is that of a key whose time is over; only its holder is told."""
+    challenge = [("www-authenticate", 'Bearer realm="hopgate", error="invalid_token"')]
+    return _problem(401, "key_expired", "The API key has expired", headers=challenge)
+
+
 def forbidden(scope: str) -> Response:
     """403: the key lacks *scope*."""
     return _problem(403, "forbidden", "The key may not do this", detail=f"The scope {scope} is missing.")

@@ -11,7 +11,7 @@ from app.concurrency.time_limit import within
 from app.domain.errors import FieldError, InvalidInput, Overloaded, Unavailable
 from app.ports import Policy, RateLimiter
 from app.resilience.admission import AdmissionController
-from app.service.keys import Authenticator, Principal, Scope
+from app.service.keys import Authenticator, Expired, Principal, Scope
 from app.web import errors, schemas
 from app.web import headers as fields
 from app.web.endpoint import Endpoint, Operation
@@ -131,10 +131,12 @@ class ApiMiddleware:
         return await handler(Call(request, principal, body))
 
     async def authorize(
-        self, scope: Scope, text: str, client: str, *, stale_s: float = 0.0
+        self, scope: Scope | None, text: str, client: str, *, stale_s: float = 0.0
     ) -> Principal | Response:
         """
         Return the principal of the key *text* within its limits, or the response for a key without *scope*.
+
+        Any key has the scope None.
 
         Args:
             stale_s: while the store is away, a key counts that was read within this time.
@@ -147,13 +149,17 @@ class ApiMiddleware:
             return errors.unavailable(error)
         if principal is None:
             return errors.unauthorized()
+        if isinstance(principal, Expired):
+            return errors.key_expired()
         if isinstance(principal, Response):
             return principal
         if not limiter.admit(Policy.API, principal.key_id):
             return self._refuse(Policy.API, principal.key_id)
-        return principal if principal.may(scope) else errors.forbidden(scope)
+        return principal if scope is None or principal.may(scope) else errors.forbidden(scope)
 
-    async def _authenticated(self, text: str, client: str, stale_s: float) -> Principal | Response | None:
+    async def _authenticated(
+        self, text: str, client: str, stale_s: float
+    ) -> Principal | Expired | Response | None:
         """
         Return the principal of the key *text*; None if it is invalid; 429 if *client* tries too many.
 
@@ -169,7 +175,7 @@ class ApiMiddleware:
             if await authenticator.is_listed(text):
                 return await authenticator.authenticate(text)
             return self._refuse(Policy.ANONYMOUS, client)
-        principal = None
+        principal: Principal | Expired | None = None
         try:
             principal = await authenticator.authenticate(text)
         except Unavailable:

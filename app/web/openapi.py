@@ -90,7 +90,7 @@ def _operation(name: str, operation: Operation, path_parameters: Sequence[str]) 
     document: dict[str, Any] = {
         "operationId": first + "".join(word.title() for word in others),
         "summary": operation.summary,
-        "description": f"Needs the scope `{operation.scope}`.",
+        "description": f"Needs the scope `{operation.scope}`." if operation.scope else "Any key will do.",
         "parameters": [
             *({"name": one, "in": "path", "required": True, "schema": _TEXT} for one in path_parameters),
             *map(_parameter, operation.parameters),

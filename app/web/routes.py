@@ -8,7 +8,7 @@ from typing import Any
 
 from app.domain.errors import InvalidInput, Unavailable
 from app.telemetry import prometheus
-from app.web import bulk_api, errors, find_links, health, links_api, openapi, tags_api
+from app.web import bulk_api, errors, find_links, health, keys_api, links_api, openapi, tags_api
 from app.web import status as page
 from app.web.middleware import ApiMiddleware, check_query
 from app.web.redirects import with_query
@@ -39,6 +39,7 @@ def register(application: Any, services: Services) -> None:
     )
     find_links.register_listing(api, middleware, services.listings, services.public_url)
     tags_api.register_tags(api, middleware, services.listings)
+    keys_api.register_keys(api, middleware, services.keys, services.key_limits)
     links_api.register_stats(api, middleware, services.stats, services.public_url)
     links_api.register_cache(api, middleware, services.links)
 

@@ -11,6 +11,7 @@ from app.ports import RateLimiter
 from app.resilience.admission import AdmissionController
 from app.service.bulk import BulkLinks
 from app.service.find import Listings
+from app.service.key_management import KeyManagement
 from app.service.keys import Authenticator
 from app.service.links import Links
 from app.service.stats import Stats
@@ -32,14 +33,14 @@ class Services:
     """
     Built by `app.bootstrap`.
 
-    `probes`: of the dependencies, by name; the gateway is ready as long as one of `probes["store"]`
-    and `probes["cache"]` answers and, if there is a `probes["front"]`, that one. `guards`: the state of the
-    circuit breakers, by name; None if there are none. `is_draining`: the process is about to stop.
+    `probes`: of the dependencies, by name; the gateway is ready as long as one of `probes["store"]` and
+    `probes["cache"]` answers and, if there is a `probes["front"]`, that one. `guards`: the state of the circuit
+    breakers, by name; None if there are none.
+    `key_limits`: the rates of each key, by what they count. `is_draining`: the process is about to stop.
     `is_for_this_machine`: an embedded gateway without a public name or a proxy, which shows its figures to
     this machine without a key. `recent`: those figures. `on_error`: is notified of each error that a request
     ended with. `trace_id`: makes the id of a request that has none. `tracing`: makes the spans of requests;
-    None if tracing is off. `front`: the data
-    plane in front of the application; None if granian is alone.
+    None if tracing is off. `front`: the data plane in front of the application; None if granian is alone.
     """
 
     links: Links
@@ -48,6 +49,8 @@ class Services:
     stats: Stats
     redirects: RedirectHandler
     authenticator: Authenticator
+    keys: KeyManagement
+    key_limits: Mapping[str, str]
     limiter: RateLimiter
     admission: AdmissionController
     tarpit: Tarpit

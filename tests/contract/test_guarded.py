@@ -66,6 +66,8 @@ CALLS: dict[type[object], dict[str, Callable[[Any], Awaitable[Any]]]] = {
         "add_key": lambda store: store.add_key(KEY),
         "get_key": lambda store: store.get_key("k"),
         "list_keys": lambda store: store.list_keys(),
+        "rotate_key": lambda store: store.rotate_key("k", old=b"o", new=b"n", old_until=NOW),
+        "note_key_uses": lambda store: store.note_key_uses({"k": NOW}),
         "revoke_key": lambda store: store.revoke_key("k", now=NOW),
     },
     LinkCache: {

@@ -45,3 +45,34 @@ async def test_revoking_twice_keeps_the_first_time(store: Store) -> None:
     assert (first, second) == (True, True)
     assert await store.get_key("k1") == replace(KEY, revoked_at=NOW)
     assert await store.revoke_key("nope", now=NOW) is False
+
+
+async def test_rotated_key_has_both_secrets(store: Store) -> None:
+    await store.add_key(KEY)
+    new = b"n" * 32
+
+    rotated = await store.rotate_key(KEY.key_id, old=KEY.secret_hash, new=new, old_until=LATER)
+    again = await store.rotate_key(KEY.key_id, old=KEY.secret_hash, new=b"x" * 32, old_until=LATER)
+    unknown = await store.rotate_key("unknown", old=KEY.secret_hash, new=new, old_until=LATER)
+
+    assert (rotated, again, unknown) == (True, False, False)
+    found = await store.get_key(KEY.key_id)
+    assert found == replace(KEY, secret_hash=new, old_secret_hash=KEY.secret_hash, old_until=LATER)
+    assert found.hashes(NOW) == (new, KEY.secret_hash)
+    assert found.hashes(LATER) == (new,)
+
+
+async def test_revoked_key_is_not_rotated(store: Store) -> None:
+    await store.add_key(KEY)
+    await store.revoke_key(KEY.key_id, now=NOW)
+
+    assert not await store.rotate_key(KEY.key_id, old=KEY.secret_hash, new=b"n" * 32, old_until=LATER)
+
+
+async def test_latest_use_of_a_key_is_noted(store: Store) -> None:
+    await store.add_key(replace(KEY, expires_at=LATER))
+
+    for at in (NOW, LATER, NOW):
+        await store.note_key_uses({KEY.key_id: at, "unknown": at})
+
+    assert await store.get_key(KEY.key_id) == replace(KEY, expires_at=LATER, last_used_at=LATER)

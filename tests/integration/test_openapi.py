@@ -8,6 +8,7 @@ from jsonschema import Draft202012Validator
 from openapi_spec_validator import validate
 
 from app.web import listing_schemas, schemas
+from app.web.endpoint import template
 from tests.unit.declared_routes import declared_routes
 
 LINKS = "/api/v1/links"
@@ -28,7 +29,7 @@ def test_document_is_valid_openapi(description):
 
 def test_document_names_exactly_the_api_routes(description):
     routes = {
-        (route.method.lower(), route.path.replace(":slug", "{slug}"))
+        (route.method.lower(), template(route.path))
         for route in declared_routes()
         if route.path.startswith("/api/") and not route.path.endswith("openapi.json")
     }

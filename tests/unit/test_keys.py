@@ -22,7 +22,7 @@ async def issued(embedded_store, choice):
 async def test_issued_key_authenticates_with_its_scopes(embedded_store, issued, monotonic):
     principal = await Authenticator(embedded_store, monotonic=monotonic).authenticate(issued[0])
 
-    assert principal is not None
+    assert isinstance(principal, keys.Principal)
     assert principal.may(Scope.LINKS_READ)
     assert not principal.may(Scope.LINKS_WRITE)
 

@@ -283,12 +283,29 @@ LEASE_QUOTA = f"""
 RETURN_QUOTA = """
     UPDATE links SET visits_taken = greatest(visits_taken - %(visits)s, 0) WHERE slug = %(slug)s
 """
-_KEY = ("key_id", "name", "secret_hash", "scopes", "created_at", "revoked_at")
+_KEY = (
+    *("key_id", "name", "secret_hash", "scopes", "created_at", "revoked_at"),
+    *("expires_at", "last_used_at", "old_secret_hash", "old_until"),
+)
 _KEY_VALUES = ", ".join(f"%({name})s" for name in _KEY)
 INSERT_KEY = f"INSERT INTO api_keys ({', '.join(_KEY)}) VALUES ({_KEY_VALUES}) ON CONFLICT DO NOTHING"
 SELECT_KEY = f"SELECT {', '.join(_KEY)} FROM api_keys WHERE key_id = %(key_id)s"
 SELECT_KEYS = f"SELECT {', '.join(_KEY)} FROM api_keys ORDER BY created_at, key_id"
 REVOKE_KEY = "UPDATE api_keys SET revoked_at = coalesce(revoked_at, %(now)s) WHERE key_id = %(key_id)s"
+ROTATE_KEY = """
+    UPDATE api_keys SET secret_hash = %(new)s, old_secret_hash = %(old)s, old_until = %(old_until)s
+    WHERE key_id = %(key_id)s AND secret_hash = %(old)s AND revoked_at IS NULL
+"""
+# Always in the same order: two gateways cannot deadlock.
+NOTE_KEY_USES = """
+    WITH used AS MATERIALIZED (
+        SELECT api_keys.key_id, asked.at FROM api_keys
+        JOIN unnest(%(ids)s::text[], %(times)s::timestamptz[]) AS asked(key_id, at) USING (key_id)
+        ORDER BY api_keys.key_id FOR UPDATE OF api_keys
+    )
+    UPDATE api_keys SET last_used_at = used.at FROM used
+    WHERE api_keys.key_id = used.key_id AND (last_used_at IS NULL OR last_used_at < used.at)
+"""
 # The timeline, and the position of the log: flushed on a primary, replayed on a standby. The
 # timeline of a standby is that of its last restart point, which lags behind a switch.
 SELECT_WAL_POSITION = """

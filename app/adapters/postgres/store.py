@@ -299,6 +299,13 @@ class PostgresStore:
     async def revoke_key(self, key_id: str, *, now: datetime) -> bool:
         return await self._count(sql.REVOKE_KEY, {"key_id": key_id, "now": now}) > 0
 
+    async def rotate_key(self, key_id: str, *, old: bytes, new: bytes, old_until: datetime) -> bool:
+        values = {"key_id": key_id, "old": old, "new": new, "old_until": old_until}
+        return await self._count(sql.ROTATE_KEY, values) > 0
+
+    async def note_key_uses(self, uses: Mapping[str, datetime]) -> None:
+        await self._count(sql.NOTE_KEY_USES, {"ids": list(uses), "times": list(uses.values())})
+
     async def ping(self) -> None:
         [(version,)] = await self._query(sql.SELECT_SCHEMA_VERSION, {})
         if version is None or version < latest_version("postgres"):

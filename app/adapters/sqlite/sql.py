@@ -196,12 +196,24 @@ _KEY = {
     "scopes": _SET,
     "created_at": _TIME,
     "revoked_at": _TIME,
+    "expires_at": _TIME,
+    "last_used_at": _TIME,
+    "old_secret_hash": _SAME,
+    "old_until": _TIME,
 }
 _KEY_VALUES = ", ".join(f":{name}" for name in _KEY)
 INSERT_KEY = f"INSERT INTO api_keys ({', '.join(_KEY)}) VALUES ({_KEY_VALUES}) ON CONFLICT DO NOTHING"
 SELECT_KEY = f"SELECT {', '.join(_KEY)} FROM api_keys WHERE key_id = ?"
 SELECT_KEYS = f"SELECT {', '.join(_KEY)} FROM api_keys ORDER BY created_at, key_id"
 REVOKE_KEY = "UPDATE api_keys SET revoked_at = coalesce(revoked_at, ?2) WHERE key_id = ?1 RETURNING 1"
+
+ROTATE_KEY = """
+    UPDATE api_keys SET secret_hash = ?3, old_secret_hash = ?2, old_until = ?4
+    WHERE key_id = ?1 AND secret_hash = ?2 AND revoked_at IS NULL RETURNING 1
+"""
+NOTE_KEY_USE = """
+    UPDATE api_keys SET last_used_at = ?2 WHERE key_id = ?1 AND (last_used_at IS NULL OR last_used_at < ?2)
+"""
 
 
 def rows(db: apsw.Connection, statement: str, bindings: Bindings = ()) -> list[Row]:

@@ -284,6 +284,14 @@ class SqliteStore:
         bindings = (key_id, sql.micros(now))
         return await self._writer.run(lambda db: bool(sql.rows(db, sql.REVOKE_KEY, bindings)))
 
+    async def rotate_key(self, key_id: str, *, old: bytes, new: bytes, old_until: datetime) -> bool:
+        bindings = (key_id, old, new, sql.micros(old_until))
+        return await self._writer.run(lambda db: bool(sql.rows(db, sql.ROTATE_KEY, bindings)))
+
+    async def note_key_uses(self, uses: Mapping[str, datetime]) -> None:
+        bindings = [(key_id, sql.micros(at)) for key_id, at in uses.items()]
+        await self._writer.run(lambda db: db.executemany(sql.NOTE_KEY_USE, bindings).fetchall())
+
     async def ping(self) -> None:
         with translated():
             version = self._reader.pragma("user_version")

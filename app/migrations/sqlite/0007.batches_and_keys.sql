@@ -7,3 +7,8 @@ CREATE INDEX links_reusable ON links (long_url)
         AND external_id IS NULL;
 -- What a batch was answered with; null for a request of another kind.
 ALTER TABLE idempotency ADD COLUMN answer BLOB;
+-- When a key ends by itself and was last used; and the secret that it had before, for as long as that counts.
+ALTER TABLE api_keys ADD COLUMN expires_at INTEGER;
+ALTER TABLE api_keys ADD COLUMN last_used_at INTEGER;
+ALTER TABLE api_keys ADD COLUMN old_secret_hash BLOB CHECK (length(old_secret_hash) = 32);
+ALTER TABLE api_keys ADD COLUMN old_until INTEGER;

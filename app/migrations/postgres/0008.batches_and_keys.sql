@@ -9,3 +9,9 @@ CREATE INDEX links_reusable ON links (hashtextextended(long_url, 0))
         AND external_id IS NULL;
 -- What a batch was answered with; null for a request of another kind.
 ALTER TABLE idempotency ADD COLUMN answer bytea;
+-- When a key ends by itself and was last used; and the secret that it had before, for as long as that counts.
+ALTER TABLE api_keys
+    ADD COLUMN expires_at timestamptz,
+    ADD COLUMN last_used_at timestamptz,
+    ADD COLUMN old_secret_hash bytea CHECK (length(old_secret_hash) = 32),
+    ADD COLUMN old_until timestamptz;

@@ -1,0 +1,144 @@
+"""The operations on API keys: create, list, revoke, rotate; and when keys were last used."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from app.domain.errors import FieldError, InvalidInput, Unavailable
+from app.ports import ApiKey, ApiKeyStore
+from app.service import keys
+from app.service.keys import Authenticator, Principal, Scope
+
+log = logging.getLogger(__name__)
+
+# How often uses are written: not more than once a minute for each key.
+_USES_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Issued:
+    """A key and its text, which is not stored and shown once."""
+
+    text: str
+    key: ApiKey
+
+
+class KeyManagement:
+    """
+    The operations on API keys. Raises (every operation): Unavailable.
+
+    Args:
+        clock: the present time, timezone-aware UTC.
+        choice: picks one character of a string, unpredictably.
+    """
+
+    def __init__(
+        self, store: ApiKeyStore, *, clock: Callable[[], datetime], choice: Callable[[str], str]
+    ) -> None:
+        self._store = store
+        self._clock = clock
+        self._choice = choice
+
+    async def create(
+        self,
+        name: str,
+        scopes: frozenset[Scope],
+        *,
+        by: Principal,
+        expires_at: datetime | None = None,
+        expires_in: timedelta | None = None,
+    ) -> Issued:
+        """
+        Make a key. No key grants more than it has: neither scopes, nor time.
+
+        Without an expiry, the new key has that of *by*.
+
+        Raises:
+            InvalidInput: a rule is broken.
+        """
+        now = self._clock()
+        if expires_in is not None:
+            expires_at = now + expires_in
+        errors = []
+        if not scopes:
+            errors.append(FieldError("scopes", "scopes_empty", "must name at least one"))
+        missing = sorted(scope for scope in scopes if not by.may(scope))
+        if missing:
+            errors.append(
+                FieldError("scopes", "scope_not_held", f"has {', '.join(missing)}, which this key lacks")
+            )
+        expires_at = by.expires_at if expires_at is None else expires_at
+        if expires_at is not None and expires_at.tzinfo is None:
+            errors.append(FieldError("expires_at", "time_without_zone", "must name its time zone"))
+        elif expires_at is not None and expires_at <= now:
+            errors.append(FieldError("expires_at", "time_past", "lies in the past"))
+        elif expires_at is not None and by.expires_at is not None and expires_at > by.expires_at:
+            errors.append(FieldError("expires_at", "expiry_not_held", "lies after the end of this key"))
+        if errors:
+            raise InvalidInput(errors)
+        text, key = keys.issue(name, scopes, now=now, choice=self._choice)
+        key = replace(key, expires_at=expires_at)
+        await self._store.add_key(key)
+        return Issued(text, key)
+
+    async def all(self) -> Sequence[ApiKey]:
+        """Return every key, oldest first, revoked and expired ones included."""
+        return await self._store.list_keys()
+
+    async def get(self, key_id: str) -> ApiKey | None:
+        """Return the key."""
+        return await self._store.get_key(key_id)
+
+    async def revoke(self, key_id: str) -> bool:
+        """Revoke the key; False if there is none."""
+        return await self._store.revoke_key(key_id, now=self._clock())
+
+    async def rotate(self, key_id: str, *, grace: timedelta) -> Issued | None:
+        """
+        Give the key another secret; the present one counts for *grace* more, an older one no longer.
+
+        None: there is no such key, or it is revoked or expired.
+        """
+        now = self._clock()
+        current = await self._store.get_key(key_id)
+        if current is None or not current.is_live(now):
+            return None
+        text, key = keys.reissue(current, choice=self._choice)
+        rotated = await self._store.rotate_key(
+            key_id, old=current.secret_hash, new=key.secret_hash, old_until=now + grace
+        )
+        if not rotated:  # it was revoked, or rotated, since it was read
+            return None
+        return Issued(text, replace(key, old_secret_hash=current.secret_hash, old_until=now + grace))
+
+
+class KeyUses:
+    """Writes when keys were last used, once a minute: no request waits for it."""
+
+    def __init__(self, store: ApiKeyStore, authenticator: Authenticator) -> None:
+        self._store = store
+        self._authenticator = authenticator
+
+    async def run(self) -> None:
+        """Write, until cancelled."""
+        while True:
+            await asyncio.sleep(_USES_S)
+            await self._write()
+
+    async def aclose(self) -> None:
+        """Write what is left."""
+        await self._write()
+
+    async def _write(self) -> None:
+        uses = self._authenticator.take_uses()
+        if not uses:
+            return
+        try:
+            await self._store.note_key_uses(uses)
+        except Unavailable as error:
+            # The next use of the key notes a later time.
+            log.info("uses of %d keys are not noted: %s", len(uses), error)
