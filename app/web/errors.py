@@ -33,7 +33,7 @@ def unauthorized() -> Response:
 
 
 def key_expired() -> Response:
-    """401: the secret is that of a key whose time is over; only its holder is told."""
+    """401: the secret is that of a key whose time is over; only the client that has the secret learns it."""
     challenge = [("www-authenticate", 'Bearer realm="hopgate", error="invalid_token"')]
     return _problem(401, "key_expired", "The API key has expired", headers=challenge)
 
