@@ -40,8 +40,11 @@ from app.web.request import Request
 from app.web.response import SECURITY_HEADERS, Response
 from app.web.robyn_app import Router
 
+PATH = "/api/v1/links/bulk"
 # Batches whose bodies a process holds at once, and those that wait for a place.
 _HELD, _WAITING = 3, 32
+# How long a batch waits for units that the process may have to lease; a stream waits as for its client.
+_LEASE_S = 0.5
 # Streams that a process answers at once.
 _STREAMS = 8
 _UPLOAD = Upload(max_bytes=MAX_BATCH_BYTES, body_s=BATCH_BODY_S)
@@ -174,7 +177,9 @@ class _Batches:
         principal, results = call.principal, Results(self._public_url, call.principal)
         options: Any
         options, documents = await asyncio.to_thread(_read, body, kind.schema)
-        refusal = self._middleware.charge(Policy.BULK, principal.key_id, len(documents))
+        refusal = await self._middleware.charge(
+            Policy.BULK, principal.key_id, len(documents), longest_s=_LEASE_S
+        )
         if refusal is not None:
             return refusal
         if _finds(options, documents) and not principal.may(Scope.LINKS_READ):
@@ -220,7 +225,7 @@ class _Batches:
             Results(self._public_url, principal),
             read=kind.reader(options, principal),
             change=partial(kind.change, options),
-            admit=partial(self._middleware.wait_for, Policy.BULK, principal.key_id),
+            admit=partial(self._middleware.charge, Policy.BULK, principal.key_id, longest_s=BATCH_BODY_S),
             request=None if key is None else named,
             ends=self._is_draining,
         )

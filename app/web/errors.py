@@ -154,6 +154,9 @@ def idempotency_key_reused() -> Response:
 def too_many_requests(refusal: Refusal) -> Response:
     """429: over the client's limit."""
     headers = {name.lower(): value for name, value in refusal.headers.items()}
+    if math.isinf(refusal.retry_after_s):
+        detail = "The limit never admits as much at once: ask for less."
+        return _problem(429, "too_many_requests", "Over the limit", detail=detail, headers=headers.items())
     # RFC 9110: whole seconds; never zero, or refused clients retry at once.
     headers.setdefault("retry-after", str(max(1, math.ceil(min(refusal.retry_after_s, 86_400)))))
     return _problem(429, "too_many_requests", "Over the limit", headers=headers.items())

@@ -21,8 +21,7 @@ from app.web.robyn_app import RobynHandler, for_robyn
 
 B = TypeVar("B")
 _SAFE = ("GET", "HEAD")
-# Streams wait for their units; a lease of shared ones takes a moment that no answer tells.
-_SHORTEST_WAIT_S, _LONGEST_WAIT_S = 0.02, 30.0
+_SHORTEST_WAIT_S = 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,17 +184,17 @@ class ApiMiddleware:
             limiter.refund(Policy.ANONYMOUS, client)
         return principal
 
-    def charge(self, policy: Policy, key: str, cost: int) -> Response | None:
-        """Count *cost* units of *policy* for *key*; return the refusal if it has less left."""
-        if self._limiter.admit(policy, key, cost):
-            return None
-        return errors.too_many_requests(self._limiter.refusal(policy, key, cost))
+    async def charge(self, policy: Policy, key: str, cost: int, *, longest_s: float) -> Response | None:
+        """
+        Count *cost* units of *policy* for *key*, waiting for them up to *longest_s*; return the refusal.
 
-    async def wait_for(self, policy: Policy, key: str, cost: int) -> Response | None:
-        """Count *cost* units of *policy* for *key* once it has them; return the refusal if that is far."""
+        A lease of a shared limit takes a moment, which no answer of the limiter tells.
+        """
+        loop = asyncio.get_running_loop()
+        until = loop.time() + longest_s
         while not self._limiter.admit(policy, key, cost):
             refusal = self._limiter.refusal(policy, key, cost)
-            if refusal.retry_after_s > _LONGEST_WAIT_S:
+            if loop.time() + refusal.retry_after_s > until:
                 return errors.too_many_requests(refusal)
             await asyncio.sleep(max(refusal.retry_after_s, _SHORTEST_WAIT_S))
         return None

@@ -11,7 +11,7 @@ import pytest
 
 from app.web.bulk_schemas import MAX_BATCH_BYTES, MAX_ITEMS
 from tests.integration.api_calls import LINKS, create, fresh_slug, problem
-from tests.servers.hopgate import make_key
+from tests.servers.hopgate import UNLIMITED, Gateway, make_key
 
 BULK = f"{LINKS}/bulk"
 URL = "https://example.com/"
@@ -396,3 +396,29 @@ def test_unreadable_lifetime_is_refused(api, text):
 
 def parsed(text: str) -> datetime:
     return datetime.fromisoformat(text)
+
+
+# --- limits ----------------------------------------------------------------------------
+
+
+def test_items_are_limited_by_key(tmp_path):
+    settings = {
+        "HOPGATE_DATA_DIR": str(tmp_path / "data"),
+        **UNLIMITED,
+        "HOPGATE_LIMIT_BULK": "10/h burst 10",
+    }
+    headers = {"Authorization": f"Bearer {make_key(settings)}"}
+    with (
+        Gateway(settings, tmp_path) as gateway,
+        httpx.Client(base_url=gateway.url, headers=headers) as client,
+    ):
+        never = post(client, *[{"long_url": URL}] * 11)
+        assert statuses(post(client, *[{"long_url": URL}] * 10)) == [201] * 10
+        later = post(client, {"long_url": URL})
+        single = client.post(LINKS, json={"long_url": URL})
+
+    assert "ask for less" in problem(never, 429, "too_many_requests")["detail"]
+    assert "retry-after" not in never.headers
+    problem(later, 429, "too_many_requests")
+    assert int(later.headers["retry-after"]) > 60
+    assert single.status_code == 201
