@@ -10,6 +10,7 @@ import time
 
 import pytest
 
+from app.web.bulk_api import PATH
 from app.web.front import Caps
 from tests.integration.front_alone import alone, answer
 from tests.integration.front_gateway import get, is_of_the_front, limited
@@ -98,6 +99,24 @@ def test_answer_that_is_not_read_ends():
 
         assert ended.wait(20)
         eventually(lambda: alone_.front.connections == 0, what="the connection is closed")
+
+
+def test_batch_may_take_longer_to_come_than_an_answer():
+    """The application limits the time of a batch itself; that of an answer begins when it has all of it."""
+
+    def whole(connection: socket.socket, received: bytes) -> None:
+        while len(received) < 6:
+            received += connection.recv(6)
+        connection.sendall(answer(body=received))
+
+    with alone(whole, caps=Caps(answer_s=0.2)) as alone_, alone_.connect() as connection:
+        lines = [f"POST {PATH} HTTP/1.1", "Host: x", "Content-Length: 6", "Connection: close", "", ""]
+        connection.sendall("\r\n".join(lines).encode())
+        for byte in b"abcdef":
+            time.sleep(0.1)
+            connection.sendall(bytes([byte]))
+
+        assert connection.makefile("rb").read().endswith(b"\r\n\r\nabcdef")
 
 
 def test_answers_to_pipelined_requests_that_are_not_read_end():

@@ -107,6 +107,7 @@ class Front:
             seconds, and the most that are delayed at a time.
         max_body: the longest body that the control plane reads, bytes. It answers longer ones, and those of
             unknown length, by their heads alone.
+        uploads: paths whose bodies it reads however long they are, and of unknown length.
         caps: of connections: the seconds for the head of a request and of idleness, those that a client may
             keep an answer waiting, those for the control plane to begin an answer and to go on with it, and
             the most connections at a time.
@@ -138,6 +139,7 @@ class Front:
         bounds: Sequence[float],
         tarpit: tuple[float, float, float, int],
         max_body: int,
+        uploads: Sequence[str],
         caps: tuple[float, float, float, int],
         limit_s: float,
         monotonic: Callable[[], float],

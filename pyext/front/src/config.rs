@@ -60,6 +60,8 @@ pub struct Config {
     pub upstream: PathBuf,
     /// The longest body that the control plane reads, bytes.
     pub max_body: u64,
+    /// Paths whose bodies the control plane reads however long they are, and of unknown length.
+    pub uploads: Vec<String>,
     /// What connections may take.
     pub caps: Caps,
     /// What the clock of the control plane shows now, seconds that never go back.

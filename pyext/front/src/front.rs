@@ -131,6 +131,7 @@ impl Front {
                 upstream: Arc::new(Upstream::new(
                     &self.plane.upstream,
                     self.plane.max_body,
+                    self.plane.uploads.clone(),
                     self.caps.answer,
                 )),
                 connections: Arc::clone(&self.connections),

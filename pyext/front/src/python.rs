@@ -64,7 +64,7 @@ struct Front {
 #[pymethods]
 impl Front {
     #[new]
-    #[pyo3(signature = (*, upstream, templates, unsure, cut_off, late, not_prefetched, previews, redirect_limit, not_found_limit, trusted, proxy_protocol, base_path, reserved, bounds, tarpit, max_body, caps, limit_s, monotonic, watch=None))]
+    #[pyo3(signature = (*, upstream, templates, unsure, cut_off, late, not_prefetched, previews, redirect_limit, not_found_limit, trusted, proxy_protocol, base_path, reserved, bounds, tarpit, max_body, uploads, caps, limit_s, monotonic, watch=None))]
     #[allow(clippy::too_many_arguments)] // all of them named
     fn new(
         upstream: PathBuf,
@@ -83,6 +83,7 @@ impl Front {
         bounds: Vec<f64>,
         tarpit: (f64, f64, f64, usize),
         max_body: u64,
+        uploads: Vec<String>,
         caps: (f64, f64, f64, usize),
         limit_s: f64,
         monotonic: &Bound<'_, PyAny>,
@@ -117,6 +118,7 @@ impl Front {
             },
             upstream,
             max_body,
+            uploads,
             caps: Caps {
                 head: Duration::from_secs_f64(head_s),
                 write: Duration::from_secs_f64(write_s),

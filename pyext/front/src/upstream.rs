@@ -40,6 +40,7 @@ const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection")
 pub struct Upstream {
     socket: PathBuf,
     max_body: u64,
+    uploads: Vec<String>,
     limit: Duration,
     pool: Arc<Pool>,
 }
@@ -58,12 +59,13 @@ pub enum Unanswered {
 impl Upstream {
     /// A pool without connections.
     ///
-    /// Bodies of more than `max_body` bytes are not sent: the control plane refuses them unread. An answer has to
-    /// begin within `limit`, and to go on within it after each part.
-    pub fn new(socket: &Path, max_body: u64, limit: Duration) -> Self {
+    /// Bodies of more than `max_body` bytes are not sent, but to the paths in `uploads`: the control plane
+    /// refuses them unread. An answer has to begin within `limit`, and to go on within it after each part.
+    pub fn new(socket: &Path, max_body: u64, uploads: Vec<String>, limit: Duration) -> Self {
         Self {
             socket: socket.to_owned(),
             max_body,
+            uploads,
             limit,
             pool: Arc::default(),
         }
@@ -83,10 +85,12 @@ impl Upstream {
         noted: Option<HeaderValue>,
         unread: Unread,
     ) -> Result<Response<AnswerBody>, Unanswered> {
-        let deadline = Instant::now() + self.limit;
+        let mut deadline = Instant::now() + self.limit;
         let (mut parts, body) = request.into_parts();
+        let is_upload = self.uploads.iter().any(|path| path == parts.uri.path());
         let is_read = parts.method.is_safe();
-        let is_refused = is_refused_by_its_head(&mut parts.headers, self.max_body) && !is_read;
+        let is_refused =
+            is_refused_by_its_head(&mut parts.headers, self.max_body) && !is_read && !is_upload;
         let is_expected =
             !is_refused && parts.version == Version::HTTP_11 && is_expected(&parts.headers);
         let is_chunked = !is_refused && parts.headers.contains_key(TRANSFER_ENCODING);
@@ -132,18 +136,25 @@ impl Upstream {
                 }
                 continue;
             }
-            let Ok(answer) = timeout_at(deadline, link.sender.try_send_request(request)).await
-            else {
-                return Err(if progress.is_cut_off() {
-                    Unanswered::CutOff
-                } else {
-                    Unanswered::Sent
-                });
+            let mut answering = std::pin::pin!(link.sender.try_send_request(request));
+            let answer = loop {
+                match timeout_at(deadline, answering.as_mut()).await {
+                    Ok(answer) => break answer,
+                    // The control plane limits the time of a long body itself.
+                    Err(_) if is_upload && !progress.is_sent() && !progress.is_cut_off() => {
+                        deadline = Instant::now() + self.limit;
+                    }
+                    Err(_) if progress.is_cut_off() => return Err(Unanswered::CutOff),
+                    Err(_) => return Err(Unanswered::Sent),
+                }
             };
             match answer {
                 Ok(response) => {
                     let is_sent = progress.is_sent();
-                    if !is_sent {
+                    // Lines are answered while others still come.
+                    let is_wanted = is_upload && response.status().is_success();
+                    let is_given_up = !is_sent && !is_wanted;
+                    if is_given_up {
                         progress.give_up();
                         unread.set();
                     }
@@ -156,7 +167,7 @@ impl Upstream {
                         link,
                         progress,
                     };
-                    let closes = !is_sent && version == Version::HTTP_11;
+                    let closes = is_given_up && version == Version::HTTP_11;
                     return Ok(to_public(response, closes, lease, self.limit));
                 }
                 Err(mut error) => match error.take_message() {

@@ -54,6 +54,7 @@ fn config() -> Config {
         upstream: PathBuf::from("/nowhere"),
         reserved: vec!["healthz".to_owned()],
         max_body: 65_536,
+        uploads: Vec::new(),
         caps: Caps {
             head: Duration::from_secs(5),
             write: Duration::from_secs(10),
