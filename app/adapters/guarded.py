@@ -10,8 +10,8 @@ When a guard refuses, the outcome is declared here and nowhere else:
              the batch.
 
 Reads and writes have separate guards, as a dependency that refuses writes (a full disk, a
-replica, no memory) still answers reads. `ping` has none: it is the probe of readiness checks. Nor has
-`epoch`: it is read once a second.
+replica, no memory) still answers reads. `ping` has none: it is the probe of readiness checks. Nor have
+`epoch`, `blocks_version` and `blocks_since`: one task of the process reads them, all the time.
 """
 
 from __future__ import annotations
@@ -74,6 +74,12 @@ def guarded_store(store: Store, guards: StoreGuards) -> Store:
             Store.revoke_key: _calls(change),
             Store.rotate_key: _calls(change),
             Store.note_key_uses: _calls(bulk),
+            # blocks
+            Store.add_blocks: _calls(change),
+            Store.remove_blocks: _calls(change),
+            Store.block_page: _reads(bulk),
+            Store.blocks_version: unchanged,
+            Store.blocks_since: unchanged,
             # idempotent requests
             Store.forget_requests: _calls(bulk),
             # the store itself

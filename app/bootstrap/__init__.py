@@ -25,7 +25,7 @@ from app.bootstrap.dependencies import (
 )
 from app.bootstrap.gateway import open_gateway
 from app.bootstrap.imports import open_import
-from app.bootstrap.links import open_links, open_listings, own_hosts
+from app.bootstrap.links import open_blocks, open_links, open_listings, own_hosts, target_policy
 from app.bootstrap.worker import open_worker
 
 __all__ = [
@@ -33,6 +33,7 @@ __all__ = [
     "check_servers",
     "check_settings",
     "check_urls",
+    "open_blocks",
     "open_bus",
     "open_cache",
     "open_gateway",
@@ -42,5 +43,6 @@ __all__ = [
     "open_store",
     "open_worker",
     "own_hosts",
+    "target_policy",
     "utc_now",
 ]

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
+from app.adapters.block_file import BlockFile
 from app.adapters.file_spool import FileSpool
 from app.adapters.guards import DependencyGuards
 from app.bootstrap.dependencies import (
@@ -20,7 +21,7 @@ from app.bootstrap.dependencies import (
     utc_now,
 )
 from app.bootstrap.front_records import new_access_log, open_records
-from app.bootstrap.links import new_bulk_links, new_links, new_listings
+from app.bootstrap.links import new_bulk_links, new_links, new_listings, target_policy
 from app.bootstrap.reports import open_reports
 from app.bootstrap.tracing import Traces, open_traces
 from app.bootstrap.worker import new_deliveries, worker_sources
@@ -28,8 +29,11 @@ from app.concurrency.background import running, serving
 from app.concurrency.loop_lag import watch_loop_lag
 from app.concurrency.stopping import close
 from app.concurrency.tarpit import Tarpit
+from app.domain.blocks import BlockIndex
+from app.domain.policy import TargetPolicy
 from app.ports import EventBus, Policy, RateLimiter
 from app.resilience.admission import TICK_S, AdmissionController
+from app.service.blocks import Blocks, BlockWatch
 from app.service.bulk import BulkLinks
 from app.service.cache_sync import CacheSync
 from app.service.clicks import ClickCounter, ClickPublisher
@@ -54,13 +58,15 @@ from app.telemetry.samples import Rising
 from app.telemetry.sharing import SharedSamples
 from app.telemetry.sources import (
     admission_samples,
+    block_samples,
     click_samples,
     front_samples,
     limiter_samples,
     look_up_samples,
     redirect_samples,
 )
-from app.web.redirects import RedirectHandler, render
+from app.web.blocked import blocked_answer, rendering
+from app.web.redirects import RedirectHandler
 from app.web.response import Response
 from app.web.services import Services
 from worker.main import run_worker
@@ -79,6 +85,8 @@ async def open_gateway(settings: Settings) -> AsyncIterator[Services]:
     guards = DependencyGuards()
     admission = AdmissionController(monotonic=time.monotonic)
     requests, failures = RequestMetrics(), ErrorCounts()
+    index = BlockIndex()
+    policy = target_policy(settings, index)
     async with (
         open_reports("hopgate-gateway"),
         open_traces(settings, "hopgate-gateway") as traces,
@@ -86,9 +94,16 @@ async def open_gateway(settings: Settings) -> AsyncIterator[Services]:
         open_limiter(settings) as limiter,
         open_data_plane(settings, limiter, traces) as plane,
         open_redirects(
-            settings, to, limiter, admission, on_error=traces.noting(failures.add), plane=plane
+            settings,
+            to,
+            limiter,
+            admission,
+            policy,
+            index=index,
+            on_error=traces.noting(failures.add),
+            plane=plane,
         ) as redirects,
-        open_api(settings, to, redirects.l1) as api,
+        open_api(settings, to, redirects, policy) as api,
         open_background(
             settings, to, admission, failures, redirects.sources(limiter, requests, plane)
         ) as metrics,
@@ -97,6 +112,7 @@ async def open_gateway(settings: Settings) -> AsyncIterator[Services]:
             links=api.links,
             listings=api.listings,
             bulk=api.bulk,
+            blocks=api.blocks,
             stats=api.stats,
             redirects=redirects.handler,
             metrics=metrics,
@@ -121,6 +137,7 @@ async def open_gateway(settings: Settings) -> AsyncIterator[Services]:
             guards=None if settings.embedded else guards.snapshot,
             is_draining=partial(_is_draining, settings),
             public_url=settings.public_url,
+            target_schemes=policy.schemes,
             trusted_proxies=settings.trusted_proxies,
             is_for_this_machine=settings.embedded and not (settings.base_url or settings.trusted_proxies),
             trace_id=partial(secrets.token_hex, 8),
@@ -142,6 +159,8 @@ class Redirects:
     clicks: ClickPublisher
     handler: RedirectHandler
     ages: ChangeAges
+    blocks: BlockWatch
+    index: BlockIndex
 
     def sources(
         self, limiter: RateLimiter, requests: RequestMetrics, plane: DataPlane | None
@@ -157,6 +176,7 @@ class Redirects:
             partial(look_up_samples, self.resolver, self.l1),
             partial(click_samples, self.clicks),
             self.ages.samples,
+            partial(block_samples, self.index),
         )
 
 
@@ -190,6 +210,7 @@ async def open_data_plane(
         trusted=settings.trusted_proxies,
         proxy_protocol=settings.proxy_protocol == "on",
         base_path=settings.base_path,
+        blocked=blocked_answer(settings.public_url),
         monotonic=time.monotonic,
         watch=watch(traces.sampling, settings.trace_slow_ms / 1000, access_log),
     )
@@ -214,7 +235,9 @@ async def open_redirects(
     to: Dependencies,
     limiter: RateLimiter,
     admission: AdmissionController,
+    policy: TargetPolicy,
     *,
+    index: BlockIndex,
     on_error: Callable[[Exception], None],
     plane: DataPlane | None,
 ) -> AsyncIterator[Redirects]:
@@ -222,7 +245,7 @@ async def open_redirects(
     counter = ClickCounter()
     ages = ChangeAges(time.time)
     l1: L1Cache[Response] = L1Cache(
-        render,
+        rendering(policy, settings.public_url),
         monotonic=time.monotonic,
         wall=time.time,
         clicked=counter.count,
@@ -239,13 +262,24 @@ async def open_redirects(
         quota = VisitQuota(to.store, monotonic=time.monotonic, leases=leases)
         await stack.enter_async_context(serving("visit quota", quota))
         await to.bus.listen(l1)
-        epochs = EpochWatch(to.store, l1.begin_epoch)
+        copy = None if settings.embedded else BlockFile(settings.data_dir / "blocks")
+        blocks = BlockWatch(to.store, index, l1, copy=copy)
+
+        def begin_epoch(epoch: int) -> None:
+            l1.begin_epoch(epoch)
+            blocks.begin_epoch(epoch)
+
+        epochs = EpochWatch(to.store, begin_epoch)
         await epochs.first_look()
+        await blocks.first_look()
+        await stack.enter_async_context(running("block watch", blocks.run()))
         await stack.enter_async_context(running("epoch watch", epochs.run()))
         handler = RedirectHandler(
             l1, resolver, limiter, counter, quota, monotonic=time.monotonic, on_error=on_error
         )
-        yield Redirects(l1=l1, resolver=resolver, clicks=clicks, handler=handler, ages=ages)
+        yield Redirects(
+            l1=l1, resolver=resolver, clicks=clicks, handler=handler, ages=ages, blocks=blocks, index=index
+        )
 
 
 @asynccontextmanager
@@ -273,24 +307,28 @@ class Api:
     links: Links
     listings: Listings
     bulk: BulkLinks
+    blocks: Blocks
     stats: Stats
     authenticator: Authenticator
     keys: KeyManagement
 
 
 @asynccontextmanager
-async def open_api(settings: Settings, to: Dependencies, l1: L1Cache[Response]) -> AsyncIterator[Api]:
-    """The services of the API; changes of links go to the broker, the shared cache and *l1*."""
-    publisher = OutboxPublisher(to.store, to.bus, CacheSync(to.store, to.cache, to.bus), l1)
+async def open_api(
+    settings: Settings, to: Dependencies, redirects: Redirects, policy: TargetPolicy
+) -> AsyncIterator[Api]:
+    """The services of the API; changes of links go to the broker, the shared cache and the L1 cache."""
+    publisher = OutboxPublisher(to.store, to.bus, CacheSync(to.store, to.cache, to.bus), redirects.l1)
     authenticator = Authenticator(to.store, monotonic=time.monotonic, clock=utc_now)
     async with (
         serving("outbox publisher", publisher),
         serving("key uses", KeyUses(to.store, authenticator)),
     ):
         yield Api(
-            links=new_links(settings, to.store, publisher.deliver),
+            links=new_links(settings, to.store, publisher.deliver, policy),
             listings=new_listings(to.store, publisher.deliver),
-            bulk=new_bulk_links(settings, to.store, publisher.deliver, publisher.appear),
+            bulk=new_bulk_links(settings, to.store, publisher.deliver, publisher.appear, policy),
+            blocks=Blocks(to.store, redirects.blocks.look, clock=utc_now),
             stats=Stats(to.store, to.store, clock=utc_now),
             authenticator=authenticator,
             keys=KeyManagement(to.store, clock=utc_now, choice=secrets.choice),

@@ -10,27 +10,38 @@ from pathlib import Path
 
 from app.bootstrap.dependencies import open_store, utc_now
 from app.bootstrap.links import own_hosts
+from app.domain.policy import TargetPolicy
 from app.migrations import migrate
 from app.ports import Store
+from app.service.blocks import loaded
 from app.service.link_import import LinkImport, Target
 from app.service.rehearsal import Rehearsal
 from app.settings import Settings
 
 
 @asynccontextmanager
-async def open_import(settings: Settings, *, updates: bool, dry_run: bool) -> AsyncIterator[LinkImport]:
-    """An import into the store; a dry run leaves the store as it is."""
+async def open_import(
+    settings: Settings, policy: TargetPolicy, *, updates: bool, dry_run: bool
+) -> AsyncIterator[LinkImport]:
+    """An import into the store, whose blocks *policy* gets; a dry run leaves the store as it is."""
     async with open_store(settings) as store:
+        if policy.blocks is not None:
+            policy.blocks.replace(await loaded(store))
         if not dry_run:
-            yield _import(settings, store, updates=updates)
+            yield _import(settings, policy, store, updates=updates)
             return
         async with _scratch() as scratch:
-            yield _import(settings, Rehearsal(store, scratch), updates=updates)
+            yield _import(settings, policy, Rehearsal(store, scratch), updates=updates)
 
 
-def _import(settings: Settings, target: Target, *, updates: bool) -> LinkImport:
+def _import(settings: Settings, policy: TargetPolicy, target: Target, *, updates: bool) -> LinkImport:
     return LinkImport(
-        target, clock=utc_now, choice=secrets.choice, own_hosts=own_hosts(settings), updates=updates
+        target,
+        clock=utc_now,
+        choice=secrets.choice,
+        own_hosts=own_hosts(settings),
+        policy=policy,
+        updates=updates,
     )
 
 

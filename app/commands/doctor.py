@@ -22,6 +22,7 @@ from app.commands.serve import settings_key
 from app.domain.errors import SettingsError, Unavailable
 from app.ports import OutboxDepth, Store
 from app.resilience.deadline import ADMIN_S
+from app.service.blocks import loaded
 from app.settings import Settings
 
 _STUCK_S = 30.0
@@ -78,6 +79,7 @@ async def examine(settings: Settings) -> list[Finding]:
             findings += await _hidden(store)
             findings.append(await _writes(store))
             findings.append(await _outbox(store, settings))
+            findings.append(await _blocks(store))
         cache = await stack.enter_async_context(open_cache(settings))
         findings.append(await _probe("cache", cache.ping, "is Redis up, and is HOPGATE_REDIS_URL right?"))
         bus = await stack.enter_async_context(open_bus(settings))
@@ -185,6 +187,16 @@ async def _outbox(store: Store, settings: Settings) -> Finding:
         detail += "; none was delivered meanwhile" if is_stalled else "; they are being delivered"
     start = "start the gateway: hopgate serve" if settings.embedded else "start a worker: hopgate worker"
     return Finding("outbox", not is_stalled, detail, start if is_stalled else "")
+
+
+async def _blocks(store: Store) -> Finding:
+    """Count the blocks: what is blocked answers 451, which is no fault."""
+    try:
+        index = await loaded(store)
+    except Unavailable as error:
+        return Finding("blocks", healthy=False, detail=error.reason, remedy="run hopgate migrate")
+    detail = f"{len(index.hosts):,} hosts and {len(index.slugs):,} slugs are blocked"
+    return Finding("blocks", healthy=True, detail=detail)
 
 
 async def _moves(store: Store, before: OutboxDepth) -> bool:

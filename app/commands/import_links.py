@@ -17,7 +17,8 @@ from typing import BinaryIO, TextIO
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-from app.bootstrap import open_import, own_hosts
+from app.bootstrap import open_import, own_hosts, target_policy
+from app.domain.blocks import BlockIndex
 from app.domain.errors import HopgateError, Unavailable
 from app.interchange import report
 from app.interchange.errors import FileRefused
@@ -76,9 +77,10 @@ async def import_file(settings: Settings, asked: ImportRequest) -> ImportReport:
         UnreadableFile: a file cannot be opened.
     """
     _distinct(asked.file, asked.output, asked.refused)
-    check = domain_check(own_hosts(settings))
+    policy = target_policy(settings, BlockIndex())
+    check = domain_check(own_hosts(settings), policy)
     with ExitStack() as stack:
-        source, size = stack.enter_context(_opened(asked.file))
+        source, size = stack.enter_context(opened(asked.file))
         try:
             reading = Reading(source, check=check, dialect=asked.form, ignore=asked.ignore)
         except FileRefused as error:
@@ -93,7 +95,7 @@ async def import_file(settings: Settings, asked: ImportRequest) -> ImportReport:
         progress = stack.enter_context(_progress())
         bar = progress.add_task("import", total=size)
         try:
-            async with open_import(settings, updates=asked.updates, dry_run=asked.dry_run) as links:
+            async with open_import(settings, policy, updates=asked.updates, dry_run=asked.dry_run) as links:
                 async for batch in links.run(reading):
                     for result in batch:
                         _note(result, tally, refused_out)
@@ -191,7 +193,7 @@ def _distinct(*paths: Path | None) -> None:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[tuple[BinaryIO, int]]:
+def opened(path: Path) -> Iterator[tuple[BinaryIO, int]]:
     """Give *path*, or standard input, as a file that can be read from any place, and its size."""
     with ExitStack() as stack:
         try:

@@ -146,7 +146,7 @@ def get(slug: SlugArgument, *, json: console.Json = False) -> None:
     settings = console.existing_store()
 
     async def work() -> Any:
-        async with open_links(settings, "links get") as links:
+        async with open_links(settings, "links get", is_reading=True) as links:
             name = _slug(slug)
             return await links.get(name) if name else None
 
@@ -317,7 +317,7 @@ def delete(
         console.fail("nothing was deleted")
 
     async def work() -> Any:
-        async with open_links(settings, "links delete") as links:
+        async with open_links(settings, "links delete", is_reading=True) as links:
             name = _slug(slug)
             return await links.remove(name, expected_version=if_version) if name else None
 

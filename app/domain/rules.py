@@ -11,21 +11,26 @@ from datetime import UTC, datetime
 from app.domain import target
 from app.domain.errors import FieldError, InvalidInput
 from app.domain.link import MAX_MAX_VISITS, REDIRECT_CODES, LinkFields
+from app.domain.policy import WEB_ONLY, TargetPolicy
 
 MAX_TITLE_LENGTH = 512
 MAX_TAGS, MAX_TAG_LENGTH = 20, 64
 MAX_EXTERNAL_ID_LENGTH = 255
+_FORWARDING = frozenset({"long_url", "forward_query"})
 _TIMES = frozenset({"valid_from", "expires_at"})
 # Breaks no rule, whatever the addresses of the service are.
 _UNOBJECTIONABLE = LinkFields(long_url="https://unchanged.invalid/")
 # The years that every store, cache and time zone can represent.
 _YEARS = range(2000, 9999)
+_NOT_FORWARDED = FieldError(
+    "forward_query", "forward_query_scheme", "needs a target with a server, as in https://example.com"
+)
 CONTROLS = r"\x00-\x1f\x7f-\x9f\u2028\u2029"
 # And surrogates, which have no UTF-8 form.
 UNPRINTABLE = re.compile(rf"[{CONTROLS}\ud800-\udfff]")
 
 
-def checked(fields: LinkFields, *, own_hosts: Collection[str]) -> LinkFields:
+def checked(fields: LinkFields, *, own_hosts: Collection[str], policy: TargetPolicy = WEB_ONLY) -> LinkFields:
     """
     Return *fields* in canonical form: target canonical, times in UTC, tags once each.
 
@@ -33,11 +38,7 @@ def checked(fields: LinkFields, *, own_hosts: Collection[str]) -> LinkFields:
         InvalidInput: with every rule that *fields* breaks.
     """
     errors: list[FieldError] = []
-    long_url = fields.long_url
-    try:
-        long_url = target.canonical(fields.long_url, own_hosts=own_hosts)
-    except InvalidInput as error:
-        errors += error.errors
+    long_url = _checked_target(fields, own_hosts, policy, errors)
     if (wrong := text_problem(fields.title, MAX_TITLE_LENGTH)) is not None:
         errors.append(FieldError("title", "title_invalid", wrong))
     # Counted as they are sent, like the OpenAPI document counts them.
@@ -66,7 +67,13 @@ def checked(fields: LinkFields, *, own_hosts: Collection[str]) -> LinkFields:
     return replace(fields, long_url=long_url, tags=tags, valid_from=valid_from, expires_at=expires_at)
 
 
-def edited(stored: LinkFields, wanted: LinkFields, *, own_hosts: Collection[str]) -> LinkFields:
+def edited(
+    stored: LinkFields,
+    wanted: LinkFields,
+    *,
+    own_hosts: Collection[str],
+    policy: TargetPolicy = WEB_ONLY,
+) -> LinkFields:
     """
     Return *wanted*, the edit of a link that has *stored*, in canonical form.
 
@@ -84,7 +91,15 @@ def edited(stored: LinkFields, wanted: LinkFields, *, own_hosts: Collection[str]
     if not kept.keys() >= _TIMES:
         kept = {name: value for name, value in kept.items() if name not in _TIMES}
     judged = replace(wanted, **{name: getattr(_UNOBJECTIONABLE, name, value) for name, value in kept.items()})
-    return replace(checked(judged, own_hosts=own_hosts), **kept)
+    fields = replace(checked(judged, own_hosts=own_hosts, policy=policy), **kept)
+    if not kept.keys() >= _FORWARDING and fields.forward_query and _takes_no_query(fields.long_url):
+        raise InvalidInput([_NOT_FORWARDED])
+    return fields
+
+
+def _takes_no_query(long_url: str) -> bool:
+    """Would the query of a visitor write into a mail or a call?"""
+    return not long_url.partition(":")[2].startswith("//")
 
 
 def text_problem(text: str, longest: int) -> str | None:
@@ -104,6 +119,20 @@ def text_problem(text: str, longest: int) -> str | None:
 def tag_problem(tag: str) -> str | None:
     """Return what is wrong with *tag*, as the end of a sentence."""
     return text_problem(tag, MAX_TAG_LENGTH) if tag else "is empty"
+
+
+def _checked_target(
+    fields: LinkFields, own_hosts: Collection[str], policy: TargetPolicy, errors: list[FieldError]
+) -> str:
+    """Return the target in canonical form; what is wrong with it joins *errors*."""
+    try:
+        long_url = target.canonical(fields.long_url, own_hosts=own_hosts, policy=policy)
+    except InvalidInput as error:
+        errors += error.errors
+        return fields.long_url
+    if fields.forward_query and _takes_no_query(long_url):
+        errors.append(_NOT_FORWARDED)
+    return long_url
 
 
 def _external_id_problem(text: str) -> str | None:

@@ -3,7 +3,7 @@ Redirect targets: one parser produces the URL that is stored, and it is emitted 
 
 The parser is ada, which implements the WHATWG URL standard as browsers and Node do. A second
 parser (urlsplit, a regular expression) can disagree with it, which lets `http:\\evil` or
-`java\nscript:` through. This is the only module of the domain that imports a library: the rules
+`java\nscript:` through. Only this module of the domain and `blocks` import a library: the rules
 apply to what that parser returns. See docs/adr/0001.
 """
 
@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING
 
 import ada_url
 
+from app.domain import app_targets
 from app.domain.errors import FieldError, InvalidInput
 from app.domain.own_hosts import is_own
+from app.domain.policy import WEB, WEB_ONLY, TargetPolicy
 
 if TYPE_CHECKING:
     from ada_url.ada_adapter import ParseAttributes
@@ -32,6 +34,7 @@ _PARTS = ("href", "username", "password", "protocol", "hostname", "port", "pathn
 # The WHATWG parser drops or rewrites these characters. In a target they are a mistake or an attempt
 # to hide something, so they are refused before parsing.
 _FORBIDDEN = re.compile(r"[\x00-\x20\x7f-\x9f\\\u2028\u2029\ufeff\ud800-\udfff]")
+_NAME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
 _SCHEME = re.compile(r"https?://[^/?#]", re.IGNORECASE)
 # A host with an empty port before two slashes: what a scheme looks like in its place.
 _SECOND_SCHEME = re.compile(r"https?://[^/?#]*://", re.IGNORECASE)
@@ -49,17 +52,36 @@ _MORE_THAN_A_HOST = re.compile(r"[/?#@:\[\]]")
 _AFTER_AUTHORITY = re.compile(r"[/?#]")
 
 
-def canonical(text: str, *, own_hosts: Collection[str]) -> str:
+def canonical(text: str, *, own_hosts: Collection[str], policy: TargetPolicy = WEB_ONLY) -> str:
     """
     Return the canonical form of the URL *text*: pure printable ASCII, ready to be emitted.
 
     Args:
         text: the URL as the user sent it.
         own_hosts: addresses of this service, see `app.domain.own_hosts`; a target there could loop.
+        policy: the schemes that are allowed, and the hosts that are not.
 
     Raises:
         InvalidInput: with one error for the field `long_url`.
     """
+    _check_typed(text)
+    found = _NAME.match(text)
+    scheme = found[1].lower() if found else ""
+    if scheme not in policy.schemes or (scheme in WEB and not _SCHEME.match(text)):
+        raise _invalid("url_scheme", _must_start(policy.schemes))
+    href = _web_target(text, own_hosts) if scheme in WEB else app_targets.canonical(scheme, text)
+    if len(href) > MAX_LENGTH:
+        raise _invalid(
+            "url_too_long", f"is {len(href)} characters in canonical form, the most is {MAX_LENGTH}"
+        )
+    if not is_emittable(href):
+        raise _invalid("url_malformed", "has no printable ASCII form")
+    if policy.blocks is not None and policy.blocks.has_host(href):
+        raise _invalid("url_blocked_host", "leads to a host that the operator blocks")
+    return href
+
+
+def _check_typed(text: str) -> None:
     if not text:
         raise _invalid("url_empty", "must not be empty")
     if len(text) > _MAX_TYPED:
@@ -67,17 +89,14 @@ def canonical(text: str, *, own_hosts: Collection[str]) -> str:
     if _FORBIDDEN.search(text):
         message = "must not contain spaces, control characters or backslashes"
         raise _invalid("url_forbidden_character", message)
-    if not _SCHEME.match(text):
-        raise _invalid("url_scheme", "must start with http:// or https:// and name a host")
+
+
+def _web_target(text: str, own_hosts: Collection[str]) -> str:
     try:
         url = ada_url.parse_url(text, _PARTS)
     except ValueError:
         raise _invalid("url_malformed", "is not a valid URL") from None
     href = uri_reference(url["href"])
-    if len(href) > MAX_LENGTH:
-        raise _invalid(
-            "url_too_long", f"is {len(href)} characters in canonical form, the most is {MAX_LENGTH}"
-        )
     if url["username"] or url["password"]:
         raise _invalid("url_credentials", "must not contain a user name or password")
     _check_host(url["hostname"])
@@ -85,8 +104,6 @@ def canonical(text: str, *, own_hosts: Collection[str]) -> str:
     _check_not_own(url, own_hosts)
     if url["port"] == "0":
         raise _invalid("url_port", "port 0 cannot be connected to")
-    if not is_emittable(href):
-        raise _invalid("url_malformed", "has no printable ASCII form")
     return href
 
 
@@ -106,12 +123,20 @@ def canonical_host(text: str) -> str:
     bare = text.rpartition("]")[2] if text.startswith("[") else text
     if _MORE_THAN_A_HOST.search(bare):
         raise _invalid("url_host", "must be a host alone, without scheme, port or path")
-    return host_of(canonical(f"https://{text}/", own_hosts=()))
+    return host_of(canonical(f"https://{text}/", own_hosts=(), policy=WEB_ONLY))
 
 
 def is_plain(url: str) -> bool:
     """Is *url* a header value that `uri_reference` leaves alone? Most are."""
     return _PLAIN.match(url) is not None
+
+
+def _must_start(schemes: Collection[str]) -> str:
+    """Return how a target begins, as the end of a sentence."""
+    web = " or ".join(f"{scheme}://" for scheme in ("http", "https") if scheme in schemes)
+    others = " or ".join(f"{scheme}:" for scheme in sorted(schemes) if scheme not in WEB)
+    named = f"must start with {web} and name a host" if web else ""
+    return f"{named}, or start with {others}" if named and others else named or f"must start with {others}"
 
 
 def uri_reference(url: str) -> str:

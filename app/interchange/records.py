@@ -15,6 +15,7 @@ import msgspec
 from app.domain import rules, slug
 from app.domain.errors import FieldError, InvalidInput
 from app.domain.link import LinkFields, Slug
+from app.domain.policy import WEB_ONLY, TargetPolicy
 from app.interchange.columns import Column, Meaning, Restriction, Role, normalised
 from app.interchange.dialect import Dialect
 from app.interchange.errors import Unreadable
@@ -81,18 +82,18 @@ class _Taken:
     perhaps: list[str]
 
 
-def domain_check(own_hosts: Collection[str]) -> Check:
+def domain_check(own_hosts: Collection[str], policy: TargetPolicy = WEB_ONLY) -> Check:
     """Return the rules of `app.domain` as a check."""
 
     def check(wanted: str | None, fields: LinkFields) -> tuple[Slug | None, LinkFields]:
         errors: list[FieldError] = []
         parsed = None
         try:
-            parsed = slug.parse(wanted, slug.MOVED) if wanted is not None else None
+            parsed = policy.free(slug.parse(wanted, slug.MOVED)) if wanted is not None else None
         except InvalidInput as error:
             errors += error.errors
         try:
-            fields = rules.checked(fields, own_hosts=own_hosts)
+            fields = rules.checked(fields, own_hosts=own_hosts, policy=policy)
         except InvalidInput as error:
             errors += error.errors
         if errors:

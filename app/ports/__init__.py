@@ -15,6 +15,7 @@ Data flows one way: store → event → cache. The cache never writes to the sto
     clicks.py            ClickStore        click totals and hours; also ClickSpool, on disk
     visit_quota.py       VisitQuotaStore   the leased quota of `max_visits`
     api_keys.py          ApiKeyStore       API keys
+    blocks.py            BlockStore        blocked hosts and slugs; also BlockCopy, on disk
     idempotency.py       IdempotencyStore  requests that take effect once
     imports.py           ImportStore       links from files, and for files
     replica.py       LinkReplica: copies of the store that lag
@@ -25,6 +26,7 @@ Data flows one way: store → event → cache. The cache never writes to the sto
 
 from app.ports.api_keys import ApiKey, ApiKeyStore
 from app.ports.batches import Answered, Batch, BatchStore, Decide, Found, Wanted
+from app.ports.blocks import BlockCopy, BlockPage, BlockStore
 from app.ports.bus import (
     MAX_ATTEMPTS,
     DeliveryObserver,
@@ -79,6 +81,9 @@ __all__ = [
     "ApiKeyStore",
     "Batch",
     "BatchStore",
+    "BlockCopy",
+    "BlockPage",
+    "BlockStore",
     "CachePage",
     "Changed",
     "ClickSpool",

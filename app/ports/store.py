@@ -6,6 +6,7 @@ from typing import Protocol
 
 from app.ports.api_keys import ApiKeyStore
 from app.ports.batches import BatchStore
+from app.ports.blocks import BlockStore
 from app.ports.clicks import ClickStore
 from app.ports.find import FindStore
 from app.ports.idempotency import IdempotencyStore
@@ -25,6 +26,7 @@ class Store(
     VisitQuotaStore,
     ApiKeyStore,
     IdempotencyStore,
+    BlockStore,
     Protocol,
 ):
     """

@@ -7,17 +7,19 @@ that frees it, because a database checks it row by row.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from app.domain import rules
 from app.domain import slug as slugs
 from app.domain.errors import FieldError, HopgateError, InvalidInput
 from app.domain.link import Link, LinkFields, Slug
 from app.ports import Batch, ExternalIdTaken, Found, VersionMismatch, Wanted
 from app.service.links import Removed, SlugTaken
+
+# The present fields of a link and those wanted → the latter in canonical form, as `app.domain.rules.edited`.
+Edited = Callable[[LinkFields, LinkFields], LinkFields]
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +168,7 @@ class Creates:
     Args:
         upserts: an item whose external id a link has changes that link.
         choice: picks one character of a string, unpredictably.
+        edited: see `Edited`.
     """
 
     def __init__(
@@ -174,12 +177,12 @@ class Creates:
         *,
         upserts: bool,
         choice: Callable[[str], str],
-        own_hosts: Collection[str],
+        edited: Edited,
     ) -> None:
         self._items = items
         self._upserts = upserts
         self._choice = choice
-        self._own_hosts = own_hosts
+        self._edited = edited
 
     def wanted(self) -> Wanted:
         """Return what `plan` has to know."""
@@ -230,15 +233,15 @@ class Creates:
         patch = {name: getattr(fields, name) for name in named}
         if all(getattr(holder.fields, name) == value for name, value in patch.items()):
             return Kept(holder)
-        return _edit(holder, patch, links, now, self._own_hosts)
+        return _edit(holder, patch, links, now, self._edited)
 
 
 class Edits:
     """Links to change."""
 
-    def __init__(self, items: Sequence[EditItem | Fault], *, own_hosts: Collection[str]) -> None:
+    def __init__(self, items: Sequence[EditItem | Fault], *, edited: Edited) -> None:
         self._items = items
-        self._own_hosts = own_hosts
+        self._edited = edited
 
     def wanted(self) -> Wanted:
         """Return what `plan` has to know."""
@@ -264,7 +267,7 @@ class Edits:
         patch = item.patch
         if item.expires_in is not None:
             patch = {**patch, "expires_at": now + item.expires_in}
-        return _edit(current, patch, links, now, self._own_hosts)
+        return _edit(current, patch, links, now, self._edited)
 
 
 class Removals:
@@ -308,10 +311,10 @@ def _current(
 
 
 def _edit(
-    current: Link, patch: Mapping[str, Any], links: _Links, now: datetime, own_hosts: Collection[str]
+    current: Link, patch: Mapping[str, Any], links: _Links, now: datetime, edited: Edited
 ) -> ItemOutcome:
     try:
-        fields = rules.edited(current.fields, replace(current.fields, **patch), own_hosts=own_hosts)
+        fields = edited(current.fields, replace(current.fields, **patch))
     except InvalidInput as error:
         return Fault(error)
     external_id = fields.external_id

@@ -6,9 +6,11 @@ import asyncio
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 
 from app.domain import rules, slug
 from app.domain.errors import FieldError, InvalidInput
+from app.domain.policy import WEB_ONLY, TargetPolicy
 from app.ports import Answered, Batch, BatchStore, Changed, Found, IdempotentRequest, RequestMismatch
 from app.service.batch_plans import (
     Creates,
@@ -63,13 +65,16 @@ class BulkLinks:
         clock: Callable[[], datetime],
         choice: Callable[[str], str],
         own_hosts: Collection[str],
+        policy: TargetPolicy = WEB_ONLY,
     ) -> None:
         self._store = store
         self._deliver = deliver
         self._appear = appear
         self._clock = clock
         self._choice = choice
-        self._own_hosts = own_hosts
+        self._policy = policy
+        self._checked = partial(rules.checked, own_hosts=own_hosts, policy=policy)
+        self._edited = partial(rules.edited, own_hosts=own_hosts, policy=policy)
 
     def checked(self, item: NewItem, custom_slug: str | None, lengths: slug.Lengths) -> NewItem:
         """
@@ -81,14 +86,14 @@ class BulkLinks:
         errors: list[FieldError] = []
         fields, wanted = item.fields, None
         try:
-            wanted = slug.parse(custom_slug, lengths) if custom_slug is not None else None
+            wanted = self._policy.free(slug.parse(custom_slug, lengths)) if custom_slug is not None else None
         except InvalidInput as error:
             errors += error.errors
         try:
             now = self._clock()
             if item.expires_in is not None:
                 fields = replace(fields, expires_at=now + item.expires_in)
-            fields = rules.checked(fields, own_hosts=self._own_hosts)
+            fields = self._checked(fields)
             if fields.expires_at is not None and fields.expires_at <= now:
                 errors.append(FieldError("expires_at", "time_past", "lies in the past"))
         except InvalidInput as error:
@@ -113,7 +118,7 @@ class BulkLinks:
         render: Render,
     ) -> BatchOutcome:
         """Store *items*, which are `checked`; *upserts* change the links that have their external ids."""
-        plan = Creates(items, upserts=upserts, choice=self._choice, own_hosts=self._own_hosts)
+        plan = Creates(items, upserts=upserts, choice=self._choice, edited=self._edited)
         return await self._run(plan, atomic=atomic, request=request, render=render)
 
     async def change(
@@ -125,7 +130,7 @@ class BulkLinks:
         render: Render,
     ) -> BatchOutcome:
         """Change links."""
-        plan = Edits(items, own_hosts=self._own_hosts)
+        plan = Edits(items, edited=self._edited)
         return await self._run(plan, atomic=atomic, request=request, render=render)
 
     async def remove(

@@ -12,6 +12,7 @@ from app.concurrency.time_limit import left_s
 from app.domain import rules, search, target
 from app.domain.errors import FieldError, InvalidInput
 from app.domain.link import Link
+from app.domain.policy import WEB, TargetPolicy
 from app.ports import (
     MAX_RETAGGED,
     FindStore,
@@ -227,7 +228,9 @@ def _checked(errors: list[FieldError], text: str | None, read: Callable[[str], _
 
 
 def _long_url(text: str) -> str:
-    return target.canonical(text, own_hosts=())
+    # Links of every scheme are found, whatever may be made now.
+    scheme = text.partition(":")[0].lower()
+    return target.canonical(text, own_hosts=(), policy=TargetPolicy(schemes=WEB | {scheme}))
 
 
 def _host(text: str) -> str:

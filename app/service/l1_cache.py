@@ -265,6 +265,30 @@ class L1Cache(Generic[T]):
             with suppress(Exception):
                 self.offer(resolution)
 
+    def held(self) -> Sequence[Resolution]:
+        """Return the resolutions of all entries, stale ones included."""
+        return [entry.resolution for entry in self._entries.values()]
+
+    def render_again(self, slugs: Iterable[Slug]) -> None:
+        """Render the entries of *slugs* anew: what is answered has changed, and the links have not."""
+        now, wall = self._monotonic(), self._wall()
+        fresh = []
+        for slug in slugs:
+            entry = self._entries.get(slug)
+            if entry is None:
+                continue
+            try:
+                entry.answer = self._render(entry.resolution, wall)
+            except Exception:  # noqa: BLE001 - a stored link that cannot be rendered must fail alone
+                self._drop(slug)
+                continue
+            if now < entry.fresh_until:
+                fresh.append(entry)
+            elif self._hot is not None:
+                # To put it would answer those that wait for a fresh one.
+                self._hot.remove(slug)
+        self._put_hot(fresh, now)
+
     def on_gap(self) -> None:
         """Changes may have been missed: drop every entry."""
         self._clear()

@@ -16,6 +16,7 @@ from typing import Protocol
 from app.domain import rules, slug
 from app.domain.errors import Contended, FieldError, InvalidInput
 from app.domain.link import Link, LinkFields, Slug
+from app.domain.policy import WEB_ONLY, TargetPolicy
 from app.interchange.records import Accepted, LinkRecord, RecordKeys, Refused
 from app.interchange.report import Outcome
 from app.ports import Changed, ExternalIdTaken, ImportedLink, VersionMismatch
@@ -84,7 +85,7 @@ class LinkImport:
     Args:
         clock: the present time, timezone-aware UTC.
         choice: picks one character of a string, unpredictably.
-        own_hosts: see `app.domain.target.canonical`.
+        own_hosts: see `app.domain.target.canonical`; so is *policy*.
         updates: change links that are there already to what the file says of them.
     """
 
@@ -95,12 +96,14 @@ class LinkImport:
         clock: Callable[[], datetime],
         choice: Callable[[str], str],
         own_hosts: Collection[str],
+        policy: TargetPolicy = WEB_ONLY,
         updates: bool,
     ) -> None:
         self._target = target
         self._clock = clock
         self._choice = choice
         self._own_hosts = own_hosts
+        self._policy = policy
         self._updates = updates
         self._keys = RecordKeys()
 
@@ -205,7 +208,8 @@ class LinkImport:
                 return asked.refused("slug_taken", "is taken by a link with another target")
             return asked.refused("slug_differs", "is taken by a link with the same target and other fields")
         try:
-            fields = rules.edited(link.fields, replace(link.fields, **other), own_hosts=self._own_hosts)
+            changed = replace(link.fields, **other)
+            fields = rules.edited(link.fields, changed, own_hosts=self._own_hosts, policy=self._policy)
         except InvalidInput as error:
             return Refused(asked.row.line, asked.row.last_line, error.errors, wanted.long_url)
         outcome = await self._target.update(

@@ -10,6 +10,7 @@ from typing import Any
 from app.domain import rules, slug
 from app.domain.errors import Contended, FieldError, InvalidInput
 from app.domain.link import Link, LinkFields, NewLink, Slug
+from app.domain.policy import WEB_ONLY, TargetPolicy
 from app.ports import (
     Added,
     Changed,
@@ -71,6 +72,7 @@ class Links:
         clock: the present time, timezone-aware UTC.
         choice: picks one character of a string, unpredictably.
         own_hosts: hosts no target may point to; see `app.domain.target`.
+        policy: what the operator lets targets be.
     """
 
     def __init__(
@@ -81,12 +83,14 @@ class Links:
         clock: Callable[[], datetime],
         choice: Callable[[str], str],
         own_hosts: Collection[str],
+        policy: TargetPolicy = WEB_ONLY,
     ) -> None:
         self._store = store
         self._deliver = deliver
         self._clock = clock
         self._choice = choice
         self._own_hosts = own_hosts
+        self._policy = policy
 
     async def create(
         self,
@@ -185,7 +189,7 @@ class Links:
             now = self._clock()
             expiry = {} if expires_in is None else {"expires_at": now + expires_in}
             wanted = replace(current.fields, **{**patch, **expiry})
-            fields = rules.edited(current.fields, wanted, own_hosts=self._own_hosts)
+            fields = rules.edited(current.fields, wanted, own_hosts=self._own_hosts, policy=self._policy)
             outcome = await self._store.update(name, fields, expected_version=current.version, now=now)
             if isinstance(outcome, Changed):
                 await self._deliver([outcome])
@@ -232,11 +236,11 @@ class Links:
         errors: list[FieldError] = []
         wanted: Slug | None = None
         try:
-            wanted = slug.parse(custom_slug, lengths) if custom_slug is not None else None
+            wanted = self._policy.free(slug.parse(custom_slug, lengths)) if custom_slug is not None else None
         except InvalidInput as error:
             errors += error.errors
         try:
-            fields = rules.checked(fields, own_hosts=self._own_hosts)
+            fields = rules.checked(fields, own_hosts=self._own_hosts, policy=self._policy)
             if fields.expires_at is not None and fields.expires_at <= now:
                 errors.append(FieldError("expires_at", "time_past", "lies in the past"))
         except InvalidInput as error:

@@ -25,6 +25,7 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from app.domain import schemes
 from app.domain.errors import SettingsError
 from app.settings import sources, values
 from app.settings.values import IpNetwork, host_and_port
@@ -74,6 +75,7 @@ class Settings(BaseSettings):
     proxy_protocol: Literal["on", "off"] = "off"
     tls_cert: Path | None = None
     tls_key: Path | None = None
+    target_schemes: Annotated[tuple[str, ...], NoDecode] = ("http", "https")
     limit_redirect: str = "100/s burst 200"
     limit_api: str = "600/min burst 100"
     limit_create: str = "120/min burst 60"
@@ -148,6 +150,13 @@ class Settings(BaseSettings):
         if isinstance(value, list):
             return values.networks(map(str, value))
         return value
+
+    @field_validator("target_schemes", mode="before")
+    @classmethod
+    def _schemes(cls, value: object) -> object:
+        if isinstance(value, str):
+            return schemes.parsed(re.split(r"[\s,]+", value.strip()))
+        return schemes.parsed(map(str, value)) if isinstance(value, (list, tuple)) else value
 
     @field_validator("access_log", mode="before")
     @classmethod

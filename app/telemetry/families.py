@@ -151,6 +151,7 @@ LAYERS = Counter(
     ("layer", "result"),
 )
 L1_ENTRIES = Gauge("hopgate_first_cache_entries", "Entries in the L1 cache, stale ones included.")
+BLOCKS = Gauge("hopgate_blocks", "Blocked hosts and slugs, by kind.", ("kind",), across="max")
 LIMITED = Counter("hopgate_limited", "Requests refused by a rate limit, by policy.", ("policy",))
 
 LIMITER_DECISIONS = Counter(

@@ -6,12 +6,14 @@ from collections.abc import Callable, Iterable, Mapping, Sized
 from typing import Protocol
 
 from app.concurrency.guard import GuardSnapshot
+from app.domain.blocks import BlockIndex, BlockKind
 from app.ports import OutboxDepth, Policy, QueueDepth, RateLimiter
 from app.resilience.admission import AdmissionController
 from app.resilience.breaker import BreakerState
 from app.telemetry.families import (
     ADMISSION_IN_FLIGHT,
     ADMISSION_LIMIT,
+    BLOCKS,
     BREAKER_CLOSED,
     BREAKER_OPENED,
     BREAKER_REFUSED,
@@ -53,7 +55,7 @@ from app.telemetry.families import (
 from app.telemetry.samples import Samples
 
 _SOURCES = ("memory", "look_up")
-_STATUSES = ("3xx", "404", "410", "429", "503")
+_STATUSES = ("3xx", "404", "410", "429", "451", "503")
 
 
 class RedirectCounts(Protocol):
@@ -234,6 +236,14 @@ def look_up_samples(counts: LookUpCounts, l1: Sized) -> Samples:
         samples[LAYERS.of(layer, "miss")] = [found.misses]
         samples[LAYERS.of(layer, "failed")] = [found.failures]
     return samples
+
+
+def block_samples(index: BlockIndex) -> Samples:
+    """Report how many blocks this process knows."""
+    return {
+        BLOCKS.of(BlockKind.HOST): [len(index.hosts)],
+        BLOCKS.of(BlockKind.SLUG): [len(index.slugs)],
+    }
 
 
 def limiter_samples(limiter: RateLimiter) -> Samples:

@@ -71,6 +71,12 @@ def traced_store(store: Store, tracing: Tracing, system: str) -> Store:
             Store.revoke_key: call("UPDATE", "api_keys"),
             Store.rotate_key: call("UPDATE", "api_keys"),
             Store.note_key_uses: call("UPDATE", "api_keys"),
+            # blocks
+            Store.add_blocks: call("INSERT", "blocks"),
+            Store.remove_blocks: call("UPDATE", "blocks"),
+            Store.block_page: call("SELECT", "blocks"),
+            Store.blocks_version: unchanged,
+            Store.blocks_since: unchanged,
             # idempotent requests
             Store.forget_requests: call("DELETE", "idempotency"),
             # the store itself

@@ -162,6 +162,17 @@ def too_many_requests(refusal: Refusal) -> Response:
     return _problem(429, "too_many_requests", "Over the limit", headers=headers.items())
 
 
+def blocked(by: str) -> Response:
+    """451: the service at the URL *by* lets no link lead there, or lets this one lead nowhere (RFC 7725)."""
+    return _problem(
+        451,
+        "blocked",
+        "The link is blocked",
+        detail="The operator of this service has blocked the link or the host that it leads to.",
+        headers=[("link", f'<{by}>; rel="blocked-by"')],
+    )
+
+
 def server_error(trace_id: str) -> Response:
     """500: a bug; *trace_id* identifies the failure in the log."""
     return _problem(500, "server_error", "Something went wrong on our side", trace_id=trace_id)

@@ -144,6 +144,7 @@ def new_front(
     not_found_limit: Limit,
     trusted: Sequence[IpNetwork],
     base_path: str,
+    blocked: Response,
     monotonic: Callable[[], float],
     proxy_protocol: bool = False,
     caps: Caps = Caps(),
@@ -158,6 +159,7 @@ def new_front(
         not_found_limit: likewise for `Policy.NOT_FOUND`.
         trusted: networks of trusted proxies.
         base_path: the path of the base URL.
+        blocked: the answer for a link that the operator blocks.
         monotonic: the clock of the L1 cache.
         proxy_protocol: whether the trusted proxies, and no others, connect, and name the client first.
         caps: of its connections.
@@ -170,6 +172,7 @@ def new_front(
             *map(_redirect, REDIRECT_CODES),
             template_of(errors.not_found()),
             template_of(errors.gone()),
+            template_of(blocked),
             _without(errors.too_many_requests(Refusal(0, {})), "retry-after"),
             template_of(errors.server_error("front")),
             template_of(errors.unavailable(away)),

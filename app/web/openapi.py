@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import msgspec
 
 from app import __version__
-from app.web import schemas
+from app.domain.policy import WEB
+from app.web import patterns, schemas
 from app.web.endpoint import ALWAYS, Operation, Parameter, Route, template
 
 _REF = "#/components/schemas/{name}"
@@ -35,8 +36,13 @@ _TITLES = {
 }
 
 
-def description(public_url: str, routes: Sequence[Route]) -> dict[str, Any]:
-    """Return the description of the API at *public_url*: of every route that declares an operation."""
+def description(public_url: str, routes: Sequence[Route], schemes: Collection[str] = WEB) -> dict[str, Any]:
+    """
+    Return the description of the API at *public_url*: of every route that declares an operation.
+
+    Args:
+        schemes: what targets may have, in lower case.
+    """
     paths: dict[str, dict[str, Any]] = {}
     tags: list[str] = []
     described: set[type] = {schemas.Problem}
@@ -56,6 +62,7 @@ def description(public_url: str, routes: Sequence[Route]) -> dict[str, Any]:
         sorted(described, key=lambda one: one.__name__), ref_template=_REF
     )
     components[schemas.PatchLink.__name__] |= schemas.PatchLink.extra_json_schema
+    components = _replaced(components, patterns.TARGET, patterns.target(schemes))
     return {
         "openapi": "3.1.0",
         "info": {
@@ -72,6 +79,15 @@ def description(public_url: str, routes: Sequence[Route]) -> dict[str, Any]:
             "securitySchemes": {"key": {"type": "http", "scheme": "bearer", "bearerFormat": "hg_…"}},
         },
     }
+
+
+def _replaced(node: Any, old: str, new: str) -> Any:
+    """Return *node* of a document with *new* in each place of *old*."""
+    if isinstance(node, dict):
+        return {name: _replaced(one, old, new) for name, one in node.items()}
+    if isinstance(node, list):
+        return [_replaced(one, old, new) for one in node]
+    return new if node == old else node
 
 
 def _operation(name: str, operation: Operation, path_parameters: Sequence[str]) -> dict[str, Any]:

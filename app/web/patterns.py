@@ -8,7 +8,11 @@ Python reads these expressions alike.
 
 from __future__ import annotations
 
-from app.domain import target
+import re
+from collections.abc import Collection
+
+from app.domain import target as target_rules
+from app.domain.policy import WEB
 from app.domain.rules import CONTROLS
 from app.domain.slug import RESERVED, is_well_formed
 
@@ -29,7 +33,7 @@ _DIGITLESS = r"A-Za-z_~!$&'()*+,;=\-"
 _LABEL = rf"(?![Xx][Nn]--)[{_DIGITLESS}0-9]{{1,63}}"
 # Not a number, as in 10.1, which is an IPv4 address; not the scheme once more.
 _TOP = rf"(?![Xx][Nn]--|[Hh][Tt][Tt][Pp][Ss]?(?:[.:/?#]|$))[{_DIGITLESS}][{_DIGITLESS}0-9]{{0,62}}\.?"
-_HOST = rf"(?![^/?#:]{{{target.MAX_HOST_LENGTH + 1}}})(?:{_LABEL}\.)*{_TOP}"
+_HOST = rf"(?![^/?#:]{{{target_rules.MAX_HOST_LENGTH + 1}}})(?:{_LABEL}\.)*{_TOP}"
 # Latin, Greek, Cyrillic, kana, Han and Hangul. Labels are short, because Punycode is longer.
 _SCRIPTS = (
     r"A-Za-z0-9\u00e0-\u00f6\u00f8-\u02af\u03b1-\u03c9\u0430-\u044f"
@@ -48,7 +52,29 @@ _KEPT_REST = rf"(?:/(?:{_SEGMENT})?)+(?:\?{_AFTER_MARK})?(?:#{_AFTER_MARK})?"
 # Any others; the longest of them grows to twelve characters in canonical form.
 _REST = r"[/?#][^\x00-\x20\\\x7f-\x9f\u2028\u2029\ufeff]{0,600}"
 _KEPT_URL = f"{_HOST}{_KEPT_PORT}(?:{_KEPT_REST})?"
-TARGET = rf"^[Hh][Tt][Tt][Pp][Ss]?://(?:{_KEPT_URL}|(?:{_HOST}|{_SCRIPTS_HOST}){_PORT}(?:{_REST})?)$"
+_WEB_URL = f"(?:{_KEPT_URL}|(?:{_HOST}|{_SCRIPTS_HOST}){_PORT}(?:{_REST})?)"
+TARGET = f"^[Hh][Tt][Tt][Pp][Ss]?://{_WEB_URL}$"
+_APP_TARGETS = {
+    "mailto": r"[a-z0-9]{1,60}@(?:[a-z]{1,60}\.){1,3}[a-z]{2,20}(?:\?subject=[A-Za-z0-9]{0,60})?",
+    "tel": r"\+?[0-9]{1,32}",
+}
+_APP_LINK = r"//[a-z]{1,60}(?:/[A-Za-z0-9._~-]{1,60}){0,9}(?:\?[A-Za-z0-9=&]{1,60})?"
+
+
+def target(schemes: Collection[str]) -> str:
+    """Return `TARGET` for these *schemes*, in lower case."""
+    if set(schemes) == WEB:
+        return TARGET
+    web = [f"{scheme}://{_WEB_URL}" for scheme in sorted(WEB & set(schemes))]
+    others = [
+        f"{re.escape(scheme)}:(?:{_APP_TARGETS.get(scheme, _APP_LINK)})"
+        for scheme in sorted(set(schemes) - WEB)
+    ]
+    return f"^(?:{'|'.join([*web, *others])})$"
+
+
+# What a block names: names without digits at their end, which would be addresses.
+BLOCKED_HOST = r"^(?:(?![Xx][Nn]--)[a-z0-9-]{1,63}\.){0,3}(?![Xx][Nn]--)[a-z][a-z-]{0,60}$"
 
 # --- times ------------------------------------------------------------------------------
 

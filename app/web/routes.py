@@ -8,7 +8,17 @@ from typing import Any
 
 from app.domain.errors import InvalidInput, Unavailable
 from app.telemetry import prometheus
-from app.web import bulk_api, errors, find_links, health, keys_api, links_api, openapi, tags_api
+from app.web import (
+    blocks_api,
+    bulk_api,
+    errors,
+    find_links,
+    health,
+    keys_api,
+    links_api,
+    openapi,
+    tags_api,
+)
 from app.web import status as page
 from app.web.middleware import ApiMiddleware, check_query
 from app.web.redirects import with_query
@@ -42,10 +52,11 @@ def register(application: Any, services: Services) -> None:
     keys_api.register_keys(api, middleware, services.keys, services.key_limits)
     links_api.register_stats(api, middleware, services.stats, services.public_url)
     links_api.register_cache(api, middleware, services.links)
+    blocks_api.register(api, middleware, services.blocks)
 
     @functools.cache
     def description() -> Mapping[str, Any]:
-        return openapi.description(services.public_url, routes_of(application))
+        return openapi.description(services.public_url, routes_of(application), services.target_schemes)
 
     @api.get("/openapi.json")
     @public

@@ -37,9 +37,9 @@ _LongUrl = Annotated[
         maxLength=target.MAX_LENGTH,
         pattern=patterns.TARGET,
         examples=["https://example.com/a/long/path?with=query"],
-        description="Every URL that matches is accepted, unless it leads back to this service. So are IP"
-        " addresses, Punycode and every other script, if the canonical form has at most"
-        f" {target.MAX_LENGTH} characters.",
+        description="Every URL that matches is accepted, unless it leads back to this service, or to a host"
+        " that the operator blocks. So are IP addresses, Punycode and every other script, if the canonical"
+        f" form has at most {target.MAX_LENGTH} characters.",
     ),
 ]
 _NewSlug = Annotated[

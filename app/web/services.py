@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from app.concurrency.tarpit import Tarpit
 from app.ports import RateLimiter
 from app.resilience.admission import AdmissionController
+from app.service.blocks import Blocks
 from app.service.bulk import BulkLinks
 from app.service.find import Listings
 from app.service.key_management import KeyManagement
@@ -34,18 +35,20 @@ class Services:
     Built by `app.bootstrap`.
 
     `probes`: of the dependencies, by name; the gateway is ready as long as one of `probes["store"]` and
-    `probes["cache"]` answers and, if there is a `probes["front"]`, that one. `guards`: the state of the circuit
-    breakers, by name; None if there are none.
-    `key_limits`: the rates of each key, by what they count. `is_draining`: the process is about to stop.
-    `is_for_this_machine`: an embedded gateway without a public name or a proxy, which shows its figures to
-    this machine without a key. `recent`: those figures. `on_error`: is notified of each error that a request
-    ended with. `trace_id`: makes the id of a request that has none. `tracing`: makes the spans of requests;
-    None if tracing is off. `front`: the data plane in front of the application; None if granian is alone.
+    `probes["cache"]` answers and, if there is a `probes["front"]`, that one. `guards`: the state of the
+    circuit breakers, by name; None if there are none. `key_limits`: the rates of each key, by what they
+    count. `is_draining`: the process is about to stop. `is_for_this_machine`: an embedded gateway
+    without a public name or a proxy, which shows its figures to this machine without a key. `recent`:
+    those figures. `on_error`: is notified of each error that a request ended with. `trace_id`: makes the
+    id of a request that has none. `tracing`: makes the spans of requests; None if tracing is off.
+    `front`: the data plane in front of the application; None if granian is alone. `target_schemes`: what
+    targets may have, in lower case.
     """
 
     links: Links
     listings: Listings
     bulk: BulkLinks
+    blocks: Blocks
     stats: Stats
     redirects: RedirectHandler
     authenticator: Authenticator
@@ -61,6 +64,7 @@ class Services:
     recent: RecentOverview
     requests: RequestMetrics
     public_url: str
+    target_schemes: frozenset[str]
     trusted_proxies: tuple[IpNetwork, ...]
     is_for_this_machine: bool
     trace_id: Callable[[], str]

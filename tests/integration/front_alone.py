@@ -19,6 +19,7 @@ from hopgate_front import Front
 from app.adapters.native_limiter import NativeRateLimiter
 from app.ports import Policy
 from app.settings import IpNetwork
+from app.web import errors
 from app.web.front import Caps, new_front
 
 # What a control plane does with a connection whose first bytes it has.
@@ -101,6 +102,7 @@ def alone(
         not_found_limit=limiter.functions(Policy.NOT_FOUND),
         trusted=trusted,
         base_path="",
+        blocked=errors.blocked("http://hop.example/"),
         monotonic=time.monotonic,
         caps=caps or Caps(),
         proxy_protocol=proxy_protocol,

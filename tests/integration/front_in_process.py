@@ -46,6 +46,7 @@ class AloneFront:
             not_found_limit=limiter.functions(Policy.NOT_FOUND),
             trusted=(),
             base_path="",
+            blocked=errors.blocked("http://hop.example/"),
             monotonic=time.monotonic,
         )
         self.store, self.cache = store, MemoryCache()

@@ -16,6 +16,7 @@ from app.adapters.native_limiter import NativeRateLimiter  # noqa: E402
 from app.domain.link import Resolution, Slug  # noqa: E402
 from app.ports import Policy  # noqa: E402
 from app.service.leases import Leases  # noqa: E402
+from app.web import errors  # noqa: E402
 from app.web.front import new_front  # noqa: E402
 from app.web.intent import PREVIEW_STARTS, PREVIEW_WORDS, intent_of  # noqa: E402
 from app.web.redirects import render, with_query  # noqa: E402
@@ -79,6 +80,7 @@ def front(tmp_path):
         not_found_limit=limiter.functions(Policy.NOT_FOUND),
         trusted=(),
         base_path="",
+        blocked=errors.blocked("http://hop.example/"),
         monotonic=lambda: 0.0,
     )
 

@@ -53,6 +53,10 @@ def test_admission_sheds_writes_as_writes():
         "get_link": WorkKind.LIST,
         "get_link_stats": WorkKind.LIST,
         "invalidate": WorkKind.LIST,
+        "add_blocks": WorkKind.WRITE,
+        "list_blocks": WorkKind.LIST,
+        "unblock_host": WorkKind.WRITE,
+        "unblock_slug": WorkKind.WRITE,
     }
 
 

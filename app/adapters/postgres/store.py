@@ -12,6 +12,7 @@ from typing import Self
 from psycopg import Rollback, errors
 
 from app.adapters.find_order import Effort
+from app.adapters.postgres import blocks as block_rows
 from app.adapters.postgres import find as finding
 from app.adapters.postgres import sql
 from app.adapters.postgres.adds import JointAdds, insert
@@ -21,6 +22,7 @@ from app.adapters.postgres.imports import insert_imported
 from app.adapters.postgres.pool import OLD_SCHEMA, Connection, Connections, rows_of
 from app.adapters.postgres.pool_state import PoolState
 from app.concurrency.origins import origin
+from app.domain.blocks import Block, BlockChange
 from app.domain.errors import Contended, Unavailable
 from app.domain.events import ClicksCounted
 from app.domain.link import Link, LinkFields, NewLink, Resolution, Slug
@@ -32,6 +34,7 @@ from app.ports import (
     Added,
     Answered,
     ApiKey,
+    BlockPage,
     Changed,
     Decide,
     ExportPage,
@@ -305,6 +308,24 @@ class PostgresStore:
 
     async def note_key_uses(self, uses: Mapping[str, datetime]) -> None:
         await self._count(sql.NOTE_KEY_USES, {"ids": list(uses), "times": list(uses.values())})
+
+    async def add_blocks(self, blocks: Sequence[Block], *, now: datetime) -> Sequence[Block]:
+        return await self._writing.run(lambda connection: block_rows.add(connection, blocks, now))
+
+    async def remove_blocks(self, blocks: Sequence[Block]) -> Sequence[Block]:
+        return await self._writing.run(lambda connection: block_rows.remove(connection, blocks))
+
+    async def block_page(self, *, before: int | None, limit: int) -> BlockPage:
+        parameters = {"before": 2**63 - 1 if before is None else before, "limit": limit + 1}
+        return block_rows.page(await self._query(block_rows.SELECT_PAGE, parameters), limit)
+
+    async def blocks_version(self) -> int:
+        [(version,)] = await self._query(block_rows.SELECT_VERSION, {})
+        return int(version)
+
+    async def blocks_since(self, version: int, *, limit: int) -> Sequence[BlockChange]:
+        parameters = {"version": version, "limit": limit}
+        return block_rows.changes(await self._query(block_rows.SELECT_SINCE, parameters))
 
     async def ping(self) -> None:
         [(version,)] = await self._query(sql.SELECT_SCHEMA_VERSION, {})

@@ -21,9 +21,11 @@ import msgspec
 
 from app.adapters.find_order import Effort
 from app.adapters.sqlite import batches, find_sql, imports, sql
+from app.adapters.sqlite import blocks as block_rows
 from app.adapters.sqlite.find import EFFORT, Finder
 from app.adapters.sqlite.writer import OLD_SCHEMA, Writer, translated
 from app.concurrency.origins import origin
+from app.domain.blocks import Block, BlockChange
 from app.domain.errors import Contended, Unavailable
 from app.domain.events import ClicksCounted
 from app.domain.link import Link, LinkFields, NewLink, Resolution, Slug
@@ -35,6 +37,7 @@ from app.ports import (
     Added,
     Answered,
     ApiKey,
+    BlockPage,
     Changed,
     Decide,
     ExportPage,
@@ -291,6 +294,24 @@ class SqliteStore:
     async def note_key_uses(self, uses: Mapping[str, datetime]) -> None:
         bindings = [(key_id, sql.micros(at)) for key_id, at in uses.items()]
         await self._writer.run(lambda db: db.executemany(sql.NOTE_KEY_USE, bindings).fetchall())
+
+    async def add_blocks(self, blocks: Sequence[Block], *, now: datetime) -> Sequence[Block]:
+        return await self._writer.run(lambda db: block_rows.add(db, blocks, now))
+
+    async def remove_blocks(self, blocks: Sequence[Block]) -> Sequence[Block]:
+        return await self._writer.run(lambda db: block_rows.remove(db, blocks))
+
+    async def block_page(self, *, before: int | None, limit: int) -> BlockPage:
+        with translated():
+            return block_rows.page(self._reader, before, limit)
+
+    async def blocks_version(self) -> int:
+        with translated():
+            return block_rows.version(self._reader)
+
+    async def blocks_since(self, version: int, *, limit: int) -> Sequence[BlockChange]:
+        with translated():
+            return block_rows.since(self._reader, version, limit)
 
     async def ping(self) -> None:
         with translated():

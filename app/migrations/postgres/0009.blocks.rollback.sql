@@ -1,0 +1,2 @@
+-- Forgets every block: what was blocked redirects again.
+DROP TABLE blocks;

@@ -1,0 +1,233 @@
+"""
+Blocks: the operations on them, and the watch that brings each change to this process.
+
+The store has the truth, with a version for each change. Every process keeps all blocks in memory, and
+asks the store for the latest version all the time: one row of an index. So a change holds everywhere
+within a second, whatever has become of broker and cache.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
+from contextlib import suppress
+from datetime import datetime
+from typing import Protocol
+
+from app.domain.blocks import Block, BlockChange, BlockIndex, BlockKind
+from app.domain.errors import Unavailable
+from app.domain.link import Resolution, Slug
+from app.ports import BlockCopy, BlockPage, BlockStore
+
+log = logging.getLogger(__name__)
+
+# A change shows within this time, plus the time until the store answers.
+LOOK_EVERY_S = 0.4
+# How long a gateway that starts waits for its blocks.
+FIRST_LOOK_S = 2.0
+_CHUNK = 5000
+# Entries of the L1 cache that are examined before other work of the event loop has its turn.
+_SLICE = 1000
+
+
+class Answers(Protocol):
+    """The part of an L1 cache that a change of blocks concerns."""
+
+    def held(self) -> Sequence[Resolution]:
+        """As `L1Cache.held`."""
+        ...
+
+    def render_again(self, slugs: Collection[Slug]) -> None:
+        """As `L1Cache.render_again`."""
+        ...
+
+
+class Blocks:
+    """
+    The operations on blocks, for API and command line.
+
+    Args:
+        noticed: brings what was committed to this process before the caller goes on.
+        clock: the present time, timezone-aware UTC.
+    """
+
+    def __init__(
+        self, store: BlockStore, noticed: Callable[[], Awaitable[None]], *, clock: Callable[[], datetime]
+    ) -> None:
+        self._store = store
+        self._noticed = noticed
+        self._clock = clock
+
+    async def add(self, blocks: Sequence[Block]) -> Sequence[Block]:
+        """
+        Block *blocks*; return those that were not blocked before.
+
+        Raises:
+            Unavailable: they may or may not be stored; adding them again does no harm.
+        """
+        added = await self._store.add_blocks(blocks, now=self._clock())
+        await self._noticed()
+        return added
+
+    async def remove(self, blocks: Sequence[Block]) -> Sequence[Block]:
+        """
+        Unblock *blocks*; return those that were blocked.
+
+        Raises:
+            Unavailable: as `add`.
+        """
+        removed = await self._store.remove_blocks(blocks)
+        await self._noticed()
+        return removed
+
+    async def page(self, *, before: int | None, limit: int) -> BlockPage:
+        """
+        Return one page of the blocks, latest first.
+
+        Raises:
+            Unavailable: the store did not answer.
+        """
+        return await self._store.block_page(before=before, limit=limit)
+
+
+async def loaded(store: BlockStore) -> BlockIndex:
+    """Return the blocks that *store* has. Raises Unavailable."""
+    index = BlockIndex()
+    async for chunk in _changes(store, 0):
+        for change in chunk:
+            _apply(index, change)
+    return index
+
+
+class BlockWatch:
+    """
+    Keeps *index* as the store has it, and the answers of *l1* as *index* has it.
+
+    Belongs to one event loop.
+
+    Args:
+        copy: what to start from while the store is away, and where `run` leaves it.
+    """
+
+    def __init__(
+        self, store: BlockStore, index: BlockIndex, l1: Answers, *, copy: BlockCopy | None = None
+    ) -> None:
+        self._store = store
+        self._index = index
+        self._l1 = l1
+        self._copy = copy
+        self._is_kept = True
+        self._version = 0
+        self._epoch: int | None = None
+        # The store may have another history than what was read.
+        self._reads_all = True
+        self._lock = asyncio.Lock()
+
+    def begin_epoch(self, epoch: int) -> None:
+        """The store has the history *epoch*: read all blocks anew if it is another."""
+        if self._epoch is not None and epoch != self._epoch:
+            self._reads_all = True
+        self._epoch = epoch
+
+    async def first_look(self) -> None:
+        """Ask once, for `FIRST_LOOK_S` at most: a silent store must not hold the start up."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(FIRST_LOOK_S):
+                await self.look()
+        if self._reads_all:
+            kept = await self._copy.kept() if self._copy is not None else None
+            self._index.replace(BlockIndex(kept or ()))
+            log.warning(
+                "the store does not answer: %s",
+                "nothing is blocked until it does" if kept is None else f"{len(kept)} blocks are from a copy",
+            )
+
+    async def look(self) -> None:
+        """Bring what was committed before the call to this process. Without an answer nothing changes."""
+        async with self._lock:
+            with suppress(Unavailable):
+                version = await self._store.blocks_version()
+                if self._reads_all or version < self._version:
+                    await self._read_all()
+                elif version > self._version:
+                    await self._read_later()
+
+    async def run(self, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
+        """Ask now and every `LOOK_EVERY_S`, until cancelled."""
+        while True:
+            await self.look()
+            if self._copy is not None and not self._is_kept:
+                self._is_kept = True
+                await self._copy.keep(self._index.blocks())
+            await sleep(LOOK_EVERY_S)
+
+    async def _read_all(self) -> None:
+        # Cleared before: an epoch that begins meanwhile sets it again.
+        self._reads_all = False
+        index, version = BlockIndex(), 0
+        try:
+            async for chunk in _changes(self._store, 0):
+                version = chunk[-1].version
+                for change in chunk:
+                    _apply(index, change)
+        except BaseException:
+            self._reads_all = True
+            raise
+        hosts, slugs = self._index.hosts ^ index.hosts, self._index.slugs ^ index.slugs
+        self._index.replace(index)
+        self._version = version
+        self._is_kept = False
+        await self._changed(hosts, slugs)
+
+    async def _read_later(self) -> None:
+        async for chunk in _changes(self._store, self._version):
+            hosts: set[str] = set()
+            slugs: set[str] = set()
+            for change in chunk:
+                _apply(self._index, change)
+                (hosts if change.block.kind is BlockKind.HOST else slugs).add(change.block.value)
+            self._version = chunk[-1].version
+            self._is_kept = False
+            await self._changed(hosts, slugs)
+
+    async def _changed(self, hosts: Collection[str], slugs: Collection[str]) -> None:
+        """Render the answers anew that *hosts* and *slugs* concern; later reads are right already."""
+        if not hosts and not slugs:
+            return
+        log.info(
+            "blocks changed: %d hosts and %d slugs are blocked",
+            len(self._index.hosts),
+            len(self._index.slugs),
+        )
+        self._l1.render_again([Slug(slug) for slug in slugs])
+        if not hosts:
+            return
+        touched = BlockIndex()
+        touched.hosts = set(hosts)
+        held = self._l1.held()
+        for start in range(0, len(held), _SLICE):
+            self._l1.render_again(
+                [one.slug for one in held[start : start + _SLICE] if _leads_to(one, touched)]
+            )
+            await asyncio.sleep(0)
+
+
+def _leads_to(resolution: Resolution, touched: BlockIndex) -> bool:
+    return resolution.long_url is not None and touched.has_host(resolution.long_url)
+
+
+def _apply(index: BlockIndex, change: BlockChange) -> None:
+    if change.is_removed:
+        index.discard(change.block)
+    else:
+        index.add(change.block)
+
+
+async def _changes(store: BlockStore, version: int) -> AsyncIterator[Sequence[BlockChange]]:
+    """Give the changes after *version*, in chunks."""
+    while chunk := await store.blocks_since(version, limit=_CHUNK):
+        yield chunk
+        if len(chunk) < _CHUNK:
+            return
+        version = chunk[-1].version

@@ -1,0 +1,31 @@
+"""The answer to a visit whose redirect the operator does not let through."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from app.domain.link import Resolution
+from app.domain.policy import TargetPolicy
+from app.web import errors
+from app.web.redirects import render
+from app.web.response import Response
+
+
+def blocked_answer(public_url: str) -> Response:
+    """451, in the name of the service at *public_url*."""
+    return errors.blocked(f"{public_url}/")
+
+
+def rendering(policy: TargetPolicy, public_url: str) -> Callable[[Resolution, float], Response]:
+    """Return `render`, except that *policy* decides over each redirect: it is the last to see its target."""
+    blocked = blocked_answer(public_url)
+    allows = policy.allows
+
+    def render_allowed(resolution: Resolution, now: float) -> Response:
+        answer = render(resolution, now)
+        # `render` puts the target first.
+        if answer.is_visit and not allows(resolution.slug, answer.headers[0][1]):
+            return blocked
+        return answer
+
+    return render_allowed

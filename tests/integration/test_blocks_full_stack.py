@@ -1,0 +1,160 @@
+"""Blocks on two gateways over PostgreSQL, Redis and RabbitMQ, and while one of these is away."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator
+from contextlib import ExitStack
+
+import httpx
+import pytest
+
+from tests.integration.front_gateway import FRONT
+from tests.servers.hopgate import Gateway, Worker, eventually, hopgate, make_key
+from tests.servers.postgres import PrivatePostgres
+from tests.servers.rabbitmq import PrivateRabbit
+from tests.servers.redis import PrivateRedis
+from tests.servers.stack import stack_settings
+
+pytestmark = [pytest.mark.services, pytest.mark.timeout(180)]
+LINKS, BLOCKS = "/api/v1/links", "/api/v1/blocks"
+
+
+class Site:
+    """Private servers, a gateway without and one with the front, and a client of each."""
+
+    def __init__(self, running: ExitStack, directory) -> None:
+        self.postgres = running.enter_context(PrivatePostgres())
+        self.redis = running.enter_context(PrivateRedis())
+        self.rabbitmq = running.enter_context(PrivateRabbit())
+        self.settings = stack_settings(self.postgres, self.redis, self.rabbitmq)
+        key = make_key(self.settings_after_migration())
+        self.gateways = [
+            running.enter_context(Gateway({**self.settings, **more}, directory)) for more in ({}, FRONT)
+        ]
+        running.enter_context(Worker(self.settings, directory))
+        headers = {"Authorization": f"Bearer {key}"}
+        self.clients = [
+            running.enter_context(httpx.Client(base_url=gateway.url, headers=headers, timeout=10))
+            for gateway in self.gateways
+        ]
+        eventually(self.all_well, 30, "everything is connected")
+
+    def settings_after_migration(self) -> dict[str, str]:
+        done = hopgate(self.settings, "migrate")
+        assert done.returncode == 0, done.stderr
+        return self.settings
+
+    def all_well(self) -> bool:
+        shown = [client.get("/readyz").json() for client in self.clients]
+        return all(
+            set(one["dependencies"].values()) == {"ok"} and "open" not in one["breakers"].values()
+            for one in shown
+        )
+
+    def link(self) -> tuple[str, str]:
+        """Make a link that both gateways have served; return its host and path."""
+        host = f"h{secrets.token_hex(6)}.example"
+        answer = self.clients[0].post(LINKS, json={"long_url": f"https://www.{host}/"})
+        assert answer.status_code == 201, answer.text
+        path = f"/{answer.json()['slug']}"
+        self.see(path, 302)
+        return host, path
+
+    def see(self, path: str, status: int) -> None:
+        """Wait until both gateways answer *status*."""
+        for client in self.clients:
+            eventually(
+                lambda client=client: client.get(path).status_code == status, 2.5, f"{path} answers {status}"
+            )
+
+    def block(self, host: str) -> None:
+        answer = self.clients[0].post(BLOCKS, json={"hosts": [host]})
+        assert answer.status_code == 200, answer.text
+
+    def unblock(self, host: str) -> None:
+        assert self.clients[1].delete(f"{BLOCKS}/hosts/{host}").status_code == 204
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory) -> Iterator[Site]:
+    with ExitStack() as running:
+        yield Site(running, tmp_path_factory.mktemp("blocks"))
+
+
+def test_block_holds_on_every_gateway(site):
+    host, path = site.link()
+
+    site.block(host)
+
+    site.see(path, 451)
+    site.unblock(host)
+    site.see(path, 302)
+
+
+def test_block_holds_while_rabbitmq_is_away(site):
+    host, path = site.link()
+    site.rabbitmq.kill()
+    try:
+        site.block(host)
+        site.see(path, 451)
+        site.unblock(host)
+        site.see(path, 302)
+    finally:
+        site.rabbitmq.start()
+    eventually(site.all_well, 40, "RabbitMQ is back")
+
+
+def test_block_holds_while_redis_is_away(site):
+    host, path = site.link()
+    site.redis.kill()
+    try:
+        site.block(host)
+        site.see(path, 451)
+        site.unblock(host)
+        site.see(path, 302)
+    finally:
+        site.redis.start()
+    eventually(site.all_well, 40, "Redis is back")
+
+
+def test_stale_copies_are_blocked(site):
+    """With neither Redis nor PostgreSQL, a gateway serves what it has read, and no blocked link."""
+    host, path = site.link()
+    free, other = site.link()
+    site.block(host)
+    site.see(path, 451)
+    site.redis.kill()
+    site.postgres.kill()
+    try:
+        for client in site.clients:
+            eventually(lambda client=client: client.get(other).status_code == 302, 5, "it is stale")
+            for _ in range(10):
+                assert client.get(path).status_code in (451, 503)
+    finally:
+        site.postgres.start()
+        site.redis.start()
+    eventually(site.all_well, 40, "both are back")
+    site.see(path, 451)
+    assert free
+
+
+def test_gateway_that_starts_without_postgresql_knows_the_blocks(site, tmp_path):
+    host, path = site.link()
+    _, other = site.link()
+    site.block(host)
+    site.see(path, 451)
+    # Redis has both, and PostgreSQL is away.
+    eventually(lambda: len(site.redis.values("hg:link:*")) >= 2, 10, "Redis holds the links")
+    gateway = site.gateways[0]
+    gateway.stop()
+    site.postgres.kill()
+    try:
+        gateway.start()
+        client = site.clients[0]
+        eventually(lambda: client.get(other).status_code == 302, 10, "copies of Redis are served")
+        assert client.get(path).status_code == 451
+    finally:
+        site.postgres.start()
+    eventually(site.all_well, 40, "PostgreSQL is back")
+    site.see(path, 451)
