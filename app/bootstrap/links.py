@@ -60,7 +60,7 @@ def new_links(settings: Settings, store: Store, deliver: Deliver, policy: Target
 
 def target_policy(settings: Settings, blocks: BlockIndex) -> TargetPolicy:
     """Return what the operator lets links lead to."""
-    return TargetPolicy(schemes=frozenset(settings.target_schemes), blocks=blocks)
+    return TargetPolicy(schemes=settings.allowed_schemes, blocks=blocks)
 
 
 def new_bulk_links(

@@ -29,7 +29,7 @@ _SHOWN = 20
 
 Hosts = Annotated[
     list[str] | None,
-    typer.Argument(metavar="HOST...", help="Hosts, without scheme and port. Subdomains are included."),
+    typer.Argument(metavar="HOST", help="Hosts, without scheme and port. Subdomains are included."),
 ]
 Slugs = Annotated[
     list[str] | None, typer.Option("--slug", metavar="SLUG", help="A slug; repeat for several.")
@@ -39,8 +39,9 @@ Slugs = Annotated[
 @app.command("add")
 def add(hosts: Hosts = None, *, slug: Slugs = None, json: console.Json = False) -> None:
     """Block hosts with their subdomains, and slugs."""
+    settings = console.existing_store()
     asked = _named(hosts, slug)
-    added = console.run(_changed(console.existing_store(), asked, is_removal=False))
+    added = console.run(_changed(settings, asked, is_removal=False))
     if json:
         console.show({"added": added, "present": len(set(asked)) - added})
     else:
@@ -50,8 +51,9 @@ def add(hosts: Hosts = None, *, slug: Slugs = None, json: console.Json = False) 
 @app.command("remove")
 def remove(hosts: Hosts = None, *, slug: Slugs = None, json: console.Json = False) -> None:
     """Unblock hosts and slugs. Exits with 1 if one of them was not blocked."""
+    settings = console.existing_store()
     asked = _named(hosts, slug)
-    removed = console.run(_changed(console.existing_store(), asked, is_removal=True))
+    removed = console.run(_changed(settings, asked, is_removal=True))
     unknown = len(set(asked)) - removed
     if json:
         console.show({"removed": removed, "unknown": unknown})

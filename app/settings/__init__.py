@@ -75,7 +75,7 @@ class Settings(BaseSettings):
     proxy_protocol: Literal["on", "off"] = "off"
     tls_cert: Path | None = None
     tls_key: Path | None = None
-    target_schemes: Annotated[tuple[str, ...], NoDecode] = ("http", "https")
+    target_schemes: str = "http https"
     limit_redirect: str = "100/s burst 200"
     limit_api: str = "600/min burst 100"
     limit_create: str = "120/min burst 60"
@@ -154,9 +154,9 @@ class Settings(BaseSettings):
     @field_validator("target_schemes", mode="before")
     @classmethod
     def _schemes(cls, value: object) -> object:
-        if isinstance(value, str):
-            return schemes.parsed(re.split(r"[\s,]+", value.strip()))
-        return schemes.parsed(map(str, value)) if isinstance(value, (list, tuple)) else value
+        # TOML has lists.
+        names = map(str, value) if isinstance(value, list) else re.split(r"[\s,]+", str(value))
+        return " ".join(schemes.parsed(names))
 
     @field_validator("access_log", mode="before")
     @classmethod
@@ -231,6 +231,11 @@ class Settings(BaseSettings):
     def base_path(self) -> str:
         """The path of `base_url`: empty, or /like/this."""
         return urlsplit(self.base_url).path
+
+    @property
+    def allowed_schemes(self) -> frozenset[str]:
+        """What targets may have, in lower case."""
+        return frozenset(self.target_schemes.split())
 
     @property
     def access_log_share(self) -> float:

@@ -37,12 +37,18 @@ def commands(group, names: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ..
 
 
 def required(command, file: str) -> list[str]:
-    """Return an argument for each one that *command* needs."""
-    values = {"URL": "https://example.com/", "SLUG": "abc", "NAME": "x", "ID": "abcdefgh"}
+    """Return an argument for each one that *command* needs, and hosts where it takes some."""
+    values = {
+        "HOST": "example.com",
+        "URL": "https://example.com/",
+        "SLUG": "abc",
+        "NAME": "x",
+        "ID": "abcdefgh",
+    }
     return [
         values.get(param.metavar, file)
         for param in command.params
-        if param.param_type_name == "argument" and param.required
+        if param.param_type_name == "argument" and (param.required or param.metavar == "HOST")
     ]
 
 

@@ -352,6 +352,61 @@ def test_share_of_the_access_log_may_be_a_number_of_toml(folder):
     assert settings.load().access_log_share == 1
 
 
+@pytest.mark.parametrize("text", ["http https mailto tel myapp", "HTTP, https,,mailto  TEL myapp http"])
+def test_schemes_are_separated_by_spaces_or_commas(monkeypatch, text):
+    monkeypatch.setenv("HOPGATE_TARGET_SCHEMES", text)
+
+    assert settings.load().target_schemes == "http https mailto tel myapp"
+
+
+def test_schemes_may_be_a_list_of_toml(folder):
+    (folder / "hopgate.toml").write_text('target_schemes = ["https", "mailto"]\n')
+
+    assert settings.load().allowed_schemes == {"https", "mailto"}
+
+
+@pytest.mark.parametrize(
+    "scheme",
+    [
+        *(
+            "javascript",
+            "JavaScript",
+            "data",
+            "vbscript",
+            "file",
+            "filesystem",
+            "blob",
+            "about",
+            "view-source",
+        ),
+        *("jar", "intent", "ms-msdt", "search-ms", "chrome-extension", "moz-extension", "livescript", "feed"),
+    ],
+)
+def test_scheme_that_runs_code_can_never_be_allowed(monkeypatch, scheme):
+    monkeypatch.setenv("HOPGATE_TARGET_SCHEMES", f"https {scheme}")
+
+    with pytest.raises(SettingsError) as refused:
+        settings.load()
+    assert str(refused.value).startswith(f"HOPGATE_TARGET_SCHEMES: {scheme.lower()} cannot be allowed")
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("text", ["mailto:", "https://", "1x", "my_app", "a" * 65, "ä", "*", "https;mailto"])
+def test_what_is_no_scheme_is_named(monkeypatch, text):
+    monkeypatch.setenv("HOPGATE_TARGET_SCHEMES", f"https {text}")
+
+    with pytest.raises(SettingsError) as refused:
+        settings.load()
+    assert str(refused.value).startswith(f"HOPGATE_TARGET_SCHEMES: {text!r} is no scheme")
+
+
+def test_list_of_schemes_that_names_none_is_refused(monkeypatch):
+    monkeypatch.setenv("HOPGATE_TARGET_SCHEMES", " , ")
+
+    with pytest.raises(SettingsError, match="names no scheme"):
+        settings.load()
+
+
 def test_other_share_of_the_access_log_is_named(monkeypatch):
     monkeypatch.setenv("HOPGATE_ACCESS_LOG", "sometimes")
 

@@ -1,0 +1,228 @@
+"""The watch of blocks: what the store has reaches index and L1 cache, whatever fails between."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from app.adapters.block_file import BlockFile
+from app.domain.blocks import Block, BlockIndex, BlockKind, blocked_host, blocked_slug
+from app.domain.link import Resolution, Slug
+from app.domain.policy import TargetPolicy
+from app.ports import Store
+from app.service.blocks import BlockWatch
+from app.service.l1_cache import L1Cache
+from app.web.blocked import rendering
+from app.web.response import Response
+from tests.conftest import NOW, ManualTime
+from tests.unit.services import CountingStore
+
+EVIL, SLUG = blocked_host("evil.example"), blocked_slug("aaa")
+
+
+class Hot:
+    """The table of a data plane."""
+
+    def __init__(self) -> None:
+        self.statuses: dict[str, int] = {}
+
+    def put(self, slug, answer, _free_until):
+        self.statuses[slug] = answer.status
+
+    def remove(self, slug):
+        self.statuses.pop(slug, None)
+
+    def clear(self):
+        self.statuses.clear()
+
+    def take_clicks(self):
+        return []
+
+
+class World:
+    def __init__(self, store: Store, monotonic: ManualTime) -> None:
+        self.store = CountingStore(store)
+        self.index, self.hot = BlockIndex(), Hot()
+        self.clicked: dict[str, int] = {}
+        policy = TargetPolicy(blocks=self.index)
+        self.l1: L1Cache[Response] = L1Cache(
+            rendering(policy, "http://hop.example"),
+            monotonic=monotonic,
+            wall=lambda: 0.0,
+            hot=self.hot,
+            clicked=self.clicked.__setitem__,
+        )
+        self.watch = self.new_watch()
+
+    def new_watch(self, copy: BlockFile | None = None) -> BlockWatch:
+        return BlockWatch(self.store, self.index, self.l1, copy=copy)
+
+    def hold(self, slug: str, url: str, **fields) -> None:
+        self.l1.put(Resolution(Slug(slug), 1, url, **fields))
+
+    def status(self, slug: str) -> int:
+        entry = self.l1.get(slug)
+        assert entry is not None, f"{slug} is not fresh"
+        return entry.answer.status
+
+
+@pytest.fixture
+def world(embedded_store: Store, monotonic: ManualTime) -> World:
+    return World(embedded_store, monotonic)
+
+
+async def test_answers_that_are_held_follow_a_block(world):
+    """Fresh entries stay fresh: their links have not changed."""
+    world.hold("aaa", "https://www.evil.example/")
+    world.hold("bbb", "https://fine.example/")
+    await world.watch.look()
+    await world.store.add_blocks([EVIL], now=NOW)
+
+    await world.watch.look()
+
+    assert (world.status("aaa"), world.status("bbb")) == (451, 302)
+    assert world.hot.statuses == {"aaa": 451, "bbb": 302}
+    await world.store.remove_blocks([EVIL])
+    await world.watch.look()
+    assert world.status("aaa") == 302
+    assert world.hot.statuses == {"aaa": 302, "bbb": 302}
+
+
+async def test_blocked_slug_is_rendered_anew(world):
+    world.hold("aaa", "https://fine.example/")
+    await world.watch.look()
+    await world.store.add_blocks([SLUG], now=NOW)
+
+    await world.watch.look()
+
+    assert world.status("aaa") == 451
+
+
+async def test_blocked_link_with_a_quota_spends_none(world):
+    """Nor does the data plane get its answer: free for all is none of such a link."""
+    world.hold("aaa", "https://evil.example/", metered=True)
+    await world.store.add_blocks([EVIL], now=NOW)
+
+    await world.watch.look()
+
+    entry = world.l1.get("aaa")
+    assert (entry.answer.status, entry.answer.metered_version, entry.answer.is_visit) == (451, 0, False)
+    assert world.hot.statuses == {}
+
+
+async def test_stale_answer_is_blocked(world, monotonic):
+    world.hold("aaa", "https://evil.example/")
+    await world.store.add_blocks([EVIL], now=NOW)
+    await world.watch.look()
+    monotonic.now += 10
+
+    entry = world.l1.stale("aaa")
+
+    assert entry is not None
+    assert entry.answer.status == 451
+
+
+async def test_clicks_of_a_blocked_link_are_kept(world):
+    world.hold("aaa", "https://evil.example/")
+    world.l1.get("aaa").clicks += 3
+    await world.store.add_blocks([EVIL], now=NOW)
+
+    await world.watch.look()
+    world.l1.collect()
+
+    assert world.clicked == {"aaa": 3}
+
+
+async def test_unchanged_store_is_asked_for_its_version_alone(world):
+    await world.store.add_blocks([EVIL], now=NOW)
+    for _ in range(5):
+        await world.watch.look()
+
+    assert world.store.calls["blocks_version"] == 5
+    assert world.store.calls["blocks_since"] == 1
+
+
+async def test_change_reads_what_is_later(world):
+    await world.store.add_blocks([EVIL, SLUG], now=NOW)
+    await world.watch.look()
+    await world.store.remove_blocks([EVIL])
+    await world.store.add_blocks([blocked_host("other.example")], now=NOW)
+
+    await world.watch.look()
+
+    assert (world.index.hosts, world.index.slugs) == ({"other.example"}, {"aaa"})
+
+
+async def test_many_blocks_come_in_parts(world):
+    hosts = [Block(BlockKind.HOST, f"h{number}.example") for number in range(11_000)]
+    await world.store.add_blocks(hosts[:5500], now=NOW)
+    await world.watch.look()
+    await world.store.add_blocks(hosts, now=NOW)
+
+    await world.watch.look()
+
+    assert world.index.hosts == {host.value for host in hosts}
+
+
+async def test_other_history_is_read_from_its_beginning(world, embedded_store):
+    """After a restore the same versions may be of other changes."""
+    world.watch.begin_epoch(1)
+    await world.store.add_blocks([EVIL], now=NOW)
+    await world.watch.look()
+    world.hold("aaa", "https://evil.example/")
+    world.index.add(blocked_host("lost.example"))
+    world.hold("bbb", "https://lost.example/")
+    assert (world.status("aaa"), world.status("bbb")) == (451, 451)
+
+    world.watch.begin_epoch(2)
+    await world.watch.look()
+
+    assert world.index.hosts == {"evil.example"}
+    assert (world.status("aaa"), world.status("bbb")) == (451, 302)
+
+
+async def test_store_that_is_away_changes_nothing(world):
+    await world.store.add_blocks([EVIL], now=NOW)
+    await world.watch.look()
+    world.store.away = True
+
+    await world.watch.look()
+
+    assert world.index.hosts == {"evil.example"}
+
+
+async def test_start_without_the_store_uses_the_copy(world, tmp_path: Path):
+    copy = BlockFile(tmp_path / "data" / "blocks")
+    await copy.keep([EVIL, SLUG])
+    world.store.away = True
+    watch = world.new_watch(copy)
+
+    await watch.first_look()
+    world.hold("bbb", "https://evil.example/")
+
+    assert (world.index.hosts, world.index.slugs) == ({"evil.example"}, {"aaa"})
+    assert world.status("bbb") == 451
+    world.store.away = False
+    await watch.look()
+    assert (len(world.index), world.status("bbb")) == (0, 302)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"hopgate blocks 1", b"hopgate blocks 2\n", b"hopgate blocks 1\nhost a", b"\xff", b"x y\n"],
+)
+async def test_copy_that_is_incomplete_is_none(tmp_path, content):
+    path = tmp_path / "blocks"
+    path.write_bytes(content)
+
+    assert await BlockFile(path).kept() is None
+
+
+async def test_copy_is_what_was_kept_last(tmp_path):
+    copy = BlockFile(tmp_path / "blocks")
+    assert await copy.kept() is None
+    for blocks in ([EVIL], [EVIL, SLUG], []):
+        await copy.keep(blocks)
+        assert await copy.kept() == blocks
+    assert [path.name for path in tmp_path.iterdir()] == ["blocks"]
