@@ -23,6 +23,8 @@ _OWN_NAMES = frozenset(
     "localhost localhost.localdomain local broadcasthost ip6-localhost ip6-loopback ip6-localnet"
     " ip6-mcastprefix ip6-allnodes ip6-allrouters ip6-allhosts 0.0.0.0".split()
 )
+# Where nearly every line of such a file leads; parsing an address takes as long as all the rest of a line.
+_NOWHERE = frozenset({"0.0.0.0", "127.0.0.1", "::", "::1"})  # noqa: S104
 _BOM = b"\xef\xbb\xbf"
 
 
@@ -71,12 +73,13 @@ def read_list(
 def _blocks(words: Sequence[str], read: Callable[[str], Block]) -> Sequence[Block]:
     if len(words) < 2:
         return [read(word) for word in words]
-    address = _address(words[0])
-    if address is None or read is not blocked_host:
+    leads_nowhere = words[0] in _NOWHERE
+    address = None if leads_nowhere else _address(words[0])
+    if (address is None and not leads_nowhere) or read is not blocked_host:
         msg = "has several words: write one name a line"
         raise ValueError(msg)
     names = [name for name in words[1:] if name.lower() not in _OWN_NAMES]
-    if names and not (address.is_unspecified or address.is_loopback):
+    if names and address is not None and not (address.is_unspecified or address.is_loopback):
         msg = f"maps a name to {words[0]}: a block list maps names to 0.0.0.0"
         raise ValueError(msg)
     return [read(name) for name in names]

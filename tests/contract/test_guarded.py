@@ -16,6 +16,7 @@ from app.adapters.guarded import guarded_bus, guarded_cache, guarded_store
 from app.adapters.guards import DependencyGuards
 from app.adapters.redis.cache import RedisCache
 from app.concurrency.guard import DependencyGuard
+from app.domain.blocks import Block, BlockKind
 from app.domain.errors import Unavailable
 from app.domain.events import ClicksCounted, LinkChanged
 from app.domain.link import LinkFields, NewLink, Resolution, Slug
@@ -29,6 +30,7 @@ from tests.servers.redis import PrivateRedis
 
 NOW = datetime(2030, 1, 31, tzinfo=UTC)
 SLUG = Slug("slug")
+BLOCK = Block(BlockKind.HOST, "evil.example")
 KEY = ApiKey(key_id="k", name="n", secret_hash=b"h", scopes=frozenset(), created_at=NOW)
 COUNTED = ClicksCounted("0" * 32, NOW, {SLUG: 1})
 FIELDS = LinkFields(long_url="https://example.com/")
@@ -57,6 +59,9 @@ CALLS: dict[type[object], dict[str, Callable[[Any], Awaitable[Any]]]] = {
         "take_events": lambda store: store.take_events(limit=1, lease_s=1),
         "drop_events": lambda store: store.drop_events([1]),
         "outbox_depth": lambda store: store.outbox_depth(),
+        "add_blocks": lambda store: store.add_blocks([BLOCK], now=NOW),
+        "remove_blocks": lambda store: store.remove_blocks([BLOCK]),
+        "block_page": lambda store: store.block_page(before=None, limit=1),
         "forget_requests": lambda store: store.forget_requests(before=NOW),
         "add_clicks": lambda store: store.add_clicks(COUNTED, now=NOW),
         "hourly_clicks": lambda store: store.hourly_clicks(SLUG, since=NOW, until=NOW),
@@ -83,6 +88,8 @@ CALLS: dict[type[object], dict[str, Callable[[Any], Awaitable[Any]]]] = {
 }
 # Readiness, shutdown and subscriptions: they work whatever the state of the breakers.
 UNGUARDED = {Store: {"ping", "try_write", "epoch", "aclose"}, LinkCache: {"ping", "aclose"}}
+# One task of a process reads them, and goes on when the store answers again.
+UNGUARDED[Store] |= {"blocks_version", "blocks_since"}
 UNGUARDED[EventBus] = {"ping", "aclose", "listen", "consume", "queue_depths"}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -111,6 +112,25 @@ async def test_blocked_link_with_a_quota_spends_none(world):
     assert world.hot.statuses == {}
 
 
+async def test_cancelled_look_leaves_no_answer_behind(world):
+    """A request whose deadline passes ends its look between two parts of a large cache."""
+    slugs = [f"s{number}" for number in range(3500)]
+    for slug in slugs:
+        world.hold(slug, "https://evil.example/")
+    await world.watch.look()
+    await world.store.add_blocks([EVIL], now=NOW)
+    looking = asyncio.create_task(world.watch.look())
+    while world.status("s0") == 302:
+        await asyncio.sleep(0)
+    assert world.status(slugs[-1]) == 302
+
+    looking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await looking
+
+    assert {world.status(slug) for slug in slugs} == {451}
+
+
 async def test_stale_answer_is_blocked(world, monotonic):
     world.hold("aaa", "https://evil.example/")
     await world.store.add_blocks([EVIL], now=NOW)
@@ -155,8 +175,8 @@ async def test_change_reads_what_is_later(world):
 
 
 async def test_many_blocks_come_in_parts(world):
-    hosts = [Block(BlockKind.HOST, f"h{number}.example") for number in range(11_000)]
-    await world.store.add_blocks(hosts[:5500], now=NOW)
+    hosts = [Block(BlockKind.HOST, f"h{number}.example") for number in range(2500)]
+    await world.store.add_blocks(hosts[:1200], now=NOW)
     await world.watch.look()
     await world.store.add_blocks(hosts, now=NOW)
 
