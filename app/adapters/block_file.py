@@ -7,6 +7,7 @@ import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from threading import Lock
 
 from app.domain.blocks import Block, BlockKind
 
@@ -20,6 +21,8 @@ class BlockFile:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        # A cancelled caller leaves its thread running, and may call again meanwhile.
+        self._lock = Lock()
 
     async def keep(self, blocks: Sequence[Block]) -> None:
         text = "\n".join([_HEAD, *(f"{block.kind} {block.value}" for block in blocks), ""])
@@ -47,8 +50,9 @@ class BlockFile:
         """Replace the file: a reader finds the old one or the new one, never a part."""
         self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         fresh = self._path.with_name(f"{self._path.name}.{os.getpid()}")
-        try:
-            fresh.write_text(text, "utf-8")
-            fresh.replace(self._path)
-        finally:
-            fresh.unlink(missing_ok=True)
+        with self._lock:
+            try:
+                fresh.write_text(text, "utf-8")
+                fresh.replace(self._path)
+            finally:
+                fresh.unlink(missing_ok=True)

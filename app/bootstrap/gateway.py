@@ -272,7 +272,7 @@ async def open_redirects(
         epochs = EpochWatch(to.store, begin_epoch)
         await epochs.first_look()
         await blocks.first_look()
-        await stack.enter_async_context(running("block watch", blocks.run()))
+        await stack.enter_async_context(serving("block watch", blocks))
         await stack.enter_async_context(running("epoch watch", epochs.run()))
         handler = RedirectHandler(
             l1, resolver, limiter, counter, quota, monotonic=time.monotonic, on_error=on_error

@@ -24,8 +24,8 @@ log = logging.getLogger(__name__)
 
 # A change shows within this time, plus the time until the store answers.
 LOOK_EVERY_S = 0.4
-# How long a gateway that starts waits for its blocks.
-FIRST_LOOK_S = 2.0
+# How long a gateway that starts waits for a store that is silent.
+FIRST_LOOK_S = 0.5
 # Changes that are read before other work of the event loop has its turn: about five milliseconds.
 _CHUNK = 1000
 # Entries of the L1 cache that are examined before other work of the event loop has its turn.
@@ -132,10 +132,15 @@ class BlockWatch:
         self._epoch = epoch
 
     async def first_look(self) -> None:
-        """Ask once, for `FIRST_LOOK_S` at most: a silent store must not hold the start up."""
-        with suppress(TimeoutError):
+        """
+        Read all blocks, however many; without an answer within `FIRST_LOOK_S`, those of the copy.
+
+        A silent store must not hold the start up.
+        """
+        with suppress(TimeoutError, Unavailable):
             async with asyncio.timeout(FIRST_LOOK_S):
-                await self.look()
+                await self._store.blocks_version()
+            await self.look()
         if self._reads_all:
             kept = await self._copy.kept() if self._copy is not None else None
             self._index.replace(BlockIndex(kept or ()))
@@ -158,10 +163,22 @@ class BlockWatch:
         """Ask now and every `LOOK_EVERY_S`, until cancelled."""
         while True:
             await self.look()
-            if self._copy is not None and not self._is_kept:
-                self._is_kept = True
-                await self._copy.keep(self._index.blocks())
+            await self._keep()
             await sleep(LOOK_EVERY_S)
+
+    async def aclose(self) -> None:
+        """Leave the copy of what is known."""
+        await self._keep()
+
+    async def _keep(self) -> None:
+        if self._copy is not None and not self._is_kept:
+            # Before the write: what changes meanwhile is kept by the next one.
+            self._is_kept = True
+            try:
+                await self._copy.keep(self._index.blocks())
+            except BaseException:
+                self._is_kept = False
+                raise
 
     async def _read_all(self) -> None:
         # Cleared before: an epoch that begins meanwhile sets it again.

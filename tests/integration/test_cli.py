@@ -336,7 +336,7 @@ def test_doctor_passes_an_embedded_store(settings):
 
     assert done.returncode == 0, done.stdout
     assert [line.split()[:2] for line in done.stdout.splitlines()] == [
-        ["ok", name] for name in ("front", "store", "writes", "outbox", "cache", "bus")
+        ["ok", name] for name in ("front", "store", "writes", "outbox", "blocks", "cache", "bus")
     ]
 
 

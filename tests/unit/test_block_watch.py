@@ -239,6 +239,18 @@ async def test_copy_that_is_incomplete_is_none(tmp_path, content):
     assert await BlockFile(path).kept() is None
 
 
+async def test_end_of_a_process_leaves_the_copy(world, tmp_path):
+    """Also of a change that came just before."""
+    copy = BlockFile(tmp_path / "blocks")
+    watch = world.new_watch(copy)
+    await world.store.add_blocks([EVIL], now=NOW)
+    await watch.look()
+
+    await watch.aclose()
+
+    assert await copy.kept() == [EVIL]
+
+
 async def test_copy_is_what_was_kept_last(tmp_path):
     copy = BlockFile(tmp_path / "blocks")
     assert await copy.kept() is None
