@@ -28,8 +28,12 @@ class Hot:
     def __init__(self) -> None:
         self.statuses: dict[str, int] = {}
 
-    def put(self, slug, answer, _free_until):
-        self.statuses[slug] = answer.status
+    def put_many(self, entries, _now):
+        for entry in entries:
+            self.statuses[entry.resolution.slug] = entry.answer.status
+
+    def send_once(self, _entry):
+        """Hold nothing."""
 
     def remove(self, slug):
         self.statuses.pop(slug, None)
@@ -101,7 +105,7 @@ async def test_blocked_slug_is_rendered_anew(world):
 
 
 async def test_blocked_link_with_a_quota_spends_none(world):
-    """Nor does the data plane get its answer: free for all is none of such a link."""
+    """Nor does the data plane, which gets the same answer."""
     world.hold("aaa", "https://evil.example/", metered=True)
     await world.store.add_blocks([EVIL], now=NOW)
 
@@ -109,7 +113,7 @@ async def test_blocked_link_with_a_quota_spends_none(world):
 
     entry = world.l1.get("aaa")
     assert (entry.answer.status, entry.answer.metered_version, entry.answer.is_visit) == (451, 0, False)
-    assert world.hot.statuses == {}
+    assert world.hot.statuses == {"aaa": 451}
 
 
 async def test_cancelled_look_leaves_no_answer_behind(world):
@@ -145,7 +149,9 @@ async def test_stale_answer_is_blocked(world, monotonic):
 
 async def test_clicks_of_a_blocked_link_are_kept(world):
     world.hold("aaa", "https://evil.example/")
-    world.l1.get("aaa").clicks += 3
+    entry = world.l1.get("aaa")
+    entry.clicks += 3
+    world.l1.note_clicked(entry)
     await world.store.add_blocks([EVIL], now=NOW)
 
     await world.watch.look()
