@@ -8,6 +8,7 @@ that a link and its text appear together; what another program left is indexed b
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from app.domain.search import searched_text
@@ -18,9 +19,10 @@ if TYPE_CHECKING:
 
 _BATCH = 1000
 
+# As bytes: a text that is not UTF-8 must not keep every other link from being written.
 _PENDING = f"""
-    SELECT unindexed.id, links.slug, links.title, links.long_url, links.tags, links.removed_at,
-        link_index.folded
+    SELECT unindexed.id, CAST(links.slug AS BLOB), CAST(links.title AS BLOB), CAST(links.long_url AS BLOB),
+        CAST(links.tags AS BLOB), links.removed_at, link_index.folded
     FROM unindexed LEFT JOIN links USING (id) LEFT JOIN link_index USING (id)
     ORDER BY unindexed.id LIMIT {_BATCH}
 """
@@ -35,13 +37,24 @@ def index_links(db: apsw.Connection) -> None:
             db.executemany(_FORGET_TEXT, stale)
             db.executemany("DELETE FROM link_index WHERE id = ?", [(id_,) for id_, _ in stale])
         texts = [
-            (id_, host_of(long_url), searched_text(slug, title, long_url, json.loads(tags)))
-            for id_, slug, title, long_url, tags, removed_at, _ in rows
-            if slug is not None and removed_at is None
+            (id_, *_texts(columns))
+            for id_, *columns, removed_at, _ in rows
+            if columns[0] is not None and removed_at is None
         ]
         db.executemany("INSERT INTO link_index VALUES (?, ?, ?)", texts)
         db.executemany("INSERT INTO link_texts (rowid, folded) VALUES (?, ?)", [(t[0], t[2]) for t in texts])
         db.execute("DELETE FROM unindexed WHERE id <= ?", (rows[-1][0],))
+
+
+def _texts(columns: Sequence[bytes]) -> tuple[str, str]:
+    """Return host and searched text of a link, as far as they can be read: any program may have stored it."""
+    slug, title, long_url, tags = (column.decode("utf-8", "replace") for column in columns)
+    try:
+        stored = json.loads(tags)
+    except ValueError:
+        stored = ()
+    readable = [tag for tag in stored if isinstance(tag, str)] if isinstance(stored, list) else []
+    return host_of(long_url), searched_text(slug, title, long_url, readable)
 
 
 def _pending(db: apsw.Connection) -> list[Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -16,7 +17,7 @@ from app.adapters.sqlite.store import SqliteStore
 from app.domain.errors import Unavailable
 from app.domain.link import LinkFields, NewLink, Slug
 from app.migrations import migrate
-from app.ports import Added
+from app.ports import Added, LinkQuery
 
 NOW = datetime(2030, 1, 31, tzinfo=UTC)
 
@@ -37,6 +38,29 @@ async def store(path: Path) -> AsyncIterator[SqliteStore]:
 
 def new(slug: str, title: str = "") -> list[NewLink]:
     return [NewLink(slug=Slug(slug), fields=LinkFields(long_url="https://example.com/", title=title))]
+
+
+@pytest.mark.parametrize("tags", ["'[\"a\", 1]'", "CAST(x'5b22ff225d' AS TEXT)"])
+@pytest.mark.parametrize("title", ["'sound'", "CAST(x'ff' AS TEXT)"])
+async def test_link_that_cannot_be_read_keeps_no_other_from_being_written(
+    store: SqliteStore, path: Path, tags: str, title: str
+) -> None:
+    """Any program may have stored it. Every later commit indexes it."""
+    await store.add(new("sound"), now=NOW)
+    with contextlib.closing(apsw.Connection(str(path))) as other:
+        other.execute(f"""
+            INSERT INTO links (slug, tags, title, long_url, redirect_code, forward_query, enabled, version,
+                created_at, updated_at)
+            SELECT 'broken', {tags}, {title}, long_url, redirect_code, forward_query, enabled, version,
+                created_at, updated_at FROM links
+        """)
+
+    added = await store.add(new("later"), now=NOW)
+
+    assert isinstance(added, Added)
+    query = LinkQuery(terms=("later",))
+    found = await store.find(query, after=None, limit=10, now=NOW)
+    assert [link.slug for link in found.links] == ["later"]
 
 
 async def test_missing_file_is_not_created(tmp_path: Path) -> None:
