@@ -6,9 +6,9 @@ use std::time::Duration;
 use crate::address::Network;
 use crate::intent::Previews;
 use crate::limits::Limit;
+use crate::sampling::Sampling;
 use crate::tarpit::TarpitConfig;
 use crate::template::Template;
-use crate::watch::WatchConfig;
 
 /// What connections may take.
 #[derive(Debug, Clone, Copy)]
@@ -21,6 +21,17 @@ pub struct Caps {
     pub answer: Duration,
     /// Connections of a process at a time. Further ones wait in the queues of their sockets.
     pub connections: usize,
+}
+
+/// What is reported of single requests.
+#[derive(Debug, Clone, Copy)]
+pub struct WatchConfig {
+    /// Which requests have a span, and from what time on a request is slow, seconds. None: there are no spans.
+    pub traced: Option<(Sampling, f64)>,
+    /// Requests have a line in the access log if the low 64 bits of their trace are below it. None: none has one.
+    pub logged: Option<u128>,
+    /// Records that wait for the control plane.
+    pub capacity: usize,
 }
 
 /// What a front is made of.

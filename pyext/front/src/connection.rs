@@ -17,10 +17,10 @@ use hyper::{Method, Request, Response};
 use crate::body::AnswerBody;
 use crate::client::Visitor;
 use crate::idle::Activity;
+use crate::plane::watch::{Noted, Watched};
 use crate::plane::{Answer, Decision, Plane, Waits};
 use crate::upstream::{Unanswered, Upstream};
 use crate::visit::Visit;
-use crate::watch::{Noted, Watched};
 use crate::wire::Unread;
 
 /// Answers the requests of a connection.

@@ -214,13 +214,13 @@ fn run(
     listener: tokio::net::TcpListener,
     mut stage: watch::Receiver<Stage>,
 ) {
-    let (all, plane, limit) = (
+    let (all, clock, limit) = (
         Arc::clone(&serving.all),
-        Arc::clone(&serving.plane),
+        serving.plane.clock,
         serving.caps.head,
     );
     // Until the runtime is dropped.
-    runtime.spawn(async move { all.close_idle(&plane, limit).await });
+    runtime.spawn(async move { all.close_idle(clock, limit).await });
     runtime.block_on(async {
         // Fails only without a sender, and `Front` holds it until the thread has ended.
         tokio::select! {
@@ -267,7 +267,7 @@ impl Serving {
     fn serve(&self, stream: TcpStream, peer: SocketAddr) {
         let open = Open::new(&self.connections, &self.all);
         let name = open.name;
-        let activity = Activity::new(Arc::clone(&self.plane));
+        let activity = Activity::new(self.plane.clock);
         let connection = Connection {
             plane: Arc::clone(&self.plane),
             upstream: Arc::clone(&self.upstream),

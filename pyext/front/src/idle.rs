@@ -12,7 +12,7 @@ use foldhash::quality::RandomState;
 use parking_lot::Mutex;
 use tokio::task::AbortHandle;
 
-use crate::plane::Plane;
+use crate::clock::Clock;
 
 /// How much longer than the limit a connection may be idle: a share of it.
 const LATE: u32 = 10;
@@ -22,20 +22,20 @@ const LATE: u32 = 10;
 pub(crate) struct Activity {
     /// Requests and answers under way.
     under_way: AtomicU32,
-    /// When the last of them ended, seconds on the clock of the plane, as bits.
+    /// When the last of them ended, seconds on the clock, as bits.
     since: AtomicU64,
-    plane: Arc<Plane>,
+    clock: Clock,
 }
 
 // One thread serves a connection and looks at its times; the atomics only make them shareable.
 impl Activity {
     /// A connection that has just been accepted: it waits for its first request.
-    pub(crate) fn new(plane: Arc<Plane>) -> Arc<Self> {
-        let since = AtomicU64::new(plane.now().to_bits());
+    pub(crate) fn new(clock: Clock) -> Arc<Self> {
+        let since = AtomicU64::new(clock.now().to_bits());
         Arc::new(Self {
             under_way: AtomicU32::new(0),
             since,
-            plane,
+            clock,
         })
     }
 
@@ -63,7 +63,7 @@ pub(crate) struct Busy(Arc<Activity>);
 
 impl Drop for Busy {
     fn drop(&mut self) {
-        self.0.answered(self.0.plane.now());
+        self.0.answered(self.0.clock.now());
         self.0.under_way.fetch_sub(1, Ordering::Relaxed);
     }
 }
@@ -101,12 +101,12 @@ impl OpenConnections {
     }
 
     /// Closes connections that are idle for `limit`, or up to a tenth longer. Never returns.
-    pub(crate) async fn close_idle(&self, plane: &Plane, limit: Duration) {
+    pub(crate) async fn close_idle(&self, clock: Clock, limit: Duration) {
         let mut ticks = tokio::time::interval(limit / LATE);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
-            let now = plane.now();
+            let now = clock.now();
             let connections = self.connections.lock();
             let open = connections.open.values();
             for (_, task) in open.filter(|(one, _)| one.is_idle(now, limit.as_secs_f64())) {
@@ -120,11 +120,10 @@ impl OpenConnections {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plane::tests::plane;
 
     #[test]
     fn connection_is_idle_once_nothing_is_under_way() {
-        let activity = Activity::new(Arc::new(plane()));
+        let activity = Activity::new(Clock::new(0.0));
         activity.answered(100.0);
 
         assert!(!activity.is_idle(104.9, 5.0));
@@ -134,7 +133,7 @@ mod tests {
         drop(first);
         assert!(!activity.is_idle(f64::MAX, 5.0));
         drop(second);
-        let now = activity.plane.now();
+        let now = activity.clock.now();
         assert!(!activity.is_idle(now, 5.0));
         assert!(activity.is_idle(now + 5.0, 5.0));
     }
@@ -146,10 +145,10 @@ mod tests {
             .build()
             .unwrap();
         runtime.block_on(async {
-            let plane = Arc::new(plane());
+            let clock = Clock::new(0.0);
             let all = OpenConnections::default();
             let [idle, used] = [(), ()].map(|()| {
-                let activity = Activity::new(Arc::clone(&plane));
+                let activity = Activity::new(clock);
                 let task = tokio::spawn(std::future::pending::<()>());
                 all.watch(all.name(), Arc::clone(&activity), task.abort_handle());
                 (activity, task)
@@ -158,7 +157,7 @@ mod tests {
             let limit = Duration::from_millis(20);
 
             tokio::select! {
-                () = all.close_idle(&plane, limit) => {}
+                () = all.close_idle(clock, limit) => {}
                 ended = idle.1 => assert!(ended.unwrap_err().is_cancelled()),
             }
 

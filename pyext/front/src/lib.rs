@@ -11,11 +11,11 @@
 //! * [`plane`]: the decision about a request: `request`, [`address`] and [`client`] read it, [`limits`] decides,
 //!   [`table`] has the answer, [`template`] and [`body`] form it, [`tarpit`] delays it, [`recorder`] counts it.
 //!   `visit`, [`intent`], [`query`] and [`quota`] are what a link may ask of them.
-//! * [`watch`]: what is reported of single requests: [`sampling`] decides of which, [`records`] keeps it; [`origins`] ties
+//! * `plane::watch`: what is reported of single requests: [`sampling`] decides of which, [`records`] keeps it; [`origins`] ties
 //!   look-ups to their traces.
 //! * [`misses`]: what requests wait for, asked of the control plane many at once.
 //! * [`upstream`], [`pool`], [`private`], [`upload`]: the way to the control plane.
-//! * `wire`: the limits of a connection that hyper has not.
+//! * [`clock`]: the time of the control plane. `wire`: the limits of a connection that hyper has not.
 //! * `python`: the Python API, and the only module that depends on it.
 //!
 //! The table is filled by the control plane alone. A request costs the front no system call but those of its
@@ -25,6 +25,7 @@ mod accepted;
 pub mod address;
 pub mod body;
 pub mod client;
+pub mod clock;
 mod config;
 mod connection;
 pub mod front;
@@ -54,7 +55,6 @@ pub mod tls;
 pub mod upload;
 pub mod upstream;
 mod visit;
-pub mod watch;
 mod wire;
 
 pub use config::{Caps, Config};

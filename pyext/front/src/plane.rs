@@ -1,11 +1,12 @@
 //! The decision about a request: answered here, or by the control plane.
 
 mod waiting;
+pub(crate) mod watch;
 
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use hyper::body::Body;
 use hyper::header::{HeaderValue, LOCATION};
@@ -14,6 +15,7 @@ use tokio::sync::oneshot;
 
 use crate::body::AnswerBody;
 use crate::client::{ClientKeys, Visitor};
+use crate::clock::Clock;
 use crate::config::Config;
 use crate::intent::{Intent, Previews};
 use crate::limits::{Limit, Verdict};
@@ -27,8 +29,8 @@ use crate::tarpit::{Held, Tarpit};
 use crate::template::Template;
 use crate::upstream::Unanswered;
 use crate::visit::Visit;
-use crate::watch::Watch;
 use waiting::WaitsFor;
+use watch::Watch;
 
 pub(crate) use waiting::Waits;
 
@@ -101,8 +103,7 @@ pub struct Plane {
     pub(crate) max_body: u64,
     pub(crate) uploads: Vec<String>,
     limit_s: f64,
-    started: Instant,
-    started_s: f64,
+    pub(crate) clock: Clock,
 }
 
 impl Plane {
@@ -138,14 +139,13 @@ impl Plane {
             max_body: config.max_body,
             uploads: config.uploads,
             limit_s: config.limit_s,
-            started: Instant::now(),
-            started_s: config.monotonic,
+            clock: Clock::new(config.monotonic),
         })
     }
 
     /// Seconds on the clock of the control plane.
     pub(crate) fn now(&self) -> f64 {
-        self.started_s + self.started.elapsed().as_secs_f64()
+        self.clock.now()
     }
 
     /// What becomes of `request`.

@@ -204,7 +204,7 @@ mod tests {
     const PATIENCE: Duration = Duration::from_secs(10);
 
     fn activity() -> Arc<Activity> {
-        Activity::new(Arc::new(crate::plane::tests::plane()))
+        Activity::new(crate::clock::Clock::new(0.0))
     }
 
     fn run(test: impl Future<Output = ()>) {

@@ -6,12 +6,12 @@ use hyper::header::HeaderValue;
 use super::*;
 use crate::address::Network;
 use crate::config::Caps;
+use crate::config::WatchConfig;
 use crate::intent::Previews;
 use crate::limits::tests::{constant, counting};
 use crate::misses::Found;
 use crate::table::Times;
 use crate::tarpit::TarpitConfig;
-use crate::watch::WatchConfig;
 
 fn template(status: u16, header: (&str, &str), body: &str) -> Template {
     let headers = [(header.0.to_owned(), header.1.to_owned())];

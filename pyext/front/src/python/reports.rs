@@ -1,8 +1,8 @@
 //! What the front reports of single requests: to and from Python.
 
+use crate::config::WatchConfig;
 use crate::records::{Record, Span};
 use crate::sampling::Sampling;
-use crate::watch::WatchConfig;
 
 /// Sampling of traces (bound, whether it follows the parent, what is slow), bound of the access log, capacity.
 pub(super) type Watched = (Option<(u128, bool, f64)>, Option<u128>, usize);
