@@ -54,7 +54,7 @@ _LEVEL = 1
 UPSERT = Parameter(
     "upsert",
     "query",
-    {"const": "external_id"},
+    {"type": "string", "enum": ["external_id"]},
     description="As in the body; for lines, which have no other place.",
 )
 REUSE = Parameter("reuse", "query", {"type": "boolean"}, description="As in the body; for lines.")

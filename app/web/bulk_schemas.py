@@ -31,17 +31,20 @@ _Atomic = Annotated[
 ]
 
 
+_Slug = Annotated[str, msgspec.Meta(extra_json_schema={"examples": ["spring-sale"]})]
+
+
 class EditedLink(PatchLink, forbid_unknown_fields=True, kw_only=True):  # type: ignore[call-arg]
     """Which link to change, and what: fields that are left out stay as they are."""
 
-    slug: str
+    slug: _Slug
     version: _Version | None = None
 
 
 class NamedLink(msgspec.Struct, forbid_unknown_fields=True):
     """Which link to remove."""
 
-    slug: str
+    slug: _Slug
     version: _Version | None = None
 
 
@@ -75,7 +78,7 @@ class EditBatch(msgspec.Struct, forbid_unknown_fields=True):
 class RemovalBatch(msgspec.Struct, forbid_unknown_fields=True):
     """The body of `DELETE /api/v1/links/bulk`: slugs, or slugs with versions."""
 
-    links: Annotated[list[str | NamedLink], _COUNT]
+    links: Annotated[list[_Slug | NamedLink], _COUNT]
     atomic: _Atomic = False
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from typing import Any
+from urllib.parse import urlencode
 
 import jinja2
 from markupsafe import Markup, escape
@@ -17,6 +18,13 @@ from app.web.response import Response
 
 _Schema = Mapping[str, Any]
 _REF = "#/components/schemas/"
+# What stands in a command for a part of the path.
+_PLACES = {
+    "/hosts/{value}": "/hosts/evil.example",
+    "/slugs/{value}": "/slugs/spring-sale",
+    "{slug}": "spring-sale",
+    "{key_id}": "KEY_ID",
+}
 # Rules that a reader needs; patterns are for programs.
 _RULES = (
     ("minLength", "at least {} characters"),
@@ -109,7 +117,13 @@ def _calls(description: Mapping[str, Any], public_url: str) -> Iterator[tuple[st
                     (status, answer["description"], _document(answer))
                     for status, answer in sorted(operation["responses"].items())
                 ],
-                example=_example(method.upper(), f"{public_url}{path}", components.get(body)),
+                example=_example(
+                    method.upper(),
+                    f"{public_url}{path}",
+                    operation["parameters"],
+                    components.get(body),
+                    components,
+                ),
             )
             yield operation["tags"][0], call
 
@@ -173,24 +187,47 @@ def _document(content: Mapping[str, Any]) -> str:
     return ""
 
 
-def _example(method: str, url: str, body: _Schema | None) -> str:
+def _example(
+    method: str, url: str, parameters: Sequence[_Schema], body: _Schema | None, components: _Schema
+) -> str:
     """Return a command that makes the call, for a shell in which HOPGATE_KEY is set."""
+    for place, value in _PLACES.items():
+        url = url.replace(place, value)
+    query = {one["name"]: _sample(one["schema"], components) for one in parameters if _is_asked(one)}
+    full = f"{url}?{urlencode(query)}" if query else url
     parts = ["curl"] + (["--request", method] if method != "GET" else [])
-    lines = [" ".join([*parts, shlex.quote(url.replace("{slug}", "spring-sale"))])]
+    lines = [" ".join([*parts, shlex.quote(full)])]
     lines.append('--header "Authorization: Bearer $HOPGATE_KEY"')
     if body is not None:
         lines.append("--header 'Content-Type: application/json'")
-        lines.append(f"--data {shlex.quote(json.dumps(dict(_values(body))))}")
+        lines.append(f"--data {shlex.quote(json.dumps(_sample(body, components)))}")
     return " \\\n  ".join(lines)
 
 
-def _values(body: _Schema) -> Iterator[tuple[str, Any]]:
-    for name, member in body.get("properties", {}).items():
-        kinds = member.get("anyOf", (member,))
-        # A time of the manual may have passed when it is read.
-        if any(kind.get("format") == "date-time" for kind in kinds):
-            continue
-        for kind in kinds:
-            if "examples" in kind:
-                yield name, kind["examples"][0]
-                break
+def _is_asked(parameter: _Schema) -> bool:
+    return parameter["in"] == "query" and bool(parameter.get("required"))
+
+
+def _sample(schema: _Schema, components: _Schema) -> Any:
+    """Return an example of *schema*: its own, or one made of those that it holds; None if there is none."""
+    match schema:
+        case {"$ref": str(reference)}:
+            found = _sample(components[reference.removeprefix(_REF)], components)
+        case {"examples": [first, *_]}:
+            found = first
+        case {"anyOf": list(kinds)}:
+            each = (_sample(one, components) for one in kinds)
+            found = next((one for one in each if one is not None), None)
+        case {"items": dict(items)}:
+            item = _sample(items, components)
+            found = None if item is None else [item]
+        case _:
+            # A time of the manual may have passed when it is read.
+            members = {name: one for name, one in schema.get("properties", {}).items() if not _is_time(one)}
+            samples = {name: _sample(one, components) for name, one in members.items()}
+            found = {name: one for name, one in samples.items() if one is not None} or None
+    return found
+
+
+def _is_time(schema: _Schema) -> bool:
+    return any(one.get("format") == "date-time" for one in schema.get("anyOf", (schema,)))

@@ -35,6 +35,7 @@ class Parameter:
     schema: Mapping[str, Any]
     description: str = ""
     is_list: bool = False
+    is_required: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

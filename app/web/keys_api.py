@@ -28,19 +28,22 @@ _Name = Annotated[
             "minLength": 1,
             "maxLength": MAX_TITLE_LENGTH,
             "pattern": patterns.PRINTABLE,
+            "examples": ["reporting"],
             "description": "What the key is for, with something to read.",
         }
     ),
 ]
 _Scope = Annotated[str, msgspec.Meta(extra_json_schema={"enum": [str(scope) for scope in Scope]})]
-_Scopes = Annotated[list[_Scope], msgspec.Meta(extra_json_schema={"minItems": 1})]
+_Scopes = Annotated[
+    list[_Scope], msgspec.Meta(extra_json_schema={"minItems": 1, "examples": [[str(Scope.LINKS_READ)]]})
+]
 _Time = Annotated[datetime, msgspec.Meta(extra_json_schema=schemas.TIME)]
 _Grace = Annotated[
     str,
     msgspec.Meta(
         extra_json_schema={
             "pattern": f"^0$|{lifetime.PATTERN}",
-            "examples": ["0", "1h", "7d"],
+            "examples": ["1h", "7d", "0"],
             "description": "How long the present secret counts beside the new one; `0`: no longer.",
         }
     ),

@@ -126,7 +126,9 @@ def _parameter(parameter: Parameter) -> dict[str, Any]:
     described = {"description": parameter.description} if parameter.description else {}
     is_array = parameter.place == "query" and parameter.schema.get("type") == "array"
     form = {"style": "form", "explode": parameter.is_list} if is_array else {}
-    return {"name": parameter.name, "in": parameter.place, **described, **form, "schema": parameter.schema}
+    required = {"required": True} if parameter.is_required else {}
+    where = {"name": parameter.name, "in": parameter.place, **required}
+    return {**where, **described, **form, "schema": parameter.schema}
 
 
 def _parameters(path: str) -> list[str]:

@@ -50,9 +50,9 @@ class QueryParameter(Parameter, Generic[T]):
     kind: Kind[T] = None  # type: ignore[assignment]
 
 
-def one(name: str, kind: Kind[T], description: str = "") -> QueryParameter[T]:
+def one(name: str, kind: Kind[T], description: str = "", *, is_required: bool = False) -> QueryParameter[T]:
     """Return a parameter that is sent once."""
-    return QueryParameter(name, "query", kind.schema, description, kind=kind)
+    return QueryParameter(name, "query", kind.schema, description, is_required=is_required, kind=kind)
 
 
 def several(name: str, kind: Kind[T], most: int, description: str = "") -> QueryParameter[T]:

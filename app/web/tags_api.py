@@ -26,7 +26,8 @@ CURSOR = one(
 TAG = one(
     "tag",
     printable(1, rules.MAX_TAG_LENGTH, "tag_invalid", pattern=patterns.PRINTABLE, examples=["spring"]),
-    "The tag to change. Required.",
+    "The tag to change.",
+    is_required=True,
 )
 
 
