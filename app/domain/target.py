@@ -70,10 +70,7 @@ def canonical(text: str, *, own_hosts: Collection[str], policy: TargetPolicy = W
     if scheme not in policy.schemes or (scheme in WEB and not _SCHEME.match(text)):
         raise _invalid("url_scheme", _must_start(policy.schemes))
     href = _web_target(text, own_hosts) if scheme in WEB else app_targets.canonical(scheme, text)
-    if len(href) > MAX_LENGTH:
-        raise _invalid(
-            "url_too_long", f"is {len(href)} characters in canonical form, the most is {MAX_LENGTH}"
-        )
+    _check_length(href)
     if not is_emittable(href):
         raise _invalid("url_malformed", "has no printable ASCII form")
     if policy.blocks is not None and policy.blocks.has_host(href):
@@ -91,12 +88,19 @@ def _check_typed(text: str) -> None:
         raise _invalid("url_forbidden_character", message)
 
 
+def _check_length(href: str) -> None:
+    if len(href) > MAX_LENGTH:
+        message = f"is {len(href)} characters in canonical form, the most is {MAX_LENGTH}"
+        raise _invalid("url_too_long", message)
+
+
 def _web_target(text: str, own_hosts: Collection[str]) -> str:
     try:
         url = ada_url.parse_url(text, _PARTS)
     except ValueError:
         raise _invalid("url_malformed", "is not a valid URL") from None
     href = uri_reference(url["href"])
+    _check_length(href)
     if url["username"] or url["password"]:
         raise _invalid("url_credentials", "must not contain a user name or password")
     _check_host(url["hostname"])
