@@ -312,7 +312,7 @@ def test_health_names_each_dependency(visitor):
     assert visitor.get("/healthz").json() == {"status": "ok"}
     assert visitor.get("/readyz").json() == {
         "status": "ok",
-        "dependencies": {"store": "ok", "cache": "ok", "bus": "ok"},
+        "dependencies": {"store": "ok", "cache": "ok", "bus": "ok", "front": "ok"},
     }
 
 

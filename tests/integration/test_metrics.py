@@ -75,7 +75,7 @@ def test_each_process_reports_for_all(settings, tmp_path, front):
         assert scrape(gateway.url)["hopgate_redirects_total"] == 100
         assert redirects_answered(gateway.url) == 100
         series = scrape(gateway.url)
-        assert series["hopgate_breaker_closed"] == 2 * 7
+        assert series["hopgate_breaker_closed"] == 2 * 8
         assert series["hopgate_dependency_seconds_count"] > 0
         assert series["hopgate_clicks_dropped_total"] == 0
         # Two processes, of one version, with a pool for look-ups and one for writes each.

@@ -48,7 +48,7 @@ def test_json_has_the_same_figures(gateway):
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     assert found["url"] == gateway.url
-    assert found["dependencies"] == {"store": "ok", "cache": "ok", "bus": "ok"}
+    assert found["dependencies"] == {"store": "ok", "cache": "ok", "bus": "ok", "front": "ok"}
     assert found["overview"]["processes"] == 1
     # The scrapes themselves.
     assert found["overview"]["requests_per_s"] > 0

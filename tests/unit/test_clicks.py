@@ -117,7 +117,9 @@ async def test_flush_collects_clicks_of_the_l1_cache(bus, spool):
         lambda resolution, _: resolution, monotonic=lambda: 0.0, wall=lambda: 0.0, clicked=counter.count
     )
     clicks = ClickPublisher(counter, l1.collect, bus, spool, clock=lambda: NOW, new_id=lambda: "0" * 32)
-    l1.put(Resolution(Slug("aaa"), 1, "https://example.com/")).clicks += 3
+    entry = l1.put(Resolution(Slug("aaa"), 1, "https://example.com/"))
+    entry.clicks += 3
+    l1.note_clicked(entry)
     counter.count(Slug("aaa"))
 
     await clicks.flush()
