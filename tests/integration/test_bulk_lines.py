@@ -144,8 +144,8 @@ def test_client_that_hangs_up_leaves_whole_batches(api, embedded):
     ).encode()
     with socket.create_connection(("127.0.0.1", embedded.port)) as connection:
         connection.sendall(head + body)
+        eventually(lambda: api.get(f"{LINKS}/{slugs[MAX_LINES - 1]}").status_code == 200)
 
-    eventually(lambda: api.get(f"{LINKS}/{slugs[MAX_LINES - 1]}").status_code == 200)
     assert api.get(f"{LINKS}/{slugs[0]}").status_code == 200
     assert [api.get(f"{LINKS}/{slug}").status_code for slug in slugs[MAX_LINES:]] == [404] * 3
 

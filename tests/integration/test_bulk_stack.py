@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 
@@ -114,14 +115,15 @@ def test_repeated_request_after_a_crash_is_done_once(site: Site):
 def test_first_batches_of_a_new_key_are_within_the_shared_limit(site: Site, tmp_path):
     """10,000 links take seconds under the default limit, also before Redis has leased anything."""
     settings = {name: value for name, value in site.settings.items() if name != "HOPGATE_LIMIT_BULK"}
+    body = {"links": [{"long_url": URL}] * 5_000}
     with Gateway(settings, tmp_path) as gateway:
-        for _ in range(2):
-            body = {"links": [{"long_url": URL}] * 5_000}
-            answer = httpx.post(gateway.url + BULK, json=body, headers=site.headers, timeout=30)
-            assert answer.status_code == 200, answer.text
-        statuses = {
+        began = time.monotonic()
+        statuses = [
             httpx.post(gateway.url + BULK, json=body, headers=site.headers, timeout=30).status_code
-            for _ in range(10)
-        }
+            for _ in range(12)
+        ]
+        took_s = time.monotonic() - began
 
-    assert 429 in statuses
+    assert statuses[:2] == [200, 200]
+    # The default: a burst, and so many a second.
+    assert statuses.count(200) * 5_000 <= 40_000 + 1_000 * took_s

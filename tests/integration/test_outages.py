@@ -143,7 +143,7 @@ def test_l1_links_redirect_without_redis_and_postgresql(world):
         world.postgres.start()
 
     eventually(world.all_well, 20, "both are back")
-    assert [world.status(known), world.status(removed)] == [302, 410]
+    eventually(lambda: [world.status(known), world.status(removed)] == [302, 410], 3, "links are looked up")
 
 
 def test_silent_redis_delays_redirects_only(world):
