@@ -117,9 +117,14 @@ def test_bytes_are_answered_by_the_rules(sides, row: Row):
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
 def test_front_changes_nothing(sides, row: Row):
     """Or SECURITY.md says so."""
-    sides.warm()
-
-    behind, direct = (side.ask(row.sent, ends_early=row.ends_early) for side in (sides.front, sides.alone))
+    for _ in range(5):
+        sides.warm()
+        behind, direct = (
+            side.ask(row.sent, ends_early=row.ends_early) for side in (sides.front, sides.alone)
+        )
+        # Some differ only while the link is in the L1 cache, which a slow machine may outlast.
+        if row.differs is None or statuses(behind) != statuses(direct):
+            break
 
     if row.differs is not None:
         assert statuses(behind) != statuses(direct), "take it off the list"
