@@ -212,13 +212,13 @@ def test_close_while_redis_is_down(server, fault):
 
 def test_close_while_redis_is_slow(server):
     """close takes three timeouts at most, with any number of tokens to give back."""
-    timeout_s, before = 0.3, sync_threads()
+    timeout_s, before = 1.0, sync_threads()
     with FaultProxy(server.port) as proxy:
         url = f"redis://127.0.0.1:{proxy.port}"
         sync = RedisSync(url, timeout=timeout_s, lease_ttl=60.0)
         limiter = Limiter("1000/d", sync=sync)
-        limiter.hit_many([(f"k{i}", 1) for i in range(3000)])
-        eventually(lambda: limiter.stats().held > 3000, 60)
+        limiter.hit_many([(f"k{i}", 1) for i in range(5000)])
+        eventually(lambda: limiter.stats().held > 5000, 60)
         proxy.become(Network(latency_s=0.4 * timeout_s))
         started = time.monotonic()
         limiter.close()
