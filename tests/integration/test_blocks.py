@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from tests.integration.front_gateway import FRONT, get, is_of_the_front, total
+from tests.integration.front_gateway import ALONE, FRONT, get, is_of_the_front, total
 from tests.servers.hopgate import UNLIMITED, Gateway, eventually, hopgate, make_key
 
 LINKS, BLOCKS = "/api/v1/links", "/api/v1/blocks"
@@ -44,13 +44,13 @@ class Blocking(Gateway):
         return answers[-1]
 
 
-@pytest.fixture(scope="module", params=["front off", "front on"])
+@pytest.fixture(scope="module", params=[ALONE, FRONT], ids=["alone", "front"])
 def gateway(request, tmp_path_factory) -> Iterator[Blocking]:
     directory = tmp_path_factory.mktemp("blocks")
     settings = {
         "HOPGATE_DATA_DIR": str(directory / "data"),
         "HOPGATE_BASE_URL": "http://hop.example",
-        **(FRONT if request.param == "front on" else {}),
+        **request.param,
         **UNLIMITED,
     }
     key = make_key(settings)
@@ -316,13 +316,14 @@ def test_451_is_counted_by_its_status(gateway):
     )
 
 
-def test_front_answers_451_itself(gateway):
-    if "HOPGATE_FRONT" not in gateway.settings:
-        pytest.skip("there is no front")
+def test_451_has_one_place(gateway):
+    """The front answers by itself where there is one."""
     path = gateway.link("https://fine.example/")
     gateway.block(slugs=[path[1:]])
 
-    eventually(lambda: is_of_the_front(get(gateway, path)), 5, "the front has the answer")
+    eventually(lambda: get(gateway, path).status == 451, 5, "the block holds")
+    has_front = gateway.settings["HOPGATE_FRONT"] == "on"
+    assert is_of_the_front(get(gateway, path)) == has_front
     answer = get(gateway, path)
 
     assert answer.status == 451

@@ -9,7 +9,7 @@ from contextlib import ExitStack
 import httpx
 import pytest
 
-from tests.integration.front_gateway import FRONT
+from tests.integration.front_gateway import ALONE, FRONT
 from tests.servers.hopgate import Gateway, Worker, eventually, hopgate, make_key
 from tests.servers.postgres import PrivatePostgres
 from tests.servers.rabbitmq import PrivateRabbit
@@ -30,7 +30,7 @@ class Site:
         self.settings = stack_settings(self.postgres, self.redis, self.rabbitmq)
         key = make_key(self.settings_after_migration())
         self.gateways = [
-            running.enter_context(Gateway({**self.settings, **more}, directory)) for more in ({}, FRONT)
+            running.enter_context(Gateway({**self.settings, **more}, directory)) for more in (ALONE, FRONT)
         ]
         running.enter_context(Worker(self.settings, directory))
         headers = {"Authorization": f"Bearer {key}"}
@@ -92,30 +92,19 @@ def test_block_holds_on_every_gateway(site):
     site.see(path, 302)
 
 
-def test_block_holds_while_rabbitmq_is_away(site):
+@pytest.mark.parametrize("away", ["rabbitmq", "redis"])
+def test_block_holds_while_a_server_is_away(site, away):
     host, path = site.link()
-    site.rabbitmq.kill()
+    server = getattr(site, away)
+    server.kill()
     try:
         site.block(host)
         site.see(path, 451)
         site.unblock(host)
         site.see(path, 302)
     finally:
-        site.rabbitmq.start()
-    eventually(site.all_well, 40, "RabbitMQ is back")
-
-
-def test_block_holds_while_redis_is_away(site):
-    host, path = site.link()
-    site.redis.kill()
-    try:
-        site.block(host)
-        site.see(path, 451)
-        site.unblock(host)
-        site.see(path, 302)
-    finally:
-        site.redis.start()
-    eventually(site.all_well, 40, "Redis is back")
+        server.start()
+    eventually(site.all_well, 40, f"{away} is back")
 
 
 def test_stale_copies_are_blocked(site):

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from tests.integration.front_gateway import FRONT, get
+from tests.integration.front_gateway import ALONE, FRONT, get
 from tests.servers.hopgate import UNLIMITED, Gateway, hopgate, make_key
 
 LINKS = "/api/v1/links"
@@ -26,14 +26,14 @@ class Allowing(Gateway):
     settings: dict[str, str]
 
 
-@pytest.fixture(scope="module", params=["front off", "front on"])
+@pytest.fixture(scope="module", params=[ALONE, FRONT], ids=["alone", "front"])
 def gateway(request, tmp_path_factory) -> Iterator[Allowing]:
     directory = tmp_path_factory.mktemp("schemes")
     settings = {
         "HOPGATE_DATA_DIR": str(directory / "data"),
         "HOPGATE_BASE_URL": "http://hop.example",
         "HOPGATE_TARGET_SCHEMES": SCHEMES,
-        **(FRONT if request.param == "front on" else {}),
+        **request.param,
         **UNLIMITED,
     }
     key = make_key(settings)
