@@ -9,17 +9,16 @@ use crate::config::Caps;
 use crate::config::WatchConfig;
 use crate::intent::Previews;
 use crate::limits::tests::{constant, counting};
-use crate::misses::Found;
 use crate::table::Times;
 use crate::tarpit::TarpitConfig;
 
-fn template(status: u16, header: (&str, &str), body: &str) -> Template {
+pub(crate) fn template(status: u16, header: (&str, &str), body: &str) -> Template {
     let headers = [(header.0.to_owned(), header.1.to_owned())];
     let status = StatusCode::from_u16(status).unwrap();
     Template::new(status, &headers, body.into()).unwrap()
 }
 
-fn config() -> Config {
+pub(crate) fn config() -> Config {
     let limit = Limit {
         own: constant(true),
         wide: None,
@@ -81,7 +80,7 @@ pub(crate) fn watching(watch: WatchConfig) -> Arc<Plane> {
     Arc::new(plane.unwrap())
 }
 
-fn filled(config: Config) -> Plane {
+pub(crate) fn filled(config: Config) -> Plane {
     let plane = Plane::new(config).unwrap();
     let target = HeaderValue::from_static("https://example.com/");
     let put = |slug: &[u8], status, location: Option<&HeaderValue>, forwards, metered_version| {
@@ -95,6 +94,13 @@ fn filled(config: Config) -> Plane {
     put(b"metered", StatusCode::FOUND, Some(&target), false, 3);
     put(b"absent", StatusCode::NOT_FOUND, None, false, 0);
     put(b"gone", StatusCode::GONE, None, false, 0);
+    plane
+}
+
+/// A plane that looks up.
+pub(crate) fn asking(config: Config) -> Plane {
+    let plane = filled(config);
+    plane.misses.open(true);
     plane
 }
 
@@ -118,7 +124,7 @@ pub(crate) fn visitor(address: &str) -> Visitor {
 
 pub(crate) const HOST: (&str, &str) = ("host", "hop.example:8000");
 
-fn answer(
+pub(crate) fn answer(
     plane: &Plane,
     request: &Request<AnswerBody>,
     visitor: &Visitor,
@@ -131,7 +137,7 @@ fn answer(
     }
 }
 
-fn get(plane: &Plane, target: &str) -> Option<Answer> {
+pub(crate) fn get(plane: &Plane, target: &str) -> Option<Answer> {
     let request = request("GET", target, &[HOST], "");
     answer(plane, &request, &visitor("192.0.2.1"), 0.0)
 }
@@ -349,212 +355,4 @@ fn large_head_is_refused() {
     let answer = super::tests::answer(&plane, &large, &visitor("192.0.2.1"), 0.0).unwrap();
 
     assert_eq!(answer.response.status(), 431);
-}
-
-// --- requests that wait --------------------------------------------------------------------
-
-/// A plane that looks up.
-fn asking(config: Config) -> Plane {
-    let plane = filled(config);
-    plane.misses.open(true);
-    plane
-}
-
-fn waiting(plane: &Plane, request: &Request<AnswerBody>) -> Waits {
-    match plane.decide(request, &visitor("192.0.2.1"), plane.now()) {
-        Decision::Wait(waits) => waits,
-        other => panic!("{other:?}"),
-    }
-}
-
-/// The answer to `request`, once `settle` has been called.
-fn later(plane: &Plane, request: &Request<AnswerBody>, settle: impl FnOnce()) -> Answer {
-    let started = plane.now();
-    let waits = waiting(plane, request);
-    settle();
-    let mut builder = tokio::runtime::Builder::new_current_thread();
-    let runtime = builder.enable_time().build().unwrap();
-    runtime.block_on(async {
-        let visit = Visit::of(request);
-        plane.answer_later(waits, &visit, started).await
-    })
-}
-
-fn found(entry: Entry) -> Found {
-    Found::Entry(Arc::new(entry))
-}
-
-fn link(slug: &[u8], times: Times) -> Entry {
-    let target = HeaderValue::from_static("https://example.com/later");
-    Entry::new(slug, StatusCode::FOUND, Some(target), false, 0, times)
-}
-
-#[test]
-fn found_link_is_answered_after_its_look_up() {
-    let plane = asking(config());
-    let request = request("GET", "/later?a=1", &[HOST], "");
-
-    let answer = later(&plane, &request, || {
-        assert_eq!(
-            plane.misses.look_ups.take(),
-            [(Box::from(&b"later"[..]), 0)]
-        );
-        let entry = found(link(b"later", Times::fresh(10.0)));
-        plane.misses.look_ups.answer([(&b"later"[..], entry)]);
-    });
-
-    let headers = answer.response.headers();
-    assert_eq!(headers["location"], "https://example.com/later");
-    assert_eq!(plane.recorder.take_missed(), 1);
-    assert_eq!(plane.recorder.take_looked_up(), [(302, 1)]);
-    assert_eq!(plane.table.take_clicks().len(), 1);
-}
-
-#[test]
-fn absent_slug_is_404_after_its_look_up() {
-    let plane = asking(config());
-    let request = request("GET", "/later", &[HOST], "");
-
-    let answer = later(&plane, &request, || {
-        let times = Times::fresh(10.0);
-        let entry = Entry::new(b"later", StatusCode::NOT_FOUND, None, false, 0, times);
-        plane
-            .misses
-            .look_ups
-            .answer([(&b"later"[..], found(entry))]);
-    });
-
-    assert_eq!(answer.response.status(), 404);
-    assert_eq!(plane.recorder.take_looked_up(), [(404, 1)]);
-    assert_eq!(plane.recorder.take_errors(), []);
-}
-
-#[test]
-fn refusal_of_the_control_plane_is_sent() {
-    let plane = asking(config());
-    let request = request("GET", "/later", &[HOST], "");
-
-    let answer = later(&plane, &request, || {
-        let refused = template(503, ("retry-after", "2"), "too much");
-        let refused = [Found::Refused(Arc::new(refused))];
-        plane
-            .misses
-            .look_ups
-            .answer_in_turn([&b"later"[..]], &refused);
-    });
-
-    assert_eq!(answer.response.status(), 503);
-    assert_eq!(answer.response.headers()["retry-after"], "2");
-    assert_eq!(plane.recorder.take_looked_up(), [(503, 1)]);
-    assert_eq!(plane.recorder.take_late(), (0, 0));
-}
-
-#[test]
-fn late_look_up_is_a_stale_redirect_or_503() {
-    let plane = asking(config());
-    let stale = Times {
-        stale_until: 300.0,
-        ..Times::fresh(-1.0)
-    };
-    plane.table.put(&[Arc::new(link(b"stale", stale))]);
-
-    let known = later(&plane, &request("GET", "/stale", &[HOST], ""), || {});
-    let unknown = later(&plane, &request("GET", "/later", &[HOST], ""), || {});
-
-    assert_eq!(known.response.status(), 302);
-    assert_eq!(unknown.response.status(), 503);
-    assert_eq!(plane.recorder.take_late(), (1, 1));
-    assert_eq!(plane.recorder.take_looked_up(), [(302, 1), (503, 1)]);
-}
-
-#[test]
-fn visit_waits_for_a_lease() {
-    let plane = asking(config());
-    let visit = request("GET", "/metered", &[HOST], "");
-
-    let first = later(&plane, &visit, || {
-        assert_eq!(
-            plane.misses.leases.take(),
-            [(Box::from(&b"metered"[..]), 3)]
-        );
-        assert!(plane.leases.add(b"metered", 3, 1, 0.0, 0.0));
-        plane
-            .misses
-            .leases
-            .answer([(&b"metered"[..], Leased::Again)]);
-    });
-    assert!(plane.leases.add(b"metered", 3, 0, 0.0, 100.0));
-    let second = answer(&plane, &visit, &visitor("192.0.2.1"), 0.0).unwrap();
-
-    assert_eq!(first.response.status(), 302);
-    assert_eq!(second.response.status(), 410);
-    assert_eq!(plane.table.take_clicks().len(), 1);
-    assert_eq!(plane.recorder.take_errors(), [(410, 1)]);
-}
-
-#[test]
-fn visit_is_503_if_its_lease_is_late() {
-    let plane = asking(config());
-
-    let answer = later(&plane, &request("GET", "/metered", &[HOST], ""), || {});
-
-    assert_eq!(answer.response.status(), 503);
-    assert_eq!(plane.recorder.take_late(), (0, 1));
-    assert_eq!(plane.recorder.take_errors(), [(503, 1)]);
-}
-
-#[test]
-fn only_visits_are_spent() {
-    let plane = asking(Config {
-        previews: Previews {
-            anywhere: vec!["unfurl".to_owned()],
-            at_start: Vec::new(),
-        },
-        ..config()
-    });
-    plane.leases.add(b"metered", 3, 1, 0.0, 0.0);
-    let table = [
-        ("GET", vec![HOST, ("sec-purpose", "prefetch")], 503),
-        ("GET", vec![HOST, ("user-agent", "Unfurl/1")], 302),
-        ("HEAD", vec![HOST], 302),
-        ("GET", vec![HOST], 302),
-    ];
-
-    for (method, headers, status) in table {
-        let request = request(method, "/metered", &headers, "");
-        let answer = answer(&plane, &request, &visitor("192.0.2.1"), 0.0).unwrap();
-        assert_eq!(answer.response.status(), status, "{method} {headers:?}");
-    }
-
-    let clicks = plane.table.take_clicks();
-    assert_eq!(clicks.iter().map(|(_, clicks)| clicks).sum::<u64>(), 1);
-    assert_eq!(
-        plane.leases.take(b"metered", 3, false, 0.0),
-        Spent::NeedsLease(3)
-    );
-}
-
-#[test]
-fn reserved_slug_is_left_to_the_control_plane() {
-    let plane = asking(config());
-
-    assert!(get(&plane, "/healthz").is_none());
-    assert!(get(&plane, "/HEALTHZ").is_none());
-}
-
-#[test]
-fn not_found_limit_refuses_before_a_look_up() {
-    let plane = asking(Config {
-        not_found_limit: Limit {
-            own: constant(false),
-            wide: None,
-        },
-        ..config()
-    });
-
-    assert_eq!(get(&plane, "/later").unwrap().response.status(), 429);
-
-    assert!(plane.misses.look_ups.take().is_empty());
-    assert_eq!(plane.recorder.take_missed(), 1);
-    assert_eq!(plane.recorder.take_looked_up(), [(429, 1)]);
 }

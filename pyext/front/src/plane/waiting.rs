@@ -147,3 +147,6 @@ fn wall() -> f64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     since.unwrap_or_default().as_secs_f64()
 }
+
+#[cfg(test)]
+mod tests;
