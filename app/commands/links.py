@@ -1,4 +1,4 @@
-"""`hopgate links`: creates, reads, lists, changes and removes links, and counts their visits."""
+"""`hopgate links`: creates, reads, changes and removes links, and counts their visits."""
 
 from __future__ import annotations
 
@@ -46,41 +46,9 @@ Enabled = Annotated[bool | None, typer.Option("--enabled/--disabled", help="A di
 MaxVisits = Annotated[
     str | None, typer.Option(metavar="NUMBER", help="The most redirects in total, or none.")
 ]
-
-
 ExternalId = Annotated[
     str | None, typer.Option(metavar="TEXT", help="The link's name in another system, or none.")
 ]
-# One option for each filter of a listing.
-TagsAny = Annotated[
-    list[str] | None, typer.Option("--tag", metavar="TAG", help="Links with it. Repeated: with any of them.")
-]
-TagsAll = Annotated[
-    list[str] | None, typer.Option("--all-tags", metavar="TAG", help="Repeat it: links with each of them.")
-]
-TagsNone = Annotated[
-    list[str] | None, typer.Option("--without-tag", metavar="TAG", help="Repeat it: links with none of them.")
-]
-Host = Annotated[str | None, typer.Option(metavar="HOST", help="Links whose target is on this host.")]
-LongUrl = Annotated[str | None, typer.Option(metavar="URL", help="Links with this target.")]
-State = Annotated[
-    list[str] | None, typer.Option(metavar="STATE", help="live, pending, expired or disabled. Repeated: any.")
-]
-_TIME = "2030-01-31T12:00:00Z"
-CreatedSince = Annotated[str | None, typer.Option(metavar="TIME", help=f"Created from then on: {_TIME}.")]
-CreatedUntil = Annotated[str | None, typer.Option(metavar="TIME", help="Created before.")]
-UpdatedSince = Annotated[str | None, typer.Option(metavar="TIME", help="Changed last from then on.")]
-UpdatedUntil = Annotated[str | None, typer.Option(metavar="TIME", help="Changed last before.")]
-ExpiresSince = Annotated[str | None, typer.Option(metavar="TIME", help="Expires from then on.")]
-ExpiresUntil = Annotated[str | None, typer.Option(metavar="TIME", help="Expires before.")]
-Sort = Annotated[
-    str | None,
-    typer.Option(
-        metavar="ORDER", help="created, updated, clicks, title or slug; a minus before it reverses."
-    ),
-]
-Limit = Annotated[int, typer.Option(metavar="NUMBER", min=1, help="The most to show.")]
-Count = Annotated[bool, typer.Option("--count", help="Also say how many there are.")]
 
 
 @app.command("create")
@@ -151,99 +119,6 @@ def get(slug: SlugArgument, *, json: console.Json = False) -> None:
             return await links.get(name) if name else None
 
     _show(settings, _existing(console.run(work()), slug), json=True)
-
-
-@app.command("list")
-def list_(
-    *,
-    search: Annotated[
-        str | None, typer.Option(metavar="TERMS", help="As `hopgate links search` takes them.")
-    ] = None,
-    tags_any: TagsAny = None,
-    tags_all: TagsAll = None,
-    tags_none: TagsNone = None,
-    host: Host = None,
-    long_url: LongUrl = None,
-    state: State = None,
-    created_since: CreatedSince = None,
-    created_until: CreatedUntil = None,
-    updated_since: UpdatedSince = None,
-    updated_until: UpdatedUntil = None,
-    expires_since: ExpiresSince = None,
-    expires_until: ExpiresUntil = None,
-    sort: Sort = None,
-    limit: Limit = 50,
-    count: Count = False,
-    json: console.Json = False,
-) -> None:
-    """List links, all or those that pass every option; newest first unless --sort says otherwise."""
-    from app.commands import find_links
-
-    filters = find_links.filters(
-        search=search,
-        tag=tags_any,
-        tags_all=tags_all,
-        tags_none=tags_none,
-        host=host,
-        long_url=long_url,
-        state=state,
-        created_since=created_since,
-        created_until=created_until,
-        updated_since=updated_since,
-        updated_until=updated_until,
-        expires_since=expires_since,
-        expires_until=expires_until,
-        sort=sort,
-    )
-    find_links.show("links list", filters, limit=limit, count=count, json=json)
-
-
-@app.command("search")
-def search(
-    terms: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="TERM...", help="Parts of slug, title, target or a tag, of 3 characters or more."
-        ),
-    ],
-    *,
-    tags_any: TagsAny = None,
-    tags_all: TagsAll = None,
-    tags_none: TagsNone = None,
-    host: Host = None,
-    long_url: LongUrl = None,
-    state: State = None,
-    created_since: CreatedSince = None,
-    created_until: CreatedUntil = None,
-    updated_since: UpdatedSince = None,
-    updated_until: UpdatedUntil = None,
-    expires_since: ExpiresSince = None,
-    expires_until: ExpiresUntil = None,
-    sort: Sort = None,
-    limit: Limit = 50,
-    count: Count = False,
-    json: console.Json = False,
-) -> None:
-    """Search links: each has all terms, in any case. The options are those of list."""
-    list_(
-        search=" ".join(terms),
-        tags_any=tags_any,
-        tags_all=tags_all,
-        tags_none=tags_none,
-        host=host,
-        long_url=long_url,
-        state=state,
-        created_since=created_since,
-        created_until=created_until,
-        updated_since=updated_since,
-        updated_until=updated_until,
-        expires_since=expires_since,
-        expires_until=expires_until,
-        sort=sort,
-        limit=limit,
-        count=count,
-        json=json,
-    )
 
 
 @app.command("edit")
