@@ -1,4 +1,9 @@
-"""The statements of the PostgreSQL store, and the conversions between rows and values."""
+"""
+The statements of the PostgreSQL store, and the conversions between rows and values.
+
+All of them name the columns of a link, which are declared here once, so they stand together; listings and
+blocks have modules of their own.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,9 @@
-"""`Store` in PostgreSQL, shared by any number of processes on any number of machines."""
+"""
+`Store` in PostgreSQL, shared by any number of processes on any number of machines.
+
+One class has every method of a store, so they stand together; what is more than a few lines is in the modules
+beside this one.
+"""
 
 from __future__ import annotations
 

@@ -7,6 +7,9 @@ disk; writes that arrive meanwhile share the next commit. Other processes may us
 time.
 
 Times are microseconds since 1970 in UTC, lists are JSON (see `app/migrations/sqlite`).
+
+One class has every method of a store, so they stand together; what is more than a few lines is in the modules
+beside this one.
 """
 
 from __future__ import annotations
