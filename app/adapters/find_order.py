@@ -41,6 +41,11 @@ _COLUMNS: Mapping[LinkSort, tuple[str, ...]] = {
 TIMES = frozenset({LinkSort.CREATED, LinkSort.UPDATED})
 
 
+def is_indexed(query: LinkQuery) -> bool:
+    """Does a filter of *query* need what `link_index` holds?"""
+    return bool(query.terms) or query.host is not None
+
+
 def order_by(query: LinkQuery, table: str, collate: str = "") -> str:
     """Return the ORDER BY list of *query* over the columns of *table*; titles compare by *collate*."""
     direction = "DESC" if query.descending else "ASC"

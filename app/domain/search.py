@@ -20,9 +20,10 @@ def folded(text: str) -> str:
     """
     Return *text* without differences of case and of composition.
 
-    Fullwidth and other compatible forms are their plain ones, ẞ and ß are ss, and every sigma is one.
+    Fullwidth and other compatible forms are their plain ones, ẞ and ß are ss, every sigma is one, and İ is i.
     """
-    plain = unicodedata.normalize("NFKC", text).lower().replace("ς", "σ").replace("ß", "ss")
+    plain = unicodedata.normalize("NFKC", text).lower().replace("i\u0307", "i")
+    plain = plain.replace("ς", "σ").replace("ß", "ss")
     return unicodedata.normalize("NFKC", plain)
 
 

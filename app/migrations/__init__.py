@@ -149,6 +149,11 @@ def _translated(database_url: str) -> Iterator[None]:
             f"the role {user} may not change the schema ({error.diag.message_primary}):"
             " run hopgate migrate with the HOPGATE_DATABASE_URL of the owner of the database"
         ) from None
+    except psycopg.errors.ProgramLimitExceeded as error:
+        raise SettingsError(
+            f"a stored link does not fit into an index ({error.diag.message_primary}): shorten it,"
+            " then run hopgate migrate again"
+        ) from None
     except psycopg.OperationalError as error:
         reason = str(error).partition("\n")[0]
         if _REFUSED.search(reason):

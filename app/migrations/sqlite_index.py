@@ -51,10 +51,12 @@ def _texts(columns: Sequence[bytes]) -> tuple[str, str]:
     slug, title, long_url, tags = (column.decode("utf-8", "replace") for column in columns)
     try:
         stored = json.loads(tags)
-    except ValueError:
+    except (ValueError, RecursionError):
         stored = ()
     readable = [tag for tag in stored if isinstance(tag, str)] if isinstance(stored, list) else []
-    return host_of(long_url), searched_text(slug, title, long_url, readable)
+    # An escape of JSON may be half a character, which no UTF-8 has.
+    text = "\n".join(readable).encode("utf-8", "replace").decode()
+    return host_of(long_url), searched_text(slug, title, long_url, [text] if readable else [])
 
 
 def _pending(db: apsw.Connection) -> list[Any]:

@@ -18,6 +18,7 @@ from app.domain.errors import Unavailable
 from app.domain.link import LinkFields, NewLink, Slug
 from app.migrations import migrate
 from app.ports import Added, LinkQuery
+from tests.contract.store_database import ODD_TAGS
 
 NOW = datetime(2030, 1, 31, tzinfo=UTC)
 
@@ -40,7 +41,7 @@ def new(slug: str, title: str = "") -> list[NewLink]:
     return [NewLink(slug=Slug(slug), fields=LinkFields(long_url="https://example.com/", title=title))]
 
 
-@pytest.mark.parametrize("tags", ["'[\"a\", 1]'", "CAST(x'5b22ff225d' AS TEXT)"])
+@pytest.mark.parametrize("tags", ["'[\"a\", 1]'", "CAST(x'5b22ff225d' AS TEXT)", *ODD_TAGS])
 @pytest.mark.parametrize("title", ["'sound'", "CAST(x'ff' AS TEXT)"])
 async def test_link_that_cannot_be_read_keeps_no_other_from_being_written(
     store: SqliteStore, path: Path, tags: str, title: str

@@ -17,6 +17,7 @@ import app
 from app import migrations
 from app.domain.errors import SettingsError, Unavailable
 from app.migrations import WrongRole, latest_version, migrate, sqlite_path
+from tests.contract.store_database import ODD_TAGS
 from tests.servers.postgres import PrivatePostgres
 
 ROOT = Path(app.__file__).parent.parent
@@ -228,6 +229,47 @@ def test_links_from_before_are_indexed(url: str) -> None:
     ]
     assert execute(url, "SELECT tag FROM link_tags") == [("a",)]
     assert execute(url, "SELECT slug, clicks FROM click_totals") == [("before", 0)]
+
+
+@pytest.mark.parametrize("tags", ODD_TAGS)
+def test_odd_links_of_other_programs_do_not_stop_the_migration(tmp_path: Path, tags: str) -> None:
+    url = f"sqlite:///{tmp_path / 'links.db'}"
+    migrate(url)
+    roll_back(url, "sqlite", 6)
+    execute(url, A_LINK.format(tags=tags, no=0, yes=1, t=0))
+
+    assert migrate(url) == latest_version("sqlite") - 5
+    assert execute(url, "SELECT host FROM link_index") == [("a.example",)]
+    assert execute(url, "SELECT count(*) FROM link_tags WHERE tag IS NULL") == [(0,)]
+
+
+@pytest.mark.services
+@pytest.mark.parametrize("tags", ["ARRAY[NULL, 'a']", "ARRAY[repeat('x', 6000), 'a']"])
+def test_odd_tags_in_postgresql_do_not_stop_the_migration(postgres: PrivatePostgres, tags: str) -> None:
+    url = postgres.create_database()
+    roll_back(url, "postgres", 7)
+    execute(url, A_LINK.format(tags=tags, no="false", yes="true", t="now()"))
+
+    migrate(url)
+
+    assert execute(url, "SELECT tag FROM link_tags") == [("a",)]
+    execute(url, f"UPDATE links SET title = 'other', tags = {tags} || ARRAY['b']")
+    assert execute(url, "SELECT tag FROM link_tags ORDER BY tag") == [("a",), ("b",)]
+    execute(url, "UPDATE links SET tags = ARRAY[NULL, 'b']")
+    assert execute(url, "SELECT tag FROM link_tags") == [("b",)]
+
+
+@pytest.mark.services
+def test_link_that_no_index_takes_is_named_as_the_cause(postgres: PrivatePostgres) -> None:
+    url = postgres.create_database()
+    roll_back(url, "postgres", 7)
+    execute(url, A_LINK.format(tags="'{a}'", no="false", yes="true", t="now()"))
+    execute(
+        url, "UPDATE links SET title = (SELECT string_agg(md5(n::text), '') FROM generate_series(1, 400) n)"
+    )
+
+    with pytest.raises(SettingsError, match="does not fit into an index"):
+        migrate(url)
 
 
 @pytest.mark.services

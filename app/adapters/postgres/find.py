@@ -132,8 +132,9 @@ async def retag(
         async with connection.transaction():
             slugs = [row[0] for row in await _rows(connection, find_sql.LOCK_TAGGED, parameters)]
             rows = await _rows(connection, find_sql.RETAG, {**parameters, "slugs": slugs}) if slugs else []
+            stale = [] if rows else await _rows(connection, find_sql.FORGET_STALE, parameters)
         # Others may have taken the tag from all of them before they were locked.
-        if rows or not slugs:
+        if rows or not (slugs or stale):
             return [_changed(row) for row in rows]
 
 

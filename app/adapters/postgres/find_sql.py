@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from app.adapters.find_order import TIMES, beyond, order_by, time_of
+from app.adapters.find_order import TIMES, beyond, is_indexed, order_by, time_of
 from app.adapters.postgres import sql
 from app.ports import LinkCondition, LinkQuery, LinkSort, Position, TimeRange
 
@@ -60,6 +60,14 @@ RETAG = sql.changing("""
         ELSE array_replace(tags, %(tag)s::text, %(new)s::text) END
     WHERE slug = ANY(%(slugs)s) AND removed_at IS NULL AND tags @> ARRAY[%(tag)s::text]
 """)
+
+# What the triggers have not seen: a tag that its link lacks.
+FORGET_STALE = """
+    DELETE FROM link_tags WHERE tag = %(tag)s AND NOT EXISTS (
+        SELECT 1 FROM links
+        WHERE links.id = link_tags.id AND removed_at IS NULL AND tags @> ARRAY[%(tag)s::text]
+    ) RETURNING id
+"""
 
 
 def parameters(query: LinkQuery, after: Position | None) -> dict[str, Any]:
@@ -187,7 +195,7 @@ def gather(query: LinkQuery, after: Position | None, driver: Driver) -> str:
 
 def counting(query: LinkQuery) -> str:
     """Return the statement that counts the links that pass."""
-    joined = "JOIN link_index ON link_index.id = links.id" if _is_indexed(query) else ""
+    joined = "JOIN link_index ON link_index.id = links.id" if is_indexed(query) else ""
     found = [f"links.{_IS_LISTED}", *_checks_of_columns(query)]
     found += [
         f"link_index.letters LIKE '%%' || hopgate_letters(hopgate_fold(%(term_{n})s)) || '%%'"
@@ -213,7 +221,7 @@ def checks(query: LinkQuery) -> list[str]:
 
 
 def _page(query: LinkQuery, source: str, conditions: list[str], order: str) -> str:
-    joined = _INDEX if _is_indexed(query) else ""
+    joined = _INDEX if is_indexed(query) else ""
     clicks = ", click_totals.clicks" if query.sort is LinkSort.CLICKS else ""
     return f"""
         SELECT {sql.LINK}, id FROM (
@@ -254,10 +262,6 @@ def _on_sort(query: LinkQuery) -> list[str]:
         return []
     bounds = _period(query.sort.value, getattr(query, query.sort.value), "links.")
     return [bounds] if bounds else []
-
-
-def _is_indexed(query: LinkQuery) -> bool:
-    return bool(query.terms) or query.host is not None
 
 
 def _beyond(query: LinkQuery, table: str) -> str:

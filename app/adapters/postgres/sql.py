@@ -172,6 +172,9 @@ SELECT_REUSABLE = f"""
                 AND links.expires_at IS NULL AND links.max_visits IS NULL AND links.external_id IS NULL
                 AND links.title = asked.title AND links.tags = asked.tags
                 AND links.redirect_code = asked.redirect_code AND links.forward_query = asked.forward_query
+                AND NOT EXISTS (
+                    SELECT 1 FROM blocks WHERE kind = 'slug' AND value = links.slug AND NOT removed
+                )
             ORDER BY links.id LIMIT 1
         ) AS one
     )

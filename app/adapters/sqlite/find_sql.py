@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from app.adapters.find_order import TIMES, beyond, order_by
+from app.adapters.find_order import TIMES, beyond, is_indexed, order_by
 from app.adapters.sqlite import sql
 from app.ports import LinkCondition, LinkQuery, LinkSort, Position, TimeRange
 
@@ -44,6 +44,13 @@ SELECT_TAGGED = """
 """
 PROBE_TRIGRAM = """
     SELECT count(*) FROM (SELECT 1 FROM link_texts WHERE link_texts MATCH :match LIMIT :most)
+"""
+# What the triggers have not seen: a tag that its link lacks.
+FORGET_STALE = """
+    DELETE FROM link_tags WHERE tag = ?1 AND NOT EXISTS (
+        SELECT 1 FROM links, json_each(links.tags) AS one
+        WHERE links.id = link_tags.id AND removed_at IS NULL AND one.value = ?1
+    )
 """
 SET_TAGS = "UPDATE links SET tags = :tags, updated_at = :now, version = version + 1 WHERE slug = :slug"
 
@@ -134,7 +141,7 @@ def walk(query: LinkQuery, after: Position | None) -> str:
     bound = [] if after is None else [beyond(query, table, ":key", ":tie")]
     if query.sort in TIMES:
         bound.append(_period(query.sort.value, getattr(query, query.sort.value), "links."))
-    joined = _INDEX if _is_indexed(query) else ""
+    joined = _INDEX if is_indexed(query) else ""
     conditions = [_IS_LISTED, *(one for one in bound if one), *_checks(query)]
     return f"""
         SELECT {sql.SELECTED}, links.id FROM {_WALKED[query.sort]} {joined}
@@ -152,7 +159,7 @@ def gather(query: LinkQuery, after: Position | None, driver: Driver) -> str:
     return f"""
         SELECT {sql.SELECTED}, links.id
         FROM ({ids}) AS driver CROSS JOIN links ON links.id = driver.id
-        {_INDEX if _is_indexed(query) else ""} {totals}
+        {_INDEX if is_indexed(query) else ""} {totals}
         WHERE {" AND ".join([_IS_LISTED, *bound, *_checks(query)])}
         ORDER BY {order_by(query, table)} LIMIT :wanted
     """
@@ -163,7 +170,7 @@ def counting(query: LinkQuery, driver: Driver | None) -> str:
     begin = "links"
     if driver is not None:
         begin = f"(SELECT DISTINCT id FROM ({driver.ids})) AS driver CROSS JOIN links ON links.id = driver.id"
-    joined = _INDEX if _is_indexed(query) else ""
+    joined = _INDEX if is_indexed(query) else ""
     return f"SELECT count(*) FROM {begin} {joined} WHERE {' AND '.join([_IS_LISTED, *_checks(query)])}"
 
 
@@ -199,7 +206,3 @@ def _period(name: str, period: TimeRange, prefix: str) -> str:
     if period.until is not None:
         bounds.append(f"{prefix}{name}_at < :{name}_until")
     return " AND ".join(bounds)
-
-
-def _is_indexed(query: LinkQuery) -> bool:
-    return bool(query.terms) or query.host is not None

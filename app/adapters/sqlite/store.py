@@ -160,11 +160,18 @@ class SqliteStore:
         whose, now_us, bound = encode_origin(origin()), sql.micros(now), min(limit, MAX_RETAGGED)
 
         def work(db: apsw.Connection) -> list[Changed]:
-            changes = []
-            for slug, tags in sql.rows(db, find_sql.SELECT_TAGGED, (tag, bound)):
-                values = {"tags": sql.json(_retagged(msgspec.json.decode(tags), tag, new)), "now": now_us}
-                changes.append(_apply(db, slug, find_sql.SET_TAGS, values, whose))
-            return [change for change in changes if change is not None]
+            changes: list[Changed | None] = []
+            while True:
+                for slug, text in sql.rows(db, find_sql.SELECT_TAGGED, (tag, bound)):
+                    tags = msgspec.json.decode(text)
+                    if tag in tags:
+                        values = {"tags": sql.json(_retagged(tags, tag, new)), "now": now_us}
+                        changes.append(_apply(db, slug, find_sql.SET_TAGS, values, whose))
+                if changes:
+                    return [change for change in changes if change is not None]
+                db.execute(find_sql.FORGET_STALE, (tag,))
+                if not db.changes():
+                    return []
 
         return await self._writer.run(work)
 

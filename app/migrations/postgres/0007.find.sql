@@ -23,7 +23,8 @@ BEGIN
         LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL SAFE AS $body$
         BEGIN
             RETURN normalize(
-                replace(replace(lower(normalize(value, NFKC) COLLATE %s), 'ς', 'σ'), 'ß', 'ss'), NFKC
+                replace(replace(replace(lower(normalize(value, NFKC) COLLATE %s), E'i\u0307', 'i'), 'ς', 'σ'), 'ß', 'ss'),
+                NFKC
             );
         END
         $body$
@@ -57,7 +58,8 @@ $$;
 CREATE OR REPLACE FUNCTION hopgate_host(long_url text) RETURNS text
 LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL SAFE AS $$
 BEGIN
-    RETURN coalesce(substring(long_url from '^https?://(\[[^]]*\]|[^/?#:]+)'), '');
+    -- A longer one is no host, and more than an index takes.
+    RETURN left(coalesce(substring(long_url from '^https?://(\[[^]]*\]|[^/?#:]+)'), ''), 255);
 END
 $$;
 
@@ -97,7 +99,7 @@ BEGIN
     ON CONFLICT DO NOTHING;
     INSERT INTO link_index SELECT * FROM links_searched WHERE id IN (SELECT id FROM added);
     INSERT INTO link_tags SELECT DISTINCT tag, id FROM added CROSS JOIN LATERAL unnest(tags) AS tag
-    WHERE removed_at IS NULL;
+    WHERE removed_at IS NULL AND octet_length(tag) <= 2000;  -- no null, and no more than an index takes
     RETURN NULL;
 END
 $$;
@@ -109,11 +111,13 @@ BEGIN
         DELETE FROM link_index WHERE id = NEW.id;
         DELETE FROM link_tags WHERE id = NEW.id AND tag = ANY(OLD.tags);
     ELSE
-        DELETE FROM link_tags WHERE id = NEW.id AND tag = ANY(OLD.tags) AND tag <> ALL(NEW.tags);
+        DELETE FROM link_tags WHERE id = NEW.id AND tag = ANY(OLD.tags)
+            AND tag <> ALL(array_remove(NEW.tags, NULL));
         INSERT INTO link_index SELECT * FROM links_searched WHERE id = NEW.id
         ON CONFLICT (id) DO UPDATE
         SET host = excluded.host, folded = excluded.folded, letters = excluded.letters;
-        INSERT INTO link_tags SELECT DISTINCT tag, NEW.id FROM unnest(NEW.tags) AS tag ON CONFLICT DO NOTHING;
+        INSERT INTO link_tags SELECT DISTINCT tag, NEW.id FROM unnest(NEW.tags) AS tag
+        WHERE octet_length(tag) <= 2000 ON CONFLICT DO NOTHING;
     END IF;
     RETURN NULL;
 END
@@ -158,7 +162,8 @@ BEGIN
         INSERT INTO link_index SELECT * FROM links_searched WHERE id > first AND id <= last
         ON CONFLICT DO NOTHING;
         INSERT INTO link_tags SELECT DISTINCT tag, id FROM links CROSS JOIN LATERAL unnest(tags) AS tag
-        WHERE removed_at IS NULL AND id > first AND id <= last ON CONFLICT DO NOTHING;
+        WHERE removed_at IS NULL AND id > first AND id <= last AND octet_length(tag) <= 2000
+        ON CONFLICT DO NOTHING;
         INSERT INTO click_totals (slug, clicks)
         SELECT slug, 0 FROM links WHERE removed_at IS NULL AND id > first AND id <= last
         ORDER BY slug COLLATE "C" ON CONFLICT DO NOTHING;

@@ -32,7 +32,8 @@ INSERT INTO click_totals SELECT slug, 0 FROM links WHERE removed_at IS NULL ORDE
 CREATE TRIGGER links_added AFTER INSERT ON links BEGIN
     INSERT INTO click_totals VALUES (new.slug, 0) ON CONFLICT DO NOTHING;
     INSERT INTO unindexed VALUES (new.id) ON CONFLICT DO NOTHING;
-    INSERT INTO link_tags SELECT value, new.id FROM json_each(new.tags) WHERE new.removed_at IS NULL
+    INSERT INTO link_tags SELECT value, new.id FROM json_each(new.tags)
+    WHERE new.removed_at IS NULL AND type = 'text'
     ON CONFLICT DO NOTHING;
 END;
 CREATE TRIGGER link_changed AFTER UPDATE OF slug, title, long_url, tags, removed_at ON links
@@ -41,7 +42,8 @@ WHEN old.slug IS NOT new.slug OR old.title IS NOT new.title OR old.long_url IS N
 BEGIN
     INSERT INTO unindexed VALUES (new.id) ON CONFLICT DO NOTHING;
     DELETE FROM link_tags WHERE id = old.id AND tag IN (SELECT value FROM json_each(old.tags));
-    INSERT INTO link_tags SELECT value, new.id FROM json_each(new.tags) WHERE new.removed_at IS NULL
+    INSERT INTO link_tags SELECT value, new.id FROM json_each(new.tags)
+    WHERE new.removed_at IS NULL AND type = 'text'
     ON CONFLICT DO NOTHING;
 END;
 CREATE TRIGGER links_deleted AFTER DELETE ON links BEGIN
@@ -50,7 +52,7 @@ CREATE TRIGGER links_deleted AFTER DELETE ON links BEGIN
 END;
 
 INSERT INTO link_tags SELECT DISTINCT value, links.id FROM links, json_each(links.tags)
-WHERE removed_at IS NULL ORDER BY value, links.id;
+WHERE removed_at IS NULL AND type = 'text' ORDER BY value, links.id;
 INSERT INTO unindexed SELECT id FROM links WHERE removed_at IS NULL;
 CREATE INDEX links_created ON links (created_at, id) WHERE removed_at IS NULL;
 CREATE INDEX links_updated ON links (updated_at, id) WHERE removed_at IS NULL;
