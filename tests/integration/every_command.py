@@ -37,9 +37,10 @@ def commands(group, names: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ..
 
 
 def required(command, file: str) -> list[str]:
-    """Return an argument for each one that *command* needs, and hosts where it takes some."""
+    """Return an argument for each one that *command* needs, and hosts or terms where it takes some."""
     values = {
         "HOST": "example.com",
+        "TERM": "example",
         "URL": "https://example.com/",
         "SLUG": "abc",
         "NAME": "x",
@@ -48,7 +49,7 @@ def required(command, file: str) -> list[str]:
     return [
         values.get(param.metavar, file)
         for param in command.params
-        if param.param_type_name == "argument" and (param.required or param.metavar == "HOST")
+        if param.param_type_name == "argument" and (param.required or param.metavar in {"HOST", "TERM"})
     ]
 
 
