@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from app.commands import console
+from app.domain.errors import InvalidInput
 
 if TYPE_CHECKING:
     from app.domain.link import Link, LinkFields
@@ -55,7 +57,10 @@ def show(command: str, asked: Filters, *, limit: int, count: bool, json: bool) -
     from app.web.schemas import link_document
 
     settings = console.existing_store()
-    query = asked.query()
+    try:
+        query = asked.query()
+    except InvalidInput as error:
+        raise InvalidInput([replace(one, field=_option(one.field)) for one in error.errors]) from None
 
     async def work() -> tuple[list[Link], bool, int | None]:
         found: list[Link] = []
@@ -81,6 +86,11 @@ def show(command: str, asked: Filters, *, limit: int, count: bool, json: bool) -
         console.note("counting takes too long" if total is None else f"{total:,} links")
     if has_more:
         console.note(f"there are more than {limit} links: --limit shows more of them")
+
+
+def _option(field: str) -> str:
+    """Return what the user has typed for the filter *field*."""
+    return "TERM" if field == "search" else f"--{_NAMES.get(field, field.replace('_', '-'))}"
 
 
 def _line(link: Link) -> str:

@@ -78,7 +78,8 @@ SEARCH = one(
     _SEARCH,
     f"Up to {search.MAX_TERMS} terms, parted by spaces, of {search.MIN_TERM_LENGTH} characters or more. A"
     " link has all of them, each anywhere in its slug, title, target or one of its tags; case, ß and"
-    " ss, and how a character is composed play no part.",
+    " ss, and how a character is composed play no part. Targets are searched"
+    " as they are shown: `xn--…`, `%C3%A4`.",
 )
 TAG = several("tag", _TAG, MAX_FILTER_TAGS, "Links with this tag. Sent several times: with any of them.")
 TAGS_ALL = several("tags_all", _TAG, MAX_FILTER_TAGS, "Links that have each of these tags.")
