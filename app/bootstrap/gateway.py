@@ -331,7 +331,9 @@ async def open_api(
             blocks=Blocks(to.store, redirects.blocks.look, clock=utc_now),
             stats=Stats(to.store, to.store, clock=utc_now),
             authenticator=authenticator,
-            keys=KeyManagement(to.store, clock=utc_now, choice=secrets.choice),
+            keys=KeyManagement(
+                to.store, clock=utc_now, choice=secrets.choice, on_change=authenticator.forget
+            ),
         )
 
 

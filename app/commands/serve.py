@@ -94,7 +94,14 @@ async def first_start(settings: Settings) -> str:
 async def _add(store: ApiKeyStore, given: ApiKey) -> None:
     await store.add_key(given)
     stored = await store.get_key(given.key_id)
-    if stored is not None and stored.secret_hash != given.secret_hash:
+    if stored is None or given.secret_hash in stored.hashes(utc_now()):
+        return
+    if stored.old_secret_hash is not None:
+        # No reason to stay away: this gateway serves whatever key its clients have.
+        log.warning(
+            "HOPGATE_KEY counts no more: the key %s has been rotated; set the present one", given.key_id
+        )
+    else:
         raise SettingsError("HOPGATE_KEY: another key has its id; `hopgate keys generate` prints one")
 
 

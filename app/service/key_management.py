@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from app.domain.errors import FieldError, InvalidInput, Unavailable
+from app.domain.rules import checked_time
 from app.ports import ApiKey, ApiKeyStore
 from app.service import keys
 from app.service.keys import Authenticator, Principal, Scope
@@ -34,14 +35,21 @@ class KeyManagement:
     Args:
         clock: the present time, timezone-aware UTC.
         choice: picks one character of a string, unpredictably.
+        on_change: receives the id of each key that was changed; other processes notice within a second.
     """
 
     def __init__(
-        self, store: ApiKeyStore, *, clock: Callable[[], datetime], choice: Callable[[str], str]
+        self,
+        store: ApiKeyStore,
+        *,
+        clock: Callable[[], datetime],
+        choice: Callable[[str], str],
+        on_change: Callable[[str], None],
     ) -> None:
         self._store = store
         self._clock = clock
         self._choice = choice
+        self._on_change = on_change
 
     async def create(
         self,
@@ -63,7 +71,7 @@ class KeyManagement:
         now = self._clock()
         if expires_in is not None:
             expires_at = now + expires_in
-        errors = []
+        errors: list[FieldError] = []
         if not scopes:
             errors.append(FieldError("scopes", "scopes_empty", "must name at least one"))
         missing = sorted(scope for scope in scopes if not by.may(scope))
@@ -71,10 +79,8 @@ class KeyManagement:
             errors.append(
                 FieldError("scopes", "scope_not_held", f"has {', '.join(missing)}, which this key lacks")
             )
-        expires_at = by.expires_at if expires_at is None else expires_at
-        if expires_at is not None and expires_at.tzinfo is None:
-            errors.append(FieldError("expires_at", "time_without_zone", "must name its time zone"))
-        elif expires_at is not None and expires_at <= now:
+        expires_at = by.expires_at if expires_at is None else checked_time("expires_at", expires_at, errors)
+        if expires_at is not None and expires_at <= now:
             errors.append(FieldError("expires_at", "time_past", "lies in the past"))
         elif expires_at is not None and by.expires_at is not None and expires_at > by.expires_at:
             errors.append(FieldError("expires_at", "expiry_not_held", "lies after the end of this key"))
@@ -95,22 +101,30 @@ class KeyManagement:
 
     async def revoke(self, key_id: str) -> bool:
         """Revoke the key; False if there is none."""
-        return await self._store.revoke_key(key_id, now=self._clock())
+        is_there = await self._store.revoke_key(key_id, now=self._clock())
+        self._on_change(key_id)
+        return is_there
 
-    async def rotate(self, key_id: str, *, grace: timedelta) -> Issued | None:
+    async def rotate(self, key_id: str, *, by: Principal, grace: timedelta) -> Issued | None:
         """
         Give the key another secret; the present one counts for *grace* more, an older one no longer.
 
         None: there is no such key, or it is revoked or expired.
+
+        Raises:
+            InvalidInput: the key grants more than *by*, which would have it then.
         """
         now = self._clock()
         current = await self._store.get_key(key_id)
         if current is None or not current.is_live(now):
             return None
+        if by.expires_at is not None and (current.expires_at is None or current.expires_at > by.expires_at):
+            raise InvalidInput([FieldError("key_id", "expiry_not_held", "counts after the end of this key")])
         text, key = keys.reissue(current, choice=self._choice)
         rotated = await self._store.rotate_key(
             key_id, old=current.secret_hash, new=key.secret_hash, old_until=now + grace
         )
+        self._on_change(key_id)
         if not rotated:  # it was revoked, or rotated, since it was read
             return None
         return Issued(text, replace(key, old_secret_hash=current.secret_hash, old_until=now + grace))

@@ -197,6 +197,10 @@ class Authenticator:
         self._uses[key_id] = now
         return Principal(key.key_id, key.scopes, key.expires_at)
 
+    def forget(self, key_id: str) -> None:
+        """Read the key *key_id* anew when it is next used: this process has changed it."""
+        self._cache.pop(key_id, None)
+
     def take_uses(self) -> Mapping[str, datetime]:
         """Return when keys were last used since the last call, by their ids."""
         uses, self._uses = self._uses, {}

@@ -171,7 +171,7 @@ def register_keys(
     )
     async def rotate_key(call: Call[RotateKey]) -> Response:
         grace = timedelta(0) if call.body.grace == "0" else lifetime.parse(call.body.grace, field="grace")
-        issued = await keys.rotate(call.request.path_params["key_id"], grace=grace)
+        issued = await keys.rotate(call.request.path_params["key_id"], by=call.principal, grace=grace)
         return errors.not_found() if issued is None else _issued(200, issued)
 
     @api.get("/me")

@@ -111,6 +111,20 @@ def test_key_that_ends_makes_none_that_lasts_longer(api, embedded):
     assert problem(answer, 422, "invalid")["errors"][0]["code"] == "expiry_not_held"
 
 
+def test_key_that_ends_rotates_none_that_lasts_longer(api, embedded):
+    """It would get the key, and its owner would lose it."""
+    lasting, short = made(api), made(api, expires_in="1m")
+    admin = made(api, scopes=["admin"], expires_in="1h")
+    with httpx.Client(base_url=embedded.url) as client:
+        client.headers["Authorization"] = f"Bearer {admin['key']}"
+        refused = client.post(f"{KEYS}/{lasting['key_id']}/rotate", json={"grace": "0"})
+        rotated = client.post(f"{KEYS}/{short['key_id']}/rotate", json={"grace": "0"})
+
+    assert problem(refused, 422, "invalid")["errors"][0]["code"] == "expiry_not_held"
+    assert me(embedded, lasting["key"]).status_code == 200
+    assert rotated.status_code == 200
+
+
 @pytest.mark.parametrize(
     "body",
     [
@@ -122,6 +136,10 @@ def test_key_that_ends_makes_none_that_lasts_longer(api, embedded):
         {"name": "x", "scopes": ["links:read"], "expires_at": "2020-01-01T00:00:00Z"},
         {"name": "x", "scopes": ["links:read"], "expires_at": "2999-01-01T00:00:00Z", "expires_in": "1d"},
         {"name": "x", "scopes": ["links:read"], "expires_in": "soon"},
+        # In UTC, years that no store reads back.
+        {"name": "x", "scopes": ["links:read"], "expires_at": "9999-12-31T23:59:59-01:00"},
+        {"name": "x", "scopes": ["links:read"], "expires_at": "9998-12-31T23:59:59-01:00"},
+        {"name": "x", "scopes": ["links:read"], "expires_at": "0001-01-01T00:00:00+01:00"},
         {"name": "x", "scopes": ["links:read"], "expires_at": "2030-01-01T00:00:00"},
     ],
     ids=str,

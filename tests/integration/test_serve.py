@@ -77,6 +77,26 @@ def test_admin_key_is_not_printed_beside_others(settings, tmp_path):
         assert "hg_" not in gateway.output
 
 
+@pytest.mark.parametrize("rotations", [1, 2])
+def test_gateway_starts_with_a_key_that_was_rotated(tmp_path, rotations):
+    """A rolling restart would take down every gateway. It warns once the key counts no more."""
+    key = hopgate({}, "keys", "generate").stdout.strip()
+    settings = {"HOPGATE_DATA_DIR": str(tmp_path / "data"), "HOPGATE_KEY": key}
+    with Gateway(settings, tmp_path) as gateway:
+        current = key
+        for _ in range(rotations):
+            path = f"{gateway.url}/api/v1/keys/{key.split('_')[1]}/rotate"
+            answer = httpx.post(path, json={"grace": "7d"}, headers={"Authorization": f"Bearer {current}"})
+            assert answer.status_code == 200, answer.text
+            current = answer.json()["key"]
+
+    with Gateway(settings, tmp_path) as gateway:
+        assert ("HOPGATE_KEY counts no more" in gateway.output) == (rotations == 2)
+        me = httpx.get(f"{gateway.url}/api/v1/me", headers={"Authorization": f"Bearer {current}"})
+        assert me.status_code == 200
+        assert key not in gateway.output
+
+
 @pytest.mark.parametrize("name", ["HOPGATE_KEY", "HOPGATE_KEY_FILE"])
 def test_admin_key_of_the_settings_is_stored_unprinted(settings, tmp_path, name):
     key = hopgate({}, "keys", "generate").stdout.strip()
