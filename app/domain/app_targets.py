@@ -19,8 +19,8 @@ _URI = re.compile(r"(?:[A-Za-z0-9._~!$&'()*+,;=:@/?#-]|%[0-9A-Fa-f]{2})+\Z")
 _OUTSIDE = re.compile(r"[^A-Za-z0-9._~!$&'()*+,;=:@/?%-]|%(?![0-9A-Fa-f]{2})")
 _CONTROL = re.compile(r"%(?:[01][0-9A-Fa-f]|7[Ff])")
 _AUTHORITY = re.compile(r"//([^/?#]*)")
-# One spelling of each host, so that a blocked one is recognised.
-_SERVER = re.compile(r"(?:[A-Za-z0-9._~!$&'()*+,;=-]*(?::[0-9]{1,5})?)\Z")
+# One spelling of each host, so that a blocked one is recognised; and none that a program takes for an option.
+_SERVER = re.compile(r"(?:[A-Za-z0-9_][A-Za-z0-9._~-]*)?(?::[0-9]{1,5})?\Z")
 # Browsers read a host after any number of slashes.
 _SPECIAL = frozenset({"ftp", "ws", "wss"})
 

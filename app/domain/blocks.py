@@ -23,6 +23,8 @@ from app.domain.slug import is_well_formed
 MAX_HOST_LENGTH = 253
 # As it is typed: Unicode is shorter than its Punycode, and more is not worth a parser's time.
 _MAX_TYPED = 1000
+# Fields of a mail that hold addresses (RFC 6068).
+_MAIL_ADDRESSES = frozenset({"to", "cc", "bcc"})
 _MAX_LABEL = 63
 # The parser of URLs drops or decodes these.
 _FORBIDDEN = re.compile(r"[\x00-\x20\x7f-\x9f\\%\u2028\u2029\ufeff\ud800-\udfff]")
@@ -166,7 +168,10 @@ def hosts_of(url: str) -> Iterable[str]:
             return (site(match[1]),)
         return _canonical(match[1])
     if url.startswith("mailto:"):
-        addresses = url.removeprefix("mailto:").partition("?")[0].split(",")
+        to, _, fields = url.removeprefix("mailto:").partition("?")
+        named = (field.partition("=") for field in fields.split("&"))
+        copies = [value for name, _, value in named if name.lower() in _MAIL_ADDRESSES]
+        addresses = [address for part in (to, *copies) for address in part.split(",")]
         return [host for address in addresses for host in _canonical(address.rpartition("@")[2])]
     return ()
 

@@ -10,7 +10,7 @@ _SHAPE = re.compile(r"[a-z][a-z0-9+.-]{0,63}\Z")
 _DANGEROUS = frozenset(
     "javascript livescript mocha jscript vbscript vbs data blob file filesystem about view-source jar wyciwyg"
     " feed pcast content intent res resource shell hcp mk cid mid search search-ms"
-    " ldap ldaps jnlp jnlps".split()
+    " ldap ldaps jnlp jnlps applescript mhtml its".split()
 )
 # And the families of these.
 _DANGEROUS_PREFIXES = (

@@ -316,6 +316,29 @@ def test_451_is_counted_by_its_status(gateway):
     )
 
 
+def test_batches_obey_blocks(gateway):
+    host, slug = fresh_host(), f"b{secrets.token_hex(6)}"
+    path = gateway.link("https://fine.example/")
+    target = f"https://fine.example/{slug}"
+    assert gateway.api.post(LINKS, json={"long_url": target, "slug": slug}).status_code == 201
+    gateway.block(hosts=[host], slugs=[slug])
+    bad = {"long_url": f"https://{host}/"}
+
+    def codes(method: str, *items, **options) -> list[str]:
+        answer = gateway.api.request(method, f"{LINKS}/bulk", json={"links": items, **options})
+        assert answer.status_code == 200, answer.text
+        return [one["error"]["errors"][0]["code"] for one in answer.json()["results"]]
+
+    assert codes("POST", bad, {"long_url": target, "slug": slug}) == ["url_blocked_host", "slug_blocked"]
+    assert codes("POST", {**bad, "external_id": slug}, upsert="external_id") == ["url_blocked_host"]
+    assert codes("PATCH", {"slug": path[1:], **bad}) == ["url_blocked_host"]
+    assert codes("POST", {**bad, "reuse": True}) == ["url_blocked_host"]
+    # An equal link is there, and answers 451.
+    for answer in [gateway.api.post(LINKS, json={"long_url": target, "reuse": True}) for _ in range(2)]:
+        assert answer.json()["slug"] != slug
+        gateway.visit(f"/{answer.json()['slug']}", 302)
+
+
 def test_451_has_one_place(gateway):
     """The front answers by itself where there is one."""
     path = gateway.link("https://fine.example/")

@@ -55,6 +55,10 @@ ACCEPTED = [
 ]
 REFUSED = [
     ("mailto:", "url_malformed"),
+    ("myapp://-oProxyCommand=x/y", "url_host"),
+    ("ftp://-x/", "url_host"),
+    ("myapp://evil.example;x", "url_host"),
+    ("myapp://evil.example,good", "url_host"),
     ("mailto:?", "url_mail"),
     ("mailto:a", "url_mail"),
     ("mailto:@example.com", "url_mail"),
