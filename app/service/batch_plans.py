@@ -211,10 +211,10 @@ class Creates:
             return self._update(item, holder, links, now)
         if item.reuse and item.fields in reusable:
             return Kept(reusable[item.fields])
-        if item.slug is not None and item.slug in links.by_slug:
-            return SlugTaken(links.by_slug[item.slug])
         if holder is not None:
             return ExternalIdTaken(holder)
+        if item.slug is not None and item.slug in links.by_slug:
+            return SlugTaken(links.by_slug[item.slug])
         name = item.slug or slugs.generate(self._choice)
         fields = _expiring(item.fields, item.expires_in, now)
         link = Link(slug=name, fields=fields, version=1, created_at=now, updated_at=now)

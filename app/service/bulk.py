@@ -9,7 +9,6 @@ from datetime import datetime
 from functools import partial
 
 from app.domain import rules, slug
-from app.domain.errors import FieldError, InvalidInput
 from app.domain.policy import WEB_ONLY, TargetPolicy
 from app.ports import Answered, Batch, BatchStore, Changed, Found, IdempotentRequest, RequestMismatch
 from app.service.batch_plans import (
@@ -25,7 +24,7 @@ from app.service.batch_plans import (
     check_reusable,
     succeeded,
 )
-from app.service.links import Appear, Deliver
+from app.service.links import Appear, Deliver, checked_draft
 
 # Changes that are handed over at once: between two of them the event loop does other work.
 _DELIVERED = 500
@@ -72,8 +71,7 @@ class BulkLinks:
         self._appear = appear
         self._clock = clock
         self._choice = choice
-        self._policy = policy
-        self._checked = partial(rules.checked, own_hosts=own_hosts, policy=policy)
+        self._checked_draft = partial(checked_draft, own_hosts=own_hosts, policy=policy)
         self._edited = partial(rules.edited, own_hosts=own_hosts, policy=policy)
 
     def checked(self, item: NewItem, custom_slug: str | None, lengths: slug.Lengths) -> NewItem:
@@ -83,23 +81,10 @@ class BulkLinks:
         Raises:
             InvalidInput: with every rule that it breaks.
         """
-        errors: list[FieldError] = []
-        fields, wanted = item.fields, None
-        try:
-            wanted = self._policy.free(slug.parse(custom_slug, lengths)) if custom_slug is not None else None
-        except InvalidInput as error:
-            errors += error.errors
-        try:
-            now = self._clock()
-            if item.expires_in is not None:
-                fields = replace(fields, expires_at=now + item.expires_in)
-            fields = self._checked(fields)
-            if fields.expires_at is not None and fields.expires_at <= now:
-                errors.append(FieldError("expires_at", "time_past", "lies in the past"))
-        except InvalidInput as error:
-            errors += error.errors
-        if errors:
-            raise InvalidInput(errors)
+        now, fields = self._clock(), item.fields
+        if item.expires_in is not None:
+            fields = replace(fields, expires_at=now + item.expires_in)
+        fields, wanted = self._checked_draft(fields, custom_slug, lengths, now=now)
         # Written out: `replace` would take as long as the rest.
         item = NewItem(
             fields=fields, slug=wanted, named=item.named, reuse=item.reuse, expires_in=item.expires_in

@@ -115,7 +115,9 @@ class Links:
         now = self._clock()
         if expires_in is not None:
             fields = replace(fields, expires_at=now + expires_in)
-        fields, wanted = self._checked_draft(fields, custom_slug, lengths, now)
+        fields, wanted = checked_draft(
+            fields, custom_slug, lengths, now=now, own_hosts=self._own_hosts, policy=self._policy
+        )
         for _ in range(1 if wanted else _TRIES):
             name = wanted or slug.generate(self._choice)
             outcome = await self._store.add([NewLink(slug=name, fields=fields)], now=now, request=request)
@@ -229,25 +231,37 @@ class Links:
         await self._deliver(changed)
         return [change.link.slug for change in changed]
 
-    def _checked_draft(
-        self, fields: LinkFields, custom_slug: str | None, lengths: slug.Lengths, now: datetime
-    ) -> tuple[LinkFields, Slug | None]:
-        """Check slug and fields together, so that one error has every broken rule."""
-        errors: list[FieldError] = []
-        wanted: Slug | None = None
-        try:
-            wanted = self._policy.free(slug.parse(custom_slug, lengths)) if custom_slug is not None else None
-        except InvalidInput as error:
-            errors += error.errors
-        try:
-            fields = rules.checked(fields, own_hosts=self._own_hosts, policy=self._policy)
-            if fields.expires_at is not None and fields.expires_at <= now:
-                errors.append(FieldError("expires_at", "time_past", "lies in the past"))
-        except InvalidInput as error:
-            errors += error.errors
-        if errors:
-            raise InvalidInput(errors)
-        return fields, wanted
+
+def checked_draft(
+    fields: LinkFields,
+    custom_slug: str | None,
+    lengths: slug.Lengths,
+    *,
+    now: datetime,
+    own_hosts: Collection[str],
+    policy: TargetPolicy,
+) -> tuple[LinkFields, Slug | None]:
+    """
+    Return a new link's fields in canonical form, and its slug if it has a *custom_slug*.
+
+    Raises:
+        InvalidInput: with every rule that slug and fields break.
+    """
+    errors: list[FieldError] = []
+    wanted: Slug | None = None
+    try:
+        wanted = policy.free(slug.parse(custom_slug, lengths)) if custom_slug is not None else None
+    except InvalidInput as error:
+        errors += error.errors
+    try:
+        fields = rules.checked(fields, own_hosts=own_hosts, policy=policy)
+        if fields.expires_at is not None and fields.expires_at <= now:
+            errors.append(FieldError("expires_at", "time_past", "lies in the past"))
+    except InvalidInput as error:
+        errors += error.errors
+    if errors:
+        raise InvalidInput(errors)
+    return fields, wanted
 
 
 def _changes(added: Added) -> list[Changed]:

@@ -287,6 +287,10 @@ def warnings(settings: Settings) -> Sequence[str]:
     found = list(sources.loose_modes(_files(os.environ), secret))
     if settings.tls_key is not None and sources.is_open_to_others(settings.tls_key):
         found.append(f"HOPGATE_TLS_KEY: other users can read {settings.tls_key}: chmod 600 it")
+    if settings.tls_cert is not None and settings.base_url.startswith("http:"):
+        found.append(
+            "HOPGATE_BASE_URL begins with http:, and with HOPGATE_TLS_CERT this gateway serves HTTPS alone"
+        )
     if values.is_everything(settings.trusted_proxies):
         found.append(
             "HOPGATE_TRUSTED_PROXIES trusts most of the internet: a client that sends X-Forwarded-For"

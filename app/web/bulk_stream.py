@@ -159,6 +159,9 @@ class Stream:
         try:
             number = 0
             async for batch in lines.batches():
+                if number and self._ends():
+                    yield b"".join(self._results.failed(line.number, errors.overloaded()) for line in batch)
+                    return
                 refusal = await self._admit(len(batch))
                 text, failure = (b"", refusal) if refusal else await self._stored(batch, number)
                 if failure is not None:
@@ -167,9 +170,6 @@ class Stream:
                 yield text
                 number += 1
                 last = batch[-1].number
-                if self._ends():
-                    yield self._results.failed(last + 1, errors.overloaded())
-                    return
         except TimeoutError:
             yield self._results.failed(last + 1, errors.body_timeout())
         except InvalidInput as error:

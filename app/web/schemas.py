@@ -97,8 +97,8 @@ Reuse = Annotated[
     _described(
         description="Answer with the oldest link that has the same target, `title`, `tags`, `redirect_code`"
         " and `forward_query`, if there is one (200); make one otherwise (201). Links that are disabled,"
-        " removed, limited by time or visits, or have an `external_id` are never reused. Needs `links:read`"
-        " as well; excludes `slug` and those fields."
+        " removed, blocked, limited by time or visits, or have an `external_id` are never reused. Needs"
+        " `links:read` as well; excludes `slug` and those fields."
     ),
 ]
 _Slugs = Annotated[list[str], _described(minItems=1, maxItems=MAX_SLUGS, examples=[["spring-sale"]])]
