@@ -51,9 +51,12 @@ class Side:
         received = b""
         with socket.create_connection(("127.0.0.1", self.gateway.port), timeout=20) as connection:
             with contextlib.suppress(OSError):
-                connection.sendall((text if ends_early else text + LAST).encode("latin-1"))
                 if ends_early:
+                    # One packet carries the last bytes and the end, so both are there when the gateway reads.
+                    connection.sendall(text.encode("latin-1"), socket.MSG_MORE)
                     connection.shutdown(socket.SHUT_WR)
+                else:
+                    connection.sendall((text + LAST).encode("latin-1"))
             with contextlib.suppress(ConnectionResetError):
                 while chunk := connection.recv(65536):
                     received += chunk
