@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from app import __version__
-from app.commands import blocks, console, keys, links, list_links, transfer
+from app.commands import blocks, console, domains, keys, links, list_links, transfer
 from app.commands.help import Group
 from app.domain.errors import HopgateError
 
@@ -34,6 +34,7 @@ list_links.declare(links.app)
 transfer.declare(links.app)
 dlq_app = Group(help="List, replay and drop dead letters.")
 app.add_typer(blocks.app, name="blocks")
+app.add_typer(domains.app, name="domains")
 app.add_typer(keys.app, name="keys")
 app.add_typer(links.app, name="links")
 app.add_typer(dlq_app, name="dlq")

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import NamedTuple, assert_never
 
 from app.domain.link import Link
+from app.domain.link_key import keys_between
 from app.ports import LinkQuery, LinkSort, Position
 
 
@@ -44,6 +45,14 @@ TIMES = frozenset({LinkSort.CREATED, LinkSort.UPDATED})
 def is_indexed(query: LinkQuery) -> bool:
     """Does a filter of *query* need what `link_index` holds?"""
     return bool(query.terms) or query.host is not None
+
+
+def domain_bounds(query: LinkQuery) -> dict[str, str]:
+    """Return what bounds the slugs of the domain of *query*, if it asks for one."""
+    if query.domain is None:
+        return {}
+    first, end = keys_between(query.domain)
+    return {"domain_first": first, "domain_end": end}
 
 
 def order_by(query: LinkQuery, table: str, collate: str = "") -> str:

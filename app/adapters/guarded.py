@@ -11,7 +11,7 @@ When a guard refuses, the outcome is declared here and nowhere else:
 
 Reads and writes have separate guards, as a dependency that refuses writes (a full disk, a
 replica, no memory) still answers reads. `ping` has none: it is the probe of readiness checks. Nor have
-`epoch`, `blocks_version` and `blocks_since`: one task of the process reads them, all the time.
+`epoch`, and the versions and changes of blocks and domains: one task of the process reads them, all the time.
 """
 
 from __future__ import annotations
@@ -80,6 +80,12 @@ def guarded_store(store: Store, guards: StoreGuards) -> Store:
             Store.block_page: _reads(bulk),
             Store.blocks_version: unchanged,
             Store.blocks_since: unchanged,
+            # domains
+            Store.add_domain: _calls(change),
+            Store.change_domain: _calls(change),
+            Store.remove_domain: _calls(change),
+            Store.domains_version: unchanged,
+            Store.domains: unchanged,
             # idempotent requests
             Store.forget_requests: _calls(bulk),
             # the store itself

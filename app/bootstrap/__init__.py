@@ -25,7 +25,7 @@ from app.bootstrap.dependencies import (
 )
 from app.bootstrap.gateway import open_gateway
 from app.bootstrap.imports import open_import
-from app.bootstrap.links import open_blocks, open_links, open_listings, own_hosts, target_policy
+from app.bootstrap.links import open_blocks, open_domains, open_links, open_listings, own_hosts, target_policy
 from app.bootstrap.worker import open_worker
 
 __all__ = [
@@ -36,6 +36,7 @@ __all__ = [
     "open_blocks",
     "open_bus",
     "open_cache",
+    "open_domains",
     "open_gateway",
     "open_import",
     "open_links",

@@ -11,6 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from app.adapters.block_file import BlockFile
+from app.adapters.domain_file import DomainFile
 from app.adapters.file_spool import FileSpool
 from app.adapters.guards import DependencyGuards
 from app.bootstrap.dependencies import (
@@ -21,7 +22,7 @@ from app.bootstrap.dependencies import (
     utc_now,
 )
 from app.bootstrap.front_records import new_access_log, open_records
-from app.bootstrap.links import new_bulk_links, new_links, new_listings, target_policy
+from app.bootstrap.links import new_bulk_links, new_domains, new_links, new_listings, target_policy
 from app.bootstrap.reports import open_reports
 from app.bootstrap.tracing import Traces, open_traces
 from app.bootstrap.worker import new_deliveries, worker_sources
@@ -30,6 +31,7 @@ from app.concurrency.loop_lag import watch_loop_lag
 from app.concurrency.stopping import close
 from app.concurrency.tarpit import Tarpit
 from app.domain.blocks import BlockIndex
+from app.domain.domains import DomainIndex
 from app.domain.policy import TargetPolicy
 from app.ports import EventBus, Policy, RateLimiter
 from app.resilience.admission import TICK_S, AdmissionController
@@ -37,6 +39,7 @@ from app.service.blocks import Blocks, BlockWatch
 from app.service.bulk import BulkLinks
 from app.service.cache_sync import CacheSync
 from app.service.clicks import ClickCounter, ClickPublisher
+from app.service.domains import Domains, DomainWatch
 from app.service.epochs import EpochWatch
 from app.service.find import Listings
 from app.service.key_management import KeyManagement, KeyUses
@@ -85,8 +88,8 @@ async def open_gateway(settings: Settings) -> AsyncIterator[Services]:
     guards = DependencyGuards()
     admission = AdmissionController(monotonic=time.monotonic)
     requests, failures = RequestMetrics(), ErrorCounts()
-    index = BlockIndex()
-    policy = target_policy(settings, index)
+    index, domains = BlockIndex(), DomainIndex(settings.public_url)
+    policy = target_policy(settings, index, domains)
     async with (
         open_reports("hopgate-gateway"),
         open_traces(settings, "hopgate-gateway") as traces,
@@ -100,6 +103,7 @@ async def open_gateway(settings: Settings) -> AsyncIterator[Services]:
             admission,
             policy,
             index=index,
+            domains=domains,
             on_error=traces.noting(failures.add),
             plane=plane,
         ) as redirects,
@@ -113,6 +117,7 @@ async def open_gateway(settings: Settings) -> AsyncIterator[Services]:
             listings=api.listings,
             bulk=api.bulk,
             blocks=api.blocks,
+            domains=api.domains,
             stats=api.stats,
             redirects=redirects.handler,
             metrics=metrics,
@@ -161,6 +166,8 @@ class Redirects:
     ages: ChangeAges
     blocks: BlockWatch
     index: BlockIndex
+    domains: DomainWatch
+    hosts: DomainIndex
 
     def sources(
         self, limiter: RateLimiter, requests: RequestMetrics, plane: DataPlane | None
@@ -238,6 +245,7 @@ async def open_redirects(
     policy: TargetPolicy,
     *,
     index: BlockIndex,
+    domains: DomainIndex,
     on_error: Callable[[Exception], None],
     plane: DataPlane | None,
 ) -> AsyncIterator[Redirects]:
@@ -245,7 +253,7 @@ async def open_redirects(
     counter = ClickCounter()
     ages = ChangeAges(time.time)
     l1: L1Cache[Response] = L1Cache(
-        rendering(policy, settings.public_url),
+        rendering(policy, settings.public_url, domains),
         monotonic=time.monotonic,
         wall=time.time,
         clicked=counter.count,
@@ -265,20 +273,46 @@ async def open_redirects(
         copy = None if settings.embedded else BlockFile(settings.data_dir / "blocks")
         blocks = BlockWatch(to.store, index, l1, copy=copy)
 
+        hosts = DomainWatch(
+            to.store,
+            domains,
+            l1,
+            copy=None if settings.embedded else DomainFile(settings.data_dir / "domains"),
+            changed=(lambda _: None) if plane is None else plane.table.set_domains,
+        )
+
         def begin_epoch(epoch: int) -> None:
             l1.begin_epoch(epoch)
             blocks.begin_epoch(epoch)
+            hosts.begin_epoch(epoch)
 
         epochs = EpochWatch(to.store, begin_epoch)
         await epochs.first_look()
         await blocks.first_look()
+        await hosts.first_look()
         await stack.enter_async_context(serving("block watch", blocks))
+        await stack.enter_async_context(serving("domain watch", hosts))
         await stack.enter_async_context(running("epoch watch", epochs.run()))
         handler = RedirectHandler(
-            l1, resolver, limiter, counter, quota, monotonic=time.monotonic, on_error=on_error
+            l1,
+            resolver,
+            limiter,
+            counter,
+            quota,
+            domains=domains,
+            monotonic=time.monotonic,
+            on_error=on_error,
         )
         yield Redirects(
-            l1=l1, resolver=resolver, clicks=clicks, handler=handler, ages=ages, blocks=blocks, index=index
+            l1=l1,
+            resolver=resolver,
+            clicks=clicks,
+            handler=handler,
+            ages=ages,
+            blocks=blocks,
+            index=index,
+            domains=hosts,
+            hosts=domains,
         )
 
 
@@ -308,6 +342,7 @@ class Api:
     listings: Listings
     bulk: BulkLinks
     blocks: Blocks
+    domains: Domains
     stats: Stats
     authenticator: Authenticator
     keys: KeyManagement
@@ -329,6 +364,7 @@ async def open_api(
             listings=new_listings(to.store, publisher.deliver),
             bulk=new_bulk_links(settings, to.store, publisher.deliver, publisher.appear, policy),
             blocks=Blocks(to.store, redirects.blocks.look, clock=utc_now),
+            domains=new_domains(settings, to.store, redirects.hosts, redirects.domains.look, policy),
             stats=Stats(to.store, to.store, clock=utc_now),
             authenticator=authenticator,
             keys=KeyManagement(

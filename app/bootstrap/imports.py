@@ -10,6 +10,7 @@ from pathlib import Path
 
 from app.bootstrap.dependencies import open_store, utc_now
 from app.bootstrap.links import own_hosts
+from app.domain.domains import DomainIndex
 from app.domain.policy import TargetPolicy
 from app.migrations import migrate
 from app.ports import Store
@@ -21,10 +22,11 @@ from app.settings import Settings
 
 @asynccontextmanager
 async def open_import(
-    settings: Settings, policy: TargetPolicy, *, updates: bool, dry_run: bool
+    settings: Settings, policy: TargetPolicy, domains: DomainIndex, *, updates: bool, dry_run: bool
 ) -> AsyncIterator[LinkImport]:
-    """An import into the store, whose blocks *policy* gets; a dry run leaves the store as it is."""
+    """An import into the store, whose blocks and *domains* are read first; a dry run leaves it as it is."""
     async with open_store(settings) as store:
+        domains.replace(await store.domains())
         if policy.blocks is not None:
             policy.blocks.replace(await loaded(store))
         if not dry_run:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from urllib.parse import urlsplit
 
@@ -11,19 +11,23 @@ from app.bootstrap.dependencies import open_store, utc_now
 from app.bootstrap.tracing import open_traces
 from app.domain import own_hosts as own
 from app.domain.blocks import BlockIndex
+from app.domain.domains import DomainIndex
 from app.domain.policy import TargetPolicy
 from app.ports import Store
 from app.service.blocks import Blocks, loaded
 from app.service.bulk import BulkLinks
+from app.service.domains import Domains, DomainWatch, NoAnswers
 from app.service.find import Listings
 from app.service.links import Appear, Deliver, Links, leave_to_relay
 from app.settings import Settings
 
 
 @asynccontextmanager
-async def open_links(settings: Settings, command: str, *, is_reading: bool = False) -> AsyncIterator[Links]:
+async def open_links(
+    settings: Settings, command: str, *, is_reading: bool = False
+) -> AsyncIterator[tuple[Links, DomainIndex]]:
     """
-    Links for *command* of the command line: the relay delivers their changes to the caches.
+    Links for *command* of the command line, and their domains: the relay delivers changes to the caches.
 
     Args:
         is_reading: the command sets no target, so that it needs no blocks.
@@ -31,8 +35,9 @@ async def open_links(settings: Settings, command: str, *, is_reading: bool = Fal
     async with open_traces(settings, "hopgate-cli") as traces, open_store(settings) as store:
         with traces.command(command):
             blocks = BlockIndex() if is_reading else await loaded(store)
-            policy = target_policy(settings, blocks)
-            yield new_links(settings, traces.store(store), leave_to_relay, policy)
+            domains = DomainIndex(settings.public_url, await store.domains())
+            policy = target_policy(settings, blocks, domains)
+            yield new_links(settings, traces.store(store), leave_to_relay, policy), domains
 
 
 @asynccontextmanager
@@ -58,9 +63,37 @@ def new_links(settings: Settings, store: Store, deliver: Deliver, policy: Target
     )
 
 
-def target_policy(settings: Settings, blocks: BlockIndex) -> TargetPolicy:
+@asynccontextmanager
+async def open_domains(settings: Settings) -> AsyncIterator[Domains]:
+    """Domains for the command line: the gateways ask the store for their changes."""
+    async with open_store(settings) as store:
+        index = DomainIndex(settings.public_url)
+        watch = DomainWatch(store, index, NoAnswers())
+
+        async def read() -> None:
+            """A command that cannot read the domains fails: it serves nothing in the meantime."""
+            await store.domains_version()
+            await watch.look()
+
+        await read()
+        policy = target_policy(settings, await loaded(store), index)
+        yield new_domains(settings, store, index, read, policy)
+
+
+def new_domains(
+    settings: Settings,
+    store: Store,
+    index: DomainIndex,
+    noticed: Callable[[], Awaitable[None]],
+    policy: TargetPolicy,
+) -> Domains:
+    """Return domains whose pages obey *policy*; *noticed* brings their committed changes to *index*."""
+    return Domains(store, index, noticed, clock=utc_now, own_hosts=own_hosts(settings), policy=policy)
+
+
+def target_policy(settings: Settings, blocks: BlockIndex, domains: DomainIndex) -> TargetPolicy:
     """Return what the operator lets links lead to."""
-    return TargetPolicy(schemes=settings.allowed_schemes, blocks=blocks)
+    return TargetPolicy(schemes=settings.allowed_schemes, blocks=blocks, domains=domains)
 
 
 def new_bulk_links(
@@ -84,11 +117,12 @@ def new_listings(store: Store, deliver: Deliver) -> Listings:
 
 
 @asynccontextmanager
-async def open_listings(settings: Settings, command: str) -> AsyncIterator[Listings]:
-    """Listings for *command* of the command line: the relay delivers changes to the caches."""
+async def open_listings(settings: Settings, command: str) -> AsyncIterator[tuple[Listings, DomainIndex]]:
+    """Listings for *command* of the command line, and the domains; the relay delivers changes."""
     async with open_traces(settings, "hopgate-cli") as traces, open_store(settings) as store:
         with traces.command(command):
-            yield new_listings(traces.store(store), leave_to_relay)
+            domains = DomainIndex(settings.public_url, await store.domains())
+            yield new_listings(traces.store(store), leave_to_relay), domains
 
 
 def own_hosts(settings: Settings) -> frozenset[str]:

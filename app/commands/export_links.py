@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn
 
 from app.bootstrap import open_store
+from app.domain.domains import DomainIndex
 from app.domain.errors import HopgateError
 from app.domain.link import Link
 from app.interchange import writing
@@ -59,9 +60,10 @@ async def _export(settings: Settings, file: TextIO, form: ExportFormat) -> int:
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
         bar = progress.add_task("export", total=None)
         async with open_store(settings) as store:
+            domains = DomainIndex(settings.public_url, await store.domains())
             while True:
                 page = await store.export_page(after=after, limit=_PAGE)
-                file.writelines(shown(line) for line in _lines(page.links, settings.public_url, form))
+                file.writelines(shown(line) for line in _lines(page.links, domains, form))
                 done += len(page.links)
                 progress.update(bar, completed=done)
                 after = page.next_after
@@ -70,12 +72,12 @@ async def _export(settings: Settings, file: TextIO, form: ExportFormat) -> int:
     return done
 
 
-def _lines(links: Iterable[tuple[Link, int]], public_url: str, form: ExportFormat) -> Iterator[str]:
+def _lines(links: Iterable[tuple[Link, int]], domains: DomainIndex, form: ExportFormat) -> Iterator[str]:
     match form:
         case ExportFormat.CSV:
-            return writing.csv_rows(links)
+            return writing.csv_rows(links, domains)
         case ExportFormat.JSONL:
-            return writing.json_rows(links, public_url)
+            return writing.json_rows(links, domains)
         case _:
             assert_never(form)
 

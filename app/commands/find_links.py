@@ -11,6 +11,7 @@ from app.commands import console
 from app.domain.errors import InvalidInput
 
 if TYPE_CHECKING:
+    from app.domain.domains import DomainIndex
     from app.domain.link import Link, LinkFields
     from app.service.find import Filters
 
@@ -51,20 +52,28 @@ def filters(
     )
 
 
-def show(command: str, asked: Filters, *, limit: int, count: bool, json: bool) -> None:
-    """Print up to *limit* links that pass *asked*, and if *count* how many do."""
+def show(command: str, asked: Filters, *, domain: str | None, limit: int, count: bool, json: bool) -> None:
+    """Print up to *limit* links of *domain*, or of all, that pass *asked*, and if *count* how many do."""
     from app.bootstrap import open_listings
+    from app.domain.domains import checked_host
+    from app.service.domains import unknown_domain
     from app.web.schemas import link_document
 
     settings = console.existing_store()
     try:
-        query = asked.query()
+        unbound = asked.query()
     except InvalidInput as error:
         raise InvalidInput([replace(one, field=_option(one.field)) for one in error.errors]) from None
 
-    async def work() -> tuple[list[Link], bool, int | None]:
+    host = None if domain is None else checked_host(domain, "--domain")
+
+    async def work() -> tuple[list[Link], DomainIndex, bool, int | None]:
         found: list[Link] = []
-        async with open_listings(settings, command) as listings:
+        async with open_listings(settings, command) as (listings, domains):
+            named = domains.named(host)
+            if named is None:
+                raise unknown_domain("--domain")
+            query = replace(unbound, domain=None if host is None else named.domain_id)
             after, total = None, None
             while len(found) < limit:
                 wanted = min(_PAGE, limit - len(found))
@@ -74,14 +83,14 @@ def show(command: str, asked: Filters, *, limit: int, count: bool, json: bool) -
                 after = page.next_after
                 if after is None:
                     break
-        return found, after is not None, total
+        return found, domains, after is not None, total
 
-    found, has_more, total = console.run(work())
+    found, domains, has_more, total = console.run(work())
     if json:
-        console.show([link_document(link, settings.public_url) for link in found])
+        console.show([link_document(link, domains) for link in found])
     else:
         for link in found:
-            console.say(_line(link))
+            console.say(_line(link, domains))
     if count:
         console.note("counting takes too long" if total is None else f"{total:,} links")
     if has_more:
@@ -93,13 +102,16 @@ def _option(field: str) -> str:
     return "TERM" if field == "search" else f"--{_NAMES.get(field, field.replace('_', '-'))}"
 
 
-def _line(link: Link) -> str:
+def _line(link: Link, domains: DomainIndex) -> str:
     from app.bootstrap import utc_now
+    from app.domain.link_key import name_of
     from app.interchange.inert import terminal_safe
 
     state = _state(link.fields, utc_now())
     title = f"  {terminal_safe(link.fields.title)}" if link.fields.title else ""
-    return f"{link.slug:<12} {link.visits:>9,} {state:<8} {link.fields.long_url}{title}"
+    domain, name = domains.of(link.slug), name_of(link.slug)
+    shown = name if domain is domains.default else f"{domain.host}/{name}"
+    return f"{shown:<12} {link.visits:>9,} {state:<8} {link.fields.long_url}{title}"
 
 
 def _state(fields: LinkFields, now: datetime) -> str:

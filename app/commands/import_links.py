@@ -19,13 +19,16 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 
 from app.bootstrap import open_import, own_hosts, target_policy
 from app.domain.blocks import BlockIndex
+from app.domain.domains import DomainIndex, checked_host
 from app.domain.errors import HopgateError, Unavailable
+from app.domain.link_key import name_of
 from app.interchange import report
 from app.interchange.errors import FileRefused
 from app.interchange.inert import guarded, terminal_safe
 from app.interchange.reading import Reading
 from app.interchange.records import Refused, domain_check
 from app.interchange.report import Summary, Tally
+from app.service.domains import unknown_domain
 from app.service.link_import import Done
 from app.settings import Settings
 
@@ -45,7 +48,7 @@ class ImportRequest:
     What to import, and how.
 
     `form` is the format's name, None: recognise it. `output` and `refused` are files to write: the
-    link of each row, and each refused row.
+    link of each row, and each refused row. `domain` is the host of links that name none.
     """
 
     file: Path
@@ -55,6 +58,7 @@ class ImportRequest:
     updates: bool = False
     output: Path | None = None
     refused: Path | None = None
+    domain: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +81,10 @@ async def import_file(settings: Settings, asked: ImportRequest) -> ImportReport:
         UnreadableFile: a file cannot be opened.
     """
     _distinct(asked.file, asked.output, asked.refused)
-    policy = target_policy(settings, BlockIndex())
-    check = domain_check(own_hosts(settings), policy)
+    domains = DomainIndex(settings.public_url)
+    policy = target_policy(settings, BlockIndex(), domains)
+    host = None if asked.domain is None else checked_host(asked.domain, "--domain")
+    check = domain_check(own_hosts(settings), policy, domains, host)
     with ExitStack() as stack:
         source, size = stack.enter_context(opened(asked.file))
         try:
@@ -95,12 +101,16 @@ async def import_file(settings: Settings, asked: ImportRequest) -> ImportReport:
         progress = stack.enter_context(_progress())
         bar = progress.add_task("import", total=size)
         try:
-            async with open_import(settings, policy, updates=asked.updates, dry_run=asked.dry_run) as links:
+            async with open_import(
+                settings, policy, domains, updates=asked.updates, dry_run=asked.dry_run
+            ) as links:
+                if domains.named(host) is None:
+                    raise unknown_domain("--domain")
                 async for batch in links.run(reading):
                     for result in batch:
                         _note(result, tally, refused_out)
                     if links_out is not None:
-                        _list(batch, settings.public_url, links_out)
+                        _list(batch, domains, links_out)
                     progress.update(bar, completed=source.tell())
         except Unavailable as error:
             message = f"stopped after {tally.accepted:,} links: {error.reason}; run it again to go on"
@@ -119,12 +129,12 @@ def _note(result: Done | Refused, tally: Tally, refused_out: TextIO | None) -> N
         refused_out.write(report.refused_rows(result))
 
 
-def _list(batch: Sequence[Done | Refused], public_url: str, out: TextIO) -> None:
+def _list(batch: Sequence[Done | Refused], domains: DomainIndex, out: TextIO) -> None:
     writer = csv.writer(out)
     for result in batch:
         if isinstance(result, Done):
             link = result.link
-            cells = (link.slug, f"{public_url}/{link.slug}", link.fields.long_url)
+            cells = (name_of(link.slug), domains.short_url(link.slug), link.fields.long_url)
             writer.writerow([result.row.line, *map(guarded, cells)])
 
 

@@ -12,11 +12,15 @@ from app.commands import console
 from app.commands.help import Group
 
 if TYPE_CHECKING:
+    from app.domain.domains import Domain, DomainIndex
     from app.domain.link import Link, Slug
-    from app.settings import Settings
 
 app = Group(help="Create, read, list, edit, delete, import and export links.")
 
+DomainOption = Annotated[
+    str | None,
+    typer.Option("--domain", metavar="HOST", help="The link's domain. Default: that of the base URL."),
+]
 SlugArgument = Annotated[str, typer.Argument(metavar="SLUG", help="The last part of the short URL.")]
 # One option for each field of LinkFields; None leaves the field as it is, "none" empties it.
 Title = Annotated[
@@ -58,6 +62,7 @@ def create(
     slug: Annotated[
         str | None, typer.Option(metavar="SLUG", help="A custom slug. Default: a random one.")
     ] = None,
+    domain: DomainOption = None,
     title: Title = None,
     tags: Tags = None,
     redirect_code: RedirectCode = None,
@@ -73,6 +78,7 @@ def create(
     """Create a link and print its short URL."""
     from app.bootstrap import open_links
     from app.domain.link import LinkFields
+    from app.domain.link_key import name_of
     from app.domain.slug import MOVED
     from app.ports import ExternalIdTaken
     from app.service.links import Created
@@ -94,37 +100,45 @@ def create(
         )
     )
 
-    async def work() -> Link:
-        async with open_links(settings, "links create") as links:
-            outcome = await links.create(fields, expires_in=lifetime, custom_slug=slug, lengths=MOVED)
+    async def work() -> tuple[Link, DomainIndex]:
+        async with open_links(settings, "links create") as (links, domains):
+            outcome = await links.create(
+                fields,
+                domain=_domain(domains, domain),
+                expires_in=lifetime,
+                custom_slug=slug,
+                lengths=MOVED,
+            )
             if isinstance(outcome, ExternalIdTaken):
-                console.fail(f"the external id {external_id} is that of {outcome.link.slug}")
+                console.fail(f"the external id {external_id} is that of {name_of(outcome.link.slug)}")
             if not isinstance(outcome, Created):
                 console.fail(f"the slug {slug} is taken")
-            return outcome.link
+            return outcome.link, domains
 
-    _show(settings, console.run(work()), json=json)
+    _show(*console.run(work()), json=json)
 
 
 @app.command("get")
-def get(slug: SlugArgument, *, json: console.Json = False) -> None:
+def get(slug: SlugArgument, *, domain: DomainOption = None, json: console.Json = False) -> None:
     """Print a link as JSON, with or without --json."""
     from app.bootstrap import open_links
 
     settings = console.existing_store()
 
     async def work() -> Any:
-        async with open_links(settings, "links get", is_reading=True) as links:
-            name = _slug(slug)
-            return await links.get(name) if name else None
+        async with open_links(settings, "links get", is_reading=True) as (links, domains):
+            name = _key(domains, domain, slug)
+            return await links.get(name) if name else None, domains
 
-    _show(settings, _existing(console.run(work()), slug), json=True)
+    found, domains = console.run(work())
+    _show(_existing(found, slug), domains, json=True)
 
 
 @app.command("edit")
 def edit(
     slug: SlugArgument,
     *,
+    domain: DomainOption = None,
     long_url: Annotated[str | None, typer.Option(metavar="URL", help="Another target.")] = None,
     title: Title = None,
     tags: Tags = None,
@@ -165,19 +179,22 @@ def edit(
         console.fail("name at least one field to change; hopgate links edit --help lists them")
 
     async def work() -> Any:
-        async with open_links(settings, "links edit") as links:
-            name = _slug(slug)
+        async with open_links(settings, "links edit") as (links, domains):
+            name = _key(domains, domain, slug)
             if name is None:
-                return None
-            return await links.change(name, changes, expires_in=lifetime, expected_version=if_version)
+                return None, domains
+            outcome = await links.change(name, changes, expires_in=lifetime, expected_version=if_version)
+            return outcome, domains
 
-    _show(settings, _existing(console.run(work()), slug), json=json)
+    found, domains = console.run(work())
+    _show(_existing(found, slug), domains, json=json)
 
 
 @app.command("delete")
 def delete(
     slug: SlugArgument,
     *,
+    domain: DomainOption = None,
     if_version: Annotated[
         int | None, typer.Option(metavar="NUMBER", help="Delete only this version of the link.")
     ] = None,
@@ -192,8 +209,8 @@ def delete(
         console.fail("nothing was deleted")
 
     async def work() -> Any:
-        async with open_links(settings, "links delete", is_reading=True) as links:
-            name = _slug(slug)
+        async with open_links(settings, "links delete", is_reading=True) as (links, domains):
+            name = _key(domains, domain, slug)
             return await links.remove(name, expected_version=if_version) if name else None
 
     _existing(console.run(work()), slug)
@@ -207,6 +224,7 @@ def delete(
 def stats(
     slug: SlugArgument,
     *,
+    domain: DomainOption = None,
     since: Annotated[
         str | None,
         typer.Option(metavar="TIME", help="2030-01-31T12:00:00Z. Default: 24 hours before the end."),
@@ -218,6 +236,7 @@ def stats(
 ) -> None:
     """Print how often a link was visited, in total and by the hour (UTC)."""
     from app.bootstrap import open_store, utc_now
+    from app.domain.domains import DomainIndex
     from app.service.stats import HOUR, Stats
     from app.web.schemas import stats_document
 
@@ -226,13 +245,15 @@ def stats(
 
     async def work() -> Any:
         async with open_store(settings) as store:
-            name = _slug(slug)
+            domains = DomainIndex(settings.public_url, await store.domains())
+            name = _key(domains, domain, slug)
             counted = Stats(store, store, clock=utc_now)
-            return await counted.hourly(name, since=first, until=end) if name else None
+            return await counted.hourly(name, since=first, until=end) if name else None, domains
 
-    found = _existing(console.run(work()), slug)
+    outcome, domains = console.run(work())
+    found = _existing(outcome, slug)
     if json:
-        console.show(stats_document(found))
+        console.show(stats_document(found, domains))
         return
     console.say(f"{found.link.visits:,} visits in total")
     for hour, clicks in enumerate(found.hours):
@@ -269,16 +290,27 @@ def _number(text: str) -> int:
     return int(text)
 
 
-def _slug(text: str) -> Slug | None:
-    """Return the slug; None if no link can have it."""
-    from app.domain.link import Slug
+def _domain(domains: DomainIndex, host: str | None) -> Domain:
+    from app.domain.domains import checked_host
+    from app.service.domains import unknown_domain
+
+    found = domains.named(None if host is None else checked_host(host, "--domain"))
+    if found is None:
+        raise unknown_domain("--domain")
+    return found
+
+
+def _key(domains: DomainIndex, host: str | None, text: str) -> Slug | None:
+    """Return the key of the link; None if no link can have it."""
     from app.domain.slug import is_well_formed
 
-    return Slug(text) if is_well_formed(text) else None
+    domain = _domain(domains, host)
+    return domain.key(text) if is_well_formed(text) else None
 
 
 def _existing(outcome: Any, slug: str) -> Any:
     """Return *outcome* if it is a link or what was found out about one; else end the command."""
+    from app.domain.link_key import name_of
     from app.ports import ExternalIdTaken, VersionMismatch
     from app.service.links import Removed
 
@@ -290,14 +322,14 @@ def _existing(outcome: Any, slug: str) -> Any:
         case VersionMismatch(current):
             console.fail(f"{slug} is at version {current.version}: nothing was changed")
         case ExternalIdTaken(link):
-            console.fail(f"the external id is that of {link.slug}: nothing was changed")
+            console.fail(f"the external id is that of {name_of(link.slug)}: nothing was changed")
     return outcome
 
 
-def _show(settings: Settings, link: Link, *, json: bool) -> None:
+def _show(link: Link, domains: DomainIndex, *, json: bool) -> None:
     from app.web.schemas import link_document
 
     if json:
-        console.show(link_document(link, settings.public_url))
+        console.show(link_document(link, domains))
     else:
-        console.say(f"{settings.public_url}/{link.slug}")
+        console.say(domains.short_url(link.slug))

@@ -19,6 +19,7 @@ TagsAll = Annotated[
 TagsNone = Annotated[
     list[str] | None, typer.Option("--without-tag", metavar="TAG", help="Repeat it: links with none of them.")
 ]
+Domain = Annotated[str | None, typer.Option(metavar="HOST", help="Links of this domain. Default: of all.")]
 Host = Annotated[str | None, typer.Option(metavar="HOST", help="Links whose target is on this host.")]
 LongUrl = Annotated[str | None, typer.Option(metavar="URL", help="Links with this target.")]
 State = Annotated[
@@ -58,6 +59,7 @@ def links_list(
     tags_any: TagsAny = None,
     tags_all: TagsAll = None,
     tags_none: TagsNone = None,
+    domain: Domain = None,
     host: Host = None,
     long_url: LongUrl = None,
     state: State = None,
@@ -93,4 +95,4 @@ def links_list(
         expires_until=expires_until,
         sort=sort,
     )
-    find_links.show(f"links {context.info_name}", filters, limit=limit, count=count, json=json)
+    find_links.show(f"links {context.info_name}", filters, domain=domain, limit=limit, count=count, json=json)

@@ -46,6 +46,12 @@ def links_import(
             help="Leave a column out, whatever it restricts. Repeat for several.",
         ),
     ] = None,
+    domain: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST", help="The domain of links that name none. Default: that of the base URL."
+        ),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Store nothing; tell what an import would do.")
     ] = False,
@@ -82,6 +88,7 @@ def links_import(
         updates=update,
         output=output,
         refused=refused,
+        domain=domain,
     )
     done = console.run(command.import_file(settings, asked))
     if json:

@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 from app.domain.blocks import BlockIndex
 from app.domain.errors import FieldError, InvalidInput
 from app.domain.link import Slug
+from app.domain.link_key import name_of
 
 # The schemes of web pages.
 WEB = frozenset({"http", "https"})
+
+
+class OwnDomains(Protocol):
+    """The part of the domains that targets have to obey."""
+
+    def has_target(self, url: str) -> bool:
+        """As `app.domain.domains.DomainIndex.has_target`."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,22 +27,24 @@ class TargetPolicy:
     """
     Holds when a link is made or changed, and again at each visit.
 
-    `schemes`: in lower case. `blocks`: those in force, kept up to date by the process; None: there are none.
+    `schemes`: in lower case. `blocks`: those in force; `domains`: those that are served. The process keeps
+    both up to date; None: there are none.
     """
 
     schemes: frozenset[str] = WEB
     blocks: BlockIndex | None = None
+    domains: OwnDomains | None = None
 
     def allows(self, slug: str, url: str) -> bool:
         """May the link *slug* redirect to *url*, which is in canonical form?"""
         blocks = self.blocks
         return url.partition(":")[0] in self.schemes and not (
-            blocks is not None and (blocks.has_slug(slug) or blocks.has_host(url))
+            blocks is not None and (blocks.has_slug(name_of(slug)) or blocks.has_host(url))
         )
 
     def free(self, slug: Slug) -> Slug:
         """Return *slug* for a new link. Raises InvalidInput if it is blocked."""
-        if self.blocks is not None and self.blocks.has_slug(slug):
+        if self.blocks is not None and self.blocks.has_slug(name_of(slug)):
             raise InvalidInput([FieldError("slug", "slug_blocked", "is blocked by the operator")])
         return slug
 

@@ -33,6 +33,9 @@ MAX_LENGTH = MOVED.most
 
 _SHAPE = re.compile(rf"[A-Za-z0-9_-]{{{MOVED.least},{MOVED.most}}}\Z")
 
+# No slug has one of these.
+_PASTED = "/.,) "
+
 # First path segments of the service: those of `app.web.routes`, and those that pages to come will have.
 # Compared case-folded, so that no look-alike of a page can be claimed. A segment with a dot is no slug
 # anyway, and stands here to make the list complete. `bulk` is what the API has, or will have, in the place
@@ -51,6 +54,11 @@ def generate(choice: Callable[[str], str], length: int = GENERATED_LENGTH) -> Sl
             a seeded one in tests.
     """
     return Slug("".join(choice(ALPHABET) for _ in range(length)))
+
+
+def as_pasted(text: str) -> str:
+    """Return *text* without what gets behind a slug when a sentence around its link is copied."""
+    return text.rstrip(_PASTED)
 
 
 def is_well_formed(text: str) -> bool:

@@ -75,6 +75,8 @@ def canonical(text: str, *, own_hosts: Collection[str], policy: TargetPolicy = W
         raise _invalid("url_malformed", "has no printable ASCII form")
     if policy.blocks is not None and policy.blocks.has_host(href):
         raise _invalid("url_blocked_host", "leads to a host that the operator blocks")
+    if policy.domains is not None and policy.domains.has_target(href):
+        raise _own()
     return href
 
 
@@ -195,7 +197,11 @@ def _check_not_own(url: ParseAttributes, own_hosts: Collection[str]) -> None:
     if own_hosts:
         port = int(url["port"] or _DEFAULT_PORTS[url["protocol"]])
         if is_own(url["hostname"], port, url["pathname"], own_hosts):
-            raise _invalid("url_own_host", "points back to this service")
+            raise _own()
+
+
+def _own() -> InvalidInput:
+    return _invalid("url_own_host", "points back to this service")
 
 
 def _invalid(code: str, message: str) -> InvalidInput:

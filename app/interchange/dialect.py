@@ -62,6 +62,8 @@ class Dialect:
     is_exact: bool = False
     # May a row leave its slug empty, and get a new one?
     slug_is_optional: bool = False
+    # Does each row name its own domain, one of those that are served here?
+    has_domains: bool = False
     # Applied to every cell of a CSV before it is read.
     cell: Callable[[str], str] = str
 

@@ -2,7 +2,8 @@
 Hopgate's own format, CSV and JSON lines; and the CSV of version 0.1.
 
 Its columns are those of `LinkFields`, by their types: a field that is added there is exported and
-imported. `spent_visits` are the redirects that a limit of visits has given out.
+imported. `domain` is empty for links of the default one; `spent_visits` are the redirects that a limit of
+visits has given out.
 """
 
 from __future__ import annotations
@@ -52,6 +53,7 @@ _TYPES = typing.get_type_hints(LinkFields)
 # In the order of the CSV.
 CODECS: dict[str, Codec] = {
     "slug": Codec(str, values.slug),
+    "domain": Codec(str, values.text),
     **{field.name: _BY_TYPE[_TYPES[field.name]] for field in dataclasses.fields(LinkFields)},
     "created_at": _TIME,
     "visits": _NUMBER,
@@ -69,6 +71,7 @@ HOPGATE = Dialect(
     columns=_COLUMNS,
     harmless=names("short_url version updated_at"),
     cell=unguarded,
+    has_domains=True,
 )
 
 _COLUMNS_0_1 = names(

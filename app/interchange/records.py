@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from app.domain import rules, slug
+from app.domain.domains import Domain, DomainIndex, parse
 from app.domain.errors import FieldError, InvalidInput
 from app.domain.link import LinkFields, Slug
 from app.domain.policy import WEB_ONLY, TargetPolicy
@@ -22,9 +23,11 @@ from app.interchange.errors import Unreadable
 from app.interchange.inert import terminal_safe
 from app.interchange.values import ShortLink, looks_short
 
-# Judges a slug (None: a new one) and fields; raises InvalidInput, or returns their canonical forms.
-Check = Callable[[str | None, LinkFields], tuple[Slug | None, LinkFields]]
+# Judges a slug (None: a new one), fields and the host of a domain (empty: that of the import); raises
+# InvalidInput, or returns their canonical forms.
+Check = Callable[[str | None, LinkFields, str], tuple[Slug | None, LinkFields, Domain]]
 
+_DEFAULT = DomainIndex("").default
 LINK_FIELDS = frozenset(field.name for field in dataclasses.fields(LinkFields))
 _SLUG_FIELDS = frozenset({"slug", "short_link", "path"})
 _FIRST_YEAR, _LAST_YEAR = 2000, 9998
@@ -35,13 +38,14 @@ class LinkRecord:
     """
     A link as files hold it.
 
-    `slug` is None where the file names none. `visits` are the redirects counted so far,
+    `slug` is a key, None where the file names none. `visits` are the redirects counted so far,
     `spent_visits` those of them that `max_visits` has given out. `named` are the fields that the
     file has a column for: the others are defaults, which nothing says of the link.
     """
 
     slug: Slug | None
     fields: LinkFields
+    domain: Domain = _DEFAULT
     created_at: datetime | None = None
     visits: int = 0
     spent_visits: int = 0
@@ -82,14 +86,32 @@ class _Taken:
     perhaps: list[str]
 
 
-def domain_check(own_hosts: Collection[str], policy: TargetPolicy = WEB_ONLY) -> Check:
-    """Return the rules of `app.domain` as a check."""
+def domain_check(
+    own_hosts: Collection[str],
+    policy: TargetPolicy = WEB_ONLY,
+    domains: DomainIndex | None = None,
+    host: str | None = None,
+) -> Check:
+    """
+    Return the rules of `app.domain` as a check.
 
-    def check(wanted: str | None, fields: LinkFields) -> tuple[Slug | None, LinkFields]:
+    Args:
+        domains: those that there are; None: the default one.
+        host: of the domain of links that name none; None: the default one.
+    """
+    index = domains or DomainIndex("")
+
+    def check(
+        wanted: str | None, fields: LinkFields, named: str = ""
+    ) -> tuple[Slug | None, LinkFields, Domain]:
         errors: list[FieldError] = []
         parsed = None
+        domain = index.named(named.lower() or host)
+        if domain is None:
+            message = "is no domain of this service; --ignore domain imports all for one domain"
+            raise InvalidInput([FieldError("domain", "domain_unknown", message)])
         try:
-            parsed = policy.free(slug.parse(wanted, slug.MOVED)) if wanted is not None else None
+            parsed = policy.free(parse(domain, wanted, slug.MOVED)) if wanted is not None else None
         except InvalidInput as error:
             errors += error.errors
         try:
@@ -98,7 +120,7 @@ def domain_check(own_hosts: Collection[str], policy: TargetPolicy = WEB_ONLY) ->
             errors += error.errors
         if errors:
             raise InvalidInput(errors)
-        return parsed, fields
+        return parsed, fields, domain
 
     return check
 
@@ -157,9 +179,11 @@ class RecordReader:
             # A new slug would end the link that one of these may hold.
             errors += map(_not_understood, taken.perhaps)
         text = str(taken.fields.get("long_url") or shown)
-        domain = taken.host or taken.fields.pop("domain", "")
+        domain = taken.host or taken.fields.get("domain") or ""
+        if not self._dialect.has_domains:
+            taken.fields.pop("domain", None)
         record = self._record(taken.fields, taken.named, errors)
-        if not errors:
+        if not errors and not self._dialect.has_domains:
             self._check_domain(domain, errors)
         if errors or record is None:
             return Refused(line, last_line, tuple(errors), text)
@@ -206,14 +230,14 @@ class RecordReader:
         created_at: datetime | None = found.pop("created_at", None)
         visits: int = found.pop("visits", None) or 0
         spent: int | None = found.pop("spent_visits", None)
-        found.pop("domain", None)
+        host: str = (found.pop("domain", None) or "") if self._dialect.has_domains else ""
         if wanted is None and not self._dialect.slug_is_optional and "slug" not in {e.field for e in errors}:
             errors.append(FieldError("slug", "slug_missing", "is missing"))
         if created_at is not None and not _FIRST_YEAR <= created_at.year <= _LAST_YEAR:
             message = f"must lie in the years {_FIRST_YEAR} to {_LAST_YEAR}"
             errors.append(FieldError("created_at", "time_out_of_range", message))
         try:
-            parsed, fields = self._check(wanted, LinkFields(**{"long_url": "", **found}))
+            parsed, fields, domain = self._check(wanted, LinkFields(**{"long_url": "", **found}), host)
         except InvalidInput as error:
             # A value that could not be read was reported already.
             reported = {reason.field for reason in errors}
@@ -225,6 +249,7 @@ class RecordReader:
         return LinkRecord(
             slug=parsed,
             fields=fields,
+            domain=domain,
             created_at=created_at,
             visits=visits,
             spent_visits=spent,
@@ -289,6 +314,8 @@ def _identity(record: LinkRecord) -> bytes:
         for field in dataclasses.fields(LinkFields)
         if (value := getattr(record.fields, field.name)) != field.default
     }
+    if record.domain.domain_id:
+        values["domain"] = record.domain.host
     if record.created_at is not None:
         values["created_at"] = record.created_at
     return msgspec.json.encode(values, order="sorted")

@@ -13,7 +13,9 @@ from collections.abc import Iterable, Iterator
 
 import msgspec
 
+from app.domain.domains import DomainIndex
 from app.domain.link import Link
+from app.domain.link_key import name_of
 from app.interchange.hopgate_format import CODECS
 from app.interchange.inert import guarded
 
@@ -25,37 +27,35 @@ def csv_header() -> str:
     return _line(CODECS)
 
 
-def csv_rows(links: Iterable[tuple[Link, int]]) -> Iterator[str]:
+def csv_rows(links: Iterable[tuple[Link, int]], domains: DomainIndex) -> Iterator[str]:
     """Yield a line of CSV for each link and the visits that its limit has given out."""
     for link, spent_visits in links:
-        values = _values(link, spent_visits)
+        values = _values(link, spent_visits, domains)
         yield _line(
             "" if (value := values[name]) is None else guarded(codec.write(value))
             for name, codec in CODECS.items()
         )
 
 
-def json_rows(links: Iterable[tuple[Link, int]], public_url: str) -> Iterator[str]:
-    """
-    Yield a line of JSON for each link and the visits that its limit has given out.
-
-    Args:
-        public_url: short URLs begin with it.
-    """
+def json_rows(links: Iterable[tuple[Link, int]], domains: DomainIndex) -> Iterator[str]:
+    """Yield a line of JSON for each link and the visits that its limit has given out."""
     for link, spent_visits in links:
         document = {
-            "slug": link.slug,
-            "short_url": f"{public_url}/{link.slug}",
-            **_values(link, spent_visits),
+            "slug": name_of(link.slug),
+            "short_url": domains.short_url(link.slug),
+            **_values(link, spent_visits, domains),
             "version": link.version,
             "updated_at": link.updated_at,
         }
         yield _encoder.encode(document).decode() + "\n"
 
 
-def _values(link: Link, spent_visits: int) -> dict[str, object]:
+def _values(link: Link, spent_visits: int, domains: DomainIndex) -> dict[str, object]:
+    domain = domains.of(link.slug)
     found: dict[str, object] = {
-        "slug": link.slug,
+        "slug": name_of(link.slug),
+        # The default one may have another host where the file is read.
+        "domain": None if domain is domains.default else domain.host,
         "created_at": link.created_at,
         "visits": link.visits,
         "spent_visits": spent_visits,

@@ -16,6 +16,7 @@ Data flows one way: store → event → cache. The cache never writes to the sto
     visit_quota.py       VisitQuotaStore   the leased quota of `max_visits`
     api_keys.py          ApiKeyStore       API keys
     blocks.py            BlockStore        blocked hosts and slugs; also BlockCopy, on disk
+    domains.py           DomainStore       hosts that links are visited at; also DomainCopy, on disk
     idempotency.py       IdempotencyStore  requests that take effect once
     imports.py           ImportStore       links from files, and for files
     replica.py       LinkReplica: copies of the store that lag
@@ -25,7 +26,7 @@ Data flows one way: store → event → cache. The cache never writes to the sto
 """
 
 from app.ports.api_keys import ApiKey, ApiKeyStore
-from app.ports.batches import Answered, Batch, BatchStore, Decide, Found, Wanted
+from app.ports.batches import Answered, Batch, BatchStore, Decide, Found, Reusable, Wanted
 from app.ports.blocks import BlockCopy, BlockPage, BlockStore
 from app.ports.bus import (
     MAX_ATTEMPTS,
@@ -38,6 +39,7 @@ from app.ports.bus import (
 )
 from app.ports.cache import CachePage, LinkCache
 from app.ports.clicks import ClickSpool, ClickStore
+from app.ports.domains import DomainCopy, DomainStore
 from app.ports.find import (
     MAX_RETAGGED,
     FindStore,
@@ -91,6 +93,8 @@ __all__ = [
     "Counted",
     "Decide",
     "DeliveryObserver",
+    "DomainCopy",
+    "DomainStore",
     "EventBus",
     "EventHandler",
     "ExportPage",
@@ -120,6 +124,7 @@ __all__ = [
     "Refusal",
     "Replayed",
     "RequestMismatch",
+    "Reusable",
     "Store",
     "TagCount",
     "TimeRange",

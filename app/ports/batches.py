@@ -8,8 +8,17 @@ from datetime import datetime
 from typing import Protocol
 
 from app.domain.link import Link, LinkFields, Slug
+from app.domain.link_key import DEFAULT_ID
 from app.ports.idempotency import IdempotentRequest
 from app.ports.links import Changed, RequestMismatch
+
+
+@dataclass(frozen=True, slots=True)
+class Reusable:
+    """Any link of the domain with this id that has these fields."""
+
+    fields: LinkFields
+    domain: int = DEFAULT_ID
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,14 +27,15 @@ class Wanted:
     What a batch reads before it decides.
 
     Links under `slugs`, removed ones included; links that have `external_ids`, without removed ones; and
-    for each of `reusable` the oldest link that has these fields and neither is removed nor has an external
-    id. `locks`: links under `slugs` and `external_ids` may be changed, so no other call changes them
-    meanwhile. Calls that ask for the same reusable link wait for each other.
+    for each of `reusable` the oldest link of the domain that has these fields, is unrestricted and neither
+    removed nor blocked, and has no external id. `locks`: links under `slugs` and `external_ids` may be
+    changed, so no other call changes them meanwhile. Calls that ask for the same reusable link wait for each
+    other.
     """
 
     slugs: Sequence[Slug] = ()
     external_ids: Sequence[str] = ()
-    reusable: Sequence[LinkFields] = ()
+    reusable: Sequence[Reusable] = ()
     locks: bool = False
 
 
@@ -35,7 +45,7 @@ class Found:
 
     links: Mapping[Slug, Link] = field(default_factory=dict)
     external_ids: Mapping[str, Link] = field(default_factory=dict)
-    reusable: Mapping[LinkFields, Link] = field(default_factory=dict)
+    reusable: Mapping[Reusable, Link] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,8 +18,8 @@ class LinkSort(Enum):
     """
     What a listing is ordered by; equal keys by the order in which links were stored.
 
-    `STORED` is that order itself. Titles and slugs compare by code points. Clicks are the folded totals,
-    and equal ones are ordered by slug.
+    `STORED` is that order itself. Titles and slugs compare by code points, slugs of the default domain first.
+    Clicks are the folded totals, and equal ones are ordered by slug.
     """
 
     STORED = "stored"
@@ -60,6 +60,7 @@ class LinkQuery:
         host: of the target, in canonical form, without a port.
         long_url: in canonical form.
         conditions: at least one of them is that of the link at the time of the call.
+        domain: the id of the link's domain.
         expires: a link without an end is in no range of `expires`.
     """
 
@@ -70,6 +71,7 @@ class LinkQuery:
     host: str | None = None
     long_url: str | None = None
     conditions: tuple[LinkCondition, ...] = ()
+    domain: int | None = None
     created: TimeRange = _ANY_TIME
     updated: TimeRange = _ANY_TIME
     expires: TimeRange = _ANY_TIME

@@ -8,6 +8,7 @@ from app.ports.api_keys import ApiKeyStore
 from app.ports.batches import BatchStore
 from app.ports.blocks import BlockStore
 from app.ports.clicks import ClickStore
+from app.ports.domains import DomainStore
 from app.ports.find import FindStore
 from app.ports.idempotency import IdempotencyStore
 from app.ports.imports import ImportStore
@@ -27,6 +28,7 @@ class Store(
     ApiKeyStore,
     IdempotencyStore,
     BlockStore,
+    DomainStore,
     Protocol,
 ):
     """

@@ -12,10 +12,11 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from app.domain import slug as slugs
+from app.domain import domains
+from app.domain.domains import Domain
 from app.domain.errors import FieldError, HopgateError, InvalidInput
 from app.domain.link import Link, LinkFields, Slug
-from app.ports import Batch, ExternalIdTaken, Found, VersionMismatch, Wanted
+from app.ports import Batch, ExternalIdTaken, Found, Reusable, VersionMismatch, Wanted
 from app.service.links import Removed, SlugTaken
 
 # The present fields of a link and those wanted → the latter in canonical form, as `app.domain.rules.edited`.
@@ -41,8 +42,14 @@ class NewItem:
     fields: LinkFields
     slug: Slug | None
     named: frozenset[str]
+    domain: Domain
     reuse: bool = False
     expires_in: timedelta | None = None
+
+    @property
+    def wanted(self) -> Reusable:
+        """What may stand for it, if it has `reuse`."""
+        return Reusable(self.fields, self.domain.domain_id)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -191,7 +198,7 @@ class Creates:
         return Wanted(
             slugs=list(dict.fromkeys(item.slug for item in items if item.slug is not None)),
             external_ids=list(dict.fromkeys(one for one in ids if one is not None)),
-            reusable=list(dict.fromkeys(item.fields for item in items if item.reuse)),
+            reusable=list(dict.fromkeys(item.wanted for item in items if item.reuse)),
             locks=self._upserts,
         )
 
@@ -201,7 +208,7 @@ class Creates:
         return Planned([self._one(item, links, reusable, now) for item in self._items], links)
 
     def _one(
-        self, item: NewItem | Fault, links: _Links, reusable: dict[LinkFields, Link], now: datetime
+        self, item: NewItem | Fault, links: _Links, reusable: dict[Reusable, Link], now: datetime
     ) -> ItemOutcome:
         if isinstance(item, Fault):
             return item
@@ -209,20 +216,20 @@ class Creates:
         holder = links.by_external_id.get(external_id) if external_id is not None else None
         if holder is not None and self._upserts:
             return self._update(item, holder, links, now)
-        if item.reuse and item.fields in reusable:
-            return Kept(reusable[item.fields])
+        if item.reuse and item.wanted in reusable:
+            return Kept(reusable[item.wanted])
         if holder is not None:
             return ExternalIdTaken(holder)
         if item.slug is not None and item.slug in links.by_slug:
             return SlugTaken(links.by_slug[item.slug])
-        name = item.slug or slugs.generate(self._choice)
+        name = item.slug or domains.generate(item.domain, self._choice)
         fields = _expiring(item.fields, item.expires_in, now)
         link = Link(slug=name, fields=fields, version=1, created_at=now, updated_at=now)
         links.add(link)
         if item.slug is None:
             links.drawn.add(name)
         if item.reuse:
-            reusable[item.fields] = link
+            reusable[item.wanted] = link
         return Stored(link, is_new=True)
 
     def _update(self, item: NewItem, holder: Link, links: _Links, now: datetime) -> ItemOutcome:

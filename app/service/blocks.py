@@ -18,6 +18,7 @@ from typing import Protocol
 from app.domain.blocks import Block, BlockChange, BlockIndex, BlockKind
 from app.domain.errors import Unavailable
 from app.domain.link import Resolution, Slug
+from app.domain.link_key import name_of
 from app.ports import BlockCopy, BlockPage, BlockStore
 
 log = logging.getLogger(__name__)
@@ -219,10 +220,9 @@ class BlockWatch:
             len(self._index.slugs),
         )
         self._l1.render_again([Slug(slug) for slug in slugs])
-        if not hosts:
-            return
+        # The slugs of other domains, whose keys do not say so.
         touched = BlockIndex()
-        touched.hosts = set(hosts)
+        touched.hosts, touched.slugs = set(hosts), set(slugs)
         held, done = self._l1.held(), 0
         try:
             while done < len(held):
@@ -234,11 +234,12 @@ class BlockWatch:
             self._render(held[done:], touched)
 
     def _render(self, held: Sequence[Resolution], touched: BlockIndex) -> None:
-        self._l1.render_again([one.slug for one in held if _leads_to(one, touched)])
+        self._l1.render_again([one.slug for one in held if _concerns(touched, one)])
 
 
-def _leads_to(resolution: Resolution, touched: BlockIndex) -> bool:
-    return resolution.long_url is not None and touched.has_host(resolution.long_url)
+def _concerns(touched: BlockIndex, resolution: Resolution) -> bool:
+    url = resolution.long_url
+    return url is not None and (touched.has_slug(name_of(resolution.slug)) or touched.has_host(url))
 
 
 def _apply(index: BlockIndex, change: BlockChange) -> None:

@@ -81,13 +81,18 @@ class BulkLinks:
         Raises:
             InvalidInput: with every rule that it breaks.
         """
-        now, fields = self._clock(), item.fields
+        now, fields, domain = self._clock(), item.fields, item.domain
         if item.expires_in is not None:
             fields = replace(fields, expires_at=now + item.expires_in)
-        fields, wanted = self._checked_draft(fields, custom_slug, lengths, now=now)
+        fields, wanted = self._checked_draft(fields, custom_slug, lengths, domain=domain, now=now)
         # Written out: `replace` would take as long as the rest.
         item = NewItem(
-            fields=fields, slug=wanted, named=item.named, reuse=item.reuse, expires_in=item.expires_in
+            fields=fields,
+            slug=wanted,
+            named=item.named,
+            domain=domain,
+            reuse=item.reuse,
+            expires_in=item.expires_in,
         )
         if item.reuse:
             check_reusable(item)

@@ -40,8 +40,8 @@ class Filters:
     What a listing is asked for, as it was typed. What is None or empty filters nothing.
 
     A link has to pass every filter: all terms of `search`; of `tag` any, of `tags_all` all, of `tags_none`
-    none; `state`: any. Times are from `…_since` on and before `…_until`. `sort` is one of `SORTS`; None is
-    the order in which links were stored, newest first.
+    none; `state`: any. `domain` is an id. Times are from `…_since` on and before `…_until`. `sort` is one of
+    `SORTS`; None is the order in which links were stored, newest first.
     """
 
     search: str | None = None
@@ -50,6 +50,7 @@ class Filters:
     tags_none: tuple[str, ...] = ()
     host: str | None = None
     long_url: str | None = None
+    domain: int | None = None
     state: tuple[LinkCondition, ...] = ()
     created_since: datetime | None = None
     created_until: datetime | None = None
@@ -75,6 +76,7 @@ class Filters:
             tags_none=self._tags("tags_none", errors),
             host=_checked(errors, self.host, _host),
             long_url=_checked(errors, self.long_url, _long_url),
+            domain=self.domain,
             conditions=tuple(one for one in LinkCondition if one in self.state),
             created=self._period("created", errors),
             updated=self._period("updated", errors),

@@ -13,7 +13,7 @@ from datetime import datetime
 from itertools import islice
 from typing import Protocol
 
-from app.domain import rules, slug
+from app.domain import domains, rules
 from app.domain.errors import Contended, FieldError, InvalidInput
 from app.domain.link import Link, LinkFields, Slug
 from app.domain.policy import WEB_ONLY, TargetPolicy
@@ -158,7 +158,7 @@ class LinkImport:
                 settled[asked.position] = _external_id_taken(asked)
                 continue
             if link is None:
-                new.setdefault(name or slug.generate(self._choice), asked)
+                new.setdefault(name or domains.generate(asked.record.domain, self._choice), asked)
                 continue
             # Whatever has become of it since: this record is that link.
             outcome = Done(asked.row, Outcome.SAME, link) if asked.key else await self._meet(asked, link)

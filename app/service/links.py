@@ -7,9 +7,11 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from app.domain import rules, slug
+from app.domain import domains, rules, slug
+from app.domain.domains import Domain
 from app.domain.errors import Contended, FieldError, InvalidInput
 from app.domain.link import Link, LinkFields, NewLink, Slug
+from app.domain.link_key import DEFAULT_ID
 from app.domain.policy import WEB_ONLY, TargetPolicy
 from app.ports import (
     Added,
@@ -23,6 +25,8 @@ from app.ports import (
     VersionMismatch,
 )
 
+# The one that every store has, before anything is known of its host.
+_DEFAULT = Domain(domain_id=DEFAULT_ID, host="")
 # Of 57^7 slugs, 10⁹ are 1 in 2,000: five collisions in a row do not happen.
 _TRIES = 5
 # An edit without If-Match gives up after losing this many races.
@@ -96,6 +100,7 @@ class Links:
         self,
         fields: LinkFields,
         *,
+        domain: Domain = _DEFAULT,
         expires_in: timedelta | None = None,
         custom_slug: str | None = None,
         lengths: slug.Lengths = slug.ORDINARY,
@@ -105,6 +110,7 @@ class Links:
         Store a new link, under *custom_slug* or a random one.
 
         Args:
+            domain: where it is visited; none that is removed.
             expires_in: the time of `fields.expires_at`, from now on.
             lengths: of the custom slugs that the caller may choose.
 
@@ -116,10 +122,16 @@ class Links:
         if expires_in is not None:
             fields = replace(fields, expires_at=now + expires_in)
         fields, wanted = checked_draft(
-            fields, custom_slug, lengths, now=now, own_hosts=self._own_hosts, policy=self._policy
+            fields,
+            custom_slug,
+            lengths,
+            domain=domain,
+            now=now,
+            own_hosts=self._own_hosts,
+            policy=self._policy,
         )
         for _ in range(1 if wanted else _TRIES):
-            name = wanted or slug.generate(self._choice)
+            name = wanted or domains.generate(domain, self._choice)
             outcome = await self._store.add([NewLink(slug=name, fields=fields)], now=now, request=request)
             if isinstance(outcome, RequestMismatch):
                 return outcome
@@ -237,6 +249,7 @@ def checked_draft(
     custom_slug: str | None,
     lengths: slug.Lengths,
     *,
+    domain: Domain,
     now: datetime,
     own_hosts: Collection[str],
     policy: TargetPolicy,
@@ -250,7 +263,7 @@ def checked_draft(
     errors: list[FieldError] = []
     wanted: Slug | None = None
     try:
-        wanted = policy.free(slug.parse(custom_slug, lengths)) if custom_slug is not None else None
+        wanted = policy.free(domains.parse(domain, custom_slug, lengths)) if custom_slug is not None else None
     except InvalidInput as error:
         errors += error.errors
     try:

@@ -77,6 +77,12 @@ def traced_store(store: Store, tracing: Tracing, system: str) -> Store:
             Store.block_page: call("SELECT", "blocks"),
             Store.blocks_version: unchanged,
             Store.blocks_since: unchanged,
+            # domains
+            Store.add_domain: call("INSERT", "domains"),
+            Store.change_domain: call("UPDATE", "domains"),
+            Store.remove_domain: call("UPDATE", "domains"),
+            Store.domains_version: unchanged,
+            Store.domains: unchanged,
             # idempotent requests
             Store.forget_requests: call("DELETE", "idempotency"),
             # the store itself

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from app.domain.domains import DomainIndex
 from app.domain.link import Resolution
 from app.domain.policy import TargetPolicy
 from app.web import errors
-from app.web.redirects import render
+from app.web.redirects import DEFAULT_ONLY, page_of, render
 from app.web.response import Response
 
 
@@ -16,8 +17,14 @@ def blocked_answer(public_url: str) -> Response:
     return errors.blocked(f"{public_url}/")
 
 
-def rendering(policy: TargetPolicy, public_url: str) -> Callable[[Resolution, float], Response]:
-    """Return `render`, except that *policy* decides over each redirect: it is the last to see its target."""
+def rendering(
+    policy: TargetPolicy, public_url: str, domains: DomainIndex = DEFAULT_ONLY
+) -> Callable[[Resolution, float], Response]:
+    """
+    Return `render`, except that *policy* and *domains* have their say.
+
+    *policy* decides over each redirect: it is the last to see its target.
+    """
     blocked = blocked_answer(public_url)
     allows = policy.allows
 
@@ -26,6 +33,7 @@ def rendering(policy: TargetPolicy, public_url: str) -> Callable[[Resolution, fl
         # `render` puts the target first.
         if answer.is_visit and not allows(resolution.slug, answer.headers[0][1]):
             return blocked
-        return answer
+        page = page_of(domains, resolution.slug, answer)
+        return page if page is answer or allows("", page.headers[0][1]) else answer
 
     return render_allowed

@@ -20,6 +20,7 @@ from app.resilience.admission import WorkKind
 from app.resilience.deadline import BATCH_BODY_S, BATCH_S
 from app.service.batch_plans import ItemOutcome
 from app.service.bulk import BatchDone, BatchOutcome, BulkLinks, Render
+from app.service.domains import Domains
 from app.service.keys import Principal, Scope
 from app.web import bulk_items, errors, schemas
 from app.web.bulk_results import Results
@@ -77,16 +78,16 @@ def register_bulk(
     middleware: ApiMiddleware,
     bulk: BulkLinks,
     *,
-    public_url: str,
+    domains: Domains,
     is_draining: Callable[[], bool],
 ) -> None:
     """Declare the endpoints of batches on *api*, the router of `/api/v1`."""
-    batches = _Batches(middleware, public_url, is_draining)
+    batches = _Batches(middleware, domains, is_draining)
 
     def new_items(options: Any, principal: Principal) -> Callable[[Any], Any]:
         lengths = MOVED if principal.may(Scope.ADMIN) else ORDINARY
         may_find = principal.may(Scope.LINKS_READ)
-        return bulk_items.new_item(bulk, lengths, reuse=options.reuse, may_find=may_find)
+        return bulk_items.new_item(bulk, domains.index, lengths, reuse=options.reuse, may_find=may_find)
 
     creates = _Kind(
         CreateBatch,
@@ -101,14 +102,14 @@ def register_bulk(
     )
     edits = _Kind(
         EditBatch,
-        lambda _options, _principal: bulk_items.edit_item,
+        lambda _options, _principal: partial(bulk_items.edit_item, domains.index),
         lambda options, items, request, render: bulk.change(
             items, atomic=options.atomic, request=request, render=render
         ),
     )
     removals = _Kind(
         RemovalBatch,
-        lambda _options, _principal: bulk_items.removal_item,
+        lambda _options, _principal: partial(bulk_items.removal_item, domains.index),
         lambda options, items, request, render: bulk.remove(
             items, atomic=options.atomic, request=request, render=render
         ),
@@ -146,9 +147,9 @@ def _operation(summary: str, *more: Parameter) -> Operation:
 class _Batches:
     """Serves batches: a few at a time, and what takes the processor in another thread."""
 
-    def __init__(self, middleware: ApiMiddleware, public_url: str, is_draining: Callable[[], bool]) -> None:
+    def __init__(self, middleware: ApiMiddleware, domains: Domains, is_draining: Callable[[], bool]) -> None:
         self._middleware = middleware
-        self._public_url = public_url
+        self._domains = domains
         self._is_draining = is_draining
         self._places = Bulkhead(_HELD, _WAITING)
         self._streams = 0
@@ -174,7 +175,7 @@ class _Batches:
             self._places.leave()
 
     async def _batch(self, call: Call[Any], kind: _Kind, body: bytes, key: str | None) -> Response:
-        principal, results = call.principal, Results(self._public_url, call.principal)
+        principal, results = call.principal, Results(self._domains.index, call.principal)
         options: Any
         options, documents = await asyncio.to_thread(_read, body, kind.schema)
         refusal = await self._middleware.charge(
@@ -222,7 +223,7 @@ class _Batches:
             return IdempotentRequest(principal.key_id, name, hashlib.sha256(whole).digest())
 
         stream = Stream(
-            Results(self._public_url, principal),
+            Results(self._domains.index, principal),
             read=kind.reader(options, principal),
             change=partial(kind.change, options),
             admit=partial(self._middleware.charge, Policy.BULK, principal.key_id, longest_s=BATCH_BODY_S),

@@ -7,11 +7,13 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
+from app.domain.domains import Domain, DomainIndex, checked_host
 from app.domain.errors import FieldError, HopgateError, InvalidInput
 from app.domain.link import Slug
 from app.domain.slug import Lengths, is_well_formed
 from app.service.batch_plans import EditItem, Fault, NewItem, RemovalItem
 from app.service.bulk import BulkLinks
+from app.service.domains import unknown_domain
 from app.web import schemas
 from app.web.bulk_schemas import MAX_ITEMS, EditedLink, NamedLink
 from app.web.schemas import CreateLink, UnreadableBody
@@ -48,7 +50,7 @@ def each(documents: Sequence[object], read: Callable[[Any], Item]) -> list[Item 
 
 
 def new_item(
-    bulk: BulkLinks, lengths: Lengths, *, reuse: bool, may_find: bool = True
+    bulk: BulkLinks, domains: DomainIndex, lengths: Lengths, *, reuse: bool, may_find: bool = True
 ) -> Callable[[Any], NewItem]:
     """Return what reads a link to make; *reuse* holds for all of them, if the key *may_find* any."""
 
@@ -59,7 +61,8 @@ def new_item(
         item = NewItem(
             fields=draft.fields(),
             slug=None,
-            named=frozenset(document).difference(("slug", "reuse", "expires_in")),
+            named=frozenset(document).difference(("slug", "domain", "reuse", "expires_in")),
+            domain=domain_in(domains, draft.domain),
             reuse=reuse or draft.reuse,
             expires_in=draft.lifetime(),
         )
@@ -68,25 +71,36 @@ def new_item(
     return read
 
 
-def edit_item(document: Any) -> EditItem:
+def edit_item(domains: DomainIndex, document: Any) -> EditItem:
     """Return the change that *document* asks for."""
     edit = schemas.converted(document, EditedLink)
     patch, expires_in = edit.changes(), edit.lifetime()
     if not patch and expires_in is None:
         raise InvalidInput([FieldError("body", "nothing_to_change", "must name at least one field")])
-    return EditItem(slug=_slug(edit.slug), patch=patch, version=edit.version, expires_in=expires_in)
+    return EditItem(
+        slug=_key(domains, edit.slug, edit.domain), patch=patch, version=edit.version, expires_in=expires_in
+    )
 
 
-def removal_item(document: Any) -> RemovalItem:
+def removal_item(domains: DomainIndex, document: Any) -> RemovalItem:
     """Return the removal that *document* asks for."""
     if isinstance(document, str):
-        return RemovalItem(slug=_slug(document))
+        return RemovalItem(slug=_key(domains, document, None))
     named = schemas.converted(document, NamedLink)
-    return RemovalItem(slug=_slug(named.slug), version=named.version)
+    return RemovalItem(slug=_key(domains, named.slug, named.domain), version=named.version)
 
 
-def _slug(text: str) -> Slug | None:
-    return Slug(text) if is_well_formed(text) else None
+def domain_in(domains: DomainIndex, host: str | None) -> Domain:
+    """Return the one of *domains* at *host*, as it is typed; raises InvalidInput."""
+    found = domains.named(None if host is None else checked_host(host, "domain"))
+    if found is None:
+        raise unknown_domain()
+    return found
+
+
+def _key(domains: DomainIndex, name: str, host: str | None) -> Slug | None:
+    domain = domain_in(domains, host)
+    return domain.key(name) if is_well_formed(name) else None
 
 
 class _Reader:

@@ -8,8 +8,10 @@ from typing import assert_never
 
 import msgspec
 
+from app.domain.domains import DomainIndex
 from app.domain.errors import InvalidInput
 from app.domain.link import Link
+from app.domain.link_key import name_of
 from app.ports import ExternalIdTaken, VersionMismatch
 from app.service.batch_plans import (
     Fault,
@@ -36,7 +38,7 @@ _problems = msgspec.json.Decoder(Problem)
 class Results:
     """Renders outcomes for *principal*: a key that may not read links sees only what it has sent."""
 
-    public_url: str
+    domains: DomainIndex
     principal: Principal
 
     def encoded(self, outcomes: Sequence[ItemOutcome]) -> bytes:
@@ -74,7 +76,7 @@ class Results:
             case Kept(link):
                 return self._shown(200, link)
             case Taken(link):
-                return ItemResult(204, slug=link.slug, version=link.version)
+                return self._named(link)
             case _:
                 response = self._problem(outcome)
                 problem = _problems.decode(response.body)
@@ -93,11 +95,11 @@ class Results:
             case SlugTaken(link):
                 is_removed = link.removed_at is not None
                 document = None if is_removed else self._readable(link)
-                return errors.slug_taken(link.slug, document, removed=is_removed)
+                return errors.slug_taken(name_of(link.slug), document, removed=is_removed)
             case ExternalIdTaken(link):
                 return errors.external_id_taken(link.fields.external_id, self._readable(link))
             case SlugFixed(link):
-                return errors.slug_fixed(link.slug, self._readable(link))
+                return errors.slug_fixed(name_of(link.slug), self._readable(link))
             case VersionMismatch(link):
                 return errors.version_mismatch(link.version, self._readable(link))
             case Removed():
@@ -109,11 +111,15 @@ class Results:
 
     def _shown(self, status: int, link: Link, *, is_own: bool = False) -> ItemResult:
         if is_own or self._may_read:
-            return ItemResult(status, link=schemas.link_document(link, self.public_url))
-        return ItemResult(204, slug=link.slug, version=link.version)
+            return ItemResult(status, link=schemas.link_document(link, self.domains))
+        return self._named(link)
+
+    def _named(self, link: Link) -> ItemResult:
+        host, slug = self.domains.of(link.slug).host, name_of(link.slug)
+        return ItemResult(204, domain=host, slug=slug, version=link.version)
 
     def _readable(self, link: Link) -> LinkDocument | None:
-        return schemas.link_document(link, self.public_url) if self._may_read else None
+        return schemas.link_document(link, self.domains) if self._may_read else None
 
     @property
     def _may_read(self) -> bool:

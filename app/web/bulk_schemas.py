@@ -38,6 +38,7 @@ class EditedLink(PatchLink, forbid_unknown_fields=True, kw_only=True):  # type: 
     """Which link to change, and what: fields that are left out stay as they are."""
 
     slug: _Slug
+    domain: schemas.Domain | None = None
     version: _Version | None = None
 
 
@@ -45,6 +46,7 @@ class NamedLink(msgspec.Struct, forbid_unknown_fields=True):
     """Which link to remove."""
 
     slug: _Slug
+    domain: schemas.Domain | None = None
     version: _Version | None = None
 
 
@@ -76,7 +78,7 @@ class EditBatch(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class RemovalBatch(msgspec.Struct, forbid_unknown_fields=True):
-    """The body of `DELETE /api/v1/links/bulk`: slugs, or slugs with versions."""
+    """The body of `DELETE /api/v1/links/bulk`: slugs of the default domain, or objects that say more."""
 
     links: Annotated[list[_Slug | NamedLink], _COUNT]
     atomic: _Atomic = False
@@ -86,12 +88,13 @@ class ItemResult(msgspec.Struct, omit_defaults=True):
     """
     What became of one item: the status that a request of its own would have, and its body.
 
-    `link`, or its `slug` and `version` if it was removed or the key may not read it; or `error`. `line` is
-    the number of the line, from 1 on, in answers to lines.
+    `link`, or its `domain`, `slug` and `version` if it was removed or the key may not read it; or `error`.
+    `line` is the number of the line, from 1 on, in answers to lines.
     """
 
     status: int
     link: LinkDocument | None = None
+    domain: str | None = None
     slug: str | None = None
     version: int | None = None
     error: Problem | None = None

@@ -18,8 +18,8 @@ from typing import Any
 import msgspec
 
 from app.domain.errors import FieldError, InvalidInput
+from app.domain.link_key import is_key
 from app.domain.rules import MAX_TITLE_LENGTH
-from app.domain.slug import is_well_formed
 from app.ports import LinkQuery, LinkSort, Position
 from app.web import patterns
 
@@ -116,7 +116,7 @@ def _digest(listing: str, body: bytes) -> bytes:
 
 
 def _is_position(sort: LinkSort, key: object, tie: object) -> bool:
-    is_slug = isinstance(tie, str) and is_well_formed(tie)
+    is_slug = isinstance(tie, str) and is_key(tie)
     is_id = type(tie) is int and 0 <= tie < _LONG
     match sort:
         case LinkSort.STORED:

@@ -64,6 +64,23 @@ def slug_taken(slug: str, link: LinkDocument | None, *, removed: bool) -> Respon
     return _problem(409, "slug_taken", "The slug is taken", detail=f"{slug} {why}.", link=link)
 
 
+def domain_taken(host: str) -> Response:
+    """409: the host is served already."""
+    return _problem(409, "domain_taken", "The domain is there already", detail=f"{host} is a domain.")
+
+
+def domain_in_use(slug: str) -> Response:
+    """409: the domain has links, such as *slug*."""
+    detail = f"The domain has links, {slug} among them: remove them first."
+    return _problem(409, "domain_in_use", "The domain has links", detail=detail)
+
+
+def domain_is_target(host: str, slug: str) -> Response:
+    """409: links lead to the host, such as *slug*."""
+    detail = f"Links lead to {host}, {slug} among them: as a domain it would send their visitors in a circle."
+    return _problem(409, "domain_is_target", "Links lead to the host", detail=detail)
+
+
 def external_id_taken(external_id: str | None, link: LinkDocument | None) -> Response:
     """409: the external id is that of another link; *link* if the key may read it."""
     detail = f"{external_id} is the external id of another link."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -10,6 +11,7 @@ from app.domain import rules, search, target
 from app.ports import LinkCondition
 from app.resilience.admission import WorkKind
 from app.resilience.deadline import ADMIN_S
+from app.service.domains import Domains
 from app.service.find import MAX_FILTER_TAGS, SORTS, Filters, Listings
 from app.service.keys import Scope
 from app.web import cursors, listing_schemas, patterns
@@ -85,6 +87,7 @@ TAG = several("tag", _TAG, MAX_FILTER_TAGS, "Links with this tag. Sent several t
 TAGS_ALL = several("tags_all", _TAG, MAX_FILTER_TAGS, "Links that have each of these tags.")
 TAGS_NONE = several("tags_none", _TAG, MAX_FILTER_TAGS, "Links that have none of these tags.")
 HOST = one("host", _HOST, "Links whose target is on this host, whatever the port; no subdomains.")
+DOMAIN = one("domain", _HOST, "Links that are visited at this host; of every domain without it.")
 LONG_URL = one("long_url", _LONG_URL, "Links with this target, compared in canonical form.")
 STATE = several(
     "state",
@@ -106,8 +109,8 @@ SORT = one(
     "sort",
     choice(list(SORTS), "sort_invalid"),
     "The order; a minus turns it around. Default: in the order in which links were stored, newest first."
-    " Titles and slugs are in the order of code points. Clicks are those added up so far: a link that is"
-    " visited between two pages may be on both, or on neither.",
+    " Titles and slugs are in the order of code points, slugs of the default domain first. Clicks are those"
+    " added up so far: a link that is visited between two pages may be on both, or on neither.",
 )
 FIELDS = listed(
     "fields",
@@ -121,7 +124,7 @@ FILTERS: tuple[QueryParameter[Any], ...] = (
 )
 
 
-def register_listing(api: Router, middleware: ApiMiddleware, listings: Listings, public_url: str) -> None:
+def register_listing(api: Router, middleware: ApiMiddleware, listings: Listings, domains: Domains) -> None:
     """Declare the listing of links on *api*, the router of `/api/v1`."""
 
     @api.get("/links")
@@ -133,14 +136,17 @@ def register_listing(api: Router, middleware: ApiMiddleware, listings: Listings,
             deadline_s=ADMIN_S,
             success=(200, listing_schemas.LinkPage),
             problems=(422,),
-            parameters=(LIMIT, CURSOR, *FILTERS, SORT, FIELDS, COUNT),
+            parameters=(LIMIT, CURSOR, DOMAIN, *FILTERS, SORT, FIELDS, COUNT),
         )
     )
     async def list_links(call: Call[None]) -> Response:
         reader = QueryReader(call.request)
         limit, cursor = reader.one(LIMIT), reader.one(CURSOR)
         names, counted = reader.listed(FIELDS), reader.one(COUNT)
-        query = _filters(reader).query()
+        asked = reader.one(DOMAIN)
+        filters = _filters(reader)
+        domain = await domains.named(asked) if asked is not None else None
+        query = replace(filters, domain=None if domain is None else domain.domain_id).query()
         listing = await listings.page(
             query,
             after=cursors.position_in(query, cursor),
@@ -148,7 +154,7 @@ def register_listing(api: Router, middleware: ApiMiddleware, listings: Listings,
             counted=bool(counted),
         )
         page = listing_schemas.LinkPage(
-            [listing_schemas.listed_link(link, public_url, names) for link in listing.links],
+            [listing_schemas.listed_link(link, domains.index, names) for link in listing.links],
             cursors.of_links(query, listing.next_after),
             listing.count if counted else msgspec.UNSET,
         )
@@ -166,7 +172,7 @@ def _filters(reader: QueryReader) -> Filters:
         long_url=reader.one(LONG_URL),
         state=reader.several(STATE),
         sort=reader.one(SORT),
-        **{name: reader.one(parameter) for name, parameter in _TIMES.items()},
+        **{name: reader.one(parameter) for name, parameter in _TIMES.items()},  # type: ignore[arg-type]
     )
     reader.check()
     return filters

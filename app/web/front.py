@@ -17,6 +17,7 @@ from pathlib import Path
 from hopgate_front import Front, Limit, Row, Template, Watch
 
 from app.concurrency import tarpit
+from app.domain.domains import DomainIndex
 from app.domain.errors import Unavailable
 from app.domain.link import REDIRECT_CODES, Resolution, Slug
 from app.domain.slug import RESERVED
@@ -65,8 +66,24 @@ class FrontTable:
         self.remove = front.remove
         self.clear = front.clear
         self._put_many = front.put_many
+        self._set_domains = front.set_domains
         self._send_once = front.send_once
         self._take_clicks = front.take_clicks
+
+    def set_domains(self, domains: DomainIndex) -> None:
+        """Look links up by *domains* from now on."""
+        self._set_domains(
+            [
+                (
+                    "" if one is domains.default else one.host,
+                    one.key(""),
+                    one.case_sensitive,
+                    one.page(410),
+                )
+                for one in domains
+                if one is domains.default or one.host != domains.default.host
+            ]
+        )
 
     def put_many(self, entries: Sequence[L1Entry[Response]], now: float) -> None:
         """Hold *entries*, made at *now*, and answer the requests that wait for their slugs."""
@@ -86,7 +103,9 @@ def _row(entry: L1Entry[Response], renew_from: float) -> Row:
     metered_version = answer.metered_version
     if not answer.is_visit:
         times = renew_from, entry.fresh_until, -math.inf, math.inf
-        return resolution.slug, answer.status, None, False, 0, times
+        # `page_of` puts the page first.
+        page = answer.headers[0][1] if answer.stands_for else None
+        return resolution.slug, answer.stands_for or answer.status, page, False, 0, times
     expires_at = resolution.expires_at
     return (
         resolution.slug,

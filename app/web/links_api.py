@@ -7,25 +7,28 @@ import re
 from collections.abc import Awaitable, Callable
 from datetime import datetime
 from typing import assert_never
-from urllib.parse import urlsplit
 
+from app.domain.domains import DomainIndex
 from app.domain.errors import FieldError, InvalidInput
 from app.domain.link import Link, Slug
+from app.domain.link_key import name_of
 from app.domain.slug import MOVED, ORDINARY, is_well_formed
+from app.domain.target import MAX_HOST_LENGTH
 from app.ports import ExternalIdTaken, IdempotentRequest, Policy, RequestMismatch, VersionMismatch
 from app.resilience.admission import WorkKind
 from app.resilience.deadline import ADMIN_S, WRITE_S
 from app.service.bulk import BulkLinks
+from app.service.domains import Domains
 from app.service.keys import Principal, Scope
 from app.service.links import Created, Links, Removed, SlugTaken
 from app.service.stats import HourlyStats, Stats
-from app.web import conditions, errors, schemas
+from app.web import conditions, errors, patterns, schemas
 from app.web.endpoint import Operation, Parameter
 from app.web.middleware import ApiMiddleware, Call
 from app.web.parameters import TIME, WrongValue
 from app.web.request import Request
 from app.web.response import Headers, Response, empty_response, json_response
-from app.web.reuse import make_or_find
+from app.web.reuse import api_path, make_or_find
 from app.web.robyn_app import Router
 
 _MAX_IDEMPOTENCY_KEY = 255
@@ -51,6 +54,12 @@ IDEMPOTENCY_KEY = Parameter(
     {"type": "string", "pattern": f"^[!-~]{{1,{_MAX_IDEMPOTENCY_KEY}}}$"},
     description="The same key with the same body makes one link, however often it is sent (24 hours).",
 )
+DOMAIN = Parameter(
+    "domain",
+    "query",
+    {"type": "string", "maxLength": MAX_HOST_LENGTH, "pattern": patterns.HOST, "examples": ["go.example"]},
+    description="The host of the link's domain. Default: that of the base URL.",
+)
 SINCE = Parameter(
     "since",
     "query",
@@ -67,7 +76,7 @@ UNTIL = Parameter(
 
 
 def register_links(
-    api: Router, middleware: ApiMiddleware, links: Links, bulk: BulkLinks, public_url: str
+    api: Router, middleware: ApiMiddleware, links: Links, bulk: BulkLinks, domains: Domains
 ) -> None:
     """Declare the endpoints of links on *api*, the router of `/api/v1`."""
 
@@ -88,17 +97,21 @@ def register_links(
     )
     async def create_link(call: Call[schemas.CreateLink]) -> Response:
         draft = call.body
+        domain = await domains.named(draft.domain)
         if draft.reuse:
             request = _idempotent_request(call.request, call.principal.key_id)
-            return await make_or_find(draft, call.principal, request, bulk=bulk, public_url=public_url)
+            return await make_or_find(
+                draft, call.principal, request, bulk=bulk, domains=domains.index, domain=domain
+            )
         outcome = await links.create(
             draft.fields(),
+            domain=domain,
             expires_in=draft.lifetime(),
             custom_slug=draft.slug,
             lengths=MOVED if call.principal.may(Scope.ADMIN) else ORDINARY,
             request=_idempotent_request(call.request, call.principal.key_id),
         )
-        return _created(outcome, public_url, call.principal)
+        return _created(outcome, domains.index, call.principal)
 
     @api.get("/links/:slug")
     @middleware.endpoint(
@@ -110,18 +123,18 @@ def register_links(
             success=(200, schemas.LinkDocument),
             empty=(304,),
             problems=(404, 410, 412, 422),
-            parameters=(IF_MATCH, IF_NONE_MATCH),
+            parameters=(DOMAIN, IF_MATCH, IF_NONE_MATCH),
         )
     )
     async def get_link(call: Call[None]) -> Response:
         # Read first: a header that breaks a rule does so whatever has become of the link.
         wanted = conditions.if_match(call.request.headers.get("if-match"))
         held = conditions.if_none_match(call.request.headers.get("if-none-match"))
-        name = _slug(call.request)
+        name = await _key(call.request, domains)
         outcome = await links.get(name) if name else None
         if isinstance(outcome, Link) and _names(wanted, outcome) and _names(held, outcome):
             return empty_response(304, [_etag(outcome)])
-        return _outcome(_matching(outcome, wanted), public_url, call.principal)
+        return _outcome(_matching(outcome, wanted), domains.index, call.principal)
 
     @api.patch("/links/:slug")
     @middleware.endpoint(
@@ -133,7 +146,7 @@ def register_links(
             success=(200, schemas.LinkDocument),
             empty=(204,),
             problems=(404, 409, 410, 411, 412, 413, 415, 422),
-            parameters=(IF_MATCH, IF_NONE_MATCH),
+            parameters=(DOMAIN, IF_MATCH, IF_NONE_MATCH),
         ),
         body=schemas.PatchLink,
     )
@@ -143,12 +156,13 @@ def register_links(
             raise InvalidInput([FieldError("body", "nothing_to_change", "must name at least one field")])
         outcome = await _conditionally(
             links,
+            domains,
             call.request,
             lambda name, version: links.change(name, patch, expires_in=expires_in, expected_version=version),
         )
         if isinstance(outcome, Link) and not _may_read(call.principal):
             return empty_response(204, [_etag(outcome)])
-        return _outcome(outcome, public_url, call.principal)
+        return _outcome(outcome, domains.index, call.principal)
 
     @api.delete("/links/:slug")
     @middleware.endpoint(
@@ -159,18 +173,21 @@ def register_links(
             deadline_s=WRITE_S,
             success=(204, None),
             problems=(404, 410, 411, 412, 422),
-            parameters=(IF_MATCH, IF_NONE_MATCH),
+            parameters=(DOMAIN, IF_MATCH, IF_NONE_MATCH),
         )
     )
     async def remove_link(call: Call[None]) -> Response:
         outcome = await _conditionally(
-            links, call.request, lambda name, version: links.remove(name, expected_version=version)
+            links,
+            domains,
+            call.request,
+            lambda name, version: links.remove(name, expected_version=version),
         )
         is_removed = isinstance(outcome, Link)
-        return empty_response(204) if is_removed else _outcome(outcome, public_url, call.principal)
+        return empty_response(204) if is_removed else _outcome(outcome, domains.index, call.principal)
 
 
-def register_stats(api: Router, middleware: ApiMiddleware, stats: Stats, public_url: str) -> None:
+def register_stats(api: Router, middleware: ApiMiddleware, stats: Stats, domains: Domains) -> None:
     """Declare the endpoint of click statistics on *api*."""
 
     @api.get("/links/:slug/stats")
@@ -182,19 +199,19 @@ def register_stats(api: Router, middleware: ApiMiddleware, stats: Stats, public_
             deadline_s=ADMIN_S,
             success=(200, schemas.LinkStats),
             problems=(404, 410, 422),
-            parameters=(SINCE, UNTIL),
+            parameters=(DOMAIN, SINCE, UNTIL),
         )
     )
     async def get_link_stats(call: Call[None]) -> Response:
         request = call.request
-        name, since, until = _slug(request), _time(request, "since"), _time(request, "until")
+        name, since, until = await _key(request, domains), _time(request, "since"), _time(request, "until")
         outcome = await stats.hourly(name, since=since, until=until) if name else None
         if isinstance(outcome, HourlyStats):
-            return json_response(200, schemas.stats_document(outcome))
-        return _outcome(outcome, public_url, call.principal)
+            return json_response(200, schemas.stats_document(outcome, domains.index))
+        return _outcome(outcome, domains.index, call.principal)
 
 
-def register_cache(api: Router, middleware: ApiMiddleware, links: Links) -> None:
+def register_cache(api: Router, middleware: ApiMiddleware, links: Links, domains: Domains) -> None:
     """Declare the endpoint that invalidates caches on *api*."""
 
     @api.post("/cache/invalidate")
@@ -213,23 +230,23 @@ def register_cache(api: Router, middleware: ApiMiddleware, links: Links) -> None
         if not 1 <= len(call.body.slugs) <= schemas.MAX_SLUGS:
             message = f"must name 1 to {schemas.MAX_SLUGS} slugs"
             raise InvalidInput([FieldError("slugs", "slugs_count", message)])
-        slugs = list(dict.fromkeys(call.body.slugs))
-        known = await links.invalidate([Slug(slug) for slug in slugs if is_well_formed(slug)])
-        found = set(known)
-        return json_response(
-            202, schemas.Invalidated(len(known), [slug for slug in slugs if slug not in found])
-        )
+        domain = await domains.named(call.body.domain)
+        keys = {slug: domain.key(slug) for slug in call.body.slugs}
+        asked = dict.fromkeys(key for slug, key in keys.items() if is_well_formed(slug))
+        found = set(await links.invalidate(list(asked)))
+        unknown = [slug for slug, key in keys.items() if key not in found]
+        return json_response(202, schemas.Invalidated(len(found), unknown))
 
 
 _Outcome = Link | VersionMismatch | ExternalIdTaken | Removed | None
 _Change = Callable[[Slug, int | None], Awaitable[_Outcome]]
 
 
-async def _conditionally(links: Links, request: Request, change: _Change) -> _Outcome:
+async def _conditionally(links: Links, domains: Domains, request: Request, change: _Change) -> _Outcome:
     """Make *change* to the link in the path, at a version that If-Match and If-None-Match allow."""
     wanted = conditions.if_match(request.headers.get("if-match"))
     held = conditions.if_none_match(request.headers.get("if-none-match"))
-    name = _slug(request)
+    name = await _key(request, domains)
     if name is None:
         return None
     if held == frozenset() and (wanted is None or len(wanted) == 1):
@@ -259,38 +276,41 @@ def _may_read(principal: Principal) -> bool:
 
 
 def _created(
-    outcome: Created | SlugTaken | ExternalIdTaken | RequestMismatch, public_url: str, principal: Principal
+    outcome: Created | SlugTaken | ExternalIdTaken | RequestMismatch,
+    domains: DomainIndex,
+    principal: Principal,
 ) -> Response:
     match outcome:
         case Created(link, replayed):
-            location = ("location", f"{urlsplit(public_url).path}/api/v1/links/{link.slug}")
+            host = domains.of(link.slug).host
+            location = ("location", api_path(domains, host, name_of(link.slug)))
             mark = [("idempotency-replayed", "true")] if replayed else []
             if replayed and not _may_read(principal):
                 # It may have been changed by other keys since.
                 return empty_response(201, [location, *mark])
-            return _link(201, link, public_url, [location, *mark])
+            return _link(201, link, domains, [location, *mark])
         case SlugTaken(link):
             is_removed = link.removed_at is not None
             is_shown = not is_removed and _may_read(principal)
-            document = schemas.link_document(link, public_url) if is_shown else None
-            return errors.slug_taken(link.slug, document, removed=is_removed)
+            document = schemas.link_document(link, domains) if is_shown else None
+            return errors.slug_taken(name_of(link.slug), document, removed=is_removed)
         case ExternalIdTaken(link):
-            return _external_id_taken(link, public_url, principal)
+            return _external_id_taken(link, domains, principal)
         case RequestMismatch():
             return errors.idempotency_key_reused()
         case _:
             assert_never(outcome)
 
 
-def _outcome(outcome: _Outcome, public_url: str, principal: Principal) -> Response:
+def _outcome(outcome: _Outcome, domains: DomainIndex, principal: Principal) -> Response:
     match outcome:
         case Link():
-            return _link(200, outcome, public_url)
+            return _link(200, outcome, domains)
         case VersionMismatch(current):
-            document = schemas.link_document(current, public_url) if _may_read(principal) else None
+            document = schemas.link_document(current, domains) if _may_read(principal) else None
             return errors.version_mismatch(current.version, document)
         case ExternalIdTaken(link):
-            return _external_id_taken(link, public_url, principal)
+            return _external_id_taken(link, domains, principal)
         case Removed():
             return errors.gone()
         case None:
@@ -299,13 +319,13 @@ def _outcome(outcome: _Outcome, public_url: str, principal: Principal) -> Respon
             assert_never(outcome)
 
 
-def _external_id_taken(link: Link, public_url: str, principal: Principal) -> Response:
-    document = schemas.link_document(link, public_url) if _may_read(principal) else None
+def _external_id_taken(link: Link, domains: DomainIndex, principal: Principal) -> Response:
+    document = schemas.link_document(link, domains) if _may_read(principal) else None
     return errors.external_id_taken(link.fields.external_id, document)
 
 
-def _link(status: int, link: Link, public_url: str, headers: Headers = ()) -> Response:
-    document = schemas.link_document(link, public_url)
+def _link(status: int, link: Link, domains: DomainIndex, headers: Headers = ()) -> Response:
+    document = schemas.link_document(link, domains)
     return json_response(status, document, [_etag(link), *headers])
 
 
@@ -313,10 +333,11 @@ def _etag(link: Link) -> tuple[str, str]:
     return ("etag", f'"{link.version}"')
 
 
-def _slug(request: Request) -> Slug | None:
-    """Return the slug in the path; None if no link can have it."""
+async def _key(request: Request, domains: Domains) -> Slug | None:
+    """Return the key of the link in the path; None if there can be none. Raises InvalidInput."""
     text = request.path_params["slug"]
-    return Slug(text) if is_well_formed(text) else None
+    domain = await domains.find(request.query.get("domain"), "domain")
+    return domain.key(text) if domain is not None and is_well_formed(text) else None
 
 
 def _idempotent_request(request: Request, key_id: str) -> IdempotentRequest | None:

@@ -8,6 +8,7 @@ from typing import Annotated, Any, ClassVar
 import msgspec
 
 from app.domain import rules
+from app.domain.domains import DomainIndex
 from app.domain.link import Link
 from app.web import patterns, schemas
 
@@ -79,7 +80,7 @@ class RetaggedLinks(msgspec.Struct):
     example: ClassVar[dict[str, Any]] = {"changed": 12, "done": True}
 
 
-def listed_link(link: Link, public_url: str, names: Collection[str]) -> ListedLink:
+def listed_link(link: Link, domains: DomainIndex, names: Collection[str]) -> ListedLink:
     """Return *link* as a listing shows it: the fields *names*, or all of them if there are none."""
-    document = schemas.link_document(link, public_url)
+    document = schemas.link_document(link, domains)
     return ListedLink(**{name: getattr(document, name) for name in names or FIELDS})

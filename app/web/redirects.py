@@ -19,8 +19,10 @@ from msgspec.structs import replace
 
 from app.concurrency.expiry import Expiry
 from app.domain import slug as slugs
+from app.domain.domains import DomainIndex
 from app.domain.errors import Overloaded, Unavailable
-from app.domain.link import LinkState, Resolution, Slug
+from app.domain.link import REDIRECT_CODES, LinkState, Resolution, Slug
+from app.domain.link_key import is_key
 from app.domain.target import escaped, is_plain, uri_reference
 from app.ports import Policy, RateLimiter
 from app.resilience.deadline import REDIRECT_S
@@ -41,6 +43,8 @@ _TEMPORARY = ("cache-control", "private, no-cache, max-age=0")
 _PERMANENT = ("cache-control", "private, max-age=60")
 # What RFC 3986 allows in a query, and %, which may begin an escape.
 _SAFE = "!$&'()*+,-./:;=?@_~%"
+# Of a process that has no other domain.
+DEFAULT_ONLY = DomainIndex("")
 _NOT_PREFETCHED = errors.not_prefetched()
 _NOT_FOUND, _GONE = errors.not_found(), errors.gone()
 # Module constants: a look-up in the enum class costs as much as the rest of a decision.
@@ -90,6 +94,22 @@ def with_query(response: Response, query: str) -> Response:
     return replace(response, headers=((name, joined), *rest))
 
 
+def page_of(domains: DomainIndex, slug: str, response: Response) -> Response:
+    """Return *response* to a visit of *slug*, or a redirect to the page that its domain has in its place."""
+    url = domains.of(slug).page(response.status) if domains.has_pages else None
+    if url is None:
+        return response
+    return _to_page(url, response.status)
+
+
+def _to_page(url: str, status: int) -> Response:
+    return Response(302, (("location", url), _TEMPORARY, NO_SNIFFING), stands_for=status)
+
+
+def _status(response: Response) -> int:
+    return response.stands_for or response.status
+
+
 class RedirectHandler:
     """
     Handles `GET` and `HEAD` of `/{slug}`, except for the query string (see `with_query`).
@@ -103,6 +123,7 @@ class RedirectHandler:
     Args:
         clicks: counts the redirects that the L1 cache does not count itself.
         quota: leases the visits of links with `max_visits`.
+        domains: which link a slug is depends on the host.
         monotonic: the clock of *l1*.
         limit_s: bound of a request that the L1 cache cannot answer, in seconds.
         on_error: is notified of each error that is answered by 503; a stale redirect hides its error.
@@ -116,6 +137,7 @@ class RedirectHandler:
         clicks: ClickCounter,
         quota: VisitQuota,
         *,
+        domains: DomainIndex = DEFAULT_ONLY,
         monotonic: Callable[[], float],
         limit_s: float = REDIRECT_S,
         on_error: Callable[[Exception], None] = lambda _: None,
@@ -128,6 +150,7 @@ class RedirectHandler:
         self._admit = limiter.admit
         self._count = clicks.count
         self._quota = quota
+        self._domains = domains
         self._monotonic = monotonic
         self._limit_s = limit_s
         self._on_error = on_error
@@ -137,6 +160,32 @@ class RedirectHandler:
         self.l1_errors: Counter[int] = Counter()
         self.missed = 0
         self.answered: Counter[int] = Counter()
+
+    def visited(self, host: str | None, text: str) -> Slug | None:
+        """Return the link that a visit of *text* at *host* is for; None if no link can have that address."""
+        name = slugs.as_pasted(text)
+        if not slugs.is_well_formed(name) or (name != text and name.casefold() in slugs.RESERVED):
+            return None
+        return self._domains.at(host).key(name)
+
+    def root(self, host: str | None, client: str) -> Response:
+        """Answer a visit of *host* without a slug."""
+        url = self._domains.at(host).settings.root_url
+        return self._no_link(_NOT_FOUND if url is None else _to_page(url, 0), client)
+
+    def unknown(self, host: str | None, client: str) -> Response:
+        """Answer a visit of a path at *host* that no link can have."""
+        url = self._domains.at(host).page(404)
+        return self._no_link(_NOT_FOUND if url is None else _to_page(url, 404), client)
+
+    def _no_link(self, response: Response, client: str) -> Response:
+        if not self._admit(_REDIRECT, client):
+            return self._refuse(_REDIRECT, client)
+        if _status(response) == 404:
+            response = self._charge_not_found(response, client)
+        self.missed += 1
+        self.answered[response.status] += 1
+        return response
 
     def answer_from_l1(self, slug: str, client: str, now: float) -> Response | None:
         """
@@ -246,7 +295,7 @@ class RedirectHandler:
                 return self._l1_error(response, client)
         else:
             self.missed += 1
-            if slugs.is_well_formed(slug):
+            if is_key(slug):
                 response = await self._look_up(Slug(slug), client, is_head=is_head, intent=intent)
             else:
                 response = self._charge_not_found(_NOT_FOUND, client)
@@ -265,13 +314,13 @@ class RedirectHandler:
             if refusal.retry_after_s > 0:
                 return errors.too_many_requests(refusal)
             found = await self._within_limit(slug, None, is_head=is_head, intent=intent)
-            return self._charge_not_found(found, client) if found.status == 404 else found
+            return self._charge_not_found(found, client) if _status(found) == 404 else found
         # A look-up is charged before it starts, or any number could run at once, and refunded if it
         # finds a link. A client that hangs up gets no refund: it could scan for free.
         if not self._admit(_MISS, client):
             return self._refuse(_MISS, client)
         found = await self._within_limit(slug, None, is_head=is_head, intent=intent)
-        if found.status != 404:
+        if _status(found) != 404:
             self._limiter.refund(_MISS, client)
         return found
 
@@ -323,13 +372,14 @@ class RedirectHandler:
         except Unavailable as error:
             return self._unavailable(error)
         if not has_visit:
-            return _GONE
+            return page_of(self._domains, slug, _GONE)
         return redirect if is_visit else replace(redirect, is_visit=False)
 
     def _l1_error(self, response: Response, client: str) -> Response:
-        if response.status == 404:
+        if _status(response) == 404:
             response = self._charge_not_found(response, client)
-        self.l1_errors[response.status] += 1
+        if response.status not in REDIRECT_CODES:
+            self.l1_errors[response.status] += 1
         return response
 
     def _unavailable(self, error: Unavailable) -> Response:

@@ -31,6 +31,7 @@ class Response(msgspec.Struct, frozen=True, gc=False):
 
     `forward_query`: append the request's query string to the `location` header.
     `is_visit`: it is the redirect of a link; sent in reply to a GET, it counts as one click.
+    `stands_for`: the status that it would have if the domain had no page in its place, else 0.
     `stream`: the body in parts, in place of `body`.
     `metered_version`: the link's version if each such response takes a visit of the link's quota, else 0.
     """
@@ -41,6 +42,7 @@ class Response(msgspec.Struct, frozen=True, gc=False):
     forward_query: bool = False
     is_visit: bool = False
     metered_version: int = 0
+    stands_for: int = 0
     stream: AsyncGenerator[bytes, None] | None = None
 
 

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from app.domain.domains import Domain, DomainIndex
 from app.domain.slug import MOVED, ORDINARY
 from app.ports import Answered, IdempotentRequest, RequestMismatch
 from app.service.batch_plans import ItemOutcome, NewItem
@@ -28,7 +29,8 @@ async def make_or_find(
     request: IdempotentRequest | None,
     *,
     bulk: BulkLinks,
-    public_url: str,
+    domains: DomainIndex,
+    domain: Domain,
 ) -> Response:
     """
     Return the link that *draft* describes: 200 if it was there, 201 if it is new.
@@ -40,27 +42,38 @@ async def make_or_find(
         return errors.forbidden(Scope.LINKS_READ)
     lengths = MOVED if principal.may(Scope.ADMIN) else ORDINARY
     item = NewItem(
-        fields=draft.fields(), slug=None, named=frozenset(), reuse=True, expires_in=draft.lifetime()
+        fields=draft.fields(),
+        slug=None,
+        named=frozenset(),
+        domain=domain,
+        reuse=True,
+        expires_in=draft.lifetime(),
     )
-    results = Results(public_url, principal)
+    results = Results(domains, principal)
     render: Callable[[Sequence[ItemOutcome]], bytes] = results.encoded
     outcome = await bulk.create([bulk.checked(item, draft.slug, lengths)], request=request, render=render)
     match outcome:
         case BatchDone(outcomes):
-            return _answer(results.of(outcomes[0], 0), public_url)
+            return _answer(results.of(outcomes[0], 0), domains)
         case Answered(answer):
             [result] = _decoder.decode(answer).results
-            return _answer(result, public_url, ("idempotency-replayed", "true"))
+            return _answer(result, domains, ("idempotency-replayed", "true"))
         case RequestMismatch():
             return errors.idempotency_key_reused()
         case _:
             assert_never(outcome)
 
 
-def _answer(result: ItemResult, public_url: str, *headers: tuple[str, str]) -> Response:
+def _answer(result: ItemResult, domains: DomainIndex, *headers: tuple[str, str]) -> Response:
     link = result.link
     # A checked item that names no slug and no external id is stored or found.
     assert link is not None  # noqa: S101
     etag = ("etag", f'"{link.version}"')
-    location = ("location", f"{urlsplit(public_url).path}/api/v1/links/{link.slug}")
+    location = ("location", api_path(domains, link.domain, link.slug))
     return json_response(result.status, link, [etag, location, *headers])
+
+
+def api_path(domains: DomainIndex, host: str, slug: str) -> str:
+    """Return the path and query at which the API has a link."""
+    query = "" if host == domains.default.host else f"?domain={host}"
+    return f"{urlsplit(domains.public_url).path}/api/v1/links/{slug}{query}"

@@ -67,6 +67,11 @@ def keyed(handle: Callable[[Request], Awaitable[Response]]) -> RobynHandler:
     return for_robyn(Endpoint(handle.__name__, handle, reads=frozenset({"authorization"})))
 
 
+def of_host(handle: Callable[[Request], Awaitable[Response]]) -> RobynHandler:
+    """Declare *handle* as `public` does; what it answers depends on the host."""
+    return for_robyn(Endpoint(handle.__name__, handle, reads=frozenset({"host"})))
+
+
 def for_robyn(endpoint: Endpoint) -> RobynHandler:
     """Return *endpoint* as a handler of Robyn's own server, which carries it for `routes_of`."""
 

@@ -11,6 +11,7 @@ from app.telemetry import prometheus
 from app.web import (
     blocks_api,
     bulk_api,
+    domains_api,
     errors,
     find_links,
     health,
@@ -24,7 +25,7 @@ from app.web.middleware import ApiMiddleware, check_query
 from app.web.redirects import with_query
 from app.web.request import Request
 from app.web.response import Response, json_response, text_response
-from app.web.robyn_app import Router, keyed, new_router, public, routes_of
+from app.web.robyn_app import Router, keyed, new_router, of_host, public, routes_of
 from app.web.services import Services
 
 _ROBOTS = b"User-agent: *\nDisallow: /api/\n"
@@ -39,20 +40,21 @@ def register(application: Any, services: Services) -> None:
         admission=services.admission,
         on_error=services.on_error,
     )
-    links_api.register_links(api, middleware, services.links, services.bulk, services.public_url)
+    links_api.register_links(api, middleware, services.links, services.bulk, services.domains)
     bulk_api.register_bulk(
         api,
         middleware,
         services.bulk,
-        public_url=services.public_url,
+        domains=services.domains,
         is_draining=services.is_draining,
     )
-    find_links.register_listing(api, middleware, services.listings, services.public_url)
+    find_links.register_listing(api, middleware, services.listings, services.domains)
     tags_api.register_tags(api, middleware, services.listings)
     keys_api.register_keys(api, middleware, services.keys, services.key_limits)
-    links_api.register_stats(api, middleware, services.stats, services.public_url)
-    links_api.register_cache(api, middleware, services.links)
+    links_api.register_stats(api, middleware, services.stats, services.domains)
+    links_api.register_cache(api, middleware, services.links, services.domains)
     blocks_api.register(api, middleware, services.blocks)
+    domains_api.register(api, middleware, services.domains)
 
     @functools.cache
     def description() -> Mapping[str, Any]:
@@ -131,13 +133,22 @@ def _register_operations(app: Router, services: Services, middleware: ApiMiddlew
 
 
 def _register_redirect(app: Router, services: Services) -> None:
-    """Declare `GET /{slug}`. On granian, `app.web.rsgi` calls the same handler without a route."""
+    """Declare `GET /` and `/{slug}`. On granian, `app.web.rsgi` calls the same handler without a route."""
+
+    @app.get("/")
+    @of_host
+    async def root(request: Request) -> Response:
+        return services.redirects.root(request.headers.get("host"), request.client)
 
     @app.get("/:slug")
-    @public
+    @of_host
     async def redirect(request: Request) -> Response:
+        host, text = request.headers.get("host"), request.path_params["slug"]
+        slug = services.redirects.visited(host, text)
+        if slug is None:
+            return services.redirects.unknown(host, request.client)
         response = await services.redirects.answer(
-            request.path_params["slug"],
+            slug,
             request.client,
             is_head=request.method == "HEAD",
             intent=request.intent,

@@ -18,9 +18,9 @@ from time import monotonic
 from typing import Any, ClassVar, NamedTuple, Protocol
 
 from app.concurrency.origins import request_id
-from app.domain import slug as slugs
 from app.domain.errors import Overloaded
-from app.domain.link import REDIRECT_CODES
+from app.domain.link import REDIRECT_CODES, Slug
+from app.domain.link_key import name_of
 from app.telemetry.requests import REDIRECT_ROUTE, STEPS_PER_S, UNKNOWN_ROUTE, Exchange, RequestMetrics
 from app.web import errors
 from app.web import headers as fields
@@ -171,6 +171,7 @@ class RsgiApplication:
         self._table = RouteTable(routes)
         self._measure(services.requests, routes)
         self._refuses = services.admission.refuses
+        self._domains = services.domains.index
         self._answer_from_l1 = services.redirects.answer_from_l1
         self._trusted = services.trusted_proxies
         self._tarpit = services.tarpit
@@ -189,7 +190,8 @@ class RsgiApplication:
         method = scope.method
         if (method == "GET" or method == "HEAD") and self._with_fast_path:  # noqa: PLR1714 - half the time of a set
             path = scope.path
-            slug = path[1:]
+            # The host is a call into Rust as well, so it is read where it makes a difference.
+            slug = (self._visited(scope, path) or "") if self._domains.has_others else path[1:]
             try:
                 client = self._client(scope) if self._trusted else peer_address(scope.client)
             except ValueError as error:
@@ -198,7 +200,7 @@ class RsgiApplication:
                 return
             is_head = method == "HEAD"
             response = None if is_head else self._answer_from_l1(slug, client, started)
-            if response is not None and not response.body:
+            if response is not None and response.is_visit:
                 if response.forward_query:
                     response = with_query(response, scope.query_string)
                 status = response.status
@@ -210,13 +212,13 @@ class RsgiApplication:
                 except LookupError:  # it took unusually long, or has a status that links should not have
                     self._requests.observe(REDIRECT_ROUTE, method, status, took_s)
                 return
-            if response is not None or (slugs.is_well_formed(slug) and not self._table.is_literal(path)):
+            if response is not None or (slug := self._visited(scope, path) or ""):
                 with self._requests.exchange(method, started, REDIRECT_ROUTE) as exchange:
                     if response is None:
                         response = await self._look_up(scope, slug, client, is_head=is_head)
                     if response.forward_query:
                         response = with_query(response, scope.query_string)
-                    if response.body and response.status in _DELAYED:
+                    if (response.body and response.status in _DELAYED) or response.stands_for == 404:
                         await self._tarpit.hold()
                     _send(protocol, exchange, response)
                 return
@@ -226,10 +228,15 @@ class RsgiApplication:
     def _refuse(self, scope: RsgiScope, protocol: Any, response: Response) -> None:
         """Send *response* instead of an answer of the application, and count it."""
         path, method = scope.path, scope.method
-        is_redirect = method in _READS and slugs.is_well_formed(path[1:]) and not self._table.is_literal(path)
+        is_redirect = method in _READS and self._visited(scope, path) is not None
         route = REDIRECT_ROUTE if is_redirect else UNKNOWN_ROUTE
         with self._requests.exchange(method, monotonic(), route) as exchange:
             _send(protocol, exchange, response)
+
+    def _visited(self, scope: RsgiScope, path: str) -> Slug | None:
+        """Return the link that a visit of *path* is for; None if it is for a page."""
+        slug = self._services.redirects.visited(scope.headers.get("host"), path[1:])
+        return None if slug is None or self._table.is_literal(f"/{name_of(slug)}") else slug
 
     async def _look_up(self, scope: RsgiScope, slug: str, client: str, *, is_head: bool) -> Response:
         headers = scope.headers
@@ -263,7 +270,11 @@ class RsgiApplication:
     async def _route(self, path: str, scope: RsgiScope, protocol: Any, exchange: Exchange) -> Response:
         found = self._table.find(path)
         if found is None:
-            return errors.not_found()
+            host = scope.headers.get("host")
+            has_page = scope.method in _READS and self._domains.at(host).page(404) is not None
+            if not has_page or path.startswith(_API):
+                return errors.not_found()
+            return self._services.redirects.unknown(host, self._client(scope))
         exchange.route, methods, path_params = found
         endpoint = methods.get("GET" if scope.method == "HEAD" else scope.method)
         if endpoint is None:

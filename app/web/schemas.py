@@ -14,8 +14,10 @@ import msgspec
 
 from app.domain import lifetime, rules, target
 from app.domain import slug as slug_rules
+from app.domain.domains import DomainIndex
 from app.domain.errors import FieldError, HopgateError, InvalidInput
 from app.domain.link import DEFAULT_REDIRECT_CODE, MAX_MAX_VISITS, REDIRECT_CODES, Link, LinkFields
+from app.domain.link_key import name_of
 from app.service.stats import HOUR, HourlyStats
 from app.web import patterns
 
@@ -52,6 +54,15 @@ _NewSlug = Annotated[
         **{"not": {"pattern": patterns.RESERVED_SLUG}},
         examples=["spring-sale"],
         description=f"{slug_rules.ORDINARY} characters; {slug_rules.MOVED} with the scope admin.",
+    ),
+]
+Domain = Annotated[
+    str,
+    _described(
+        maxLength=target.MAX_HOST_LENGTH,
+        pattern=patterns.HOST,
+        examples=["go.example"],
+        description="The host of the domain. Default: that of the base URL.",
     ),
 ]
 _Title = Annotated[
@@ -109,6 +120,7 @@ class CreateLink(msgspec.Struct, forbid_unknown_fields=True):
 
     long_url: _LongUrl
     slug: _NewSlug | None = None
+    domain: Domain | None = None
     title: _Title = ""
     tags: _Tags = ()
     redirect_code: _RedirectCode = DEFAULT_REDIRECT_CODE
@@ -122,7 +134,7 @@ class CreateLink(msgspec.Struct, forbid_unknown_fields=True):
     reuse: Reuse = False
 
     def fields(self) -> LinkFields:
-        """Return what stands in the link as it is sent: all but the slug, the lifetime and `reuse`."""
+        """Return what stands in the link as it is sent: all but its address, the lifetime and `reuse`."""
         return LinkFields(**{field.name: getattr(self, field.name) for field in _FIELDS})
 
     def lifetime(self) -> timedelta | None:
@@ -145,12 +157,13 @@ def lifetime_of(text: str | None, expires_at: object) -> timedelta | None:
 
 
 class _Address(msgspec.Struct):
+    domain: str
     slug: str
     short_url: str
 
 
 # The fields of a link that a user sets: `CreateLink` declares them, the other schemas derive them.
-_NOT_FIELDS = ("slug", "expires_in", "reuse")
+_NOT_FIELDS = ("slug", "domain", "expires_in", "reuse")
 _FIELDS = [field for field in msgspec.structs.fields(CreateLink) if field.name not in _NOT_FIELDS]
 _Changes: Any = msgspec.defstruct(
     "_Changes",
@@ -187,6 +200,7 @@ class Invalidate(msgspec.Struct, forbid_unknown_fields=True):
     """The body of `POST /api/v1/cache/invalidate`."""
 
     slugs: _Slugs
+    domain: Domain | None = None
 
 
 class Invalidated(msgspec.Struct):
@@ -226,6 +240,7 @@ class LinkStats(msgspec.Struct):
     its counts, about a second later.
     """
 
+    domain: str
     slug: str
     total: int
     since: datetime
@@ -268,11 +283,12 @@ class ItemProblem(msgspec.Struct):
     error: Problem
 
 
-def link_document(link: Link, public_url: str) -> LinkDocument:
-    """Return *link* as the API shows it."""
+def link_document(link: Link, domains: DomainIndex) -> LinkDocument:
+    """Return *link*, which is of one of *domains*, as the API shows it."""
     return LinkDocument(
-        slug=link.slug,
-        short_url=f"{public_url}/{link.slug}",
+        domain=domains.of(link.slug).host,
+        slug=name_of(link.slug),
+        short_url=domains.short_url(link.slug),
         **{field.name: getattr(link.fields, field.name) for field in _FIELDS},
         visits=link.visits,
         version=link.version,
@@ -281,11 +297,13 @@ def link_document(link: Link, public_url: str) -> LinkDocument:
     )
 
 
-def stats_document(stats: HourlyStats) -> LinkStats:
-    """Return *stats* as the API shows them."""
+def stats_document(stats: HourlyStats, domains: DomainIndex) -> LinkStats:
+    """Return *stats* of a link of one of *domains* as the API shows them."""
     hours = [HourlyClicks(stats.since + n * HOUR, clicks) for n, clicks in enumerate(stats.hours)]
     until = stats.since + len(stats.hours) * HOUR
-    return LinkStats(stats.link.slug, stats.link.visits, stats.since, until, hours)
+    slug = stats.link.slug
+    host = domains.of(slug).host
+    return LinkStats(host, name_of(slug), stats.link.visits, stats.since, until, hours)
 
 
 class UnreadableBody(HopgateError):

@@ -11,6 +11,7 @@ from app.ports import RateLimiter
 from app.resilience.admission import AdmissionController
 from app.service.blocks import Blocks
 from app.service.bulk import BulkLinks
+from app.service.domains import Domains
 from app.service.find import Listings
 from app.service.key_management import KeyManagement
 from app.service.keys import Authenticator
@@ -49,6 +50,7 @@ class Services:
     listings: Listings
     bulk: BulkLinks
     blocks: Blocks
+    domains: Domains
     stats: Stats
     redirects: RedirectHandler
     authenticator: Authenticator

@@ -18,6 +18,7 @@ from app.ports import (
     ExternalIdTaken,
     Found,
     RequestMismatch,
+    Reusable,
     Store,
     Wanted,
 )
@@ -70,7 +71,7 @@ async def test_batch_sees_what_is_wanted(store: Store) -> None:
     wanted = Wanted(
         slugs=[Slug("gone"), Slug("absent")],
         external_ids=["x", "y", "z"],
-        reusable=[FIELDS, replace(FIELDS, title="other")],
+        reusable=[Reusable(FIELDS), Reusable(replace(FIELDS, title="other"))],
     )
 
     for locks in (False, True):
@@ -79,7 +80,7 @@ async def test_batch_sees_what_is_wanted(store: Store) -> None:
     for found in seen:
         assert found.links.keys() == {"gone", "named"}
         assert {one: link.slug for one, link in found.external_ids.items()} == {"x": "named"}
-        assert {fields: link.slug for fields, link in found.reusable.items()} == {FIELDS: "plain"}
+        assert {asked: link.slug for asked, link in found.reusable.items()} == {Reusable(FIELDS): "plain"}
 
 
 @pytest.mark.parametrize(
@@ -102,7 +103,7 @@ async def test_restricted_or_other_links_are_not_reusable(store: Store, restrict
     await added(store, "other", fields=replace(FIELDS, **restricted))
     seen: list[Found] = []
 
-    await store.write_batch(Wanted(reusable=[FIELDS]), seen.append, now=NOW)
+    await store.write_batch(Wanted(reusable=[Reusable(FIELDS)]), seen.append, now=NOW)
 
     assert seen == [Found()]
 
@@ -157,7 +158,7 @@ async def test_concurrent_batches_for_one_reusable_link_make_one(store: Store) -
         def decide(found: Found) -> Batch:
             return Batch(added=[] if found.reusable else [link(f"slug-{number}")])
 
-        await store.write_batch(Wanted(reusable=[FIELDS]), decide, now=NOW)
+        await store.write_batch(Wanted(reusable=[Reusable(FIELDS)]), decide, now=NOW)
 
     await asyncio.gather(*map(find_or_make, range(8)))
 

@@ -70,6 +70,8 @@ def main() -> None:
         sys.argv = ["hopgate", *names, *required(command, given.file)]
         if names == ("links", "edit"):
             sys.argv += ["--title", "x"]
+        if names == ("domains", "edit"):
+            sys.argv += ["--min-slug-length", "4"]
         if names in {("dlq", "drop"), ("restore",)}:
             sys.argv += ["--yes"]
         if names == ("backup",):

@@ -98,6 +98,7 @@ def test_headers_of_every_operation_are_checked():
         "authorization",
         "content-encoding",
         "content-type",
+        "host",
         "idempotency-key",
         "if-match",
         "if-none-match",

@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.adapters.sqlite.store import SqliteStore
+from app.domain.domains import DomainIndex
 from app.interchange import writing
 from app.interchange.errors import FileRefused
 from app.interchange.hopgate_format import CODECS
@@ -61,9 +62,10 @@ def carried(link, spent):
     return (link.slug, link.fields, link.created_at, link.visits, spent)
 
 
+DOMAINS = DomainIndex("https://hop.example")
 FORMATS = {
-    "csv": lambda links: writing.csv_header() + "".join(writing.csv_rows(links)),
-    "jsonl": lambda links: "".join(writing.json_rows(links, "https://hop.example")),
+    "csv": lambda links: writing.csv_header() + "".join(writing.csv_rows(links, DOMAINS)),
+    "jsonl": lambda links: "".join(writing.json_rows(links, DOMAINS)),
 }
 MANY = st.lists(st.tuples(LINKS, COUNTS), max_size=4, unique_by=lambda pair: pair[0].slug)
 

@@ -10,6 +10,7 @@ from contextlib import suppress
 
 import pytest
 
+from app.domain.domains import DomainIndex
 from app.domain.errors import FieldError
 from app.domain.link import Link, LinkFields, Slug
 from app.interchange import writing
@@ -379,7 +380,11 @@ def test_export_that_lost_a_column_is_not_read_as_an_old_one(lost):
     """Its tags are JSON, and none of its other columns is left out."""
     fields = LinkFields(long_url="https://example.com/", title="Title", tags=("a,b", "c"))
     link = Link(slug=Slug("mine"), fields=fields, version=1, created_at=NOW, updated_at=NOW, visits=5)
-    rows = list(csv.DictReader([writing.csv_header(), *writing.csv_rows([(link, 0)])]))
+    rows = list(
+        csv.DictReader(
+            [writing.csv_header(), *writing.csv_rows([(link, 0)], DomainIndex("https://hop.example"))]
+        )
+    )
     names = [name for name in rows[0] if name != lost]
     file = io.StringIO()
     writer = csv.DictWriter(file, names, extrasaction="ignore")

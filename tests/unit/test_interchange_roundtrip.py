@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from app.domain.domains import DomainIndex
 from app.domain.link import Link, LinkFields, Slug
 from app.interchange import writing
 from app.interchange.hopgate_format import CODECS
@@ -20,9 +21,10 @@ from tests.conftest import NOW
 from tests.unit.interchange_links import COUNTS, LINKS
 
 MANY = st.lists(st.tuples(LINKS, COUNTS), max_size=3)
+DOMAINS = DomainIndex("https://hop.example")
 FORMATS = {
-    "csv": lambda links: writing.csv_header() + "".join(writing.csv_rows(links)),
-    "jsonl": lambda links: "".join(writing.json_rows(links, "https://hop.example")),
+    "csv": lambda links: writing.csv_header() + "".join(writing.csv_rows(links, DOMAINS)),
+    "jsonl": lambda links: "".join(writing.json_rows(links, DOMAINS)),
 }
 
 
@@ -51,6 +53,7 @@ def test_export_has_every_field():
     """A new field of a link is exported, or this fails."""
     assert set(CODECS) == {field.name for field in dataclasses.fields(LinkFields)} | {
         "slug",
+        "domain",
         "created_at",
         "visits",
         "spent_visits",

@@ -14,7 +14,7 @@ IN_THE_API = {"bulk"}
 
 def test_paths_of_the_service_are_reserved_as_slugs():
     """A link with such a slug could be created, and would never be visited. Every other word is free."""
-    first = {route.path.split("/")[1] for route in declared_routes()} - {":slug"}
+    first = {route.path.split("/")[1] for route in declared_routes()} - {":slug", ""}
 
     assert first >= {"api", "healthz", "readyz", "metrics", "status", "robots.txt"}
     assert not first & TO_COME
@@ -54,6 +54,11 @@ def test_admission_sheds_writes_as_writes():
         "get_link_stats": WorkKind.LIST,
         "invalidate": WorkKind.LIST,
         "add_blocks": WorkKind.WRITE,
+        "list_domains": WorkKind.LIST,
+        "add_domain": WorkKind.WRITE,
+        "get_domain": WorkKind.LIST,
+        "change_domain": WorkKind.WRITE,
+        "remove_domain": WorkKind.WRITE,
         "list_blocks": WorkKind.LIST,
         "unblock_host": WorkKind.WRITE,
         "unblock_slug": WorkKind.WRITE,

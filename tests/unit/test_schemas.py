@@ -7,6 +7,7 @@ from dataclasses import MISSING, fields
 import msgspec
 import pytest
 
+from app.domain.domains import DomainIndex
 from app.domain.errors import InvalidInput
 from app.domain.link import Link, LinkFields, Slug
 from app.web.schemas import CreateLink, LinkDocument, PatchLink, link_document, read
@@ -17,9 +18,9 @@ DEFAULTS = {field.name: field.default for field in fields(LinkFields)}
 
 def test_create_takes_every_field_and_the_slug() -> None:
     declared = {field.name: field.default for field in msgspec.structs.fields(CreateLink)}
-    others = {name: declared.pop(name) for name in ("slug", "expires_in", "reuse")}
+    others = {name: declared.pop(name) for name in ("slug", "domain", "expires_in", "reuse")}
 
-    assert others == {"slug": None, "expires_in": None, "reuse": False}
+    assert others == {"slug": None, "domain": None, "expires_in": None, "reuse": False}
     assert {
         name: MISSING if default is msgspec.NODEFAULT else default for name, default in declared.items()
     } == DEFAULTS
@@ -39,14 +40,14 @@ def test_patch_names_its_changes_only() -> None:
 def test_document_shows_every_field() -> None:
     link = Link(slug=Slug("abc"), fields=FULL, version=1, created_at=NOW, updated_at=NOW, visits=7)
 
-    document = link_document(link, "https://x.example")
+    document = link_document(link, DomainIndex("https://x.example"))
 
     assert {name: getattr(document, name) for name in DEFAULTS} == {
         name: getattr(FULL, name) for name in DEFAULTS
     }
     user_fields = [name for name in CreateLink.__struct_fields__ if name in DEFAULTS]
     assert list(LinkDocument.__struct_fields__) == [
-        *("slug", "short_url"),
+        *("domain", "slug", "short_url"),
         *user_fields,
         *("visits", "version", "created_at", "updated_at"),
     ]

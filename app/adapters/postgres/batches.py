@@ -13,8 +13,18 @@ from psycopg import Rollback, errors
 from app.adapters.postgres import sql
 from app.adapters.postgres.pool import Connection, rows_of
 from app.domain.errors import Unavailable
-from app.domain.link import Link, LinkFields
-from app.ports import Answered, Batch, Changed, Decide, Found, IdempotentRequest, RequestMismatch, Wanted
+from app.domain.link import Link
+from app.ports import (
+    Answered,
+    Batch,
+    Changed,
+    Decide,
+    Found,
+    IdempotentRequest,
+    RequestMismatch,
+    Reusable,
+    Wanted,
+)
 
 # Any number that no other program uses for advisory locks of this database. Targets share a few locks, as
 # the server has room for a few thousand.
@@ -70,9 +80,9 @@ async def _read(connection: Connection, wanted: Wanted) -> Found:
         statement = sql.LOCK_NAMED if wanted.locks else sql.SELECT_NAMED
         named = {"slugs": list(wanted.slugs), "ids": list(wanted.external_ids)}
         links = [sql.link(row) for row in await rows_of(connection, statement, named)]
-    reusable: dict[LinkFields, Link] = {}
+    reusable: dict[Reusable, Link] = {}
     if wanted.reusable:
-        numbers = {zlib.crc32(fields.long_url.encode()) % _REUSE_SHARES for fields in wanted.reusable}
+        numbers = {zlib.crc32(one.fields.long_url.encode()) % _REUSE_SHARES for one in wanted.reusable}
         await connection.execute(
             sql.LOCK_REUSABLE.encode(), {"class": _REUSE_LOCKS, "numbers": list(numbers)}
         )

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from app.adapters.find_order import TIMES, beyond, is_indexed, order_by, time_of
+from app.adapters.find_order import TIMES, beyond, domain_bounds, is_indexed, order_by, time_of
 from app.adapters.postgres import sql
 from app.ports import LinkCondition, LinkQuery, LinkSort, Position, TimeRange
 
@@ -78,6 +78,7 @@ def parameters(query: LinkQuery, after: Position | None) -> dict[str, Any]:
         "tags_none": list(query.tags_none),
         "host": query.host,
         "long_url": query.long_url,
+        **domain_bounds(query),
     }
     values |= {f"term_{n}": term for n, term in enumerate(query.terms)}
     for name in ("created", "updated", "expires"):
@@ -137,6 +138,8 @@ def drivers(query: LinkQuery) -> list[Driver]:
         bounds = _period(name, getattr(query, name), "")
         if bounds:
             found.append(Driver(f"SELECT id FROM links WHERE {_IS_LISTED} AND {bounds}", query))
+    if query.domain:
+        found.append(Driver(f"SELECT id FROM links WHERE {_IS_LISTED} AND {_in_domain('')}", query))
     if len(query.conditions) == 1 and query.conditions[0] in _IN_CONDITION:
         found.append(Driver(_IN_CONDITION[query.conditions[0]], query, ordered=True))
     return found
@@ -240,11 +243,17 @@ def _checks_of_columns(query: LinkQuery) -> list[str]:
         found.append("link_index.host = %(host)s")
     if query.long_url is not None:
         found.append("links.long_url = %(long_url)s")
+    if query.domain is not None:
+        found.append(_in_domain("links."))
     if query.conditions:
         found.append(f"({' OR '.join(f'({_CONDITIONS[one]})' for one in query.conditions)})")
     return found + [
         f"position(hopgate_fold(%(term_{n})s) IN link_index.folded) > 0" for n in range(len(query.terms))
     ]
+
+
+def _in_domain(prefix: str) -> str:
+    return f"{prefix}slug >= %(domain_first)s::text AND {prefix}slug < %(domain_end)s::text"
 
 
 def _period(name: str, period: TimeRange, prefix: str) -> str:

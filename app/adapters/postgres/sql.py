@@ -15,8 +15,9 @@ import msgspec
 
 from app.domain.events import ClicksCounted, LinkChanged
 from app.domain.link import Link, LinkFields, Resolution, Slug
+from app.domain.link_key import keys_between
 from app.domain.origin import Origin
-from app.ports import IMPORT_SCOPE, MAX_QUOTA_LEASE, OUTBOX_GRACE_S, ApiKey, OutboxEvent
+from app.ports import IMPORT_SCOPE, MAX_QUOTA_LEASE, OUTBOX_GRACE_S, ApiKey, OutboxEvent, Reusable
 from app.wire import decode_origin, encode_origin
 
 Row = tuple[Any, ...]
@@ -163,7 +164,7 @@ SELECT_REUSABLE = f"""
         SELECT asked.number, one.id
         FROM json_to_recordset(%(asked)s::json) AS asked(
             number integer, long_url text, title text, tags text[], redirect_code smallint,
-            forward_query boolean
+            forward_query boolean, first text, "end" text
         ) CROSS JOIN LATERAL (
             SELECT links.id FROM links
             WHERE hashtextextended(links.long_url, 0) = hashtextextended(asked.long_url, 0)
@@ -172,8 +173,11 @@ SELECT_REUSABLE = f"""
                 AND links.expires_at IS NULL AND links.max_visits IS NULL AND links.external_id IS NULL
                 AND links.title = asked.title AND links.tags = asked.tags
                 AND links.redirect_code = asked.redirect_code AND links.forward_query = asked.forward_query
+                AND links.slug >= asked.first AND links.slug < asked."end"
                 AND NOT EXISTS (
-                    SELECT 1 FROM blocks WHERE kind = 'slug' AND value = links.slug AND NOT removed
+                    SELECT 1 FROM blocks
+                    WHERE kind = 'slug' AND NOT removed
+                        AND value = substr(links.slug, length(asked.first) + 1)
                 )
             ORDER BY links.id LIMIT 1
         ) AS one
@@ -385,11 +389,13 @@ def batch_json(links: Sequence[tuple[Link, int]]) -> str:
     ).decode()
 
 
-def reusable_json(asked: Sequence[LinkFields]) -> str:
+def reusable_json(asked: Sequence[Reusable]) -> str:
     """Return *asked* as `SELECT_REUSABLE` takes it."""
-    return _encoder.encode(
-        [{"number": number, **field_values(fields)} for number, fields in enumerate(asked)]
-    ).decode()
+    found = []
+    for number, one in enumerate(asked):
+        first, end = keys_between(one.domain)
+        found.append({"number": number, "first": first, "end": end, **field_values(one.fields)})
+    return _encoder.encode(found).decode()
 
 
 def links_json(links: Sequence[Link]) -> str:

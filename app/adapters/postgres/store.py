@@ -18,6 +18,7 @@ from psycopg import Rollback, errors
 
 from app.adapters.find_order import Effort
 from app.adapters.postgres import blocks as block_rows
+from app.adapters.postgres import domains as domain_rows
 from app.adapters.postgres import find as finding
 from app.adapters.postgres import sql
 from app.adapters.postgres.adds import JointAdds, insert
@@ -28,6 +29,7 @@ from app.adapters.postgres.pool import OLD_SCHEMA, Connection, Connections, rows
 from app.adapters.postgres.pool_state import PoolState
 from app.concurrency.origins import origin
 from app.domain.blocks import Block, BlockChange
+from app.domain.domains import Domain, DomainFields
 from app.domain.errors import Contended, Unavailable
 from app.domain.events import ClicksCounted
 from app.domain.link import Link, LinkFields, NewLink, Resolution, Slug
@@ -331,6 +333,30 @@ class PostgresStore:
     async def blocks_since(self, version: int, *, limit: int) -> Sequence[BlockChange]:
         parameters = {"version": version, "limit": limit}
         return block_rows.changes(await self._query(block_rows.SELECT_SINCE, parameters))
+
+    async def domains_version(self) -> int:
+        [(version,)] = await self._query(domain_rows.SELECT_VERSION, {})
+        return int(version)
+
+    async def domains(self) -> Sequence[Domain]:
+        return [domain_rows.domain(row) for row in await self._query(domain_rows.SELECT_ALL, {})]
+
+    async def add_domain(
+        self, host: str, settings: DomainFields, *, case_sensitive: bool, now: datetime
+    ) -> Domain | None:
+        work = partial(domain_rows.add, host=host, settings=settings, case_sensitive=case_sensitive, now=now)
+        return await self._writing.run(work)
+
+    async def change_domain(
+        self, domain_id: int, settings: DomainFields, *, expected_version: int, now: datetime
+    ) -> Domain | None:
+        work = partial(
+            domain_rows.change, domain_id=domain_id, settings=settings, expected=expected_version, now=now
+        )
+        return await self._writing.run(work)
+
+    async def remove_domain(self, domain_id: int, *, now: datetime) -> bool:
+        return await self._writing.run(partial(domain_rows.remove, domain_id=domain_id, now=now))
 
     async def ping(self) -> None:
         [(version,)] = await self._query(sql.SELECT_SCHEMA_VERSION, {})

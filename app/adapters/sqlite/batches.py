@@ -8,8 +8,19 @@ from datetime import datetime
 import apsw
 
 from app.adapters.sqlite import sql
-from app.domain.link import Link, LinkFields, Slug
-from app.ports import Answered, Batch, Changed, Decide, Found, IdempotentRequest, RequestMismatch, Wanted
+from app.domain.link import Link, Slug
+from app.domain.link_key import keys_between
+from app.ports import (
+    Answered,
+    Batch,
+    Changed,
+    Decide,
+    Found,
+    IdempotentRequest,
+    RequestMismatch,
+    Reusable,
+    Wanted,
+)
 
 
 def write_batch(
@@ -65,11 +76,13 @@ def _read(db: apsw.Connection, wanted: Wanted) -> Found:
         found = map(sql.link, sql.rows(db, sql.SELECT_LINKS, (sql.json(wanted.slugs),)))
         links = {link.slug: link for link in found}
     external_ids = select_external(db, wanted.external_ids) if wanted.external_ids else {}
-    reusable: dict[LinkFields, Link] = {}
-    for fields in wanted.reusable:
-        rows = sql.rows(db, sql.SELECT_REUSABLE, sql.field_values(fields))
+    reusable: dict[Reusable, Link] = {}
+    for asked in wanted.reusable:
+        first, end = keys_between(asked.domain)
+        values = {**sql.field_values(asked.fields), "first": first, "end": end}
+        rows = sql.rows(db, sql.SELECT_REUSABLE, values)
         if rows:
-            reusable[fields] = sql.link(rows[0])
+            reusable[asked] = sql.link(rows[0])
     links |= {link.slug: link for link in external_ids.values()}
     return Found(links=links, external_ids=external_ids, reusable=reusable)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from app.adapters.find_order import TIMES, beyond, is_indexed, order_by
+from app.adapters.find_order import TIMES, beyond, domain_bounds, is_indexed, order_by
 from app.adapters.sqlite import sql
 from app.ports import LinkCondition, LinkQuery, LinkSort, Position, TimeRange
 
@@ -68,7 +68,7 @@ class Driver(NamedTuple):
 
 def bindings(query: LinkQuery, after: Position | None) -> dict[str, Any]:
     """Return what the statements of *query* bind, but for the time and the limit."""
-    values: dict[str, Any] = {"host": query.host, "long_url": query.long_url}
+    values: dict[str, Any] = {"host": query.host, "long_url": query.long_url, **domain_bounds(query)}
     for name in ("terms", "tags_any", "tags_all", "tags_none"):
         values |= {f"{name}_{n}": value for n, value in enumerate(getattr(query, name))}
     for name in ("created", "updated", "expires"):
@@ -119,6 +119,8 @@ def drivers(query: LinkQuery) -> list[Driver]:
         if bounds:
             ids = f"SELECT id FROM links INDEXED BY links_{name} WHERE {listed} AND {bounds}"
             found.append(Driver(ids, ordered=False))
+    if query.domain:
+        found.append(Driver(f"SELECT id FROM links WHERE {listed} AND {_in_domain('slug')}", ordered=False))
     by_condition = {
         LinkCondition.DISABLED: f"links INDEXED BY links_disabled WHERE {listed} AND NOT enabled",
         LinkCondition.EXPIRED: f"links INDEXED BY links_ending WHERE {listed} AND expires_at <= :now",
@@ -181,6 +183,8 @@ def _checks(query: LinkQuery) -> list[str]:
         found.append("+links.long_url = :long_url")
     if query.host is not None:
         found.append("+link_index.host = :host")
+    if query.domain is not None:
+        found.append(f"{_in_domain('+links.slug')}")
     if query.conditions:
         found.append(f"({' OR '.join(f'({_CONDITIONS[one]})' for one in query.conditions)})")
     if query.tags_any:
@@ -189,6 +193,10 @@ def _checks(query: LinkQuery) -> list[str]:
     if query.tags_none:
         found.append(f"NOT {_has(_list('tags_none', query))}")
     return found + [f"instr(link_index.folded, :terms_{n}) > 0" for n in range(len(query.terms))]
+
+
+def _in_domain(column: str) -> str:
+    return f"{column} >= :domain_first AND {column} < :domain_end"
 
 
 def _has(tags: str) -> str:

@@ -126,7 +126,11 @@ SELECT_REUSABLE = f"""
         AND expires_at IS NULL AND max_visits IS NULL AND external_id IS NULL
         AND title = :title AND tags = :tags AND redirect_code = :redirect_code
         AND forward_query = :forward_query
-        AND NOT EXISTS (SELECT 1 FROM blocks WHERE kind = 'slug' AND value = links.slug AND NOT removed)
+        AND +slug >= :first AND +slug < :end
+        AND NOT EXISTS (
+            SELECT 1 FROM blocks
+            WHERE kind = 'slug' AND value = substr(links.slug, length(:first) + 1) AND NOT removed
+        )
     ORDER BY id LIMIT 1
 """
 _WRITTEN = [name for name in _LINK if name not in _COMPUTED]

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Self, cast
 
@@ -25,10 +26,12 @@ import msgspec
 from app.adapters.find_order import Effort
 from app.adapters.sqlite import batches, find_sql, imports, sql
 from app.adapters.sqlite import blocks as block_rows
+from app.adapters.sqlite import domains as domain_rows
 from app.adapters.sqlite.find import EFFORT, Finder
 from app.adapters.sqlite.writer import OLD_SCHEMA, Writer, translated
 from app.concurrency.origins import origin
 from app.domain.blocks import Block, BlockChange
+from app.domain.domains import Domain, DomainFields
 from app.domain.errors import Contended, Unavailable
 from app.domain.events import ClicksCounted
 from app.domain.link import Link, LinkFields, NewLink, Resolution, Slug
@@ -322,6 +325,31 @@ class SqliteStore:
     async def blocks_since(self, version: int, *, limit: int) -> Sequence[BlockChange]:
         with translated():
             return block_rows.since(self._reader, version, limit)
+
+    async def domains_version(self) -> int:
+        with translated():
+            return domain_rows.version(self._reader)
+
+    async def domains(self) -> Sequence[Domain]:
+        with translated():
+            return domain_rows.every(self._reader)
+
+    async def add_domain(
+        self, host: str, settings: DomainFields, *, case_sensitive: bool, now: datetime
+    ) -> Domain | None:
+        work = partial(domain_rows.add, host=host, settings=settings, case_sensitive=case_sensitive, now=now)
+        return await self._writer.run(work)
+
+    async def change_domain(
+        self, domain_id: int, settings: DomainFields, *, expected_version: int, now: datetime
+    ) -> Domain | None:
+        work = partial(
+            domain_rows.change, domain_id=domain_id, settings=settings, expected=expected_version, now=now
+        )
+        return await self._writer.run(work)
+
+    async def remove_domain(self, domain_id: int, *, now: datetime) -> bool:
+        return await self._writer.run(partial(domain_rows.remove, domain_id=domain_id, now=now))
 
     async def ping(self) -> None:
         with translated():

@@ -28,6 +28,7 @@ pub mod client;
 pub mod clock;
 mod config;
 mod connection;
+pub mod domains;
 pub mod front;
 #[cfg(test)]
 mod fuzz;

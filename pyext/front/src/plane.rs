@@ -17,6 +17,7 @@ use crate::body::AnswerBody;
 use crate::client::{ClientKeys, Visitor};
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::domains::{Domains, Visited};
 use crate::intent::{Intent, Previews};
 use crate::limits::{Limit, Verdict};
 use crate::misses::{Leased, Misses};
@@ -52,7 +53,7 @@ pub(crate) enum Decision {
 /// What the table has for a request.
 enum InTable<'a> {
     Entry(Arc<Entry>),
-    Nothing(&'a [u8]),
+    Nothing(Visited<'a>),
     /// Not for the front.
     Other,
 }
@@ -124,6 +125,7 @@ impl Plane {
                 base_path: config.base_path,
                 reserved: config.reserved,
                 trusted: config.trusted,
+                domains: Domains::default(),
             },
             redirect_limit: config.redirect_limit,
             not_found_limit: config.not_found_limit,
@@ -176,19 +178,19 @@ impl Plane {
         }
         match held {
             InTable::Entry(entry) => self.answer_held(entry, &visit, client, now),
-            InTable::Nothing(slug) => self.look_up(slug, &visit, client, now),
+            InTable::Nothing(visited) => self.look_up(&visited.key, &visit, client, now),
             InTable::Other => Decision::Pass,
         }
     }
 
     fn find<'a, B: Body>(&self, request: &'a Request<B>, now: f64) -> InTable<'a> {
-        let Some(slug) = self.reader.visited(request) else {
+        let Some(visited) = self.reader.visited(request) else {
             return InTable::Other;
         };
-        match self.table.get(slug, now) {
+        match self.table.get(&visited.key, now) {
             Some(entry) => InTable::Entry(entry),
-            None if self.misses.is_open() && !self.reader.is_reserved(slug) => {
-                InTable::Nothing(slug)
+            None if self.misses.is_open() && !self.reader.is_reserved(visited.name()) => {
+                InTable::Nothing(visited)
             }
             None => InTable::Other,
         }
@@ -276,6 +278,13 @@ impl Plane {
                 delay: is_delayed.then(|| self.tarpit.hold(now)).flatten(),
             });
         };
+        if !entry.status.is_redirection() {
+            let is_delayed = entry.status == StatusCode::NOT_FOUND;
+            return Ok(Answer {
+                response: self.page(location.clone()),
+                delay: is_delayed.then(|| self.tarpit.hold(now)).flatten(),
+            });
+        }
         if entry.metered_version == 0 {
             return Ok(self.redirect(entry, location, visit, !visit.is_head));
         }
@@ -288,9 +297,19 @@ impl Plane {
         let slug = (**entry).as_ref();
         match self.leases.take(slug, entry.metered_version, is_visit, now) {
             Spent::Yes => Ok(self.redirect(entry, location, visit, is_visit)),
-            Spent::Exhausted => Ok(at_once(self.template(StatusCode::GONE).response())),
+            Spent::Exhausted => Ok(at_once(match self.reader.domains.expired(slug) {
+                Some(page) => self.page(page),
+                None => self.template(StatusCode::GONE).response(),
+            })),
             Spent::NeedsLease(version) => Err(self.misses.lease(slug, version)),
         }
+    }
+
+    /// The redirect to a page that a domain has in place of a refusal.
+    fn page(&self, location: HeaderValue) -> Response<AnswerBody> {
+        self.template(StatusCode::FOUND).with(|headers| {
+            headers.insert(LOCATION, location);
+        })
     }
 
     /// The redirect of a link that has no limit of its visits any more, to one that waited for a lease.

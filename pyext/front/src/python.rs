@@ -15,8 +15,8 @@ use pyo3::pybacked::PyBackedStr;
 use pyo3::types::{PyCapsule, PyList};
 
 use self::convert::{
-    Capsules, Parts, answer, entries, limit, network, of_system, of_words, template, templates,
-    text,
+    Capsules, DomainParts, Parts, answer, domain, entries, limit, network, of_system, of_words,
+    template, templates, text,
 };
 use self::reports::{OriginParts, RecordParts, Watched, parts, watch_config};
 use crate::config::{Caps, Config};
@@ -147,6 +147,12 @@ impl Front {
     fn secure(&self, chain: &[u8], key: &[u8]) -> PyResult<()> {
         let set = self.inner.tls().set(chain, key);
         set.map_err(PyValueError::new_err)
+    }
+
+    fn set_domains(&self, domains: Vec<DomainParts>) -> PyResult<()> {
+        let domains = domains.into_iter().map(domain).collect::<PyResult<_>>()?;
+        self.plane().reader.domains.set(domains);
+        Ok(())
     }
 
     fn put_many(&self, rows: &Bound<'_, PyList>) -> PyResult<()> {

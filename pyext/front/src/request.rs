@@ -9,9 +9,12 @@ use hyper::{Method, Request, Version};
 
 use crate::address::{Network, client_address};
 use crate::client::{ClientKeys, Visitor};
+use crate::domains::{Domains, Visited};
 
 /// The longest slug.
 const MAX_SLUG: usize = 128;
+/// What gets behind a slug when a sentence around its link is copied.
+const PASTED: [char; 4] = ['/', '.', ',', ')'];
 
 /// How this gateway's links and clients are read.
 #[derive(Debug)]
@@ -22,18 +25,21 @@ pub(crate) struct Reader {
     pub(crate) reserved: Vec<String>,
     /// See [`crate::Config`].
     pub(crate) trusted: Vec<Network>,
+    /// Which host has which links.
+    pub(crate) domains: Domains,
 }
 
 impl Reader {
-    /// The slug that `request` visits, if it is a visit that the front may answer: a GET or HEAD without a body,
+    /// The link that `request` visits, if it is a visit that the front may answer: a GET or HEAD without a body,
     /// of one plain host.
-    pub(crate) fn visited<'a, B: Body>(&self, request: &'a Request<B>) -> Option<&'a [u8]> {
+    pub(crate) fn visited<'a, B: Body>(&self, request: &'a Request<B>) -> Option<Visited<'a>> {
         let is_read = matches!(*request.method(), Method::GET | Method::HEAD);
         if !is_read || !request.body().is_end_stream() {
             return None;
         }
         let slug = self.slug(request.uri().path())?;
-        has_plain_host(request.headers(), request.version()).then_some(slug)
+        let host = plain_host(request.headers(), request.version())?;
+        Some(self.domains.visited(host, slug))
     }
 
     fn slug<'a>(&self, path: &'a str) -> Option<&'a [u8]> {
@@ -42,6 +48,7 @@ impl Reader {
             .filter(|_| !self.base_path.is_empty())
             .and_then(|rest| rest.strip_prefix('/'))
             .or_else(|| path.strip_prefix('/'))?
+            .trim_end_matches(PASTED)
             .as_bytes();
         let is_slug = (1..=MAX_SLUG).contains(&slug.len())
             && slug
@@ -106,21 +113,24 @@ pub(crate) fn head_size<B>(request: &Request<B>) -> usize {
     })
 }
 
-/// Whether the request names one host that needs no closer look. The control plane looks at all others.
-fn has_plain_host(headers: &HeaderMap, version: Version) -> bool {
+/// The host of the request without its port, if it is one that needs no closer look. The control plane looks at
+/// all others.
+fn plain_host(headers: &HeaderMap, version: Version) -> Option<&[u8]> {
     if version != Version::HTTP_11 && version != Version::HTTP_10 {
-        return false;
+        return None;
     }
     let mut hosts = headers.get_all(HOST).into_iter();
     let (Some(host), None) = (hosts.next(), hosts.next()) else {
-        return false;
+        return None;
     };
     let host = host.as_bytes();
     let (name, port) = match host.iter().position(|byte| *byte == b':') {
         Some(colon) => host.split_at(colon),
         None => (host, &[][..]),
     };
-    name.iter()
+    let is_plain = name
+        .iter()
         .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-'))
-        && port.iter().skip(1).all(u8::is_ascii_digit)
+        && port.iter().skip(1).all(u8::is_ascii_digit);
+    is_plain.then_some(name)
 }

@@ -45,7 +45,7 @@ pub struct Entry {
     slug: Box<[u8]>,
     /// A redirect, 404 or 410.
     pub status: StatusCode,
-    /// The target of a redirect.
+    /// The target of a redirect; for another status, the page that its domain has in its place.
     pub location: Option<HeaderValue>,
     /// Whether a query of the request is added to the target.
     pub forwards_query: bool,

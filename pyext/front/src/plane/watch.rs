@@ -140,7 +140,7 @@ impl Plane {
         request: &Request<B>,
     ) -> Option<Originated> {
         let noted = noted.filter(|noted| noted.is.span == Span::Recorded)?;
-        let slug = self.reader.visited(request)?;
+        let visited = self.reader.visited(request)?;
         let said = |name, limit| match noted.parent {
             Some(_) => passed_on(request.headers(), name, limit),
             None => String::new(),
@@ -153,7 +153,7 @@ impl Plane {
             baggage: said("baggage", MAX_BAGGAGE),
         };
         let watch = self.watch.as_ref()?;
-        Some(Originated::new(&watch.origins, slug, origin))
+        Some(Originated::new(&watch.origins, &visited.key, origin))
     }
 
     /// Whether the control plane has to answer, as only it can write the line of the request in time.

@@ -11,6 +11,7 @@ use pyo3::pybacked::PyBackedStr;
 use pyo3::types::{PyCapsule, PyList};
 
 use crate::address::Network;
+use crate::domains::Domain;
 use crate::intent::{Intent, Previews};
 use crate::limits::{Limit, Limiter, LimiterApi};
 use crate::misses::Found;
@@ -96,6 +97,19 @@ pub(super) fn entries(rows: &Bound<'_, PyList>) -> PyResult<Vec<Arc<Entry>>> {
             )))
         })
         .collect()
+}
+
+/// Host, prefix of the keys, whether its slugs have case, and the page of links without visits.
+pub(super) type DomainParts = (String, String, bool, Option<String>);
+
+pub(super) fn domain((host, prefix, is_case_sensitive, expired): DomainParts) -> PyResult<Domain> {
+    let expired = expired.as_deref().map(HeaderValue::from_str).transpose();
+    Ok(Domain {
+        host: host.into_bytes().into(),
+        prefix: prefix.into_bytes().into(),
+        is_case_sensitive,
+        expired: expired.map_err(|error| PyValueError::new_err(error.to_string()))?,
+    })
 }
 
 pub(super) fn text(slug: &[u8]) -> String {

@@ -1,0 +1,201 @@
+"""Domains: the hosts that links are visited at, each with slugs and settings of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Iterator
+from dataclasses import dataclass, fields, replace
+from datetime import datetime
+from urllib.parse import urlsplit
+
+from app.domain import slug as slugs
+from app.domain import target
+from app.domain.errors import FieldError, InvalidInput
+from app.domain.link import Slug
+from app.domain.link_key import DEFAULT_ID, MAX_SLUG_LENGTH, key_of, split_key
+from app.domain.policy import TargetPolicy
+
+# More would be a service for others, which needs another kind of table in every process.
+MAX_DOMAINS = 1000
+_WITHOUT_CASE = "".join(dict.fromkeys(slugs.ALPHABET.lower()))
+_LENGTH_WITHOUT_CASE = 8  # 33^8 ≈ 1.4·10¹², as many as seven characters with case
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DomainFields:
+    """
+    The settings of a domain, each of which may change.
+
+    Visitors of its root, of a slug that no link has and of a link that is gone are redirected to the three
+    URLs; None leaves them the answer of the service. `min_slug_length` is of the slugs that are chosen.
+    """
+
+    root_url: str | None = None
+    not_found_url: str | None = None
+    expired_url: str | None = None
+    min_slug_length: int = slugs.ORDINARY.least
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Domain:
+    """
+    A host, in canonical form, under which links are visited.
+
+    The links of a removed domain stay, and are back when its host is added again. `case_sensitive` never
+    changes: False means that slugs are stored, and looked up, in lower case. `version` is the number of its
+    latest change, among those of all domains.
+    """
+
+    domain_id: int
+    host: str
+    case_sensitive: bool = True
+    settings: DomainFields = DomainFields()
+    created_at: datetime | None = None
+    updated_at: datetime | None = None
+    version: int = 0
+    removed: bool = False
+
+    def key(self, name: str) -> Slug:
+        """Return what the store and every cache call the link *name* of this domain."""
+        return key_of(self.domain_id, name if self.case_sensitive else name.lower())
+
+    def page(self, status: int) -> str | None:
+        """Return where visitors go that *status* would be sent to; None if it is sent."""
+        match status:
+            case 404:
+                return self.settings.not_found_url
+            case 410:
+                return self.settings.expired_url
+        return None
+
+
+class DomainIndex:
+    """
+    The domains as one process knows them; belongs to one event loop.
+
+    Args:
+        public_url: of the default domain, without a slash at its end. Other domains are reached likewise:
+            by the same scheme and port, below the same path.
+    """
+
+    def __init__(self, public_url: str, domains: Iterable[Domain] = ()) -> None:
+        self.public_url = public_url
+        url = urlsplit(public_url)
+        self._before, self._after = f"{url.scheme}://", public_url.partition("://")[2][len(url.netloc) :]
+        self._port = "" if url.port is None else f":{url.port}"
+        self._default_host = url.hostname or ""
+        self.replace(domains)
+
+    def replace(self, domains: Iterable[Domain]) -> None:
+        """Know these, removed ones included, and no others."""
+        default = Domain(domain_id=DEFAULT_ID, host=self._default_host)
+        self._by_id = {DEFAULT_ID: default} | {one.domain_id: one for one in domains}
+        self._by_id[DEFAULT_ID] = self.default = replace(self._by_id[DEFAULT_ID], host=self._default_host)
+        self._by_host = {one.host: one for one in self if one.host != self._default_host}
+        # Most services have no other: their requests need no look at the host.
+        self.has_others = bool(self._by_host)
+        self.has_pages = any(one.page(404) or one.page(410) for one in self)
+
+    def __iter__(self) -> Iterator[Domain]:
+        """Give those that are not removed, the default one first."""
+        return (one for one in self._by_id.values() if not one.removed)
+
+    def known(self) -> Collection[Domain]:
+        """Return all, removed ones included."""
+        return self._by_id.values()
+
+    def at(self, host: str | None) -> Domain:
+        """Return the domain of a visit whose Host header is *host*: the default one if none has it."""
+        if host is None or not self.has_others:
+            return self.default
+        name = host.lower()
+        if not name.startswith("["):
+            name = name.partition(":")[0]
+        return self._by_host.get(name.removesuffix("."), self.default)
+
+    def named(self, host: str | None) -> Domain | None:
+        """Return the domain with the canonical *host*, the default one for None; None if there is none."""
+        if host is None or host == self._default_host:
+            return self.default
+        return self._by_host.get(host)
+
+    def of(self, key: str) -> Domain:
+        """Return the domain of the link *key*, which may be removed."""
+        return self._by_id.get(split_key(key)[0], self.default)
+
+    def short_url(self, key: str) -> str:
+        """Return the address at which the link *key* is visited."""
+        domain_id, name = split_key(key)
+        if domain_id == DEFAULT_ID:
+            return f"{self.public_url}/{name}"
+        return f"{self._before}{self.of(key).host}{self._port}{self._after}/{name}"
+
+    def has_target(self, url: str) -> bool:
+        """Does *url*, which is canonical, lead to another domain than the default one?"""
+        return self.has_others and target.host_of(url).removesuffix(".") in self._by_host
+
+
+def generate(domain: Domain, choice: Callable[[str], str]) -> Slug:
+    """Return the key of a random slug of *domain*; *choice* is that of `app.domain.slug.generate`."""
+    if domain.case_sensitive:
+        return key_of(domain.domain_id, slugs.generate(choice))
+    return key_of(domain.domain_id, "".join(choice(_WITHOUT_CASE) for _ in range(_LENGTH_WITHOUT_CASE)))
+
+
+def parse(domain: Domain, text: str, lengths: slugs.Lengths) -> Slug:
+    """
+    Return the key of *text*, which a link of *domain* may get.
+
+    Raises:
+        InvalidInput: as `app.domain.slug.parse` says, or it is too short or too long for the domain.
+    """
+    if lengths == slugs.ORDINARY:
+        lengths = replace(lengths, least=domain.settings.min_slug_length)
+    name = slugs.parse(text, lengths)
+    if domain.domain_id != DEFAULT_ID and len(name) > MAX_SLUG_LENGTH:
+        message = f"must be at most {MAX_SLUG_LENGTH} characters outside of the default domain"
+        raise InvalidInput([FieldError("slug", "slug_malformed", message)])
+    return domain.key(name)
+
+
+def checked_host(text: str, field: str = "host") -> str:
+    """
+    Return the host *text* in canonical form.
+
+    Raises:
+        InvalidInput: it is no host that a browser sends in a name or an IPv4 address.
+    """
+    if not text:
+        raise InvalidInput([FieldError(field, "url_host", "must name a host")])
+    try:
+        host = target.canonical_host(text).removesuffix(".")
+    except InvalidInput as error:
+        raise InvalidInput([FieldError(field, one.code, one.message) for one in error.errors]) from None
+    if host.startswith("["):
+        raise InvalidInput([FieldError(field, "host_address", "must be a name, or an IPv4 address")])
+    return host
+
+
+def checked_settings(
+    settings: DomainFields, *, own_hosts: Collection[str], policy: TargetPolicy
+) -> DomainFields:
+    """
+    Return *settings* in canonical form.
+
+    Raises:
+        InvalidInput: with every rule that they break.
+    """
+    errors: list[FieldError] = []
+    urls: dict[str, str | None] = {}
+    for name in (one.name for one in fields(settings) if one.name.endswith("_url")):
+        value = urls[name] = getattr(settings, name)
+        if value is not None:
+            try:
+                urls[name] = target.canonical(value, own_hosts=own_hosts, policy=policy)
+            except InvalidInput as error:
+                errors += (FieldError(name, one.code, one.message) for one in error.errors)
+    if not 1 <= settings.min_slug_length <= slugs.ORDINARY.most:
+        message = f"must be 1 to {slugs.ORDINARY.most}"
+        errors.append(FieldError("min_slug_length", "min_slug_length_invalid", message))
+    if errors:
+        raise InvalidInput(errors)
+    return replace(settings, **urls)  # type: ignore[arg-type]

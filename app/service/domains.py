@@ -1,0 +1,329 @@
+"""
+Domains: the operations on them, and the watch that brings each change to this process.
+
+Every process keeps all domains in memory, and asks the store for the version of their latest change all the
+time, as it does for blocks: see `app.service.blocks`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any, Protocol
+
+from app.domain.domains import MAX_DOMAINS, Domain, DomainFields, DomainIndex, checked_host, checked_settings
+from app.domain.errors import Contended, FieldError, InvalidInput, Unavailable
+from app.domain.link import Resolution, Slug
+from app.domain.link_key import split_key
+from app.domain.policy import WEB_ONLY, TargetPolicy
+from app.ports import DomainCopy, DomainStore, FindStore, LinkQuery
+from app.service.blocks import FIRST_LOOK_S, LOOK_EVERY_S
+
+log = logging.getLogger(__name__)
+
+_EDIT_TRIES = 8
+# Entries of the L1 cache that are rendered before other work of the event loop has its turn.
+_SLICE = 1000
+
+
+class Store(DomainStore, FindStore, Protocol):
+    """What the operations on domains need of a store."""
+
+
+@dataclass(frozen=True, slots=True)
+class DomainTaken:
+    """The host is that of another domain: `domain`."""
+
+    domain: Domain
+
+
+@dataclass(frozen=True, slots=True)
+class DomainInUse:
+    """Links of the domain, or links that lead to it, are there: `slug` is one of them."""
+
+    slug: Slug
+
+
+class Domains:
+    """
+    The operations on domains, for API and command line.
+
+    Args:
+        noticed: brings what was committed to *index* before the caller goes on.
+        clock: the present time, timezone-aware UTC.
+        own_hosts: addresses of this service, where no page of a domain may be.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        index: DomainIndex,
+        noticed: Callable[[], Awaitable[None]],
+        *,
+        clock: Callable[[], datetime],
+        own_hosts: Collection[str],
+        policy: TargetPolicy = WEB_ONLY,
+    ) -> None:
+        self._store = store
+        self._index = index
+        self._noticed = noticed
+        self._clock = clock
+        self._own_hosts = own_hosts
+        self._policy = policy
+
+    @property
+    def index(self) -> DomainIndex:
+        """The domains as this process knows them; see `named` for one that was just added elsewhere."""
+        return self._index
+
+    async def all(self) -> Sequence[Domain]:
+        """Return those that are not removed, the default one first, by their hosts."""
+        await self._noticed()
+        default, *others = self._index
+        return [default, *sorted(others, key=lambda one: one.host)]
+
+    async def named(self, host: str | None, field: str = "domain") -> Domain:
+        """
+        Return the domain *host*, as it is typed; the default one for None.
+
+        Raises:
+            InvalidInput: there is none; the error is of *field*.
+        """
+        domain = await self.find(host, field)
+        if domain is None:
+            raise unknown_domain(field)
+        return domain
+
+    async def find(self, host: str | None, field: str = "host") -> Domain | None:
+        """Return the domain *host*, as it is typed, or None. Raises InvalidInput: it is no host."""
+        if host is None:
+            return self._index.default
+        canonical = checked_host(host, field)
+        found = self._index.named(canonical)
+        if found is None:
+            # Another process may have added it a moment ago.
+            await self._noticed()
+            found = self._index.named(canonical)
+        return found
+
+    async def add(
+        self, host: str, settings: DomainFields, *, case_sensitive: bool = True
+    ) -> Domain | DomainTaken | DomainInUse:
+        """
+        Serve *host* as well, by links of its own.
+
+        Raises:
+            InvalidInput: a rule is broken.
+            Unavailable: it may or may not be stored.
+        """
+        errors: list[FieldError] = []
+        name = ""
+        try:
+            name = checked_host(host)
+        except InvalidInput as error:
+            errors += error.errors
+        settings = self._checked(settings, errors)
+        if errors:
+            raise InvalidInput(errors)
+        await self._noticed()
+        found = self._index.named(name)
+        if found is not None:
+            return DomainTaken(found)
+        removed = next((one for one in self._index.known() if one.removed and one.host == name), None)
+        if removed is not None and removed.case_sensitive != case_sensitive:
+            message = f"is {str(removed.case_sensitive).lower()} for this host, which was served before"
+            raise InvalidInput([FieldError("case_sensitive", "case_sensitive_fixed", message)])
+        if sum(1 for _ in self._index) >= MAX_DOMAINS:
+            raise InvalidInput([FieldError("host", "domains_too_many", f"the most is {MAX_DOMAINS}")])
+        # Visitors of those links would be sent in a circle.
+        leading = await self._one(LinkQuery(host=name))
+        if leading is not None:
+            return DomainInUse(leading)
+        domain = await self._store.add_domain(
+            name, settings, case_sensitive=case_sensitive, now=self._clock()
+        )
+        await self._noticed()
+        if domain is None:
+            return DomainTaken(await self.named(name))
+        return domain
+
+    async def change(self, host: str, patch: Mapping[str, Any]) -> Domain | None:
+        """
+        Replace the settings that *patch* names; None if there is no such domain.
+
+        Raises:
+            InvalidInput: a rule is broken.
+            Unavailable: it may or may not have been changed.
+        """
+        for _ in range(_EDIT_TRIES):
+            await self._noticed()
+            current = await self.find(host)
+            if current is None:
+                return None
+            errors: list[FieldError] = []
+            settings = self._checked(replace(current.settings, **patch), errors)
+            if errors:
+                raise InvalidInput(errors)
+            changed = await self._store.change_domain(
+                current.domain_id, settings, expected_version=current.version, now=self._clock()
+            )
+            if changed is not None:
+                await self._noticed()
+                return replace(changed, host=current.host)
+        raise Contended("store", f"{_EDIT_TRIES} edits of {host} lost the race to others")
+
+    async def remove(self, host: str) -> Domain | DomainInUse | None:
+        """
+        Serve *host* no more; None if there is no such domain.
+
+        Raises:
+            InvalidInput: it is the default domain.
+            Unavailable: it may or may not have been removed.
+        """
+        await self._noticed()
+        domain = await self.find(host)
+        if domain is None:
+            return None
+        if domain is self._index.default:
+            raise InvalidInput([FieldError("host", "domain_default", "is that of the base URL")])
+        left = await self._one(LinkQuery(domain=domain.domain_id))
+        if left is not None:
+            return DomainInUse(left)
+        removed = await self._store.remove_domain(domain.domain_id, now=self._clock())
+        await self._noticed()
+        return domain if removed else None
+
+    def _checked(self, settings: DomainFields, errors: list[FieldError]) -> DomainFields:
+        try:
+            return checked_settings(settings, own_hosts=self._own_hosts, policy=self._policy)
+        except InvalidInput as error:
+            errors += error.errors
+            return settings
+
+    async def _one(self, query: LinkQuery) -> Slug | None:
+        page = await self._store.find(query, after=None, limit=1, now=self._clock())
+        return page.links[0].slug if page.links else None
+
+
+def unknown_domain(field: str = "domain") -> InvalidInput:
+    """Return the error of a host that no domain has."""
+    return InvalidInput([FieldError(field, "domain_unknown", "is no domain of this service")])
+
+
+class Answers(Protocol):
+    """The part of an L1 cache that a change of domains concerns."""
+
+    def held(self) -> Sequence[Resolution]:
+        """As `L1Cache.held`."""
+        ...
+
+    def render_again(self, slugs: Collection[Slug]) -> None:
+        """As `L1Cache.render_again`."""
+        ...
+
+
+class NoAnswers:
+    """The answers of a process that serves nothing."""
+
+    def held(self) -> Sequence[Resolution]:
+        """None are held."""
+        return ()
+
+    def render_again(self, slugs: Collection[Slug]) -> None:
+        """Nothing is rendered."""
+
+
+class DomainWatch:
+    """
+    Keeps *index* as the store has it, and the answers of *l1* as *index* has it.
+
+    Belongs to one event loop.
+
+    Args:
+        copy: what to start from while the store is away, and where each change is kept.
+        changed: is called after each change of *index*, before the answers are rendered.
+    """
+
+    def __init__(
+        self,
+        store: DomainStore,
+        index: DomainIndex,
+        l1: Answers,
+        *,
+        copy: DomainCopy | None = None,
+        changed: Callable[[DomainIndex], None] = lambda _: None,
+    ) -> None:
+        self._store = store
+        self._index = index
+        self._l1 = l1
+        self._copy = copy
+        self._changed = changed
+        self._version = -1
+        self._lock = asyncio.Lock()
+
+    def begin_epoch(self, epoch: int) -> None:
+        """The store may have another history than what was read: read anew."""
+        self._version = -1
+
+    async def first_look(self) -> None:
+        """Read all domains; without an answer in time, those of the copy: no start waits longer."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(FIRST_LOOK_S):
+                await self.look()
+        if self._version < 0:
+            kept = await self._copy.kept() if self._copy is not None else None
+            self._index.replace(kept or ())
+            log.warning(
+                "the store does not answer: %s",
+                "only the default domain is served until it does"
+                if kept is None
+                else f"{len(kept)} domains are from a copy",
+            )
+        self._changed(self._index)
+
+    async def look(self) -> None:
+        """Bring what was committed before the call to this process. Without an answer nothing changes."""
+        async with self._lock:
+            with suppress(Unavailable):
+                version = await self._store.domains_version()
+                if version != self._version:
+                    await self._read(version)
+
+    async def run(self, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
+        """Ask now and every `LOOK_EVERY_S`, until cancelled."""
+        while True:
+            await self.look()
+            await sleep(LOOK_EVERY_S)
+
+    async def aclose(self) -> None:
+        """Nothing is left to do: each change is kept when it is read."""
+
+    async def _read(self, version: int) -> None:
+        domains = await self._store.domains()
+        before = {one.domain_id: one for one in self._index.known()}
+        self._index.replace(domains)
+        # A change that was committed between the two reads has a later number, and is read again.
+        self._version = version
+        self._changed(self._index)
+        if self._copy is not None:
+            await self._copy.keep(domains)
+        touched = {one.domain_id for one in self._index.known() if before.get(one.domain_id) != one}
+        if touched:
+            await self._render(touched)
+
+    async def _render(self, touched: Collection[int]) -> None:
+        """Render the answers anew that the domains *touched* give."""
+        slugs = [one.slug for one in self._l1.held() if split_key(one.slug)[0] in touched]
+        done = 0
+        try:
+            while done < len(slugs):
+                self._l1.render_again(slugs[done : done + _SLICE])
+                done += _SLICE
+                await asyncio.sleep(0)
+        finally:
+            # Cancelled: the change is not read again, so the rest follows now.
+            self._l1.render_again(slugs[done:])
