@@ -23,6 +23,7 @@ _PLACES = {
     "/hosts/{value}": "/hosts/evil.example",
     "/slugs/{value}": "/slugs/spring-sale",
     "{slug}": "spring-sale",
+    "{host}": "go.example",
     "{key_id}": "KEY_ID",
 }
 # Rules that a reader needs; patterns are for programs.

@@ -61,8 +61,7 @@ Domain = Annotated[
     _described(
         maxLength=target.MAX_HOST_LENGTH,
         pattern=patterns.HOST,
-        examples=["go.example"],
-        description="The host of the domain. Default: that of the base URL.",
+        description="The host of the domain, such as `go.example`. Default: that of the base URL.",
     ),
 ]
 _Title = Annotated[

@@ -17,6 +17,7 @@ from app.adapters.guards import DependencyGuards
 from app.adapters.redis.cache import RedisCache
 from app.concurrency.guard import DependencyGuard
 from app.domain.blocks import Block, BlockKind
+from app.domain.domains import DomainFields
 from app.domain.errors import Unavailable
 from app.domain.events import ClicksCounted, LinkChanged
 from app.domain.link import LinkFields, NewLink, Resolution, Slug
@@ -61,6 +62,11 @@ CALLS: dict[type[object], dict[str, Callable[[Any], Awaitable[Any]]]] = {
         "outbox_depth": lambda store: store.outbox_depth(),
         "add_blocks": lambda store: store.add_blocks([BLOCK], now=NOW),
         "remove_blocks": lambda store: store.remove_blocks([BLOCK]),
+        "add_domain": lambda store: store.add_domain(
+            "go.example", DomainFields(), case_sensitive=True, now=NOW
+        ),
+        "change_domain": lambda store: store.change_domain(0, DomainFields(), expected_version=1, now=NOW),
+        "remove_domain": lambda store: store.remove_domain(1, now=NOW),
         "block_page": lambda store: store.block_page(before=None, limit=1),
         "forget_requests": lambda store: store.forget_requests(before=NOW),
         "add_clicks": lambda store: store.add_clicks(COUNTED, now=NOW),
@@ -89,7 +95,7 @@ CALLS: dict[type[object], dict[str, Callable[[Any], Awaitable[Any]]]] = {
 # Readiness, shutdown and subscriptions: they work whatever the state of the breakers.
 UNGUARDED = {Store: {"ping", "try_write", "epoch", "aclose"}, LinkCache: {"ping", "aclose"}}
 # One task of a process reads them, and goes on when the store answers again.
-UNGUARDED[Store] |= {"blocks_version", "blocks_since"}
+UNGUARDED[Store] |= {"blocks_version", "blocks_since", "domains_version", "domains"}
 UNGUARDED[EventBus] = {"ping", "aclose", "listen", "consume", "queue_depths"}
 
 

@@ -3,8 +3,8 @@ Changes requests of schemathesis so that they keep the rules that no JSON Schema
 
 Those rules have tests of their own: `valid_from` comes before `expires_at`, which lies in the future of a new
 link; `since` comes before `until` by at most 31 days; an Idempotency-Key belongs to one body; a cursor
-belongs to its listing, whose ranges begin before they end, and whose tags do not contradict each other; a domain is one that is
-served.
+belongs to its listing, whose ranges begin before they end, and whose tags do not contradict each other; a
+domain is one that is served.
 """
 
 from __future__ import annotations
@@ -39,8 +39,7 @@ def before_call(context: schemathesis.HookContext, case: schemathesis.Case, kwar
         # No domain is served at a host that was made up, and only so many are.
         case.body.pop("domain", None)
         if case.path == "/domains":
-            digest = hashlib.sha256(case.body["host"].encode()).digest()
-            case.body["host"] = f"h{digest[0] % 50}.example"
+            case.body["host"] = f"h{len(case.body['host']) % 50}.example"
     if case.path.endswith("/stats") and "since" in case.query:
         case.query = {**case.query, **in_range(case.query["since"], case.query.get("until"))}
     if case.path in {"/links", "/tags"} and case.method == "GET":

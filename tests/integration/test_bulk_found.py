@@ -125,4 +125,4 @@ def test_what_finds_links_needs_to_read_them(api, embedded):
         changed = results(patch(writer, {"slug": slug, "enabled": False}))
 
     assert "link" not in hidden[0]["error"]
-    assert changed == [{"status": 204, "slug": slug, "version": 2}]
+    assert changed == [{"status": 204, "domain": "hop.example", "slug": slug, "version": 2}]

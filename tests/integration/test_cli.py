@@ -387,7 +387,7 @@ def test_links_are_found_by_terms_and_filters(settings):
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (("search", "ab"), "search: has the term 'ab'"),
+        (("search", "ab"), "TERM: has the term 'ab'"),
         (("list", "--sort", "size"), "--sort must be one of created, -created"),
         (("list", "--state", "gone"), "--state must be one of live, pending"),
         (("list", "--created-since", "soon"), "is not a time"),

@@ -15,6 +15,7 @@ from tests.servers import browser
 
 # In an order in which each finds what it needs; the manual names what each answers with on success.
 ORDER = (
+    *("addDomain", "listDomains", "getDomain", "changeDomain", "removeDomain"),
     *("createLink", "listLinks", "getLink", "changeLink", "getLinkStats", "invalidate", "removeLink"),
     *("createLinks", "changeLinks", "removeLinks", "listTags", "renameTag", "removeTag"),
     *("createKey", "listKeys", "rotateKey", "revokeKey", "getMe"),

@@ -142,8 +142,13 @@ class SupervisedConnection:
         connection = Connection(url, client_properties={"connection_name": f"hopgate {self._name}"})
         # aio_pika takes no transport factory itself; it passes these on to aiormq.
         connection.kwargs["transport_factory"] = transport
-        async with asyncio.timeout(CONNECT_TIMEOUT_S):
-            await connection.connect()
+        try:
+            async with asyncio.timeout(CONNECT_TIMEOUT_S):
+                await connection.connect()
+        except BaseException:
+            # Its finalizer closes it otherwise, and complains where no event loop runs.
+            await connection.close()
+            raise
         is_ready = asyncio.Event()
 
         def ready() -> None:
