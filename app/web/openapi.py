@@ -61,7 +61,8 @@ def description(public_url: str, routes: Sequence[Route], schemes: Collection[st
     _, components = msgspec.json.schema_components(
         sorted(described, key=lambda one: one.__name__), ref_template=_REF
     )
-    components[schemas.PatchLink.__name__] |= schemas.PatchLink.extra_json_schema
+    for one in described:
+        components[one.__name__] |= getattr(one, "extra_json_schema", {})
     components = _replaced(components, patterns.TARGET, patterns.target(schemes))
     return {
         "openapi": "3.1.0",
@@ -112,6 +113,8 @@ def _operation(name: str, operation: Operation, path_parameters: Sequence[str]) 
             *map(_parameter, operation.parameters),
         ],
         "responses": responses,
+        # What the key has to have, as OpenAPI 3.1 says it.
+        "security": [{"key": [str(operation.scope)] if operation.scope else []}],
     }
     if operation.body is not None:
         document["requestBody"] = {"required": True, **_content("application/json", operation.body)}
