@@ -189,6 +189,7 @@ class Resolver(Generic[T]):
 
     def _begin(self, slugs: Sequence[Slug], crowd: Crowd) -> Sequence[Slug]:
         """Begin these look-ups; return those that admission control refuses."""
+        slugs = list(dict.fromkeys(slugs))  # each is admitted, and ends, once
         admitted, entered = self._admission.enter_many(WorkKind.LOOK_UP, len(slugs))
         taken = slugs if admitted == len(slugs) else slugs[:admitted]
         self._under_way.update(dict.fromkeys(taken, _LookUp(entered, crowd)))

@@ -71,19 +71,24 @@ class FrontMisses:
 
     def set_exception(self, slugs: Sequence[Slug], error: Exception, /) -> None:
         """Answer those that wait for *slugs*: stale if possible."""
-        front, refused, requests = self._front, [], 0
+        front, refused = self._front, []
         is_expected = isinstance(error, Unavailable | Overloaded)
         for slug, count in zip(slugs, front.awaited(slugs), strict=True):
             if count and not (is_expected and self._redirects.stale(slug, count)):
                 refused.append(slug)
-                requests += count
         if refused:
-            front.refuse(refused, [template_of(one) for one in self._answers(error, requests)])
+            answers = [template_of(one) for one in self._answers(error)]
+            self._note(error, front.refuse(refused, answers))
 
-    def _answers(self, error: Exception, requests: int) -> list[Response]:
+    def _answers(self, error: Exception) -> list[Response]:
         if isinstance(error, Unavailable | Overloaded):
-            return self._redirects.refusals(error, requests)
+            return self._redirects.refusals(error)
         return [self._failed("GET /{slug}", error)]
+
+    def _note(self, error: Exception, requests: int) -> None:
+        """Note that *requests* were answered. Known only afterwards: others join until then."""
+        if isinstance(error, Unavailable | Overloaded):
+            self._redirects.note_refused(error, requests)
 
     def _take(self) -> None:
         slugs, leases, has_renewals = self._front.take_misses()
@@ -130,8 +135,7 @@ class FrontMisses:
         try:
             has_limit = await self._redirects.lease(slug, version)
         except Exception as error:  # noqa: BLE001 - as above
-            requests = front.lease_awaited(slug)
-            if requests:
-                front.refuse_lease(slug, template_of(self._answers(error, requests)[0]))
+            [answer, *_] = self._answers(error)
+            self._note(error, front.refuse_lease(slug, template_of(answer)))
         else:
-            front.leased(slug, has_limit)
+            front.leased(slug, version, has_limit)

@@ -244,21 +244,25 @@ class RedirectHandler:
         """Lease visits of *slug*, made for *version*; False if it has no limit. Raises Unavailable."""
         return await self._quota.lease(slug, version)
 
-    def refusals(self, error: Unavailable | Overloaded, requests: int) -> list[Response]:
-        """Return the answers to *requests* that end with *error*, to be given in turn, and note it."""
+    def refusals(self, error: Unavailable | Overloaded) -> list[Response]:
+        """Return the answers to requests that end with *error*, to be given in turn; see `note_refused`."""
         if isinstance(error, Overloaded):
-            for _ in range(requests):
-                self._on_error(error)
             return [errors.overloaded() for _ in range(errors.OVERLOADED_ANSWERS)]
-        for _ in range(requests - 1):
+        return [errors.unavailable(error)]
+
+    def note_refused(self, error: Unavailable | Overloaded, requests: int) -> None:
+        """Note that *requests* ended with *error*."""
+        for _ in range(requests):
             self._on_error(error)
-        return [self._unavailable(error)]
+        now = self._monotonic()
+        if requests and isinstance(error, Unavailable) and now >= self._quiet_until:
+            self._quiet_until = now + _LOG_INTERVAL_S
+            log.warning("redirect answered 503: %s", error)
 
     def note_late(self, stale: int, refused: int) -> None:
         """Note requests whose look-ups were late: they got stale redirects, or were *refused*."""
         self._resolver.stale_answers += stale
-        if refused:
-            self.refusals(self.late(), refused)
+        self.note_refused(self.late(), refused)
 
     def late(self) -> Unavailable:
         """Return the error of a request that took too long."""
@@ -384,11 +388,7 @@ class RedirectHandler:
 
     def _unavailable(self, error: Unavailable) -> Response:
         """503. The response names the dependency, the log also the reason."""
-        self._on_error(error)
-        now = self._monotonic()
-        if now >= self._quiet_until:
-            self._quiet_until = now + _LOG_INTERVAL_S
-            log.warning("redirect answered 503: %s", error)
+        self.note_refused(error, 1)
         return errors.unavailable(error)
 
     def _charge_not_found(self, not_found: Response, client: str) -> Response:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections import Counter
 
 import pytest
@@ -13,6 +14,7 @@ from app.domain.link import Slug
 from app.service import l1_cache
 from app.service.resolver import Resolver
 from app.web import errors
+from app.web.redirects import RedirectHandler
 from tests.integration.front_in_process import TARGET, AloneFront
 from tests.unit.services import CountingStore
 
@@ -168,6 +170,61 @@ async def test_late_lease_is_503_and_loses_no_visit(alone):
 
     assert (late.status, code(late)) == (503, "unavailable")
     assert [(await alone.ask("metered"))[0].status for _ in range(2)] == [302, 410]
+
+
+async def test_doubled_slug_is_looked_up_once(alone):
+    """Each look-up that is admitted ends: otherwise the count of those in flight would never fall again."""
+    alone.resolver.look_up([Slug("aaa"), Slug("bbb"), Slug("aaa")], alone.misses)
+    await alone.resolver._from_cache.drain()
+    await alone.resolver._from_store.drain()
+    alone.resolver.renew([Slug("ccc"), Slug("ccc")])
+    await alone.resolver._from_cache.drain()
+    await alone.resolver._from_store.drain()
+
+    assert alone.admission.in_flight == 0
+    assert "ccc" in Counter(alone.store.looked_up)
+    assert set(Counter(alone.store.looked_up).values()) == {1}
+
+
+@pytest.fixture
+def joined_late(alone, monkeypatch):
+    """Have a visitor of the slug in the returned list join while the answer to the others is being made."""
+    slugs: list[str] = []
+    late: list[asyncio.Future] = []
+    refusals = RedirectHandler.refusals
+
+    def made(self, *arguments):
+        if not late:
+            late.append(alone.ask(*slugs))
+            time.sleep(0.2)
+        return refusals(self, *arguments)
+
+    monkeypatch.setattr(RedirectHandler, "refusals", made)
+    return slugs, late
+
+
+async def test_visitor_that_joins_a_failing_look_up_is_counted(alone, joined_late):
+    slugs, late = joined_late
+    slugs.append("aaa")
+    alone.store.away = True
+
+    answers = [*await alone.ask("aaa"), *await late[0]]
+
+    assert [answer.status for answer in answers] == [503, 503]
+    assert len(alone.errors) == 2
+
+
+async def test_visitor_that_joins_a_failing_lease_is_counted(alone, joined_late):
+    slugs, late = joined_late
+    slugs.append("metered")
+    await alone.create("metered", max_visits=1)
+    await asyncio.to_thread(alone.get, "metered", "Sec-Purpose: prefetch")
+    alone.store.away = True
+
+    answers = [*await alone.ask("metered"), *await late[0]]
+
+    assert [answer.status for answer in answers] == [503, 503]
+    assert len(alone.errors) == 2
 
 
 # --- renewal --------------------------------------------------------------------------------

@@ -227,7 +227,7 @@ class Front:
 
     def take_misses(self) -> tuple[list[str], list[tuple[str, int]], bool]:
         """
-        Return what requests wait for: each once, until it is answered.
+        Return what requests still wait for: each once, until it is answered.
 
         Returns:
             Slugs to look up: `put_many`, `send_once`, `send_held` or `refuse` them. Slugs of which visits are
@@ -251,8 +251,8 @@ class Front:
     def send_held(self, slugs: Sequence[str]) -> list[str]:
         """Answer the requests that wait for *slugs* by the table; return those that it does not hold."""
 
-    def refuse(self, slugs: Sequence[str], answers: Sequence[Template]) -> None:
-        """Answer the requests that wait for *slugs* by *answers*, in turn."""
+    def refuse(self, slugs: Sequence[str], answers: Sequence[Template]) -> int:
+        """Answer the requests that wait for *slugs* by *answers*, in turn; return how many they were."""
 
     def take_visit(self, slug: str, version: int, spend: bool, now: float) -> int:
         """
@@ -274,14 +274,15 @@ class Front:
     def drop_idle_visits(self, slug: str, used_before: float, now: float) -> int | None:
         """Drop the lease of *slug* if it is idle, and return what was left of it."""
 
-    def lease_awaited(self, slug: str) -> int:
-        """Return how many requests wait for a lease of *slug*."""
+    def leased(self, slug: str, version: int, has_limit: bool) -> None:
+        """
+        Let the requests that wait for a lease of *slug* look again.
 
-    def leased(self, slug: str, has_limit: bool) -> None:
-        """Let the requests that wait for a lease of *slug* look again, or go without if it has no limit."""
+        Without a limit, those that know the link at *version* or earlier go on without a lease.
+        """
 
-    def refuse_lease(self, slug: str, answer: Template) -> None:
-        """Answer the requests that wait for a lease of *slug* by *answer*."""
+    def refuse_lease(self, slug: str, answer: Template) -> int:
+        """Answer the requests that wait for a lease of *slug* by *answer*; return how many they were."""
 
     def origins(self, slugs: list[str]) -> dict[str, Origin]:
         """Return, by slug, the recorded requests that wait for the look-ups of *slugs*: one of each slug."""

@@ -29,8 +29,8 @@ pub enum Found {
 pub enum Leased {
     /// The leases have changed: look again.
     Again,
-    /// The link has no limit any more.
-    Unlimited,
+    /// The link has no limit any more, at this version or later.
+    Unlimited(u64),
     /// The control plane refuses.
     Refused(Arc<Template>),
 }
@@ -93,7 +93,7 @@ impl Misses {
         receiver
     }
 
-    /// Waits for a lease of `slug`, made for `version` unless another one is under way.
+    /// Waits for a lease of `slug`, made for `version` or later, unless one for an earlier version is under way.
     pub fn lease(&self, slug: &[u8], version: u64) -> oneshot::Receiver<Leased> {
         let (receiver, untaken) = self.leases.join(slug, version);
         self.ring_if(untaken == Some(1));
@@ -146,9 +146,17 @@ pub struct Questions<A>(Mutex<Asked<A>>);
 
 #[derive(Debug)]
 struct Asked<A> {
-    waiting: HashMap<Box<[u8]>, Vec<oneshot::Sender<A>>, RandomState>,
-    /// Those that the control plane has not taken yet, and for which version.
-    untaken: Vec<(Box<[u8]>, u64)>,
+    waiting: HashMap<Box<[u8]>, Question<A>, RandomState>,
+    /// Those that the control plane has not taken yet. A question that was answered before stays here, so a slug may
+    /// be here twice.
+    untaken: Vec<Box<[u8]>>,
+}
+
+#[derive(Debug)]
+struct Question<A> {
+    senders: Vec<oneshot::Sender<A>>,
+    /// For which version; None: the control plane has taken it.
+    untaken: Option<u64>,
 }
 
 impl<A> Default for Questions<A> {
@@ -165,12 +173,17 @@ impl<A: Clone> Questions<A> {
     fn join(&self, slug: &[u8], version: u64) -> (oneshot::Receiver<A>, Option<usize>) {
         let (sender, receiver) = oneshot::channel();
         let mut asked = self.0.lock();
-        if let Some(waiting) = asked.waiting.get_mut(slug) {
-            waiting.push(sender);
+        if let Some(question) = asked.waiting.get_mut(slug) {
+            question.senders.push(sender);
+            question.untaken = question.untaken.map(|before| before.max(version));
             return (receiver, None);
         }
-        asked.waiting.insert(slug.into(), vec![sender]);
-        asked.untaken.push((slug.into(), version));
+        let question = Question {
+            senders: vec![sender],
+            untaken: Some(version),
+        };
+        asked.waiting.insert(slug.into(), question);
+        asked.untaken.push(slug.into());
         (receiver, Some(asked.untaken.len()))
     }
 
@@ -183,9 +196,17 @@ impl<A: Clone> Questions<A> {
         self.0.lock().waiting.contains_key(slug)
     }
 
-    /// The questions, each once until it is answered.
+    /// The questions that wait, and for which version: each once until it is answered.
     pub fn take(&self) -> Vec<(Box<[u8]>, u64)> {
-        std::mem::take(&mut self.0.lock().untaken)
+        let mut asked = self.0.lock();
+        let Asked { waiting, untaken } = &mut *asked;
+        let untaken = std::mem::take(untaken).into_iter();
+        untaken
+            .filter_map(|slug| {
+                let version = waiting.get_mut(&slug)?.untaken.take()?;
+                Some((slug, version))
+            })
+            .collect()
     }
 
     /// How many requests wait for each of `slugs`. What none waits for is forgotten: the control plane may give it
@@ -193,8 +214,8 @@ impl<A: Clone> Questions<A> {
     pub fn awaited<'s>(&self, slugs: impl IntoIterator<Item = &'s [u8]>) -> Vec<usize> {
         let mut asked = self.0.lock();
         let count = |slug: &[u8]| {
-            let waiting = asked.waiting.get(slug)?;
-            let open = waiting.iter().filter(|sender| !sender.is_closed()).count();
+            let senders = asked.waiting.get(slug)?.senders.iter();
+            let open = senders.filter(|sender| !sender.is_closed()).count();
             if open == 0 {
                 asked.waiting.remove(slug);
             }
@@ -215,148 +236,37 @@ impl<A: Clone> Questions<A> {
         }
         let answered: Vec<_> = answers
             .into_iter()
-            .filter_map(|(slug, answer)| Some((asked.waiting.remove(slug)?, answer)))
+            .filter_map(|(slug, answer)| Some((asked.waiting.remove(slug)?.senders, answer)))
             .collect();
         drop(asked);
-        for (waiting, answer) in answered {
-            send(waiting, std::slice::from_ref(&answer));
+        for (senders, answer) in answered {
+            send(senders, std::slice::from_ref(&answer));
         }
     }
 
-    /// Gives those that wait for one of these slugs the same answers, in turn.
-    pub fn answer_in_turn<'s>(&self, slugs: impl IntoIterator<Item = &'s [u8]>, answers: &[A]) {
+    /// Gives those that wait for one of these slugs the same answers, in turn. Returns how many have got one.
+    pub fn answer_in_turn<'s>(
+        &self,
+        slugs: impl IntoIterator<Item = &'s [u8]>,
+        answers: &[A],
+    ) -> usize {
         let mut asked = self.0.lock();
-        let waiting = slugs
+        let questions = slugs
             .into_iter()
             .filter_map(|slug| asked.waiting.remove(slug));
-        let waiting: Vec<_> = waiting.flatten().collect();
+        let senders: Vec<_> = questions.flat_map(|question| question.senders).collect();
         drop(asked);
-        send(waiting, answers);
+        send(senders, answers)
     }
 }
 
-fn send<A: Clone>(waiting: Vec<oneshot::Sender<A>>, answers: &[A]) {
-    for (sender, answer) in waiting.into_iter().zip(answers.iter().cycle()) {
-        // A request that has ended meanwhile waits no more.
-        let _ = sender.send(answer.clone());
-    }
+/// Returns how many have got an answer: a request that has ended meanwhile waits no more.
+fn send<A: Clone>(senders: Vec<oneshot::Sender<A>>, answers: &[A]) -> usize {
+    let pairs = senders.into_iter().zip(answers.iter().cycle());
+    pairs
+        .filter_map(|(sender, answer)| sender.send(answer.clone()).ok())
+        .count()
 }
 
 #[cfg(test)]
-mod tests {
-    use hyper::StatusCode;
-
-    use super::*;
-
-    fn texts(questions: &[(Box<[u8]>, u64)]) -> Vec<&str> {
-        let texts = questions.iter();
-        texts
-            .map(|(slug, _)| std::str::from_utf8(slug).unwrap())
-            .collect()
-    }
-
-    fn refused(status: u16) -> Found {
-        let status = StatusCode::from_u16(status).unwrap();
-        Found::Refused(Arc::new(Template::bare(status)))
-    }
-
-    fn status(found: Found) -> u16 {
-        match found {
-            Found::Refused(template) => template.status().as_u16(),
-            Found::Entry(entry) => entry.status.as_u16(),
-        }
-    }
-
-    #[test]
-    fn slug_is_looked_up_once_for_all() {
-        let misses = Misses::new().unwrap();
-        let mut first = misses.look_up(b"aaa");
-        let mut second = misses.look_up(b"aaa");
-        let mut other = misses.look_up(b"bbb");
-
-        assert_eq!(texts(&misses.look_ups.take()), ["aaa", "bbb"]);
-        let mut late = misses.look_up(b"aaa");
-        assert_eq!(texts(&misses.look_ups.take()), [] as [&str; 0]);
-        assert!(misses.look_ups.is_pending(b"aaa"));
-        misses.look_ups.answer([(&b"aaa"[..], refused(503))]);
-
-        for receiver in [&mut first, &mut second, &mut late] {
-            assert_eq!(status(receiver.try_recv().unwrap()), 503);
-        }
-        assert!(other.try_recv().is_err());
-        assert!(!misses.look_ups.is_pending(b"aaa"));
-    }
-
-    #[test]
-    fn answers_are_given_in_turn() {
-        let misses = Misses::new().unwrap();
-        let waiting: Vec<_> = (0..5).map(|_| misses.look_up(b"aaa")).collect();
-
-        let answers = [refused(503), refused(429)];
-        misses.look_ups.answer_in_turn([&b"aaa"[..]], &answers);
-
-        let got: Vec<_> = waiting
-            .into_iter()
-            .map(|mut one| status(one.try_recv().unwrap()))
-            .collect();
-        assert_eq!(got, [503, 429, 503, 429, 503]);
-    }
-
-    #[test]
-    fn look_up_of_clients_that_left_is_not_awaited() {
-        let misses = Misses::new().unwrap();
-        let (first, second) = (misses.look_up(b"aaa"), misses.look_up(b"aaa"));
-        let awaited = || misses.look_ups.awaited([&b"aaa"[..], b"bbb"]);
-
-        assert_eq!(awaited(), [2, 0]);
-        drop(first);
-        assert_eq!(awaited(), [1, 0]);
-        drop(second);
-        assert_eq!(awaited(), [0, 0]);
-        misses.look_ups.take();
-
-        let _next = misses.look_up(b"aaa");
-        assert_eq!(texts(&misses.look_ups.take()), ["aaa"], "it is asked anew");
-    }
-
-    #[test]
-    fn bell_is_silent_while_there_is_no_room() {
-        let misses = Misses::new().unwrap();
-        let rings = || {
-            let mut bytes = [0; 8];
-            (&misses.heard).read(&mut bytes).unwrap_or(0)
-        };
-
-        misses.ring_from(3);
-        let _few = [misses.look_up(b"aaa"), misses.look_up(b"bbb")];
-        assert_eq!(rings(), 0);
-        let _third = misses.look_up(b"ccc");
-        let _fourth = misses.look_up(b"ddd");
-        assert_eq!(rings(), 1);
-        misses.ring_from(4);
-        assert_eq!(rings(), 1, "as many wait already");
-        misses.ring_from(5);
-        assert_eq!(rings(), 0);
-    }
-
-    #[test]
-    fn bell_rings_for_the_first_of_each_kind() {
-        let misses = Misses::new().unwrap();
-        let rings = || {
-            let mut bytes = [0; 8];
-            (&misses.heard).read(&mut bytes).unwrap_or(0)
-        };
-
-        let _waiting = [misses.look_up(b"aaa"), misses.look_up(b"bbb")];
-        let _leasing = [misses.lease(b"aaa", 3), misses.lease(b"bbb", 4)];
-        misses.renew(b"ccc");
-        misses.renew(b"ddd");
-        assert_eq!(rings(), 3);
-        assert_eq!(misses.leases.take()[1], (Box::from(&b"bbb"[..]), 4));
-        misses.look_ups.take();
-        let _later = misses.look_up(b"eee");
-        assert_eq!(rings(), 1);
-        assert_eq!(misses.take_renewals().len(), 2);
-        assert!(!misses.has_renewals());
-    }
-}
+mod tests;

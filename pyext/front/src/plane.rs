@@ -215,7 +215,7 @@ impl Plane {
         if entry.is_to_renew(now) && self.misses.is_open() {
             self.misses.renew((*entry).as_ref());
         }
-        match self.sent(&entry, visit, now) {
+        match self.sent(&entry, visit, now, 0) {
             Ok(answer) => {
                 self.count_held(answer.response.status());
                 Decision::Answer(answer.to(visit))
@@ -264,12 +264,13 @@ impl Plane {
     }
 
     /// The response that `entry` stands for, to `visit`; what it has to wait for, if the link has a limit of its
-    /// visits and none is leased.
+    /// visits and none is leased. Up to the version `unlimited`, it is known to have none any more.
     fn sent(
         &self,
         entry: &Arc<Entry>,
         visit: &Visit<'_>,
         now: f64,
+        unlimited: u64,
     ) -> Result<Answer, oneshot::Receiver<Leased>> {
         let Some(location) = &entry.location else {
             let is_delayed = entry.status == StatusCode::NOT_FOUND;
@@ -294,6 +295,9 @@ impl Plane {
             Intent::Preview => false,
             Intent::Visit => true,
         };
+        if entry.metered_version <= unlimited {
+            return Ok(self.redirect(entry, location, visit, is_visit));
+        }
         let slug = (**entry).as_ref();
         match self.leases.take(slug, entry.metered_version, is_visit, now) {
             Spent::Yes => Ok(self.redirect(entry, location, visit, is_visit)),
@@ -310,17 +314,6 @@ impl Plane {
         self.template(StatusCode::FOUND).with(|headers| {
             headers.insert(LOCATION, location);
         })
-    }
-
-    /// The redirect of a link that has no limit of its visits any more, to one that waited for a lease.
-    fn unlimited(&self, entry: &Arc<Entry>, visit: &Visit<'_>) -> Answer {
-        match &entry.location {
-            Some(location) => {
-                let is_visit = self.intent(visit) == Intent::Visit;
-                self.redirect(entry, location, visit, is_visit)
-            }
-            None => at_once(self.template(entry.status).response()),
-        }
     }
 
     fn redirect(

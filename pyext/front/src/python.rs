@@ -263,12 +263,11 @@ impl Front {
     }
 
     #[allow(clippy::needless_pass_by_value)] // as above
-    fn refuse(&self, slugs: Vec<PyBackedStr>, answers: Vec<Parts>) -> PyResult<()> {
+    fn refuse(&self, slugs: Vec<PyBackedStr>, answers: Vec<Parts>) -> PyResult<usize> {
         let answers = templates(answers)?.into_iter().map(Found::Refused);
         let answers: Vec<_> = answers.collect();
         let slugs = slugs.iter().map(|slug| slug.as_bytes());
-        self.plane().misses.look_ups.answer_in_turn(slugs, &answers);
-        Ok(())
+        Ok(self.plane().misses.look_ups.answer_in_turn(slugs, &answers))
     }
 
     fn take_visit(&self, slug: &str, version: u64, spend: bool, now: f64) -> i64 {
@@ -309,26 +308,20 @@ impl Front {
         leases.drop_idle(slug.as_bytes(), used_before, now)
     }
 
-    fn leased(&self, slug: &str, has_limit: bool) {
+    fn leased(&self, slug: &str, version: u64, has_limit: bool) {
         let outcome = if has_limit {
             Leased::Again
         } else {
-            Leased::Unlimited
+            Leased::Unlimited(version)
         };
         let slug = [(slug.as_bytes(), outcome)];
         self.plane().misses.leases.answer(slug);
     }
 
-    fn lease_awaited(&self, slug: &str) -> usize {
-        let counts = self.plane().misses.leases.awaited([slug.as_bytes()]);
-        counts.into_iter().sum()
-    }
-
-    fn refuse_lease(&self, slug: &str, answer: Parts) -> PyResult<()> {
-        let refused = Leased::Refused(Arc::new(template(answer)?));
-        let slug = [(slug.as_bytes(), refused)];
-        self.plane().misses.leases.answer(slug);
-        Ok(())
+    fn refuse_lease(&self, slug: &str, answer: Parts) -> PyResult<usize> {
+        let refused = [Leased::Refused(Arc::new(template(answer)?))];
+        let leases = &self.plane().misses.leases;
+        Ok(leases.answer_in_turn([slug.as_bytes()], &refused))
     }
 
     fn origins(&self, slugs: &Bound<'_, PyList>) -> PyResult<HashMap<String, OriginParts>> {

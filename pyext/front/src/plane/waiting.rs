@@ -119,17 +119,19 @@ impl Plane {
         visit: &Visit<'_>,
         end: Instant,
     ) -> Answer {
+        let mut unlimited = 0;
         loop {
             if let Some(receiver) = lease.take() {
                 match timeout_at(end, receiver).await {
                     Ok(Ok(Leased::Again)) => {}
-                    Ok(Ok(Leased::Unlimited)) => return self.unlimited(entry, visit),
+                    // The link may have got a limit since, if the question was of an earlier version.
+                    Ok(Ok(Leased::Unlimited(version))) => unlimited = version,
                     Ok(Ok(Leased::Refused(template))) => return at_once(template.response()),
                     // No time is left to spend a visit in.
                     Ok(Err(_)) | Err(_) => return self.late(),
                 }
             }
-            match self.sent(entry, visit, self.now()) {
+            match self.sent(entry, visit, self.now(), unlimited) {
                 Ok(answer) => return answer,
                 Err(receiver) => lease = Some(receiver),
             }

@@ -145,6 +145,22 @@ fn visit_waits_for_a_lease() {
 }
 
 #[test]
+fn end_of_a_limit_holds_for_the_versions_up_to_it() {
+    for (version, status) in [(2, 503), (3, 302), (4, 302)] {
+        let plane = asking(config());
+
+        let answer = later(&plane, &request("GET", "/metered", &[HOST], ""), || {
+            let unlimited = Leased::Unlimited(version);
+            plane.misses.leases.answer([(&b"metered"[..], unlimited)]);
+        });
+
+        assert_eq!(answer.response.status(), status, "{version}");
+        let is_asked_again = plane.misses.leases.is_pending(b"metered");
+        assert_eq!(is_asked_again, status == 503);
+    }
+}
+
+#[test]
 fn visit_is_503_if_its_lease_is_late() {
     let plane = asking(config());
 
