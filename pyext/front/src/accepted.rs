@@ -41,9 +41,16 @@ impl Connections {
         self.open.load(Ordering::Relaxed)
     }
 
-    /// Waits until one has ended, or has since the last call.
-    pub(crate) async fn closed(&self) {
-        self.closed.notified().await;
+    /// Waits until fewer than `limit` are open.
+    pub(crate) async fn room(&self, limit: usize) {
+        if self.open() < limit {
+            return;
+        }
+        while self.open() >= limit {
+            self.closed.notified().await;
+        }
+        // The end of a connection wakes one thread, whose queue may be empty: the next one has room as well.
+        self.closed.notify_one();
     }
 }
 
@@ -146,5 +153,40 @@ impl Connection {
         // A connection fails by what its client does: it has an answer, or has gone.
         drop(self.watcher.watch(connection).await);
         drop(self.open);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::time::timeout;
+
+    use super::*;
+
+    #[test]
+    fn one_end_makes_room_for_all_threads() {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .start_paused(true)
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            let (connections, all) = (Arc::default(), Arc::default());
+            let [one, _other] = [(), ()].map(|()| Open::new(&connections, &all));
+            let waiting = [(), (), ()].map(|()| {
+                let connections = Arc::clone(&connections);
+                tokio::spawn(async move { connections.room(2).await })
+            });
+            tokio::task::yield_now().await;
+            assert!(waiting.iter().all(|thread| !thread.is_finished()));
+
+            drop(one);
+
+            for thread in waiting {
+                let waited = timeout(Duration::from_secs(1), thread).await;
+                waited.expect("it is woken").unwrap();
+            }
+        });
     }
 }

@@ -239,9 +239,7 @@ impl Serving {
     /// Accepts connections, for ever.
     async fn accept(&self, listener: &tokio::net::TcpListener) {
         loop {
-            while self.connections.open() >= self.caps.connections {
-                self.connections.closed().await;
-            }
+            self.connections.room(self.caps.connections).await;
             match listener.accept().await {
                 Ok((stream, peer)) => self.serve(stream, peer),
                 // The client has gone already.
