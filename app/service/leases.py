@@ -42,7 +42,11 @@ class LeaseBook(Protocol):
         """Drop a lease made before *version*, and return what was left of it."""
 
     def idle_visits(self, used_before: float, now: float) -> Sequence[str]:
-        """Return the slugs whose lease was last used at *used_before* or earlier, and is not exhausted."""
+        """
+        Return the slugs whose lease was last used at *used_before* or earlier.
+
+        Without those that are known to be exhausted at *now*.
+        """
 
     def drop_idle_visits(self, slug: str, used_before: float, now: float) -> int | None:
         """Drop the lease of *slug* if it is idle, and return what was left of it."""
@@ -56,7 +60,8 @@ class _Lease:
     exhausted_until: float
 
     def is_idle(self, used_before: float, now: float) -> bool:
-        return self.used_at <= used_before and self.exhausted_until <= now
+        # What is left goes back at once; that nothing is, is kept in mind.
+        return self.used_at <= used_before and (self.left > 0 or self.exhausted_until <= now)
 
 
 class Leases:

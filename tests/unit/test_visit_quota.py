@@ -313,3 +313,16 @@ async def test_idle_lease_is_returned(monotonic):
 
     assert store.taken == 1
     assert not process.leases._held
+
+
+def test_what_is_left_of_an_exhausted_quota_goes_back():
+    """Nothing more is to be had for a while, but what is held is not lost at the end of the process."""
+    leases = Leases()
+    leases.add_visits("spent", 1, 0, 0.0, 6.0)
+    leases.add_visits("left", 1, 2, 0.0, 0.0)
+    leases.add_visits("left", 1, 0, 0.0, 6.0)
+
+    assert leases.idle_visits(5.0, 5.0) == ["left"]
+    assert leases.drop_idle_visits("left", 5.0, 5.0) == 2
+    assert leases.drop_idle_visits("spent", 5.0, 5.0) is None
+    assert leases.drop_idle_visits("spent", 5.0, 6.0) == 0

@@ -269,7 +269,11 @@ class Front:
         """Drop a lease made before *version*, and return what was left of it."""
 
     def idle_visits(self, used_before: float, now: float) -> list[str]:
-        """Return the slugs whose lease was last used at *used_before* or earlier, and is not exhausted."""
+        """
+        Return the slugs whose lease was last used at *used_before* or earlier.
+
+        Without those that are known to be exhausted at *now*.
+        """
 
     def drop_idle_visits(self, slug: str, used_before: float, now: float) -> int | None:
         """Drop the lease of *slug* if it is idle, and return what was left of it."""

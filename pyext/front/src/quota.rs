@@ -20,7 +20,8 @@ struct Lease {
 
 impl Lease {
     fn is_idle(&self, used_before: f64, now: f64) -> bool {
-        self.used_at <= used_before && self.exhausted_until <= now
+        // What is left goes back at once; that nothing is, is kept in mind.
+        self.used_at <= used_before && (self.left > 0 || self.exhausted_until <= now)
     }
 }
 
@@ -100,7 +101,8 @@ impl Leases {
         leases.remove(slug).map(|lease| lease.left)
     }
 
-    /// The slugs whose lease was last used at `used_before` or earlier, and may be asked for again at `now`.
+    /// The slugs whose lease was last used at `used_before` or earlier, and that have visits left or may be asked for
+    /// again at `now`.
     pub fn idle(&self, used_before: f64, now: f64) -> Vec<Box<[u8]>> {
         let leases = self.by_slug.lock();
         let idle = leases
@@ -150,6 +152,19 @@ mod tests {
 
         assert_eq!(leases.take(b"aaa", 1, true, 5.9), Spent::Exhausted);
         assert_eq!(leases.take(b"aaa", 1, true, 6.0), Spent::NeedsLease(1));
+    }
+
+    #[test]
+    fn what_is_left_of_an_exhausted_quota_goes_back() {
+        let leases = Leases::default();
+        leases.add(b"spent", 1, 0, 0.0, 6.0);
+        leases.add(b"left", 1, 2, 0.0, 0.0);
+        leases.add(b"left", 1, 0, 0.0, 6.0);
+
+        assert_eq!(leases.idle(5.0, 5.0), [Box::from(&b"left"[..])]);
+        assert_eq!(leases.drop_idle(b"left", 5.0, 5.0), Some(2));
+        assert_eq!(leases.drop_idle(b"spent", 5.0, 5.0), None);
+        assert_eq!(leases.drop_idle(b"spent", 5.0, 6.0), Some(0));
     }
 
     #[test]
