@@ -76,6 +76,8 @@ class Fronted:
         loop.add_signal_handler(signal.SIGTERM, self._stop, loop)
         if self._certificates is not None:
             loop.add_signal_handler(signal.SIGHUP, self._renew, self._certificates)
+            # A SIGHUP that came since they were read had no handler.
+            self._secure(self._certificates)
         services = self._inner.services
         is_traced = services.tracing is not None
         origins = LookUpOrigins(front, monotonic=time.monotonic, wall=time.time) if is_traced else None
@@ -114,12 +116,16 @@ class Fronted:
             loop.call_soon_threadsafe(self._stop, loop)
 
     def _renew(self, certificates: Certificates) -> None:
+        if self._secure(certificates):
+            log.info("new connections use the certificates in %s", certificates.chain)
+
+    def _secure(self, certificates: Certificates) -> bool:
         try:
             certificates.secure(self._front)
         except SettingsError as error:
             log.error("the certificates stay as they were: %s", error)  # noqa: TRY400 one line says it all
-        else:
-            log.info("new connections use the certificates in %s", certificates.chain)
+            return False
+        return True
 
     def _stop(self, loop: asyncio.AbstractEventLoop) -> None:
         if self._draining is None:
