@@ -13,6 +13,7 @@ import re
 import zlib
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from time import monotonic
 from typing import Any, assert_never
 
 from app.concurrency.time_limit import within
@@ -61,13 +62,15 @@ class Lines:
         self._number = 0
         self._rest = b""
         self._is_skipping = False
+        # For the rest of the line: only time that is spent waiting for the client.
+        self._left_s = BATCH_BODY_S
 
     async def batches(self) -> AsyncIterator[Sequence[Line]]:
         """
         Yield the lines in batches.
 
         Raises:
-            TimeoutError: nothing arrived for `BATCH_BODY_S`.
+            TimeoutError: a line took longer than `BATCH_BODY_S`, however it arrived.
             InvalidInput: the body ended early; what came after the last whole batch is left out.
         """
         async for chunk in self._received():
@@ -98,9 +101,9 @@ class Lines:
         while True:
             read = asyncio.ensure_future(anext(iterator, None))
             try:
-                if not (await asyncio.wait((read,), timeout=_PAUSE_S))[0]:
+                if not await self._has_come(read, within_s=_PAUSE_S):
                     yield None
-                    if not (await asyncio.wait((read,), timeout=BATCH_BODY_S))[0]:
+                    if not await self._has_come(read, within_s=BATCH_BODY_S):
                         raise TimeoutError
             finally:
                 if not read.done():
@@ -110,8 +113,16 @@ class Lines:
                 return
             yield bytes(chunk)
 
+    async def _has_come(self, read: asyncio.Future[bytes | None], *, within_s: float) -> bool:
+        """Wait for *read*, for as long as the line has left at most."""
+        began = monotonic()
+        await asyncio.wait((read,), timeout=min(within_s, self._left_s))
+        self._left_s -= monotonic() - began
+        return read.done()
+
     def _add(self, text: bytes) -> None:
         self._number += 1
+        self._left_s = BATCH_BODY_S
         if self._is_skipping or len(text) > MAX_BODY_BYTES:
             self._is_skipping = False
             self._lines.append(Line(self._number, None))

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import json
+import socket
+import time
 from collections.abc import Iterator
 
 import httpx
 import pytest
 
+from app.web.bulk_api import PATH
+from app.web.front import Caps
 from tests.integration.api_calls import LINKS, problem
+from tests.integration.front_alone import alone, answer
 from tests.integration.front_gateway import FRONT
 from tests.servers.hopgate import UNLIMITED, Gateway, make_key
+from tests.servers.raw_http import answer_on, read_answer
 
 BULK = f"{LINKS}/bulk"
 ITEM = {"long_url": "https://example.com/" + "x" * 200}
@@ -60,3 +66,61 @@ def test_large_batch_comes_below_the_path_of_the_base_url(tmp_path):
         )
 
     assert answer.status_code == 200
+
+
+# --- the time of a client, and that of the application -----------------------------------------
+
+BATCH = "\r\n".join([f"POST {PATH} HTTP/1.1", "Host: x", "Content-Length: 2", "Connection: close", "", ""])
+
+
+def test_time_of_an_answer_begins_with_the_last_byte_of_a_batch():
+    """Even if it comes when the time would have ended."""
+
+    def slow(connection: socket.socket, received: bytes) -> None:
+        while len(received) < 2:
+            received += connection.recv(2)
+        time.sleep(0.4)
+        connection.sendall(answer(body=received))
+
+    with alone(slow, caps=Caps(answer_s=0.6)) as alone_, alone_.connect() as connection:
+        connection.sendall(f"{BATCH}a".encode())
+        time.sleep(0.5)
+        connection.sendall(b"b")
+
+        assert answer_on(connection).body == b"ab"
+
+
+@pytest.mark.parametrize("pauses", [[0.1, 1.5], [0.5, 0.5]])
+def test_answered_batch_may_pause(pauses):
+    """Lines are answered while others still come: the application limits the time of those."""
+    before_s, after_s = pauses
+
+    def lines(connection: socket.socket, received: bytes) -> None:
+        connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n" + (received or connection.recv(1)))
+        last = connection.recv(1)
+        time.sleep(0.3)
+        connection.sendall(last)
+
+    with alone(lines, caps=Caps(answer_s=0.6)) as alone_, alone_.connect() as connection:
+        time.sleep(before_s)
+        connection.sendall(f"{BATCH}a".encode())
+        time.sleep(after_s)
+        connection.sendall(b"b")
+
+        assert answer_on(connection).body == b"ab"
+
+
+def test_silence_after_an_answered_batch_ends():
+    """The client has sent all: what is missing is the application's."""
+
+    def half(connection: socket.socket, _received: bytes) -> None:
+        connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nhalf")
+
+    with alone(half, caps=Caps(answer_s=0.3)) as alone_, alone_.connect() as connection:
+        connection.sendall(f"{BATCH}a".encode())
+        time.sleep(0.5)
+        connection.sendall(b"b")
+
+        received = read_answer(connection)
+        assert received is not None
+        assert received.body == b"half"

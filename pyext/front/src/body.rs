@@ -4,7 +4,8 @@ use std::error::Error;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -13,6 +14,7 @@ use tokio::time::{Sleep, sleep};
 
 use crate::idle::Busy;
 use crate::pool::Lease;
+use crate::upload::Progress;
 
 /// Why an answer cannot be sent to its end.
 type Failure = Box<dyn Error + Send + Sync>;
@@ -79,18 +81,27 @@ pub struct Download {
     inner: Incoming,
     lease: Option<Lease>,
     limit: Duration,
+    /// The body of the request, if the client may go on with it during the answer.
+    upload: Option<Arc<Progress>>,
     /// Until when the next part has to come.
     waiting: Option<Pin<Box<Sleep>>>,
     busy: Option<Busy>,
 }
 
 impl Download {
-    /// The body `inner`, of an answer over the connection in `lease`. It fails if a part takes longer than `limit`.
-    pub fn new(inner: Incoming, lease: Lease, limit: Duration) -> Self {
+    /// The body `inner`, of an answer over the connection in `lease`. It fails if a part takes longer than `limit`;
+    /// parts that answer an `upload` wait for the client as well, and for its end.
+    pub fn new(
+        inner: Incoming,
+        lease: Lease,
+        limit: Duration,
+        upload: Option<Arc<Progress>>,
+    ) -> Self {
         let mut download = Self {
             inner,
             lease: Some(lease),
             limit,
+            upload,
             waiting: None,
             busy: None,
         };
@@ -106,17 +117,29 @@ impl Download {
         }
     }
 
+    /// Waits until the next part is late.
+    fn poll_late(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let limit = self.limit;
+        let timer = self.waiting.get_or_insert_with(|| Box::pin(sleep(limit)));
+        loop {
+            ready!(timer.as_mut().poll(context));
+            let end = self.upload.as_ref().map(|upload| upload.end_of(limit));
+            match end.filter(|end| *end > timer.deadline()) {
+                Some(end) => timer.as_mut().reset(end),
+                None => return Poll::Ready(()),
+            }
+        }
+    }
+
     fn poll_frame(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Failure>>> {
         let Poll::Ready(frame) = Pin::new(&mut self.inner).poll_frame(context) else {
-            let limit = self.limit;
-            let timer = self.waiting.get_or_insert_with(|| Box::pin(sleep(limit)));
-            return timer.as_mut().poll(context).map(|()| {
-                self.lease = None;
-                Some(Err(io::Error::from(io::ErrorKind::TimedOut).into()))
-            });
+            ready!(self.poll_late(context));
+            self.lease = None;
+            let late = io::Error::from(io::ErrorKind::TimedOut);
+            return Poll::Ready(Some(Err(late.into())));
         };
         self.waiting = None;
         match &frame {

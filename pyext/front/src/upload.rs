@@ -3,29 +3,41 @@
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
+use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use parking_lot::Mutex;
+use tokio::time::Instant;
 
 /// How far the body of a request is.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Progress(Mutex<Inner>);
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Inner {
     state: State,
+    /// When it became [`State::Sent`] or [`State::CutOff`].
+    ended: Instant,
     /// What the client sends. None: it is withheld.
     body: Option<Incoming>,
     /// Of the connection that waits for [`State::Expected`] to end.
     waiting: Option<Waker>,
 }
 
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+impl Inner {
+    fn end(&mut self, state: State) {
+        // hyper may ask on after the last part.
+        if self.state != state {
+            (self.state, self.ended) = (state, Instant::now());
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     /// The client sends it once the control plane asks for it (RFC 9110, 10.1.1).
     Expected,
-    #[default]
     UnderWay,
     Sent,
     CutOff,
@@ -40,6 +52,16 @@ impl Progress {
     /// Whether the client ended it early, or sent something else.
     pub fn is_cut_off(&self) -> bool {
         self.0.lock().state == State::CutOff
+    }
+
+    /// The end of the control plane's time of `limit`, which begins when the client has sent all.
+    pub fn end_of(&self, limit: Duration) -> Instant {
+        let inner = self.0.lock();
+        let begins = match inner.state {
+            State::Expected | State::UnderWay => Instant::now(),
+            State::Sent | State::CutOff => inner.ended,
+        };
+        begins + limit
     }
 
     /// Lets the client send what it has announced.
@@ -82,6 +104,7 @@ impl Upload {
     fn at(state: State, body: Option<Incoming>) -> (Self, Arc<Progress>) {
         let progress = Arc::new(Progress(Mutex::new(Inner {
             state,
+            ended: Instant::now(),
             body,
             waiting: None,
         })));
@@ -108,9 +131,9 @@ impl Body for Upload {
         let frame = ready!(Pin::new(&mut *body).poll_frame(context));
         let is_end = body.is_end_stream();
         match &frame {
-            Some(Err(_)) => inner.state = State::CutOff,
+            Some(Err(_)) => inner.end(State::CutOff),
             Some(Ok(_)) if !is_end => {}
-            Some(Ok(_)) | None => inner.state = State::Sent,
+            Some(Ok(_)) | None => inner.end(State::Sent),
         }
         Poll::Ready(frame)
     }

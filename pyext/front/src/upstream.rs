@@ -60,7 +60,8 @@ impl Upstream {
     /// A pool without connections.
     ///
     /// Bodies of more than `max_body` bytes are not sent, but to the paths in `uploads`: the control plane
-    /// refuses them unread. An answer has to begin within `limit`, and to go on within it after each part.
+    /// refuses them unread. An answer has to begin within `limit`, and to go on within it after each part; while the
+    /// client sends one of those bodies, the control plane limits its time.
     pub fn new(socket: &Path, max_body: u64, uploads: Vec<String>, limit: Duration) -> Self {
         Self {
             socket: socket.to_owned(),
@@ -140,11 +141,11 @@ impl Upstream {
             let answer = loop {
                 match timeout_at(deadline, answering.as_mut()).await {
                     Ok(answer) => break answer,
-                    // The control plane limits the time of a long body itself.
-                    Err(_) if is_upload && !progress.is_sent() && !progress.is_cut_off() => {
-                        deadline = Instant::now() + self.limit;
-                    }
                     Err(_) if progress.is_cut_off() => return Err(Unanswered::CutOff),
+                    // The control plane limits the time of a long body itself.
+                    Err(_) if is_upload && progress.end_of(self.limit) > deadline => {
+                        deadline = progress.end_of(self.limit);
+                    }
                     Err(_) => return Err(Unanswered::Sent),
                 }
             };
@@ -168,7 +169,9 @@ impl Upstream {
                         progress,
                     };
                     let closes = is_given_up && version == Version::HTTP_11;
-                    return Ok(to_public(response, closes, lease, self.limit));
+                    let upload = (is_wanted && !is_sent).then(|| Arc::clone(&lease.progress));
+                    let download = |body| Download::new(body, lease, self.limit, upload);
+                    return Ok(to_public(response, closes, download));
                 }
                 Err(mut error) => match error.take_message() {
                     Some(unsent) if !is_new => request = unsent,
@@ -240,8 +243,7 @@ pub(crate) fn to_private(headers: &mut HeaderMap, peer: HeaderValue, is_expected
 fn to_public(
     response: Response<Incoming>,
     closes: bool,
-    lease: Lease,
-    limit: Duration,
+    download: impl FnOnce(Incoming) -> Download,
 ) -> Response<AnswerBody> {
     let (mut parts, body) = response.into_parts();
     remove_of_connection(&mut parts.headers);
@@ -251,10 +253,7 @@ fn to_public(
             .insert(CONNECTION, HeaderValue::from_static("close"));
     }
     parts.version = Version::HTTP_11;
-    Response::from_parts(
-        parts,
-        AnswerBody::Streamed(Box::new(Download::new(body, lease, limit))),
-    )
+    Response::from_parts(parts, AnswerBody::Streamed(Box::new(download(body))))
 }
 
 /// Removes what is of one connection. Fields that `Connection` names besides stay: to a client the front and the control
