@@ -1,18 +1,20 @@
 """
 What a front reports single requests: those that it answers become spans and lines of the access log here.
 
-The front decides which requests have one, and keeps what is needed in a bounded list; a request that it
-passes on takes the decision along. Both go where `app.web.traced` and `app.web.logged` send theirs.
+The front decides which requests have one, and keeps what is needed until it is taken: as many spans as a list
+has room for, and some more lines. What did not fit is counted. A request that it passes on takes the decision
+along. Both go where `app.web.traced` and `app.web.logged` send theirs.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
 from app.domain.origin import Origin
-from app.telemetry.requests import CANCELLED, REDIRECT_ROUTE
+from app.telemetry.requests import CANCELLED, REDIRECT_ROUTE, UNKNOWN_ROUTE
 from app.web.client import network_of
 from app.web.rsgi import Noted
 
@@ -24,10 +26,12 @@ if TYPE_CHECKING:
     from app.telemetry.access_log import AccessLog
     from app.telemetry.tracing import Attributes, Tracing
 
+log = logging.getLogger(__name__)
+
 # The longest that a record waits.
 PERIOD_S = 0.05
-# What comes between two turns at the highest rate. Beyond it spans are dropped, and requests that have a line
-# are passed on.
+# What comes between two turns at the highest rate. Beyond it spans are dropped, and requests to be logged are
+# passed on; one more line for each connection has room, such as that of a request that failed.
 _CAPACITY = 8192
 # In one turn of the event loop: some two milliseconds.
 _AT_ONCE = 128
@@ -55,8 +59,8 @@ class Records(Protocol):
         """Return the oldest requests that have ended, *limit* at most."""
 
     @property
-    def records_dropped(self) -> int:
-        """How many spans did not fit since the start."""
+    def records_dropped(self) -> tuple[int, int]:
+        """How many spans, and lines, did not fit since the start."""
 
 
 class Beginnings(Protocol):
@@ -96,7 +100,7 @@ class FrontRecords:
         self._wall = wall
         # Few answers differ, and to put one together takes as long as the rest of a span.
         self._described: dict[Any, Attributes] = {}
-        self._dropped = 0
+        self._dropped = 0, 0
 
     async def run(self) -> None:
         """Take records until cancelled."""
@@ -114,16 +118,19 @@ class FrontRecords:
         self._count_dropped()
 
     def _count_dropped(self) -> None:
-        dropped = self._front.records_dropped
+        spans, lines = self._front.records_dropped
+        spans_before, lines_before = self._dropped
         if self._tracing is not None:
-            self._tracing.omitted += dropped - self._dropped
-        self._dropped = dropped
+            self._tracing.omitted += spans - spans_before
+        if lines > lines_before:
+            log.warning("the access log lacks %d lines: they did not fit", lines - lines_before)
+        self._dropped = spans, lines
 
     def _take(self, records: list[Record]) -> None:
         # Both clocks at one moment: a record has its time on that of the front.
         offset = self._wall() - self._monotonic()
         for record in records:
-            _, _, (is_recorded, is_late, is_logged, _), _, _ = record
+            _, _, (is_recorded, is_late, is_logged, *_), _, _ = record
             if self._tracing is not None and (is_recorded or is_late):
                 self._trace(self._tracing, record, offset)
             if self._access_log is not None and is_logged:
@@ -131,14 +138,15 @@ class FrontRecords:
 
     def _trace(self, tracing: Tracing, record: Record, offset: float) -> None:
         (trace_id, span_id, parent_id, tracestate), (began, took_s, status), whether, asked, _ = record
-        _, is_late, _, is_missed = whether
+        _, is_late, _, is_missed, is_redirect = whether
         method, version = asked
-        kind = (status, is_missed, method, version)
+        kind = (status, is_missed, is_redirect, method, version)
         described = self._described.get(kind)
         if described is None:
             described = self._described[kind] = self._describe(*kind)
+        verb = "HTTP" if method == "_OTHER" else method
         tracing.past_request(
-            f"{'HTTP' if method == '_OTHER' else method} {REDIRECT_ROUTE}",
+            f"{verb} {REDIRECT_ROUTE}" if is_redirect else verb,
             (trace_id, span_id, parent_id, tracestate),
             described,
             began=began + offset,
@@ -147,16 +155,24 @@ class FrontRecords:
             has_failed=status >= 500 or status == 0,
         )
 
-    def _describe(self, status: int, is_missed: bool, method: str, version: str) -> Attributes:  # noqa: FBT001
+    def _describe(
+        self,
+        status: int,
+        is_missed: bool,  # noqa: FBT001 - a part of a key
+        is_redirect: bool,  # noqa: FBT001 - likewise
+        method: str,
+        version: str,
+    ) -> Attributes:
         """Return the attributes of a span, as `app.web.traced` has them."""
         described = {
             "http.request.method": method,
             "network.protocol.version": version,
             **self._server,
-            "url.path": REDIRECT_ROUTE,
-            "hopgate.l1": "miss" if is_missed else "hit",
-            "http.route": REDIRECT_ROUTE,
+            "url.path": "REDACTED",
         }
+        if is_redirect:
+            described["url.path"] = described["http.route"] = REDIRECT_ROUTE
+            described["hopgate.l1"] = "miss" if is_missed else "hit"
         if status:
             described["http.response.status_code"] = status
         if status >= 500 or status == 0:
@@ -165,7 +181,7 @@ class FrontRecords:
 
     def _log(self, access_log: AccessLog, record: Record, offset: float) -> None:
         (trace_id, span_id, _, _), (began, took_s, status), whether, (method, _), said = record
-        is_recorded = whether[0]
+        is_recorded, is_redirect = whether[0], whether[-1]
         client, request_id = said
         access_log.write(
             {
@@ -173,7 +189,7 @@ class FrontRecords:
                 **({"span_id": f"{span_id:016x}"} if is_recorded else {}),
                 **({"request_id": request_id} if request_id else {}),
                 "method": method,
-                "route": REDIRECT_ROUTE,
+                "route": REDIRECT_ROUTE if is_redirect else UNKNOWN_ROUTE,
                 "status": status or CANCELLED,
                 "duration_s": round(took_s, 6),
                 "client": client if "/" in client else network_of(client),

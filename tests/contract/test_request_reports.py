@@ -21,7 +21,7 @@ import pytest
 
 from tests.servers.hopgate import UNLIMITED, Gateway, eventually, make_key
 from tests.servers.otlp import Collector, Received
-from tests.servers.raw_http import RawAnswer, answered
+from tests.servers.raw_http import RawAnswer, answer_on, answered
 
 LINKS = "/api/v1/links"
 SERVER = 2
@@ -157,6 +157,54 @@ def test_request_is_reported_alike(both, case):
 
     assert found["on"] == found["off"]
     assert found["on"][0]["parent"] == CALLER
+
+
+@pytest.mark.parametrize("given", ["mine", "not one", None])
+def test_answer_to_half_a_body_returns_the_id_of_its_line(both, given):
+    """The front gives it itself: the application gets no whole request."""
+    for front, reporting in both.items():
+        trace = f"{next(_numbers):032x}"
+        named = [] if given is None else [f"X-Request-Id: {given}"]
+        lines = [
+            f"POST {LINKS} HTTP/1.1",
+            "Host: hop.example",
+            f"traceparent: 00-{trace}-{CALLER}-01",
+            "Content-Length: 10",
+            *named,
+            "",
+            "half",
+        ]
+        with socket.create_connection(("127.0.0.1", reporting.gateway.port), timeout=20) as connection:
+            connection.sendall("\r\n".join(lines).encode())
+            connection.shutdown(socket.SHUT_WR)
+            answer = answer_on(connection)
+
+        returned = answer.header("x-request-id")
+        assert answer.status == 400, front
+        assert returned == given if given == "mine" else len(returned or "") == 16
+        assert reporting.line(trace)["request_id"] == returned
+
+
+def test_request_that_cannot_be_passed_on_is_reported_without_a_route(tmp_path):
+    with ExitStack() as stack:
+        reporting = started(tmp_path, "on", stack, HOPGATE_BASE_URL="http://hop.example/go")
+        [private] = tmp_path.glob("hopgate-*/0.sock")
+        private.unlink()
+
+        def is_away() -> bool:
+            return reporting.answer("GET", "/go/api/v1/me").status == 503
+
+        # Connections that are open already are kept for four seconds after each request.
+        eventually(is_away, 30, "the application cannot be reached", every=4.5)
+        answers = [reporting.answer("GET", path) for path in ("/api/v1/me", "/go/api/v1/me", "/healthz")]
+        named = reporting.answer("POST", LINKS, "X-Request-Id: mine", "Content-Length: 0")
+        trace = reporting.ask("POST", LINKS, "X-Request-Id: mine", "Content-Length: 0")
+        span, line = reporting.server_span(trace), reporting.line(trace)
+
+    assert [len(answer.header("x-request-id") or "") for answer in answers] == [16, 16, 0]
+    assert (named.status, named.header("x-request-id")) == (503, "mine")
+    assert (span.name, line["route"], line["request_id"]) == ("POST", "unknown", "mine")
+    assert not {"http.route", "hopgate.l1"} & span.attributes.keys()
 
 
 def test_the_front_reports_what_it_answers(both):

@@ -27,7 +27,7 @@ class Fronted:
 
     def __init__(self, *records) -> None:
         self.records = list(records)
-        self.records_dropped = 0
+        self.records_dropped = 0, 0
 
     def take_records(self, limit):
         taken, self.records = self.records[:limit], self.records[limit:]
@@ -37,9 +37,17 @@ class Fronted:
         return {slug: (TRACE, SPAN, BEGAN, "a=1", "b=2") for slug in slugs if slug == "recorded"}
 
 
-def record(status=302, whether=RECORDED, *, is_missed=False, client="203.0.113.77", method="GET"):
+def record(
+    status=302,
+    whether=RECORDED,
+    *,
+    is_missed=False,
+    is_redirect=True,
+    client="203.0.113.77",
+    method="GET",
+):
     ids, said = (TRACE, SPAN, PARENT, "a=1"), (client, "of-the-client")
-    return ids, (BEGAN, 0.25, status), (*whether, is_missed), (method, "1.1"), said
+    return ids, (BEGAN, 0.25, status), (*whether, is_missed, is_redirect), (method, "1.1"), said
 
 
 async def taken(front: Fronted, spans: Spans | None, log: AccessLog | None = None) -> None:
@@ -82,13 +90,39 @@ async def test_late_spans_are_as_many_as_a_second_has_room_for(spans):
 
 async def test_spans_that_did_not_fit_are_counted_once(spans):
     front = Fronted()
-    front.records_dropped = 3
+    front.records_dropped = 3, 0
     records = FrontRecords(front, spans.tracing, None, {}, monotonic=lambda: BEGAN, wall=lambda: WALL)
     await records.aclose()
-    front.records_dropped = 5
+    front.records_dropped = 5, 0
     await records.aclose()
 
     assert spans.tracing.omitted == 5
+
+
+@pytest.mark.parametrize(("method", "name"), [("POST", "POST"), ("_OTHER", "HTTP")])
+async def test_record_of_another_route_names_none(spans, method, name):
+    """The front answers what it cannot pass on, whatever that is."""
+    log = AccessLog(1.0, random=lambda: 0.0)
+    ones = [record(503, whether, is_redirect=False, method=method) for whether in (RECORDED, LOGGED)]
+    with lines() as found:
+        await taken(Fronted(*ones), spans, log)
+
+    [span] = spans.all
+    assert (span.name, span.attributes["url.path"]) == (name, "REDACTED")
+    assert not {"http.route", "hopgate.l1"} & span.attributes.keys()
+    assert [line["route"] for line in found] == ["unknown"]
+
+
+async def test_lines_that_did_not_fit_are_logged_once(caplog):
+    front = Fronted()
+    front.records_dropped = 3, 2
+    records = FrontRecords(front, None, None, {}, monotonic=lambda: BEGAN, wall=lambda: WALL)
+    await records.aclose()
+    await records.aclose()
+
+    assert [entry.getMessage() for entry in caplog.records] == [
+        "the access log lacks 2 lines: they did not fit"
+    ]
 
 
 async def test_record_is_only_what_it_says(spans):

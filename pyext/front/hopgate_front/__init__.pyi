@@ -29,7 +29,7 @@ What is reported of single requests.
 1. Spans; None: there are none. Traces whose low 64 bits are below this bound are recorded or, if the second
    is true, those that a trusted caller records; others if they take so many seconds, or fail.
 2. The bound of the access log, likewise; None: there are no lines.
-3. How many records wait at most.
+3. How many records wait at most. Lines of requests under way have more room, one for each connection.
 """
 
 Origin: TypeAlias = tuple[int, int, float, str, str]
@@ -38,7 +38,7 @@ Origin: TypeAlias = tuple[int, int, float, str, str]
 Record: TypeAlias = tuple[
     tuple[int, int, int, str],
     tuple[float, float, int],
-    tuple[bool, bool, bool, bool],
+    tuple[bool, bool, bool, bool, bool],
     tuple[str, str],
     tuple[str, str],
 ]
@@ -47,7 +47,7 @@ A request that the front answered, in five parts. Times are those of `time.monot
 
 1. Its trace, its span, its parent (0: none), and the tracestate of that.
 2. When it began, how long it took, and its status (0: the connection ended).
-3. Whether it is recorded, has a late span, has a line, was a miss.
+3. Whether it is recorded, has a late span, has a line, was a miss, has the route of links.
 4. Its method, and the version of HTTP.
 5. The address of the client or its IPv6 network, and the id that it gave the request.
 """
@@ -295,8 +295,8 @@ class Front:
         """Return what is reported of requests that have ended, oldest first: each once, *limit* at most."""
 
     @property
-    def records_dropped(self) -> int:
-        """Spans that did not fit, as `take_records` was not called in time."""
+    def records_dropped(self) -> tuple[int, int]:
+        """Spans, and lines, that did not fit since the start, as `take_records` was not called in time."""
 
     @property
     def connections(self) -> int:

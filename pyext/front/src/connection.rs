@@ -19,6 +19,7 @@ use crate::client::Visitor;
 use crate::idle::Activity;
 use crate::plane::watch::{Noted, Watched};
 use crate::plane::{Answer, Decision, Plane, Waits};
+use crate::request_id::{self, REQUEST_ID};
 use crate::upstream::{Unanswered, Upstream};
 use crate::visit::Visit;
 use crate::wire::Unread;
@@ -82,7 +83,8 @@ impl Service<Request<Incoming>> for Answering {
             }
             Ok(Decision::Pass) => self.pass(request, noted),
             Err(_) => {
-                let response = self.plane.failure();
+                let mut response = self.plane.failure();
+                self.plane.name(&mut response, &request);
                 self.report(noted, &request, &response, self.plane.now() - started);
                 Reply::Ready(Some(response))
             }
@@ -182,11 +184,18 @@ fn is_head(method: &Method) -> bool {
 async fn forwarded(plane: Arc<Plane>, passing: Passing) -> Response<AnswerBody> {
     let Passing {
         upstream,
-        request,
+        mut request,
         peer,
         unread,
         mut watched,
     } = passing;
+    // One id, whichever side answers: the control plane would make another one.
+    let is_named = plane.reader.is_of_the_api(request.uri().path());
+    let id = is_named.then(|| {
+        let id = request_id::of(request.headers());
+        request.headers_mut().insert(REQUEST_ID, id.clone());
+        id
+    });
     let is_read = matches!(
         *request.method(),
         Method::GET | Method::HEAD | Method::OPTIONS
@@ -198,7 +207,11 @@ async fn forwarded(plane: Arc<Plane>, passing: Passing) -> Response<AnswerBody> 
         Ok(response) => response,
         Err(why) => {
             unread.set();
-            let response = plane.unanswered(why, is_read);
+            let mut response = plane.unanswered(why, is_read);
+            if let Some(id) = id {
+                watched.named(&id);
+                response.headers_mut().insert(REQUEST_ID, id);
+            }
             match why {
                 Unanswered::NotSent => watched.take_back(false),
                 Unanswered::Sent => watched.take_back(true),

@@ -10,7 +10,7 @@
 //! * `connection`: a connection, and its requests in turn; `idle` ends those that wait for too long.
 //! * [`plane`]: the decision about a request: `request`, [`address`] and [`client`] read it, [`limits`] decides,
 //!   [`table`] has the answer, [`template`] and [`body`] form it, [`tarpit`] delays it, [`recorder`] counts it.
-//!   `visit`, [`intent`], [`query`] and [`quota`] are what a link may ask of them.
+//!   `visit`, `request_id`, [`intent`], [`query`] and [`quota`] are what a link may ask of them.
 //! * `plane::watch`: what is reported of single requests: [`sampling`] decides of which, [`records`] keeps it; [`origins`] ties
 //!   look-ups to their traces.
 //! * [`misses`]: what requests wait for, asked of the control plane many at once.
@@ -48,6 +48,7 @@ pub mod quota;
 pub mod recorder;
 pub mod records;
 mod request;
+mod request_id;
 pub mod sampling;
 pub mod table;
 pub mod tarpit;

@@ -25,6 +25,7 @@ use crate::query;
 use crate::quota::{Leases, Spent};
 use crate::recorder::Recorder;
 use crate::request::{Reader, head_size};
+use crate::request_id::{self, REQUEST_ID};
 use crate::table::{Entry, Table};
 use crate::tarpit::{Held, Tarpit};
 use crate::template::Template;
@@ -118,7 +119,9 @@ impl Plane {
             table: Table::default(),
             misses: Misses::new()?,
             recorder: Recorder::new(config.bounds, statuses),
-            watch: config.watch.map(Watch::new),
+            watch: config
+                .watch
+                .map(|watch| Watch::new(watch, config.caps.connections)),
             leases: Leases::default(),
             previews: config.previews,
             reader: Reader {
@@ -158,7 +161,9 @@ impl Plane {
         now: f64,
     ) -> Decision {
         if head_size(request) > MAX_HEAD {
-            return Decision::Answer(at_once(self.too_large.response()));
+            let mut response = self.too_large.response();
+            self.name(&mut response, request);
+            return Decision::Answer(at_once(response));
         }
         let held = self.find(request, now);
         if matches!(held, InTable::Other) {
@@ -368,6 +373,14 @@ impl Plane {
     /// The answer to a request whose handling failed.
     pub(crate) fn failure(&self) -> Response<AnswerBody> {
         self.template(StatusCode::INTERNAL_SERVER_ERROR).response()
+    }
+
+    /// Gives `response` the id of `request`, if that is one of the API.
+    pub(crate) fn name<B, C>(&self, response: &mut Response<B>, request: &Request<C>) {
+        if self.reader.is_of_the_api(request.uri().path()) {
+            let id = request_id::of(request.headers());
+            response.headers_mut().insert(REQUEST_ID, id);
+        }
     }
 
     fn template(&self, status: StatusCode) -> &Template {

@@ -360,9 +360,9 @@ impl Front {
     }
 
     #[getter]
-    fn records_dropped(&self) -> u64 {
+    fn records_dropped(&self) -> (u64, u64) {
         let watch = self.inner.plane().watch.as_ref();
-        watch.map_or(0, |watch| watch.records.dropped())
+        watch.map_or((0, 0), |watch| watch.records.dropped())
     }
 
     #[getter]

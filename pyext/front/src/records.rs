@@ -1,4 +1,5 @@
-//! What is reported of single requests, until the control plane takes it: a bounded list.
+//! What is reported of single requests, until the control plane takes it: a list that is bounded for spans, and less
+//! tightly for lines of the access log.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -24,6 +25,8 @@ pub struct Record {
     pub status: u16,
     /// What becomes of it.
     pub is: Is,
+    /// Whether its route is that of links.
+    pub is_redirect: bool,
     /// Its method.
     pub method: &'static str,
     /// The version of HTTP, as the control plane writes it.
@@ -71,17 +74,20 @@ pub enum Span {
 pub struct Records {
     kept: Mutex<VecDeque<Record>>,
     capacity: usize,
-    /// Spans that did not fit.
-    dropped: AtomicU64,
+    max_lines: usize,
+    dropped_spans: AtomicU64,
+    dropped_lines: AtomicU64,
 }
 
 impl Records {
-    /// An empty list of this capacity.
-    pub fn new(capacity: usize) -> Self {
+    /// An empty list of this capacity, and room for the lines of as many requests as are `under_way` at most.
+    pub fn new(capacity: usize, under_way: usize) -> Self {
         Self {
             kept: Mutex::default(),
             capacity,
-            dropped: AtomicU64::new(0),
+            max_lines: capacity + under_way,
+            dropped_spans: AtomicU64::new(0),
+            dropped_lines: AtomicU64::new(0),
         }
     }
 
@@ -90,16 +96,25 @@ impl Records {
         self.kept.lock().len() < self.capacity
     }
 
-    /// Keeps `record`. If the list is full, a span is dropped, and counted. A line never is: a request that shall
-    /// have one asks for room before it begins, so there are as many more at most as there are connections.
+    /// Keeps `record`. If the list is full, its span is dropped, and counted.
+    ///
+    /// Its line has more room: a request that shall have one asks for room before it begins, and goes to the control
+    /// plane if there is none, so those under way fit. But a request that fails has a line as well, and so has one that
+    /// the control plane does not answer: while it stands still they are any number, and lines are dropped too.
     pub fn push(&self, mut record: Record) {
         let mut kept = self.kept.lock();
-        if kept.len() >= self.capacity && record.is.span != Span::None {
-            self.dropped.fetch_add(1, Ordering::Relaxed);
+        if kept.len() >= self.capacity {
+            if record.is.span != Span::None {
+                self.dropped_spans.fetch_add(1, Ordering::Relaxed);
+                record.is.span = Span::None;
+            }
             if !record.is.logged {
                 return;
             }
-            record.is.span = Span::None;
+            if kept.len() >= self.max_lines {
+                self.dropped_lines.fetch_add(1, Ordering::Relaxed);
+                return;
+            }
         }
         kept.push_back(record);
     }
@@ -111,9 +126,10 @@ impl Records {
         kept.drain(..count).collect()
     }
 
-    /// Spans since the start that did not fit.
-    pub fn dropped(&self) -> u64 {
-        self.dropped.load(Ordering::Relaxed)
+    /// Spans, and lines, since the start that did not fit.
+    pub fn dropped(&self) -> (u64, u64) {
+        let count = |dropped: &AtomicU64| dropped.load(Ordering::Relaxed);
+        (count(&self.dropped_spans), count(&self.dropped_lines))
     }
 }
 
@@ -131,6 +147,7 @@ mod tests {
             took_s: 0.0,
             status: 302,
             is,
+            is_redirect: true,
             method: "GET",
             version: "1.1",
             client: "".into(),
@@ -139,8 +156,8 @@ mod tests {
     }
 
     #[test]
-    fn spans_beyond_the_capacity_are_dropped_and_lines_are_not() {
-        let records = Records::new(2);
+    fn spans_beyond_the_capacity_are_dropped_and_lines_later() {
+        let records = Records::new(2, 1);
         let span = Is {
             span: Span::Recorded,
             ..Is::default()
@@ -153,7 +170,7 @@ mod tests {
             span: Span::Late,
             ..Is::default()
         };
-        for is in [span, both, span, late, both] {
+        for is in [span, both, span, late, both, both, span] {
             records.push(record(is));
         }
 
@@ -162,7 +179,7 @@ mod tests {
             ..both
         };
         let taken = |limit| -> Vec<Is> { records.take(limit).iter().map(|one| one.is).collect() };
-        assert_eq!(records.dropped(), 3);
+        assert_eq!(records.dropped(), (5, 1));
         assert_eq!((taken(1), records.has_room()), (vec![span], false));
         assert_eq!((taken(9), records.has_room()), (vec![both, line], true));
         assert_eq!(taken(9), []);

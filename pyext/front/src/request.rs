@@ -57,6 +57,17 @@ impl Reader {
         is_slug.then_some(slug)
     }
 
+    /// Whether the route of `path` is that of links, whatever the method.
+    pub(crate) fn is_of_links(&self, path: &str) -> bool {
+        self.slug(path).is_some_and(|slug| !self.is_reserved(slug))
+    }
+
+    /// Whether `path` is one of the API.
+    pub(crate) fn is_of_the_api(&self, path: &str) -> bool {
+        let below = path.strip_prefix(self.base_path.as_str()).unwrap_or(path);
+        below.starts_with("/api/") || path.starts_with("/api/")
+    }
+
     /// Whether no link has `slug`.
     pub(crate) fn is_reserved(&self, slug: &[u8]) -> bool {
         let mut reserved = self.reserved.iter();

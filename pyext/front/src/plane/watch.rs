@@ -14,13 +14,12 @@ use crate::client::Visitor;
 use crate::config::WatchConfig;
 use crate::origins::{Origin, Originated, Origins};
 use crate::records::{Is, Record, Records, Span};
+use crate::request_id;
 use crate::sampling::{Parent, is_below, new_span, new_trace, passed_on};
 
 /// Longer ones are dropped.
 const MAX_TRACESTATE: usize = 512;
 const MAX_BAGGAGE: usize = 1024;
-const MAX_REQUEST_ID: usize = 128;
-const REQUEST_ID: &str = "x-request-id";
 /// The client hung up, or the process ends.
 const NO_ANSWER: u16 = 0;
 
@@ -50,16 +49,17 @@ struct Details {
     tracestate: String,
     method: &'static str,
     version: &'static str,
+    is_redirect: bool,
     client: Box<str>,
     request_id: Box<str>,
 }
 
 impl Watch {
-    /// Follows as `config` says.
-    pub fn new(config: WatchConfig) -> Self {
+    /// Follows as `config` says, on so many `connections` at most.
+    pub fn new(config: WatchConfig, connections: usize) -> Self {
         Self {
             config,
-            records: Records::new(config.capacity),
+            records: Records::new(config.capacity, connections),
             origins: Arc::default(),
         }
     }
@@ -118,6 +118,7 @@ impl Watch {
             took_s,
             status,
             is,
+            is_redirect: details.is_redirect,
             method: details.method,
             version: details.version,
             client: details.client,
@@ -200,14 +201,13 @@ impl Plane {
             }),
             method: named(request.method()),
             version: numbered(request.version()),
+            is_redirect: self.reader.is_of_links(request.uri().path()),
             client: client.map_or_else(Box::default, |keys| {
                 keys.wide.clone().unwrap_or_else(|| keys.own.clone())
             }),
-            request_id: if is_logged {
-                request_id(headers)
-            } else {
-                Box::default()
-            },
+            request_id: request_id::given(headers)
+                .filter(|_| is_logged)
+                .map_or_else(Box::default, text),
         }
     }
 
@@ -253,6 +253,13 @@ impl Watched {
     pub(crate) fn answered(&mut self, status: StatusCode) {
         if let Some(following) = &mut self.0 {
             following.status = status.as_u16();
+        }
+    }
+
+    /// Its answer has the id `request_id`.
+    pub(crate) fn named(&mut self, request_id: &HeaderValue) {
+        if let Some(details) = self.0.as_mut().and_then(|one| one.details.as_mut()) {
+            details.request_id = text(request_id);
         }
     }
 
@@ -332,18 +339,8 @@ fn numbered(version: Version) -> &'static str {
     }
 }
 
-/// The client's id of the request, if it sends one that counts.
-fn request_id(headers: &HeaderMap) -> Box<str> {
-    let mut lines = headers.get_all(REQUEST_ID).into_iter();
-    let (Some(line), None) = (lines.next(), lines.next()) else {
-        return Box::default();
-    };
-    let counts = (1..=MAX_REQUEST_ID).contains(&line.len())
-        && line.as_bytes().iter().all(u8::is_ascii_graphic);
-    match line.to_str() {
-        Ok(text) if counts => text.into(),
-        _ => Box::default(),
-    }
+fn text(id: &HeaderValue) -> Box<str> {
+    id.to_str().unwrap_or_default().into()
 }
 
 #[cfg(test)]

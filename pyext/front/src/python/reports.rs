@@ -8,12 +8,12 @@ use crate::sampling::Sampling;
 pub(super) type Watched = (Option<(u128, bool, f64)>, Option<u128>, usize);
 /// Trace, span, when it began, trace state, baggage.
 pub(super) type OriginParts = (u128, u64, f64, String, String);
-/// Of a record: its trace, span, parent and trace state; began, took and status; recorded, late, logged, missed;
-/// method and version; client and id.
+/// Of a record: its trace, span, parent and trace state; began, took and status; recorded, late, logged, missed, of
+/// links; method and version; client and id.
 pub(super) type RecordParts = (
     (u128, u64, u64, String),
     (f64, f64, u16),
-    (bool, bool, bool, bool),
+    (bool, bool, bool, bool, bool),
     (&'static str, &'static str),
     (String, String),
 );
@@ -45,6 +45,7 @@ pub(super) fn parts(record: Record) -> RecordParts {
             is.span == Span::Late,
             is.logged,
             is.missed,
+            record.is_redirect,
         ),
         (record.method, record.version),
         (record.client.into(), record.request_id.into()),

@@ -75,6 +75,7 @@ fn record_says_what_a_span_and_a_line_need() {
             logged: true,
             missed: false,
         },
+        is_redirect: true,
         method: "GET",
         version: "1.1",
         client: "2001:db8:1::/48".into(),
@@ -236,4 +237,30 @@ fn line_that_has_no_room_is_left_to_the_control_plane() {
     assert!(!plane.has_no_room(Some(&unlogged)));
     records(&plane);
     assert!(!plane.has_no_room(Some(&noted)));
+}
+
+#[test]
+fn record_says_whether_its_route_is_that_of_links() {
+    let table = [
+        ("GET", "/hot", true),
+        ("POST", "/hot", true),
+        ("GET", "/healthz", false),
+        ("GET", "/api/v1/links", false),
+        ("GET", "/a.b", false),
+    ];
+    for (method, path, is_redirect) in table {
+        let plane = watching(config(ALL, Some(ALL)));
+        let request = request(method, path, &[HOST], "");
+        let noted = plane.note(&request, PROXY.parse().unwrap(), plane.now());
+
+        let mut watched = plane.watched(noted.as_ref(), &request, &visitor(PROXY));
+        watched.named(&HeaderValue::from_static("an-id"));
+        drop(watched);
+
+        let [record] = &records(&plane)[..] else {
+            panic!("one record");
+        };
+        assert_eq!(record.is_redirect, is_redirect, "{method} {path}");
+        assert_eq!(&*record.request_id, "an-id");
+    }
 }
