@@ -110,6 +110,22 @@ def test_answered_batch_may_pause(pauses):
         assert answer_on(connection).body == b"ab"
 
 
+def test_client_that_goes_on_after_the_end_of_the_answer_is_not_reset():
+    """The application ends a stream whose batch it cannot store; the client may have lines on the way."""
+
+    def end(connection: socket.socket, _received: bytes) -> None:
+        connection.sendall(answer(body=b"no more"))
+        connection.close()
+
+    with alone(end) as alone_, alone_.connect() as connection:
+        lines = [f"POST {PATH} HTTP/1.1", "Host: x", "Content-Length: 100000", "", ""]
+        connection.sendall("\r\n".join(lines).encode())
+        assert answer_on(connection).body == b"no more"
+        for _ in range(20):
+            connection.sendall(b"x" * 100)
+            time.sleep(0.01)
+
+
 def test_silence_after_an_answered_batch_ends():
     """The client has sent all: what is missing is the application's."""
 

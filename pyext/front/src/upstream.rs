@@ -157,6 +157,8 @@ impl Upstream {
                     let is_given_up = !is_sent && !is_wanted;
                     if is_given_up {
                         progress.give_up();
+                    }
+                    if !is_sent {
                         unread.set();
                     }
                     // It closes a connection whose request it has not read, perhaps without a word. What it has acted
