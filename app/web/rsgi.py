@@ -196,7 +196,7 @@ class RsgiApplication:
                 client = self._client(scope) if self._trusted else peer_address(scope.client)
             except ValueError as error:
                 with self._requests.exchange(method, started) as exchange:
-                    _send(protocol, exchange, errors.unreadable(str(error)))
+                    _send(protocol, exchange, self._named(scope, errors.unreadable(str(error))))
                 return
             is_head = method == "HEAD"
             response = None if is_head else self._answer_from_l1(slug, client, started)
@@ -231,7 +231,13 @@ class RsgiApplication:
         is_redirect = method in _READS and self._visited(scope, path) is not None
         route = REDIRECT_ROUTE if is_redirect else UNKNOWN_ROUTE
         with self._requests.exchange(method, monotonic(), route) as exchange:
-            _send(protocol, exchange, response)
+            _send(protocol, exchange, self._named(scope, response))
+
+    def _named(self, scope: RsgiScope, response: Response) -> Response:
+        """Return *response*, made by no endpoint, with the id of its request if that is below `/api/`."""
+        if not scope.path.startswith(_API):
+            return response
+        return with_request_id(response, read_request_id(scope.headers, self._services.trace_id))
 
     def _visited(self, scope: RsgiScope, path: str) -> Slug | None:
         """Return the link that a visit of *path* is for; None if it is for a page."""
@@ -255,7 +261,7 @@ class RsgiApplication:
         try:
             fields.check_host(scope.headers, scope.http_version)
         except ValueError as error:
-            return errors.unreadable(str(error))
+            return self._named(scope, errors.unreadable(str(error)))
         path = scope.path
         if path == "*" and scope.method == "OPTIONS":
             return empty_response(204)

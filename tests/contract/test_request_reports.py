@@ -185,6 +185,18 @@ def test_answer_to_half_a_body_returns_the_id_of_its_line(both, given):
         assert reporting.line(trace)["request_id"] == returned
 
 
+@pytest.mark.parametrize("header", ["Host: a@b", "X-Forwarded-For: \xe9"])
+@pytest.mark.parametrize("method", ["GET", "DELETE"])
+def test_refusal_of_a_head_returns_the_id(both, method, header):
+    for front, reporting in both.items():
+        path = f"{LINKS}/any"
+        answers = [reporting.answer(method, path, header, *own) for own in ((), ("X-Request-Id: mine",))]
+        ids = [answer.header("x-request-id") or "" for answer in answers]
+
+        assert [answer.status for answer in answers] == [400, 400], front
+        assert (len(ids[0]), ids[1]) == (16, "mine"), front
+
+
 def test_request_that_cannot_be_passed_on_is_reported_without_a_route(tmp_path):
     with ExitStack() as stack:
         reporting = started(tmp_path, "on", stack, HOPGATE_BASE_URL="http://hop.example/go")
