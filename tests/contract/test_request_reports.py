@@ -185,6 +185,14 @@ def test_answer_to_half_a_body_returns_the_id_of_its_line(both, given):
         assert reporting.line(trace)["request_id"] == returned
 
 
+@pytest.mark.parametrize("path", ["/healthz", "/api/v1/openapi.json"])
+def test_reported_request_may_have_97_fields(both, path):
+    """The front adds its own to them, and granian counts all."""
+    for front, reporting in both.items():
+        lines = [f"GET {path} HTTP/1.1", "Host: x", *(f"X-{number}: a" for number in range(96)), "", ""]
+        assert answered(reporting.gateway.port, "\r\n".join(lines).encode()).status == 200, front
+
+
 @pytest.mark.parametrize("header", ["Host: a@b", "X-Forwarded-For: \xe9"])
 @pytest.mark.parametrize("method", ["GET", "DELETE"])
 def test_refusal_of_a_head_returns_the_id(both, method, header):

@@ -25,8 +25,8 @@ use crate::wire::{Unread, Wire};
 
 /// Most of a head. See also `plane`.
 const MAX_BUFFER: usize = 32_768;
-/// Most fields of a head. The control plane takes one more, which names the peer.
-const MAX_FIELDS: usize = 99;
+/// Most fields of a head. The control plane takes three more: the peer, what is noted, and the id of a request.
+const MAX_FIELDS: usize = 97;
 /// The connections of all threads.
 #[derive(Debug, Default)]
 pub(crate) struct Connections {
