@@ -48,7 +48,8 @@ class Caps:
     Attributes:
         head_s: for the head of a request, and of idleness.
         write_s: for which a client may keep an answer waiting.
-        answer_s: for the application to begin an answer, and to go on with it.
+        answer_s: for the application to begin an answer, and to go on with it, once it has the whole body if
+            that is a batch: it limits the time of one itself.
         connections: at a time; further ones wait in the queue of their socket.
     """
 
