@@ -90,6 +90,7 @@ async def open_gateway(settings: Settings) -> AsyncIterator[Services]:
     requests, failures = RequestMetrics(), ErrorCounts()
     index, domains = BlockIndex(), DomainIndex(settings.public_url)
     policy = target_policy(settings, index, domains)
+    domains.allows = policy.allows_url
     async with (
         open_reports("hopgate-gateway"),
         open_traces(settings, "hopgate-gateway") as traces,
@@ -271,8 +272,6 @@ async def open_redirects(
         await stack.enter_async_context(serving("visit quota", quota))
         await to.bus.listen(l1)
         copy = None if settings.embedded else BlockFile(settings.data_dir / "blocks")
-        blocks = BlockWatch(to.store, index, l1, copy=copy)
-
         hosts = DomainWatch(
             to.store,
             domains,
@@ -280,6 +279,8 @@ async def open_redirects(
             copy=None if settings.embedded else DomainFile(settings.data_dir / "domains"),
             changed=(lambda _: None) if plane is None else plane.table.set_domains,
         )
+
+        blocks = BlockWatch(to.store, index, l1, copy=copy, hosts_changed=hosts.pages_changed)
 
         def begin_epoch(epoch: int) -> None:
             l1.begin_epoch(epoch)

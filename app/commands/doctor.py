@@ -19,6 +19,7 @@ from app.commands import shadowed as hidden
 from app.commands.front_sockets import has_front
 from app.commands.local import LocalConnection
 from app.commands.serve import settings_key
+from app.domain.domains import DomainIndex
 from app.domain.errors import SettingsError, Unavailable
 from app.ports import OutboxDepth, Store
 from app.resilience.deadline import ADMIN_S
@@ -76,7 +77,7 @@ async def examine(settings: Settings) -> list[Finding]:
             remedy = "start the gateway: hopgate serve"
             findings.append(Finding("store", healthy=False, detail=str(error), remedy=remedy))
         if findings[-1].healthy:
-            findings += await _hidden(store)
+            findings += await _hidden(store, settings)
             findings.append(await _writes(store))
             findings.append(await _outbox(store, settings))
             findings.append(await _blocks(store))
@@ -154,11 +155,16 @@ def _readiness(settings: Settings) -> Any:
         connection.close()
 
 
-async def _hidden(store: Store) -> list[Finding]:
-    """Return a warning for each link that is hidden by a page of the service."""
+async def _hidden(store: Store, settings: Settings) -> list[Finding]:
+    """Return a warning for each link that is hidden by a page of the service, and for such a domain."""
+    warnings = [(hidden.described(slug), hidden.REMEDY) for slug in await hidden.shadowed(store)]
+    domain = DomainIndex(settings.public_url, await store.domains()).hidden
+    if domain is not None:
+        detail = f"those of the domain {domain.host} are served nowhere: it is the host of the base URL"
+        warnings.append((detail, "set HOPGATE_BASE_URL to what it was"))
     return [
-        Finding("links", healthy=True, detail=hidden.described(slug), remedy=hidden.REMEDY, is_warning=True)
-        for slug in await hidden.shadowed(store)
+        Finding("links", healthy=True, detail=detail, remedy=remedy, is_warning=True)
+        for detail, remedy in warnings
     ]
 
 

@@ -55,7 +55,6 @@ def filters(
 def show(command: str, asked: Filters, *, domain: str | None, limit: int, count: bool, json: bool) -> None:
     """Print up to *limit* links of *domain*, or of all, that pass *asked*, and if *count* how many do."""
     from app.bootstrap import open_listings
-    from app.domain.domains import checked_host
     from app.service.domains import unknown_domain
     from app.web.schemas import link_document
 
@@ -65,15 +64,13 @@ def show(command: str, asked: Filters, *, domain: str | None, limit: int, count:
     except InvalidInput as error:
         raise InvalidInput([replace(one, field=_option(one.field)) for one in error.errors]) from None
 
-    host = None if domain is None else checked_host(domain, "--domain")
-
     async def work() -> tuple[list[Link], DomainIndex, bool, int | None]:
         found: list[Link] = []
         async with open_listings(settings, command) as (listings, domains):
-            named = domains.named(host)
+            named = domains.find(domain, "--domain")
             if named is None:
                 raise unknown_domain("--domain")
-            query = replace(unbound, domain=None if host is None else named.domain_id)
+            query = replace(unbound, domain=None if domain is None else named.domain_id)
             after, total = None, None
             while len(found) < limit:
                 wanted = min(_PAGE, limit - len(found))

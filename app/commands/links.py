@@ -217,7 +217,7 @@ def delete(
     if json:
         console.show({"slug": slug, "deleted": True})
     else:
-        console.say(f"{slug} is deleted")
+        console.say(f"{slug if domain is None else f'{domain}/{slug}'} is deleted")
 
 
 @app.command("stats")
@@ -291,10 +291,9 @@ def _number(text: str) -> int:
 
 
 def _domain(domains: DomainIndex, host: str | None) -> Domain:
-    from app.domain.domains import checked_host
     from app.service.domains import unknown_domain
 
-    found = domains.named(None if host is None else checked_host(host, "--domain"))
+    found = domains.find(host, "--domain")
     if found is None:
         raise unknown_domain("--domain")
     return found

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
@@ -75,20 +76,26 @@ class BlockIndex:
     def __init__(self, blocks: Iterable[Block] = ()) -> None:
         self.hosts: set[str] = set()
         self.slugs: set[str] = set()
+        # Where slugs have no case, a block holds for every spelling.
+        self._lowered: Counter[str] = Counter()
         for block in blocks:
             self.add(block)
 
     def add(self, block: Block) -> None:
         """Block *block*."""
+        if block.kind is BlockKind.SLUG and block.value not in self.slugs:
+            self._lowered[block.value.lower()] += 1
         self._of(block.kind).add(block.value)
 
     def discard(self, block: Block) -> None:
         """Unblock *block*."""
+        if block.kind is BlockKind.SLUG and block.value in self.slugs:
+            self._lowered[block.value.lower()] -= 1
         self._of(block.kind).discard(block.value)
 
     def replace(self, other: BlockIndex) -> None:
         """Hold what *other* holds, all at once."""
-        self.hosts, self.slugs = other.hosts, other.slugs
+        self.hosts, self.slugs, self._lowered = other.hosts, other.slugs, other._lowered
 
     def blocks(self) -> list[Block]:
         """Return all blocks."""
@@ -101,9 +108,9 @@ class BlockIndex:
         """Does the target *url*, in canonical form, lead to a blocked host?"""
         return bool(self.hosts) and any(map(self._is_blocked, hosts_of(url)))
 
-    def has_slug(self, slug: str) -> bool:
-        """Is *slug* blocked?"""
-        return slug in self.slugs
+    def has_slug(self, slug: str, *, ignoring_case: bool = False) -> bool:
+        """Is *slug* blocked? *ignoring_case*: or another spelling of it."""
+        return slug in self.slugs or (ignoring_case and self._lowered[slug.lower()] > 0)
 
     def __len__(self) -> int:
         """Return how many blocks there are."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from datetime import datetime
 from urllib.parse import urlsplit
 
@@ -14,6 +14,8 @@ from app.domain.link import Slug
 from app.domain.link_key import DEFAULT_ID, MAX_SLUG_LENGTH, key_of, split_key
 from app.domain.policy import TargetPolicy
 
+# The settings that are URLs.
+PAGES = ("root_url", "not_found_url", "expired_url")
 # More would be a service for others, which needs another kind of table in every process.
 MAX_DOMAINS = 1000
 _WITHOUT_CASE = "".join(dict.fromkeys(slugs.ALPHABET.lower()))
@@ -58,15 +60,6 @@ class Domain:
         """Return what the store and every cache call the link *name* of this domain."""
         return key_of(self.domain_id, name if self.case_sensitive else name.lower())
 
-    def page(self, status: int) -> str | None:
-        """Return where visitors go that *status* would be sent to; None if it is sent."""
-        match status:
-            case 404:
-                return self.settings.not_found_url
-            case 410:
-                return self.settings.expired_url
-        return None
-
 
 class DomainIndex:
     """
@@ -75,14 +68,23 @@ class DomainIndex:
     Args:
         public_url: of the default domain, without a slash at its end. Other domains are reached likewise:
             by the same scheme and port, below the same path.
+        allows: decides over each URL of a page, whenever it is asked for.
     """
 
-    def __init__(self, public_url: str, domains: Iterable[Domain] = ()) -> None:
+    def __init__(
+        self,
+        public_url: str,
+        domains: Iterable[Domain] = (),
+        *,
+        allows: Callable[[str], bool] = lambda _: True,
+    ) -> None:
         self.public_url = public_url
+        self.allows = allows
         url = urlsplit(public_url)
         self._before, self._after = f"{url.scheme}://", public_url.partition("://")[2][len(url.netloc) :]
         self._port = "" if url.port is None else f":{url.port}"
-        self._default_host = url.hostname or ""
+        host = url.hostname or ""
+        self._default_host = f"[{host}]" if ":" in host else host
         self.replace(domains)
 
     def replace(self, domains: Iterable[Domain]) -> None:
@@ -90,14 +92,43 @@ class DomainIndex:
         default = Domain(domain_id=DEFAULT_ID, host=self._default_host)
         self._by_id = {DEFAULT_ID: default} | {one.domain_id: one for one in domains}
         self._by_id[DEFAULT_ID] = self.default = replace(self._by_id[DEFAULT_ID], host=self._default_host)
-        self._by_host = {one.host: one for one in self if one.host != self._default_host}
+        others = (one for one in self._by_id.values() if one is not self.default and not one.removed)
+        self._by_host = {one.host: one for one in others if one.host != self._default_host}
         # Most services have no other: their requests need no look at the host.
         self.has_others = bool(self._by_host)
-        self.has_pages = any(one.page(404) or one.page(410) for one in self)
 
     def __iter__(self) -> Iterator[Domain]:
-        """Give those that are not removed, the default one first."""
-        return (one for one in self._by_id.values() if not one.removed)
+        """Give those that are served, the default one first."""
+        yield self.default
+        yield from self._by_host.values()
+
+    @property
+    def hidden(self) -> Domain | None:
+        """The further domain whose host is that of the base URL by now: its links are served nowhere."""
+        others = (one for one in self._by_id.values() if one is not self.default and not one.removed)
+        return next((one for one in others if one.host == self._default_host), None)
+
+    def with_page_at(self, host: str) -> Domain | None:
+        """Return a domain that has a page at *host*."""
+        hosts = {host, f"{host}."}
+        urls = ((one, getattr(one.settings, name)) for one in self for name in PAGES)
+        return next((one for one, url in urls if url is not None and target.host_of(url) in hosts), None)
+
+    def root_page(self, domain: Domain) -> str | None:
+        """Return where visitors of the host alone go; None if the service has no page for them."""
+        return self._allowed(domain.settings.root_url)
+
+    def page(self, domain: Domain, status: int) -> str | None:
+        """Return where visitors go that *status* would be sent to; None if it is sent."""
+        match status:
+            case 404:
+                return self._allowed(domain.settings.not_found_url)
+            case 410:
+                return self._allowed(domain.settings.expired_url)
+        return None
+
+    def _allowed(self, url: str | None) -> str | None:
+        return url if url is not None and self.allows(url) else None
 
     def known(self) -> Collection[Domain]:
         """Return all, removed ones included."""
@@ -117,6 +148,20 @@ class DomainIndex:
         if host is None or host == self._default_host:
             return self.default
         return self._by_host.get(host)
+
+    def find(self, text: str | None, field: str) -> Domain | None:
+        """Return the domain at the host *text*, as it is typed; raises InvalidInput if that is no host."""
+        if text is None or text.lower() == self._default_host:
+            return self.default
+        return self._by_host.get(checked_host(text, field))
+
+    def knows(self, key: str) -> bool:
+        """Is the domain of the link *key* here? Another process may have added it a moment ago."""
+        return split_key(key)[0] in self._by_id
+
+    def ignores_case(self, key: str) -> bool:
+        """Has the domain of the link *key* slugs without case?"""
+        return not self.of(key).case_sensitive
 
     def of(self, key: str) -> Domain:
         """Return the domain of the link *key*, which may be removed."""
@@ -175,27 +220,35 @@ def checked_host(text: str, field: str = "host") -> str:
     return host
 
 
-def checked_settings(
-    settings: DomainFields, *, own_hosts: Collection[str], policy: TargetPolicy
-) -> DomainFields:
+def checked_pages(
+    pages: Mapping[str, str | None], *, host: str, own_hosts: Collection[str], policy: TargetPolicy
+) -> dict[str, str | None]:
     """
-    Return *settings* in canonical form.
+    Return the URLs of *pages*, settings of the domain at *host*, in canonical form.
 
     Raises:
         InvalidInput: with every rule that they break.
     """
     errors: list[FieldError] = []
-    urls: dict[str, str | None] = {}
-    for name in (one.name for one in fields(settings) if one.name.endswith("_url")):
-        value = urls[name] = getattr(settings, name)
-        if value is not None:
-            try:
-                urls[name] = target.canonical(value, own_hosts=own_hosts, policy=policy)
-            except InvalidInput as error:
-                errors += (FieldError(name, one.code, one.message) for one in error.errors)
-    if not 1 <= settings.min_slug_length <= slugs.ORDINARY.most:
-        message = f"must be 1 to {slugs.ORDINARY.most}"
-        errors.append(FieldError("min_slug_length", "min_slug_length_invalid", message))
+    checked: dict[str, str | None] = {}
+    for name, value in pages.items():
+        checked[name] = value
+        if value is None:
+            continue
+        try:
+            url = checked[name] = target.canonical(value, own_hosts=own_hosts, policy=policy)
+        except InvalidInput as error:
+            errors += (FieldError(name, one.code, one.message) for one in error.errors)
+        else:
+            if target.host_of(url).removesuffix(".") == host:
+                errors.append(FieldError(name, "url_own_host", "points back to this service"))
     if errors:
         raise InvalidInput(errors)
-    return replace(settings, **urls)  # type: ignore[arg-type]
+    return checked
+
+
+def check_length(settings: DomainFields) -> None:
+    """Check `min_slug_length`; raises InvalidInput."""
+    if not 1 <= settings.min_slug_length <= slugs.ORDINARY.most:
+        message = f"must be 1 to {slugs.ORDINARY.most}"
+        raise InvalidInput([FieldError("min_slug_length", "min_slug_length_invalid", message)])

@@ -21,6 +21,10 @@ class OwnDomains(Protocol):
         """As `app.domain.domains.DomainIndex.has_target`."""
         ...
 
+    def ignores_case(self, key: str) -> bool:
+        """As `app.domain.domains.DomainIndex.ignores_case`."""
+        ...
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TargetPolicy:
@@ -37,16 +41,25 @@ class TargetPolicy:
 
     def allows(self, slug: str, url: str) -> bool:
         """May the link *slug* redirect to *url*, which is in canonical form?"""
-        blocks = self.blocks
+        return self.allows_url(url) and not self._blocks_slug(slug)
+
+    def allows_url(self, url: str) -> bool:
+        """May anything redirect to *url*, which is in canonical form?"""
         return url.partition(":")[0] in self.schemes and not (
-            blocks is not None and (blocks.has_slug(name_of(slug)) or blocks.has_host(url))
+            self.blocks is not None and self.blocks.has_host(url)
         )
 
     def free(self, slug: Slug) -> Slug:
         """Return *slug* for a new link. Raises InvalidInput if it is blocked."""
-        if self.blocks is not None and self.blocks.has_slug(name_of(slug)):
+        if self._blocks_slug(slug):
             raise InvalidInput([FieldError("slug", "slug_blocked", "is blocked by the operator")])
         return slug
+
+    def _blocks_slug(self, slug: str) -> bool:
+        if self.blocks is None:
+            return False
+        ignores_case = self.domains is not None and self.domains.ignores_case(slug)
+        return self.blocks.has_slug(name_of(slug), ignoring_case=ignores_case)
 
 
 WEB_ONLY = TargetPolicy()

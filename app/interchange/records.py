@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
@@ -23,9 +23,26 @@ from app.interchange.errors import Unreadable
 from app.interchange.inert import terminal_safe
 from app.interchange.values import ShortLink, looks_short
 
-# Judges a slug (None: a new one), fields and the host of a domain (empty: that of the import); raises
-# InvalidInput, or returns their canonical forms.
-Check = Callable[[str | None, LinkFields, str], tuple[Slug | None, LinkFields, Domain]]
+
+class Check(Protocol):
+    """Judges a link of a file."""
+
+    def __call__(
+        self, wanted: str | None, fields: LinkFields, named: str = "", *, is_own: bool = True
+    ) -> tuple[Slug | None, LinkFields, Domain]:
+        """
+        Return the key, the fields in canonical form, and the domain.
+
+        Args:
+            wanted: the slug; None: a new one.
+            named: the host of the domain; empty: that of the import.
+            is_own: *named* is a domain of this service; otherwise one that is unknown plays no part.
+
+        Raises:
+            InvalidInput: with every rule that is broken.
+        """
+        ...
+
 
 _DEFAULT = DomainIndex("").default
 LINK_FIELDS = frozenset(field.name for field in dataclasses.fields(LinkFields))
@@ -102,11 +119,11 @@ def domain_check(
     index = domains or DomainIndex("")
 
     def check(
-        wanted: str | None, fields: LinkFields, named: str = ""
+        wanted: str | None, fields: LinkFields, named: str = "", *, is_own: bool = True
     ) -> tuple[Slug | None, LinkFields, Domain]:
         errors: list[FieldError] = []
         parsed = None
-        domain = index.named(named.lower() or host)
+        domain = _served(index, named) or (None if named and is_own else index.named(host))
         if domain is None:
             message = "is no domain of this service; --ignore domain imports all for one domain"
             raise InvalidInput([FieldError("domain", "domain_unknown", message)])
@@ -123,6 +140,14 @@ def domain_check(
         return parsed, fields, domain
 
     return check
+
+
+def _served(domains: DomainIndex, host: str) -> Domain | None:
+    """Return the domain at *host*, as a file has it."""
+    try:
+        return domains.find(host, "domain") if host else None
+    except InvalidInput:
+        return None
 
 
 class RecordReader:
@@ -180,10 +205,9 @@ class RecordReader:
             errors += map(_not_understood, taken.perhaps)
         text = str(taken.fields.get("long_url") or shown)
         domain = taken.host or taken.fields.get("domain") or ""
-        if not self._dialect.has_domains:
-            taken.fields.pop("domain", None)
-        record = self._record(taken.fields, taken.named, errors)
-        if not errors and not self._dialect.has_domains:
+        record = self._record({**taken.fields, "domain": domain}, taken.named, errors)
+        is_served = bool(domain) and record is not None and record.domain.host == domain.casefold()
+        if not errors and not self._dialect.has_domains and not is_served:
             self._check_domain(domain, errors)
         if errors or record is None:
             return Refused(line, last_line, tuple(errors), text)
@@ -230,14 +254,17 @@ class RecordReader:
         created_at: datetime | None = found.pop("created_at", None)
         visits: int = found.pop("visits", None) or 0
         spent: int | None = found.pop("spent_visits", None)
-        host: str = (found.pop("domain", None) or "") if self._dialect.has_domains else ""
+        named_host: str = found.pop("domain", None) or ""
+        host = "" if "domain" in self._ignore else named_host
         if wanted is None and not self._dialect.slug_is_optional and "slug" not in {e.field for e in errors}:
             errors.append(FieldError("slug", "slug_missing", "is missing"))
         if created_at is not None and not _FIRST_YEAR <= created_at.year <= _LAST_YEAR:
             message = f"must lie in the years {_FIRST_YEAR} to {_LAST_YEAR}"
             errors.append(FieldError("created_at", "time_out_of_range", message))
         try:
-            parsed, fields, domain = self._check(wanted, LinkFields(**{"long_url": "", **found}), host)
+            parsed, fields, domain = self._check(
+                wanted, LinkFields(**{"long_url": "", **found}), host, is_own=self._dialect.has_domains
+            )
         except InvalidInput as error:
             # A value that could not be read was reported already.
             reported = {reason.field for reason in errors}

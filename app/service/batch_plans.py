@@ -16,6 +16,7 @@ from app.domain import domains
 from app.domain.domains import Domain
 from app.domain.errors import FieldError, HopgateError, InvalidInput
 from app.domain.link import Link, LinkFields, Slug
+from app.domain.link_key import split_key
 from app.ports import Batch, ExternalIdTaken, Found, Reusable, VersionMismatch, Wanted
 from app.service.links import Removed, SlugTaken
 
@@ -35,14 +36,15 @@ class NewItem:
     """
     A link to store, its fields checked.
 
-    Without a `slug` it gets a random one. `named` are the fields that the client sent. `reuse`: an equal
-    link that is there already will do.
+    Without a `slug` it gets a random one. `named` are the fields that the client sent; `names_domain`: and
+    the domain. `reuse`: an equal link that is there already will do.
     """
 
     fields: LinkFields
     slug: Slug | None
     named: frozenset[str]
     domain: Domain
+    names_domain: bool = False
     reuse: bool = False
     expires_in: timedelta | None = None
 
@@ -94,7 +96,7 @@ class Taken:
 
 @dataclass(frozen=True, slots=True)
 class SlugFixed:
-    """The link of this external id has another slug, and keeps it."""
+    """The link of this external id has another slug or domain, and keeps it."""
 
     link: Link
 
@@ -233,7 +235,8 @@ class Creates:
         return Stored(link, is_new=True)
 
     def _update(self, item: NewItem, holder: Link, links: _Links, now: datetime) -> ItemOutcome:
-        if item.slug is not None and item.slug != holder.slug:
+        is_elsewhere = item.names_domain and split_key(holder.slug)[0] != item.domain.domain_id
+        if is_elsewhere or (item.slug is not None and item.slug != holder.slug):
             return SlugFixed(holder)
         fields = _expiring(item.fields, item.expires_in, now)
         named = item.named | {"expires_at"} if item.expires_in is not None else item.named

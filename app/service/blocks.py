@@ -110,15 +110,23 @@ class BlockWatch:
 
     Args:
         copy: what to start from while the store is away, and where `run` leaves it.
+        hosts_changed: is called after each change of hosts, for what no link leads to.
     """
 
     def __init__(
-        self, store: BlockStore, index: BlockIndex, l1: Answers, *, copy: BlockCopy | None = None
+        self,
+        store: BlockStore,
+        index: BlockIndex,
+        l1: Answers,
+        *,
+        copy: BlockCopy | None = None,
+        hosts_changed: Callable[[], None] = lambda: None,
     ) -> None:
         self._store = store
         self._index = index
         self._l1 = l1
         self._copy = copy
+        self._hosts_changed = hosts_changed
         self._is_kept = True
         self._version = 0
         self._epoch: int | None = None
@@ -221,8 +229,12 @@ class BlockWatch:
         )
         self._l1.render_again([Slug(slug) for slug in slugs])
         # The slugs of other domains, whose keys do not say so.
-        touched = BlockIndex()
-        touched.hosts, touched.slugs = set(hosts), set(slugs)
+        touched = BlockIndex(
+            [
+                *(Block(BlockKind.HOST, host) for host in hosts),
+                *(Block(BlockKind.SLUG, slug) for slug in slugs),
+            ]
+        )
         held, done = self._l1.held(), 0
         try:
             while done < len(held):
@@ -232,6 +244,8 @@ class BlockWatch:
         finally:
             # Cancelled: the change is not read again, so the rest follows now.
             self._render(held[done:], touched)
+            if hosts:
+                self._hosts_changed()
 
     def _render(self, held: Sequence[Resolution], touched: BlockIndex) -> None:
         self._l1.render_again([one.slug for one in held if _concerns(touched, one)])
@@ -239,7 +253,8 @@ class BlockWatch:
 
 def _concerns(touched: BlockIndex, resolution: Resolution) -> bool:
     url = resolution.long_url
-    return url is not None and (touched.has_slug(name_of(resolution.slug)) or touched.has_host(url))
+    name = name_of(resolution.slug)
+    return url is not None and (touched.has_slug(name, ignoring_case=True) or touched.has_host(url))
 
 
 def _apply(index: BlockIndex, change: BlockChange) -> None:

@@ -91,6 +91,7 @@ class BulkLinks:
             slug=wanted,
             named=item.named,
             domain=domain,
+            names_domain=item.names_domain,
             reuse=item.reuse,
             expires_in=item.expires_in,
         )

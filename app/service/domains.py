@@ -9,15 +9,24 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Protocol
 
-from app.domain.domains import MAX_DOMAINS, Domain, DomainFields, DomainIndex, checked_host, checked_settings
+from app.domain.domains import (
+    MAX_DOMAINS,
+    PAGES,
+    Domain,
+    DomainFields,
+    DomainIndex,
+    check_length,
+    checked_host,
+    checked_pages,
+)
 from app.domain.errors import Contended, FieldError, InvalidInput, Unavailable
-from app.domain.link import Resolution, Slug
+from app.domain.link import Link, Resolution, Slug
 from app.domain.link_key import split_key
 from app.domain.policy import WEB_ONLY, TargetPolicy
 from app.ports import DomainCopy, DomainStore, FindStore, LinkQuery
@@ -26,6 +35,8 @@ from app.service.blocks import FIRST_LOOK_S, LOOK_EVERY_S
 log = logging.getLogger(__name__)
 
 _EDIT_TRIES = 8
+# Every process that reaches the store has asked for changes by then, twice.
+KNOWN_AFTER_S = 2 * LOOK_EVERY_S + 0.2
 # Entries of the L1 cache that are rendered before other work of the event loop has its turn.
 _SLICE = 1000
 
@@ -67,7 +78,9 @@ class Domains:
         clock: Callable[[], datetime],
         own_hosts: Collection[str],
         policy: TargetPolicy = WEB_ONLY,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
+        self._sleep = sleep
         self._store = store
         self._index = index
         self._noticed = noticed
@@ -100,15 +113,21 @@ class Domains:
 
     async def find(self, host: str | None, field: str = "host") -> Domain | None:
         """Return the domain *host*, as it is typed, or None. Raises InvalidInput: it is no host."""
-        if host is None:
-            return self._index.default
-        canonical = checked_host(host, field)
-        found = self._index.named(canonical)
+        found = self._index.find(host, field)
         if found is None:
             # Another process may have added it a moment ago.
             await self._noticed()
-            found = self._index.named(canonical)
+            found = self._index.find(host, field)
         return found
+
+    async def know(self, links: Iterable[Link]) -> None:
+        """Know the domains of *links*: another process may have added one a moment ago."""
+        if not all(self._index.knows(link.slug) for link in links):
+            await self._noticed()
+
+    async def refresh(self) -> None:
+        """Know every domain that was committed before the call."""
+        await self._noticed()
 
     async def add(
         self, host: str, settings: DomainFields, *, case_sensitive: bool = True
@@ -126,7 +145,7 @@ class Domains:
             name = checked_host(host)
         except InvalidInput as error:
             errors += error.errors
-        settings = self._checked(settings, errors)
+        settings = self._checked(name, settings, settings, errors)
         if errors:
             raise InvalidInput(errors)
         await self._noticed()
@@ -139,17 +158,19 @@ class Domains:
             raise InvalidInput([FieldError("case_sensitive", "case_sensitive_fixed", message)])
         if sum(1 for _ in self._index) >= MAX_DOMAINS:
             raise InvalidInput([FieldError("host", "domains_too_many", f"the most is {MAX_DOMAINS}")])
-        # Visitors of those links would be sent in a circle.
-        leading = await self._one(LinkQuery(host=name))
+        # Visitors would be sent in a circle.
+        leading = await self._one(LinkQuery(host=name)) or await self._one(LinkQuery(host=f"{name}."))
         if leading is not None:
             return DomainInUse(leading)
+        other = self._index.with_page_at(name)
+        if other is not None:
+            message = f"is where a page of {other.host} is"
+            raise InvalidInput([FieldError("host", "domain_is_page", message)])
         domain = await self._store.add_domain(
             name, settings, case_sensitive=case_sensitive, now=self._clock()
         )
         await self._noticed()
-        if domain is None:
-            return DomainTaken(await self.named(name))
-        return domain
+        return DomainTaken(await self.named(name)) if domain is None else domain
 
     async def change(self, host: str, patch: Mapping[str, Any]) -> Domain | None:
         """
@@ -165,7 +186,8 @@ class Domains:
             if current is None:
                 return None
             errors: list[FieldError] = []
-            settings = self._checked(replace(current.settings, **patch), errors)
+            wanted = replace(current.settings, **patch)
+            settings = self._checked(current.host, wanted, current.settings, errors)
             if errors:
                 raise InvalidInput(errors)
             changed = await self._store.change_domain(
@@ -193,16 +215,34 @@ class Domains:
         left = await self._one(LinkQuery(domain=domain.domain_id))
         if left is not None:
             return DomainInUse(left)
-        removed = await self._store.remove_domain(domain.domain_id, now=self._clock())
+        if not await self._store.remove_domain(domain.domain_id, now=self._clock()):
+            return None
         await self._noticed()
-        return domain if removed else None
+        # Until every process knows, one may have made a link.
+        await self._sleep(KNOWN_AFTER_S)
+        left = await self._one(LinkQuery(domain=domain.domain_id))
+        if left is None:
+            return domain
+        await self._store.add_domain(
+            domain.host, domain.settings, case_sensitive=domain.case_sensitive, now=self._clock()
+        )
+        await self._noticed()
+        return DomainInUse(left)
 
-    def _checked(self, settings: DomainFields, errors: list[FieldError]) -> DomainFields:
+    def _checked(
+        self, host: str, wanted: DomainFields, present: DomainFields, errors: list[FieldError]
+    ) -> DomainFields:
+        """Return *wanted* in canonical form: what stays as it is obeys the rules, as for links."""
+        changed = {name: getattr(wanted, name) for name in PAGES}
+        if wanted is not present:
+            changed = {name: url for name, url in changed.items() if url != getattr(present, name)}
         try:
-            return checked_settings(settings, own_hosts=self._own_hosts, policy=self._policy)
+            check_length(wanted)
+            pages = checked_pages(changed, host=host, own_hosts=self._own_hosts, policy=self._policy)
         except InvalidInput as error:
             errors += error.errors
-            return settings
+            return wanted
+        return replace(wanted, **pages)  # type: ignore[arg-type]
 
     async def _one(self, query: LinkQuery) -> Slug | None:
         page = await self._store.find(query, after=None, limit=1, now=self._clock())
@@ -263,18 +303,26 @@ class DomainWatch:
         self._copy = copy
         self._changed = changed
         self._version = -1
+        # The store may have another history than what was read.
+        self._reads_anew = True
+        self._is_kept = True
         self._lock = asyncio.Lock()
 
     def begin_epoch(self, epoch: int) -> None:
         """The store may have another history than what was read: read anew."""
-        self._version = -1
+        self._reads_anew = True
+
+    def pages_changed(self) -> None:
+        """Send visitors to the pages of domains as what decides over them says now."""
+        self._changed(self._index)
+        self._l1.render_again([one.slug for one in self._l1.held() if one.long_url is None])
 
     async def first_look(self) -> None:
         """Read all domains; without an answer in time, those of the copy: no start waits longer."""
         with suppress(TimeoutError):
             async with asyncio.timeout(FIRST_LOOK_S):
                 await self.look()
-        if self._version < 0:
+        if self._reads_anew:
             kept = await self._copy.kept() if self._copy is not None else None
             self._index.replace(kept or ())
             log.warning(
@@ -290,27 +338,49 @@ class DomainWatch:
         async with self._lock:
             with suppress(Unavailable):
                 version = await self._store.domains_version()
-                if version != self._version:
+                if self._reads_anew or version != self._version:
                     await self._read(version)
 
     async def run(self, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
         """Ask now and every `LOOK_EVERY_S`, until cancelled."""
         while True:
             await self.look()
+            await self._keep()
             await sleep(LOOK_EVERY_S)
 
     async def aclose(self) -> None:
-        """Nothing is left to do: each change is kept when it is read."""
+        """Leave the copy of what is known."""
+        await self._keep()
+
+    async def _keep(self) -> None:
+        if self._copy is not None and not self._is_kept:
+            # Before the write: what changes meanwhile is kept by the next one.
+            self._is_kept = True
+            try:
+                await self._copy.keep(list(self._index.known()))
+            except BaseException:
+                self._is_kept = False
+                raise
 
     async def _read(self, version: int) -> None:
-        domains = await self._store.domains()
+        # Cleared before: an epoch that begins meanwhile sets it again.
+        self._reads_anew = False
+        try:
+            domains = await self._store.domains()
+        except BaseException:
+            self._reads_anew = True
+            raise
         before = {one.domain_id: one for one in self._index.known()}
         self._index.replace(domains)
         # A change that was committed between the two reads has a later number, and is read again.
         self._version = version
+        self._is_kept = False
         self._changed(self._index)
-        if self._copy is not None:
-            await self._copy.keep(domains)
+        hidden = self._index.hidden
+        if hidden is not None:
+            log.warning(
+                "the domain %s has the host of the base URL: its links are served nowhere", hidden.host
+            )
         touched = {one.domain_id for one in self._index.known() if before.get(one.domain_id) != one}
         if touched:
             await self._render(touched)

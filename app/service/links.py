@@ -11,7 +11,7 @@ from app.domain import domains, rules, slug
 from app.domain.domains import Domain
 from app.domain.errors import Contended, FieldError, InvalidInput
 from app.domain.link import Link, LinkFields, NewLink, Slug
-from app.domain.link_key import DEFAULT_ID
+from app.domain.link_key import DEFAULT_ID, name_of
 from app.domain.policy import WEB_ONLY, TargetPolicy
 from app.ports import (
     Added,
@@ -212,7 +212,7 @@ class Links:
                 isinstance(outcome, VersionMismatch) and expected_version is not None
             ):
                 return outcome
-        raise Contended("store", f"{_EDIT_TRIES} edits of {name} lost the race to others")
+        raise Contended("store", f"{_EDIT_TRIES} edits of {name_of(name)} lost the race to others")
 
     async def remove(
         self, name: Slug, *, expected_version: int | None = None

@@ -33,7 +33,6 @@ def rendering(
         # `render` puts the target first.
         if answer.is_visit and not allows(resolution.slug, answer.headers[0][1]):
             return blocked
-        page = page_of(domains, resolution.slug, answer)
-        return page if page is answer or allows("", page.headers[0][1]) else answer
+        return page_of(domains, resolution.slug, answer)
 
     return render_allowed

@@ -178,6 +178,8 @@ class _Batches:
         principal, results = call.principal, Results(self._domains.index, call.principal)
         options: Any
         options, documents = await asyncio.to_thread(_read, body, kind.schema)
+        if b'"domain"' in body:
+            await self._domains.refresh()
         refusal = await self._middleware.charge(
             Policy.BULK, principal.key_id, len(documents), longest_s=_LEASE_S
         )
@@ -215,6 +217,7 @@ class _Batches:
             return errors.length_required()
         if self._streams >= _STREAMS:
             return errors.overloaded()
+        await self._domains.refresh()
 
         def named(number: int, digest: bytes) -> IdempotentRequest:
             # No client's key has a space. The first batch has the key itself: no other request has it then.

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
-from app.domain.domains import Domain, DomainIndex, checked_host
+from app.domain.domains import Domain, DomainIndex
 from app.domain.errors import FieldError, HopgateError, InvalidInput
 from app.domain.link import Slug
 from app.domain.slug import Lengths, is_well_formed
@@ -63,6 +63,7 @@ def new_item(
             slug=None,
             named=frozenset(document).difference(("slug", "domain", "reuse", "expires_in")),
             domain=domain_in(domains, draft.domain),
+            names_domain=draft.domain is not None,
             reuse=reuse or draft.reuse,
             expires_in=draft.lifetime(),
         )
@@ -92,7 +93,7 @@ def removal_item(domains: DomainIndex, document: Any) -> RemovalItem:
 
 def domain_in(domains: DomainIndex, host: str | None) -> Domain:
     """Return the one of *domains* at *host*, as it is typed; raises InvalidInput."""
-    found = domains.named(None if host is None else checked_host(host, "domain"))
+    found = domains.find(host, "domain")
     if found is None:
         raise unknown_domain()
     return found

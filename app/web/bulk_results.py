@@ -99,7 +99,7 @@ class Results:
             case ExternalIdTaken(link):
                 return errors.external_id_taken(link.fields.external_id, self._readable(link))
             case SlugFixed(link):
-                return errors.slug_fixed(name_of(link.slug), self._readable(link))
+                return errors.slug_fixed(self.domains.short_url(link.slug), self._readable(link))
             case VersionMismatch(link):
                 return errors.version_mismatch(link.version, self._readable(link))
             case Removed():

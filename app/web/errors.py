@@ -87,10 +87,10 @@ def external_id_taken(external_id: str | None, link: LinkDocument | None) -> Res
     return _problem(409, "external_id_taken", "The external id is taken", detail=detail, link=link)
 
 
-def slug_fixed(slug: str, link: LinkDocument | None) -> Response:
-    """409: the link to update has another slug, and keeps it."""
-    detail = f"The link of this external_id has the slug {slug}."
-    return _problem(409, "slug_fixed", "A link keeps its slug", detail=detail, link=link)
+def slug_fixed(short_url: str, link: LinkDocument | None) -> Response:
+    """409: the link to update has another slug or domain, and keeps it."""
+    detail = f"The link of this external_id is {short_url}."
+    return _problem(409, "slug_fixed", "A link keeps its slug and its domain", detail=detail, link=link)
 
 
 def batch_refused(items: Sequence[ItemProblem]) -> Response:

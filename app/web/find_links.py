@@ -153,6 +153,7 @@ def register_listing(api: Router, middleware: ApiMiddleware, listings: Listings,
             limit=limit or DEFAULT_PAGE,
             counted=bool(counted),
         )
+        await domains.know(listing.links)
         page = listing_schemas.LinkPage(
             [listing_schemas.listed_link(link, domains.index, names) for link in listing.links],
             cursors.of_links(query, listing.next_after),

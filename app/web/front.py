@@ -79,10 +79,9 @@ class FrontTable:
                     "" if one is domains.default else one.host,
                     one.key(""),
                     one.case_sensitive,
-                    one.page(410),
+                    domains.page(one, 410),
                 )
                 for one in domains
-                if one is domains.default or one.host != domains.default.host
             ]
         )
 

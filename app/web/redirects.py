@@ -96,7 +96,7 @@ def with_query(response: Response, query: str) -> Response:
 
 def page_of(domains: DomainIndex, slug: str, response: Response) -> Response:
     """Return *response* to a visit of *slug*, or a redirect to the page that its domain has in its place."""
-    url = domains.of(slug).page(response.status) if domains.has_pages else None
+    url = domains.page(domains.of(slug), response.status)
     if url is None:
         return response
     return _to_page(url, response.status)
@@ -170,12 +170,12 @@ class RedirectHandler:
 
     def root(self, host: str | None, client: str) -> Response:
         """Answer a visit of *host* without a slug."""
-        url = self._domains.at(host).settings.root_url
-        return self._no_link(_NOT_FOUND if url is None else _to_page(url, 0), client)
+        url = self._domains.root_page(self._domains.at(host))
+        return _NOT_FOUND if url is None else self._no_link(_to_page(url, 0), client)
 
     def unknown(self, host: str | None, client: str) -> Response:
         """Answer a visit of a path at *host* that no link can have."""
-        url = self._domains.at(host).page(404)
+        url = self._domains.page(self._domains.at(host), 404)
         return self._no_link(_NOT_FOUND if url is None else _to_page(url, 404), client)
 
     def _no_link(self, response: Response, client: str) -> Response:

@@ -20,8 +20,6 @@ from app.web.bulk_schemas import BatchResults, ItemResult
 from app.web.response import Response, json_response
 from app.web.schemas import CreateLink
 
-_decoder = msgspec.json.Decoder(BatchResults)
-
 
 async def make_or_find(
     draft: CreateLink,
@@ -56,12 +54,21 @@ async def make_or_find(
         case BatchDone(outcomes):
             return _answer(results.of(outcomes[0], 0), domains)
         case Answered(answer):
-            [result] = _decoder.decode(answer).results
+            [result] = _decoded(answer, domains)
             return _answer(result, domains, ("idempotency-replayed", "true"))
         case RequestMismatch():
             return errors.idempotency_key_reused()
         case _:
             assert_never(outcome)
+
+
+def _decoded(answer: bytes, domains: DomainIndex) -> list[ItemResult]:
+    """Return the results of a stored answer; one of an earlier release names no domain."""
+    document = msgspec.json.decode(answer)
+    for result in document["results"]:
+        if "link" in result:
+            result["link"].setdefault("domain", domains.default.host)
+    return msgspec.convert(document, BatchResults).results
 
 
 def _answer(result: ItemResult, domains: DomainIndex, *headers: tuple[str, str]) -> Response:

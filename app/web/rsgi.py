@@ -191,8 +191,8 @@ class RsgiApplication:
         if (method == "GET" or method == "HEAD") and self._with_fast_path:  # noqa: PLR1714 - half the time of a set
             path = scope.path
             # The host is a call into Rust as well, so it is read where it makes a difference.
-            slug = (self._visited(scope, path) or "") if self._domains.has_others else path[1:]
             try:
+                slug = self._visited_strictly(scope, path) if self._domains.has_others else path[1:]
                 client = self._client(scope) if self._trusted else peer_address(scope.client)
             except ValueError as error:
                 with self._requests.exchange(method, started) as exchange:
@@ -239,6 +239,11 @@ class RsgiApplication:
             return response
         return with_request_id(response, read_request_id(scope.headers, self._services.trace_id))
 
+    def _visited_strictly(self, scope: RsgiScope, path: str) -> str:
+        """Return the link that a visit of *path* is for, or nothing. Raises ValueError: the host is wrong."""
+        fields.check_host(scope.headers, scope.http_version)
+        return self._visited(scope, path) or ""
+
     def _visited(self, scope: RsgiScope, path: str) -> Slug | None:
         """Return the link that a visit of *path* is for; None if it is for a page."""
         slug = self._services.redirects.visited(scope.headers.get("host"), path[1:])
@@ -277,7 +282,7 @@ class RsgiApplication:
         found = self._table.find(path)
         if found is None:
             host = scope.headers.get("host")
-            has_page = scope.method in _READS and self._domains.at(host).page(404) is not None
+            has_page = scope.method in _READS and self._domains.page(self._domains.at(host), 404) is not None
             if not has_page or path.startswith(_API):
                 return errors.not_found()
             return self._services.redirects.unknown(host, self._client(scope))

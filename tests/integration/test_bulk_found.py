@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import sqlite3
 import threading
+from contextlib import closing
+from pathlib import Path
 
 import httpx
 import pytest
@@ -126,3 +130,21 @@ def test_what_finds_links_needs_to_read_them(api, embedded):
 
     assert "link" not in hidden[0]["error"]
     assert changed == [{"status": 204, "domain": "hop.example", "slug": slug, "version": 2}]
+
+
+def test_answer_of_an_earlier_release_is_replayed(embedded, api):
+    """It names no domain."""
+    body, key = {"long_url": URL, "reuse": True}, fresh_slug()
+    made = api.post(LINKS, json=body, headers={"Idempotency-Key": key})
+    path = Path(embedded.settings["HOPGATE_DATA_DIR"]) / "hopgate.db"
+    with closing(sqlite3.connect(path)) as db, db:
+        [(answer,)] = db.execute("SELECT answer FROM idempotency WHERE key = ?", (key,)).fetchall()
+        document = json.loads(answer)
+        del document["results"][0]["link"]["domain"]
+        former = json.dumps(document).encode()
+        db.execute("UPDATE idempotency SET answer = ? WHERE key = ?", (former, key))
+
+    again = api.post(LINKS, json=body, headers={"Idempotency-Key": key})
+
+    assert (again.status_code, again.json()) == (made.status_code, made.json())
+    assert again.headers["idempotency-replayed"] == "true"

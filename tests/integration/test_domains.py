@@ -13,6 +13,7 @@ import pytest
 from tests.integration.api_calls import LINKS, problem
 from tests.integration.front_gateway import ALONE, FRONT, OWN_NAME, total
 from tests.servers.hopgate import UNLIMITED, Gateway, eventually, hopgate, make_key
+from tests.servers.raw_http import answered
 
 DOMAINS = "/api/v1/domains"
 TARGET = "https://example.com/"
@@ -357,6 +358,144 @@ def test_targets_at_own_domains_are_refused(gateway, host):
     problem(gateway.api.post(DOMAINS, json={"host": target}), 409, "domain_is_target")
 
 
+def test_pages_do_not_lead_back(gateway):
+    """A page at its own domain would send visitors in a circle, whatever the port or the spelling."""
+    host, later = (f"d{secrets.token_hex(6)}.example" for _ in range(2))
+    for page in (f"http://{host}:9999/", f"https://{host.upper()}./x"):
+        answer = gateway.api.post(DOMAINS, json={"host": host, "root_url": page})
+        assert problem(answer, 422, "invalid")["errors"][0]["code"] == "url_own_host"
+    low = gateway.domain(root_url=f"https://{later}/")
+    answer = gateway.api.post(DOMAINS, json={"host": later})
+    assert problem(answer, 422, "invalid")["errors"][0]["code"] == "domain_is_page"
+    dotted = f"t{secrets.token_hex(6)}.example"
+    gateway.link(long_url=f"https://{dotted}./x")
+    problem(gateway.api.post(DOMAINS, json={"host": dotted}), 409, "domain_is_target")
+    # What stays as it is is not judged again.
+    blocked = f"b{secrets.token_hex(6)}.example"
+    page = gateway.api.patch(f"{DOMAINS}/{low}", json={"root_url": f"https://{blocked}/"})
+    assert page.status_code == 200
+    assert gateway.api.post("/api/v1/blocks", json={"hosts": [blocked]}).status_code == 200
+    assert gateway.api.patch(f"{DOMAINS}/{low}", json={"min_slug_length": 4}).status_code == 200
+
+
+def test_blocked_host_is_no_page(gateway):
+    blocked = f"b{secrets.token_hex(6)}.example"
+    pages = {name: f"https://{blocked}/{name}" for name in PAGES}
+    host = gateway.domain(**pages)
+    spent, off = gateway.link(host, max_visits=1), gateway.link(host, enabled=False)
+    assert gateway.visit(host, f"/{spent['slug']}")[0] == 302
+    visits = {
+        "/": ("root_url", 404),
+        "/a/b": ("not_found_url", 404),
+        "/nothing": ("not_found_url", 404),
+        f"/{off['slug']}": ("expired_url", 410),
+        f"/{spent['slug']}": ("expired_url", 410),
+    }
+    for path, (name, _) in visits.items():
+        gateway.becomes(host, path, (302, pages[name]))
+
+    assert gateway.api.post("/api/v1/blocks", json={"hosts": [blocked]}).status_code == 200
+    for path, (_, status) in visits.items():
+        gateway.becomes(host, path, (status, None))
+    assert gateway.api.delete(f"/api/v1/blocks/hosts/{blocked}").status_code == 204
+    for path, (name, _) in visits.items():
+        gateway.becomes(host, path, (302, pages[name]))
+
+
+def test_blocked_slug_has_no_case_where_slugs_have_none(gateway):
+    host, name = gateway.domain(case_sensitive=False), f"Promo{secrets.token_hex(4)}"
+    link = gateway.link(host, slug=f"{name}x")
+    assert gateway.api.post("/api/v1/blocks", json={"slugs": [name, f"{name}X"]}).status_code == 200
+
+    for spelled in (name, name.lower(), name.upper()):
+        answer = gateway.api.post(LINKS, json={"long_url": TARGET, "slug": spelled, "domain": host})
+        assert problem(answer, 422, "invalid")["errors"][0]["code"] == "slug_blocked"
+    eventually(lambda: gateway.visit(host, f"/{link['slug']}")[0] == 451, 5, "it is blocked")
+    # Where slugs have case, another spelling is another link.
+    assert gateway.link(slug=name.upper())["slug"] == name.upper()
+    for blocked in (name, f"{name}X"):
+        assert gateway.api.delete(f"/api/v1/blocks/slugs/{blocked}").status_code == 204
+
+
+def test_upsert_keeps_the_domain(gateway, host):
+    external_id = secrets.token_hex(6)
+    holder = gateway.link(slug=slug(), external_id=external_id)
+    item = {"long_url": TARGET, "external_id": external_id, "title": "x"}
+
+    def upsert(**more: object) -> dict:
+        answer = gateway.api.post(
+            f"{LINKS}/bulk", json={"links": [{**item, **more}], "upsert": "external_id"}
+        )
+        return answer.json()["results"][0]
+
+    for more in ({"domain": host}, {"domain": host, "slug": holder["slug"]}):
+        refused = upsert(**more)
+        assert (refused["status"], refused["error"]["code"]) == (409, "slug_fixed")
+        assert holder["short_url"] in refused["error"]["detail"]
+    assert upsert()["status"] == 200
+    assert upsert(domain=BASE)["status"] == 200
+
+
+def test_host_decides_only_if_it_is_valid(gateway, host):
+    """Of several hosts, or of one that cannot be read, none is right."""
+    name = slug()
+    gateway.link(host, slug=name)
+    gateway.becomes(host, f"/{name}", (302, gateway.visit(host, f"/{name}")[1]))
+    for head in (
+        f"Host: {host}\r\nHost: {BASE}\r\n",
+        f"Host: {host}:abc\r\n",
+        "",
+        f"Host: user@{host}\r\n",
+    ):
+        request = f"GET /{name} HTTP/1.1\r\n{head}Connection: close\r\n\r\n"
+        assert answered(gateway.port, request.encode()).status == 400, head
+
+
+def test_root_without_a_page_costs_nothing(tmp_path):
+    """Health checks ask for it."""
+    settings = {
+        "HOPGATE_DATA_DIR": str(tmp_path / "data"),
+        "HOPGATE_FRONT": "on",
+        **UNLIMITED,
+        "HOPGATE_LIMIT_NOT_FOUND": "5 per minute",
+    }
+    make_key(settings)
+    hopgate(settings, "links", "create", TARGET, "--slug", "known")
+    with Gateway(settings, tmp_path) as gateway:
+        assert {httpx.get(f"{gateway.url}/").status_code for _ in range(20)} == {404}
+        assert httpx.get(f"{gateway.url}/known").status_code == 302
+
+
+def test_former_domain_that_is_the_base_url_is_named(tmp_path):
+    settings = {
+        "HOPGATE_DATA_DIR": str(tmp_path / "data"),
+        "HOPGATE_BASE_URL": f"https://{BASE}",
+        **UNLIMITED,
+    }
+    key = make_key(settings)
+    assert hopgate(settings, "domains", "add", "go.example").returncode == 0
+    moved = {**settings, "HOPGATE_BASE_URL": "https://go.example"}
+    with Gateway(moved, tmp_path) as gateway:
+        answer = httpx.get(f"{gateway.url}{DOMAINS}", headers={"Authorization": f"Bearer {key}"})
+        assert [one["host"] for one in answer.json()["domains"]] == ["go.example"]
+        assert "go.example has the host of the base URL" in gateway.output
+        assert "served nowhere" in hopgate(moved, "doctor").stdout
+
+
+def test_ipv6_base_url_is_a_domain(tmp_path):
+    settings = {
+        "HOPGATE_DATA_DIR": str(tmp_path / "data"),
+        "HOPGATE_BASE_URL": "http://[2001:db8::1]",
+        **UNLIMITED,
+    }
+    key = make_key(settings)
+    headers = {"Authorization": f"Bearer {key}"}
+    with Gateway(settings, tmp_path) as gateway, httpx.Client(base_url=gateway.url, headers=headers) as api:
+        link = api.post(LINKS, json={"long_url": TARGET}).json()
+        assert link["domain"] == "[2001:db8::1]"
+        assert api.get(f"{LINKS}/{link['slug']}", params={"domain": link["domain"]}).json() == link
+
+
 @pytest.mark.parametrize(
     ("body", "code"),
     [
@@ -488,6 +627,12 @@ def test_export_and_import_keep_domains(gateway, tmp_path):
     done = hopgate(gateway.settings, "links", "import", str(plain), "--domain", other)
     assert done.returncode == 0, done.stderr
     gateway.becomes(other, "/plain", (302, "https://example.com/plain"))
+    # A host that is served here decides in every format.
+    for at in (host, host.upper(), f"{host}."):
+        name = slug()
+        plain.write_text(f"slug,domain,long_url\n{name},{at},https://example.com/{name}\n")
+        assert hopgate(gateway.settings, "links", "import", str(plain)).returncode == 0
+        gateway.becomes(host, f"/{name}", (302, f"https://example.com/{name}"))
 
 
 def test_redirects_of_domains_are_counted_once(gateway):
