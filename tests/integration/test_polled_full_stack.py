@@ -1,4 +1,4 @@
-"""Blocks on two gateways over PostgreSQL, Redis and RabbitMQ, and while one of these is away."""
+"""Blocks and domains on two gateways over PostgreSQL, Redis and RabbitMQ, and while one of these is away."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.servers.redis import PrivateRedis
 from tests.servers.stack import stack_settings
 
 pytestmark = [pytest.mark.services, pytest.mark.timeout(180)]
-LINKS, BLOCKS = "/api/v1/links", "/api/v1/blocks"
+LINKS, BLOCKS, DOMAINS = "/api/v1/links", "/api/v1/blocks", "/api/v1/domains"
 
 
 class Site:
@@ -61,11 +61,14 @@ class Site:
         self.see(path, 302)
         return host, path
 
-    def see(self, path: str, status: int) -> None:
-        """Wait until both gateways answer *status*."""
+    def see(self, path: str, status: int, host: str = "hop.example") -> None:
+        """Wait until both gateways answer *status* to a visit at *host*."""
+        headers = {"Host": host}
         for client in self.clients:
             eventually(
-                lambda client=client: client.get(path).status_code == status, 2.5, f"{path} answers {status}"
+                lambda client=client: client.get(path, headers=headers).status_code == status,
+                2.5,
+                f"{host}{path} answers {status}",
             )
 
     def block(self, host: str) -> None:
@@ -128,7 +131,65 @@ def test_stale_copies_are_blocked(site):
     assert free
 
 
-def test_gateway_that_starts_without_postgresql_knows_the_blocks(site, tmp_path):
+def test_domain_is_served_by_every_gateway(site):
+    """Two links of one slug, of which one is edited, disabled and removed."""
+    first, second = site.clients
+    host = f"d{secrets.token_hex(6)}.example"
+    assert first.post(DOMAINS, json={"host": host}).status_code == 201
+    # The other gateway has not asked for changes yet, maybe.
+    body = {"long_url": "https://example.com/of-it", "slug": f"s{secrets.token_hex(6)}"}
+    made = second.post(LINKS, json={**body, "domain": host})
+    assert made.status_code == 201, made.text
+    assert first.post(LINKS, json={**body, "long_url": "https://example.com/default"}).status_code == 201
+    path, at = f"/{body['slug']}", {"domain": host}
+    site.see(path, 302, host)
+
+    def see_target(at_host: str, target: str) -> None:
+        for client in site.clients:
+            eventually(
+                lambda client=client: (
+                    client.get(path, headers={"Host": at_host}).headers.get("location") == target
+                ),
+                2.5,
+                f"{at_host}{path} leads to {target}",
+            )
+
+    see_target(host, "https://example.com/of-it")
+    see_target("hop.example", "https://example.com/default")
+    assert (
+        first.patch(LINKS + path, params=at, json={"long_url": "https://example.com/new"}).status_code == 200
+    )
+    see_target(host, "https://example.com/new")
+    see_target("hop.example", "https://example.com/default")
+    assert second.delete(LINKS + path, params=at).status_code == 204
+    site.see(path, 410, host)
+    site.see(path, 302)
+    assert second.delete(f"{DOMAINS}/{host}").status_code == 204
+    # The host has the links of the default domain now.
+    site.see(path, 302, host)
+
+
+def test_pages_change_while_redis_and_rabbitmq_are_away(site):
+    host = f"d{secrets.token_hex(6)}.example"
+    assert site.clients[0].post(DOMAINS, json={"host": host}).status_code == 201
+    site.see("/nothing", 404, host)
+    site.redis.kill()
+    site.rabbitmq.kill()
+    try:
+        page = {"not_found_url": "https://example.com/404"}
+        assert site.clients[0].patch(f"{DOMAINS}/{host}", json=page).status_code == 200
+        site.see("/nothing", 302, host)
+    finally:
+        site.redis.start()
+        site.rabbitmq.start()
+    eventually(site.all_well, 40, "both are back")
+
+
+def test_gateway_that_starts_without_postgresql_knows_blocks_and_domains(site, tmp_path):
+    domain = f"d{secrets.token_hex(6)}.example"
+    assert site.clients[0].post(DOMAINS, json={"host": domain}).status_code == 201
+    own = site.clients[0].post(LINKS, json={"long_url": "https://example.com/own", "domain": domain}).json()
+    site.see(f"/{own['slug']}", 302, domain)
     host, path = site.link()
     _, other = site.link()
     site.block(host)
@@ -143,6 +204,7 @@ def test_gateway_that_starts_without_postgresql_knows_the_blocks(site, tmp_path)
         client = site.clients[0]
         eventually(lambda: client.get(other).status_code == 302, 10, "copies of Redis are served")
         assert client.get(path).status_code == 451
+        assert client.get(f"/{own['slug']}", headers={"Host": domain}).status_code == 302
     finally:
         site.postgres.start()
     eventually(site.all_well, 40, "PostgreSQL is back")
