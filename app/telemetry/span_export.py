@@ -17,6 +17,8 @@ from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExport
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 
+from app.telemetry import span_encoding
+
 if TYPE_CHECKING:
     from opentelemetry.context import Context
     from opentelemetry.sdk.trace import Span
@@ -142,4 +144,5 @@ def otlp(max_queued: int) -> BoundedProcessor:
     """Return a processor that queues *max_queued* spans and exports as the variables of OpenTelemetry say."""
     for name in _NOISY:
         logging.getLogger(name).setLevel(logging.CRITICAL)
+    span_encoding.install()
     return BoundedProcessor(OTLPSpanExporter(), max_queued=max_queued)

@@ -13,6 +13,7 @@ import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import Any
 
 from opentelemetry.context import Context
@@ -54,6 +55,24 @@ _UNSET, _FAILED = Status(), Status(StatusCode.ERROR)
 
 # The span of the request under way, if it is recorded.
 _request: ContextVar[Span | None] = ContextVar("request_span", default=None)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RequestKind:
+    """What spans of past requests share; `attributes` are kept, not copied. Equal by identity."""
+
+    name: str
+    attributes: Attributes
+    has_failed: bool
+
+
+class PastSpan(ReadableSpan):
+    """The span of a past request: `app.telemetry.span_encoding` encodes what it shares with others once."""
+
+    request_kind: RequestKind
+    context: SpanContext
+    start_time: int
+    end_time: int
 
 
 class _Ids(RandomIdGenerator):
@@ -163,21 +182,18 @@ class Tracing:
 
     def past_request(
         self,
-        name: str,
+        kind: RequestKind,
         ids: tuple[int, int, int, str],
-        attributes: Attributes,
         *,
         began: float,
         took_s: float,
         is_late: bool,
-        has_failed: bool,
     ) -> None:
         """
         Record a request that has ended elsewhere, at a tenth of what a span costs that is started and ended.
 
         Args:
             ids: its trace, span and parent (0: none), and the trace state of that.
-            attributes: are kept, not copied.
             began: unix time in seconds.
             is_late: it was not to be recorded.
         """
@@ -190,20 +206,20 @@ class Tracing:
         state = TraceState.from_header([tracestate]) if tracestate else None
         parent = SpanContext(trace_id, parent_id, True, _SAMPLED, state) if parent_id else None  # noqa: FBT003
         start = _ns(began)
-        self._processor.on_end(
-            ReadableSpan(
-                name,
-                SpanContext(trace_id, span_id, False, _SAMPLED, state),  # noqa: FBT003
-                parent,
-                self._resource,
-                attributes,
-                kind=SpanKind.SERVER,
-                status=_FAILED if has_failed else _UNSET,
-                start_time=start,
-                end_time=start + _ns(took_s),
-                instrumentation_scope=self._scope,
-            )
+        span = PastSpan(
+            kind.name,
+            SpanContext(trace_id, span_id, False, _SAMPLED, state),  # noqa: FBT003
+            parent,
+            self._resource,
+            kind.attributes,
+            kind=SpanKind.SERVER,
+            status=_FAILED if kind.has_failed else _UNSET,
+            start_time=start,
+            end_time=start + _ns(took_s),
+            instrumentation_scope=self._scope,
         )
+        span.request_kind = kind
+        self._processor.on_end(span)
 
     def note_error(self, error: BaseException) -> None:
         """Record *error* on the request under way: on its span, or on the one that it gets afterwards."""

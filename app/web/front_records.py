@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from app.settings.tracing import Sampling
     from app.telemetry.access_log import AccessLog
-    from app.telemetry.tracing import Attributes, Tracing
+    from app.telemetry.tracing import Attributes, RequestKind, Tracing
 
 log = logging.getLogger(__name__)
 
@@ -99,7 +99,7 @@ class FrontRecords:
         self._monotonic = monotonic
         self._wall = wall
         # Few answers differ, and to put one together takes as long as the rest of a span.
-        self._described: dict[Any, Attributes] = {}
+        self._kinds: dict[Any, RequestKind] = {}
         self._dropped = 0, 0
 
     async def run(self) -> None:
@@ -137,47 +137,42 @@ class FrontRecords:
                 self._log(self._access_log, record, offset)
 
     def _trace(self, tracing: Tracing, record: Record, offset: float) -> None:
-        (trace_id, span_id, parent_id, tracestate), (began, took_s, status), whether, asked, _ = record
+        ids, (began, took_s, status), whether, asked, _ = record
         _, is_late, _, is_missed, is_redirect = whether
         method, version = asked
-        kind = (status, is_missed, is_redirect, method, version)
-        described = self._described.get(kind)
-        if described is None:
-            described = self._described[kind] = self._describe(*kind)
-        verb = "HTTP" if method == "_OTHER" else method
-        tracing.past_request(
-            f"{verb} {REDIRECT_ROUTE}" if is_redirect else verb,
-            (trace_id, span_id, parent_id, tracestate),
-            described,
-            began=began + offset,
-            took_s=took_s,
-            is_late=is_late,
-            has_failed=status >= 500 or status == 0,
-        )
+        described = status, is_missed, is_redirect, method, version
+        kind = self._kinds.get(described)
+        if kind is None:
+            kind = self._kinds[described] = self._kind(*described)
+        tracing.past_request(kind, ids, began=began + offset, took_s=took_s, is_late=is_late)
 
-    def _describe(
+    def _kind(
         self,
         status: int,
         is_missed: bool,  # noqa: FBT001 - a part of a key
         is_redirect: bool,  # noqa: FBT001 - likewise
         method: str,
         version: str,
-    ) -> Attributes:
-        """Return the attributes of a span, as `app.web.traced` has them."""
-        described = {
+    ) -> RequestKind:
+        """Return name and attributes of spans, as `app.web.traced` has them."""
+        from app.telemetry.tracing import RequestKind
+
+        attributes = {
             "http.request.method": method,
             "network.protocol.version": version,
             **self._server,
             "url.path": "REDACTED",
         }
         if is_redirect:
-            described["url.path"] = described["http.route"] = REDIRECT_ROUTE
-            described["hopgate.l1"] = "miss" if is_missed else "hit"
+            attributes["url.path"] = attributes["http.route"] = REDIRECT_ROUTE
+            attributes["hopgate.l1"] = "miss" if is_missed else "hit"
         if status:
-            described["http.response.status_code"] = status
-        if status >= 500 or status == 0:
-            described["error.type"] = str(status) if status else "no_answer"
-        return described
+            attributes["http.response.status_code"] = status
+        has_failed = status >= 500 or status == 0
+        if has_failed:
+            attributes["error.type"] = str(status) if status else "no_answer"
+        verb = "HTTP" if method == "_OTHER" else method
+        return RequestKind(f"{verb} {REDIRECT_ROUTE}" if is_redirect else verb, attributes, has_failed)
 
     def _log(self, access_log: AccessLog, record: Record, offset: float) -> None:
         (trace_id, span_id, _, _), (began, took_s, status), whether, (method, _), said = record
