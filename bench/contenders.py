@@ -28,26 +28,34 @@ class Contender:
         title: its title in reports.
         command: returns its command line for a port, a number of workers, and a private folder.
         needs: a package that only requirements/bench.txt installs.
+        is_traced: it sends its spans to a collector, which shares the processor of the load.
     """
 
     title: str
     command: Callable[[int, int, Path], list[str]]
     needs: str = ""
+    is_traced: bool = False
 
 
 def _hopgate(_port: int, _workers: int, _folder: Path) -> list[str]:
     return [sys.executable, "-m", "app.cli", "serve"]
 
 
-def _alone(_port: int, _workers: int, folder: Path) -> list[str]:
-    # Gateways do not share a data folder: this one has a copy of the links.
-    own = folder / "alone"
-    own.mkdir(mode=0o700, exist_ok=True)
-    links = folder / "hopgate.db"
-    if links.exists():
-        with closing(sqlite3.connect(links)) as source, closing(sqlite3.connect(own / links.name)) as copy:
-            source.backup(copy)
-    return ["env", "HOPGATE_FRONT=off", f"HOPGATE_DATA_DIR={own}", sys.executable, "-m", "app.cli", "serve"]
+def _varied(name: str, *variables: str) -> Callable[[int, int, Path], list[str]]:
+    def command(_port: int, _workers: int, folder: Path) -> list[str]:
+        # Gateways do not share a data folder: this one has a copy of the links.
+        own = folder / name
+        own.mkdir(mode=0o700, exist_ok=True)
+        links = folder / "hopgate.db"
+        if links.exists():
+            with (
+                closing(sqlite3.connect(links)) as source,
+                closing(sqlite3.connect(own / links.name)) as copy,
+            ):
+                source.backup(copy)
+        return ["env", *variables, f"HOPGATE_DATA_DIR={own}", sys.executable, "-m", "app.cli", "serve"]
+
+    return command
 
 
 def _granian(target: str, *options: str, interface: str = "rsgi") -> Callable[[int, int, Path], list[str]]:
@@ -78,7 +86,13 @@ def _nginx(port: int, _workers: int, folder: Path) -> list[str]:
 
 CONTENDERS: Mapping[str, Contender] = {
     "hopgate": Contender("Hopgate", _hopgate),
-    "alone": Contender("Hopgate without its front", _alone),
+    "alone": Contender("Hopgate without its front", _varied("alone", "HOPGATE_FRONT=off")),
+    "traced": Contender("Hopgate, 1 % of its requests traced", _varied("traced"), is_traced=True),
+    "traced-all": Contender(
+        "Hopgate, all of its requests traced",
+        _varied("traced-all", "OTEL_TRACES_SAMPLER=always_on"),
+        is_traced=True,
+    ),
     "handler": Contender(
         "Hopgate without its fast path: its Robyn route on granian",
         _granian("tests.servers.fast_path_off:create", "--factory"),

@@ -37,7 +37,7 @@ class Data:
 @dataclass(frozen=True, slots=True)
 class Scenario:
     """
-    One comparison. The first of `servers` is Hopgate, as it ships or, `alone`, without its front.
+    One comparison. The first of `servers` is Hopgate: as it ships, `traced`, or `alone`, without its front.
 
     Args:
         visit: a `Visit`, or the name of one in `Data.visits`.
@@ -93,6 +93,15 @@ SCENARIOS: Sequence[Scenario] = (
             Visit(path=f"/{ONE}", connections=connections),
         )
         for connections in (1, 8, 64)
+    ),
+    Scenario(
+        "traces",
+        "Traces",
+        "`wrk -c64`, one link, embedded: the default share of requests traced, none, and all. The "
+        "collector takes bodies and reads none of them.",
+        ("traced", "hopgate", "traced-all"),
+        "embedded",
+        bars={"hopgate": Bar(at_least=0.95, moonshot=1)},
     ),
     Scenario(
         "connections-1",

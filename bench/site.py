@@ -7,10 +7,12 @@ import contextlib
 import csv
 import hashlib
 import secrets
+import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +26,7 @@ from app.migrations import migrate
 from app.service import keys
 from app.settings import Settings
 from bench.contenders import CONTENDERS
-from bench.processes import CPUS, SERVER_CPU, Server, free_port, serving
+from bench.processes import BACK_CPUS, CPUS, SERVER_CPU, Server, free_port, serving
 from bench.servers.redis_get import PREFIX
 from tests.servers.hopgate import Worker, hopgate
 from tests.servers.postgres import PrivatePostgres
@@ -71,13 +73,23 @@ class Site:
             base, dash, workers = name.rpartition("-")
             count = int(workers) if dash and workers.isdigit() else 1
             port = free_port()
-            command = CONTENDERS[base if count > 1 else name].command(port, count, self.folder)
+            contender = CONTENDERS[base if count > 1 else name]
+            command = contender.command(port, count, self.folder)
             bind = {"HOPGATE_BIND": f"127.0.0.1:{port}", "HOPGATE_WORKERS": str(count)}
+            traces = {"OTEL_EXPORTER_OTLP_ENDPOINT": self._collector} if contender.is_traced else {}
             cpus = CPUS if count > 1 else [SERVER_CPU]
             self._servers[name] = self._running.enter_context(
-                serving(command, port, {**self.settings, **bind}, cpus=cpus)
+                serving(command, port, {**self.settings, **bind, **traces}, cpus=cpus)
             )
         return self._servers[name]
+
+    @cached_property
+    def _collector(self) -> str:
+        """The URL of a collector of traces: a process of its own, whose time is charged to no contender."""
+        port = free_port()
+        command = [sys.executable, "-m", "bench.servers.collector", str(port)]
+        self._running.enter_context(serving(command, port, {}, cpus=BACK_CPUS))
+        return f"http://127.0.0.1:{port}"
 
     @contextlib.contextmanager
     def gateway(
