@@ -56,9 +56,10 @@ Row: TypeAlias = tuple[str, int, str | None, bool, int, tuple[float, float, floa
 """
 What is answered for a slug: by the template of a status.
 
-Slug, status; the target of a redirect, or the page in place of a refusal; whether a query is added to it; the version of a link with a limit
-of its visits, or 0; and times of `time.monotonic`: when a request has it looked up anew, until when it is
-sent, and until when it is sent if the control plane is late; in unix seconds, when the link expires.
+Slug, status; the target of a redirect, or the page in place of a refusal; whether a query is added to it;
+the version of a link with a limit of its visits, or 0; and times of `time.monotonic`: when a request has it
+looked up anew, until when it is sent, and until when it is sent if the control plane is late; in unix
+seconds, when the link expires.
 """
 
 Words: TypeAlias = tuple[Sequence[str], Sequence[str]]
@@ -172,8 +173,8 @@ class Front:
         """
         Look links up by these domains from now on.
 
-        Each is a host in lower case, "" for the default domain; what the keys of its links begin with; whether
-        its slugs have case; and where visitors of a link go that has no visit left.
+        Each is a host in lower case, "" for the default domain; what the keys of its links begin with;
+        whether its slugs have case; and where visitors of a link go that has no visit left.
 
         Raises:
             ValueError: a page cannot be sent.
