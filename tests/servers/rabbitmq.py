@@ -41,10 +41,10 @@ class PrivateRabbit:
     def __init__(self) -> None:
         path = f"{_PLACES}:{os.environ.get('PATH', '')}"
         server, ctl = shutil.which("rabbitmq-server", path=path), shutil.which("rabbitmqctl", path=path)
-        epmd = shutil.which("epmd", path=f"{path}:/usr/lib/erlang/bin")
-        if server is None or ctl is None or epmd is None:
+        epmd, call = (shutil.which(name, path=f"{path}:/usr/lib/erlang/bin") for name in ("epmd", "erl_call"))
+        if server is None or ctl is None or epmd is None or call is None:
             raise RuntimeError("rabbitmq-server was not found: install the package rabbitmq-server")
-        self._server, self._ctl, self._epmd = server, ctl, epmd
+        self._server, self._ctl, self._epmd, self._call = server, ctl, epmd, call
         self.port, self._dist_port, self._epmd_port = free_ports(3)
         # Of the plugin rabbitmq_prometheus, if it is configured.
         self.metrics_port = 0
@@ -105,12 +105,31 @@ class PrivateRabbit:
             if _NOT_YET not in done.stderr or time.monotonic() > deadline:
                 raise RuntimeError(f"{' '.join(command)}: {done.stdout}{done.stderr}")
 
+    def _evaluate(self, expression: str) -> str:
+        """Have the node evaluate an Erlang expression, and return its value as it prints it."""
+        cookie = (self.directory / ".erlang.cookie").read_text()
+        command = [self._call, "-n", self._environment["RABBITMQ_NODENAME"], "-c", cookie, "-e"]
+        done = subprocess.run(
+            command,
+            env=self._environment,
+            input=f"{expression}.\n",
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        return (done.stdout + done.stderr).strip()
+
     def add_vhost(self, name: str) -> str:
         """Make an empty virtual host and return its URL."""
         allowed = {"user": "guest", "vhost": name, "configure": ".*", "write": ".*", "read": ".*"}
-        definitions = self.directory / f"{name}.json"
-        definitions.write_text(json.dumps({"vhosts": [{"name": name}], "permissions": [allowed]}))
-        self.ctl("import_definitions", str(definitions))
+        definitions = json.dumps({"vhosts": [{"name": name}], "permissions": [allowed]})
+        # Escaped once more, JSON is a string of Erlang; and `ctl` would start an Erlang for this.
+        imports = f"rabbit_definitions:import_raw(<<{json.dumps(definitions)}>>)"
+        # It speaks AMQP a moment before it counts as running.
+        imported = self._evaluate(f"ok = rabbit:await_startup(node(), false, 60000), {imports}")
+        if imported != "{ok, ok}":
+            raise RuntimeError(f"the virtual host {name} was not made: {imported}")
         return self.url_of(name)
 
     def close(self) -> None:
