@@ -11,11 +11,13 @@ PIP := PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pip --disable-pip-version
 WORKERS ?= 4
 PYTEST := $(BIN)/python -m pytest --quiet
 SHARED := --dist=loadgroup --no-loadscope-reorder --numprocesses
-# $(call alone_first,WORKERS,WHICH,OPTIONS): the tests that no other may run beside, then the others.
+# The files that have tests marked `alone`: tests/conftest.py sees to it that there are no others.
+ALONE := $(shell grep --recursive --files-with-matches --include='test_*.py' 'mark\.alone' tests)
+# $(call alone_first,WORKERS ALONE,WORKERS,WHICH,OPTIONS): the tests that need a processor, then the others.
 define alone_first
 failed=0; \
-	$(PYTEST) $(3) -m "alone and $(2)" || failed=1; \
-	$(PYTEST) $(3) $(SHARED) $(1) -m "not alone and $(2)" || failed=1; \
+	$(PYTEST) $(4) $(SHARED) $(1) -m "alone and $(3)" $(ALONE) || failed=1; \
+	$(PYTEST) $(4) $(SHARED) $(2) -m "not alone and $(3)" || failed=1; \
 	exit $$failed
 endef
 # What compiles takes the processor that servers under test leave, when both run at once.
@@ -129,7 +131,7 @@ test-rust:
 
 test-python: $(VENV)/.dev
 	@$(BIN)/python -m tests.servers
-	@$(call alone_first,$(WORKERS),not long)
+	@$(call alone_first,$(if $(filter 1,$(WORKERS)),1,2),$(WORKERS),not long)
 
 test-unit: $(VENV)/.dev ## Run the tests that need no server: under 30 seconds.
 	@$(PYTEST) $(SHARED) 2 tests/unit
@@ -137,7 +139,7 @@ test-unit: $(VENV)/.dev ## Run the tests that need no server: under 30 seconds.
 test-long: $(VENV)/.fuzz ## Run properties with thirty times the examples, and tests of minutes.
 	@$(BIN)/python -m tests.servers
 	@HOPGATE_FUZZ_S=150 $(IDLE) cargo test --quiet --package hopgate-front fuzz -- --test-threads=1
-	@export HYPOTHESIS_PROFILE=long; $(call alone_first,2,(hypothesis or long),--timeout=3600 -o faulthandler_timeout=4000)
+	@export HYPOTHESIS_PROFILE=long; $(call alone_first,1,2,(hypothesis or long),--timeout=3600 -o faulthandler_timeout=4000)
 
 test-faults: $(VENV)/.dev ## Break things under load, about an hour; writes tests/faults/REPORT.md.
 	@$(BIN)/python -m tests.servers

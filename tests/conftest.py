@@ -55,6 +55,8 @@ def pytest_collection_finish() -> None:
     gc.enable()
 
 
+# These folders compute; the others wait for servers most of the time. At any time some of both run.
+_COMPUTING = ("native", "unit")
 # These take longest. They begin first, and the other files fill the gaps.
 _LONGEST = (
     "faults/test_quick_matrix.py",
@@ -63,6 +65,11 @@ _LONGEST = (
     "contract/test_several_brokers.py",
     "integration/test_sentinel.py",
     "faults/test_injected_bugs.py",
+    "integration/test_bulk_stack.py",
+    "integration/test_tracing.py",
+    "integration/test_metrics.py",
+    "integration/test_every_command.py",
+    "integration/test_clicks.py",
     "contract/test_link_replica.py",
     "contract/test_event_bus_rabbitmq_outages.py",
     "integration/test_outages.py",
@@ -76,12 +83,34 @@ _LONGEST = (
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Put the longest files first, and give each file to one worker."""
-    ranks = {Path(__file__).parent / name: rank for rank, name in enumerate(_LONGEST)}
-    items.sort(key=lambda item: ranks.get(item.path, len(ranks)))
+    """
+    Put the longest files first, and give each file to one worker; all of `faults`, for their servers.
+
+    Raises:
+        pytest.UsageError: a test is marked `alone` in another file than it stands in, so the run of those
+            tests, which reads the files that have the mark, would lose it.
+    """
+    for path in {item.path for item in items if item.get_closest_marker("alone")}:
+        if "mark.alone" not in path.read_text():
+            raise pytest.UsageError(f"{path}: `mark.alone` must stand in the file of the tests")
+    ranks = _ranks(list(dict.fromkeys(item.path for item in items)))
+    items.sort(key=lambda item: ranks[item.path])
     if hasattr(config, "workerinput"):
         for item in items:
-            item.add_marker(pytest.mark.xdist_group(item.path.stem))
+            folder = item.path.parent.name
+            item.add_marker(pytest.mark.xdist_group(folder if folder == "faults" else item.path.stem))
+
+
+def _ranks(files: list[Path]) -> dict[Path, float]:
+    """Return where in the order of all tests those of each file come. The last ones are short."""
+    first = {Path(__file__).parent / name: -1 / rank for rank, name in enumerate(_LONGEST, 1)}
+    computing = [path for path in files if path.parent.name in _COMPUTING]
+    waiting = [path for path in files if path.parent.name not in _COMPUTING]
+    return {
+        **{path: place / len(computing) for place, path in enumerate(computing)},
+        **{path: 0.9 * place / len(waiting) for place, path in enumerate(waiting)},
+        **first,
+    }
 
 
 # --- servers and clocks --------------------------------------------------------------------------
