@@ -300,8 +300,9 @@ def test_slow_answer_that_is_not_recorded_has_a_span_afterwards(front, tmp_path)
             with socket.create_connection(("127.0.0.1", reporting.gateway.port), timeout=60) as connection:
                 connection.sendall("".join(many).encode())
                 answers = b""
-                while answers.count(b"HTTP/1.1 404") < len(many):
-                    answers += connection.recv(1 << 20)
+                # On a busy machine some are 503, and the connection may end.
+                while answers.count(b"HTTP/1.1 ") < len(many) and (more := connection.recv(1 << 20)):
+                    answers += more
             return reporting.collector.spans(lambda span: span.name == "GET /{slug}")
 
         eventually(late, 60, "a late span")
