@@ -52,6 +52,10 @@ def guarded_store(store: Store, guards: StoreGuards) -> Store:
             Store.retag: _calls(change),
             # many links at once
             Store.write_batch: _calls(guards.batch),
+            # history
+            Store.history: _reads(bulk),
+            Store.restore: _calls(change),
+            Store.forget_history: _calls(bulk),
             # imports and exports
             Store.add_imported: _calls(change),
             Store.find_imported: _reads(bulk),

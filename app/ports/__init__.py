@@ -11,6 +11,7 @@ Data flows one way: store → event → cache. The cache never writes to the sto
     links.py             LinkStore         links; each change leaves an outbox row
     batches.py           BatchStore        many changes of links in one transaction
     find.py              FindStore         listings by filters, terms and sorts; tags
+    history.py           HistoryStore      what links were before each change
     outbox.py            OutboxStore       outbox rows, leased to the relay
     clicks.py            ClickStore        click totals and hours; also ClickSpool, on disk
     visit_quota.py       VisitQuotaStore   the leased quota of `max_visits`
@@ -51,6 +52,7 @@ from app.ports.find import (
     TagCount,
     TimeRange,
 )
+from app.ports.history import HistoryStore, LinkHistory, LinkState, PastChange
 from app.ports.idempotency import IMPORT_SCOPE, IdempotencyStore, IdempotentRequest
 from app.ports.imports import ExportPage, ImportedLink, ImportStore
 from app.ports.links import (
@@ -102,6 +104,7 @@ __all__ = [
     "FindStore",
     "Found",
     "FoundPage",
+    "HistoryStore",
     "IdempotencyStore",
     "IdempotentRequest",
     "ImportStore",
@@ -109,14 +112,17 @@ __all__ = [
     "InvalidationListener",
     "LinkCache",
     "LinkCondition",
+    "LinkHistory",
     "LinkQuery",
     "LinkReplica",
     "LinkSort",
+    "LinkState",
     "LinkStore",
     "OutboxDepth",
     "OutboxEvent",
     "OutboxStore",
     "Page",
+    "PastChange",
     "Policy",
     "Position",
     "QueueDepth",

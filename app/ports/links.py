@@ -117,7 +117,7 @@ class LinkStore(Protocol):
     async def remove(
         self, slug: Slug, *, expected_version: int | None, now: datetime
     ) -> Changed | VersionMismatch | None:
-        """Mark the link removed, permanently. None if absent or already removed."""
+        """Mark the link removed; see `HistoryStore.restore`. None if absent or already removed."""
         ...
 
     async def touch(self, slugs: Sequence[Slug]) -> Sequence[Changed]:

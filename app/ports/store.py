@@ -10,6 +10,7 @@ from app.ports.blocks import BlockStore
 from app.ports.clicks import ClickStore
 from app.ports.domains import DomainStore
 from app.ports.find import FindStore
+from app.ports.history import HistoryStore
 from app.ports.idempotency import IdempotencyStore
 from app.ports.imports import ImportStore
 from app.ports.links import LinkStore
@@ -21,6 +22,7 @@ class Store(
     LinkStore,
     FindStore,
     BatchStore,
+    HistoryStore,
     ImportStore,
     OutboxStore,
     ClickStore,

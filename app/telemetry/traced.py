@@ -49,6 +49,10 @@ def traced_store(store: Store, tracing: Tracing, system: str) -> Store:
             Store.retag: call("UPDATE", "links"),
             # many links at once
             Store.write_batch: call("UPDATE", "links"),
+            # history
+            Store.history: call("SELECT", "link_history"),
+            Store.restore: call("UPDATE", "links"),
+            Store.forget_history: call("DELETE", "link_history"),
             # imports and exports
             Store.add_imported: call("INSERT", "links"),
             Store.find_imported: call("SELECT", "idempotency"),

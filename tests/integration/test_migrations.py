@@ -24,6 +24,7 @@ ROOT = Path(app.__file__).parent.parent
 TABLES = {
     *("links", "outbox", "idempotency", "api_keys"),
     *("click_totals", "click_hours", "click_batches"),
+    "link_history",
 }
 
 
@@ -314,6 +315,7 @@ def test_role_with_rights_on_single_tables_still_writes_links(postgres: PrivateP
     execute(writer, "UPDATE links SET title = 'later', removed_at = NULL")
 
     assert execute(url, "SELECT folded FROM link_index") == [("before\nlater\nhttps://a.example:8080/x\na",)]
+    assert execute(url, "SELECT title FROM link_history") == [("STRAẞE",)]
 
 
 @pytest.mark.services
@@ -323,3 +325,56 @@ def test_extension_may_be_in_a_schema_of_its_own(postgres: PrivatePostgres) -> N
     execute(url, "CREATE EXTENSION pg_trgm SCHEMA elsewhere")
 
     assert migrate(url) == latest_version("postgres")
+
+
+# --- the history of links -----------------------------------------------------------------
+
+# As releases from before the history change a link.
+AN_OLD_EDIT = (
+    "UPDATE links SET title = 'later', version = version + 1, updated_at = {t} WHERE slug = 'before'"
+)
+
+
+def test_links_from_before_have_a_history_from_now_on(url: str) -> None:
+    """Gateways of the release before go on with the new schema, and name no actor."""
+    is_sqlite = url.startswith("sqlite:")
+    number, name, time = (10, "sqlite", "7") if is_sqlite else (11, "postgres", "'2030-01-31 12:00+00'")
+    migrate(url)
+    roll_back(url, name, number)
+    insert_link(url)
+
+    assert migrate(url) == 1
+    execute(url, AN_OLD_EDIT.format(t=time))
+    execute(url, "UPDATE links SET version = version + 1, visits_taken = visits_taken + 1")
+
+    columns = "slug, version, replaced, changed_by, is_undo, was_removed, title"
+    [row] = execute(url, f"SELECT {columns} FROM link_history")
+    assert row == ("before", 2, 1, None, False, False, "STRAẞE")
+    assert execute(url, f"SELECT count(*) FROM link_history WHERE changed_at = {time}") == [(1,)]
+    assert execute(url, "SELECT created_by, changed_by FROM links") == [(None, None)]
+
+
+@pytest.mark.parametrize("tags", ODD_TAGS)
+def test_odd_links_of_other_programs_are_changed_as_before(tmp_path: Path, tags: str) -> None:
+    url = f"sqlite:///{tmp_path / 'links.db'}"
+    migrate(url)
+    roll_back(url, "sqlite", 10)
+    execute(url, A_LINK.format(tags=tags, no=0, yes=1, t=0))
+
+    assert migrate(url) == 1
+    execute(url, "UPDATE links SET tags = '[]'")
+
+    assert execute(url, "SELECT count(*) FROM link_history") == [(1,)]
+
+
+@pytest.mark.services
+def test_history_takes_no_long_lock(postgres: PrivatePostgres) -> None:
+    """A reader that stays in a transaction holds the migration up, which gives up instead of waiting."""
+    url = postgres.create_database()
+    roll_back(url, "postgres", 11)
+    with psycopg.connect(url) as reader:
+        reader.execute("SELECT * FROM links")
+
+        with pytest.raises(Unavailable):
+            migrate(url)
+    assert migrate(url) == 1

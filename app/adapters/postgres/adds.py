@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 from app.adapters.postgres import sql
 from app.adapters.postgres.pool import Connection, Connections, rows_of
+from app.concurrency.actors import actor
 from app.concurrency.batches import Batches
 from app.concurrency.origins import origin
 from app.domain.errors import Unavailable
@@ -24,6 +25,7 @@ class _Add:
     link: Link
     outcome: asyncio.Future[Added]
     origin: Origin | None
+    actor: str | None
 
 
 class JointAdds:
@@ -46,7 +48,7 @@ class JointAdds:
         Raises:
             Unavailable: the link may or may not have been stored.
         """
-        add = _Add(link, asyncio.get_running_loop().create_future(), origin())
+        add = _Add(link, asyncio.get_running_loop().create_future(), origin(), actor())
         self._batches.add(add)
         return await add.outcome
 
@@ -61,8 +63,9 @@ class JointAdds:
             return
         links = [add.link for add in adds]
         whose = {add.link.slug: add.origin for add in reversed(adds)}
+        makers = {add.link.slug: add.actor for add in reversed(adds)}
         try:
-            added = await self._connections.run(lambda connection: insert(connection, links, whose))
+            added = await self._connections.run(lambda connection: insert(connection, links, whose, makers))
         except Exception as error:  # noqa: BLE001 - every waiting caller gets the error
             if len(adds) > 1 and not isinstance(error, Unavailable):
                 # Nothing was stored. At least one link is invalid: try each alone.
@@ -80,9 +83,18 @@ class JointAdds:
                 add.outcome.set_result(Added((link,), event))
 
 
-async def insert(connection: Connection, links: Sequence[Link], whose: Mapping[Slug, Origin | None]) -> Added:
+async def insert(
+    connection: Connection,
+    links: Sequence[Link],
+    whose: Mapping[Slug, Origin | None],
+    makers: Mapping[Slug, str | None],
+) -> Added:
     """Store those of *links*, all new, whose slug is free, in one statement; *whose* origins they have."""
-    parameters = {"links": sql.links_json(links), "origins": sql.origins_json(whose)}
+    parameters = {
+        "links": sql.links_json(links),
+        "origins": sql.origins_json(whose),
+        "actors": sql.actors_json(makers),
+    }
     rows = await rows_of(connection, sql.INSERT_LINKS, parameters)
     events = {event.change.slug: event for event in (sql.event(*row[:4]) for row in rows)}
     epoch = rows[0][4] if rows else 0

@@ -39,6 +39,7 @@ async def write_batch(
     request: IdempotentRequest | None,
     now: datetime,
     origin: str | None,
+    actor: str | None,
 ) -> Sequence[Changed] | Answered | RequestMismatch | None:
     """Do what `BatchStore.write_batch` says, once; None if another writer was faster: nothing was stored."""
     outcome: Sequence[Changed] | None = None
@@ -48,7 +49,9 @@ async def write_batch(
                 return known
             found = await _read(connection, wanted)
             batch = await asyncio.to_thread(decide, found)
-            outcome = () if batch is None else await _write(connection, batch, origin)
+            outcome = (
+                () if batch is None else await _write(connection, batch, {"origin": origin, "actor": actor})
+            )
             if batch is None or outcome is None:
                 raise Rollback(transaction)
             if request is not None:
@@ -101,14 +104,14 @@ async def _read(connection: Connection, wanted: Wanted) -> Found:
     )
 
 
-async def _write(connection: Connection, batch: Batch, origin: str | None) -> Sequence[Changed] | None:
-    """Write *batch*; None if not all of it could be written."""
+async def _write(connection: Connection, batch: Batch, whose: sql.Parameters) -> Sequence[Changed] | None:
+    """Write *batch*, which is *whose*; None if not all of it could be written."""
     rows: list[sql.Row] = []
     if batch.added:
-        values = {"links": sql.links_json(batch.added), "origin": origin}
+        values = {"links": sql.links_json(batch.added), **whose}
         rows += await rows_of(connection, sql.WRITE_ADDED, values)
     if batch.changed:
-        values = {"links": sql.batch_json(batch.changed), "origin": origin}
+        values = {"links": sql.batch_json(batch.changed), **whose}
         rows += await rows_of(connection, sql.WRITE_CHANGED, values)
     links = {link.slug: link for link in (*batch.added, *(link for link, _ in batch.changed))}
     if len(rows) < len(links):

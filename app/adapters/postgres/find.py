@@ -124,10 +124,17 @@ async def tags(connection: Connection, *, after: str | None, limit: int) -> Sequ
 
 
 async def retag(
-    connection: Connection, tag: str, new: str | None, *, limit: int, now: datetime, origin: str | None
+    connection: Connection,
+    tag: str,
+    new: str | None,
+    *,
+    limit: int,
+    now: datetime,
+    origin: str | None,
+    actor: str | None,
 ) -> list[Changed]:
     """Replace a tag: see `FindStore.retag`."""
-    parameters = {"tag": tag, "new": new, "limit": limit, "now": now, "origin": origin}
+    parameters = {"tag": tag, "new": new, "limit": limit, "now": now, "origin": origin, "actor": actor}
     while True:
         async with connection.transaction():
             slugs = [row[0] for row in await _rows(connection, find_sql.LOCK_TAGGED, parameters)]

@@ -54,8 +54,8 @@ LOCK_TAGGED = """
         AND id IN (SELECT id FROM link_tags WHERE tag = %(tag)s ORDER BY id LIMIT %(limit)s)
     ORDER BY slug COLLATE "C" FOR UPDATE
 """
-RETAG = sql.changing("""
-    UPDATE links SET version = version + 1, updated_at = %(now)s, tags = CASE
+RETAG = sql.changing(f"""
+    UPDATE links SET version = version + 1, updated_at = %(now)s, {sql.CHANGED_BY}, tags = CASE
         WHEN %(new)s::text IS NULL OR tags @> ARRAY[%(new)s::text] THEN array_remove(tags, %(tag)s::text)
         ELSE array_replace(tags, %(tag)s::text, %(new)s::text) END
     WHERE slug = ANY(%(slugs)s) AND removed_at IS NULL AND tags @> ARRAY[%(tag)s::text]

@@ -12,7 +12,7 @@ from app.ports import ImportedLink
 
 
 async def insert_imported(
-    connection: Connection, links: Sequence[ImportedLink], now: datetime
+    connection: Connection, links: Sequence[ImportedLink], now: datetime, actor: str | None
 ) -> list[Link | None]:
     """Store those of *links* whose slug is free and whose key is new; aligned, None for the others."""
     async with connection.transaction():
@@ -21,7 +21,7 @@ async def insert_imported(
         asked: dict[Slug, ImportedLink] = {}
         for one in new:
             asked.setdefault(one.slug, one)
-        stored = await _insert_links(connection, list(asked.values()), now)
+        stored = await _insert_links(connection, list(asked.values()), now, actor)
         unused = [one.key for one in new if one.key and not (one.slug in stored and asked[one.slug] is one)]
         if unused:
             await connection.execute(sql.DELETE_KEYS.encode(), {"keys": unused})
@@ -43,7 +43,10 @@ async def _claim_keys(
     return [one for one in links if one.key is None or (one.key in new and keyed[one.key] is one)]
 
 
-async def _insert_links(connection: Connection, links: Sequence[ImportedLink], now: datetime) -> set[Slug]:
+async def _insert_links(
+    connection: Connection, links: Sequence[ImportedLink], now: datetime, actor: str | None
+) -> set[Slug]:
     """Store *links*, each slug once; return the slugs that were free."""
     values = sql.imported_json([(one.stored(now), one.spent_visits) for one in links])
-    return {slug for (slug,) in await rows_of(connection, sql.INSERT_IMPORTED, {"links": values})}
+    rows = await rows_of(connection, sql.INSERT_IMPORTED, {"links": values, "actor": actor})
+    return {slug for (slug,) in rows}

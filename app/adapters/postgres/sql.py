@@ -34,7 +34,7 @@ class _Column:
 
 
 # Each field of `LinkFields`, by its name. Statements and conversions below are derived from this.
-_FIELDS = {
+FIELDS = {
     "long_url": _Column("text"),
     "title": _Column("text"),
     "tags": _Column("text[]", write=list, read=tuple),
@@ -48,23 +48,25 @@ _FIELDS = {
 }
 _NEW = {
     "slug": "text",
-    **{name: column.type for name, column in _FIELDS.items()},
+    **{name: column.type for name, column in FIELDS.items()},
     "version": "bigint",
     "created_at": "timestamptz",
     "updated_at": "timestamptz",
 }
-_NEW_OF_LINK = [name for name in _NEW if name not in _FIELDS]
+_NEW_OF_LINK = [name for name in _NEW if name not in FIELDS]
 _AFTER_FIELDS = ("version", "created_at", "updated_at", "removed_at", "visits", "epoch")
-_END_OF_FIELDS = 1 + len(_FIELDS)
-_READS = {name: column.read for name, column in _FIELDS.items() if column.read is not None}
-_WRITES = {name: column.write for name, column in _FIELDS.items() if column.write is not None}
+_END_OF_FIELDS = 1 + len(FIELDS)
+_READS = {name: column.read for name, column in FIELDS.items() if column.read is not None}
+_WRITES = {name: column.write for name, column in FIELDS.items() if column.write is not None}
 # Read with the links, in one snapshot: what is read before a failover stays marked as such.
 _EPOCH = "(SELECT epoch FROM store_epoch)"
 LINK = f"""{", ".join(_NEW)}, removed_at,
     coalesce((SELECT clicks FROM click_totals WHERE click_totals.slug = links.slug), 0) AS visits,
     {_EPOCH} AS epoch"""
 _NEW_TYPES = ", ".join(f"{name} {type_}" for name, type_ in _NEW.items())
-_SET_FIELDS = ", ".join(f"{name} = %({name})s::{column.type}" for name, column in _FIELDS.items())
+SET_FIELDS = ", ".join(f"{name} = %({name})s::{column.type}" for name, column in FIELDS.items())
+# Which version it belongs to, and who makes it: the trigger of link_history reads it.
+CHANGED_BY = "changed_by = (version + 1) || ' ' || %(actor)s::text"
 # Each field of `Resolution`, as SQL. A disabled or removed link has no target.
 _RESOLUTION = {
     "slug": "slug",
@@ -87,8 +89,8 @@ INSERT_LINKS = f"""
         SELECT nextval('links_id_seq') AS id, a.*
         FROM json_to_recordset(%(links)s::json) AS a({_NEW_TYPES})
     ), stored AS (
-        INSERT INTO links (id, {", ".join(_NEW)})
-        SELECT asked.* FROM asked ORDER BY slug COLLATE "C", id
+        INSERT INTO links (id, {", ".join(_NEW)}, created_by)
+        SELECT asked.*, %(actors)s::jsonb ->> slug FROM asked ORDER BY slug COLLATE "C", id
         ON CONFLICT DO NOTHING RETURNING slug
     )
     INSERT INTO outbox (slug, version, next_attempt_at, origin)
@@ -102,8 +104,8 @@ INSERT_IMPORTED = f"""
         SELECT nextval('links_id_seq') AS id, a.*
         FROM json_to_recordset(%(links)s::json) AS a({_NEW_TYPES}, visits bigint, visits_taken bigint)
     ), stored AS (
-        INSERT INTO links (id, {", ".join(_NEW)}, visits_taken)
-        SELECT id, {", ".join(_NEW)}, visits_taken FROM asked ORDER BY slug COLLATE "C", id
+        INSERT INTO links (id, {", ".join(_NEW)}, visits_taken, created_by)
+        SELECT id, {", ".join(_NEW)}, visits_taken, %(actor)s::text FROM asked ORDER BY slug COLLATE "C", id
         ON CONFLICT DO NOTHING RETURNING slug
     ), counted AS (
         INSERT INTO click_totals (slug, clicks)
@@ -131,8 +133,8 @@ WRITE_ADDED = f"""
         SELECT nextval('links_id_seq') AS id, a.*
         FROM json_to_recordset(%(links)s::json) AS a({_NEW_TYPES})
     ), stored AS (
-        INSERT INTO links (id, {", ".join(_NEW)})
-        SELECT asked.* FROM asked ORDER BY slug COLLATE "C", id
+        INSERT INTO links (id, {", ".join(_NEW)}, created_by)
+        SELECT asked.*, %(actor)s::text FROM asked ORDER BY slug COLLATE "C", id
         ON CONFLICT DO NOTHING RETURNING slug, version
     )
     INSERT INTO outbox (slug, version, next_attempt_at, origin)
@@ -144,8 +146,9 @@ WRITE_CHANGED = f"""
         SELECT * FROM json_to_recordset(%(links)s::json)
         AS a({_NEW_TYPES}, removed_at timestamptz, replaced bigint)
     ), stored AS (
-        UPDATE links SET {", ".join(f"{name} = asked.{name}" for name in _FIELDS)}, version = asked.version,
-            updated_at = asked.updated_at, removed_at = asked.removed_at
+        UPDATE links SET {", ".join(f"{name} = asked.{name}" for name in FIELDS)}, version = asked.version,
+            updated_at = asked.updated_at, removed_at = asked.removed_at,
+            changed_by = asked.version || ' ' || %(actor)s::text
         FROM asked WHERE links.slug = asked.slug AND links.version = asked.replaced
         RETURNING links.slug, links.version
     )
@@ -199,10 +202,11 @@ def changing(update: str) -> str:
 
 
 UPDATE_LINK = changing(f"""
-    UPDATE links SET {_SET_FIELDS}, version = version + 1, updated_at = %(now)s WHERE slug = %(slug)s
+    UPDATE links SET {SET_FIELDS}, version = version + 1, updated_at = %(now)s, {CHANGED_BY}
+    WHERE slug = %(slug)s
 """)
-REMOVE_LINK = changing("""
-    UPDATE links SET removed_at = %(now)s, updated_at = %(now)s, version = version + 1
+REMOVE_LINK = changing(f"""
+    UPDATE links SET removed_at = %(now)s, updated_at = %(now)s, version = version + 1, {CHANGED_BY}
     WHERE slug = %(slug)s
 """)
 TOUCH_LINKS = changing("UPDATE links SET version = version + 1 WHERE slug = ANY(%(slugs)s)")
@@ -356,11 +360,16 @@ _encoder = msgspec.json.Encoder()
 
 def link(row: Row) -> Link:
     """Return the link in the columns `LINK`; further columns are ignored."""
-    fields = dict(zip(_FIELDS, row[1:_END_OF_FIELDS], strict=True))
+    rest = dict(zip(_AFTER_FIELDS, row[_END_OF_FIELDS:], strict=False))
+    return Link(slug=row[0], fields=fields_in(row[1:]), **rest)
+
+
+def fields_in(row: Row) -> LinkFields:
+    """Return the fields in the columns `FIELDS`; further columns are ignored."""
+    fields = dict(zip(FIELDS, row, strict=False))
     for name, read in _READS.items():
         fields[name] = read(fields[name])
-    rest = dict(zip(_AFTER_FIELDS, row[_END_OF_FIELDS:], strict=False))
-    return Link(slug=row[0], fields=LinkFields(**fields), **rest)
+    return LinkFields(**fields)
 
 
 def resolution(row: Row) -> Resolution:
@@ -373,7 +382,7 @@ def resolution(row: Row) -> Resolution:
 
 def field_values(fields: LinkFields) -> Parameters:
     """Return *fields* by the names of their columns."""
-    values = {name: getattr(fields, name) for name in _FIELDS}
+    values = {name: getattr(fields, name) for name in FIELDS}
     for name, write in _WRITES.items():
         values[name] = write(values[name])
     return values
@@ -434,6 +443,11 @@ def origins_json(origins: Mapping[Slug, Origin | None]) -> str:
     """Return the origins of new links as `INSERT_LINKS` takes them."""
     found = {slug: encode_origin(origin) for slug, origin in origins.items() if origin is not None}
     return _encoder.encode(found).decode()
+
+
+def actors_json(actors: Mapping[Slug, str | None]) -> str:
+    """Return who makes new links as `INSERT_LINKS` takes it."""
+    return _encoder.encode({slug: one for slug, one in actors.items() if one is not None}).decode()
 
 
 def key(row: Row) -> ApiKey:

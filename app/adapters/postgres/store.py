@@ -20,6 +20,7 @@ from app.adapters.find_order import Effort
 from app.adapters.postgres import blocks as block_rows
 from app.adapters.postgres import domains as domain_rows
 from app.adapters.postgres import find as finding
+from app.adapters.postgres import history as past
 from app.adapters.postgres import sql
 from app.adapters.postgres.adds import JointAdds, insert
 from app.adapters.postgres.batches import write_batch
@@ -27,6 +28,7 @@ from app.adapters.postgres.epoch import EpochReader
 from app.adapters.postgres.imports import insert_imported
 from app.adapters.postgres.pool import OLD_SCHEMA, Connection, Connections, rows_of
 from app.adapters.postgres.pool_state import PoolState
+from app.concurrency.actors import actor
 from app.concurrency.origins import origin
 from app.domain.blocks import Block, BlockChange
 from app.domain.domains import Domain, DomainFields
@@ -49,7 +51,9 @@ from app.ports import (
     FoundPage,
     IdempotentRequest,
     ImportedLink,
+    LinkHistory,
     LinkQuery,
+    LinkState,
     OutboxDepth,
     OutboxEvent,
     Page,
@@ -158,12 +162,15 @@ class PostgresStore:
         links = [
             Link(slug=one.slug, fields=one.fields, version=1, created_at=now, updated_at=now) for one in new
         ]
-        whose = dict.fromkeys((link.slug for link in links), origin())
+        slugs = [link.slug for link in links]
+        whose, makers = dict.fromkeys(slugs, origin()), dict.fromkeys(slugs, actor())
         if request is not None:
-            return await self._writing.run(lambda connection: _insert_once(connection, links, request, whose))
+            return await self._writing.run(
+                lambda connection: _insert_once(connection, links, request, whose, makers)
+            )
         if len(links) == 1:
             return await self._adds.add(links[0])
-        return await self._writing.run(lambda connection: insert(connection, links, whose))
+        return await self._writing.run(lambda connection: insert(connection, links, whose, makers))
 
     async def get(self, slug: Slug) -> Link | None:
         rows = await self._query(sql.SELECT_LINK, {"slug": slug})
@@ -202,13 +209,14 @@ class PostgresStore:
     async def retag(self, tag: str, new: str | None, *, limit: int, now: datetime) -> Sequence[Changed]:
         bound = min(limit, MAX_RETAGGED)
         return await self._writing.run(
-            partial(finding.retag, tag=tag, new=new, limit=bound, now=now, **_origin())
+            partial(finding.retag, tag=tag, new=new, limit=bound, now=now, **_whose())
         )
 
     async def add_imported(self, links: Sequence[ImportedLink], *, now: datetime) -> Sequence[Link | None]:
         if not links:
             return ()
-        return await self._writing.run(lambda connection: insert_imported(connection, links, now))
+        maker = actor()
+        return await self._writing.run(lambda connection: insert_imported(connection, links, now, maker))
 
     async def find_imported(self, keys: Sequence[str]) -> Mapping[str, Slug]:
         return dict(await self._query(sql.SELECT_IMPORTED, {"keys": list(keys)})) if keys else {}
@@ -221,19 +229,16 @@ class PostgresStore:
     async def update(
         self, slug: Slug, fields: LinkFields, *, expected_version: int, now: datetime
     ) -> Changed | VersionMismatch | ExternalIdTaken | None:
-        parameters = {"slug": slug, "now": now, **_origin(), **sql.field_values(fields)}
+        parameters = {"slug": slug, "now": now, **_whose(), **sql.field_values(fields)}
         try:
             return await self._change(slug, expected_version, sql.UPDATE_LINK, parameters)
         except errors.UniqueViolation:
-            holders = await self.find_external([fields.external_id or ""])
-        if not holders:
-            raise Contended("postgresql", "the link that has the external id was changed concurrently")
-        return ExternalIdTaken(*holders.values())
+            return await self._holder(fields.external_id)
 
     async def remove(
         self, slug: Slug, *, expected_version: int | None, now: datetime
     ) -> Changed | VersionMismatch | None:
-        parameters = {"slug": slug, "now": now, **_origin()}
+        parameters = {"slug": slug, "now": now, **_whose()}
         return await self._change(slug, expected_version, sql.REMOVE_LINK, parameters)
 
     async def touch(self, slugs: Sequence[Slug]) -> Sequence[Changed]:
@@ -252,16 +257,31 @@ class PostgresStore:
     async def write_batch(
         self, wanted: Wanted, decide: Decide, *, now: datetime, request: IdempotentRequest | None = None
     ) -> Sequence[Changed] | Answered | RequestMismatch:
-        whose = encode_origin(origin())
+        common = {"request": request, "now": now, **_whose()}
         for _ in range(_BATCH_TRIES):
             outcome = await self._writing.run(
-                lambda connection: write_batch(
-                    connection, wanted, decide, request=request, now=now, origin=whose
-                )
+                lambda connection: write_batch(connection, wanted, decide, **common)
             )
             if outcome is not None:
                 return outcome
         raise Contended("postgresql", f"{_BATCH_TRIES} attempts at a batch met other writers")
+
+    async def history(self, slug: Slug, *, before: int | None, limit: int) -> LinkHistory | None:
+        return await self._connections.run(partial(past.page, slug=slug, before=before, limit=limit))
+
+    async def restore(
+        self, slug: Slug, state: LinkState, *, expected_version: int, now: datetime
+    ) -> Changed | VersionMismatch | ExternalIdTaken | None:
+        parameters = {"slug": slug, **past.state_values(state, now), **_whose()}
+        try:
+            return await self._change(
+                slug, expected_version, past.RESTORE, parameters, takes_removed=True, then=past.MARK_UNDO
+            )
+        except errors.UniqueViolation:
+            return await self._holder(state.fields.external_id)
+
+    async def forget_history(self, *, before: datetime, limit: int) -> int:
+        return await self._count(past.FORGET, {"before": before, "limit": limit})
 
     async def take_events(self, *, limit: int, lease_s: float) -> Sequence[OutboxEvent]:
         longest_s = max(OUTBOX_LONGEST_WAIT_S, 2 * lease_s)
@@ -393,19 +413,37 @@ class PostgresStore:
                 stack.push_async_callback(pool.aclose)
             await self._adds.drain()
 
+    async def _holder(self, external_id: str | None) -> ExternalIdTaken:
+        """Return which link has *external_id*, after it was refused."""
+        holders = await self.find_external([external_id or ""])
+        if not holders:
+            raise Contended("postgresql", "the link that has the external id was changed concurrently")
+        return ExternalIdTaken(*holders.values())
+
     async def _change(
-        self, slug: Slug, expected_version: int | None, statement: str, parameters: sql.Parameters
+        self,
+        slug: Slug,
+        expected_version: int | None,
+        statement: str,
+        parameters: sql.Parameters,
+        *,
+        takes_removed: bool = False,
+        then: str | None = None,
     ) -> Changed | VersionMismatch | None:
         async def work(connection: Connection) -> Changed | VersionMismatch | None:
             async with connection.transaction():
                 rows = await rows_of(connection, sql.LOCK_LINK, {"slug": slug})
                 current = sql.link(rows[0]) if rows else None
-                if current is None or current.removed_at is not None:
+                if current is None or (current.removed_at is not None and not takes_removed):
                     return None
                 if expected_version is not None and current.version != expected_version:
                     return VersionMismatch(current)
                 [row] = await rows_of(connection, statement, parameters)
-                return _changed(row)
+                changed = _changed(row)
+                if then is not None:
+                    values = {"slug": slug, "version": changed.link.version}
+                    await connection.execute(then.encode(), values)
+                return changed
 
         return await self._writing.run(work)
 
@@ -422,6 +460,10 @@ class PostgresStore:
         return await self._writing.run(work)
 
 
+def _whose() -> sql.Parameters:
+    return {**_origin(), "actor": actor()}
+
+
 def _origin() -> sql.Parameters:
     return {"origin": encode_origin(origin())}
 
@@ -431,6 +473,7 @@ async def _insert_once(
     links: Sequence[Link],
     request: IdempotentRequest,
     whose: Mapping[Slug, Origin | None],
+    makers: Mapping[Slug, str | None],
 ) -> Added | Replayed | RequestMismatch:
     slugs = [link.slug for link in links]
     memory = {"scope": request.scope, "key": request.key, "fingerprint": request.fingerprint}
@@ -440,7 +483,7 @@ async def _insert_once(
         cursor = await connection.execute(sql.INSERT_REQUEST.encode(), values)
         if not cursor.rowcount:
             return await _replay(connection, request)
-        added = await insert(connection, links, whose)
+        added = await insert(connection, links, whose, makers)
         if len(added.events) < len(links):
             added = Added((None,) * len(links), ())
             raise Rollback(transaction)

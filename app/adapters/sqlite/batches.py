@@ -31,6 +31,7 @@ def write_batch(
     request: IdempotentRequest | None,
     now: datetime,
     origin: str | None,
+    actor: str | None,
 ) -> Sequence[Changed] | Answered | RequestMismatch | None:
     """Do what `BatchStore.write_batch` says; None if a slug was taken meanwhile: nothing was stored."""
     if request is not None and (known := _answer(db, request)) is not None:
@@ -39,7 +40,7 @@ def write_batch(
     if batch is None:
         return ()
     db.execute("SAVEPOINT batch")
-    changes = _write(db, batch, origin)
+    changes = _write(db, batch, origin, actor)
     if changes is None:
         db.execute("ROLLBACK TO batch")
     elif request is not None:
@@ -87,13 +88,13 @@ def _read(db: apsw.Connection, wanted: Wanted) -> Found:
     return Found(links=links, external_ids=external_ids, reusable=reusable)
 
 
-def _write(db: apsw.Connection, batch: Batch, origin: str | None) -> list[Changed] | None:
+def _write(db: apsw.Connection, batch: Batch, origin: str | None, actor: str | None) -> list[Changed] | None:
     for link in batch.added:
-        db.execute(sql.WRITE_ADDED, sql.link_values(link))
+        db.execute(sql.WRITE_ADDED, {**sql.link_values(link), "actor": actor})
         if not db.changes():
             return None
     for link, replaced in batch.changed:
-        db.execute(sql.WRITE_CHANGED, {**sql.link_values(link), "replaced": replaced})
+        db.execute(sql.WRITE_CHANGED, {**sql.link_values(link), "replaced": replaced, "actor": actor})
         if not db.changes():
             return None
     links = [*batch.added, *(link for link, _ in batch.changed)]

@@ -52,7 +52,10 @@ FORGET_STALE = """
         WHERE links.id = link_tags.id AND removed_at IS NULL AND one.value = ?1
     )
 """
-SET_TAGS = "UPDATE links SET tags = :tags, updated_at = :now, version = version + 1 WHERE slug = :slug"
+SET_TAGS = f"""
+    UPDATE links SET tags = :tags, updated_at = :now, version = version + 1, {sql.CHANGED_BY}
+    WHERE slug = :slug
+"""
 
 
 class Driver(NamedTuple):

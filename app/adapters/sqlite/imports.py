@@ -12,12 +12,14 @@ from app.domain.link import Link, Slug
 from app.ports import IMPORT_SCOPE, ImportedLink
 
 
-def insert(db: apsw.Connection, links: Sequence[ImportedLink], now: datetime) -> list[Link | None]:
+def insert(
+    db: apsw.Connection, links: Sequence[ImportedLink], now: datetime, actor: str | None
+) -> list[Link | None]:
     """Store those of *links* whose slug is free and whose key is new; aligned, None for the others."""
     known = set(select_keys(db, [one.key for one in links if one.key is not None]))
     answer: list[Link | None] = []
     for one in links:
-        is_stored = one.key not in known and _insert_link(db, one, now)
+        is_stored = one.key not in known and _insert_link(db, one, now, actor)
         if is_stored and one.key is not None:
             known.add(one.key)
             memory = (IMPORT_SCOPE, one.key, b"", sql.json([one.slug]), sql.micros(now))
@@ -31,12 +33,13 @@ def select_keys(db: apsw.Connection, keys: Sequence[str]) -> dict[str, Slug]:
     return dict(sql.rows(db, sql.SELECT_IMPORTED, (sql.json(keys),))) if keys else {}
 
 
-def _insert_link(db: apsw.Connection, one: ImportedLink, now: datetime) -> bool:
+def _insert_link(db: apsw.Connection, one: ImportedLink, now: datetime, actor: str | None) -> bool:
     values = {
         "slug": one.slug,
         "created_at": sql.micros(one.created_at),
         "now": sql.micros(now),
         "spent_visits": one.spent_visits,
+        "actor": actor,
         **sql.field_values(one.fields),
     }
     db.execute(sql.INSERT_IMPORTED, values)

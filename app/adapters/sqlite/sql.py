@@ -61,7 +61,7 @@ _LIST = _Column(json, _list_decoder.decode)
 _SET = _Column(lambda values: json(sorted(values)), lambda text: frozenset(_list_decoder.decode(text)))
 
 # Each field of `LinkFields`, by its name. Statements and conversions below are derived from this.
-_FIELDS = {
+FIELDS = {
     "long_url": _SAME,
     "title": _SAME,
     "tags": _LIST,
@@ -75,7 +75,7 @@ _FIELDS = {
 }
 _LINK = {
     "slug": _SAME,
-    **_FIELDS,
+    **FIELDS,
     "version": _SAME,
     "created_at": _TIME,
     "updated_at": _TIME,
@@ -88,15 +88,17 @@ _COMPUTED = {
 SELECTED = ", ".join(_COMPUTED.get(name, f"links.{name}") for name in _LINK)
 # The database's clock, which all its users share, in microseconds. Its resolution is a millisecond.
 _NOW = "CAST(unixepoch('subsec') * 1000000 AS INTEGER)"
+# Which version it belongs to, and who makes it: the trigger of link_history reads it.
+CHANGED_BY = "changed_by = (version + 1) || ' ' || :actor"
 
 INSERT_LINK = f"""
-    INSERT INTO links (slug, {", ".join(_FIELDS)}, version, created_at, updated_at)
-    VALUES (:slug, {", ".join(f":{name}" for name in _FIELDS)}, 1, :now, :now)
+    INSERT INTO links (slug, {", ".join(FIELDS)}, version, created_at, updated_at, created_by)
+    VALUES (:slug, {", ".join(f":{name}" for name in FIELDS)}, 1, :now, :now, :actor)
     ON CONFLICT DO NOTHING
 """
 INSERT_IMPORTED = f"""
-    INSERT INTO links (slug, {", ".join(_FIELDS)}, version, created_at, updated_at, visits_taken)
-    VALUES (:slug, {", ".join(f":{name}" for name in _FIELDS)}, 1, :created_at, :now, :spent_visits)
+    INSERT INTO links (slug, {", ".join(FIELDS)}, version, created_at, updated_at, visits_taken, created_by)
+    VALUES (:slug, {", ".join(f":{name}" for name in FIELDS)}, 1, :created_at, :now, :spent_visits, :actor)
     ON CONFLICT DO NOTHING
 """
 INSERT_TOTAL = """
@@ -104,13 +106,14 @@ INSERT_TOTAL = """
     ON CONFLICT (slug) DO UPDATE SET clicks = excluded.clicks
 """
 UPDATE_LINK = f"""
-    UPDATE links SET {", ".join(f"{name} = :{name}" for name in _FIELDS)}, version = version + 1,
-        updated_at = :now
+    UPDATE links SET {", ".join(f"{name} = :{name}" for name in FIELDS)}, version = version + 1,
+        updated_at = :now, {CHANGED_BY}
     WHERE slug = :slug
 """
-REMOVE_LINK = (
-    "UPDATE links SET removed_at = :now, updated_at = :now, version = version + 1 WHERE slug = :slug"
-)
+REMOVE_LINK = f"""
+    UPDATE links SET removed_at = :now, updated_at = :now, version = version + 1, {CHANGED_BY}
+    WHERE slug = :slug
+"""
 TOUCH_LINK = "UPDATE links SET version = version + 1 WHERE slug = :slug"
 SELECT_LINK = f"SELECT {SELECTED} FROM links WHERE slug = ?"
 SELECT_LINKS = f"SELECT {SELECTED} FROM links WHERE slug IN (SELECT value FROM json_each(?))"
@@ -135,11 +138,13 @@ SELECT_REUSABLE = f"""
 """
 _WRITTEN = [name for name in _LINK if name not in _COMPUTED]
 WRITE_ADDED = f"""
-    INSERT INTO links ({", ".join(_WRITTEN)}) VALUES ({", ".join(f":{name}" for name in _WRITTEN)})
+    INSERT INTO links ({", ".join(_WRITTEN)}, created_by)
+    VALUES ({", ".join(f":{name}" for name in _WRITTEN)}, :actor)
     ON CONFLICT DO NOTHING
 """
 WRITE_CHANGED = f"""
-    UPDATE links SET {", ".join(f"{name} = :{name}" for name in _WRITTEN if name != "slug")}
+    UPDATE links SET {", ".join(f"{name} = :{name}" for name in _WRITTEN if name != "slug")},
+        changed_by = :version || ' ' || :actor
     WHERE slug = :slug AND version = :replaced
 """
 SELECT_PAGE = f"""
@@ -229,13 +234,18 @@ def rows(db: apsw.Connection, statement: str, bindings: Bindings = ()) -> list[R
 def link(row: Row) -> Link:
     """Return the link in the columns `SELECTED`; further columns are ignored."""
     values = _read(_LINK, row)
-    fields = {name: values.pop(name) for name in _FIELDS}
+    fields = {name: values.pop(name) for name in FIELDS}
     return Link(fields=LinkFields(**fields), **values)
+
+
+def fields_in(row: Row) -> LinkFields:
+    """Return the fields in the columns `FIELDS`; further columns are ignored."""
+    return LinkFields(**_read(FIELDS, row))
 
 
 def field_values(fields: LinkFields) -> dict[str, Any]:
     """Return *fields* by the names of their columns."""
-    return _written(_FIELDS, fields)
+    return _written(FIELDS, fields)
 
 
 def link_values(link: Link) -> dict[str, Any]:

@@ -27,8 +27,10 @@ from app.adapters.find_order import Effort
 from app.adapters.sqlite import batches, find_sql, imports, sql
 from app.adapters.sqlite import blocks as block_rows
 from app.adapters.sqlite import domains as domain_rows
+from app.adapters.sqlite import history as past
 from app.adapters.sqlite.find import EFFORT, Finder
 from app.adapters.sqlite.writer import OLD_SCHEMA, Writer, translated
+from app.concurrency.actors import actor
 from app.concurrency.origins import origin
 from app.domain.blocks import Block, BlockChange
 from app.domain.domains import Domain, DomainFields
@@ -51,7 +53,9 @@ from app.ports import (
     FoundPage,
     IdempotentRequest,
     ImportedLink,
+    LinkHistory,
     LinkQuery,
+    LinkState,
     OutboxDepth,
     OutboxEvent,
     Page,
@@ -106,16 +110,16 @@ class SqliteStore:
     ) -> Added | Replayed | RequestMismatch:
         if not new:
             return Added((), ())
-        whose = encode_origin(origin())
+        whose, maker = encode_origin(origin()), actor()
 
         def work(db: apsw.Connection) -> Added | Replayed | RequestMismatch:
             if request is not None and (answer := _replay(db, request)) is not None:
                 return answer
             if request is None:
-                return _insert(db, new, now, whose)
+                return _insert(db, new, now, whose, maker)
             slugs = [one.slug for one in new]
             db.execute("SAVEPOINT request")
-            added = _insert(db, new, now, whose)
+            added = _insert(db, new, now, whose, maker)
             if len(added.events) < len(new):
                 db.execute("ROLLBACK TO request")
                 added = Added((None,) * len(slugs), ())
@@ -160,7 +164,8 @@ class SqliteStore:
         return await self._finder.tags(after, limit)
 
     async def retag(self, tag: str, new: str | None, *, limit: int, now: datetime) -> Sequence[Changed]:
-        whose, now_us, bound = encode_origin(origin()), sql.micros(now), min(limit, MAX_RETAGGED)
+        whose, bound = encode_origin(origin()), min(limit, MAX_RETAGGED)
+        common = {"now": sql.micros(now), "actor": actor()}
 
         def work(db: apsw.Connection) -> list[Changed]:
             changes: list[Changed | None] = []
@@ -168,7 +173,7 @@ class SqliteStore:
                 for slug, text in sql.rows(db, find_sql.SELECT_TAGGED, (tag, bound)):
                     tags = msgspec.json.decode(text)
                     if tag in tags:
-                        values = {"tags": sql.json(_retagged(tags, tag, new)), "now": now_us}
+                        values = {"tags": sql.json(_retagged(tags, tag, new)), **common}
                         changes.append(_apply(db, slug, find_sql.SET_TAGS, values, whose))
                 if changes:
                     return [change for change in changes if change is not None]
@@ -179,7 +184,8 @@ class SqliteStore:
         return await self._writer.run(work)
 
     async def add_imported(self, links: Sequence[ImportedLink], *, now: datetime) -> Sequence[Link | None]:
-        return await self._writer.run(lambda db: imports.insert(db, links, now)) if links else ()
+        maker = actor()
+        return await self._writer.run(lambda db: imports.insert(db, links, now, maker)) if links else ()
 
     async def find_imported(self, keys: Sequence[str]) -> Mapping[str, Slug]:
         with translated():
@@ -194,14 +200,15 @@ class SqliteStore:
     async def update(
         self, slug: Slug, fields: LinkFields, *, expected_version: int, now: datetime
     ) -> Changed | VersionMismatch | ExternalIdTaken | None:
-        values = {**sql.field_values(fields), "now": sql.micros(now)}
+        values = {**sql.field_values(fields), "now": sql.micros(now), "actor": actor()}
         taken = fields.external_id
         return await self._change(slug, expected_version, sql.UPDATE_LINK, values, external_id=taken)
 
     async def remove(
         self, slug: Slug, *, expected_version: int | None, now: datetime
     ) -> Changed | VersionMismatch | None:
-        outcome = await self._change(slug, expected_version, sql.REMOVE_LINK, {"now": sql.micros(now)})
+        values = {"now": sql.micros(now), "actor": actor()}
+        outcome = await self._change(slug, expected_version, sql.REMOVE_LINK, values)
         return cast("Changed | VersionMismatch | None", outcome)
 
     async def touch(self, slugs: Sequence[Slug]) -> Sequence[Changed]:
@@ -216,14 +223,36 @@ class SqliteStore:
     async def write_batch(
         self, wanted: Wanted, decide: Decide, *, now: datetime, request: IdempotentRequest | None = None
     ) -> Sequence[Changed] | Answered | RequestMismatch:
-        whose = encode_origin(origin())
+        work = partial(
+            batches.write_batch,
+            wanted=wanted,
+            decide=decide,
+            request=request,
+            now=now,
+            origin=encode_origin(origin()),
+            actor=actor(),
+        )
         for _ in range(_BATCH_TRIES):
-            outcome = await self._writer.run(
-                lambda db: batches.write_batch(db, wanted, decide, request=request, now=now, origin=whose)
-            )
+            outcome = await self._writer.run(work)
             if outcome is not None:
                 return outcome
         raise Contended("sqlite", f"{_BATCH_TRIES} random slugs in a row were taken")
+
+    async def history(self, slug: Slug, *, before: int | None, limit: int) -> LinkHistory | None:
+        with translated():
+            return past.page(self._reader, slug, before, limit)
+
+    async def restore(
+        self, slug: Slug, state: LinkState, *, expected_version: int, now: datetime
+    ) -> Changed | VersionMismatch | ExternalIdTaken | None:
+        values = {**past.state_values(state, now), "actor": actor()}
+        external_id = None if state.removed else state.fields.external_id
+        return await self._change(
+            slug, expected_version, past.RESTORE, values, external_id=external_id, takes_removed=True
+        )
+
+    async def forget_history(self, *, before: datetime, limit: int) -> int:
+        return await self._writer.run(partial(past.forget, before=before, limit=limit))
 
     async def take_events(self, *, limit: int, lease_s: float) -> Sequence[OutboxEvent]:
 
@@ -381,20 +410,24 @@ class SqliteStore:
         values: Mapping[str, Any],
         *,
         external_id: str | None = None,
+        takes_removed: bool = False,
     ) -> Changed | VersionMismatch | ExternalIdTaken | None:
         whose = encode_origin(origin())
 
         def work(db: apsw.Connection) -> Changed | VersionMismatch | ExternalIdTaken | None:
             current = _select_link(db, slug)
-            if current is None or current.removed_at is not None:
+            if current is None or (current.removed_at is not None and not takes_removed):
                 return None
             if expected_version is not None and current.version != expected_version:
                 return VersionMismatch(current)
-            if external_id is not None and external_id != current.fields.external_id:
+            if external_id is not None and (current.removed_at or external_id != current.fields.external_id):
                 holder = batches.select_external(db, [external_id]).get(external_id)
                 if holder is not None:
                     return ExternalIdTaken(holder)
-            return _apply(db, slug, statement, values, whose)
+            changed = _apply(db, slug, statement, values, whose)
+            if takes_removed and changed is not None:
+                past.mark_undo(db, changed.link)
+            return changed
 
         return await self._writer.run(work)
 
@@ -425,12 +458,15 @@ def _replay(db: apsw.Connection, request: IdempotentRequest) -> Replayed | Reque
     return Replayed(tuple(found[slug] for slug in served))
 
 
-def _insert(db: apsw.Connection, new: Sequence[NewLink], now: datetime, whose: str | None) -> Added:
+def _insert(
+    db: apsw.Connection, new: Sequence[NewLink], now: datetime, whose: str | None, maker: str | None
+) -> Added:
     created_us = sql.micros(now)
     links: list[Link | None] = []
     events: list[OutboxEvent] = []
     for one in new:
-        db.execute(sql.INSERT_LINK, {"slug": one.slug, "now": created_us, **sql.field_values(one.fields)})
+        values = {"slug": one.slug, "now": created_us, "actor": maker, **sql.field_values(one.fields)}
+        db.execute(sql.INSERT_LINK, values)
         if db.changes():
             links.append(Link(slug=one.slug, fields=one.fields, version=1, created_at=now, updated_at=now))
             events.append(_write_event(db, one.slug, 1, whose))

@@ -1,0 +1,5 @@
+-- Destroys the history of links: nothing can be undone.
+DROP TRIGGER link_history;
+DROP TABLE link_history;
+ALTER TABLE links DROP COLUMN changed_by;
+ALTER TABLE links DROP COLUMN created_by;
