@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from app import __version__
-from app.commands import blocks, console, domains, keys, links, list_links, transfer
+from app.commands import blocks, console, domains, keys, link_history, links, list_links, transfer
 from app.commands.help import Group
 from app.domain.errors import HopgateError
 
@@ -30,6 +30,7 @@ app = Group(
     "stand in .env or hopgate.toml in the data folder; docs/operations.md lists them.",
     pretty_exceptions_enable=False,
 )
+link_history.declare(links.app)
 list_links.declare(links.app)
 transfer.declare(links.app)
 dlq_app = Group(help="List, replay and drop dead letters.")

@@ -1,4 +1,4 @@
-"""Deletes records that only detect repeated requests and batches, after a day."""
+"""Deletes what only detects repeated requests and batches, after a day, and the history of links, later."""
 
 from __future__ import annotations
 
@@ -9,22 +9,26 @@ from datetime import datetime, timedelta
 from typing import Protocol
 
 from app.domain.errors import Unavailable
-from app.ports import ClickStore, IdempotencyStore
+from app.ports import ClickStore, HistoryStore, IdempotencyStore
 
 # Clients may retry a create with the same Idempotency-Key for this long.
 REQUEST_MEMORY = timedelta(hours=24)
 # Longer than a batch of clicks is under way, unless the broker is unreachable for a day.
 BATCH_MEMORY = timedelta(hours=24)
+# The default of HOPGATE_HISTORY_DAYS.
+HISTORY_MEMORY = timedelta(days=90)
+# Changes that are forgotten in one transaction: a few milliseconds.
+_CHANGES = 1000
 _PERIOD_S = 600.0
 
 
-class _Store(ClickStore, IdempotencyStore, Protocol):
-    """The stores that remember repetitions."""
+class _Store(ClickStore, IdempotencyStore, HistoryStore, Protocol):
+    """The stores whose memory ends."""
 
 
 class Housekeeping:
     """
-    Forgets idempotent requests and click batches after a day.
+    Forgets idempotent requests and click batches after a day, and changes of links after *history*.
 
     A clock that is set forward must not make it forget too early: a repeated request would be
     executed again. So its day is measured by the monotonic clock, from the start on.
@@ -32,14 +36,21 @@ class Housekeeping:
     Args:
         clock: the present time in UTC.
         monotonic: seconds that never go back.
+        history: how long the changes of links are kept.
     """
 
     def __init__(
-        self, store: _Store, *, clock: Callable[[], datetime], monotonic: Callable[[], float]
+        self,
+        store: _Store,
+        *,
+        clock: Callable[[], datetime],
+        monotonic: Callable[[], float],
+        history: timedelta = HISTORY_MEMORY,
     ) -> None:
         self._store = store
         self._clock = clock
         self._monotonic = monotonic
+        self._history = history
         self._started_at, self._started = clock(), monotonic()
 
     async def run(self) -> None:
@@ -50,8 +61,11 @@ class Housekeeping:
             await asyncio.sleep(_PERIOD_S)
 
     async def clean_up(self) -> None:
-        """Forget what is older than a day. Raises Unavailable."""
+        """Forget what is older than its time. Raises Unavailable."""
         elapsed = timedelta(seconds=self._monotonic() - self._started)
         now = min(self._clock(), self._started_at + elapsed)
         await self._store.forget_requests(before=now - REQUEST_MEMORY)
         await self._store.forget_batches(before=now - BATCH_MEMORY)
+        forgotten = _CHANGES
+        while forgotten == _CHANGES:
+            forgotten = await self._store.forget_history(before=now - self._history, limit=_CHANGES)

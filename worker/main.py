@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from app.concurrency.background import running
 from app.domain.events import Event, WorkQueue
@@ -13,7 +13,7 @@ from app.ports import DeliveryObserver, EventBus, EventHandler, LinkCache, Store
 from app.service.cache_sync import CacheSync
 from worker.cache_events import CacheEventConsumer
 from worker.clicks import ClickConsumer
-from worker.housekeeping import Housekeeping
+from worker.housekeeping import HISTORY_MEMORY, Housekeeping
 from worker.outbox_depth import OutboxDepthWatch
 from worker.queue_depths import QueueDepthWatch
 from worker.relay import OutboxRelay
@@ -39,6 +39,7 @@ async def run_worker(
     *,
     clock: Callable[[], datetime],
     monotonic: Callable[[], float],
+    history: timedelta = HISTORY_MEMORY,
 ) -> AsyncIterator[Worker]:
     """
     Run a worker in the background of the body. Its consumers end when *bus* is closed.
@@ -47,6 +48,7 @@ async def run_worker(
         observers: notified of the events of each queue.
         clock: the present time in UTC.
         monotonic: seconds that never go back.
+        history: how long the changes of links are kept.
     """
     worker = Worker(
         ConsistencySampler(store, cache, monotonic=monotonic),
@@ -55,6 +57,7 @@ async def run_worker(
         QueueDepthWatch(bus),
     )
     cache_events = CacheEventConsumer(CacheSync(store, cache, bus), worker.sampler)
+    housekeeping = Housekeeping(store, clock=clock, monotonic=monotonic, history=history)
     handlers = {WorkQueue.CACHE: cache_events.handle, WorkQueue.CLICKS: worker.clicks.handle}
     for queue, handle in handlers.items():
         await bus.consume(queue, observed(handle, observers[queue], monotonic), observers[queue])
@@ -63,7 +66,7 @@ async def run_worker(
         running("outbox relay", OutboxRelay(store, bus).run()),
         running("outbox depth watch", worker.outbox.run()),
         running("queue depth watch", worker.queues.run()),
-        running("housekeeping", Housekeeping(store, clock=clock, monotonic=monotonic).run()),
+        running("housekeeping", housekeeping.run()),
     ):
         yield worker
 

@@ -25,7 +25,15 @@ from app.bootstrap.dependencies import (
 )
 from app.bootstrap.gateway import open_gateway
 from app.bootstrap.imports import open_import
-from app.bootstrap.links import open_blocks, open_domains, open_links, open_listings, own_hosts, target_policy
+from app.bootstrap.links import (
+    open_blocks,
+    open_domains,
+    open_history,
+    open_links,
+    open_listings,
+    own_hosts,
+    target_policy,
+)
 from app.bootstrap.worker import open_worker
 
 __all__ = [
@@ -38,6 +46,7 @@ __all__ = [
     "open_cache",
     "open_domains",
     "open_gateway",
+    "open_history",
     "open_import",
     "open_links",
     "open_listings",

@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -22,7 +23,14 @@ from app.bootstrap.dependencies import (
     utc_now,
 )
 from app.bootstrap.front_records import new_access_log, open_records
-from app.bootstrap.links import new_bulk_links, new_domains, new_links, new_listings, target_policy
+from app.bootstrap.links import (
+    new_bulk_links,
+    new_domains,
+    new_history,
+    new_links,
+    new_listings,
+    target_policy,
+)
 from app.bootstrap.reports import open_reports
 from app.bootstrap.tracing import Traces, open_traces
 from app.bootstrap.worker import new_deliveries, worker_sources
@@ -42,6 +50,7 @@ from app.service.clicks import ClickCounter, ClickPublisher
 from app.service.domains import Domains, DomainWatch
 from app.service.epochs import EpochWatch
 from app.service.find import Listings
+from app.service.history import History
 from app.service.key_management import KeyManagement, KeyUses
 from app.service.keys import Authenticator
 from app.service.l1_cache import L1Cache
@@ -116,6 +125,7 @@ async def open_gateway(settings: Settings) -> AsyncIterator[Services]:
         yield Services(
             links=api.links,
             listings=api.listings,
+            history=api.history,
             bulk=api.bulk,
             blocks=api.blocks,
             domains=api.domains,
@@ -341,6 +351,7 @@ class Api:
 
     links: Links
     listings: Listings
+    history: History
     bulk: BulkLinks
     blocks: Blocks
     domains: Domains
@@ -363,6 +374,7 @@ async def open_api(
         yield Api(
             links=new_links(settings, to.store, publisher.deliver, policy),
             listings=new_listings(to.store, publisher.deliver),
+            history=new_history(settings, to.store, publisher.deliver, policy),
             bulk=new_bulk_links(settings, to.store, publisher.deliver, publisher.appear, policy),
             blocks=Blocks(to.store, redirects.blocks.look, clock=utc_now),
             domains=new_domains(settings, to.store, redirects.hosts, redirects.domains.look, policy),
@@ -394,7 +406,15 @@ async def open_background(
         if settings.embedded:
             deliveries = new_deliveries(failures)
             worker = await stack.enter_async_context(
-                run_worker(to.store, to.cache, to.bus, deliveries, clock=utc_now, monotonic=time.monotonic)
+                run_worker(
+                    to.store,
+                    to.cache,
+                    to.bus,
+                    deliveries,
+                    clock=utc_now,
+                    monotonic=time.monotonic,
+                    history=timedelta(days=settings.history_days),
+                )
             )
             sources = [*sources, *worker_sources(worker, deliveries)]
         shared = SharedSamples(settings.metrics_dir, clock=time.monotonic) if settings.metrics_dir else None

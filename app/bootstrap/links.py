@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from urllib.parse import urlsplit
 
 from app.bootstrap.dependencies import open_store, utc_now
@@ -18,6 +19,7 @@ from app.service.blocks import Blocks, loaded
 from app.service.bulk import BulkLinks
 from app.service.domains import Domains, DomainWatch, NoAnswers
 from app.service.find import Listings
+from app.service.history import History
 from app.service.links import Appear, Deliver, Links, leave_to_relay
 from app.settings import Settings
 
@@ -114,6 +116,31 @@ def new_bulk_links(
 def new_listings(store: Store, deliver: Deliver) -> Listings:
     """Return the listings of *store*; changes of tags go to *deliver*."""
     return Listings(store, deliver, clock=utc_now)
+
+
+def new_history(settings: Settings, store: Store, deliver: Deliver, policy: TargetPolicy) -> History:
+    """Return the history of links; an undo obeys *policy*, and goes to *deliver*."""
+    return History(
+        store,
+        deliver,
+        clock=utc_now,
+        own_hosts=own_hosts(settings),
+        undo=timedelta(days=settings.undo_days),
+        policy=policy,
+    )
+
+
+@asynccontextmanager
+async def open_history(
+    settings: Settings, command: str, *, is_reading: bool = False
+) -> AsyncIterator[tuple[History, DomainIndex]]:
+    """The history of links for *command*; the rest as `open_links`."""
+    async with open_traces(settings, "hopgate-cli") as traces, open_store(settings) as store:
+        with traces.command(command):
+            blocks = BlockIndex() if is_reading else await loaded(store)
+            domains = DomainIndex(settings.public_url, await store.domains())
+            policy = target_policy(settings, blocks, domains)
+            yield new_history(settings, traces.store(store), leave_to_relay, policy), domains
 
 
 @asynccontextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
+from datetime import timedelta
 from functools import partial
 
 from app.adapters.guards import DependencyGuards
@@ -38,7 +39,15 @@ async def open_worker(settings: Settings) -> AsyncIterator[Worker]:
         open_reports("hopgate-worker"),
         open_traces(settings, "hopgate-worker") as traces,
         open_dependencies(settings, guards, traces, cache_timeout_s=CACHE_FILL_S) as to,
-        run_worker(to.store, to.cache, to.bus, deliveries, clock=utc_now, monotonic=time.monotonic) as worker,
+        run_worker(
+            to.store,
+            to.cache,
+            to.bus,
+            deliveries,
+            clock=utc_now,
+            monotonic=time.monotonic,
+            history=timedelta(days=settings.history_days),
+        ) as worker,
     ):
         sources = [process_samples, errors.samples, *to.sources(), *worker_sources(worker, deliveries)]
         with _metrics_server(settings, sources):

@@ -73,8 +73,11 @@ def run(work: Coroutine[Any, Any, T]) -> T:
     """Run *work*. Drivers log each attempt to connect; the command prints the outcome."""
     import logging
 
+    from app.concurrency.actors import CLI, acting_as
+
     logging.getLogger().addHandler(logging.NullHandler())
-    return asyncio.run(work)
+    with acting_as(CLI):
+        return asyncio.run(work)
 
 
 def settings() -> Settings:

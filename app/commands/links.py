@@ -115,7 +115,7 @@ def create(
                 console.fail(f"the slug {slug} is taken")
             return outcome.link, domains
 
-    _show(*console.run(work()), json=json)
+    show(*console.run(work()), json=json)
 
 
 @app.command("get")
@@ -127,11 +127,11 @@ def get(slug: SlugArgument, *, domain: DomainOption = None, json: console.Json =
 
     async def work() -> Any:
         async with open_links(settings, "links get", is_reading=True) as (links, domains):
-            name = _key(domains, domain, slug)
+            name = key(domains, domain, slug)
             return await links.get(name) if name else None, domains
 
     found, domains = console.run(work())
-    _show(_existing(found, slug), domains, json=True)
+    show(existing(found, slug), domains, json=True)
 
 
 @app.command("edit")
@@ -180,14 +180,14 @@ def edit(
 
     async def work() -> Any:
         async with open_links(settings, "links edit") as (links, domains):
-            name = _key(domains, domain, slug)
+            name = key(domains, domain, slug)
             if name is None:
                 return None, domains
             outcome = await links.change(name, changes, expires_in=lifetime, expected_version=if_version)
             return outcome, domains
 
     found, domains = console.run(work())
-    _show(_existing(found, slug), domains, json=json)
+    show(existing(found, slug), domains, json=json)
 
 
 @app.command("delete")
@@ -201,19 +201,19 @@ def delete(
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")] = False,
     json: console.Json = False,
 ) -> None:
-    """Delete a link for good: its slug is not given out again. A terminal asks for confirmation."""
+    """Delete a link: its slug is not given out again, and `undo` brings it back. A terminal asks first."""
     from app.bootstrap import open_links
 
     settings = console.existing_store()
-    if not yes and sys.stdin.isatty() and not typer.confirm(f"Delete {slug} for good?", err=True):
+    if not yes and sys.stdin.isatty() and not typer.confirm(f"Delete {slug}?", err=True):
         console.fail("nothing was deleted")
 
     async def work() -> Any:
         async with open_links(settings, "links delete", is_reading=True) as (links, domains):
-            name = _key(domains, domain, slug)
+            name = key(domains, domain, slug)
             return await links.remove(name, expected_version=if_version) if name else None
 
-    _existing(console.run(work()), slug)
+    existing(console.run(work()), slug)
     if json:
         console.show({"slug": slug, "deleted": True})
     else:
@@ -246,12 +246,12 @@ def stats(
     async def work() -> Any:
         async with open_store(settings) as store:
             domains = DomainIndex(settings.public_url, await store.domains())
-            name = _key(domains, domain, slug)
+            name = key(domains, domain, slug)
             counted = Stats(store, store, clock=utc_now)
             return await counted.hourly(name, since=first, until=end) if name else None, domains
 
     outcome, domains = console.run(work())
-    found = _existing(outcome, slug)
+    found = existing(outcome, slug)
     if json:
         console.show(stats_document(found, domains))
         return
@@ -299,7 +299,7 @@ def _domain(domains: DomainIndex, host: str | None) -> Domain:
     return found
 
 
-def _key(domains: DomainIndex, host: str | None, text: str) -> Slug | None:
+def key(domains: DomainIndex, host: str | None, text: str) -> Slug | None:
     """Return the key of the link; None if no link can have it."""
     from app.domain.slug import is_well_formed
 
@@ -307,7 +307,7 @@ def _key(domains: DomainIndex, host: str | None, text: str) -> Slug | None:
     return domain.key(text) if is_well_formed(text) else None
 
 
-def _existing(outcome: Any, slug: str) -> Any:
+def existing(outcome: Any, slug: str) -> Any:
     """Return *outcome* if it is a link or what was found out about one; else end the command."""
     from app.domain.link_key import name_of
     from app.ports import ExternalIdTaken, VersionMismatch
@@ -325,7 +325,8 @@ def _existing(outcome: Any, slug: str) -> Any:
     return outcome
 
 
-def _show(link: Link, domains: DomainIndex, *, json: bool) -> None:
+def show(link: Link, domains: DomainIndex, *, json: bool) -> None:
+    """Print *link*: its short URL, or all of it."""
     from app.web.schemas import link_document
 
     if json:

@@ -52,8 +52,8 @@ class Link:
     """
     A stored link.
 
-    `version` starts at 1 and grows by one with every change, removal included; slugs are never
-    reused, so (slug, version) identifies one state permanently. Except `visits`, the click total
+    `version` starts at 1 and grows with every change, removal and undo included; slugs are never given
+    to another link, so (slug, version) identifies one state permanently. Except `visits`, the click total
     (the API's name for it): it trails by seconds and changes no version.
 
     `epoch` is the history that the link was read from; see `app.ports.Store.epoch`. Versions compare

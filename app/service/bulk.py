@@ -132,7 +132,7 @@ class BulkLinks:
         request: IdempotentRequest | None = None,
         render: Render,
     ) -> BatchOutcome:
-        """Remove links for ever."""
+        """Remove links."""
         return await self._run(Removals(items), atomic=atomic, request=request, render=render)
 
     async def _run(

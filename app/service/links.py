@@ -62,7 +62,7 @@ class SlugTaken:
 
 @dataclass(frozen=True, slots=True)
 class Removed:
-    """The link existed and was removed; its slug is never reused."""
+    """The link existed and was removed; its slug is never that of another."""
 
     link: Link
 
@@ -218,7 +218,7 @@ class Links:
         self, name: Slug, *, expected_version: int | None = None
     ) -> Link | VersionMismatch | Removed | None:
         """
-        Remove the link for ever; its slug is not reused.
+        Remove the link; its slug is not given out again. See `app.service.history.History.undo`.
 
         Raises:
             Unavailable: it may or may not have been removed.

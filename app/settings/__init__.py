@@ -81,6 +81,8 @@ class Settings(BaseSettings):
     limit_create: str = "120/min burst 60"
     limit_bulk: str = "60000/min burst 40000"
     limit_not_found: str = "60/min burst 60"
+    undo_days: Annotated[int, Field(ge=0, le=3650)] = 30
+    history_days: Annotated[int, Field(ge=0, le=3650)] = 90
     metrics_bind: str | None = None
     metrics_dir: Path | None = None
     # Set by `hopgate serve` for its workers: the public sockets, and the path of the private one.

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, assert_never
 
+from app.concurrency.actors import acting_as
 from app.concurrency.bulkhead import Bulkhead
 from app.concurrency.time_limit import within
 from app.domain.errors import FieldError, InvalidInput
@@ -126,7 +127,7 @@ def register_bulk(
         return await batches.serve(call, edits)
 
     @api.delete("/links/bulk")
-    @middleware.endpoint(_operation("Remove links for ever, thousands at once"), body=RemovalBatch)
+    @middleware.endpoint(_operation("Remove links, thousands at once"), body=RemovalBatch)
     async def remove_links(call: Call[Any]) -> Response:
         return await batches.serve(call, removals)
 
@@ -228,7 +229,7 @@ class _Batches:
         stream = Stream(
             Results(self._domains.index, principal),
             read=kind.reader(options, principal),
-            change=partial(kind.change, options),
+            change=partial(_acting, principal, partial(kind.change, options)),
             admit=partial(self._middleware.charge, Policy.BULK, principal.key_id, longest_s=BATCH_BODY_S),
             request=None if key is None else named,
             ends=self._is_draining,
@@ -246,6 +247,12 @@ class _Batches:
                     yield part
         finally:
             self._streams -= 1
+
+
+async def _acting(principal: Principal, change: Callable[..., Awaitable[BatchOutcome]], *args: Any) -> Any:
+    """Make *change* as *principal*: a stream goes on after its handler has returned."""
+    with acting_as(principal.key_id):
+        return await change(*args)
 
 
 async def _one(body: bytes) -> AsyncIterator[bytes]:

@@ -18,6 +18,7 @@ from typing import Any
 import msgspec
 
 from app.domain.errors import FieldError, InvalidInput
+from app.domain.link import Slug
 from app.domain.link_key import is_key
 from app.domain.rules import MAX_TITLE_LENGTH
 from app.ports import LinkQuery, LinkSort, Position
@@ -77,6 +78,26 @@ def tag_of(cursor: str | None) -> str | None:
     match _decoded("tags", cursor):
         case [str() as tag] if "\0" not in tag:
             return tag
+    raise _refusal()
+
+
+def of_history(slug: Slug, number: int | None) -> str | None:
+    """Return the cursor before the change *number* in the history of *slug*; None at the end."""
+    return None if number is None else _encoded(f"history {slug}", [number])
+
+
+def number_in(slug: Slug, cursor: str | None) -> int | None:
+    """
+    Return the change before which *cursor* continues the history of *slug*.
+
+    Raises:
+        InvalidInput: it is no cursor of this history.
+    """
+    if cursor is None:
+        return None
+    match _decoded(f"history {slug}", cursor):
+        case [int() as number] if type(number) is int and 0 < number < _LONG:
+            return number
     raise _refusal()
 
 

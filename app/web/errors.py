@@ -87,6 +87,18 @@ def external_id_taken(external_id: str | None, link: LinkDocument | None) -> Res
     return _problem(409, "external_id_taken", "The external id is taken", detail=detail, link=link)
 
 
+def nothing_to_undo() -> Response:
+    """409: the link was never changed, or so long ago that it cannot be undone."""
+    detail = "The link has no change that is recent enough to be undone."
+    return _problem(409, "nothing_to_undo", "There is nothing to undo", detail=detail)
+
+
+def undo_refused() -> Response:
+    """409: what the link was before may not be restored; the key may not read what it is."""
+    detail = "What the link was before breaks a rule of today, or is taken."
+    return _problem(409, "undo_refused", "The change cannot be undone", detail=detail)
+
+
 def slug_fixed(short_url: str, link: LinkDocument | None) -> Response:
     """409: the link to update has another slug or domain, and keeps it."""
     detail = f"The link of this external_id is {short_url}."

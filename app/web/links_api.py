@@ -6,7 +6,7 @@ import hashlib
 import re
 from collections.abc import Awaitable, Callable
 from datetime import datetime
-from typing import assert_never
+from typing import TypeVar, assert_never
 
 from app.domain.domains import DomainIndex
 from app.domain.errors import FieldError, InvalidInput
@@ -130,11 +130,11 @@ def register_links(
         # Read first: a header that breaks a rule does so whatever has become of the link.
         wanted = conditions.if_match(call.request.headers.get("if-match"))
         held = conditions.if_none_match(call.request.headers.get("if-none-match"))
-        name = await _key(call.request, domains)
+        name = await key_in_path(call.request, domains)
         outcome = await links.get(name) if name else None
         if isinstance(outcome, Link) and _names(wanted, outcome) and _names(held, outcome):
-            return empty_response(304, [_etag(outcome)])
-        return _outcome(_matching(outcome, wanted), domains.index, call.principal)
+            return empty_response(304, [etag(outcome)])
+        return outcome_response(_matching(outcome, wanted), domains.index, call.principal)
 
     @api.patch("/links/:slug")
     @middleware.endpoint(
@@ -154,20 +154,20 @@ def register_links(
         patch, expires_in = call.body.changes(), call.body.lifetime()
         if not patch and expires_in is None:
             raise InvalidInput([FieldError("body", "nothing_to_change", "must name at least one field")])
-        outcome = await _conditionally(
-            links,
+        outcome = await conditionally(
+            links.get,
             domains,
             call.request,
             lambda name, version: links.change(name, patch, expires_in=expires_in, expected_version=version),
         )
-        if isinstance(outcome, Link) and not _may_read(call.principal):
-            return empty_response(204, [_etag(outcome)])
-        return _outcome(outcome, domains.index, call.principal)
+        if isinstance(outcome, Link) and not may_read(call.principal):
+            return empty_response(204, [etag(outcome)])
+        return outcome_response(outcome, domains.index, call.principal)
 
     @api.delete("/links/:slug")
     @middleware.endpoint(
         Operation(
-            summary="Remove a link for ever",
+            summary="Remove a link; its slug is never given out again",
             scope=Scope.LINKS_WRITE,
             work=WorkKind.WRITE,
             deadline_s=WRITE_S,
@@ -177,14 +177,14 @@ def register_links(
         )
     )
     async def remove_link(call: Call[None]) -> Response:
-        outcome = await _conditionally(
-            links,
+        outcome = await conditionally(
+            links.get,
             domains,
             call.request,
             lambda name, version: links.remove(name, expected_version=version),
         )
         is_removed = isinstance(outcome, Link)
-        return empty_response(204) if is_removed else _outcome(outcome, domains.index, call.principal)
+        return empty_response(204) if is_removed else outcome_response(outcome, domains.index, call.principal)
 
 
 def register_stats(api: Router, middleware: ApiMiddleware, stats: Stats, domains: Domains) -> None:
@@ -204,11 +204,15 @@ def register_stats(api: Router, middleware: ApiMiddleware, stats: Stats, domains
     )
     async def get_link_stats(call: Call[None]) -> Response:
         request = call.request
-        name, since, until = await _key(request, domains), _time(request, "since"), _time(request, "until")
+        name, since, until = (
+            await key_in_path(request, domains),
+            _time(request, "since"),
+            _time(request, "until"),
+        )
         outcome = await stats.hourly(name, since=since, until=until) if name else None
         if isinstance(outcome, HourlyStats):
             return json_response(200, schemas.stats_document(outcome, domains.index))
-        return _outcome(outcome, domains.index, call.principal)
+        return outcome_response(outcome, domains.index, call.principal)
 
 
 def register_cache(api: Router, middleware: ApiMiddleware, links: Links, domains: Domains) -> None:
@@ -239,20 +243,31 @@ def register_cache(api: Router, middleware: ApiMiddleware, links: Links, domains
 
 
 _Outcome = Link | VersionMismatch | ExternalIdTaken | Removed | None
-_Change = Callable[[Slug, int | None], Awaitable[_Outcome]]
+G = TypeVar("G")
+C = TypeVar("C")
 
 
-async def _conditionally(links: Links, domains: Domains, request: Request, change: _Change) -> _Outcome:
-    """Make *change* to the link in the path, at a version that If-Match and If-None-Match allow."""
+async def conditionally(
+    get: Callable[[Slug], Awaitable[Link | G]],
+    domains: Domains,
+    request: Request,
+    change: Callable[[Slug, int | None], Awaitable[C]],
+) -> C | G | VersionMismatch | None:
+    """
+    Make *change* to the link in the path, at a version that If-Match and If-None-Match allow.
+
+    Args:
+        get: finds the link, or what is in its place.
+    """
     wanted = conditions.if_match(request.headers.get("if-match"))
     held = conditions.if_none_match(request.headers.get("if-none-match"))
-    name = await _key(request, domains)
+    name = await key_in_path(request, domains)
     if name is None:
         return None
     if held == frozenset() and (wanted is None or len(wanted) == 1):
         # The store compares: a version that is not there needs no look first.
         return await change(name, next(iter(wanted)) if wanted else None)
-    current = await links.get(name)
+    current = await get(name)
     if not isinstance(current, Link):
         return current
     if not _names(wanted, current) or _names(held, current):
@@ -270,7 +285,7 @@ def _names(versions: frozenset[int] | None, link: Link) -> bool:
     return versions is None or link.version in versions
 
 
-def _may_read(principal: Principal) -> bool:
+def may_read(principal: Principal) -> bool:
     """May an answer to *principal* hold a link that it did not just send?"""
     return principal.may(Scope.LINKS_READ)
 
@@ -285,13 +300,13 @@ def _created(
             host = domains.of(link.slug).host
             location = ("location", api_path(domains, host, name_of(link.slug)))
             mark = [("idempotency-replayed", "true")] if replayed else []
-            if replayed and not _may_read(principal):
+            if replayed and not may_read(principal):
                 # It may have been changed by other keys since.
                 return empty_response(201, [location, *mark])
             return _link(201, link, domains, [location, *mark])
         case SlugTaken(link):
             is_removed = link.removed_at is not None
-            is_shown = not is_removed and _may_read(principal)
+            is_shown = not is_removed and may_read(principal)
             document = schemas.link_document(link, domains) if is_shown else None
             return errors.slug_taken(name_of(link.slug), document, removed=is_removed)
         case ExternalIdTaken(link):
@@ -302,12 +317,13 @@ def _created(
             assert_never(outcome)
 
 
-def _outcome(outcome: _Outcome, domains: DomainIndex, principal: Principal) -> Response:
+def outcome_response(outcome: _Outcome, domains: DomainIndex, principal: Principal) -> Response:
+    """Return the answer to a request about one link."""
     match outcome:
         case Link():
             return _link(200, outcome, domains)
         case VersionMismatch(current):
-            document = schemas.link_document(current, domains) if _may_read(principal) else None
+            document = schemas.link_document(current, domains) if may_read(principal) else None
             return errors.version_mismatch(current.version, document)
         case ExternalIdTaken(link):
             return _external_id_taken(link, domains, principal)
@@ -320,20 +336,21 @@ def _outcome(outcome: _Outcome, domains: DomainIndex, principal: Principal) -> R
 
 
 def _external_id_taken(link: Link, domains: DomainIndex, principal: Principal) -> Response:
-    document = schemas.link_document(link, domains) if _may_read(principal) else None
+    document = schemas.link_document(link, domains) if may_read(principal) else None
     return errors.external_id_taken(link.fields.external_id, document)
 
 
 def _link(status: int, link: Link, domains: DomainIndex, headers: Headers = ()) -> Response:
     document = schemas.link_document(link, domains)
-    return json_response(status, document, [_etag(link), *headers])
+    return json_response(status, document, [etag(link), *headers])
 
 
-def _etag(link: Link) -> tuple[str, str]:
+def etag(link: Link) -> tuple[str, str]:
+    """Return the header that names the version of *link*."""
     return ("etag", f'"{link.version}"')
 
 
-async def _key(request: Request, domains: Domains) -> Slug | None:
+async def key_in_path(request: Request, domains: Domains) -> Slug | None:
     """Return the key of the link in the path; None if there can be none. Raises InvalidInput."""
     text = request.path_params["slug"]
     domain = await domains.find(request.query.get("domain"), "domain")

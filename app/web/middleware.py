@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar, overload
 
+from app.concurrency.actors import acting_as
 from app.concurrency.time_limit import within
 from app.domain.errors import FieldError, InvalidInput, Overloaded, Unavailable
 from app.ports import Policy, RateLimiter
@@ -127,7 +128,8 @@ class ApiMiddleware:
         # A large body is read by its handler.
         is_read = operation.body is not None and operation.upload is None
         body = schemas.read(request.body, operation.body) if is_read and operation.body else None
-        return await handler(Call(request, principal, body))
+        with acting_as(principal.key_id):
+            return await handler(Call(request, principal, body))
 
     async def authorize(
         self, scope: Scope | None, text: str, client: str, *, stale_s: float = 0.0

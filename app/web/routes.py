@@ -15,6 +15,7 @@ from app.web import (
     errors,
     find_links,
     health,
+    history_api,
     keys_api,
     links_api,
     openapi,
@@ -52,6 +53,7 @@ def register(application: Any, services: Services) -> None:
     tags_api.register_tags(api, middleware, services.listings)
     keys_api.register_keys(api, middleware, services.keys, services.key_limits)
     links_api.register_stats(api, middleware, services.stats, services.domains)
+    history_api.register(api, middleware, services.history, services.domains)
     links_api.register_cache(api, middleware, services.links, services.domains)
     blocks_api.register(api, middleware, services.blocks)
     domains_api.register(api, middleware, services.domains)

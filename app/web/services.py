@@ -13,6 +13,7 @@ from app.service.blocks import Blocks
 from app.service.bulk import BulkLinks
 from app.service.domains import Domains
 from app.service.find import Listings
+from app.service.history import History
 from app.service.key_management import KeyManagement
 from app.service.keys import Authenticator
 from app.service.links import Links
@@ -48,6 +49,7 @@ class Services:
 
     links: Links
     listings: Listings
+    history: History
     bulk: BulkLinks
     blocks: Blocks
     domains: Domains

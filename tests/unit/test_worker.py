@@ -16,7 +16,7 @@ from app.telemetry.sources import queue_samples
 from tests.conftest import NOW
 from tests.contract.cache_entries import cached
 from tests.unit.services import FIELDS, SLUG
-from worker.housekeeping import BATCH_MEMORY, REQUEST_MEMORY, Housekeeping
+from worker.housekeeping import BATCH_MEMORY, HISTORY_MEMORY, REQUEST_MEMORY, Housekeeping
 from worker.main import run_worker
 from worker.queue_depths import QueueDepthWatch
 
@@ -72,6 +72,8 @@ async def test_housekeeping_forgets_after_a_day():
     class Store:
         def __init__(self):
             self.forgotten: dict[str, datetime] = {}
+            self.calls: list[int] = []
+            self.left: list[int] = []
 
         async def forget_requests(self, *, before):
             self.forgotten["requests"] = before
@@ -80,6 +82,17 @@ async def test_housekeeping_forgets_after_a_day():
         async def forget_batches(self, *, before):
             self.forgotten["batches"] = before
             return 0
+
+        async def forget_history(self, *, before, limit):
+            self.forgotten["history"] = before
+            self.calls.append(limit)
+            return self.left.pop(0) if self.left else 0
+
+        async def history(self, slug, *, before, limit):
+            raise AssertionError
+
+        async def restore(self, slug, state, *, expected_version, now):
+            raise AssertionError
 
         async def add_clicks(self, counted, *, now):
             raise AssertionError
@@ -92,7 +105,12 @@ async def test_housekeeping_forgets_after_a_day():
     await Housekeeping(store, clock=lambda: NOW, monotonic=lambda: 0.0).clean_up()
 
     assert REQUEST_MEMORY == BATCH_MEMORY == timedelta(hours=24)
-    assert store.forgotten == {"requests": NOW - REQUEST_MEMORY, "batches": NOW - BATCH_MEMORY}
+    assert timedelta(days=90) == HISTORY_MEMORY
+    assert store.forgotten == {
+        "requests": NOW - REQUEST_MEMORY,
+        "batches": NOW - BATCH_MEMORY,
+        "history": NOW - HISTORY_MEMORY,
+    }
 
     # A step of the clock forgets nothing early; the time that passes does.
     times, seconds = [NOW], [0.0]
@@ -103,6 +121,13 @@ async def test_housekeeping_forgets_after_a_day():
     times[0] = NOW - timedelta(days=9)
     await housekeeping.clean_up()
     assert store.forgotten["batches"] == times[0] - BATCH_MEMORY
+
+    # The history has a time of its own, and is forgotten in batches until little is left.
+    store.calls, store.left = [], [1000, 1000, 7]
+    week = timedelta(days=7)
+    await Housekeeping(store, clock=lambda: NOW, monotonic=lambda: 0.0, history=week).clean_up()
+    assert store.forgotten["history"] == NOW - week
+    assert store.calls == [1000] * 3
 
 
 async def test_missed_link_fills_the_cache(embedded_store, links, cache, bus, monotonic):

@@ -1,0 +1,123 @@
+"""The history of links: what each change replaced, and the undo of the last one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from app.domain import rules
+from app.domain.errors import Contended, FieldError, InvalidInput
+from app.domain.link import Link, Slug
+from app.domain.policy import WEB_ONLY, TargetPolicy
+from app.ports import (
+    Changed,
+    ExternalIdTaken,
+    HistoryStore,
+    LinkHistory,
+    LinkState,
+    PastChange,
+    VersionMismatch,
+)
+from app.service.links import Deliver
+
+# An undo without an expected version gives up after losing this many races.
+_TRIES = 8
+
+
+@dataclass(frozen=True, slots=True)
+class NothingToUndo:
+    """The link was never changed, or its last change is older than what can be undone."""
+
+    link: Link
+
+
+class History:
+    """
+    The history of links, for API and command line.
+
+    Args:
+        undo: how old the change may be that is undone; the rest as in `app.service.links.Links`.
+    """
+
+    def __init__(
+        self,
+        store: HistoryStore,
+        deliver: Deliver,
+        *,
+        clock: Callable[[], datetime],
+        own_hosts: Collection[str],
+        undo: timedelta,
+        policy: TargetPolicy = WEB_ONLY,
+    ) -> None:
+        self._store = store
+        self._deliver = deliver
+        self._clock = clock
+        self._own_hosts = own_hosts
+        self._undo = undo
+        self._policy = policy
+
+    async def page(self, name: Slug, *, before: int | None, limit: int) -> LinkHistory | None:
+        """
+        Return the link, removed or not, and one page of its changes, newest first.
+
+        Raises:
+            Unavailable: the store did not answer.
+        """
+        return await self._store.history(name, before=before, limit=limit)
+
+    async def get(self, name: Slug) -> Link | None:
+        """
+        Return the link, removed or not.
+
+        Raises:
+            Unavailable: the store did not answer.
+        """
+        found = await self._store.history(name, before=None, limit=1)
+        return None if found is None else found.link
+
+    async def undo(
+        self, name: Slug, *, expected_version: int | None = None
+    ) -> Link | VersionMismatch | ExternalIdTaken | NothingToUndo | None:
+        """
+        Bring the link to the state that its last change replaced; this is a change as well.
+
+        So the undo of an undo restores what the first one replaced. A removed link is back under its slug, or
+        is removed again: see `Link.removed_at`.
+
+        Args:
+            expected_version: undo the change that made this version; None undoes whichever was last.
+
+        Raises:
+            InvalidInput: a field that would change breaks a rule of today.
+            Unavailable: it may or may not have been undone.
+        """
+        for _ in range(_TRIES):
+            found = await self._store.history(name, before=None, limit=1)
+            if found is None:
+                return None
+            link, now = found.link, self._clock()
+            if expected_version is not None and link.version != expected_version:
+                return VersionMismatch(link)
+            last = found.changes[0] if found.changes else None
+            if last is None or last.before == last.after or now - last.at > self._undo:
+                return NothingToUndo(link)
+            outcome = await self._store.restore(
+                name, self._checked(last), expected_version=link.version, now=now
+            )
+            if isinstance(outcome, Changed):
+                await self._deliver([outcome])
+                return outcome.link
+            if outcome is None or isinstance(outcome, ExternalIdTaken) or expected_version is not None:
+                return outcome
+        raise Contended("store", f"{_TRIES} undos of {name} lost the race to others")
+
+    def _checked(self, last: PastChange) -> LinkState:
+        """Return the state before *last*; raises InvalidInput."""
+        before, after = last.before, last.after
+        fields = rules.edited(after.fields, before.fields, own_hosts=self._own_hosts, policy=self._policy)
+        domains = self._policy.domains
+        # While the link was removed, its target may have become a domain: no link leads to one.
+        if after.removed and domains is not None and domains.has_target(fields.long_url):
+            raise InvalidInput([FieldError("long_url", "url_own_host", "points back to this service")])
+        return LinkState(fields, before.removed)
