@@ -21,7 +21,7 @@ from app.domain.domains import DomainFields
 from app.domain.errors import Unavailable
 from app.domain.events import ClicksCounted, LinkChanged
 from app.domain.link import LinkFields, NewLink, Resolution, Slug
-from app.ports import ApiKey, EventBus, ImportedLink, LinkCache, LinkQuery, Store, Wanted
+from app.ports import ApiKey, EventBus, ImportedLink, LinkCache, LinkQuery, LinkState, Store, Wanted
 from app.resilience.breaker import BreakerState
 from tests.contract.bus_parties import until
 from tests.contract.cache_entries import A, cached, live
@@ -54,6 +54,11 @@ CALLS: dict[type[object], dict[str, Callable[[Any], Awaitable[Any]]]] = {
         "count": lambda store: store.count(LinkQuery(), now=NOW, limit_s=1),
         "tags": lambda store: store.tags(after=None, limit=1),
         "retag": lambda store: store.retag("a", "b", limit=1, now=NOW),
+        "history": lambda store: store.history(SLUG, before=None, limit=1),
+        "restore": lambda store: store.restore(
+            SLUG, LinkState(FIELDS, removed=False), expected_version=1, now=NOW
+        ),
+        "forget_history": lambda store: store.forget_history(before=NOW, limit=1),
         "add_imported": lambda store: store.add_imported([IMPORTED], now=NOW),
         "find_imported": lambda store: store.find_imported(["k"]),
         "export_page": lambda store: store.export_page(after=None, limit=1),
@@ -68,6 +73,11 @@ CALLS: dict[type[object], dict[str, Callable[[Any], Awaitable[Any]]]] = {
         "change_domain": lambda store: store.change_domain(0, DomainFields(), expected_version=1, now=NOW),
         "remove_domain": lambda store: store.remove_domain(1, now=NOW),
         "block_page": lambda store: store.block_page(before=None, limit=1),
+        "add_domain": lambda store: store.add_domain(
+            "go.example", DomainFields(), case_sensitive=True, now=NOW
+        ),
+        "change_domain": lambda store: store.change_domain(1, DomainFields(), expected_version=1, now=NOW),
+        "remove_domain": lambda store: store.remove_domain(1, now=NOW),
         "forget_requests": lambda store: store.forget_requests(before=NOW),
         "add_clicks": lambda store: store.add_clicks(COUNTED, now=NOW),
         "hourly_clicks": lambda store: store.hourly_clicks(SLUG, since=NOW, until=NOW),
