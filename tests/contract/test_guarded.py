@@ -73,11 +73,6 @@ CALLS: dict[type[object], dict[str, Callable[[Any], Awaitable[Any]]]] = {
         "change_domain": lambda store: store.change_domain(0, DomainFields(), expected_version=1, now=NOW),
         "remove_domain": lambda store: store.remove_domain(1, now=NOW),
         "block_page": lambda store: store.block_page(before=None, limit=1),
-        "add_domain": lambda store: store.add_domain(
-            "go.example", DomainFields(), case_sensitive=True, now=NOW
-        ),
-        "change_domain": lambda store: store.change_domain(1, DomainFields(), expected_version=1, now=NOW),
-        "remove_domain": lambda store: store.remove_domain(1, now=NOW),
         "forget_requests": lambda store: store.forget_requests(before=NOW),
         "add_clicks": lambda store: store.add_clicks(COUNTED, now=NOW),
         "hourly_clicks": lambda store: store.hourly_clicks(SLUG, since=NOW, until=NOW),

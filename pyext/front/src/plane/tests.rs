@@ -207,6 +207,16 @@ fn entry_is_renewed_by_its_first_late_visit() {
 }
 
 #[test]
+fn what_is_pasted_behind_a_slug_is_no_part_of_it() {
+    let plane = filled(config());
+    for target in ["/hot/", "/hot.", "/hot),", "/hot//"] {
+        let request = request("GET", target, &[HOST], "");
+        let answer = answer(&plane, &request, &visitor("192.0.2.1"), 0.0);
+        assert_eq!(answer.expect(target).response.status(), StatusCode::FOUND);
+    }
+}
+
+#[test]
 fn other_requests_are_left_to_the_control_plane() {
     let plane = filled(config());
     let long = format!("/{}", "a".repeat(129));
@@ -219,7 +229,8 @@ fn other_requests_are_left_to_the_control_plane() {
         ("GET", "/hot", vec![("host", "a@b")], ""),
         ("GET", "/hot", vec![("host", "a:8x")], ""),
         ("GET", "/hot", vec![("host", "[::1]")], ""),
-        ("GET", "/hot/", vec![HOST], ""),
+        ("GET", "/hot/x", vec![HOST], ""),
+        ("GET", "/./", vec![HOST], ""),
         ("GET", "/h%6ft", vec![HOST], ""),
         ("GET", "/", vec![HOST], ""),
         ("GET", &long, vec![HOST], ""),
