@@ -17,6 +17,7 @@ from tests.servers import browser
 ORDER = (
     *("addDomain", "listDomains", "getDomain", "changeDomain", "removeDomain"),
     *("createLink", "listLinks", "getLink", "changeLink", "getLinkStats", "invalidate", "removeLink"),
+    *("getLinkHistory", "undoLink"),
     *("createLinks", "changeLinks", "removeLinks", "listTags", "renameTag", "removeTag"),
     *("createKey", "listKeys", "rotateKey", "revokeKey", "getMe"),
     *("addBlocks", "listBlocks", "unblockHost", "unblockSlug"),
