@@ -16,6 +16,7 @@ import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from app.adapters.native_limiter import NativeRateLimiter
+from app.domain.domains import DomainIndex
 from app.domain.link import Resolution, Slug
 from app.domain.target import canonical
 from app.ports import Policy
@@ -50,6 +51,7 @@ def _application() -> RsgiApplication:
     application = RsgiApplication(UNUSED)
     redirects = RedirectHandler(l1, UNUSED, limiter, ClickCounter(), UNUSED, monotonic=time.monotonic)
     application._answer_from_l1, application._trusted = redirects.answer_from_l1, ()
+    application._domains = DomainIndex("https://hop.example")
     application._table = RouteTable([])
     application._measure(RequestMetrics(), [])
     return application
