@@ -81,7 +81,8 @@ async def test_attributes_of_a_record(spans, status, is_missed, error):
     assert span.status.is_ok is (error is None)
 
 
-async def test_late_spans_are_as_many_as_a_second_has_room_for(spans):
+async def test_late_spans_are_as_many_as_a_second_has_room_for():
+    spans = Spans(monotonic=lambda: 1.0)
     await taken(Fronted(*[record(503, LATE)] * 60, record()), spans)
 
     assert len(spans.all) == 50 + 1
