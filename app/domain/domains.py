@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -14,6 +15,8 @@ from app.domain.link import Slug
 from app.domain.link_key import DEFAULT_ID, MAX_SLUG_LENGTH, key_of, split_key
 from app.domain.policy import TargetPolicy
 
+# A URL's host may have more characters, and no server has a name with them.
+_NAME = re.compile(r"[a-z0-9_-]+(?:\.[a-z0-9_-]+)*\Z")
 # The settings that are URLs.
 PAGES = ("root_url", "not_found_url", "expired_url")
 # More would be a service for others, which needs another kind of table in every process.
@@ -217,6 +220,8 @@ def checked_host(text: str, field: str = "host") -> str:
         raise InvalidInput([FieldError(field, one.code, one.message) for one in error.errors]) from None
     if host.startswith("["):
         raise InvalidInput([FieldError(field, "host_address", "must be a name, or an IPv4 address")])
+    if _NAME.match(host) is None:
+        raise InvalidInput([FieldError(field, "url_host", "must be a name of letters, digits, - and _")])
     return host
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import fields
 from datetime import datetime
 from typing import Annotated, Any, ClassVar, assert_never
@@ -12,7 +13,7 @@ import msgspec
 
 from app.domain import slug as slugs
 from app.domain import target
-from app.domain.domains import Domain, DomainFields, DomainIndex
+from app.domain.domains import Domain, DomainFields, DomainIndex, checked_host
 from app.domain.errors import FieldError, InvalidInput
 from app.domain.link_key import name_of
 from app.resilience.admission import WorkKind
@@ -195,7 +196,8 @@ def _register_one(api: Router, middleware: ApiMiddleware, domains: Domains) -> N
         )
     )
     async def get_domain(call: Call[None]) -> Response:
-        found = await domains.find(_host(call))
+        host = _host(call)
+        found = None if host is None else await domains.find(host)
         return (
             errors.not_found() if found is None else json_response(200, domain_document(found, domains.index))
         )
@@ -216,7 +218,8 @@ def _register_one(api: Router, middleware: ApiMiddleware, domains: Domains) -> N
         patch = call.body.changes()
         if not patch:
             raise InvalidInput([FieldError("body", "nothing_to_change", "must name at least one field")])
-        changed = await domains.change(_host(call), patch)
+        host = _host(call)
+        changed = None if host is None else await domains.change(host, patch)
         if changed is None:
             return errors.not_found()
         return json_response(200, domain_document(changed, domains.index))
@@ -233,7 +236,8 @@ def _register_one(api: Router, middleware: ApiMiddleware, domains: Domains) -> N
         )
     )
     async def remove_domain(call: Call[None]) -> Response:
-        outcome = await domains.remove(_host(call))
+        host = _host(call)
+        outcome = None if host is None else await domains.remove(host)
         match outcome:
             case None:
                 return errors.not_found()
@@ -245,5 +249,11 @@ def _register_one(api: Router, middleware: ApiMiddleware, domains: Domains) -> N
                 assert_never(outcome)
 
 
-def _host(call: Call[Any]) -> str:
-    return unquote(call.request.path_params["host"])
+def _host(call: Call[Any]) -> str | None:
+    """Return the host in the path; None if no domain can have it."""
+    text = unquote(call.request.path_params["host"])
+    with suppress(InvalidInput):
+        checked_host(text)
+        return text
+    # The host of the base URL may be an IPv6 address.
+    return text if text.startswith("[") else None

@@ -36,12 +36,16 @@ def before_call(context: schemathesis.HookContext, case: schemathesis.Case, kwar
         return
     if isinstance(case.body, dict):
         case.body = in_order(case.body, is_change=case.method == "PATCH")
+        case.body = within_rules(case.body, case.path)
         # No domain is served at a host that was made up, and only so many are.
         case.body.pop("domain", None)
         if case.path == "/domains":
-            case.body["host"] = f"h{len(case.body['host']) % 50}.example"
+            case.body["host"] = f"h{len(str(case.body['host'])) % 50}.example"
     if case.path.endswith("/stats") and "since" in case.query:
         case.query = {**case.query, **in_range(case.query["since"], case.query.get("until"))}
+    if case.path == "/links/bulk":
+        # The options of a body belong in it.
+        case.query = {}
     if case.path in {"/links", "/tags"} and case.method == "GET":
         case.query = consistent(case.query)
     if case.path.endswith("/history"):
@@ -79,6 +83,19 @@ def in_order(body: dict[str, Any], *, is_change: bool) -> dict[str, Any]:
     is_empty = first and datetime.fromisoformat(first[0]) == datetime.fromisoformat(last)
     valid_from = first[0] if first and not is_empty else None
     return {**body, "expires_at": last, **({"valid_from": valid_from} if "valid_from" in body else {})}
+
+
+def within_rules(body: dict[str, Any], path: str) -> dict[str, Any]:
+    """Return *body* without a second expiry, a time beyond all, a tag's own name, or no block at all."""
+    if body.get("expires_at") is not None:
+        body = {name: value for name, value in body.items() if name != "expires_in"}
+    if path.endswith("/rotate"):
+        return {**body, "grace": "1h"}
+    if path == "/tags":
+        return {**body, "name": f"{str(body['name'])[:60]}-new"}
+    if path == "/blocks" and not body.get("hosts") and not body.get("slugs"):
+        return {"hosts": ["evil.example"]}
+    return body
 
 
 def consistent(query: dict[str, Any]) -> dict[str, Any]:

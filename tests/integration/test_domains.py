@@ -503,6 +503,8 @@ def test_ipv6_base_url_is_a_domain(tmp_path):
         ({"host": "https://x.example"}, "url_host"),
         ({"host": "x.example:80"}, "url_host"),
         ({"host": "[::1]"}, "host_address"),
+        ({"host": "=r0.*"}, "url_host"),
+        ({"host": "a..example"}, "url_host"),
         ({"host": ""}, "url_host"),
         ({"host": "x.example", "root_url": "ftp://x.example/"}, "url_scheme"),
         ({"host": "x.example", "min_slug_length": 0}, "min_slug_length_invalid"),
@@ -549,6 +551,10 @@ def test_domain_is_removed_when_its_links_are(gateway):
     assert gateway.api.delete(path).status_code == 204
     problem(gateway.api.get(path), 404, "not_found")
     problem(gateway.api.delete(path), 404, "not_found")
+    for nowhere in ("%60%C2%80", "a%20b", "%C2%91", "=r0.*", "x.example:80"):
+        problem(gateway.api.get(f"{DOMAINS}/{nowhere}"), 404, "not_found")
+        problem(gateway.api.patch(f"{DOMAINS}/{nowhere}", json={"min_slug_length": 4}), 404, "not_found")
+        problem(gateway.api.delete(f"{DOMAINS}/{nowhere}"), 404, "not_found")
     gateway.becomes(host, f"/{link['slug']}", (404, None))
     problem(gateway.api.delete(f"{DOMAINS}/{BASE}"), 422, "invalid")
     # Its slugs are never given out again, so it comes back with them.
