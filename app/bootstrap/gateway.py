@@ -9,12 +9,11 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
-from typing import TYPE_CHECKING
 
-from app.adapters.block_file import BlockFile
-from app.adapters.domain_file import DomainFile
+from app.adapters.copy_file import BlockFile, DomainFile
 from app.adapters.file_spool import FileSpool
 from app.adapters.guards import DependencyGuards
+from app.bootstrap.data_plane import DataPlane, open_data_plane
 from app.bootstrap.dependencies import (
     Dependencies,
     open_dependencies,
@@ -22,7 +21,6 @@ from app.bootstrap.dependencies import (
     open_replicas,
     utc_now,
 )
-from app.bootstrap.front_records import new_access_log, open_records
 from app.bootstrap.links import (
     new_bulk_links,
     new_domains,
@@ -32,7 +30,7 @@ from app.bootstrap.links import (
     target_policy,
 )
 from app.bootstrap.reports import open_reports
-from app.bootstrap.tracing import Traces, open_traces
+from app.bootstrap.tracing import open_traces
 from app.bootstrap.worker import new_deliveries, worker_sources
 from app.concurrency.background import running, serving
 from app.concurrency.loop_lag import watch_loop_lag
@@ -41,7 +39,7 @@ from app.concurrency.tarpit import Tarpit
 from app.domain.blocks import BlockIndex
 from app.domain.domains import DomainIndex
 from app.domain.policy import TargetPolicy
-from app.ports import EventBus, Policy, RateLimiter
+from app.ports import EventBus, RateLimiter
 from app.resilience.admission import TICK_S, AdmissionController
 from app.service.blocks import Blocks, BlockWatch
 from app.service.bulk import BulkLinks
@@ -77,18 +75,11 @@ from app.telemetry.sources import (
     look_up_samples,
     redirect_samples,
 )
-from app.web.blocked import blocked_answer, rendering
+from app.web.blocked import rendering
 from app.web.redirects import RedirectHandler
 from app.web.response import Response
 from app.web.services import Services
 from worker.main import run_worker
-
-if TYPE_CHECKING:
-    from hopgate_front import Front
-
-    from app.adapters.native_limiter import NativeRateLimiter
-    from app.web.front import FrontTable
-    from app.web.health import Probe
 
 
 @asynccontextmanager
@@ -196,55 +187,6 @@ class Redirects:
             self.ages.samples,
             partial(block_samples, self.index),
         )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DataPlane:
-    """The front of a process, its table for the L1 cache, and what moves its counts to the other metrics."""
-
-    front: Front
-    table: FrontTable
-    probe: Probe
-    source: Callable[[RequestMetrics, RedirectHandler], Source]
-
-
-@asynccontextmanager
-async def open_data_plane(
-    settings: Settings, limiter: NativeRateLimiter, traces: Traces
-) -> AsyncIterator[DataPlane | None]:
-    """The front of a worker of `hopgate serve`, if it has one; it starts with the event loop."""
-    if settings.front_socket is None:
-        yield None
-        return
-    from app.web.certificates import Certificates
-    from app.web.front import FrontMetrics, FrontTable, new_front, ping
-    from app.web.front_records import watch
-
-    access_log = new_access_log(settings)
-    front = new_front(
-        settings.front_socket,
-        redirect_limit=limiter.functions(Policy.REDIRECT),
-        not_found_limit=limiter.functions(Policy.NOT_FOUND),
-        trusted=settings.trusted_proxies,
-        proxy_protocol=settings.proxy_protocol == "on",
-        base_path=settings.base_path,
-        blocked=blocked_answer(settings.public_url),
-        monotonic=time.monotonic,
-        watch=watch(traces.sampling, settings.trace_slow_ms / 1000, access_log),
-    )
-    async with open_records(settings, front, traces, access_log):
-        try:
-            certificates = Certificates.of(settings)
-            if certificates is not None:
-                certificates.secure(front)
-            yield DataPlane(
-                front=front,
-                table=FrontTable(front),
-                probe=partial(ping, settings.front_socket),
-                source=lambda requests, redirects: FrontMetrics(front, requests, redirects).samples,
-            )
-        finally:
-            front.end()
 
 
 @asynccontextmanager

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from app.bootstrap import open_cache, open_store
+from app.domain.domains import DomainIndex
 from app.domain.errors import HopgateError
 from app.domain.link import Slug
 from app.resilience.deadline import CACHE_FILL_S
@@ -74,4 +75,6 @@ async def check(settings: Settings, *, repair: bool) -> Checked:
                 # An entry that is ahead would beat the new version, so every wrong entry is deleted first.
                 await cache.forget(slugs)
                 await store.touch(slugs)
-        return Checked(seen, wrong, repaired=repair and bool(wrong))
+        domains = DomainIndex(settings.public_url, await store.domains())
+        shown = [replace(one, slug=Slug(domains.shown(one.slug))) for one in wrong]
+        return Checked(seen, shown, repaired=repair and bool(wrong))

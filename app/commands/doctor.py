@@ -157,7 +157,9 @@ def _readiness(settings: Settings) -> Any:
 
 async def _hidden(store: Store, settings: Settings) -> list[Finding]:
     """Return a warning for each link that is hidden by a page of the service, and for such a domain."""
-    warnings = [(hidden.described(slug), hidden.REMEDY) for slug in await hidden.shadowed(store)]
+    warnings = [
+        (hidden.described(slug), hidden.REMEDY) for slug in await hidden.shadowed(store, settings.public_url)
+    ]
     domain = DomainIndex(settings.public_url, await store.domains()).hidden
     if domain is not None:
         detail = f"those of the domain {domain.host} are served nowhere: it is the host of the base URL"

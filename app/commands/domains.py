@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 app = Group(help="Serve further hosts, each with links of its own: every gateway does within a second.")
 
 HostArgument = Annotated[str, typer.Argument(metavar="HOST", help="The host, without scheme and port.")]
-# One option for each field of DomainFields; None leaves it as it is, "none" empties it.
+# One option for each field of DomainSettings; None leaves it as it is, "none" empties it.
 RootUrl = Annotated[
     str | None, typer.Option(metavar="URL", help="Where visitors of the host alone are redirected, or none.")
 ]
@@ -48,11 +48,11 @@ def add(
     json: console.Json = False,
 ) -> None:
     """Serve another host. Its visitors have to reach this service."""
-    from app.domain.domains import DomainFields
+    from app.domain.domains import DomainSettings
     from app.domain.link_key import name_of
     from app.service.domains import DomainInUse, DomainTaken
 
-    settings = DomainFields(**_given(root_url, not_found_url, expired_url, min_slug_length))
+    settings = DomainSettings(**_given(root_url, not_found_url, expired_url, min_slug_length))
 
     async def work(domains: Domains) -> Domain:
         outcome = await domains.add(host, settings, case_sensitive=not ignore_case)

@@ -55,7 +55,6 @@ def filters(
 def show(command: str, asked: Filters, *, domain: str | None, limit: int, count: bool, json: bool) -> None:
     """Print up to *limit* links of *domain*, or of all, that pass *asked*, and if *count* how many do."""
     from app.bootstrap import open_listings
-    from app.service.domains import unknown_domain
     from app.web.schemas import link_document
 
     settings = console.existing_store()
@@ -67,9 +66,7 @@ def show(command: str, asked: Filters, *, domain: str | None, limit: int, count:
     async def work() -> tuple[list[Link], DomainIndex, bool, int | None]:
         found: list[Link] = []
         async with open_listings(settings, command) as (listings, domains):
-            named = domains.find(domain, "--domain")
-            if named is None:
-                raise unknown_domain("--domain")
+            named = domains.served(domain, "--domain")
             query = replace(unbound, domain=None if domain is None else named.domain_id)
             after, total = None, None
             while len(found) < limit:
@@ -101,14 +98,11 @@ def _option(field: str) -> str:
 
 def _line(link: Link, domains: DomainIndex) -> str:
     from app.bootstrap import utc_now
-    from app.domain.link_key import name_of
     from app.interchange.inert import terminal_safe
 
     state = _state(link.fields, utc_now())
     title = f"  {terminal_safe(link.fields.title)}" if link.fields.title else ""
-    domain, name = domains.of(link.slug), name_of(link.slug)
-    shown = name if domain is domains.default else f"{domain.host}/{name}"
-    return f"{shown:<12} {link.visits:>9,} {state:<8} {link.fields.long_url}{title}"
+    return f"{domains.shown(link.slug):<12} {link.visits:>9,} {state:<8} {link.fields.long_url}{title}"
 
 
 def _state(fields: LinkFields, now: datetime) -> str:

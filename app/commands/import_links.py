@@ -28,7 +28,6 @@ from app.interchange.inert import guarded, terminal_safe
 from app.interchange.reading import Reading
 from app.interchange.records import Refused, domain_check
 from app.interchange.report import Summary, Tally
-from app.service.domains import unknown_domain
 from app.service.link_import import Done
 from app.settings import Settings
 
@@ -104,8 +103,7 @@ async def import_file(settings: Settings, asked: ImportRequest) -> ImportReport:
             async with open_import(
                 settings, policy, domains, updates=asked.updates, dry_run=asked.dry_run
             ) as links:
-                if domains.named(host) is None:
-                    raise unknown_domain("--domain")
+                domains.served(asked.domain, "--domain")
                 async for batch in links.run(reading):
                     for result in batch:
                         _note(result, tally, refused_out)

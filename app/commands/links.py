@@ -12,7 +12,7 @@ from app.commands import console
 from app.commands.help import Group
 
 if TYPE_CHECKING:
-    from app.domain.domains import Domain, DomainIndex
+    from app.domain.domains import DomainIndex
     from app.domain.link import Link, Slug
 
 app = Group(help="Create, read, list, edit, delete, import and export links.")
@@ -104,7 +104,7 @@ def create(
         async with open_links(settings, "links create") as (links, domains):
             outcome = await links.create(
                 fields,
-                domain=_domain(domains, domain),
+                domain=domains.served(domain, "--domain"),
                 expires_in=lifetime,
                 custom_slug=slug,
                 lengths=MOVED,
@@ -290,20 +290,11 @@ def _number(text: str) -> int:
     return int(text)
 
 
-def _domain(domains: DomainIndex, host: str | None) -> Domain:
-    from app.service.domains import unknown_domain
-
-    found = domains.find(host, "--domain")
-    if found is None:
-        raise unknown_domain("--domain")
-    return found
-
-
 def key(domains: DomainIndex, host: str | None, text: str) -> Slug | None:
     """Return the key of the link; None if no link can have it."""
     from app.domain.slug import is_well_formed
 
-    domain = _domain(domains, host)
+    domain = domains.served(host, "--domain")
     return domain.key(text) if is_well_formed(text) else None
 
 

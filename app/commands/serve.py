@@ -86,7 +86,7 @@ async def first_start(settings: Settings) -> str:
             text, record = keys.issue(_FIRST_KEY, keys.ALL_SCOPES, now=utc_now(), choice=secrets.choice)
             await store.add_key(record)
         # This start may have brought the schema of a later version.
-        for slug in await shadowed(store):
+        for slug in await shadowed(store, settings.public_url):
             log.warning("%s", described(slug))
     return _greeting(settings, text)
 

@@ -10,26 +10,35 @@ from __future__ import annotations
 import asyncio
 
 from app.bootstrap import open_store
+from app.domain.domains import DomainIndex
 from app.domain.errors import Unavailable
-from app.domain.link import Slug
+from app.domain.link_key import key_of
 from app.domain.slug import RESERVED, is_well_formed
-from app.ports import LinkStore
+from app.ports import Store
 from app.settings import Settings
 
 _ATTEMPTS, _PAUSE_S = 4, 0.5
+# The most that a store is asked for at once.
+_ASKED = 1000
 REMEDY = "make a link with another slug for its target, and remove this one: hopgate links get SLUG shows it"
 
 
-async def shadowed(store: LinkStore) -> list[Slug]:
+async def shadowed(store: Store, public_url: str) -> list[str]:
     """
-    Return the slugs of links that have a reserved path, in order: at most one for each path.
+    Return the links that have a reserved path, at most one for each of a domain, as `DomainIndex.shown`.
 
     Raises:
         Unavailable: the store did not answer.
     """
-    paths = [Slug(path) for path in sorted(RESERVED) if is_well_formed(path)]
-    found = await store.get_many(paths)
-    return [path for path in paths if path in found and found[path].removed_at is None]
+    domains = DomainIndex(public_url, await store.domains())
+    paths = [path for path in sorted(RESERVED) if is_well_formed(path)]
+    keys = [key_of(domain.domain_id, path) for domain in domains for path in paths]
+    found: list[str] = []
+    for start in range(0, len(keys), _ASKED):
+        some = keys[start : start + _ASKED]
+        links = await store.get_many(some)
+        found += [domains.shown(key) for key in some if key in links and links[key].removed_at is None]
+    return found
 
 
 async def told(settings: Settings) -> list[str]:
@@ -37,7 +46,7 @@ async def told(settings: Settings) -> list[str]:
     async with open_store(settings) as store:
         for left in reversed(range(_ATTEMPTS)):
             try:
-                return [described(slug) for slug in await shadowed(store)]
+                return [described(slug) for slug in await shadowed(store, settings.public_url)]
             except Unavailable as error:  # a connection may still be opening
                 if not left:
                     return [f"links were not compared with the pages of the service: {error}"]
@@ -45,6 +54,6 @@ async def told(settings: Settings) -> list[str]:
     return []
 
 
-def described(slug: Slug) -> str:
+def described(slug: str) -> str:
     """Return one line about a link with a reserved path."""
     return f"the link {slug} is hidden by a page of the service, of this version or of one to come"

@@ -12,7 +12,7 @@ from app.domain import slug as slugs
 from app.domain import target
 from app.domain.errors import FieldError, InvalidInput
 from app.domain.link import Slug
-from app.domain.link_key import DEFAULT_ID, MAX_SLUG_LENGTH, key_of, split_key
+from app.domain.link_key import DEFAULT_ID, MAX_SLUG_LENGTH, key_of, name_of, split_key
 from app.domain.policy import TargetPolicy
 
 # A URL's host may have more characters, and no server has a name with them.
@@ -26,7 +26,7 @@ _LENGTH_WITHOUT_CASE = 8  # 33^8 ≈ 1.4·10¹², as many as seven characters wi
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DomainFields:
+class DomainSettings:
     """
     The settings of a domain, each of which may change.
 
@@ -53,7 +53,7 @@ class Domain:
     domain_id: int
     host: str
     case_sensitive: bool = True
-    settings: DomainFields = DomainFields()
+    settings: DomainSettings = DomainSettings()
     created_at: datetime | None = None
     updated_at: datetime | None = None
     version: int = 0
@@ -158,6 +158,18 @@ class DomainIndex:
             return self.default
         return self._by_host.get(checked_host(text, field))
 
+    def served(self, text: str | None, field: str = "domain") -> Domain:
+        """Return the domain at the host *text*, as it is typed; raises InvalidInput if there is none."""
+        found = self.find(text, field)
+        if found is None:
+            raise InvalidInput([FieldError(field, "domain_unknown", "is no domain of this service")])
+        return found
+
+    def shown(self, key: str) -> str:
+        """Return how people tell the link *key* from others: by its slug, behind the host of its domain."""
+        domain = self.of(key)
+        return name_of(key) if domain is self.default else f"{domain.host}/{name_of(key)}"
+
     def knows(self, key: str) -> bool:
         """Is the domain of the link *key* here? Another process may have added it a moment ago."""
         return split_key(key)[0] in self._by_id
@@ -252,7 +264,7 @@ def checked_pages(
     return checked
 
 
-def check_length(settings: DomainFields) -> None:
+def check_length(settings: DomainSettings) -> None:
     """Check `min_slug_length`; raises InvalidInput."""
     if not 1 <= settings.min_slug_length <= slugs.ORDINARY.most:
         message = f"must be 1 to {slugs.ORDINARY.most}"

@@ -11,6 +11,7 @@ import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from app.domain.link_key import name_of
 from app.domain.search import searched_text
 from app.domain.target import host_of
 
@@ -56,7 +57,7 @@ def _texts(columns: Sequence[bytes]) -> tuple[str, str]:
     readable = [tag for tag in stored if isinstance(tag, str)] if isinstance(stored, list) else []
     # An escape of JSON may be half a character, which no UTF-8 has.
     text = "\n".join(readable).encode("utf-8", "replace").decode()
-    return host_of(long_url), searched_text(slug, title, long_url, [text] if readable else [])
+    return host_of(long_url), searched_text(name_of(slug), title, long_url, [text] if readable else [])
 
 
 def _pending(db: apsw.Connection) -> list[Any]:

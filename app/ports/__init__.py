@@ -16,11 +16,12 @@ Data flows one way: store → event → cache. The cache never writes to the sto
     clicks.py            ClickStore        click totals and hours; also ClickSpool, on disk
     visit_quota.py       VisitQuotaStore   the leased quota of `max_visits`
     api_keys.py          ApiKeyStore       API keys
-    blocks.py            BlockStore        blocked hosts and slugs; also BlockCopy, on disk
-    domains.py           DomainStore       hosts that links are visited at; also DomainCopy, on disk
+    blocks.py            BlockStore        blocked hosts and slugs
+    domains.py           DomainStore       hosts that links are visited at
     idempotency.py       IdempotencyStore  requests that take effect once
     imports.py           ImportStore       links from files, and for files
     replica.py       LinkReplica: copies of the store that lag
+    local_copy.py    LocalCopy: blocks and domains as they were known last, on disk
     cache.py         LinkCache: resolutions, shared by all processes
     bus.py           EventBus: work queues and invalidations
     rate_limiter.py  RateLimiter: which requests pass
@@ -28,7 +29,7 @@ Data flows one way: store → event → cache. The cache never writes to the sto
 
 from app.ports.api_keys import ApiKey, ApiKeyStore
 from app.ports.batches import Answered, Batch, BatchStore, Decide, Found, Reusable, Wanted
-from app.ports.blocks import BlockCopy, BlockPage, BlockStore
+from app.ports.blocks import BlockPage, BlockStore
 from app.ports.bus import (
     MAX_ATTEMPTS,
     DeliveryObserver,
@@ -40,7 +41,7 @@ from app.ports.bus import (
 )
 from app.ports.cache import CachePage, LinkCache
 from app.ports.clicks import ClickSpool, ClickStore
-from app.ports.domains import DomainCopy, DomainStore
+from app.ports.domains import DomainStore
 from app.ports.find import (
     MAX_RETAGGED,
     FindStore,
@@ -65,6 +66,7 @@ from app.ports.links import (
     RequestMismatch,
     VersionMismatch,
 )
+from app.ports.local_copy import LocalCopy
 from app.ports.outbox import OUTBOX_GRACE_S, OUTBOX_LONGEST_WAIT_S, OutboxDepth, OutboxEvent, OutboxStore
 from app.ports.rate_limiter import Counted, Policy, RateLimiter, Refusal
 from app.ports.replica import REPLICA_LAG_S, LinkReplica
@@ -85,7 +87,6 @@ __all__ = [
     "ApiKeyStore",
     "Batch",
     "BatchStore",
-    "BlockCopy",
     "BlockPage",
     "BlockStore",
     "CachePage",
@@ -95,7 +96,6 @@ __all__ = [
     "Counted",
     "Decide",
     "DeliveryObserver",
-    "DomainCopy",
     "DomainStore",
     "EventBus",
     "EventHandler",
@@ -118,6 +118,7 @@ __all__ = [
     "LinkSort",
     "LinkState",
     "LinkStore",
+    "LocalCopy",
     "OutboxDepth",
     "OutboxEvent",
     "OutboxStore",

@@ -1,4 +1,4 @@
-"""`BlockStore`: blocked hosts and slugs; `BlockCopy`: what a process knew of them last."""
+"""`BlockStore`: blocked hosts and slugs."""
 
 from __future__ import annotations
 
@@ -44,16 +44,4 @@ class BlockStore(Protocol):
 
     async def blocks_since(self, version: int, *, limit: int) -> Sequence[BlockChange]:
         """Return up to *limit* blocks that changed after *version*, as they stand, in order of versions."""
-        ...
-
-
-class BlockCopy(Protocol):
-    """The blocks that a process of this machine knew last. Never raises: without a copy there is none."""
-
-    async def keep(self, blocks: Sequence[Block]) -> None:
-        """Replace the copy."""
-        ...
-
-    async def kept(self) -> Sequence[Block] | None:
-        """Return the copy; None if there is none that can be read."""
         ...

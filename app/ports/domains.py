@@ -1,4 +1,4 @@
-"""`DomainStore`: the hosts that links are visited at; `DomainCopy`: what a process knew of them last."""
+"""`DomainStore`: the hosts that links are visited at."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Protocol
 
-from app.domain.domains import Domain, DomainFields
+from app.domain.domains import Domain, DomainSettings
 
 
 class DomainStore(Protocol):
@@ -25,7 +25,7 @@ class DomainStore(Protocol):
         ...
 
     async def add_domain(
-        self, host: str, settings: DomainFields, *, case_sensitive: bool, now: datetime
+        self, host: str, settings: DomainSettings, *, case_sensitive: bool, now: datetime
     ) -> Domain | None:
         """
         Store a domain, or bring a removed one back with *settings*; None if it is there.
@@ -35,23 +35,11 @@ class DomainStore(Protocol):
         ...
 
     async def change_domain(
-        self, domain_id: int, settings: DomainFields, *, expected_version: int, now: datetime
+        self, domain_id: int, settings: DomainSettings, *, expected_version: int, now: datetime
     ) -> Domain | None:
         """Replace the settings; None if the domain is not at *expected_version*, or is removed."""
         ...
 
     async def remove_domain(self, domain_id: int, *, now: datetime) -> bool:
         """Mark the domain removed; False if it is absent or removed. Its links stay."""
-        ...
-
-
-class DomainCopy(Protocol):
-    """The domains that a process of this machine knew last. Never raises: without a copy there is none."""
-
-    async def keep(self, domains: Sequence[Domain]) -> None:
-        """Replace the copy."""
-        ...
-
-    async def kept(self) -> Sequence[Domain] | None:
-        """Return the copy; None if there is none that can be read."""
         ...

@@ -13,36 +13,18 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import suppress
 from datetime import datetime
-from typing import Protocol
 
 from app.domain.blocks import Block, BlockChange, BlockIndex, BlockKind
 from app.domain.errors import Unavailable
 from app.domain.link import Resolution, Slug
 from app.domain.link_key import name_of
-from app.ports import BlockCopy, BlockPage, BlockStore
+from app.ports import BlockPage, BlockStore, LocalCopy
+from app.service.polled import FIRST_LOOK_S, SLICE, Answers, Polled
 
 log = logging.getLogger(__name__)
 
-# A change shows within this time, plus the time until the store answers.
-LOOK_EVERY_S = 0.4
-# How long a gateway that starts waits for a store that is silent.
-FIRST_LOOK_S = 0.5
 # Changes that are read before other work of the event loop has its turn: about five milliseconds.
 _CHUNK = 1000
-# Entries of the L1 cache that are examined before other work of the event loop has its turn.
-_SLICE = 1000
-
-
-class Answers(Protocol):
-    """The part of an L1 cache that a change of blocks concerns."""
-
-    def held(self) -> Sequence[Resolution]:
-        """As `L1Cache.held`."""
-        ...
-
-    def render_again(self, slugs: Collection[Slug]) -> None:
-        """As `L1Cache.render_again`."""
-        ...
 
 
 class Blocks:
@@ -102,7 +84,7 @@ async def loaded(store: BlockStore) -> BlockIndex:
     return index
 
 
-class BlockWatch:
+class BlockWatch(Polled[Block]):
     """
     Keeps *index* as the store has it, and the answers of *l1* as *index* has it.
 
@@ -119,15 +101,14 @@ class BlockWatch:
         index: BlockIndex,
         l1: Answers,
         *,
-        copy: BlockCopy | None = None,
+        copy: LocalCopy[Block] | None = None,
         hosts_changed: Callable[[], None] = lambda: None,
     ) -> None:
         self._store = store
         self._index = index
         self._l1 = l1
-        self._copy = copy
+        super().__init__(copy)
         self._hosts_changed = hosts_changed
-        self._is_kept = True
         self._version = 0
         self._epoch: int | None = None
         # The store may have another history than what was read.
@@ -151,7 +132,7 @@ class BlockWatch:
                 await self._store.blocks_version()
             await self.look()
         if self._reads_all:
-            kept = await self._copy.kept() if self._copy is not None else None
+            kept = await self._kept()
             self._index.replace(BlockIndex(kept or ()))
             log.warning(
                 "the store does not answer: %s",
@@ -168,26 +149,9 @@ class BlockWatch:
                 elif version > self._version:
                     await self._read_later()
 
-    async def run(self, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
-        """Ask now and every `LOOK_EVERY_S`, until cancelled."""
-        while True:
-            await self.look()
-            await self._keep()
-            await sleep(LOOK_EVERY_S)
-
-    async def aclose(self) -> None:
-        """Leave the copy of what is known."""
-        await self._keep()
-
-    async def _keep(self) -> None:
-        if self._copy is not None and not self._is_kept:
-            # Before the write: what changes meanwhile is kept by the next one.
-            self._is_kept = True
-            try:
-                await self._copy.keep(self._index.blocks())
-            except BaseException:
-                self._is_kept = False
-                raise
+    def known(self) -> Sequence[Block]:
+        """Return all blocks."""
+        return self._index.blocks()
 
     async def _read_all(self) -> None:
         # Cleared before: an epoch that begins meanwhile sets it again.
@@ -238,8 +202,8 @@ class BlockWatch:
         held, done = self._l1.held(), 0
         try:
             while done < len(held):
-                self._render(held[done : done + _SLICE], touched)
-                done += _SLICE
+                self._render(held[done : done + SLICE], touched)
+                done += SLICE
                 await asyncio.sleep(0)
         finally:
             # Cancelled: the change is not read again, so the rest follows now.

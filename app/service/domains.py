@@ -1,8 +1,7 @@
 """
 Domains: the operations on them, and the watch that brings each change to this process.
 
-Every process keeps all domains in memory, and asks the store for the version of their latest change all the
-time, as it does for blocks: see `app.service.blocks`.
+They are polled: see `app.service.polled`.
 """
 
 from __future__ import annotations
@@ -19,8 +18,8 @@ from app.domain.domains import (
     MAX_DOMAINS,
     PAGES,
     Domain,
-    DomainFields,
     DomainIndex,
+    DomainSettings,
     check_length,
     checked_host,
     checked_pages,
@@ -29,16 +28,14 @@ from app.domain.errors import Contended, FieldError, InvalidInput, Unavailable
 from app.domain.link import Link, Resolution, Slug
 from app.domain.link_key import split_key
 from app.domain.policy import WEB_ONLY, TargetPolicy
-from app.ports import DomainCopy, DomainStore, FindStore, LinkQuery
-from app.service.blocks import FIRST_LOOK_S, LOOK_EVERY_S
+from app.ports import DomainStore, FindStore, LinkQuery, LocalCopy
+from app.service.polled import FIRST_LOOK_S, LOOK_EVERY_S, SLICE, Answers, Polled
 
 log = logging.getLogger(__name__)
 
 _EDIT_TRIES = 8
 # Every process that reaches the store has asked for changes by then, twice.
 KNOWN_AFTER_S = 2 * LOOK_EVERY_S + 0.2
-# Entries of the L1 cache that are rendered before other work of the event loop has its turn.
-_SLICE = 1000
 
 
 class Store(DomainStore, FindStore, Protocol):
@@ -100,16 +97,9 @@ class Domains:
         return [default, *sorted(others, key=lambda one: one.host)]
 
     async def named(self, host: str | None, field: str = "domain") -> Domain:
-        """
-        Return the domain *host*, as it is typed; the default one for None.
-
-        Raises:
-            InvalidInput: there is none; the error is of *field*.
-        """
-        domain = await self.find(host, field)
-        if domain is None:
-            raise unknown_domain(field)
-        return domain
+        """Return the domain *host*, as it is typed, the default one for None; raises InvalidInput."""
+        await self.find(host, field)
+        return self._index.served(host, field)
 
     async def find(self, host: str | None, field: str = "host") -> Domain | None:
         """Return the domain *host*, as it is typed, or None. Raises InvalidInput: it is no host."""
@@ -130,7 +120,7 @@ class Domains:
         await self._noticed()
 
     async def add(
-        self, host: str, settings: DomainFields, *, case_sensitive: bool = True
+        self, host: str, settings: DomainSettings, *, case_sensitive: bool = True
     ) -> Domain | DomainTaken | DomainInUse:
         """
         Serve *host* as well, by links of its own.
@@ -230,8 +220,8 @@ class Domains:
         return DomainInUse(left)
 
     def _checked(
-        self, host: str, wanted: DomainFields, present: DomainFields, errors: list[FieldError]
-    ) -> DomainFields:
+        self, host: str, wanted: DomainSettings, present: DomainSettings, errors: list[FieldError]
+    ) -> DomainSettings:
         """Return *wanted* in canonical form: what stays as it is obeys the rules, as for links."""
         changed = {name: getattr(wanted, name) for name in PAGES}
         if wanted is not present:
@@ -249,23 +239,6 @@ class Domains:
         return page.links[0].slug if page.links else None
 
 
-def unknown_domain(field: str = "domain") -> InvalidInput:
-    """Return the error of a host that no domain has."""
-    return InvalidInput([FieldError(field, "domain_unknown", "is no domain of this service")])
-
-
-class Answers(Protocol):
-    """The part of an L1 cache that a change of domains concerns."""
-
-    def held(self) -> Sequence[Resolution]:
-        """As `L1Cache.held`."""
-        ...
-
-    def render_again(self, slugs: Collection[Slug]) -> None:
-        """As `L1Cache.render_again`."""
-        ...
-
-
 class NoAnswers:
     """The answers of a process that serves nothing."""
 
@@ -277,7 +250,7 @@ class NoAnswers:
         """Nothing is rendered."""
 
 
-class DomainWatch:
+class DomainWatch(Polled[Domain]):
     """
     Keeps *index* as the store has it, and the answers of *l1* as *index* has it.
 
@@ -294,18 +267,17 @@ class DomainWatch:
         index: DomainIndex,
         l1: Answers,
         *,
-        copy: DomainCopy | None = None,
+        copy: LocalCopy[Domain] | None = None,
         changed: Callable[[DomainIndex], None] = lambda _: None,
     ) -> None:
         self._store = store
         self._index = index
         self._l1 = l1
-        self._copy = copy
+        super().__init__(copy)
         self._changed = changed
         self._version = -1
         # The store may have another history than what was read.
         self._reads_anew = True
-        self._is_kept = True
         self._lock = asyncio.Lock()
 
     def begin_epoch(self, epoch: int) -> None:
@@ -323,7 +295,7 @@ class DomainWatch:
             async with asyncio.timeout(FIRST_LOOK_S):
                 await self.look()
         if self._reads_anew:
-            kept = await self._copy.kept() if self._copy is not None else None
+            kept = await self._kept()
             self._index.replace(kept or ())
             log.warning(
                 "the store does not answer: %s",
@@ -341,26 +313,9 @@ class DomainWatch:
                 if self._reads_anew or version != self._version:
                     await self._read(version)
 
-    async def run(self, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
-        """Ask now and every `LOOK_EVERY_S`, until cancelled."""
-        while True:
-            await self.look()
-            await self._keep()
-            await sleep(LOOK_EVERY_S)
-
-    async def aclose(self) -> None:
-        """Leave the copy of what is known."""
-        await self._keep()
-
-    async def _keep(self) -> None:
-        if self._copy is not None and not self._is_kept:
-            # Before the write: what changes meanwhile is kept by the next one.
-            self._is_kept = True
-            try:
-                await self._copy.keep(list(self._index.known()))
-            except BaseException:
-                self._is_kept = False
-                raise
+    def known(self) -> Sequence[Domain]:
+        """Return all domains, removed ones included."""
+        return list(self._index.known())
 
     async def _read(self, version: int) -> None:
         # Cleared before: an epoch that begins meanwhile sets it again.
@@ -391,8 +346,8 @@ class DomainWatch:
         done = 0
         try:
             while done < len(slugs):
-                self._l1.render_again(slugs[done : done + _SLICE])
-                done += _SLICE
+                self._l1.render_again(slugs[done : done + SLICE])
+                done += SLICE
                 await asyncio.sleep(0)
         finally:
             # Cancelled: the change is not read again, so the rest follows now.

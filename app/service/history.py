@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from app.domain import rules
 from app.domain.errors import Contended, FieldError, InvalidInput
 from app.domain.link import Link, Slug
+from app.domain.link_key import name_of
 from app.domain.policy import WEB_ONLY, TargetPolicy
 from app.ports import (
     Changed,
@@ -110,7 +111,7 @@ class History:
                 return outcome.link
             if outcome is None or isinstance(outcome, ExternalIdTaken) or expected_version is not None:
                 return outcome
-        raise Contended("store", f"{_TRIES} undos of {name} lost the race to others")
+        raise Contended("store", f"{_TRIES} undos of {name_of(name)} lost the race to others")
 
     def _checked(self, last: PastChange) -> LinkState:
         """Return the state before *last*; raises InvalidInput."""

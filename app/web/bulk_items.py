@@ -7,13 +7,12 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
-from app.domain.domains import Domain, DomainIndex
+from app.domain.domains import DomainIndex
 from app.domain.errors import FieldError, HopgateError, InvalidInput
 from app.domain.link import Slug
 from app.domain.slug import Lengths, is_well_formed
 from app.service.batch_plans import EditItem, Fault, NewItem, RemovalItem
 from app.service.bulk import BulkLinks
-from app.service.domains import unknown_domain
 from app.web import schemas
 from app.web.bulk_schemas import MAX_ITEMS, EditedLink, NamedLink
 from app.web.schemas import CreateLink, UnreadableBody
@@ -62,7 +61,7 @@ def new_item(
             fields=draft.fields(),
             slug=None,
             named=frozenset(document).difference(("slug", "domain", "reuse", "expires_in")),
-            domain=domain_in(domains, draft.domain),
+            domain=domains.served(draft.domain),
             names_domain=draft.domain is not None,
             reuse=reuse or draft.reuse,
             expires_in=draft.lifetime(),
@@ -91,16 +90,8 @@ def removal_item(domains: DomainIndex, document: Any) -> RemovalItem:
     return RemovalItem(slug=_key(domains, named.slug, named.domain), version=named.version)
 
 
-def domain_in(domains: DomainIndex, host: str | None) -> Domain:
-    """Return the one of *domains* at *host*, as it is typed; raises InvalidInput."""
-    found = domains.find(host, "domain")
-    if found is None:
-        raise unknown_domain()
-    return found
-
-
 def _key(domains: DomainIndex, name: str, host: str | None) -> Slug | None:
-    domain = domain_in(domains, host)
+    domain = domains.served(host)
     return domain.key(name) if is_well_formed(name) else None
 
 

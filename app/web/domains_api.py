@@ -13,7 +13,7 @@ import msgspec
 
 from app.domain import slug as slugs
 from app.domain import target
-from app.domain.domains import Domain, DomainFields, DomainIndex, checked_host
+from app.domain.domains import Domain, DomainIndex, DomainSettings, checked_host
 from app.domain.errors import FieldError, InvalidInput
 from app.domain.link_key import name_of
 from app.resilience.admission import WorkKind
@@ -78,13 +78,13 @@ class AddDomain(msgspec.Struct, forbid_unknown_fields=True):
     root_url: _RootUrl | None = None
     not_found_url: _NotFoundUrl | None = None
     expired_url: _ExpiredUrl | None = None
-    min_slug_length: _MinSlugLength = DomainFields().min_slug_length
+    min_slug_length: _MinSlugLength = DomainSettings().min_slug_length
 
 
 _SETTINGS = [
     field
     for field in msgspec.structs.fields(AddDomain)
-    if field.name in {one.name for one in fields(DomainFields)}
+    if field.name in {one.name for one in fields(DomainSettings)}
 ]
 _Changes: Any = msgspec.defstruct(
     "_Changes", [(field.name, field.type | msgspec.UnsetType, msgspec.UNSET) for field in _SETTINGS]
@@ -166,7 +166,7 @@ def register(api: Router, middleware: ApiMiddleware, domains: Domains) -> None:
     )
     async def add_domain(call: Call[AddDomain]) -> Response:
         body = call.body
-        settings = DomainFields(**{field.name: getattr(body, field.name) for field in _SETTINGS})
+        settings = DomainSettings(**{field.name: getattr(body, field.name) for field in _SETTINGS})
         outcome = await domains.add(body.host, settings, case_sensitive=body.case_sensitive)
         match outcome:
             case Domain():

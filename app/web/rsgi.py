@@ -75,6 +75,7 @@ class RsgiScope(Protocol):
     client: str
     http_version: str
     headers: Any
+    authority: str | None
     noted: Noted | None
 
 
@@ -246,7 +247,7 @@ class RsgiApplication:
 
     def _visited(self, scope: RsgiScope, path: str) -> Slug | None:
         """Return the link that a visit of *path* is for; None if it is for a page."""
-        slug = self._services.redirects.visited(scope.headers.get("host"), path[1:])
+        slug = self._services.redirects.visited(_host(scope), path[1:])
         return None if slug is None or self._table.is_literal(f"/{name_of(slug)}") else slug
 
     async def _look_up(self, scope: RsgiScope, slug: str, client: str, *, is_head: bool) -> Response:
@@ -281,7 +282,7 @@ class RsgiApplication:
     async def _route(self, path: str, scope: RsgiScope, protocol: Any, exchange: Exchange) -> Response:
         found = self._table.find(path)
         if found is None:
-            host = scope.headers.get("host")
+            host = _host(scope)
             has_page = scope.method in _READS and self._domains.page(self._domains.at(host), 404) is not None
             if not has_page or path.startswith(_API):
                 return errors.not_found()
@@ -310,13 +311,17 @@ class RsgiApplication:
         try:
             query_string = scope.query_string
             query = parse_query(query_string)
+            named = {"host": _host(scope) or ""} if scope.authority else {}
             request = Request(
                 method=scope.method,
                 path_params=path_params,
                 query_string=query_string,
                 query=query.values,
                 repeated=query.repeated,
-                headers=fields.read(headers, self._table.headers, lists=self._table.list_headers),
+                headers={
+                    **fields.read(headers, self._table.headers, lists=self._table.list_headers),
+                    **named,
+                },
                 body=body,
                 client=self._client(scope),
                 intent=lambda: intent_of(headers),
@@ -371,6 +376,13 @@ def _allowed_methods(method: str, methods: Mapping[str, Endpoint]) -> Response:
     allow = ", ".join(sorted({*methods, "OPTIONS", *(["HEAD"] if "GET" in methods else [])}))
     is_question = method == "OPTIONS"
     return empty_response(204, [("allow", allow)]) if is_question else errors.method_not_allowed(allow)
+
+
+def _host(scope: RsgiScope) -> str | None:
+    """Return what the request names as its host: a target with one wins (RFC 9112 3.2.2)."""
+    authority = scope.authority
+    host: str | None = authority.rpartition("@")[2] if authority else scope.headers.get("host")
+    return host
 
 
 def _send(protocol: Any, exchange: Exchange, response: Response) -> None:

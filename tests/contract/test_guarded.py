@@ -17,7 +17,7 @@ from app.adapters.guards import DependencyGuards
 from app.adapters.redis.cache import RedisCache
 from app.concurrency.guard import DependencyGuard
 from app.domain.blocks import Block, BlockKind
-from app.domain.domains import DomainFields
+from app.domain.domains import DomainSettings
 from app.domain.errors import Unavailable
 from app.domain.events import ClicksCounted, LinkChanged
 from app.domain.link import LinkFields, NewLink, Resolution, Slug
@@ -68,9 +68,9 @@ CALLS: dict[type[object], dict[str, Callable[[Any], Awaitable[Any]]]] = {
         "add_blocks": lambda store: store.add_blocks([BLOCK], now=NOW),
         "remove_blocks": lambda store: store.remove_blocks([BLOCK]),
         "add_domain": lambda store: store.add_domain(
-            "go.example", DomainFields(), case_sensitive=True, now=NOW
+            "go.example", DomainSettings(), case_sensitive=True, now=NOW
         ),
-        "change_domain": lambda store: store.change_domain(0, DomainFields(), expected_version=1, now=NOW),
+        "change_domain": lambda store: store.change_domain(0, DomainSettings(), expected_version=1, now=NOW),
         "remove_domain": lambda store: store.remove_domain(1, now=NOW),
         "block_page": lambda store: store.block_page(before=None, limit=1),
         "forget_requests": lambda store: store.forget_requests(before=NOW),

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 
-from app.domain.domains import Domain, DomainFields
+from app.domain.domains import Domain, DomainSettings
 from app.domain.link import LinkFields, NewLink
 from app.domain.link_key import DEFAULT_ID, key_of
 from app.ports import LinkQuery, LinkSort, Store
 from tests.contract.store_links import LATER, NOW
 
 HOST = "go.example"
-SETTINGS = DomainFields(
+SETTINGS = DomainSettings(
     root_url="https://example.com/",
     not_found_url="https://example.com/404",
     expired_url="https://example.com/gone",
@@ -19,7 +19,7 @@ SETTINGS = DomainFields(
 )
 
 
-async def add(store: Store, host: str = HOST, settings: DomainFields = SETTINGS, **more: bool) -> Domain:
+async def add(store: Store, host: str = HOST, settings: DomainSettings = SETTINGS, **more: bool) -> Domain:
     added = await store.add_domain(host, settings, case_sensitive=more.get("case_sensitive", True), now=NOW)
     assert added is not None
     return added
@@ -29,7 +29,7 @@ async def test_new_store_has_the_default_domain(store: Store) -> None:
     [default] = await store.domains()
 
     assert (default.domain_id, default.host, default.case_sensitive) == (DEFAULT_ID, "", True)
-    assert (default.settings, default.removed) == (DomainFields(), False)
+    assert (default.settings, default.removed) == (DomainSettings(), False)
     assert await store.domains_version() == default.version == 1
 
 
@@ -52,14 +52,14 @@ async def test_domain_is_stored_with_every_setting(store: Store) -> None:
 async def test_host_is_stored_once(store: Store) -> None:
     added = await add(store)
 
-    assert await store.add_domain(HOST, DomainFields(), case_sensitive=False, now=LATER) is None
+    assert await store.add_domain(HOST, DomainSettings(), case_sensitive=False, now=LATER) is None
     assert (await store.domains())[1:] == [added]
     assert await store.domains_version() == 2
 
 
 async def test_change_is_of_one_version(store: Store) -> None:
     added = await add(store)
-    wanted = DomainFields(root_url="https://example.com/other")
+    wanted = DomainSettings(root_url="https://example.com/other")
 
     changed = await store.change_domain(added.domain_id, wanted, expected_version=2, now=LATER)
     late = await store.change_domain(added.domain_id, SETTINGS, expected_version=2, now=LATER)
@@ -94,11 +94,11 @@ async def test_removed_domain_is_back_with_its_id(store: Store) -> None:
     assert (removed.removed, removed.version) == (True, 3)
     gone = await store.change_domain(added.domain_id, SETTINGS, expected_version=3, now=LATER)
     assert gone is None
-    back = await store.add_domain(HOST, DomainFields(), case_sensitive=True, now=LATER)
+    back = await store.add_domain(HOST, DomainSettings(), case_sensitive=True, now=LATER)
 
     assert back is not None
     assert (back.domain_id, back.case_sensitive) == (added.domain_id, False)
-    assert (back.settings, back.removed, back.version) == (DomainFields(), False, 4)
+    assert (back.settings, back.removed, back.version) == (DomainSettings(), False, 4)
 
 
 async def test_changes_at_once_are_numbered(store: Store) -> None:
@@ -123,3 +123,14 @@ async def test_links_are_listed_by_domain(store: Store) -> None:
         assert await store.count(query, now=LATER, limit_s=10) == len(wanted)
         stored = await store.find(LinkQuery(domain=domain), after=None, limit=2, now=LATER)
         assert [link.slug for link in stored.links] == wanted[:0:-1]
+
+
+async def test_slugs_are_searched_as_people_see_them(store: Store) -> None:
+    """In place of what the store calls a link."""
+    fields = LinkFields(long_url="https://example.com/")
+    key = key_of(7, "spring-sale")
+    await store.add([NewLink(slug=key, fields=fields)], now=NOW)
+
+    for term, wanted in (("spring", [key]), ("g-sale", [key]), ("~7~", []), ("~7~spring", [])):
+        page = await store.find(LinkQuery(terms=(term,)), after=None, limit=10, now=LATER)
+        assert [link.slug for link in page.links] == wanted, term

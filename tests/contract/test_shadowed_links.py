@@ -12,7 +12,8 @@ from app.adapters.sqlite.store import SqliteStore
 from app.commands.doctor import examine
 from app.commands.serve import first_start
 from app.commands.shadowed import shadowed, told
-from app.domain.link import Slug
+from app.domain.domains import DomainSettings
+from app.domain.link import LinkFields, NewLink, Slug
 from app.migrations import migrate
 from app.ports import Store
 from app.settings import Settings
@@ -26,13 +27,13 @@ async def test_links_with_a_reserved_path_are_found(store: Store):
     await added(store, "console", "status", "docs", "Console", "consoles", "other")
     await store.remove(Slug("docs"), expected_version=None, now=NOW)
 
-    assert await shadowed(store) == ["console", "status"]
+    assert await shadowed(store, "https://hop.example") == ["console", "status"]
 
 
 async def test_there_are_none(store: Store):
     await added(store, "help")
 
-    assert await shadowed(store) == []
+    assert await shadowed(store, "https://hop.example") == []
 
 
 @pytest.fixture
@@ -82,3 +83,12 @@ def test_start_of_an_embedded_gateway_logs_it(folder: Path, caplog: pytest.LogCa
         asyncio.run(first_start(Settings(data_dir=folder)))
 
     assert [record.message for record in caplog.records] == [LINE]
+
+
+async def test_links_of_every_domain_are_compared(store: Store) -> None:
+    domain = await store.add_domain("go.example", DomainSettings(), case_sensitive=True, now=NOW)
+    assert domain is not None
+    fields = LinkFields(long_url="https://example.com/")
+    await store.add([NewLink(slug=domain.key(name), fields=fields) for name in ("status", "free")], now=NOW)
+
+    assert await shadowed(store, "https://hop.example") == ["go.example/status"]

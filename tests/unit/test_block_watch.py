@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from app.adapters.block_file import BlockFile
+from app.adapters.copy_file import BlockFile
 from app.domain.blocks import Block, BlockIndex, BlockKind, blocked_host, blocked_slug
 from app.domain.link import Resolution, Slug
 from app.domain.policy import TargetPolicy

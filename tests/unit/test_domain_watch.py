@@ -8,8 +8,8 @@ from typing import cast
 
 import pytest
 
-from app.adapters.domain_file import DomainFile
-from app.domain.domains import Domain, DomainFields, DomainIndex
+from app.adapters.copy_file import DomainFile
+from app.domain.domains import Domain, DomainIndex, DomainSettings
 from app.domain.errors import Unavailable
 from app.domain.link import LinkFields, NewLink, Resolution, Slug
 from app.ports import Store
@@ -18,7 +18,7 @@ from tests.conftest import NOW
 from tests.unit.services import CountingStore
 
 HOST = "go.example"
-PAGES = DomainFields(not_found_url="https://example.com/404")
+PAGES = DomainSettings(not_found_url="https://example.com/404")
 
 
 class Answers(NoAnswers):
@@ -60,7 +60,7 @@ def index() -> DomainIndex:
     return DomainIndex("https://hop.example")
 
 
-async def add(store: Store, settings: DomainFields = PAGES, host: str = HOST) -> Domain:
+async def add(store: Store, settings: DomainSettings = PAGES, host: str = HOST) -> Domain:
     added = await store.add_domain(host, settings, case_sensitive=True, now=NOW)
     assert added is not None
     return added

@@ -1,4 +1,8 @@
-"""Settings: service URLs, the base URL, trusted proxies, unknown names, files in the data folder."""
+"""
+Settings: service URLs, the base URL, trusted proxies, unknown names, files in the data folder.
+
+They are judged together when they are loaded, so their tests stand together.
+"""
 
 from __future__ import annotations
 

@@ -15,6 +15,7 @@ class Headers(dict):
 
 class Scope:
     query_string, client, http_version = "", "198.51.100.7:54321", "1.1"
+    authority = None
 
     def __init__(self, method: str, path: str) -> None:
         self.method, self.path = method, path

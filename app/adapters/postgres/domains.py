@@ -7,9 +7,9 @@ from datetime import datetime
 
 from app.adapters.postgres import sql
 from app.adapters.postgres.pool import Connection, rows_of
-from app.domain.domains import Domain, DomainFields
+from app.domain.domains import Domain, DomainSettings
 
-_SETTINGS = [field.name for field in fields(DomainFields)]
+_SETTINGS = [field.name for field in fields(DomainSettings)]
 _COLUMNS = ", ".join(["id, host, case_sensitive, created_at, updated_at, removed, version", *_SETTINGS])
 _NEXT = "(SELECT max(version) + 1 FROM domains)"
 _SET = ", ".join(f"{name} = %({name})s" for name in _SETTINGS)
@@ -38,7 +38,7 @@ _REMOVE = f"""
 
 
 async def add(
-    connection: Connection, host: str, settings: DomainFields, *, case_sensitive: bool, now: datetime
+    connection: Connection, host: str, settings: DomainSettings, *, case_sensitive: bool, now: datetime
 ) -> Domain | None:
     """As `DomainStore.add_domain`."""
     values = {"host": host, "case_sensitive": case_sensitive, **_values(settings, now)}
@@ -46,7 +46,7 @@ async def add(
 
 
 async def change(
-    connection: Connection, domain_id: int, settings: DomainFields, *, expected: int, now: datetime
+    connection: Connection, domain_id: int, settings: DomainSettings, *, expected: int, now: datetime
 ) -> Domain | None:
     """As `DomainStore.change_domain`."""
     values = {"id": domain_id, "expected": expected, **_values(settings, now)}
@@ -65,7 +65,7 @@ def domain(row: sql.Row) -> Domain:
         domain_id=domain_id,
         host=host,
         case_sensitive=case_sensitive,
-        settings=DomainFields(**dict(zip(_SETTINGS, settings, strict=True))),
+        settings=DomainSettings(**dict(zip(_SETTINGS, settings, strict=True))),
         version=version,
         created_at=created_at,
         updated_at=updated_at,
@@ -73,7 +73,7 @@ def domain(row: sql.Row) -> Domain:
     )
 
 
-def _values(settings: DomainFields, now: datetime) -> sql.Parameters:
+def _values(settings: DomainSettings, now: datetime) -> sql.Parameters:
     return {"now": now, **{name: getattr(settings, name) for name in _SETTINGS}}
 
 

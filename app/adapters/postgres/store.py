@@ -31,7 +31,7 @@ from app.adapters.postgres.pool_state import PoolState
 from app.concurrency.actors import actor
 from app.concurrency.origins import origin
 from app.domain.blocks import Block, BlockChange
-from app.domain.domains import Domain, DomainFields
+from app.domain.domains import Domain, DomainSettings
 from app.domain.errors import Contended, Unavailable
 from app.domain.events import ClicksCounted
 from app.domain.link import Link, LinkFields, NewLink, Resolution, Slug
@@ -362,13 +362,13 @@ class PostgresStore:
         return [domain_rows.domain(row) for row in await self._query(domain_rows.SELECT_ALL, {})]
 
     async def add_domain(
-        self, host: str, settings: DomainFields, *, case_sensitive: bool, now: datetime
+        self, host: str, settings: DomainSettings, *, case_sensitive: bool, now: datetime
     ) -> Domain | None:
         work = partial(domain_rows.add, host=host, settings=settings, case_sensitive=case_sensitive, now=now)
         return await self._writing.run(work)
 
     async def change_domain(
-        self, domain_id: int, settings: DomainFields, *, expected_version: int, now: datetime
+        self, domain_id: int, settings: DomainSettings, *, expected_version: int, now: datetime
     ) -> Domain | None:
         work = partial(
             domain_rows.change, domain_id=domain_id, settings=settings, expected=expected_version, now=now

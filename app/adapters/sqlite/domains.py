@@ -10,9 +10,9 @@ from typing import Any
 import apsw
 
 from app.adapters.sqlite import sql
-from app.domain.domains import Domain, DomainFields
+from app.domain.domains import Domain, DomainSettings
 
-_SETTINGS = [field.name for field in fields(DomainFields)]
+_SETTINGS = [field.name for field in fields(DomainSettings)]
 _COLUMNS = ", ".join(["id, host, case_sensitive, created_at, updated_at, removed, version", *_SETTINGS])
 _NEXT = "(SELECT max(version) + 1 FROM domains)"
 _SET = ", ".join(f"{name} = :{name}" for name in _SETTINGS)
@@ -48,14 +48,14 @@ def every(db: apsw.Connection) -> list[Domain]:
 
 
 def add(
-    db: apsw.Connection, host: str, settings: DomainFields, *, case_sensitive: bool, now: datetime
+    db: apsw.Connection, host: str, settings: DomainSettings, *, case_sensitive: bool, now: datetime
 ) -> Domain | None:
     """As `DomainStore.add_domain`."""
     return _one(db, _ADD, {"host": host, "case_sensitive": case_sensitive, **_values(settings, now)})
 
 
 def change(
-    db: apsw.Connection, domain_id: int, settings: DomainFields, *, expected: int, now: datetime
+    db: apsw.Connection, domain_id: int, settings: DomainSettings, *, expected: int, now: datetime
 ) -> Domain | None:
     """As `DomainStore.change_domain`."""
     return _one(db, _CHANGE, {"id": domain_id, "expected": expected, **_values(settings, now)})
@@ -66,7 +66,7 @@ def remove(db: apsw.Connection, domain_id: int, *, now: datetime) -> bool:
     return bool(sql.rows(db, _REMOVE, {"id": domain_id, "now": sql.micros(now)}))
 
 
-def _values(settings: DomainFields, now: datetime) -> dict[str, Any]:
+def _values(settings: DomainSettings, now: datetime) -> dict[str, Any]:
     return {"now": sql.micros(now), **{name: getattr(settings, name) for name in _SETTINGS}}
 
 
@@ -81,7 +81,7 @@ def _domain(row: Sequence[Any]) -> Domain:
         domain_id=domain_id,
         host=host,
         case_sensitive=bool(case_sensitive),
-        settings=DomainFields(**dict(zip(_SETTINGS, settings, strict=True))),
+        settings=DomainSettings(**dict(zip(_SETTINGS, settings, strict=True))),
         version=version,
         created_at=sql.time(created_at),
         updated_at=sql.time(updated_at),

@@ -33,7 +33,7 @@ from app.adapters.sqlite.writer import OLD_SCHEMA, Writer, translated
 from app.concurrency.actors import actor
 from app.concurrency.origins import origin
 from app.domain.blocks import Block, BlockChange
-from app.domain.domains import Domain, DomainFields
+from app.domain.domains import Domain, DomainSettings
 from app.domain.errors import Contended, Unavailable
 from app.domain.events import ClicksCounted
 from app.domain.link import Link, LinkFields, NewLink, Resolution, Slug
@@ -364,13 +364,13 @@ class SqliteStore:
             return domain_rows.every(self._reader)
 
     async def add_domain(
-        self, host: str, settings: DomainFields, *, case_sensitive: bool, now: datetime
+        self, host: str, settings: DomainSettings, *, case_sensitive: bool, now: datetime
     ) -> Domain | None:
         work = partial(domain_rows.add, host=host, settings=settings, case_sensitive=case_sensitive, now=now)
         return await self._writer.run(work)
 
     async def change_domain(
-        self, domain_id: int, settings: DomainFields, *, expected_version: int, now: datetime
+        self, domain_id: int, settings: DomainSettings, *, expected_version: int, now: datetime
     ) -> Domain | None:
         work = partial(
             domain_rows.change, domain_id=domain_id, settings=settings, expected=expected_version, now=now

@@ -16,3 +16,13 @@ CREATE TABLE domains (
 );
 INSERT INTO domains (id, host, case_sensitive, min_slug_length, version, created_at, updated_at)
 VALUES (0, '', true, 3, 1, now(), now());
+-- Searched by the slug that people see.
+CREATE OR REPLACE VIEW links_searched AS
+    SELECT id, hopgate_host(long_url) AS host, text.folded, hopgate_letters(text.folded) AS letters
+    FROM links CROSS JOIN LATERAL (
+        SELECT hopgate_fold(
+            concat_ws(E'\n', regexp_replace(slug, '^~[0-9]+~', ''), title, long_url, array_to_string(tags, E'\n'))
+        ) AS folded
+        OFFSET 0  -- folded once
+    ) AS text
+    WHERE removed_at IS NULL;

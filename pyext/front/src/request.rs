@@ -38,7 +38,9 @@ impl Reader {
             return None;
         }
         let slug = self.slug(request.uri().path())?;
-        let host = plain_host(request.headers(), request.version())?;
+        let named = plain_host(request.headers(), request.version())?;
+        // A target with a host wins: RFC 9112 3.2.2.
+        let host = request.uri().host().map_or(named, str::as_bytes);
         Some(self.domains.visited(host, slug))
     }
 
