@@ -6,7 +6,7 @@ import base64
 import re
 from collections.abc import Callable, Iterable
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated
 from urllib.parse import unquote
 
 import msgspec
@@ -23,6 +23,7 @@ from app.web.endpoint import Operation, Parameter
 from app.web.middleware import ApiMiddleware, Call
 from app.web.response import Response, empty_response, json_response
 from app.web.robyn_app import Router
+from app.web.schemas import described
 
 MAX_BLOCKS = 1000
 _DEFAULT_PAGE, _MAX_PAGE = 100, 1000
@@ -39,23 +40,19 @@ CURSOR = Parameter(
 )
 
 
-def _described(**schema: Any) -> msgspec.Meta:
-    return msgspec.Meta(extra_json_schema=schema)
-
-
 _Host = Annotated[
     str,
-    _described(
+    described(
         pattern=patterns.BLOCKED_HOST,
         examples=["evil.example"],
         description="Every host that matches is accepted. So are addresses, Punycode and every other script.",
     ),
 ]
 _BlockedSlug = Annotated[
-    str, _described(minLength=1, maxLength=MAX_LENGTH, pattern=patterns.SLUG, examples=["spring-sale"])
+    str, described(minLength=1, maxLength=MAX_LENGTH, pattern=patterns.SLUG, examples=["spring-sale"])
 ]
-_Hosts = Annotated[tuple[_Host, ...], _described(maxItems=MAX_BLOCKS)]
-_BlockedSlugs = Annotated[tuple[_BlockedSlug, ...], _described(maxItems=MAX_BLOCKS)]
+_Hosts = Annotated[tuple[_Host, ...], described(maxItems=MAX_BLOCKS)]
+_BlockedSlugs = Annotated[tuple[_BlockedSlug, ...], described(maxItems=MAX_BLOCKS)]
 
 
 class AddBlocks(msgspec.Struct, forbid_unknown_fields=True):

@@ -25,15 +25,11 @@ from app.web.endpoint import Operation
 from app.web.middleware import ApiMiddleware, Call
 from app.web.response import Response, empty_response, json_response
 from app.web.robyn_app import Router
-
-
-def _described(**schema: Any) -> msgspec.Meta:
-    return msgspec.Meta(extra_json_schema=schema)
-
+from app.web.schemas import described
 
 _Host = Annotated[
     str,
-    _described(
+    described(
         maxLength=target.MAX_HOST_LENGTH,
         pattern=patterns.HOST,
         examples=["go.example"],
@@ -42,7 +38,7 @@ _Host = Annotated[
 ]
 _CaseSensitive = Annotated[
     bool,
-    _described(
+    described(
         description="False: slugs are stored, and looked up, in lower case. It cannot be changed later."
     ),
 ]
@@ -54,7 +50,7 @@ def _page(description: str) -> msgspec.Meta:
         "pattern": patterns.TARGET,
         "examples": ["https://example.com/"],
     }
-    return _described(**schema, description=description)
+    return described(**schema, description=description)
 
 
 _RootUrl = Annotated[str, _page("Where visitors of the host alone are redirected; null: they get 404.")]
@@ -62,7 +58,7 @@ _NotFoundUrl = Annotated[str, _page("Where visitors of a link that is not there 
 _ExpiredUrl = Annotated[str, _page("Where visitors of a link that is gone are redirected; null: 410.")]
 _MinSlugLength = Annotated[
     int,
-    _described(
+    described(
         minimum=1,
         maximum=slugs.ORDINARY.most,
         description="Of slugs that are chosen; keys with the scope admin choose shorter ones.",

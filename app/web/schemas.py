@@ -29,13 +29,14 @@ TIME = {"type": "string", "format": "date-time", "pattern": patterns.TIME, "exam
 # --- the fields of a link: described here, enforced by `app.domain.rules` like all rules of a link ---
 
 
-def _described(**schema: Any) -> msgspec.Meta:
+def described(**schema: Any) -> msgspec.Meta:
+    """Return what a document says of a type besides what is derived from it: members of a JSON Schema."""
     return msgspec.Meta(extra_json_schema=schema)
 
 
 _LongUrl = Annotated[
     str,
-    _described(
+    described(
         maxLength=target.MAX_LENGTH,
         pattern=patterns.TARGET,
         examples=["https://example.com/a/long/path?with=query"],
@@ -46,7 +47,7 @@ _LongUrl = Annotated[
 ]
 _NewSlug = Annotated[
     str,
-    _described(
+    described(
         minLength=slug_rules.MOVED.least,
         maxLength=slug_rules.MOVED.most,
         pattern=patterns.SLUG,
@@ -58,7 +59,7 @@ _NewSlug = Annotated[
 ]
 Domain = Annotated[
     str,
-    _described(
+    described(
         maxLength=target.MAX_HOST_LENGTH,
         pattern=patterns.HOST,
         description="The host of the domain, such as `go.example`. Default: that of the base URL.",
@@ -66,27 +67,27 @@ Domain = Annotated[
 ]
 _Title = Annotated[
     str,
-    _described(maxLength=rules.MAX_TITLE_LENGTH, pattern=patterns.PRINTABLE, examples=["Spring sale"]),
+    described(maxLength=rules.MAX_TITLE_LENGTH, pattern=patterns.PRINTABLE, examples=["Spring sale"]),
 ]
-_Tag = Annotated[str, _described(minLength=1, maxLength=rules.MAX_TAG_LENGTH, pattern=patterns.PRINTABLE)]
+_Tag = Annotated[str, described(minLength=1, maxLength=rules.MAX_TAG_LENGTH, pattern=patterns.PRINTABLE)]
 _Tags = Annotated[
     tuple[_Tag, ...],
-    _described(
+    described(
         maxItems=rules.MAX_TAGS,
         description="Those that are sent twice are kept once.",
         examples=[["campaign", "2030"]],
     ),
 ]
-_RedirectCode = Annotated[int, _described(enum=list(REDIRECT_CODES))]
-_ValidFrom = Annotated[datetime, _described(**TIME)]
+_RedirectCode = Annotated[int, described(enum=list(REDIRECT_CODES))]
+_ValidFrom = Annotated[datetime, described(**TIME)]
 _ExpiresAt = Annotated[
     datetime,
-    _described(**TIME, description="Later than `valid_from`; in the future, when the link is made."),
+    described(**TIME, description="Later than `valid_from`; in the future, when the link is made."),
 ]
-_MaxVisits = Annotated[int, _described(minimum=1, maximum=MAX_MAX_VISITS, format="int64")]
+_MaxVisits = Annotated[int, described(minimum=1, maximum=MAX_MAX_VISITS, format="int64")]
 _ExternalId = Annotated[
     str,
-    _described(
+    described(
         minLength=1,
         maxLength=rules.MAX_EXTERNAL_ID_LENGTH,
         pattern=patterns.PRINTABLE,
@@ -95,7 +96,7 @@ _ExternalId = Annotated[
 ]
 ExpiresIn = Annotated[
     str,
-    _described(
+    described(
         pattern=lifetime.PATTERN,
         examples=["90m", "7d"],
         description="In place of `expires_at`: a number of seconds, minutes, hours, days or weeks from the"
@@ -104,14 +105,14 @@ ExpiresIn = Annotated[
 ]
 Reuse = Annotated[
     bool,
-    _described(
+    described(
         description="Answer with the oldest link that has the same target, `title`, `tags`, `redirect_code`"
         " and `forward_query`, if there is one (200); make one otherwise (201). Links that are disabled,"
         " removed, blocked, limited by time or visits, or have an `external_id` are never reused. Needs"
         " `links:read` as well; excludes `slug` and those fields."
     ),
 ]
-_Slugs = Annotated[list[str], _described(minItems=1, maxItems=MAX_SLUGS, examples=[["spring-sale"]])]
+_Slugs = Annotated[list[str], described(minItems=1, maxItems=MAX_SLUGS, examples=[["spring-sale"]])]
 
 
 class CreateLink(msgspec.Struct, forbid_unknown_fields=True):
