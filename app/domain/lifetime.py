@@ -9,9 +9,27 @@ from app.domain.errors import FieldError, InvalidInput
 
 MAX_LIFETIME = timedelta(days=36_500)
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400}
-# Enough digits for the longest one in seconds.
-PATTERN = "^[1-9][0-9]{0,9}[smhdw]$"
 _SHAPE = re.compile(r"([1-9][0-9]{0,9})([smhdw])\Z")
+
+
+def _up_to(most: int) -> str:
+    """Return a regular expression of the numbers from 1 to *most*, which has more than one digit."""
+    digits = str(most)
+    shorter = f"[1-9][0-9]{{0,{len(digits) - 2}}}"
+    # Those that agree with *most* in some digits, and are less in the next.
+    less = [
+        f"{digits[:place]}[{0 if place else 1}-{int(digit) - 1}][0-9]{{{len(digits) - place - 1}}}"
+        for place, digit in enumerate(digits)
+        if int(digit) > (0 if place else 1)
+    ]
+    return "|".join([shorter, *less, digits])
+
+
+PATTERN = "^(?:{})$".format(
+    "|".join(
+        f"(?:{_up_to(int(MAX_LIFETIME.total_seconds()) // unit)}){name}" for name, unit in _UNITS.items()
+    )
+)
 
 
 def parse(text: str, *, field: str = "expires_in") -> timedelta:
