@@ -135,7 +135,8 @@ def blocked_host(text: str) -> Block:
     Raises:
         InvalidInput: it is no host, or has more around it; one error for the field `hosts`.
     """
-    if text.startswith("*."):
+    if "*" in text:
+        # Browsers take it for a character of a name, so the block would hold for a host that no server has.
         raise _invalid("hosts", "host_wildcard", text, "has a wildcard: a block holds for subdomains anyway")
     if _FORBIDDEN.search(text) or not text or len(text) > _MAX_TYPED:
         raise _invalid("hosts", "host_invalid", text, "is no host")
