@@ -70,6 +70,7 @@ def guarded_store(store: Store, guards: StoreGuards) -> Store:
             Store.forget_batches: _calls(bulk),
             # visit quota
             Store.lease_quota: _calls(change),
+            Store.quota_left: _reads(lookup),
             Store.return_quota: _calls(change),
             # API keys
             Store.add_key: _calls(change),

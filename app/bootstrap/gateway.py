@@ -151,6 +151,7 @@ async def open_gateway(settings: Settings) -> AsyncIterator[Services]:
             on_error=traces.noting(failures.add),
             tracing=traces.tracing,
             front=None if plane is None else plane.front,
+            has_preview=settings.preview == "on",
         )
 
 

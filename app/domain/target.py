@@ -50,6 +50,7 @@ _PLAIN = re.compile(r"[A-Za-z0-9._~:/?@!$&'()*+,;=-]+\Z")
 _HOST = re.compile(r"https?://(\[[^\]]*\]|[^/?#:]+)")
 _MORE_THAN_A_HOST = re.compile(r"[/?#@:\[\]]")
 _AFTER_AUTHORITY = re.compile(r"[/?#]")
+_PORT = re.compile(r":[0-9]*\Z")
 
 
 def canonical(text: str, *, own_hosts: Collection[str], policy: TargetPolicy = WEB_ONLY) -> str:
@@ -117,6 +118,32 @@ def host_of(url: str) -> str:
     """Return the host of *url*, which is canonical, without its port; in brackets if it is IPv6."""
     match = _HOST.match(url)
     return match[1] if match else ""
+
+
+def parts(url: str) -> tuple[str, str, str]:
+    """
+    Return *url*, which is canonical, in three parts; the second decides where it leads.
+
+    Of a web page it is the host, of any other target the scheme.
+    """
+    scheme, slashes, rest = url.partition("://")
+    if scheme not in WEB or not slashes:
+        name, colon, rest = url.partition(":")
+        return "", name, colon + rest
+    authority, path = _split(rest, _AFTER_AUTHORITY)
+    user, at, place = authority.rpartition("@")
+    port = _PORT.search(place)
+    host = place[: port.start()] if port else place
+    return f"{scheme}{slashes}{user}{at}", host, place[len(host) :] + path
+
+
+def unicode_host(url: str) -> str:
+    """Return the host of *url*, which is canonical, in Unicode; empty if it is ASCII in Unicode as well."""
+    before, host, _ = parts(url)
+    if not before or "xn--" not in host:
+        return ""
+    name: str = ada_url.idna_to_unicode(host)
+    return "" if name == host else name
 
 
 def canonical_host(text: str) -> str:

@@ -28,6 +28,14 @@ class VisitQuotaStore(Protocol):
         """
         ...
 
+    async def quota_left(self, slug: Slug) -> int | None:
+        """
+        Return how many visits of the link's `max_visits` are not leased, and take none.
+
+        0 if none is left, or the link is removed or absent. None: the link has no limit.
+        """
+        ...
+
     async def return_quota(self, slug: Slug, visits: int) -> None:
         """
         Give back *visits* that were leased and not spent. Never retry, whatever the outcome.

@@ -81,6 +81,19 @@ class VisitQuota:
         """
         return await self._leasing.do((slug, version), partial(self._lease, slug, version))
 
+    async def is_left(self, slug: Slug, version: int) -> bool:
+        """
+        Return whether `take` would find a visit of *slug*; spends none, and leases none.
+
+        Raises:
+            Unavailable: no visit is held, and the store did not answer.
+        """
+        taken = self._leases.take_visit(slug, version, False, self._monotonic())  # noqa: FBT003 - native
+        if taken in {SPENT, EXHAUSTED}:
+            return taken == SPENT
+        left = await self._store.quota_left(slug)
+        return left is None or left > 0
+
     async def run(self) -> None:
         """Return unused leases, until cancelled."""
         while True:

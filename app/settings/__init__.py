@@ -76,6 +76,7 @@ class Settings(BaseSettings):
     tls_cert: Path | None = None
     tls_key: Path | None = None
     target_schemes: str = "http https"
+    preview: Literal["on", "off"] = "on"
     limit_redirect: str = "100/s burst 200"
     limit_api: str = "600/min burst 100"
     limit_create: str = "120/min burst 60"

@@ -67,6 +67,7 @@ def traced_store(store: Store, tracing: Tracing, system: str) -> Store:
             Store.forget_batches: call("DELETE", "click_batches"),
             # visit quota
             Store.lease_quota: call("UPDATE", "links"),
+            Store.quota_left: call("SELECT", "links"),
             Store.return_quota: call("UPDATE", "links"),
             # API keys
             Store.add_key: call("INSERT", "api_keys"),

@@ -42,6 +42,8 @@ class Intent(Enum):
     VISIT = auto()
     PREFETCH = auto()
     PREVIEW = auto()
+    # The page of this service about a link.
+    LOOK = auto()
 
 
 def intent_of(headers: Any) -> Intent:

@@ -102,6 +102,14 @@ def page_of(domains: DomainIndex, slug: str, response: Response) -> Response:
     return _to_page(url, response.status)
 
 
+def _preview() -> Intent:
+    return Intent.PREVIEW
+
+
+def _look() -> Intent:
+    return Intent.LOOK
+
+
 def _to_page(url: str, status: int) -> Response:
     return Response(302, (("location", url), _TEMPORARY, NO_SNIFFING), stands_for=status)
 
@@ -289,18 +297,20 @@ class RedirectHandler:
             return from_l1
         if not self._admit(_REDIRECT, client):
             return self._refuse(_REDIRECT, client)
+        if is_head and intent is not _look:
+            intent = _preview
         # Fresh in the L1 cache all the same: a HEAD, or a link with a visit quota.
         held = self._l1.get(slug)
         if held is not None:
             response = held.answer
             if response.metered_version:
-                response = await self._within_limit(Slug(slug), response, is_head=is_head, intent=intent)
+                response = await self._within_limit(Slug(slug), response, intent)
             if not response.is_visit:
                 return self._l1_error(response, client)
         else:
             self.missed += 1
             if is_key(slug):
-                response = await self._look_up(Slug(slug), client, is_head=is_head, intent=intent)
+                response = await self._look_up(Slug(slug), client, intent)
             else:
                 response = self._charge_not_found(_NOT_FOUND, client)
             self.answered[response.status] += 1
@@ -308,28 +318,34 @@ class RedirectHandler:
             self._count(Slug(slug))
         return response
 
-    async def _look_up(
-        self, slug: Slug, client: str, *, is_head: bool, intent: Callable[[], Intent]
-    ) -> Response:
+    async def look(self, slug: Slug, client: str) -> Response:
+        """
+        Return what a visit of *slug* would get; nothing of it is a visit.
+
+        Charged to the limits as a visit is. No click is counted, and nothing of a visit quota leased.
+        """
+        return await self.answer(slug, client, is_head=True, intent=_look)
+
+    async def _look_up(self, slug: Slug, client: str, intent: Callable[[], Intent]) -> Response:
         # The not-found limit is checked before the look-up, and refuses hits as well: otherwise a
         # client over the limit could still tell which slugs exist.
         if self._resolver.is_known(slug):
             refusal = self._limiter.refusal(_MISS, client)
             if refusal.retry_after_s > 0:
                 return errors.too_many_requests(refusal)
-            found = await self._within_limit(slug, None, is_head=is_head, intent=intent)
+            found = await self._within_limit(slug, None, intent)
             return self._charge_not_found(found, client) if _status(found) == 404 else found
         # A look-up is charged before it starts, or any number could run at once, and refunded if it
         # finds a link. A client that hangs up gets no refund: it could scan for free.
         if not self._admit(_MISS, client):
             return self._refuse(_MISS, client)
-        found = await self._within_limit(slug, None, is_head=is_head, intent=intent)
+        found = await self._within_limit(slug, None, intent)
         if _status(found) != 404:
             self._limiter.refund(_MISS, client)
         return found
 
     async def _within_limit(
-        self, slug: Slug, known: Response | None, *, is_head: bool, intent: Callable[[], Intent]
+        self, slug: Slug, known: Response | None, intent: Callable[[], Intent]
     ) -> Response:
         """Resolve *slug* unless its response is *known*, and spend a visit of its quota: in time, or 503."""
         response = known
@@ -338,7 +354,7 @@ class RedirectHandler:
             if response is None:
                 response = await self._resolve(slug)
             if response.metered_version:
-                response = await self._spend(slug, response, Intent.PREVIEW if is_head else intent())
+                response = await self._spend(slug, response, intent())
         except BaseException as error:
             if not (self._expiry.stop(limit) and isinstance(error, asyncio.CancelledError)):
                 raise
@@ -365,14 +381,17 @@ class RedirectHandler:
         """
         Spend a visit on *redirect*; 410 if none is left.
 
-        A HEAD or a preview checks for one and leaves it, and is no click. A prefetch is refused: the
-        browser would show its answer to a visitor without asking again.
+        A HEAD, a preview or a look checks for one and leaves it, and is no click. A prefetch is refused:
+        the browser would show its answer to a visitor without asking again.
         """
         if intent is Intent.PREFETCH:
             return _NOT_PREFETCHED
         is_visit = intent is Intent.VISIT
         try:
-            has_visit = await self._quota.take(slug, redirect.metered_version, spend=is_visit)
+            if intent is Intent.LOOK:
+                has_visit = await self._quota.is_left(slug, redirect.metered_version)
+            else:
+                has_visit = await self._quota.take(slug, redirect.metered_version, spend=is_visit)
         except Unavailable as error:
             return self._unavailable(error)
         if not has_visit:

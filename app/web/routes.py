@@ -22,6 +22,7 @@ from app.web import (
     tags_api,
 )
 from app.web import status as page
+from app.web.after_slug import AfterSlug
 from app.web.middleware import ApiMiddleware, check_query
 from app.web.redirects import with_query
 from app.web.request import Request
@@ -136,6 +137,15 @@ def _register_operations(app: Router, services: Services, middleware: ApiMiddlew
 
 def _register_redirect(app: Router, services: Services) -> None:
     """Declare `GET /` and `/{slug}`. On granian, `app.web.rsgi` calls the same handler without a route."""
+    after = AfterSlug(
+        services.redirects,
+        services.links,
+        services.admission,
+        services.tarpit,
+        short_url=services.domains.index.short_url,
+        has_preview=services.has_preview,
+        on_error=services.on_error,
+    )
 
     @app.get("/")
     @of_host
@@ -148,7 +158,7 @@ def _register_redirect(app: Router, services: Services) -> None:
         host, text = request.headers.get("host"), request.path_params["slug"]
         slug = services.redirects.visited(host, text)
         if slug is None:
-            return services.redirects.unknown(host, request.client)
+            return await after.answer(request, text)
         response = await services.redirects.answer(
             slug,
             request.client,

@@ -24,6 +24,7 @@ from app.domain.link_key import name_of
 from app.telemetry.requests import REDIRECT_ROUTE, STEPS_PER_S, UNKNOWN_ROUTE, Exchange, RequestMetrics
 from app.web import errors
 from app.web import headers as fields
+from app.web.after_slug import SUFFIXES, suffix_of
 from app.web.body import LargeBody, is_small, read_body
 from app.web.client import client_address, is_local, peer_address
 from app.web.endpoint import Endpoint, Route, template
@@ -47,6 +48,8 @@ _API = "/api/"
 _OVERLOADED = Overloaded()
 # What a redirect may be answered with.
 _REDIRECTS = (*REDIRECT_CODES, 400, 404, 410, 429, 500, 503)
+# What a request may be answered with that asks for what follows a slug.
+_LOOKS = (200, 302, 400, 404, 410, 429, 500, 503)
 # The tarpit delays these, so that a client that guesses slugs asks less often.
 _DELAYED = (404, 429)
 
@@ -111,13 +114,18 @@ class RouteTable:
         if methods is not None:
             return path, methods, {}
         parts = path.split("/")[1:]
+        if parts[1:] == [""] and suffix_of(parts[0]):
+            # A slash behind a slug is forgiven, so behind what follows one as well.
+            parts.pop()
         if parts[: len(_NO_LINK)] == _NO_LINK:
             return None
         for pattern, (route, methods) in self._patterns.items():
             if len(pattern) == len(parts):
                 pairs = list(zip(pattern, parts, strict=True))
                 if all(part and (name == part or name.startswith(":")) for name, part in pairs):
-                    return route, methods, {name[1:]: part for name, part in pairs if name.startswith(":")}
+                    suffix = suffix_of(parts[0]) if route == REDIRECT_ROUTE else ""
+                    values = {name[1:]: part for name, part in pairs if name.startswith(":")}
+                    return route + suffix, methods, values
         return None
 
 
@@ -183,6 +191,8 @@ class RsgiApplication:
             path, statuses = template(route.path), route.endpoint.statuses
             methods = ("GET", "HEAD") if route.method == "GET" else (route.method,)
             requests.declare(path, dict.fromkeys(methods, _REDIRECTS if path == REDIRECT_ROUTE else statuses))
+        for suffix in SUFFIXES:
+            requests.declare(REDIRECT_ROUTE + suffix, dict.fromkeys(_READS, _LOOKS))
         self._steps = requests.steps
 
     async def __rsgi__(self, scope: RsgiScope, protocol: Any) -> None:

@@ -44,7 +44,7 @@ class Services:
     those figures. `on_error`: is notified of each error that a request ended with. `trace_id`: makes the
     id of a request that has none. `tracing`: makes the spans of requests; None if tracing is off.
     `front`: the data plane in front of the application; None if granian is alone. `target_schemes`: what
-    targets may have, in lower case.
+    targets may have, in lower case. `has_preview`: visitors may ask where a link leads.
     """
 
     links: Links
@@ -75,3 +75,4 @@ class Services:
     on_error: Callable[[Exception], None]
     tracing: Tracing | None = None
     front: Front | None = None
+    has_preview: bool = True

@@ -78,6 +78,7 @@ CALLS: dict[type[object], dict[str, Callable[[Any], Awaitable[Any]]]] = {
         "hourly_clicks": lambda store: store.hourly_clicks(SLUG, since=NOW, until=NOW),
         "forget_batches": lambda store: store.forget_batches(before=NOW),
         "lease_quota": lambda store: store.lease_quota(SLUG),
+        "quota_left": lambda store: store.quota_left(SLUG),
         "return_quota": lambda store: store.return_quota(SLUG, 1),
         "add_key": lambda store: store.add_key(KEY),
         "get_key": lambda store: store.get_key("k"),

@@ -82,6 +82,24 @@ async def test_absent_or_removed_link_leases_nothing(store: Store) -> None:
     assert await store.lease_quota(A) == 0
 
 
+async def test_what_is_left_is_told_without_a_lease(store: Store) -> None:
+    assert await store.quota_left(A) == 0
+    await limited(store, 20)
+    assert [await store.quota_left(A) for _ in range(3)] == [20] * 3
+    leased = await lease(store)
+    assert await store.quota_left(A) == 20 - leased
+    await lease_all(store)
+    assert await store.quota_left(A) == 0
+    await limit(store, 5)
+    assert await store.quota_left(A) == 0
+    await limit(store, None)
+    assert await store.quota_left(A) is None
+
+    await store.remove(A, expected_version=None, now=NOW)
+
+    assert await store.quota_left(A) == 0
+
+
 async def test_returned_quota_can_be_leased_again(store: Store) -> None:
     await limited(store, 5)
     await lease_all(store)

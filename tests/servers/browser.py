@@ -43,6 +43,11 @@ class Browser:
         self._devtools("Network.setExtraHTTPHeaders", headers=headers)
         self._call("url", url=url)
 
+    def before_each_page(self, script: str) -> None:
+        """Run *script* in each page that is opened from now on, before anything of its own."""
+        self._devtools("Page.enable")
+        self._devtools("Page.addScriptToEvaluateOnNewDocument", source=script)
+
     def text(self) -> str:
         """Return the text that the page shows."""
         return str(self.run("return document.body.innerText"))

@@ -51,6 +51,9 @@ class ModelStore:
         await asyncio.sleep(0)
         return leased
 
+    async def quota_left(self, _slug: Slug) -> int | None:
+        return None if self.max_visits is None else max(0, self.max_visits - self.taken)
+
     async def return_quota(self, _slug: Slug, visits: int) -> None:
         assert 0 < visits <= self.taken
         trouble = self.trouble
@@ -229,6 +232,30 @@ async def test_check_spends_nothing(monotonic):
     assert [await process.visit(spend=False) for _ in range(5)] == [True] * 5
     assert [await process.visit() for _ in range(2)] == [True, False]
     assert not await process.visit(spend=False)
+
+
+async def test_look_leases_nothing(monotonic):
+    store = ModelStore(1)
+    process, other = Process(store, monotonic), Process(store, monotonic)
+
+    assert [await process.visits.is_left(SLUG, 1) for _ in range(5)] == [True] * 5
+    assert store.leases == 0
+    assert process.held == 0
+    assert await other.visit()
+    assert not await process.visits.is_left(SLUG, 1)
+    assert store.leases == 1
+
+
+async def test_look_finds_the_visits_in_hand(monotonic):
+    """The store has none left: this process leased them all."""
+    store = ModelStore(8)
+    process = Process(store, monotonic)
+    process.leases.add_visits(SLUG, 1, 8, monotonic(), 0.0)
+    store.taken = 8
+
+    assert await process.visits.is_left(SLUG, 1)
+    assert [await process.visit() for _ in range(9)] == [True] * 8 + [False]
+    assert not await process.visits.is_left(SLUG, 1)
 
 
 async def test_exhausted_quota_is_checked_once_a_second(monotonic):

@@ -296,6 +296,11 @@ LEASE_QUOTA = f"""
     )
     SELECT visits FROM leased
 """
+QUOTA_LEFT = """
+    SELECT CASE WHEN removed_at IS NOT NULL THEN 0 WHEN max_visits IS NULL THEN NULL
+        ELSE greatest(max_visits - visits_taken, 0) END
+    FROM links WHERE slug = %(slug)s
+"""
 RETURN_QUOTA = """
     UPDATE links SET visits_taken = greatest(visits_taken - %(visits)s, 0) WHERE slug = %(slug)s
 """

@@ -313,6 +313,10 @@ class PostgresStore:
         rows = await self._write(sql.LEASE_QUOTA, {"slug": slug})
         return rows[0][0] if rows else 0
 
+    async def quota_left(self, slug: Slug) -> int | None:
+        rows = await self._query(sql.QUOTA_LEFT, {"slug": slug})
+        return rows[0][0] if rows else 0
+
     async def return_quota(self, slug: Slug, visits: int) -> None:
         await self._count(sql.RETURN_QUOTA, {"slug": slug, "visits": visits})
 

@@ -192,6 +192,11 @@ ADD_TO_HOURS = """
 """
 SELECT_HOURS = "SELECT hour, clicks FROM click_hours WHERE slug = ? AND hour >= ? AND hour < ?"
 FORGET_BATCHES = "DELETE FROM click_batches WHERE folded_at < ? RETURNING 1"
+QUOTA_LEFT = """
+    SELECT CASE WHEN removed_at IS NOT NULL THEN 0 WHEN max_visits IS NULL THEN NULL
+        ELSE max(max_visits - visits_taken, 0) END
+    FROM links WHERE slug = ?
+"""
 QUOTA_TO_LEASE = f"""
     SELECT CASE WHEN removed_at IS NOT NULL THEN 0 WHEN max_visits IS NULL THEN NULL
         ELSE min({MAX_QUOTA_LEASE}, (max(max_visits - visits_taken, 0) + 7) / 8) END

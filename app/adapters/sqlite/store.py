@@ -309,6 +309,11 @@ class SqliteStore:
 
         return await self._writer.run(work)
 
+    async def quota_left(self, slug: Slug) -> int | None:
+        with translated():
+            rows = sql.rows(self._reader, sql.QUOTA_LEFT, (slug,))
+        return rows[0][0] if rows else 0
+
     async def return_quota(self, slug: Slug, visits: int) -> None:
         await self._writer.run(lambda db: sql.rows(db, sql.RETURN_QUOTA, (slug, visits)))
 
