@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from app import __version__
-from app.commands import blocks, console, domains, keys, link_history, links, list_links, transfer
+from app.commands import blocks, console, domains, keys, link_history, links, list_links, qr_code, transfer
 from app.commands.help import Group
 from app.domain.errors import HopgateError
 
@@ -31,6 +31,7 @@ app = Group(
     pretty_exceptions_enable=False,
 )
 link_history.declare(links.app)
+qr_code.declare(links.app)
 list_links.declare(links.app)
 transfer.declare(links.app)
 dlq_app = Group(help="List, replay and drop dead letters.")

@@ -184,7 +184,8 @@ def _held(schema: _Schema) -> str:
 
 def _document(content: Mapping[str, Any]) -> str:
     for media in content.get("content", {}).values():
-        return _held(media["schema"])
+        # A file has no schema.
+        return _held(media.get("schema", {}))
     return ""
 
 

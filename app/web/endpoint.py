@@ -60,6 +60,7 @@ class Operation:
         work: what admission control takes it for.
         deadline_s: bound of the whole operation, in seconds.
         success: the status and the schema of the body, if there is one.
+        media_types: of the body, if that is a file of one of these types instead.
         alike: statuses of other answers with the same body.
         empty: statuses of other answers that have no body.
         problems: statuses of problems, beside those that every operation has.
@@ -73,6 +74,7 @@ class Operation:
     work: WorkKind
     deadline_s: float
     success: tuple[int, type | None]
+    media_types: tuple[str, ...] = ()
     alike: tuple[int, ...] = ()
     empty: tuple[int, ...] = ()
     problems: tuple[int, ...] = ()

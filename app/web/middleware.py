@@ -103,6 +103,9 @@ class ApiMiddleware:
             return errors.invalid(error)
         except schemas.UnreadableBody as error:
             return errors.unreadable(str(error))
+        except Overloaded as error:
+            self._on_error(error)
+            return errors.overloaded()
         except (Unavailable, TimeoutError) as error:
             self._on_error(error)
             return errors.unavailable(error, may_have_written=request.method not in _SAFE)

@@ -19,7 +19,7 @@ _TITLES = {
     200: "The link was there already",
     202: "Not all is done: send the request again",
     204: "Done; the key may not read links",
-    304: "The link is at a version that If-None-Match names",
+    304: "If-None-Match names what would be sent",
     400: "The body, the query or a header cannot be read",
     401: "No valid API key",
     403: "The key lacks the scope",
@@ -96,6 +96,9 @@ def _operation(name: str, operation: Operation, path_parameters: Sequence[str]) 
     responses: dict[str, Any] = {
         str(status): {"description": "Done", **(_content("application/json", schema) if schema else {})}
     }
+    if operation.media_types:
+        # No schema: the body is a file.
+        responses[str(status)]["content"] = {media_type: {} for media_type in operation.media_types}
     responses |= {
         str(other): {**responses[str(status)], "description": _TITLES[other]} for other in operation.alike
     }

@@ -283,6 +283,7 @@ class RedirectHandler:
         *,
         is_head: bool = False,
         intent: Callable[[], Intent] = lambda: Intent.VISIT,
+        cost: int = 1,
     ) -> Response:
         """
         Answer within `limit_s`, resolving *slug* if necessary.
@@ -291,11 +292,12 @@ class RedirectHandler:
 
         Args:
             intent: why the request was made; asked only for a link with a visit quota.
+            cost: visits that it counts as, by the limit of visits.
         """
         from_l1 = None if is_head else self.answer_from_l1(slug, client, self._monotonic())
         if from_l1 is not None:
             return from_l1
-        if not self._admit(_REDIRECT, client):
+        if not self._admit(_REDIRECT, client, cost):
             return self._refuse(_REDIRECT, client)
         if is_head and intent is not _look:
             intent = _preview
@@ -318,13 +320,13 @@ class RedirectHandler:
             self._count(Slug(slug))
         return response
 
-    async def look(self, slug: Slug, client: str) -> Response:
+    async def look(self, slug: Slug, client: str, *, cost: int = 1) -> Response:
         """
         Return what a visit of *slug* would get; nothing of it is a visit.
 
-        Charged to the limits as a visit is. No click is counted, and nothing of a visit quota leased.
+        Charged to the limits as *cost* visits are. No click is counted, and nothing of a visit quota leased.
         """
-        return await self.answer(slug, client, is_head=True, intent=_look)
+        return await self.answer(slug, client, is_head=True, intent=_look, cost=cost)
 
     async def _look_up(self, slug: Slug, client: str, intent: Callable[[], Intent]) -> Response:
         # The not-found limit is checked before the look-up, and refuses hits as well: otherwise a

@@ -72,6 +72,11 @@ def of_host(handle: Callable[[Request], Awaitable[Response]]) -> RobynHandler:
     return for_robyn(Endpoint(handle.__name__, handle, reads=frozenset({"host"})))
 
 
+def of_visit(handle: Callable[[Request], Awaitable[Response]]) -> RobynHandler:
+    """Declare *handle* as `of_host` does; the client may hold what it answers."""
+    return for_robyn(Endpoint(handle.__name__, handle, reads=frozenset({"host", "if-none-match"})))
+
+
 def for_robyn(endpoint: Endpoint) -> RobynHandler:
     """Return *endpoint* as a handler of Robyn's own server, which carries it for `routes_of`."""
 

@@ -19,15 +19,17 @@ from app.web import (
     keys_api,
     links_api,
     openapi,
+    qr_api,
     tags_api,
 )
 from app.web import status as page
 from app.web.after_slug import AfterSlug
 from app.web.middleware import ApiMiddleware, check_query
+from app.web.qr_codes import QrCodes
 from app.web.redirects import with_query
 from app.web.request import Request
 from app.web.response import Response, json_response, text_response
-from app.web.robyn_app import Router, keyed, new_router, of_host, public, routes_of
+from app.web.robyn_app import Router, keyed, new_router, of_host, of_visit, public, routes_of
 from app.web.services import Services
 
 _ROBOTS = b"User-agent: *\nDisallow: /api/\n"
@@ -58,6 +60,8 @@ def register(application: Any, services: Services) -> None:
     links_api.register_cache(api, middleware, services.links, services.domains)
     blocks_api.register(api, middleware, services.blocks)
     domains_api.register(api, middleware, services.domains)
+    codes = QrCodes()
+    qr_api.register(api, middleware, services.links, services.domains, codes)
 
     @functools.cache
     def description() -> Mapping[str, Any]:
@@ -75,7 +79,7 @@ def register(application: Any, services: Services) -> None:
     application.include_router(api)
     _register_manual(application, description, services.public_url)
     _register_operations(application, services, middleware)
-    _register_redirect(application, services)
+    _register_redirect(application, services, codes)
 
 
 def _register_manual(app: Router, description: Callable[[], Mapping[str, Any]], public_url: str) -> None:
@@ -135,11 +139,12 @@ def _register_operations(app: Router, services: Services, middleware: ApiMiddlew
         return text_response(200, _ROBOTS, "text/plain; charset=utf-8")
 
 
-def _register_redirect(app: Router, services: Services) -> None:
+def _register_redirect(app: Router, services: Services, codes: QrCodes) -> None:
     """Declare `GET /` and `/{slug}`. On granian, `app.web.rsgi` calls the same handler without a route."""
     after = AfterSlug(
         services.redirects,
         services.links,
+        codes,
         services.admission,
         services.tarpit,
         short_url=services.domains.index.short_url,
@@ -153,7 +158,7 @@ def _register_redirect(app: Router, services: Services) -> None:
         return services.redirects.root(request.headers.get("host"), request.client)
 
     @app.get("/:slug")
-    @of_host
+    @of_visit
     async def redirect(request: Request) -> Response:
         host, text = request.headers.get("host"), request.path_params["slug"]
         slug = services.redirects.visited(host, text)

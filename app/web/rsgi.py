@@ -49,7 +49,7 @@ _OVERLOADED = Overloaded()
 # What a redirect may be answered with.
 _REDIRECTS = (*REDIRECT_CODES, 400, 404, 410, 429, 500, 503)
 # What a request may be answered with that asks for what follows a slug.
-_LOOKS = (200, 302, 400, 404, 410, 429, 500, 503)
+_LOOKS = (200, 302, 304, 400, 404, 410, 429, 500, 503)
 # The tarpit delays these, so that a client that guesses slugs asks less often.
 _DELAYED = (404, 429)
 

@@ -115,6 +115,19 @@ QUERIES = ["", "?", "?b=2", "?b=2&b=3&c", "?%0d%0aX:y", "?a=%C3%BC", "?q=\"<>'`{
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
+@pytest.mark.parametrize(
+    "end", ["+", "%2B", "+/", "+?a=b", "++", ".qr", ".qr.png", ".qr.", ".qr.gif", "%2b.qr"]
+)
+def test_what_follows_a_slug_is_the_same(gateway, without_fast_path, slugs, end, method):
+    for name in (slugs["plain"], slugs["limited"], slugs["disabled"], slugs["future"], "absent"):
+        request = f"{method} /{name}{end} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+        answer = same(gateway, without_fast_path, request.encode())
+
+        assert answer is not None
+        assert answer.status in {200, 404, 410}
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_link_response_is_the_same(gateway, without_fast_path, slugs, kind, method):
     for query in QUERIES:

@@ -47,6 +47,7 @@ def test_admission_sheds_writes_as_writes():
         "change_link": WorkKind.WRITE,
         "remove_link": WorkKind.WRITE,
         "get_link_history": WorkKind.LIST,
+        "get_link_qr": WorkKind.LIST,
         "undo_link": WorkKind.WRITE,
         "list_links": WorkKind.LIST,
         "list_tags": WorkKind.LIST,
