@@ -17,6 +17,7 @@ from app.domain.link import REDIRECT_CODES, Link, Slug
 from app.domain.link_key import name_of
 from app.resilience.admission import AdmissionController, WorkKind
 from app.resilience.deadline import REDIRECT_S
+from app.service.domains import Domains
 from app.service.links import Links
 from app.web import errors, preview, qr_codes
 from app.web.qr import Format, Style
@@ -58,22 +59,22 @@ class AfterSlug:
 
     def __init__(
         self,
+        *,
         redirects: RedirectHandler,
         links: Links,
+        domains: Domains,
         codes: qr_codes.QrCodes,
         admission: AdmissionController,
         tarpit: Tarpit,
-        *,
-        short_url: Callable[[str], str],
         has_preview: bool,
         on_error: Callable[[Exception], None],
     ) -> None:
         self._redirects = redirects
         self._links = links
+        self._domains = domains
         self._codes = codes
         self._admission = admission
         self._tarpit = tarpit
-        self._short_url = short_url
         self._has_preview = has_preview
         self._on_error = on_error
 
@@ -95,10 +96,10 @@ class AfterSlug:
             return found
         link = None if request.method == "HEAD" else await self._link(slug)
         # `render` puts the target first.
-        return preview.page(self._short_url(slug), found.headers[0][1], link)
+        return preview.page(self._domains.index.short_url(slug), found.headers[0][1], link)
 
     async def _code(self, request: Request, slug: Slug, wanted: Format) -> Response:
-        text = self._short_url(slug)
+        text = self._domains.index.short_url(slug)
         tag = qr_codes.etag(text, wanted, _STYLE)
         is_held = qr_codes.is_held(tag, request.headers.get("if-none-match"))
         is_free = is_held or self._codes.has(text, wanted, _STYLE)

@@ -142,12 +142,12 @@ def _register_operations(app: Router, services: Services, middleware: ApiMiddlew
 def _register_redirect(app: Router, services: Services, codes: QrCodes) -> None:
     """Declare `GET /` and `/{slug}`. On granian, `app.web.rsgi` calls the same handler without a route."""
     after = AfterSlug(
-        services.redirects,
-        services.links,
-        codes,
-        services.admission,
-        services.tarpit,
-        short_url=services.domains.index.short_url,
+        redirects=services.redirects,
+        links=services.links,
+        domains=services.domains,
+        codes=codes,
+        admission=services.admission,
+        tarpit=services.tarpit,
         has_preview=services.has_preview,
         on_error=services.on_error,
     )

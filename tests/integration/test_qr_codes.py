@@ -121,6 +121,18 @@ def test_code_that_has_to_be_drawn_costs_more(front, tmp_path):
         assert client.get("/one").status_code == 429
 
 
+@BOTH
+def test_base_url_with_a_path(front, tmp_path):
+    base = {"HOPGATE_BASE_URL": "https://hop.example/go"}
+    settings = {"HOPGATE_DATA_DIR": str(tmp_path / "data"), **UNLIMITED, **front, **base}
+    make_store(settings)
+    assert hopgate(settings, "links", "create", "https://example.com/", "--slug", "sale").returncode == 0
+    with Gateway(settings, tmp_path) as gateway, httpx.Client(base_url=gateway.url) as client:
+        for path in ("/go/sale", "/sale"):  # a proxy may have removed it
+            assert read(client.get(f"{path}.qr.png").content) == "https://hop.example/go/sale"
+            assert "https://hop.example/go/sale" in client.get(f"{path}+").text
+
+
 # --- the API ----------------------------------------------------------------------------
 
 

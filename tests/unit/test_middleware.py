@@ -7,6 +7,7 @@ import time
 import pytest
 
 from app.adapters.native_limiter import NativeRateLimiter
+from app.domain.errors import Overloaded
 from app.ports import Policy
 from app.resilience.admission import AdmissionController, WorkKind
 from app.service import keys
@@ -27,9 +28,21 @@ def store(embedded_store):
     return CountingStore(embedded_store)
 
 
+async def done(_call):
+    return empty_response(204)
+
+
+async def overloaded(_call):
+    raise Overloaded
+
+
 @pytest.fixture
 def ask(store, monotonic):
     """Send a request with a key, and return the status of the answer."""
+    return asking(store, monotonic, done)
+
+
+def asking(store, monotonic, handler):
     limits = {**dict.fromkeys(Policy, "1000000/s burst 1000000"), Policy.ANONYMOUS: f"{BUDGET}/d"}
     middleware = ApiMiddleware(
         limiter=NativeRateLimiter(limits),
@@ -38,13 +51,10 @@ def ask(store, monotonic):
         on_error=lambda _: None,
     )
 
-    @middleware.endpoint(
-        Operation(summary="", scope=Scope.LINKS_READ, work=WorkKind.LIST, deadline_s=5.0, success=(204, None))
+    operation = Operation(
+        summary="", scope=Scope.LINKS_READ, work=WorkKind.LIST, deadline_s=5.0, success=(204, None)
     )
-    async def handle(_call):
-        return empty_response(204)
-
-    endpoint = getattr(handle, "endpoint", None)
+    endpoint = getattr(middleware.endpoint(operation)(handler), "endpoint", None)
     assert isinstance(endpoint, Endpoint)
 
     async def ask(text: str) -> int:
@@ -108,3 +118,7 @@ async def test_revoked_key_is_limited_like_an_invalid_one(ask, key, embedded_sto
     statuses = [await ask(text) for _ in range(3 * BUDGET)]
 
     assert statuses == [401] * (BUDGET + 1) + [429] * (2 * BUDGET - 1)
+
+
+async def test_handler_without_room_is_answered_by_503(store, monotonic, key):
+    assert await asking(store, monotonic, overloaded)(await key()) == 503

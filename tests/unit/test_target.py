@@ -202,3 +202,38 @@ def test_canonical_target_matches_the_grammar(text):
 
     assert _URI.fullmatch(stored), stored
     assert target.canonical(stored, own_hosts=OWN) == stored
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("https://example.com/", ("https://", "example.com", "/")),
+        ("http://example.com:8080?a=@b", ("http://", "example.com", ":8080?a=@b")),
+        ("https://[2001:db8::1]:8443/a:1", ("https://", "[2001:db8::1]", ":8443/a:1")),
+        ("https://[2001:db8::1]", ("https://", "[2001:db8::1]", "")),
+        # A link of an earlier version: what is before the @ decides nothing.
+        ("https://bank.example@bad.example/x@y", ("https://bank.example@", "bad.example", "/x@y")),
+        ("https://bank.example:1@bad.example:2/", ("https://bank.example:1@", "bad.example", ":2/")),
+        ("https://example.com#@x", ("https://", "example.com", "#@x")),
+        ("mailto:a@example.com", ("", "mailto", ":a@example.com")),
+        ("myapp://open/https://example.com", ("", "myapp", "://open/https://example.com")),
+    ],
+)
+def test_parts_name_what_decides_where_a_target_leads(url, expected):
+    assert target.parts(url) == expected
+    assert "".join(expected) == url
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("https://xn--e1afmkfd.example/xn--a", "пример.example"),
+        ("https://www.xn--mnchen-3ya.de:8080/", "www.münchen.de"),
+        ("https://example.com/xn--e1afmkfd", ""),
+        ("https://xn--zz--.com/", ""),
+        ("https://[::1]/", ""),
+        ("myapp://xn--e1afmkfd.example/", ""),
+    ],
+)
+def test_host_is_shown_in_unicode(url, expected):
+    assert target.unicode_host(url) == expected
