@@ -265,6 +265,7 @@ class _Entry(msgspec.Struct, omit_defaults=True):
     start: float | None = None
     end: float | None = None
     metered: bool = False
+    override: bool = False
 
 
 _entry_decoder = msgspec.json.Decoder(_Entry)
@@ -280,6 +281,7 @@ def encode_resolution(resolution: Resolution) -> bytes:
         start=resolution.valid_from,
         end=resolution.expires_at,
         metered=resolution.metered,
+        override=resolution.override_query,
     )
     return b"%d|%s" % (resolution.version, _encoder.encode(entry))
 
@@ -303,4 +305,5 @@ def decode_resolution(slug: Slug, value: bytes) -> Resolution | None:
         expires_at=entry.end,
         metered=entry.metered,
         epoch=entry.epoch,
+        override_query=entry.override,
     )

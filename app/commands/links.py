@@ -46,12 +46,37 @@ ForwardQuery = Annotated[
     bool | None,
     typer.Option("--forward-query/--no-forward-query", help="Append the query of a visit to the target."),
 ]
+OverrideQuery = Annotated[
+    bool | None,
+    typer.Option(
+        "--override-query/--no-override-query",
+        help="With --forward-query: in place of the target's parameters of the same names.",
+    ),
+]
 Enabled = Annotated[bool | None, typer.Option("--enabled/--disabled", help="A disabled link answers 410.")]
 MaxVisits = Annotated[
     str | None, typer.Option(metavar="NUMBER", help="The most redirects in total, or none.")
 ]
 ExternalId = Annotated[
     str | None, typer.Option(metavar="TEXT", help="The link's name in another system, or none.")
+]
+
+_UTM_PANEL = "UTM parameters of the target"
+UtmSource = Annotated[
+    str | None, typer.Option(metavar="TEXT", help="Such as newsletter, or none.", rich_help_panel=_UTM_PANEL)
+]
+UtmMedium = Annotated[
+    str | None, typer.Option(metavar="TEXT", help="Such as email, or none.", rich_help_panel=_UTM_PANEL)
+]
+UtmCampaign = Annotated[
+    str | None, typer.Option(metavar="TEXT", help="Such as spring-sale, or none.", rich_help_panel=_UTM_PANEL)
+]
+UtmTerm = Annotated[
+    str | None, typer.Option(metavar="TEXT", help="A search term, or none.", rich_help_panel=_UTM_PANEL)
+]
+UtmContent = Annotated[
+    str | None,
+    typer.Option(metavar="TEXT", help="Which of several links, or none.", rich_help_panel=_UTM_PANEL),
 ]
 
 
@@ -72,11 +97,18 @@ def create(
     enabled: Enabled = None,
     max_visits: MaxVisits = None,
     external_id: ExternalId = None,
+    override_query: OverrideQuery = None,
+    utm_source: UtmSource = None,
+    utm_medium: UtmMedium = None,
+    utm_campaign: UtmCampaign = None,
+    utm_term: UtmTerm = None,
+    utm_content: UtmContent = None,
     expires_in: ExpiresIn = None,
     json: console.Json = False,
 ) -> None:
     """Create a link and print its short URL."""
     from app.bootstrap import open_links
+    from app.domain import utm
     from app.domain.link import LinkFields
     from app.domain.link_key import name_of
     from app.domain.slug import MOVED
@@ -85,20 +117,25 @@ def create(
 
     settings = console.existing_store()
     lifetime = _lifetime(expires_in, expires_at)
-    fields = LinkFields(
-        **_given(
-            long_url=long_url,
-            title=title,
-            tags=tags,
-            redirect_code=redirect_code,
-            valid_from=valid_from,
-            expires_at=expires_at,
-            forward_query=forward_query,
-            enabled=enabled,
-            max_visits=max_visits,
-            external_id=external_id,
-        )
+    given = _given(
+        long_url=long_url,
+        title=title,
+        tags=tags,
+        redirect_code=redirect_code,
+        valid_from=valid_from,
+        expires_at=expires_at,
+        forward_query=forward_query,
+        enabled=enabled,
+        max_visits=max_visits,
+        external_id=external_id,
+        override_query=override_query,
+        utm_source=utm_source,
+        utm_medium=utm_medium,
+        utm_campaign=utm_campaign,
+        utm_term=utm_term,
+        utm_content=utm_content,
     )
+    fields = utm.patched(LinkFields(long_url=long_url), given)
 
     async def work() -> tuple[Link, DomainIndex]:
         async with open_links(settings, "links create") as (links, domains):
@@ -150,6 +187,12 @@ def edit(
     enabled: Enabled = None,
     max_visits: MaxVisits = None,
     external_id: ExternalId = None,
+    override_query: OverrideQuery = None,
+    utm_source: UtmSource = None,
+    utm_medium: UtmMedium = None,
+    utm_campaign: UtmCampaign = None,
+    utm_term: UtmTerm = None,
+    utm_content: UtmContent = None,
     expires_in: ExpiresIn = None,
     if_version: Annotated[
         int | None, typer.Option(metavar="NUMBER", help="Change only this version of the link.")
@@ -173,6 +216,12 @@ def edit(
         enabled=enabled,
         max_visits=max_visits,
         external_id=external_id,
+        override_query=override_query,
+        utm_source=utm_source,
+        utm_medium=utm_medium,
+        utm_campaign=utm_campaign,
+        utm_term=utm_term,
+        utm_content=utm_content,
     )
     lifetime = _lifetime(expires_in, expires_at)
     if not changes and lifetime is None:
@@ -262,7 +311,9 @@ def stats(
 
 
 def _given(**options: Any) -> dict[str, Any]:
-    """Return the fields of `LinkFields` that the options name."""
+    """Return the fields of `LinkFields`, and the UTM parameters, that the options name."""
+    from app.domain import utm
+
     fields = {name: value for name, value in options.items() if value is not None}
     if "tags" in fields:
         fields["tags"] = tuple(fields["tags"])
@@ -271,8 +322,9 @@ def _given(**options: Any) -> dict[str, Any]:
             fields[name] = None if fields[name] == "none" else console.time(fields[name])
     if "max_visits" in fields:
         fields["max_visits"] = None if fields["max_visits"] == "none" else _number(fields["max_visits"])
-    if fields.get("external_id") == "none":
-        fields["external_id"] = None
+    for name in ("external_id", *utm.NAMES):
+        if fields.get(name) == "none":
+            fields[name] = None
     return fields
 
 

@@ -25,6 +25,8 @@ class LinkFields:
     `long_url` is canonical (see `app.domain.target`) and is emitted as stored. Times are
     timezone-aware UTC. `max_visits` bounds the redirects served in total; None: no limit.
     `external_id` is the link's name in another system; no two links have the same, unless removed.
+    `override_query`: the query that `forward_query` adds takes the place of the target's parameters of the
+    same names.
     """
 
     long_url: str
@@ -37,6 +39,7 @@ class LinkFields:
     enabled: bool = True
     max_visits: int | None = None
     external_id: str | None = None
+    override_query: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,6 +101,7 @@ class Resolution(msgspec.Struct, frozen=True, gc=False):
     expires_at: float | None = None
     metered: bool = False
     epoch: int = 0
+    override_query: bool = False
 
     @staticmethod
     def of(link: Link) -> Resolution:
@@ -115,6 +119,7 @@ class Resolution(msgspec.Struct, frozen=True, gc=False):
             expires_at=fields.expires_at.timestamp() if fields.expires_at else None,
             metered=fields.max_visits is not None,
             epoch=link.epoch,
+            override_query=fields.override_query,
         )
 
     @staticmethod

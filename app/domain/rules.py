@@ -17,7 +17,8 @@ MAX_TITLE_LENGTH = 512
 MAX_TAGS, MAX_TAG_LENGTH = 20, 64
 MAX_EXTERNAL_ID_LENGTH = 255
 _FORWARDING = frozenset({"long_url", "forward_query"})
-_TIMES = frozenset({"valid_from", "expires_at"})
+# Fields that are judged together.
+_PAIRS = (frozenset({"valid_from", "expires_at"}), frozenset({"forward_query", "override_query"}))
 # Breaks no rule, whatever the addresses of the service are.
 _UNOBJECTIONABLE = LinkFields(long_url="https://unchanged.invalid/")
 # The years that every store, cache and time zone can represent.
@@ -61,6 +62,8 @@ def checked(fields: LinkFields, *, own_hosts: Collection[str], policy: TargetPol
         errors.append(FieldError("max_visits", "max_visits_invalid", message))
     if fields.external_id is not None and (wrong := _external_id_problem(fields.external_id)) is not None:
         errors.append(FieldError("external_id", "external_id_invalid", wrong))
+    if fields.override_query and not fields.forward_query:
+        errors.append(FieldError("override_query", "override_query_alone", "needs forward_query"))
     if errors:
         raise InvalidInput(errors)
     # What has no canonical form of its own stays as it is.
@@ -78,7 +81,8 @@ def edited(
     Return *wanted*, the edit of a link that has *stored*, in canonical form.
 
     A field that stays as it is obeys the rules: an earlier version may have taken what this one
-    refuses, and an edit of the title is no edit of the target. The two times are judged together.
+    refuses, and an edit of the title is no edit of the target. The two times are judged together,
+    and so is what becomes of queries.
 
     Raises:
         InvalidInput: with every rule that the edit breaks.
@@ -88,8 +92,9 @@ def edited(
         for field in dataclasses.fields(stored)
         if getattr(stored, field.name) == getattr(wanted, field.name)
     }
-    if not kept.keys() >= _TIMES:
-        kept = {name: value for name, value in kept.items() if name not in _TIMES}
+    for pair in _PAIRS:
+        if not kept.keys() >= pair:
+            kept = {name: value for name, value in kept.items() if name not in pair}
     judged = replace(wanted, **{name: getattr(_UNOBJECTIONABLE, name, value) for name, value in kept.items()})
     fields = replace(checked(judged, own_hosts=own_hosts, policy=policy), **kept)
     if not kept.keys() >= _FORWARDING and fields.forward_query and _takes_no_query(fields.long_url):

@@ -8,7 +8,7 @@ from app.interchange import values
 from app.interchange.dialect import Dialect, columns
 from app.interchange.errors import Unreadable
 from app.interchange.inert import looks_guarded
-from app.interchange.rivals import USUAL
+from app.interchange.rivals import USUAL, UTM
 
 _MOMENT = values.moment(unix="either")
 
@@ -60,6 +60,8 @@ GENERIC = Dialect(
         created_at="created_at created dateCreated creationDate",
         visits="visits visitCount totalClicks clicks clickCount hits",
         spent_visits="spent_visits",
+        override_query="override_query",
+        **UTM,
     ),
     slug_is_optional=True,
     cell=_refuse_guess,

@@ -17,6 +17,7 @@ from typing import Any
 
 import msgspec
 
+from app.domain import utm
 from app.domain.link import LinkFields
 from app.interchange import values
 from app.interchange.columns import Column, normalised
@@ -50,11 +51,12 @@ _BY_TYPE: dict[object, Codec] = {
 }
 _TYPES = typing.get_type_hints(LinkFields)
 
-# In the order of the CSV.
+# In the order of the CSV. UTM parameters are those of `long_url` once more, for readers of the file.
 CODECS: dict[str, Codec] = {
     "slug": Codec(str, values.slug),
     "domain": Codec(str, values.text),
     **{field.name: _BY_TYPE[_TYPES[field.name]] for field in dataclasses.fields(LinkFields)},
+    **{name: Codec(str, values.text) for name in utm.NAMES},
     "created_at": _TIME,
     "visits": _NUMBER,
     "spent_visits": _NUMBER,

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from app.domain import rules, slug
+from app.domain import rules, slug, utm
 from app.domain.domains import Domain, DomainIndex, parse
 from app.domain.errors import FieldError, InvalidInput
 from app.domain.link import LinkFields, Slug
@@ -254,6 +254,7 @@ class RecordReader:
         created_at: datetime | None = found.pop("created_at", None)
         visits: int = found.pop("visits", None) or 0
         spent: int | None = found.pop("spent_visits", None)
+        tagged = {name: value for name in utm.NAMES if (value := found.pop(name, None)) is not None}
         named_host: str = found.pop("domain", None) or ""
         host = "" if "domain" in self._ignore else named_host
         if wanted is None and not self._dialect.slug_is_optional and "slug" not in {e.field for e in errors}:
@@ -262,9 +263,8 @@ class RecordReader:
             message = f"must lie in the years {_FIRST_YEAR} to {_LAST_YEAR}"
             errors.append(FieldError("created_at", "time_out_of_range", message))
         try:
-            parsed, fields, domain = self._check(
-                wanted, LinkFields(**{"long_url": "", **found}), host, is_own=self._dialect.has_domains
-            )
+            described = utm.patched(LinkFields(**{"long_url": "", **found}), tagged)
+            parsed, fields, domain = self._check(wanted, described, host, is_own=self._dialect.has_domains)
         except InvalidInput as error:
             # A value that could not be read was reported already.
             reported = {reason.field for reason in errors}

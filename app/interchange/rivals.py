@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from datetime import UTC
 
+from app.domain import utm
 from app.interchange import values
 from app.interchange.dialect import Dialect, columns, names, restrictions
 from app.interchange.values import Converter
@@ -26,12 +27,17 @@ USUAL: dict[str, Converter] = {
     "expires_at": values.end(),
     "max_visits": values.number,
     "forward_query": values.flag,
+    "override_query": values.flag,
     "enabled": values.flag,
     "external_id": values.text,
     "created_at": values.moment(),
     "visits": values.number,
     "domain": values.text,
+    **dict.fromkeys(utm.NAMES, values.text),
 }
+
+# Columns of the UTM parameters, whether the target has them as well or not: `utm_source` and `utmSource`.
+UTM = {name: name for name in utm.NAMES}
 
 # The table of the database, the plugin that exports CSV, and the API's `stats`.
 YOURLS = Dialect(
@@ -130,6 +136,7 @@ DUB = Dialect(
         created_at="createdAt",
         expires_at="expiresAt",
         visits="clicks",
+        **UTM,
     ),
     restrictions=restrictions(
         anything="password",
@@ -139,8 +146,7 @@ DUB = Dialect(
     harmless=names(
         """id linkId updatedAt lastClicked leads conversions sales saleAmount description image video proxy
         doIndex publicStats qrCode user userId workspaceId projectId programId partnerId tenantId externalId
-        folderId tagId webhookIds comments trackConversion utm_source utm_medium utm_campaign utm_term
-        utm_content"""
+        folderId tagId webhookIds comments trackConversion"""
     ),
 )
 
@@ -188,6 +194,7 @@ SHORT_IO = Dialect(
         max_visits="clicksLimit",
         redirect_code="redirectType",
         visits="clicks click totalClicks",
+        **UTM,
     ),
     restrictions=restrictions(
         anything="password",
@@ -197,7 +204,7 @@ SHORT_IO = Dialect(
     ),
     harmless=names(
         """id idString lcpath updatedAt updated OwnerId DomainId FolderId source icon creator user duplicate
-        utmSource utmMedium utmCampaign utmTerm utmContent integrationAdroll integrationFB integrationGA
+        integrationAdroll integrationFB integrationGA
         integrationGTM skipQS"""
     ),
 )

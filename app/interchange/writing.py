@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator
 
 import msgspec
 
+from app.domain import utm
 from app.domain.domains import DomainIndex
 from app.domain.link import Link
 from app.domain.link_key import name_of
@@ -59,6 +60,7 @@ def _values(link: Link, spent_visits: int, domains: DomainIndex) -> dict[str, ob
         "created_at": link.created_at,
         "visits": link.visits,
         "spent_visits": spent_visits,
+        **utm.shown(link.fields.long_url),
     }
     return {name: found[name] if name in found else getattr(link.fields, name) for name in CODECS}
 

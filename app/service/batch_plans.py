@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from app.domain import domains
+from app.domain import domains, utm
 from app.domain.domains import Domain
 from app.domain.errors import FieldError, HopgateError, InvalidInput
 from app.domain.link import Link, LinkFields, Slug
@@ -324,7 +324,7 @@ def _edit(
     current: Link, patch: Mapping[str, Any], links: _Links, now: datetime, edited: Edited
 ) -> ItemOutcome:
     try:
-        fields = edited(current.fields, replace(current.fields, **patch))
+        fields = edited(current.fields, utm.patched(current.fields, patch))
     except InvalidInput as error:
         return Fault(error)
     external_id = fields.external_id

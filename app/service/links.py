@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from app.domain import domains, rules, slug
+from app.domain import domains, rules, slug, utm
 from app.domain.domains import Domain
 from app.domain.errors import Contended, FieldError, InvalidInput
 from app.domain.link import Link, LinkFields, NewLink, Slug
@@ -182,7 +182,7 @@ class Links:
         expected_version: int | None = None,
     ) -> Link | VersionMismatch | ExternalIdTaken | Removed | None:
         """
-        Replace the fields of `LinkFields` that *patch* names.
+        Replace the fields of `LinkFields`, and the UTM parameters, that *patch* names.
 
         Args:
             expires_in: the time of `expires_at`, from now on.
@@ -202,7 +202,7 @@ class Links:
                 return VersionMismatch(current)
             now = self._clock()
             expiry = {} if expires_in is None else {"expires_at": now + expires_in}
-            wanted = replace(current.fields, **{**patch, **expiry})
+            wanted = utm.patched(current.fields, {**patch, **expiry})
             fields = rules.edited(current.fields, wanted, own_hosts=self._own_hosts, policy=self._policy)
             outcome = await self._store.update(name, fields, expected_version=current.version, now=now)
             if isinstance(outcome, Changed):

@@ -60,7 +60,7 @@ def new_item(
         item = NewItem(
             fields=draft.fields(),
             slug=None,
-            named=frozenset(document).difference(("slug", "domain", "reuse", "expires_in")),
+            named=frozenset(document).difference(schemas.NOT_FIELDS),
             domain=domains.served(draft.domain),
             names_domain=draft.domain is not None,
             reuse=reuse or draft.reuse,

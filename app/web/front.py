@@ -105,13 +105,13 @@ def _row(entry: L1Entry[Response], renew_from: float) -> Row:
         times = renew_from, entry.fresh_until, -math.inf, math.inf
         # `page_of` puts the page first.
         page = answer.headers[0][1] if answer.stands_for else None
-        return resolution.slug, answer.stands_for or answer.status, page, False, 0, times
+        return resolution.slug, answer.stands_for or answer.status, page, 0, 0, times
     expires_at = resolution.expires_at
     return (
         resolution.slug,
         answer.status,
         answer.headers[0][1],  # `render` puts the target first
-        answer.forward_query,
+        1 + answer.override_query if answer.forward_query else 0,
         metered_version,
         (
             renew_from,

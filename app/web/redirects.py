@@ -13,7 +13,7 @@ import logging
 import math
 from collections import Counter
 from collections.abc import Callable, Sequence
-from urllib.parse import quote
+from urllib.parse import quote, unquote_to_bytes
 
 from msgspec.structs import replace
 
@@ -73,13 +73,14 @@ def render(resolution: Resolution, now: float) -> Response:
         resolution.redirect_code,
         (("location", location), caching, NO_SNIFFING),
         forward_query=resolution.forward_query,
+        override_query=resolution.override_query,
         is_visit=True,
         metered_version=resolution.version if resolution.metered else 0,
     )
 
 
 def with_query(response: Response, query: str) -> Response:
-    """Return *response* with *query* appended to its target, if the link forwards queries."""
+    """Return *response* with *query* added to its target, if the link forwards queries."""
     # An ampersand only separates two parameters: it makes no empty one.
     added = query.lstrip("&")
     if not added or not response.forward_query:
@@ -88,10 +89,25 @@ def with_query(response: Response, query: str) -> Response:
     target, hash_mark, fragment = location.partition("#")
     path, _, own = target.partition("?")
     own = own.rstrip("&")
+    if response.override_query:
+        own = _without(own, added)
     # Existing escapes stay as they are.
     safe = escaped(quote(added, safe=_SAFE))
     joined = f"{path}?{own}{'&' if own else ''}{safe}{hash_mark}{fragment}"
     return replace(response, headers=((name, joined), *rest))
+
+
+def _without(own: str, query: str) -> str:
+    """Return the parameters of *own* whose names *query* does not have."""
+    names = {_parameter_name(one) for one in query.split("&") if one}
+    parameters = [one for one in own.split("&") if one]
+    kept = [one for one in parameters if _parameter_name(one) not in names]
+    return own if len(kept) == len(parameters) else "&".join(kept)
+
+
+def _parameter_name(parameter: str) -> bytes:
+    """Return the name of *parameter* as a server reads it: by that, `a%62` and `ab` are one."""
+    return unquote_to_bytes(parameter.partition("=")[0].replace("+", " "))
 
 
 def page_of(domains: DomainIndex, slug: str, response: Response) -> Response:

@@ -30,6 +30,7 @@ class Response(msgspec.Struct, frozen=True, gc=False):
     One response.
 
     `forward_query`: append the request's query string to the `location` header.
+    `override_query`: in place of its parameters of the same names.
     `is_visit`: it is the redirect of a link; sent in reply to a GET, it counts as one click.
     `stands_for`: the status that it would have if the domain had no page in its place, else 0.
     `stream`: the body in parts, in place of `body`.
@@ -40,6 +41,7 @@ class Response(msgspec.Struct, frozen=True, gc=False):
     headers: Headers = ()
     body: bytes = b""
     forward_query: bool = False
+    override_query: bool = False
     is_visit: bool = False
     metered_version: int = 0
     stands_for: int = 0

@@ -12,7 +12,7 @@ from typing import Annotated, Any, ClassVar, TypeVar, get_type_hints
 
 import msgspec
 
-from app.domain import lifetime, rules, target
+from app.domain import lifetime, rules, target, utm
 from app.domain import slug as slug_rules
 from app.domain.domains import DomainIndex
 from app.domain.errors import FieldError, HopgateError, InvalidInput
@@ -94,6 +94,23 @@ _ExternalId = Annotated[
         description="The link's name in another system. No two links have the same, unless removed.",
     ),
 ]
+_Utm = Annotated[
+    str,
+    described(
+        minLength=1,
+        maxLength=utm.MAX_LENGTH,
+        pattern=patterns.PRINTABLE,
+        description="A UTM parameter of the target. It is written into the query of `long_url`, in place of"
+        " one that is there, and shown as it stands there. Needs a target with a server.",
+    ),
+]
+_OverrideQuery = Annotated[
+    bool,
+    described(
+        description="The query that `forward_query` adds takes the place of the target's parameters of the"
+        " same names. Needs `forward_query`."
+    ),
+]
 ExpiresIn = Annotated[
     str,
     described(
@@ -106,10 +123,10 @@ ExpiresIn = Annotated[
 Reuse = Annotated[
     bool,
     described(
-        description="Answer with the oldest link that has the same target, `title`, `tags`, `redirect_code`"
-        " and `forward_query`, if there is one (200); make one otherwise (201). Links that are disabled,"
-        " removed, blocked, limited by time or visits, or have an `external_id` are never reused. Needs"
-        " `links:read` as well; excludes `slug` and those fields."
+        description="Answer with the oldest link that has the same target, `title`, `tags`, `redirect_code`,"
+        " `forward_query` and `override_query`, if there is one (200); make one otherwise (201). Links that"
+        " are disabled, removed, blocked, limited by time or visits, or have an `external_id` are never"
+        " reused. Needs `links:read` as well; excludes `slug` and those fields."
     ),
 ]
 _Slugs = Annotated[list[str], described(minItems=1, maxItems=MAX_SLUGS, examples=[["spring-sale"]])]
@@ -130,12 +147,25 @@ class CreateLink(msgspec.Struct, forbid_unknown_fields=True):
     forward_query: bool = False
     enabled: bool = True
     external_id: _ExternalId | None = None
+    override_query: _OverrideQuery = False
+    utm_source: _Utm | None = None
+    utm_medium: _Utm | None = None
+    utm_campaign: _Utm | None = None
+    utm_term: _Utm | None = None
+    utm_content: _Utm | None = None
     expires_in: ExpiresIn | None = None
     reuse: Reuse = False
 
     def fields(self) -> LinkFields:
-        """Return what stands in the link as it is sent: all but its address, the lifetime and `reuse`."""
-        return LinkFields(**{field.name: getattr(self, field.name) for field in _FIELDS})
+        """
+        Return what stands in the link as it is sent: all but its address, the lifetime and `reuse`.
+
+        Raises:
+            InvalidInput: a UTM parameter is none.
+        """
+        fields = LinkFields(**{field.name: getattr(self, field.name) for field in _FIELDS})
+        wanted = {name: value for name in utm.NAMES if (value := getattr(self, name)) is not None}
+        return utm.patched(fields, wanted) if wanted else fields
 
     def lifetime(self) -> timedelta | None:
         """Return how long the link shall live; raises InvalidInput."""
@@ -162,21 +192,26 @@ class _Address(msgspec.Struct):
     short_url: str
 
 
-# The fields of a link that a user sets: `CreateLink` declares them, the other schemas derive them.
-_NOT_FIELDS = ("slug", "domain", "expires_in", "reuse")
-_FIELDS = [field for field in msgspec.structs.fields(CreateLink) if field.name not in _NOT_FIELDS]
+# The fields of a link that a user sets: `CreateLink` declares them, besides these, and the other schemas
+# derive them.
+NOT_FIELDS = ("slug", "domain", "expires_in", "reuse", *utm.NAMES)
+_FIELDS = [field for field in msgspec.structs.fields(CreateLink) if field.name not in NOT_FIELDS]
 _Changes: Any = msgspec.defstruct(
     "_Changes",
     [
         *((field.name, field.type | msgspec.UnsetType, msgspec.UNSET) for field in _FIELDS),
+        *((name, _Utm | None | msgspec.UnsetType, msgspec.UNSET) for name in utm.NAMES),
         ("expires_in", ExpiresIn | msgspec.UnsetType, msgspec.UNSET),
     ],
 )
 # Their types without the rules for what is sent: a target is in canonical form by then, and a link may
 # be older than a rule.
 _SHOWN = {**get_type_hints(CreateLink), "max_visits": _MaxVisits | None, "external_id": str | None}
+_SHOWN |= dict.fromkeys(utm.NAMES, str | None)
 _AddressAndFields: Any = msgspec.defstruct(
-    "_AddressAndFields", [(field.name, _SHOWN[field.name]) for field in _FIELDS], bases=(_Address,)
+    "_AddressAndFields",
+    [(name, _SHOWN[name]) for name in (*(field.name for field in _FIELDS), *utm.NAMES)],
+    bases=(_Address,),
 )
 
 
@@ -186,8 +221,8 @@ class PatchLink(_Changes, forbid_unknown_fields=True):  # type: ignore[misc, cal
     extra_json_schema: ClassVar[dict[str, Any]] = {"minProperties": 1}
 
     def changes(self) -> Mapping[str, Any]:
-        """Return the fields that the body names."""
-        values = {field.name: getattr(self, field.name) for field in _FIELDS}
+        """Return the fields and the UTM parameters that the body names."""
+        values = {name: getattr(self, name) for name in (*(field.name for field in _FIELDS), *utm.NAMES)}
         return {name: value for name, value in values.items() if value is not msgspec.UNSET}
 
     def lifetime(self) -> timedelta | None:
@@ -290,6 +325,7 @@ def link_document(link: Link, domains: DomainIndex) -> LinkDocument:
         slug=name_of(link.slug),
         short_url=domains.short_url(link.slug),
         **{field.name: getattr(link.fields, field.name) for field in _FIELDS},
+        **utm.shown(link.fields.long_url),
         visits=link.visits,
         version=link.version,
         created_at=link.created_at,

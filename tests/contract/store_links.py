@@ -23,6 +23,7 @@ FULL = LinkFields(
     enabled=False,
     max_visits=2**53 - 1,
     external_id="crm: 漢字 '42'",
+    override_query=True,
 )
 REQUEST = IdempotentRequest("key-1", "order-7", b"digest")
 

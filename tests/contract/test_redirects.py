@@ -81,6 +81,11 @@ def slugs(gateway, key) -> dict[str, str]:
         "quotes": {"long_url": "https://example.com/\"<>'`{}|^"},
         "forwarding": {"long_url": "https://example.com/?a=1#f", "forward_query": True},
         "forwarding-bare": {"long_url": "https://example.com/x", "forward_query": True},
+        "overriding": {
+            "long_url": "https://example.com/?a=1&b=1&x=%C3%BC#f",
+            "forward_query": True,
+            "override_query": True,
+        },
         "limited": {"max_visits": 1_000_000},
         "disabled": {"enabled": False},
         "future": {"valid_from": "2090-01-01T00:00:00Z"},
@@ -109,7 +114,7 @@ def same(gateway: Gateway, without_fast_path: Gateway, request: bytes) -> RawAns
 
 KINDS = [
     *("plain", "permanent", "temporary", "kept", "international", "quotes"),
-    *("forwarding", "forwarding-bare", "limited", "disabled", "future", "removed"),
+    *("forwarding", "forwarding-bare", "overriding", "limited", "disabled", "future", "removed"),
 ]
 QUERIES = ["", "?", "?b=2", "?b=2&b=3&c", "?%0d%0aX:y", "?a=%C3%BC", "?q=\"<>'`{}|\\^[]", "?" + "x" * 3000]
 

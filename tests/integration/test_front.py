@@ -99,6 +99,21 @@ def test_forwarded_query_is_added_by_the_front(gateway, api):
     assert [is_of_the_front(answer) for answer in answers] == [True] * 4
 
 
+def test_visitors_parameters_take_the_place_of_the_targets_if_the_link_says_so(gateway, api):
+    link = {"long_url": TARGET, "utm_source": "mail", "utm_medium": "m", "forward_query": True}
+    slug = api.post(LINKS, json=link).json()["slug"]
+    warm(gateway, f"/{slug}")
+    kept = get(gateway, f"/{slug}?utm_source=qr").header("location")
+
+    assert api.patch(f"{LINKS}/{slug}", json={"override_query": True}).status_code == 200
+
+    warm(gateway, f"/{slug}")
+    answer = get(gateway, f"/{slug}?utm_source=qr")
+    assert kept == f"{TARGET}?utm_source=mail&utm_medium=m&utm_source=qr"
+    assert answer.header("location") == f"{TARGET}?utm_medium=m&utm_source=qr"
+    assert is_of_the_front(answer)
+
+
 def test_edit_and_removal_are_seen_at_once(gateway, api, slug):
     warm(gateway, f"/{slug}")
 

@@ -343,7 +343,7 @@ def test_links_from_before_have_a_history_from_now_on(url: str) -> None:
     roll_back(url, name, number)
     insert_link(url)
 
-    assert migrate(url) == 1
+    assert migrate(url) > 0
     execute(url, AN_OLD_EDIT.format(t=time))
     execute(url, "UPDATE links SET version = version + 1, visits_taken = visits_taken + 1")
 
@@ -361,7 +361,7 @@ def test_odd_links_of_other_programs_are_changed_as_before(tmp_path: Path, tags:
     roll_back(url, "sqlite", 10)
     execute(url, A_LINK.format(tags=tags, no=0, yes=1, t=0))
 
-    assert migrate(url) == 1
+    assert migrate(url) > 0
     execute(url, "UPDATE links SET tags = '[]'")
 
     assert execute(url, "SELECT count(*) FROM link_history") == [(1,)]
@@ -377,4 +377,4 @@ def test_history_takes_no_long_lock(postgres: PrivatePostgres) -> None:
 
         with pytest.raises(Unavailable):
             migrate(url)
-    assert migrate(url) == 1
+    assert migrate(url) > 0

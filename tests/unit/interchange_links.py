@@ -29,7 +29,12 @@ _PRINTABLE = st.text(st.characters(exclude_categories=["Cs", "Cc", "Zl", "Zp"]),
 TITLES = st.lists(_ODD | _PRINTABLE, max_size=5).map("".join)
 TAGS = st.lists(TITLES.filter(bool), max_size=4, unique=True).map(tuple)
 
-_PATHS = st.text(st.sampled_from("abc/?=&,;|#%20'+-@()"), max_size=20)
+_PATHS = st.text(st.sampled_from("abc/?=&,;|#%20'+-@()"), max_size=20) | st.lists(
+    st.sampled_from(
+        ["?", "&", "#", "utm_source=", "utm%5Fsource=a+b", "utm_term=%20'=", "utm_term=%0A", "utm_id=1", "b"]
+    ),
+    max_size=8,
+).map("".join)
 LONG_URLS = _PATHS.map(lambda path: target.canonical(f"https://example.com/{path}", own_hosts=()))
 
 _MOMENTS = st.integers(946_684_800_000_000, 253_370_764_799_999_999).map(
@@ -46,6 +51,7 @@ _BY_NAME = {
     "enabled": st.booleans(),
     "max_visits": st.none() | st.integers(1, MAX_MAX_VISITS),
     "external_id": st.none() | TITLES.filter(bool).map(lambda text: text[:255]),
+    "override_query": st.booleans(),
 }
 
 

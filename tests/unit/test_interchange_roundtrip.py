@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from app.domain import utm
 from app.domain.domains import DomainIndex
 from app.domain.link import Link, LinkFields, Slug
 from app.interchange import writing
@@ -57,6 +58,7 @@ def test_export_has_every_field():
         "created_at",
         "visits",
         "spent_visits",
+        *utm.NAMES,
     }
 
 

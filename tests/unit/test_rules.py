@@ -24,6 +24,7 @@ EVERYTHING = LinkFields(
     enabled=False,
     max_visits=7,
     external_id="crm-42",
+    override_query=True,
 )
 
 
@@ -57,7 +58,13 @@ OLD = replace(
 
 @pytest.mark.parametrize(
     "change",
-    [{"forward_query": False}, {"title": "new"}, {"long_url": "https://example.com/"}, {"tags": ("new",)}],
+    [
+        {"forward_query": False, "override_query": False},
+        {"override_query": False},
+        {"title": "new"},
+        {"long_url": "https://example.com/"},
+        {"tags": ("new",)},
+    ],
 )
 def test_edit_keeps_what_an_earlier_version_stored(change):
     wanted = replace(OLD, **change)

@@ -7,10 +7,11 @@ from dataclasses import MISSING, fields
 import msgspec
 import pytest
 
+from app.domain import utm
 from app.domain.domains import DomainIndex
 from app.domain.errors import InvalidInput
 from app.domain.link import Link, LinkFields, Slug
-from app.web.schemas import CreateLink, LinkDocument, PatchLink, link_document, read
+from app.web.schemas import NOT_FIELDS, CreateLink, LinkDocument, PatchLink, link_document, read
 from tests.contract.store_links import FULL, NOW
 
 DEFAULTS = {field.name: field.default for field in fields(LinkFields)}
@@ -18,9 +19,9 @@ DEFAULTS = {field.name: field.default for field in fields(LinkFields)}
 
 def test_create_takes_every_field_and_the_slug() -> None:
     declared = {field.name: field.default for field in msgspec.structs.fields(CreateLink)}
-    others = {name: declared.pop(name) for name in ("slug", "domain", "expires_in", "reuse")}
+    others = {name: declared.pop(name) for name in NOT_FIELDS}
 
-    assert others == {"slug": None, "domain": None, "expires_in": None, "reuse": False}
+    assert others == {**dict.fromkeys(NOT_FIELDS), "reuse": False}
     assert {
         name: MISSING if default is msgspec.NODEFAULT else default for name, default in declared.items()
     } == DEFAULTS
@@ -33,7 +34,7 @@ def test_created_fields_survive() -> None:
 
 
 def test_patch_names_its_changes_only() -> None:
-    assert set(PatchLink.__struct_fields__) == {*DEFAULTS, "expires_in"}
+    assert set(PatchLink.__struct_fields__) == {*DEFAULTS, *utm.NAMES, "expires_in"}
     assert PatchLink(title="x", max_visits=None).changes() == {"title": "x", "max_visits": None}
 
 
@@ -49,6 +50,7 @@ def test_document_shows_every_field() -> None:
     assert list(LinkDocument.__struct_fields__) == [
         *("domain", "slug", "short_url"),
         *user_fields,
+        *utm.NAMES,
         *("visits", "version", "created_at", "updated_at"),
     ]
 

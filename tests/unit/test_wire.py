@@ -128,6 +128,7 @@ EVERYTHING = Resolution(
     expires_at=2.5,
     metered=True,
     epoch=5,
+    override_query=True,
 )
 
 
@@ -145,7 +146,10 @@ def test_golden_entry_has_every_field() -> None:
     [
         (
             EVERYTHING,
-            b'4|{"epoch":5,"url":"https://x.eu/|","code":308,"query":true,"start":1.5,"end":2.5,"metered":true}',
+            (
+                b'4|{"epoch":5,"url":"https://x.eu/|","code":308,"query":true,"start":1.5,"end":2.5,'
+                b'"metered":true,"override":true}'
+            ),
         ),
         (Resolution(Slug("a"), 3, "https://x.example/", 301), b'3|{"url":"https://x.example/","code":301}'),
     ],

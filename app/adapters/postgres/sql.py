@@ -45,6 +45,7 @@ FIELDS = {
     "enabled": _Column("boolean"),
     "max_visits": _Column("bigint"),
     "external_id": _Column("text"),
+    "override_query": _Column("boolean"),
 }
 _NEW = {
     "slug": "text",
@@ -78,6 +79,7 @@ _RESOLUTION = {
     "expires_at": "extract(epoch FROM expires_at)::float8",
     "metered": "max_visits IS NOT NULL",
     "epoch": _EPOCH,
+    "override_query": "override_query",
 }
 _FIRST_ATTEMPT_AT = f"now() + make_interval(secs => {OUTBOX_GRACE_S})"
 
@@ -167,7 +169,7 @@ SELECT_REUSABLE = f"""
         SELECT asked.number, one.id
         FROM json_to_recordset(%(asked)s::json) AS asked(
             number integer, long_url text, title text, tags text[], redirect_code smallint,
-            forward_query boolean, first text, "end" text
+            forward_query boolean, override_query boolean, first text, "end" text
         ) CROSS JOIN LATERAL (
             SELECT links.id FROM links
             WHERE hashtextextended(links.long_url, 0) = hashtextextended(asked.long_url, 0)
@@ -176,6 +178,7 @@ SELECT_REUSABLE = f"""
                 AND links.expires_at IS NULL AND links.max_visits IS NULL AND links.external_id IS NULL
                 AND links.title = asked.title AND links.tags = asked.tags
                 AND links.redirect_code = asked.redirect_code AND links.forward_query = asked.forward_query
+                AND links.override_query = asked.override_query
                 AND links.slug >= asked.first AND links.slug < asked."end"
                 AND NOT EXISTS (
                     SELECT 1 FROM blocks

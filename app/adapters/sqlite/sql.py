@@ -72,6 +72,7 @@ FIELDS = {
     "enabled": _FLAG,
     "max_visits": _SAME,
     "external_id": _SAME,
+    "override_query": _FLAG,
 }
 _LINK = {
     "slug": _SAME,
@@ -128,7 +129,7 @@ SELECT_REUSABLE = f"""
     WHERE long_url = :long_url AND removed_at IS NULL AND enabled = 1 AND valid_from IS NULL
         AND expires_at IS NULL AND max_visits IS NULL AND external_id IS NULL
         AND title = :title AND tags = :tags AND redirect_code = :redirect_code
-        AND forward_query = :forward_query
+        AND forward_query = :forward_query AND override_query = :override_query
         AND +slug >= :first AND +slug < :end
         AND NOT EXISTS (
             SELECT 1 FROM blocks

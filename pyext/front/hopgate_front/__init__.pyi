@@ -52,11 +52,12 @@ A request that the front answered, in five parts. Times are those of `time.monot
 5. The address of the client or its IPv6 network, and the id that it gave the request.
 """
 
-Row: TypeAlias = tuple[str, int, str | None, bool, int, tuple[float, float, float, float]]
+Row: TypeAlias = tuple[str, int, str | None, int, int, tuple[float, float, float, float]]
 """
 What is answered for a slug: by the template of a status.
 
-Slug, status; the target of a redirect, or the page in place of a refusal; whether a query is added to it;
+Slug, status; the target of a redirect, or the page in place of a refusal; what a query does:
+0 nothing, 1 it is added to the target's, 2 likewise, in place of parameters of the same names;
 the version of a link with a limit of its visits, or 0; and times of `time.monotonic`: when a request has it
 looked up anew, until when it is sent, and until when it is sent if the control plane is late; in unix
 seconds, when the link expires.
@@ -65,8 +66,8 @@ seconds, when the link expires.
 Words: TypeAlias = tuple[Sequence[str], Sequence[str]]
 """In lower case, what a `User-Agent` may hold, and what it may begin with."""
 
-def with_query(location: str, query: str) -> str:
-    """For tests: return *location* with *query* added to its own."""
+def with_query(location: str, query: str, is_overriding: bool) -> str:
+    """For tests: return *location* with *query* added to its own, or in place of the same names."""
 
 def intent_of(headers: Sequence[tuple[str, str]], previews: Words) -> str:
     """For tests: return why a request with *headers* was made: "visit", "prefetch" or "preview"."""

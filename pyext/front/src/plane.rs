@@ -26,7 +26,7 @@ use crate::quota::{Leases, Spent};
 use crate::recorder::Recorder;
 use crate::request::{Reader, head_size};
 use crate::request_id::{self, REQUEST_ID};
-use crate::table::{Entry, Table};
+use crate::table::{Entry, Forwarding, Table};
 use crate::tarpit::{Held, Tarpit};
 use crate::template::Template;
 use crate::upstream::Unanswered;
@@ -332,7 +332,9 @@ impl Plane {
             self.table.click(entry);
         }
         let location = match visit.query.filter(|query| query::adds(query)) {
-            Some(query) if entry.forwards_query => added(location, query),
+            Some(query) if entry.forwarding != Forwarding::Off => {
+                forwarded(location, query, entry.forwarding)
+            }
             _ => location.clone(),
         };
         at_once(self.template(entry.status).with(|headers| {
@@ -391,9 +393,11 @@ impl Plane {
     }
 }
 
-fn added(location: &HeaderValue, query: &str) -> HeaderValue {
+fn forwarded(location: &HeaderValue, query: &str, forwarding: Forwarding) -> HeaderValue {
     let location = location.to_str().expect("targets are ASCII");
-    HeaderValue::try_from(query::with_query(location, query)).expect("queries are escaped")
+    let is_overriding = forwarding == Forwarding::Overriding;
+    let joined = query::with_query(location, query, is_overriding);
+    HeaderValue::try_from(joined).expect("queries are escaped")
 }
 
 fn at_once(response: Response<AnswerBody>) -> Answer {

@@ -39,6 +39,17 @@ impl Times {
     }
 }
 
+/// What becomes of the query of a visit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Forwarding {
+    /// It plays no part.
+    Off,
+    /// It is added to the target's.
+    Added,
+    /// It is added, and takes the place of the target's parameters of the same names.
+    Overriding,
+}
+
 /// What the front answers for a slug.
 #[derive(Debug)]
 pub struct Entry {
@@ -47,8 +58,8 @@ pub struct Entry {
     pub status: StatusCode,
     /// The target of a redirect; for another status, the page that its domain has in its place.
     pub location: Option<HeaderValue>,
-    /// Whether a query of the request is added to the target.
-    pub forwards_query: bool,
+    /// What a query of the request does to the target.
+    pub forwarding: Forwarding,
     /// The version of a link with a limit of its visits; 0 if it has none.
     pub metered_version: u64,
     times: Times,
@@ -64,7 +75,7 @@ impl Entry {
         slug: &[u8],
         status: StatusCode,
         location: Option<HeaderValue>,
-        forwards_query: bool,
+        forwarding: Forwarding,
         metered_version: u64,
         times: Times,
     ) -> Self {
@@ -72,7 +83,7 @@ impl Entry {
             slug: slug.into(),
             status,
             location,
-            forwards_query,
+            forwarding,
             metered_version,
             times,
             clicks: AtomicU64::new(0),
@@ -227,7 +238,7 @@ mod tests {
             slug.as_bytes(),
             StatusCode::FOUND,
             Some(location),
-            false,
+            Forwarding::Off,
             0,
             Times::fresh(fresh_until),
         )
@@ -269,7 +280,14 @@ mod tests {
             ..Times::fresh(10.0)
         };
         let target = HeaderValue::from_static("https://example.com/");
-        let link = Entry::new(b"aaa", StatusCode::FOUND, Some(target), false, 0, times);
+        let link = Entry::new(
+            b"aaa",
+            StatusCode::FOUND,
+            Some(target),
+            Forwarding::Off,
+            0,
+            times,
+        );
         put(&table, link);
         put(&table, entry("bbb", "https://example.com/", 10.0));
 
@@ -285,7 +303,7 @@ mod tests {
             renew_from: 8.0,
             ..Times::fresh(10.0)
         };
-        let entry = Entry::new(b"aaa", StatusCode::GONE, None, false, 0, times);
+        let entry = Entry::new(b"aaa", StatusCode::GONE, None, Forwarding::Off, 0, times);
 
         let renews = [7.9, 8.0, 8.1, 9.9].map(|now| entry.is_to_renew(now));
 

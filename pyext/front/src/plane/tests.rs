@@ -89,11 +89,31 @@ pub(crate) fn filled(config: Config) -> Plane {
         let entry = Entry::new(slug, status, location, forwards, metered_version, times);
         plane.table.put(&[Arc::new(entry)]);
     };
-    put(b"hot", StatusCode::FOUND, Some(&target), false, 0);
-    put(b"passes-on", StatusCode::FOUND, Some(&target), true, 0);
-    put(b"metered", StatusCode::FOUND, Some(&target), false, 3);
-    put(b"absent", StatusCode::NOT_FOUND, None, false, 0);
-    put(b"gone", StatusCode::GONE, None, false, 0);
+    put(b"hot", StatusCode::FOUND, Some(&target), Forwarding::Off, 0);
+    put(
+        b"passes-on",
+        StatusCode::FOUND,
+        Some(&target),
+        Forwarding::Added,
+        0,
+    );
+    let with_query = HeaderValue::from_static("https://example.com/?a=1&b=2");
+    put(
+        b"gives-way",
+        StatusCode::FOUND,
+        Some(&with_query),
+        Forwarding::Overriding,
+        0,
+    );
+    put(
+        b"metered",
+        StatusCode::FOUND,
+        Some(&target),
+        Forwarding::Off,
+        3,
+    );
+    put(b"absent", StatusCode::NOT_FOUND, None, Forwarding::Off, 0);
+    put(b"gone", StatusCode::GONE, None, Forwarding::Off, 0);
     plane
 }
 
@@ -171,6 +191,13 @@ fn query_is_forwarded() {
     let response = get(&plane, "/passes-on?&a=|").unwrap().response;
 
     assert_eq!(response.headers()["location"], "https://example.com/?a=%7C");
+
+    let response = get(&plane, "/gives-way?a=3").unwrap().response;
+
+    assert_eq!(
+        response.headers()["location"],
+        "https://example.com/?b=2&a=3"
+    );
 }
 
 #[test]
@@ -195,7 +222,7 @@ fn entry_is_renewed_by_its_first_late_visit() {
         renew_from: 8.0,
         ..Times::fresh(10.0)
     };
-    let entry = Entry::new(b"gone", StatusCode::GONE, None, false, 0, times);
+    let entry = Entry::new(b"gone", StatusCode::GONE, None, Forwarding::Off, 0, times);
     plane.table.put(&[Arc::new(entry)]);
 
     for now in [1.0, 8.5, 9.0] {

@@ -16,27 +16,27 @@ use crate::intent::{Intent, Previews};
 use crate::limits::{Limit, Limiter, LimiterApi};
 use crate::misses::Found;
 use crate::plane::Plane;
-use crate::table::{Entry, Times};
+use crate::table::{Entry, Forwarding, Times};
 use crate::template::Template;
 
 /// A limiter's functions, by client and by IPv6 network.
 pub(super) type Capsules<'py> = (Bound<'py, PyCapsule>, Option<Bound<'py, PyCapsule>>);
 /// Status, headers, body.
 pub(super) type Parts = (u16, Vec<(String, String)>, Vec<u8>);
-/// Slug, status, target, whether it forwards queries, version of a metered link, and times; see the stub.
+/// Slug, status, target, what it does with queries, version of a metered link, and times; see the stub.
 pub(super) type Row = (
     PyBackedStr,
     u16,
     Option<PyBackedStr>,
-    bool,
+    u8,
     u64,
     (f64, f64, f64, f64),
 );
 
 /// For tests: `location` with `query` added to its own.
 #[pyfunction]
-pub(super) fn with_query(location: &str, query: &str) -> String {
-    crate::query::with_query(location, query)
+pub(super) fn with_query(location: &str, query: &str, is_overriding: bool) -> String {
+    crate::query::with_query(location, query, is_overriding)
 }
 
 /// For tests: why a request with `headers` was made.
@@ -76,7 +76,7 @@ pub(super) fn answer(plane: &Plane, entries: &[Arc<Entry>]) {
 pub(super) fn entries(rows: &Bound<'_, PyList>) -> PyResult<Vec<Arc<Entry>>> {
     rows.iter()
         .map(|row| {
-            let (slug, number, location, forwards_query, metered_version, times) =
+            let (slug, number, location, forwarding, metered_version, times) =
                 row.extract::<Row>()?;
             let (renew_from, fresh_until, stale_until, expires_at) = times;
             let location = location.as_deref().map(HeaderValue::from_str).transpose();
@@ -91,12 +91,23 @@ pub(super) fn entries(rows: &Bound<'_, PyList>) -> PyResult<Vec<Arc<Entry>>> {
                 slug.as_bytes(),
                 status(number)?,
                 location,
-                forwards_query,
+                self::forwarding(forwarding)?,
                 metered_version,
                 times,
             )))
         })
         .collect()
+}
+
+fn forwarding(number: u8) -> PyResult<Forwarding> {
+    match number {
+        0 => Ok(Forwarding::Off),
+        1 => Ok(Forwarding::Added),
+        2 => Ok(Forwarding::Overriding),
+        _ => Err(PyValueError::new_err(format!(
+            "forwarding is 0 to 2, not {number}"
+        ))),
+    }
 }
 
 /// Host, prefix of the keys, whether its slugs have case, and the page of links without visits.

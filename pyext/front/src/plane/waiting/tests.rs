@@ -10,7 +10,7 @@ use crate::limits::tests::constant;
 use crate::plane::Decision;
 use crate::plane::tests::*;
 use crate::quota::Spent;
-use crate::table::Times;
+use crate::table::{Forwarding, Times};
 
 fn waiting(plane: &Plane, request: &Request<AnswerBody>) -> Waits {
     match plane.decide(request, &visitor("192.0.2.1"), plane.now()) {
@@ -38,7 +38,14 @@ fn found(entry: Entry) -> Found {
 
 fn link(slug: &[u8], times: Times) -> Entry {
     let target = HeaderValue::from_static("https://example.com/later");
-    Entry::new(slug, StatusCode::FOUND, Some(target), false, 0, times)
+    Entry::new(
+        slug,
+        StatusCode::FOUND,
+        Some(target),
+        Forwarding::Off,
+        0,
+        times,
+    )
 }
 
 #[test]
@@ -69,7 +76,14 @@ fn absent_slug_is_404_after_its_look_up() {
 
     let answer = later(&plane, &request, || {
         let times = Times::fresh(10.0);
-        let entry = Entry::new(b"later", StatusCode::NOT_FOUND, None, false, 0, times);
+        let entry = Entry::new(
+            b"later",
+            StatusCode::NOT_FOUND,
+            None,
+            Forwarding::Off,
+            0,
+            times,
+        );
         plane
             .misses
             .look_ups
