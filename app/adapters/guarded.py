@@ -59,6 +59,7 @@ def guarded_store(store: Store, guards: StoreGuards) -> Store:
             # imports and exports
             Store.add_imported: _calls(change),
             Store.find_imported: _reads(bulk),
+            Store.spent_visits: _reads(bulk),
             Store.export_page: _reads(bulk),
             # outbox
             Store.take_events: _calls(bulk),

@@ -21,6 +21,7 @@ from app.bootstrap.dependencies import (
     open_replicas,
     utc_now,
 )
+from app.bootstrap.imports import new_imports
 from app.bootstrap.links import (
     new_bulk_links,
     new_domains,
@@ -49,9 +50,11 @@ from app.service.domains import Domains, DomainWatch
 from app.service.epochs import EpochWatch
 from app.service.find import Listings
 from app.service.history import History
+from app.service.imports import Imports
 from app.service.key_management import KeyManagement, KeyUses
 from app.service.keys import Authenticator
 from app.service.l1_cache import L1Cache
+from app.service.link_export import Exports
 from app.service.links import Links
 from app.service.outbox import OutboxPublisher
 from app.service.resolver import Resolver
@@ -118,6 +121,8 @@ async def open_gateway(settings: Settings) -> AsyncIterator[Services]:
             listings=api.listings,
             history=api.history,
             bulk=api.bulk,
+            exports=api.exports,
+            imports=api.imports,
             blocks=api.blocks,
             domains=api.domains,
             stats=api.stats,
@@ -296,6 +301,8 @@ class Api:
     listings: Listings
     history: History
     bulk: BulkLinks
+    exports: Exports
+    imports: Imports
     blocks: Blocks
     domains: Domains
     stats: Stats
@@ -319,6 +326,8 @@ async def open_api(
             listings=new_listings(to.store, publisher.deliver),
             history=new_history(settings, to.store, publisher.deliver, policy),
             bulk=new_bulk_links(settings, to.store, publisher.deliver, publisher.appear, policy),
+            exports=Exports(to.store, clock=utc_now),
+            imports=new_imports(settings, to.store, publisher.deliver, policy, settings.data_dir),
             blocks=Blocks(to.store, redirects.blocks.look, clock=utc_now),
             domains=new_domains(settings, to.store, redirects.hosts, redirects.domains.look, policy),
             stats=Stats(to.store, to.store, clock=utc_now),

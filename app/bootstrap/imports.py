@@ -1,4 +1,4 @@
-"""An import, for the command line."""
+"""Imports and exports, for a gateway and for the command line."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ from app.domain.policy import TargetPolicy
 from app.migrations import migrate
 from app.ports import Store
 from app.service.blocks import loaded
-from app.service.link_import import LinkImport, Target
-from app.service.rehearsal import Rehearsal
+from app.service.imports import Imports
+from app.service.link_import import LinkImport
+from app.service.links import Deliver, leave_to_relay
 from app.settings import Settings
 
 
@@ -29,27 +30,29 @@ async def open_import(
         domains.replace(await store.domains())
         if policy.blocks is not None:
             policy.blocks.replace(await loaded(store))
-        if not dry_run:
-            yield _import(settings, policy, store, updates=updates)
-            return
-        async with _scratch() as scratch:
-            yield _import(settings, policy, Rehearsal(store, scratch), updates=updates)
+        imports = new_imports(settings, store, leave_to_relay, policy)
+        async with imports.open(updates=updates, dry_run=dry_run) as links:
+            yield links
 
 
-def _import(settings: Settings, policy: TargetPolicy, target: Target, *, updates: bool) -> LinkImport:
-    return LinkImport(
-        target,
+def new_imports(
+    settings: Settings, store: Store, deliver: Deliver, policy: TargetPolicy, folder: Path | None = None
+) -> Imports:
+    """Return imports into *store* that obey *policy*; bodies wait in *folder*."""
+    return Imports(
+        store,
+        deliver,
         clock=utc_now,
         choice=secrets.choice,
         own_hosts=own_hosts(settings),
         policy=policy,
-        updates=updates,
+        scratch=_scratch,
+        folder=folder,
     )
 
 
 @asynccontextmanager
 async def _scratch() -> AsyncIterator[Store]:
-    """An empty store that is gone afterwards; on the disk, as a file may hold more than memory does."""
     from app.adapters.sqlite.store import SqliteStore
 
     with tempfile.TemporaryDirectory(prefix="hopgate-") as folder:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import secrets
 import shutil
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
-from enum import StrEnum
 from pathlib import Path
 from typing import Literal, TextIO, assert_never
 
@@ -17,19 +16,11 @@ from rich.progress import Progress, SpinnerColumn, TextColumn
 from app.bootstrap import open_store
 from app.domain.domains import DomainIndex
 from app.domain.errors import HopgateError
-from app.domain.link import Link
 from app.interchange import writing
 from app.interchange.inert import json_safe, terminal_safe
+from app.interchange.writing import ExportFormat
+from app.service.link_export import exported
 from app.settings import Settings
-
-_PAGE = 1000
-
-
-class ExportFormat(StrEnum):
-    """`hopgate links import` takes either back, exactly; JSON lines also have short URL and version."""
-
-    JSONL = "jsonl"
-    CSV = "csv"
 
 
 class UnwritableFile(HopgateError):
@@ -52,34 +43,19 @@ async def export_links(settings: Settings, output: Path | None, form: ExportForm
 
 async def _export(settings: Settings, file: TextIO, form: ExportFormat) -> int:
     shown = _for_terminal(form) if file.isatty() else str
-    if form is ExportFormat.CSV:
-        file.write(writing.csv_header())
+    file.write(writing.header(form))
     columns = (SpinnerColumn(), TextColumn("exporting"), TextColumn("{task.completed:,.0f} links"))
-    done, after = 0, None
+    done = 0
     console = Console(stderr=True)
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
         bar = progress.add_task("export", total=None)
         async with open_store(settings) as store:
             domains = DomainIndex(settings.public_url, await store.domains())
-            while True:
-                page = await store.export_page(after=after, limit=_PAGE)
-                file.writelines(shown(line) for line in _lines(page.links, domains, form))
-                done += len(page.links)
+            async for links in exported(store):
+                file.writelines(shown(line) for line in writing.rows(form, links, domains))
+                done += len(links)
                 progress.update(bar, completed=done)
-                after = page.next_after
-                if after is None:
-                    break
     return done
-
-
-def _lines(links: Iterable[tuple[Link, int]], domains: DomainIndex, form: ExportFormat) -> Iterator[str]:
-    match form:
-        case ExportFormat.CSV:
-            return writing.csv_rows(links, domains)
-        case ExportFormat.JSONL:
-            return writing.json_rows(links, domains)
-        case _:
-            assert_never(form)
 
 
 def _for_terminal(form: ExportFormat) -> Callable[[str], str]:

@@ -27,7 +27,7 @@ from app.interchange.errors import FileRefused
 from app.interchange.inert import guarded, terminal_safe
 from app.interchange.reading import Reading
 from app.interchange.records import Refused, domain_check
-from app.interchange.report import Summary, Tally
+from app.interchange.report import ImportReport, Tally
 from app.service.link_import import Done
 from app.settings import Settings
 
@@ -58,16 +58,6 @@ class ImportRequest:
     output: Path | None = None
     refused: Path | None = None
     domain: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class ImportReport:
-    """What became of a file of the format `form`, whose rows are counted in `unit`."""
-
-    form: str
-    unit: str
-    dry_run: bool
-    summary: Summary
 
 
 async def import_file(settings: Settings, asked: ImportRequest) -> ImportReport:
@@ -143,23 +133,6 @@ def print_report(done: ImportReport) -> None:
     """Print what became of the file, for people, on standard error: the result may be a file there."""
     for line in _lines(done):
         print(line, file=sys.stderr, flush=True)
-
-
-def document(done: ImportReport) -> dict[str, object]:
-    """Return what became of the file, for programs."""
-    summary = done.summary
-    return {
-        "format": done.form,
-        "dry_run": done.dry_run,
-        "read": summary.read,
-        "imported": summary.imported,
-        "updated": summary.updated,
-        "same": summary.same,
-        "refused": summary.refused,
-        "reasons": summary.reasons,
-        "ignored_columns": summary.ignored_columns,
-        "notes": summary.notes,
-    }
 
 
 def _lines(done: ImportReport) -> Iterator[str]:

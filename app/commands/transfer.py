@@ -92,7 +92,7 @@ def links_import(
     )
     done = console.run(command.import_file(settings, asked))
     if json:
-        console.show(command.document(done))
+        console.show(done.document())
     else:
         console.print_store()
         command.print_report(done)
@@ -107,7 +107,8 @@ def links_export(
     ] = "jsonl",
 ) -> None:
     """Write every link that is not removed, oldest first: what `hopgate links import` takes back exactly."""
-    from app.commands.export_links import ExportFormat, export_links
+    from app.commands.export_links import export_links
+    from app.interchange.writing import ExportFormat
 
     if form not in list(ExportFormat):
         console.fail(f"{form!r} is neither jsonl nor csv")

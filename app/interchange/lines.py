@@ -60,10 +60,10 @@ class Lines:
             raise AssertionError(message)
         self._given_back = line
 
-    def everything(self) -> str:
-        """Return the whole text, whatever was read of it."""
+    def everything(self, most: int | None = None) -> str:
+        """Return the whole text, whatever was read of it; one character more than *most* of a longer one."""
         self._text.seek(self._start)
-        return self._text.read()
+        return self._text.read(-1 if most is None else most + 1)
 
     def _long_line(self, piece: str) -> Line:
         shown, quotes = piece[:_SHOWN], 0

@@ -34,7 +34,13 @@ class Reading:
     """
 
     def __init__(
-        self, stream: BinaryIO, *, check: Check, dialect: str | None = None, ignore: Iterable[str] = ()
+        self,
+        stream: BinaryIO,
+        *,
+        check: Check,
+        dialect: str | None = None,
+        ignore: Iterable[str] = (),
+        longest_document: int | None = None,
     ) -> None:
         """
         Recognise *stream*, a seekable file, which is closed with the reading.
@@ -42,6 +48,7 @@ class Reading:
         Args:
             dialect: one of `DIALECTS`; None recognises it.
             ignore: columns to leave out.
+            longest_document: a JSON document, which is read whole, has at most so many characters.
 
         Raises:
             FileRefused: the file is none of them, or more than one.
@@ -50,7 +57,9 @@ class Reading:
             raise FileRefused(f"there is no format ‘{dialect[:80]}’; there are {', '.join(DIALECTS)}")
         self._ignore = tuple(ignore)
         self._lines = Lines(encoding.opened(stream))
-        found, self._shape = recognise(self._lines, dialect, frozenset(map(normalised, self._ignore)))
+        found, self._shape = recognise(
+            self._lines, dialect, frozenset(map(normalised, self._ignore)), longest_document
+        )
         self.dialect = found.name
         self.unit = "item" if isinstance(self._shape, Document) else "line"
         is_csv = isinstance(self._shape, Table)

@@ -77,13 +77,16 @@ def is_left_out(text: str) -> bool:
     return not text or text.startswith("#")
 
 
-def recognise(lines: Lines, wanted: str | None, ignored: frozenset[str]) -> tuple[Dialect, Shape]:
+def recognise(
+    lines: Lines, wanted: str | None, ignored: frozenset[str], longest_document: int | None = None
+) -> tuple[Dialect, Shape]:
     """
     Return what *lines* are; their head is read then.
 
     Args:
         wanted: the format that the operator named.
         ignored: names of columns, normalised, that no format is recognised by.
+        longest_document: see `Reading`.
 
     Raises:
         FileRefused: nothing that is known, or more than one thing.
@@ -100,7 +103,7 @@ def recognise(lines: Lines, wanted: str | None, ignored: frozenset[str]) -> tupl
     if BROKEN.search(text):
         raise FileRefused(f"line {line.number} is not UTF-8, or binary: save the file as UTF-8")
     if is_json:
-        return _json(lines, line, wanted, ignored)
+        return _json(lines, line, wanted, ignored, longest_document)
     if separator is None and wanted is None and _URL.match(text):
         return _LIST, _url_list(lines, line)
     return _table(line, separator, wanted, ignored)
@@ -126,11 +129,17 @@ def _head(lines: Lines) -> tuple[Line | None, str | None]:
 # --- JSON ------------------------------------------------------------------------------
 
 
-def _json(lines: Lines, line: Line, wanted: str | None, ignored: frozenset[str]) -> tuple[Dialect, Shape]:
+def _json(
+    lines: Lines, line: Line, wanted: str | None, ignored: frozenset[str], longest: int | None
+) -> tuple[Dialect, Shape]:
     if (first := _first_of_many(lines, line)) is not None:
         return _json_dialect([first], wanted, ignored), JsonLines(line)
     try:
-        document = json_items.decoded(lines.everything())
+        text = lines.everything(longest)
+        if longest is not None and len(text) > longest:
+            message = f"the file is a JSON document of more than {longest:,} characters: send one item a line"
+            raise FileRefused(message)
+        document = json_items.decoded(text)
     except Unreadable as error:
         raise FileRefused(f"the file {error.message}") from None
     found, note = json_items.items(document)

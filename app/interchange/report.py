@@ -59,6 +59,32 @@ class Summary:
             raise AssertionError(message)
 
 
+@dataclass(frozen=True, slots=True)
+class ImportReport:
+    """What became of a file of the format `form`, whose rows are counted in `unit`."""
+
+    form: str
+    unit: str
+    dry_run: bool
+    summary: Summary
+
+    def document(self) -> dict[str, object]:
+        """Return it for programs."""
+        summary = self.summary
+        return {
+            "format": self.form,
+            "dry_run": self.dry_run,
+            "read": summary.read,
+            "imported": summary.imported,
+            "updated": summary.updated,
+            "same": summary.same,
+            "refused": summary.refused,
+            "reasons": summary.reasons,
+            "ignored_columns": summary.ignored_columns,
+            "notes": summary.notes,
+        }
+
+
 class Tally:
     """
     Counts rows while an import runs.
@@ -73,6 +99,12 @@ class Tally:
         self._outcomes = dict.fromkeys(Outcome, 0)
         self._refused = 0
         self._reasons: dict[tuple[str, str], tuple[str, int, tuple[str, ...]]] = {}
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many rows were read so far, and what became of them; the names are those of `Summary`."""
+        outcomes = {outcome.name.lower(): rows for outcome, rows in self._outcomes.items()}
+        return {"read": self._read, **outcomes, "refused": self._refused}
 
     @property
     def accepted(self) -> int:

@@ -10,6 +10,8 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterable, Iterator
+from enum import StrEnum
+from typing import assert_never
 
 import msgspec
 
@@ -21,6 +23,29 @@ from app.interchange.hopgate_format import CODECS
 from app.interchange.inert import guarded
 
 _encoder = msgspec.json.Encoder()
+
+
+class ExportFormat(StrEnum):
+    """An import takes either back, exactly; JSON lines also have short URL and version."""
+
+    JSONL = "jsonl"
+    CSV = "csv"
+
+
+def header(form: ExportFormat) -> str:
+    """Return what an export begins with."""
+    return csv_header() if form is ExportFormat.CSV else ""
+
+
+def rows(form: ExportFormat, links: Iterable[tuple[Link, int]], domains: DomainIndex) -> Iterator[str]:
+    """Yield a line for each link and the visits that its limit has given out."""
+    match form:
+        case ExportFormat.CSV:
+            return csv_rows(links, domains)
+        case ExportFormat.JSONL:
+            return json_rows(links, domains)
+        case _:
+            assert_never(form)
 
 
 def csv_header() -> str:
@@ -69,3 +94,14 @@ def _line(cells: Iterable[str]) -> str:
     line = io.StringIO()
     csv.writer(line, lineterminator="\n").writerow(cells)
     return line.getvalue()
+
+
+def failure(form: ExportFormat, reason: str) -> str:
+    """Return a line that says why the rest of an export is missing; no reading takes it for a link."""
+    match form:
+        case ExportFormat.CSV:
+            return _line([f"error: {reason}"])
+        case ExportFormat.JSONL:
+            return _encoder.encode({"error": reason}).decode() + "\n"
+        case _:
+            assert_never(form)

@@ -65,6 +65,10 @@ class ImportStore(Protocol):
         """Return the slugs of the records that `add_imported` has stored under *keys*, whenever that was."""
         ...
 
+    async def spent_visits(self, slugs: Sequence[Slug]) -> Mapping[Slug, int]:
+        """Return how many visits the limit of each link has given out; unknown slugs are left out."""
+        ...
+
     async def export_page(self, *, after: int | None, limit: int) -> ExportPage:
         """Return up to *limit* links that are not removed, oldest first, continuing *after*."""
         ...

@@ -7,7 +7,8 @@ import may be interrupted at any moment and run again, and a file that grew adds
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import islice
@@ -20,6 +21,7 @@ from app.domain.policy import WEB_ONLY, TargetPolicy
 from app.interchange.records import Accepted, LinkRecord, RecordKeys, Refused
 from app.interchange.report import Outcome
 from app.ports import Changed, ExternalIdTaken, ImportedLink, VersionMismatch
+from app.service.links import Deliver, leave_to_relay
 
 BATCH = 500
 # Rounds in which others were faster with every row that was left.
@@ -87,6 +89,7 @@ class LinkImport:
         choice: picks one character of a string, unpredictably.
         own_hosts: see `app.domain.target.canonical`; so is *policy*.
         updates: change links that are there already to what the file says of them.
+        deliver: called with each change of such a link after its commit.
     """
 
     def __init__(
@@ -98,6 +101,7 @@ class LinkImport:
         own_hosts: Collection[str],
         policy: TargetPolicy = WEB_ONLY,
         updates: bool,
+        deliver: Deliver = leave_to_relay,
     ) -> None:
         self._target = target
         self._clock = clock
@@ -105,9 +109,10 @@ class LinkImport:
         self._own_hosts = own_hosts
         self._policy = policy
         self._updates = updates
+        self._deliver = deliver
         self._keys = RecordKeys()
 
-    async def run(self, rows: Iterable[Accepted | Refused]) -> AsyncIterator[Sequence[Done | Refused]]:
+    async def run(self, rows: Iterable[Accepted | Refused]) -> AsyncGenerator[Sequence[Done | Refused], None]:
         """
         Store each accepted row of *rows*; yield what became of each row, batch by batch, in order.
 
@@ -115,7 +120,8 @@ class LinkImport:
             Unavailable: run it again; what is stored is recognised.
         """
         iterator = iter(rows)
-        while batch := list(islice(iterator, BATCH)):
+        # Reading and judging rows takes the processor: a gateway serves others meanwhile.
+        while batch := await asyncio.to_thread(lambda: list(islice(iterator, BATCH))):
             yield await self._store(batch)
 
     async def _store(self, batch: Sequence[Accepted | Refused]) -> Sequence[Done | Refused]:
@@ -217,7 +223,10 @@ class LinkImport:
         )
         if isinstance(outcome, ExternalIdTaken):
             return _external_id_taken(asked)
-        return Done(asked.row, Outcome.UPDATED, outcome.link) if isinstance(outcome, Changed) else None
+        if not isinstance(outcome, Changed):
+            return None
+        await self._deliver([outcome])
+        return Done(asked.row, Outcome.UPDATED, outcome.link)
 
 
 def _external_id_taken(asked: _Asked) -> Refused:

@@ -56,6 +56,7 @@ def traced_store(store: Store, tracing: Tracing, system: str) -> Store:
             # imports and exports
             Store.add_imported: call("INSERT", "links"),
             Store.find_imported: call("SELECT", "idempotency"),
+            Store.spent_visits: call("SELECT", "links"),
             Store.export_page: call("SELECT", "links"),
             # outbox
             Store.take_events: call("UPDATE", "outbox"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, BinaryIO
 
 from app.resilience.deadline import BODY_S
 from app.web import errors
@@ -61,6 +61,35 @@ class LargeBody:
         )
         self.is_read = isinstance(body, bytes)
         return body
+
+    async def spool(self, file: BinaryIO) -> Response | None:
+        """
+        Write the body to *file*; return the answer that refuses it.
+
+        Each chunk has the time of the upload.
+        """
+        upload, length = self._upload, self.length
+        if length is None:
+            return errors.length_required()
+        if length > upload.max_bytes:
+            return errors.body_too_large(upload.max_bytes)
+        received, chunks = 0, self.chunks()
+        while True:
+            try:
+                async with asyncio.timeout(upload.body_s):
+                    chunk = await anext(chunks, None)
+            except TimeoutError:
+                return errors.body_timeout()
+            if chunk is None:
+                break
+            received += len(chunk)
+            if received > length:
+                return errors.body_too_large(length)
+            await asyncio.to_thread(file.write, chunk)
+        if received != length:
+            return errors.body_cut_off(received, length)
+        self.is_read = True
+        return None
 
     @property
     def length(self) -> int | None:

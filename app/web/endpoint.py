@@ -67,6 +67,8 @@ class Operation:
         body: the schema of the request's body, set by `ApiMiddleware.endpoint`; None if it has none.
         limit: a rate limit of its own, beside the one of the whole API.
         upload: how large bodies are taken; None: they are refused.
+        takes: media types of a body that is a file, whatever it says; empty: it is none.
+        gives: media types of an answer that is text; empty: it is JSON.
     """
 
     summary: str
@@ -82,6 +84,8 @@ class Operation:
     body: type | None = None
     limit: Policy | None = None
     upload: Upload | None = None
+    takes: tuple[str, ...] = ()
+    gives: tuple[str, ...] = ()
 
     @property
     def query(self) -> frozenset[str]:
@@ -124,7 +128,7 @@ class Endpoint:
         if self.operation is None:
             return self.reads
         declared = {one.name.lower() for one in self.operation.parameters if one.place == "header"}
-        body = {"content-type", "content-encoding"} if self.operation.body else set()
+        body = {"content-type", "content-encoding"} if self.operation.body or self.operation.takes else set()
         return frozenset({"authorization", *declared, *body})
 
     @property

@@ -144,7 +144,7 @@ def register_listing(api: Router, middleware: ApiMiddleware, listings: Listings,
         limit, cursor = reader.one(LIMIT), reader.one(CURSOR)
         names, counted = reader.listed(FIELDS), reader.one(COUNT)
         asked = reader.one(DOMAIN)
-        filters = _filters(reader)
+        filters = filters_of(reader)
         domain = await domains.named(asked) if asked is not None else None
         query = replace(filters, domain=None if domain is None else domain.domain_id).query()
         listing = await listings.page(
@@ -162,7 +162,7 @@ def register_listing(api: Router, middleware: ApiMiddleware, listings: Listings,
         return json_response(200, page)
 
 
-def _filters(reader: QueryReader) -> Filters:
+def filters_of(reader: QueryReader) -> Filters:
     """Return the filters of a request. Raises InvalidInput with every value that no kind takes."""
     filters = Filters(
         search=reader.one(SEARCH),

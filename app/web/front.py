@@ -29,7 +29,7 @@ from app.telemetry.families import HTTP_SECONDS
 from app.telemetry.requests import REDIRECT_ROUTE, RequestMetrics
 from app.telemetry.samples import Samples
 from app.telemetry.sources import front_samples
-from app.web import bulk_api, errors
+from app.web import bulk_api, errors, import_api
 from app.web.body import MAX_BODY_BYTES
 from app.web.intent import PREVIEW_STARTS, PREVIEW_WORDS
 from app.web.redirects import RedirectHandler, render
@@ -210,7 +210,9 @@ def new_front(
         bounds=HTTP_SECONDS.bounds_of((REDIRECT_ROUTE,)),
         tarpit=(tarpit.FREE_PER_S, tarpit.BURST, tarpit.DELAY_S, tarpit.MAX_HELD),
         max_body=MAX_BODY_BYTES,
-        uploads=sorted({bulk_api.PATH, base_path + bulk_api.PATH}),
+        uploads=sorted(
+            {base + path for path in (bulk_api.PATH, import_api.PATH) for base in ("", base_path)}
+        ),
         caps=(caps.head_s, caps.write_s, caps.answer_s, caps.connections),
         limit_s=REDIRECT_S,
         monotonic=monotonic,

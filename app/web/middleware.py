@@ -117,15 +117,9 @@ class ApiMiddleware:
         if isinstance(principal, Response):
             return principal
         check_query(operation.query, request, lists=operation.query_lists)
-        if operation.body is not None:
-            content_type = request.headers.get("content-type", "")
-            if operation.upload is not None:
-                if not fields.is_json(content_type) and not fields.is_lines(content_type):
-                    return errors.neither_json_nor_lines()
-            elif not fields.is_json(content_type):
-                return errors.not_json()
-            if not fields.is_plain(request.headers.get("content-encoding", "")):
-                return errors.encoded()
+        refusal = _refused_type(operation, request)
+        if refusal is not None:
+            return refusal
         if operation.limit is not None and not self._limiter.admit(operation.limit, principal.key_id):
             return self._refuse(operation.limit, principal.key_id)
         # A large body is read by its handler.
@@ -206,6 +200,21 @@ class ApiMiddleware:
 
     def _refuse(self, policy: Policy, key: str) -> Response:
         return errors.too_many_requests(self._limiter.refusal(policy, key))
+
+
+def _refused_type(operation: Operation, request: Request) -> Response | None:
+    """Return the answer that refuses the body of *request* for its type, or its encoding."""
+    content_type = request.headers.get("content-type", "")
+    if operation.body is not None:
+        if operation.upload is not None:
+            if not fields.is_json(content_type) and not fields.is_lines(content_type):
+                return errors.neither_json_nor_lines()
+        elif not fields.is_json(content_type):
+            return errors.not_json()
+    has_body = operation.body is not None or operation.takes
+    if has_body and not fields.is_plain(request.headers.get("content-encoding", "")):
+        return errors.encoded()
+    return None
 
 
 def check_query(known: Collection[str], request: Request, *, lists: Collection[str] = ()) -> None:

@@ -121,7 +121,12 @@ def _operation(name: str, operation: Operation, path_parameters: Sequence[str]) 
     }
     if operation.body is not None:
         document["requestBody"] = {"required": True, **_content("application/json", operation.body)}
-    if operation.upload is not None:
+    if operation.takes:
+        told = {media_type: {"schema": _TEXT} for media_type in operation.takes}
+        document["requestBody"] = {"required": True, "content": told}
+    if operation.gives:
+        responses[str(status)]["content"] = {media_type: {"schema": _TEXT} for media_type in operation.gives}
+    elif operation.upload is not None:
         # One item a line, and one result a line.
         for told in (document["requestBody"], responses[str(status)]):
             told["content"]["application/x-ndjson"] = {"schema": _TEXT}

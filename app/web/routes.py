@@ -13,9 +13,11 @@ from app.web import (
     bulk_api,
     domains_api,
     errors,
+    export_api,
     find_links,
     health,
     history_api,
+    import_api,
     keys_api,
     links_api,
     openapi,
@@ -53,6 +55,12 @@ def register(application: Any, services: Services) -> None:
         is_draining=services.is_draining,
     )
     find_links.register_listing(api, middleware, services.listings, services.domains)
+    export_api.register(
+        api, middleware, services.exports, domains=services.domains, is_draining=services.is_draining
+    )
+    import_api.register(
+        api, middleware, services.imports, domains=services.domains, is_draining=services.is_draining
+    )
     tags_api.register_tags(api, middleware, services.listings)
     keys_api.register_keys(api, middleware, services.keys, services.key_limits)
     links_api.register_stats(api, middleware, services.stats, services.domains)

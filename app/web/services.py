@@ -14,8 +14,10 @@ from app.service.bulk import BulkLinks
 from app.service.domains import Domains
 from app.service.find import Listings
 from app.service.history import History
+from app.service.imports import Imports
 from app.service.key_management import KeyManagement
 from app.service.keys import Authenticator
+from app.service.link_export import Exports
 from app.service.links import Links
 from app.service.stats import Stats
 from app.settings import IpNetwork
@@ -51,6 +53,8 @@ class Services:
     listings: Listings
     history: History
     bulk: BulkLinks
+    exports: Exports
+    imports: Imports
     blocks: Blocks
     domains: Domains
     stats: Stats

@@ -69,6 +69,15 @@ async def test_spent_visits_are_not_given_again(store: Store) -> None:
     assert await store.lease_quota(Slug("over")) == 0
 
 
+async def test_spent_visits_are_told_of_known_links(store: Store) -> None:
+    await store.add_imported([imported("few", visits=7, spent_visits=5), imported("none")], now=NOW)
+
+    spent = await store.spent_visits([Slug("few"), Slug("none"), Slug("absent")])
+
+    assert spent == {"few": 5, "none": 0}
+    assert await store.spent_visits([]) == {}
+
+
 async def test_visits_are_counted_on(store: Store) -> None:
     await store.add_imported([imported("mine", visits=5)], now=NOW)
 

@@ -232,6 +232,7 @@ SELECT_PAGE = f"""
     SELECT {LINK}, id FROM links WHERE removed_at IS NULL AND id < %(before)s
     ORDER BY id DESC LIMIT %(limit)s
 """
+SELECT_SPENT = "SELECT slug, visits_taken FROM links WHERE slug = ANY(%(slugs)s::text[])"
 SELECT_EXPORT = f"""
     SELECT {LINK}, visits_taken, id FROM links WHERE removed_at IS NULL AND id > %(after)s
     ORDER BY id LIMIT %(limit)s

@@ -221,6 +221,9 @@ class PostgresStore:
     async def find_imported(self, keys: Sequence[str]) -> Mapping[str, Slug]:
         return dict(await self._query(sql.SELECT_IMPORTED, {"keys": list(keys)})) if keys else {}
 
+    async def spent_visits(self, slugs: Sequence[Slug]) -> Mapping[Slug, int]:
+        return dict(await self._query(sql.SELECT_SPENT, {"slugs": list(slugs)}))
+
     async def export_page(self, *, after: int | None, limit: int) -> ExportPage:
         rows = await self._query(sql.SELECT_EXPORT, {"after": after or 0, "limit": limit + 1})
         next_after = rows[limit - 1][-1] if len(rows) > limit else None

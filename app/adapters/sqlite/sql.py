@@ -151,6 +151,7 @@ WRITE_CHANGED = f"""
 SELECT_PAGE = f"""
     SELECT {SELECTED}, id FROM links WHERE removed_at IS NULL AND id < ? ORDER BY id DESC LIMIT ?
 """
+SELECT_SPENT = "SELECT slug, visits_taken FROM links WHERE slug IN (SELECT value FROM json_each(?))"
 SELECT_EXPORT = f"""
     SELECT {SELECTED}, visits_taken, id FROM links WHERE removed_at IS NULL AND id > ? ORDER BY id LIMIT ?
 """

@@ -191,6 +191,10 @@ class SqliteStore:
         with translated():
             return imports.select_keys(self._reader, keys)
 
+    async def spent_visits(self, slugs: Sequence[Slug]) -> Mapping[Slug, int]:
+        with translated():
+            return dict(sql.rows(self._reader, sql.SELECT_SPENT, (sql.json(slugs),)))
+
     async def export_page(self, *, after: int | None, limit: int) -> ExportPage:
         with translated():
             rows = sql.rows(self._reader, sql.SELECT_EXPORT, (after or 0, limit + 1))
