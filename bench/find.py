@@ -97,7 +97,7 @@ def cases(count: int) -> list[Case]:
     def listing(name: str, draw: Callable[[random.Random], LinkQuery], *, deep: bool = False) -> Case:
         async def call(store: Store, choose: random.Random) -> object:
             query = draw(choose)
-            after = _somewhere(query.sort, count, choose) if deep else None
+            after = somewhere(query.sort, count, choose) if deep else None
             return await store.find(query, after=after, limit=_PAGE, now=NOW)
 
         return Case(f"{name}{', deep page' if deep else ''}", call)
@@ -108,11 +108,43 @@ def cases(count: int) -> list[Case]:
 
         return Case(f"count of {name}", call, has_bar=False)
 
+    drawn = filters(count)
+    found = [listing(name, draw) for name, draw in drawn.items()]
+    found += [
+        listing(name, drawn[name], deep=True) for name in ("no filter", "a tag of many links", "common term")
+    ]
+    for sort, down in itertools.product(list(LinkSort)[1:], (True, False)):
+        by = f"by {sort.value}{', descending' if down else ''}"
+        for name in _SORTED:
+            found.append(listing(f"{by}: {name}", _in_order(drawn[name], sort, descending=down)))
+        for name in ("no filter", "common term"):
+            found.append(listing(f"{by}: {name}", _in_order(drawn[name], sort, descending=down), deep=True))
+    found += [
+        counting(name, drawn[name])
+        for name in (
+            "no filter",
+            "a tag of many links",
+            "a host of few links",
+            "live",
+            "common term",
+            "rare term",
+        )
+    ]
+
+    async def tags(store: Store, choose: random.Random) -> object:
+        return await store.tags(after=None, limit=_PAGE)
+
+    return [*found, Case("tags with counts", tags, has_bar=False)]
+
+
+def filters(count: int) -> dict[str, Callable[[random.Random], LinkQuery]]:
+    """Return what draws a query of each kind over *count* links."""
+
     def day(choose: random.Random) -> TimeRange:
         first = NOW - _SPAN * choose.random()
         return TimeRange(first, first + timedelta(days=1))
 
-    filters: dict[str, Callable[[random.Random], LinkQuery]] = {
+    return {
         "no filter": lambda c: LinkQuery(),
         "a tag of many links": lambda c: LinkQuery(tags_any=(c.choice(_COMMON_TAGS[:10]),)),
         "a tag of few links": lambda c: LinkQuery(tags_any=(f"event-{c.randrange(count // 50_000 or 1)}",)),
@@ -143,33 +175,6 @@ def cases(count: int) -> list[Case]:
         "punctuation": lambda c: LinkQuery(terms=("?!%",)),
         "emoji": lambda c: LinkQuery(terms=("😀😀😀",)),
     }  # fmt: skip
-    found = [listing(name, draw) for name, draw in filters.items()]
-    found += [
-        listing(name, filters[name], deep=True)
-        for name in ("no filter", "a tag of many links", "common term")
-    ]
-    for sort, down in itertools.product(list(LinkSort)[1:], (True, False)):
-        by = f"by {sort.value}{', descending' if down else ''}"
-        for name in _SORTED:
-            found.append(listing(f"{by}: {name}", _in_order(filters[name], sort, descending=down)))
-        for name in ("no filter", "common term"):
-            found.append(listing(f"{by}: {name}", _in_order(filters[name], sort, descending=down), deep=True))
-    found += [
-        counting(name, filters[name])
-        for name in (
-            "no filter",
-            "a tag of many links",
-            "a host of few links",
-            "live",
-            "common term",
-            "rare term",
-        )
-    ]
-
-    async def tags(store: Store, choose: random.Random) -> object:
-        return await store.tags(after=None, limit=_PAGE)
-
-    return [*found, Case("tags with counts", tags, has_bar=False)]
 
 
 def _in_order(
@@ -178,17 +183,18 @@ def _in_order(
     return lambda choose: replace(draw(choose), sort=sort, descending=descending)
 
 
-def _somewhere(sort: LinkSort, count: int, choose: random.Random) -> Position:
+def somewhere(sort: LinkSort, count: int, choose: random.Random) -> Position:
     """Return a position that may be anywhere in a listing by *sort*."""
     at = choose.randrange(count // 20, count)
+    slug = f"{choose.randrange(36**4):x}"
     micros = int((NOW - _SPAN + _SPAN * at / count).timestamp()) * 1_000_000
     return {
         LinkSort.STORED: Position(at, at),
         LinkSort.CREATED: Position(micros, at),
         LinkSort.UPDATED: Position(int(NOW.timestamp() * 1e6), at),
-        LinkSort.CLICKS: Position(choose.choice([0, 1, 2, 5]), f"{choose.randrange(36**4):x}"),
+        LinkSort.CLICKS: Position(choose.choice([0, 1, 2, 5]), slug),
         LinkSort.TITLE: Position(choose.choice(_WORDS).title(), at),
-        LinkSort.SLUG: Position(f"{choose.randrange(36**4):x}", f"{choose.randrange(36**4):x}"),
+        LinkSort.SLUG: Position(slug, slug),
     }[sort]
 
 
@@ -276,7 +282,7 @@ async def run(arguments: argparse.Namespace, place: Path) -> list[str]:
             async with aclosing(await _open(url, place)) as store:
                 if name == "postgresql" or not await store.count(LinkQuery(), now=NOW, limit_s=60):
                     print(f"{name}: filled in {await fill(store, arguments.links):.0f} s", flush=True)
-                await _settle(url)
+                await settle(url)
                 lines += await measure(store, name, url, arguments)
             print(f"{name}: {time.monotonic() - begin:.0f} s in all", flush=True)
     return lines
@@ -288,7 +294,7 @@ async def _open(url: str, place: Path) -> Store:
     return await PostgresStore.open(url, statement_timeout_s=60)
 
 
-async def _settle(url: str) -> None:
+async def settle(url: str) -> None:
     """Do what autovacuum does within a minute."""
     if url.startswith("postgresql:"):
         import psycopg
