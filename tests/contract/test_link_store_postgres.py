@@ -13,11 +13,12 @@ from typing import Any
 import psycopg
 import pytest
 
+from app.adapters.postgres import find_sql
 from app.adapters.postgres.pool import Connections
 from app.adapters.postgres.store import PostgresStore
 from app.domain.errors import SettingsError, Unavailable
 from app.domain.link import LinkFields, NewLink, Slug
-from app.ports import Added, IdempotentRequest, Replayed
+from app.ports import Added, IdempotentRequest, LinkQuery, Replayed
 from tests.contract.postgres_sessions import execute, open_connected, wait_for_a_waiting_backend
 from tests.servers.postgres import PrivatePostgres
 
@@ -374,3 +375,23 @@ async def test_connections_have_the_application_name(store: PostgresStore, url: 
 
     query = "SELECT DISTINCT application_name FROM pg_stat_activity WHERE datname = current_database()"
     assert ("hopgate",) in execute(url, query)
+
+
+def test_links_with_a_term_are_not_underestimated(server: PrivatePostgres) -> None:
+    """A term of many links is found by walking the listing; if it is taken for rare, all are gathered."""
+    url = server.create_database()
+    fill = """
+        INSERT INTO links (slug, long_url, title, tags, redirect_code, forward_query, enabled, version,
+                           created_at, updated_at)
+        SELECT 'l' || n, 'https://example.com/' || n, CASE WHEN n % 5 = 0 THEN 'common' ELSE 'other' END,
+            '{}', 302, false, true, 1, now(), now() FROM generate_series(1, 3000) AS n
+    """
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(fill.encode())
+        connection.execute(b"ANALYZE")
+        [driver] = find_sql.drivers(LinkQuery(terms=("common",)))
+        statement = find_sql.estimate(driver)
+        row = connection.execute(statement.encode(), {"term_0": "common"}).fetchone()
+
+    assert row is not None
+    assert 400 < row[0][0]["Plan"]["Plan Rows"] < 900

@@ -85,12 +85,12 @@ async def _best(
     connection: Connection, drivers: list[find_sql.Driver], parameters: dict[str, Any], most: int
 ) -> tuple[int, find_sql.Driver]:
     """Return the index with the fewest ids, and how many; all with over *most* are alike."""
-    counted = [one for one in drivers if one.counted]
+    counted = [one for one in drivers if one.estimated is None]
     sizes: list[int] = []
     if counted:
         [row] = await _rows(connection, find_sql.probe(counted), {**parameters, "most": most + 1})
         sizes += row
-    estimated = [one for one in drivers if not one.counted]
+    estimated = [one for one in drivers if one.estimated is not None]
     for driver in estimated:
         [[[plan]]] = await _rows(connection, find_sql.estimate(driver), parameters)
         sizes.append(min(most + 1, plan["Plan"]["Plan Rows"]))
