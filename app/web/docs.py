@@ -124,6 +124,7 @@ def _calls(description: Mapping[str, Any], public_url: str) -> Iterator[tuple[st
                     operation["parameters"],
                     components.get(body),
                     components,
+                    takes_file="text/plain" in operation.get("requestBody", {}).get("content", ()),
                 ),
             )
             yield operation["tags"][0], call
@@ -189,8 +190,17 @@ def _document(content: Mapping[str, Any]) -> str:
     return ""
 
 
+_FILE = "https://example.com/autumn"
+
+
 def _example(
-    method: str, url: str, parameters: Sequence[_Schema], body: _Schema | None, components: _Schema
+    method: str,
+    url: str,
+    parameters: Sequence[_Schema],
+    body: _Schema | None,
+    components: _Schema,
+    *,
+    takes_file: bool,
 ) -> str:
     """Return a command that makes the call, for a shell in which HOPGATE_KEY is set."""
     for place, value in _PLACES.items():
@@ -203,6 +213,9 @@ def _example(
     if body is not None:
         lines.append("--header 'Content-Type: application/json'")
         lines.append(f"--data {shlex.quote(json.dumps(_sample(body, components)))}")
+    elif takes_file:
+        # A list of URLs is a file that is recognised.
+        lines.append(f"--header 'Content-Type: text/plain' --data {shlex.quote(_FILE)}")
     return " \\\n  ".join(lines)
 
 

@@ -30,7 +30,10 @@ ORDER = (
     *("createLinks", "changeLinks", "removeLinks", "listTags", "renameTag", "removeTag"),
     *("createKey", "listKeys", "rotateKey", "revokeKey", "getMe"),
     *("addBlocks", "listBlocks", "unblockHost", "unblockSlug"),
+    *("importLinks", "exportLinks"),
 )
+# They answer with lines.
+FILES = ("importLinks", "exportLinks")
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +63,7 @@ def test_commands_of_the_manual_run_as_they_stand(embedded, admin_key, manual):
         )
         body, _, status = run.stdout.decode().rpartition("\n")
         assert status.startswith("2"), (name, body)
-        made |= json.loads(body) if body.startswith("{") else {}
+        made |= json.loads(body) if body.startswith("{") and name not in FILES else {}
 
 
 @pytest.mark.usefixtures("manual")
