@@ -129,6 +129,10 @@ def parameters(query: LinkQuery) -> list[tuple[str, str]]:
     return asked
 
 
+class Failed(Exception):
+    """An answer that was not what was asked for; the message says which."""
+
+
 class Client:
     """One connection that stays open."""
 
@@ -143,7 +147,7 @@ class Client:
         answer = self._connection.getresponse()
         content = answer.read()
         if answer.status != 200:
-            raise SystemExit(f"{method} {path}: {answer.status} {content[:300]!r}")
+            raise Failed(f"{method} {path}: {answer.status} {content[:300]!r}")
         return content
 
 
@@ -153,18 +157,29 @@ def measure_listings(site: Site, arguments: argparse.Namespace) -> list[str]:
     for case in cases(arguments.links):
         if arguments.only not in case.name:
             continue
-        choose, took = random.Random(case.name), []
-        for _ in range(5 + (arguments.samples if case.has_bar else min(20, arguments.samples))):
-            path = case.path(choose)
-            began = time.perf_counter()
-            client.request("GET", path)
-            took.append((time.perf_counter() - began) * 1000)
-        took = sorted(took[5:])
+        samples = arguments.samples if case.has_bar else min(20, arguments.samples)
+        try:
+            took = _timed(client, case, samples)
+        except Failed as error:
+            print(error, flush=True)
+            rows.append(f"| {site.name} | {case.name} | | | **failed** |")
+            continue
         last = took[min(len(took) - 1, round(len(took) * 0.99))]
         verdict = "" if not case.has_bar else "yes" if last <= _BAR_MS else "**no**"
         rows.append(f"| {site.name} | {case.name} | {statistics.median(took):.1f} | {last:.1f} | {verdict} |")
         print(rows[-1], flush=True)
     return rows
+
+
+def _timed(client: Client, case: Case, samples: int) -> list[float]:
+    """Return the times of *samples* requests in ms, sorted; five more come first."""
+    choose, took = random.Random(case.name), []
+    for _ in range(samples + 5):
+        path = case.path(choose)
+        began = time.perf_counter()
+        client.request("GET", path)
+        took.append((time.perf_counter() - began) * 1000)
+    return sorted(took[5:])
 
 
 def measure_batches(site: Site, batches: int) -> list[str]:
@@ -179,8 +194,11 @@ def measure_batches(site: Site, batches: int) -> list[str]:
                 pool.submit(_send_all, client, bodies[number::connections])
                 for number, client in enumerate(clients)
             ]
-            for one in work:
-                one.result()
+        failures = [str(error) for one in work if (error := one.exception()) is not None]
+        if failures:
+            print(failures[0], flush=True)
+            rows.append(f"| {site.name} | {connections} | | | **failed** |")
+            continue
         a_second = batches * _BATCH / (time.monotonic() - began)
         least = _LEAST_A_SECOND[site.name]
         verdict = "yes" if a_second >= least else "**no**"
@@ -193,7 +211,7 @@ def _send_all(client: Client, bodies: list[bytes]) -> None:
     for body in bodies:
         results = client.request("POST", f"{_PATH}/links/bulk", body)
         if results.count(b'"status":201') != _BATCH:
-            raise SystemExit(f"links were refused: {results[:300]!r}")
+            raise Failed(f"links were refused: {results[:300]!r}")
 
 
 def _body(name: str) -> bytes:
