@@ -141,6 +141,7 @@ def serve() -> None:
     # In the parent process: here an error is one line, in a worker it would be one for each restart.
     console.run(check_settings(settings))
     check_servers(settings)
+    server.check_pages(settings)
     with_front = has_front(settings)
     _make_folder(settings)
     server.check_address(settings)

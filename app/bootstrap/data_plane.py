@@ -16,6 +16,7 @@ from app.settings import Settings
 from app.telemetry.metrics import Source
 from app.telemetry.requests import RequestMetrics
 from app.web.blocked import blocked_answer
+from app.web.pages import Pages
 from app.web.redirects import RedirectHandler
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ class DataPlane:
 
 @asynccontextmanager
 async def open_data_plane(
-    settings: Settings, limiter: NativeRateLimiter, traces: Traces
+    settings: Settings, limiter: NativeRateLimiter, traces: Traces, pages: Pages
 ) -> AsyncIterator[DataPlane | None]:
     """The front of a worker of `hopgate serve`, if it has one; it starts with the event loop."""
     if settings.front_socket is None:
@@ -58,6 +59,7 @@ async def open_data_plane(
         base_path=settings.base_path,
         blocked=blocked_answer(settings.public_url),
         monotonic=time.monotonic,
+        pages=pages,
         watch=watch(traces.sampling, settings.trace_slow_ms / 1000, access_log),
     )
     async with open_records(settings, front, traces, access_log):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -39,6 +40,7 @@ from app.concurrency.stopping import close
 from app.concurrency.tarpit import Tarpit
 from app.domain.blocks import BlockIndex
 from app.domain.domains import DomainIndex
+from app.domain.errors import SettingsError
 from app.domain.policy import TargetPolicy
 from app.ports import EventBus, RateLimiter
 from app.resilience.admission import TICK_S, AdmissionController
@@ -79,10 +81,13 @@ from app.telemetry.sources import (
     redirect_samples,
 )
 from app.web.blocked import rendering
+from app.web.pages import DEFAULT_LANGUAGE, Pages, load
 from app.web.redirects import RedirectHandler
 from app.web.response import Response
 from app.web.services import Services
 from worker.main import run_worker
+
+log = logging.getLogger(__name__)
 
 
 @asynccontextmanager
@@ -94,12 +99,13 @@ async def open_gateway(settings: Settings) -> AsyncIterator[Services]:
     index, domains = BlockIndex(), DomainIndex(settings.public_url)
     policy = target_policy(settings, index, domains)
     domains.allows = policy.allows_url
+    pages = pages_of(settings)
     async with (
         open_reports("hopgate-gateway"),
         open_traces(settings, "hopgate-gateway") as traces,
         open_dependencies(settings, guards, traces) as to,
         open_limiter(settings) as limiter,
-        open_data_plane(settings, limiter, traces) as plane,
+        open_data_plane(settings, limiter, traces, pages) as plane,
         open_redirects(
             settings,
             to,
@@ -148,6 +154,7 @@ async def open_gateway(settings: Settings) -> AsyncIterator[Services]:
             },
             guards=None if settings.embedded else guards.snapshot,
             is_draining=partial(_is_draining, settings),
+            pages=pages,
             public_url=settings.public_url,
             target_schemes=policy.schemes,
             trusted_proxies=settings.trusted_proxies,
@@ -371,6 +378,15 @@ async def open_background(
             sources = [*sources, *worker_sources(worker, deliveries)]
         shared = SharedSamples(settings.metrics_dir, clock=time.monotonic) if settings.metrics_dir else None
         yield await stack.enter_async_context(serving("metrics", Metrics(sources, shared)))
+
+
+def pages_of(settings: Settings) -> Pages:
+    """Return the pages for people; those that ship if the folder is unusable since the start."""
+    try:
+        return load(settings.language, settings.pages)
+    except SettingsError as error:
+        log.error("the pages that ship are served: %s", error)  # noqa: TRY400 one line says it all
+        return load(DEFAULT_LANGUAGE)
 
 
 def _is_draining(settings: Settings) -> bool:

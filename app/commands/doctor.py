@@ -18,7 +18,7 @@ from app.commands import running
 from app.commands import shadowed as hidden
 from app.commands.front_sockets import has_front
 from app.commands.local import LocalConnection
-from app.commands.serve import settings_key
+from app.commands.serve import check_pages, settings_key
 from app.domain.domains import DomainIndex
 from app.domain.errors import SettingsError, Unavailable
 from app.ports import OutboxDepth, Store
@@ -58,6 +58,7 @@ async def examine(settings: Settings) -> list[Finding]:
     """
     await check_settings(settings)
     settings_key(settings)
+    check_pages(settings)
     findings = [
         Finding("settings", healthy=True, detail=warning, is_warning=True)
         for warning in environment.warnings(settings)

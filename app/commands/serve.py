@@ -37,6 +37,18 @@ class AddressInUse(HopgateError):
     """The address to listen on is in use."""
 
 
+def check_pages(settings: Settings) -> None:
+    """
+    Check that the pages for people can be made.
+
+    Raises:
+        SettingsError: there is no such language, or a template that cannot be used.
+    """
+    from app.web.pages import load
+
+    load(settings.language, settings.pages)
+
+
 def check_address(settings: Settings) -> None:
     """
     Check in the parent process that the address is free.

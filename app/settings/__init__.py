@@ -77,6 +77,8 @@ class Settings(BaseSettings):
     tls_key: Path | None = None
     target_schemes: str = "http https"
     preview: Literal["on", "off"] = "on"
+    language: str = "en"
+    pages: Path | None = None
     limit_redirect: str = "100/s burst 200"
     limit_api: str = "600/min burst 100"
     limit_create: str = "120/min burst 60"
@@ -128,7 +130,7 @@ class Settings(BaseSettings):
             values.check_service_url(url.get_secret_value(), _SCHEMES[str(info.field_name)])
         return value
 
-    @field_validator("data_dir", "tls_cert", "tls_key")
+    @field_validator("data_dir", "tls_cert", "tls_key", "pages")
     @classmethod
     def _absolute(cls, value: Path | None) -> Path | None:
         return None if value is None else sources.absolute(value)

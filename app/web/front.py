@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hopgate_front import Front, Limit, Row, Template, Watch
+from msgspec.structs import replace
 
 from app.concurrency import tarpit
 from app.domain.domains import DomainIndex
@@ -32,8 +33,9 @@ from app.telemetry.sources import front_samples
 from app.web import bulk_api, errors, import_api
 from app.web.body import MAX_BODY_BYTES
 from app.web.intent import PREVIEW_STARTS, PREVIEW_WORDS
+from app.web.pages import NO_PAGES, Pages
 from app.web.redirects import RedirectHandler, render
-from app.web.response import Response
+from app.web.response import ROBOTS, Response
 
 # Of the life of an entry: a visitor after that has it renewed, so that none waits for a link that is visited
 # often.
@@ -101,11 +103,14 @@ class FrontTable:
 def _row(entry: L1Entry[Response], renew_from: float) -> Row:
     resolution, answer = entry.resolution, entry.answer
     metered_version = answer.metered_version
+    robots = next((value for name, value in answer.headers if name == ROBOTS), None)
+    expired = None if answer.exhausted is None else answer.exhausted.headers[0][1]
+    extras = (robots, expired) if robots or expired else None
     if not answer.is_visit:
         times = renew_from, entry.fresh_until, -math.inf, math.inf
         # `page_of` puts the page first.
         page = answer.headers[0][1] if answer.stands_for else None
-        return resolution.slug, answer.stands_for or answer.status, page, 0, 0, times
+        return resolution.slug, answer.stands_for or answer.status, page, 0, 0, times, extras
     expires_at = resolution.expires_at
     return (
         resolution.slug,
@@ -120,6 +125,7 @@ def _row(entry: L1Entry[Response], renew_from: float) -> Row:
             -math.inf if metered_version else entry.stale_until,
             math.inf if expires_at is None else expires_at,
         ),
+        extras,
     )
 
 
@@ -165,6 +171,7 @@ def new_front(
     base_path: str,
     blocked: Response,
     monotonic: Callable[[], float],
+    pages: Pages = NO_PAGES,
     proxy_protocol: bool = False,
     caps: Caps = Caps(),
     watch: Watch | None = None,
@@ -180,6 +187,7 @@ def new_front(
         base_path: the path of the base URL.
         blocked: the answer for a link that the operator blocks.
         monotonic: the clock of the L1 cache.
+        pages: what people get in place of problems.
         proxy_protocol: whether the trusted proxies, and no others, connect, and name the client first.
         caps: of its connections.
         watch: what is reported of single requests; see `app.web.front_records`.
@@ -189,17 +197,17 @@ def new_front(
         upstream=upstream,
         templates=[
             *map(_redirect, REDIRECT_CODES),
-            template_of(errors.not_found()),
-            template_of(errors.gone()),
-            template_of(blocked),
-            _without(errors.too_many_requests(Refusal(0, {})), "retry-after"),
-            template_of(errors.server_error("front")),
-            template_of(errors.unavailable(away)),
+            template_of(errors.not_found(), pages),
+            template_of(errors.gone(), pages),
+            template_of(blocked, pages),
+            template_of(_without(errors.too_many_requests(Refusal(0, {})), "retry-after"), pages),
+            template_of(errors.server_error("front"), pages),
+            template_of(errors.unavailable(away), pages),
         ],
         cut_off=template_of(errors.body_incomplete()),
         unsure=template_of(errors.unavailable(away, may_have_written=True)),
-        late=template_of(errors.unavailable(Unavailable("the service", "late"))),
-        not_prefetched=template_of(errors.not_prefetched()),
+        late=template_of(errors.unavailable(Unavailable("the service", "late")), pages),
+        not_prefetched=template_of(errors.not_prefetched(), pages),
         previews=(PREVIEW_WORDS, PREVIEW_STARTS),
         redirect_limit=redirect_limit,
         not_found_limit=not_found_limit,
@@ -222,14 +230,15 @@ def new_front(
 
 def _redirect(code: int) -> Template:
     link = Resolution(Slug("any"), 1, "https://example.com/", redirect_code=code)
-    return _without(render(link, 0.0), "location")
+    return template_of(_without(render(link, 0.0), "location"))
 
 
-def _without(response: Response, name: str) -> Template:
-    status, headers, body = template_of(response)
-    return status, [pair for pair in headers if pair[0] != name], body
+def _without(response: Response, name: str) -> Response:
+    return replace(response, headers=[pair for pair in response.headers if pair[0] != name])
 
 
-def template_of(response: Response) -> Template:
-    """Return *response* as the front takes it."""
-    return response.status, list(response.headers), response.body
+def template_of(response: Response, pages: Pages = NO_PAGES) -> Template:
+    """Return *response* as the front takes it, with the page that people get in its place."""
+    page = pages.page_of(response)
+    in_place = None if page is None else (list(page.headers), page.body)
+    return response.status, list(response.headers), response.body, in_place

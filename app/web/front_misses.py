@@ -13,6 +13,7 @@ from app.domain.link import Slug
 from app.domain.origin import Origin
 from app.web.front import template_of
 from app.web.front_records import LookUpOrigins
+from app.web.pages import NO_PAGES, Pages
 from app.web.redirects import RedirectHandler
 from app.web.response import Response
 
@@ -33,6 +34,7 @@ class FrontMisses:
     Args:
         failed: makes the answer to what ends with an error that is a bug.
         origins: finds the traces that look-ups are a part of; None if there are none.
+        pages: what people get in place of problems.
     """
 
     def __init__(
@@ -41,11 +43,13 @@ class FrontMisses:
         redirects: RedirectHandler,
         failed: Callable[[str, Exception], Response],
         origins: LookUpOrigins | None = None,
+        pages: Pages = NO_PAGES,
     ) -> None:
         self._front = front
         self._redirects = redirects
         self._failed = failed
         self._origins = origins
+        self._pages = pages
         self._renewal: asyncio.TimerHandle | None = None
         self._leasing: set[asyncio.Task[None]] = set()
 
@@ -77,7 +81,7 @@ class FrontMisses:
             if count and not (is_expected and self._redirects.stale(slug, count)):
                 refused.append(slug)
         if refused:
-            answers = [template_of(one) for one in self._answers(error)]
+            answers = [template_of(one, self._pages) for one in self._answers(error)]
             self._note(error, front.refuse(refused, answers))
 
     def _answers(self, error: Exception) -> list[Response]:
@@ -136,6 +140,6 @@ class FrontMisses:
             has_limit = await self._redirects.lease(slug, version)
         except Exception as error:  # noqa: BLE001 - as above
             [answer, *_] = self._answers(error)
-            self._note(error, front.refuse_lease(slug, template_of(answer)))
+            self._note(error, front.refuse_lease(slug, template_of(answer, self._pages)))
         else:
             front.leased(slug, version, has_limit)

@@ -81,7 +81,7 @@ class Fronted:
         services = self._inner.services
         is_traced = services.tracing is not None
         origins = LookUpOrigins(front, monotonic=time.monotonic, wall=time.time) if is_traced else None
-        self._misses = FrontMisses(front, services.redirects, self._inner.failed, origins)
+        self._misses = FrontMisses(front, services.redirects, self._inner.failed, origins, services.pages)
         loop.call_soon(self._start, loop)
 
     def __rsgi_del__(self, loop: asyncio.AbstractEventLoop) -> None:

@@ -6,39 +6,50 @@ import base64
 import hashlib
 import re
 
-from app.web.response import NO_SNIFFING, Response
+from app.web.response import NO_SNIFFING, Headers, Response
+
+_SCRIPTS = ("script", rb"<script>(.*?)</script>")
 
 
-def page(html: bytes, *, caching: str = "no-store", connects: bool = False) -> Response:
+def page(
+    html: bytes,
+    *,
+    status: int = 200,
+    headers: Headers = (),
+    caching: str = "no-store",
+    runs: bool = False,
+    connects: bool = False,
+) -> Response:
     """
-    Return *html*, whose style and script the policy of its own headers names by their digests.
+    Return *html*, whose styles and scripts the policy of its own headers names by their digests.
 
     Args:
-        html: UTF-8, with at most one `style` and one `script` element, both without attributes.
+        html: UTF-8; scripts are elements without attributes.
+        headers: more of them.
         caching: the value of `Cache-Control`.
-        connects: may the page's script send requests to this gateway?
+        runs: do the page's scripts run?
+        connects: may they send requests to this gateway?
     """
+    sources = [("style", rb"<style\b[^>]*>(.*?)</style\s*>"), *([_SCRIPTS] if runs else [])]
     policy = [
         "default-src 'none'",
-        *(f"{tag}-src '{digest}'" for tag in ("style", "script") if (digest := _digest(html, tag))),
+        *(f"{name}-src {digests}" for name, pattern in sources if (digests := _digests(html, pattern))),
         *(["connect-src 'self'"] if connects else []),
         "img-src data:",
         "base-uri 'none'",
         "form-action 'none'",
         "frame-ancestors 'none'",
     ]
-    headers = [
+    own = [
         ("content-type", "text/html; charset=utf-8"),
         ("cache-control", caching),
         ("content-security-policy", "; ".join(policy)),
         ("referrer-policy", "no-referrer"),
         NO_SNIFFING,
     ]
-    return Response(200, headers, html)
+    return Response(status, [*own, *headers], html)
 
 
-def _digest(html: bytes, tag: str) -> str:
-    found = re.search(rf"<{tag}>(.*?)</{tag}>".encode(), html, re.DOTALL)
-    if found is None:
-        return ""
-    return f"sha256-{base64.b64encode(hashlib.sha256(found[1]).digest()).decode()}"
+def _digests(html: bytes, pattern: bytes) -> str:
+    contents = dict.fromkeys(re.findall(pattern, html, re.DOTALL | re.IGNORECASE))
+    return " ".join(f"'sha256-{base64.b64encode(hashlib.sha256(one).digest()).decode()}'" for one in contents)

@@ -192,10 +192,11 @@ class RedirectHandler:
             return None
         return self._domains.at(host).key(name)
 
-    def root(self, host: str | None, client: str) -> Response:
-        """Answer a visit of *host* without a slug."""
+    def root(self, host: str | None, client: str, page: Response | None) -> Response:
+        """Answer a visit of *host* without a slug; *page* is that of the service, if it is wanted."""
         url = self._domains.root_page(self._domains.at(host))
-        return _NOT_FOUND if url is None else self._no_link(_to_page(url, 0), client)
+        answer = page if url is None else _to_page(url, 0)
+        return _NOT_FOUND if answer is None else self._no_link(answer, client)
 
     def unknown(self, host: str | None, client: str) -> Response:
         """Answer a visit of a path at *host* that no link can have."""

@@ -24,9 +24,9 @@ class Request:
 
     `headers` holds only those that an endpoint declares (see `app.web.endpoint`), by their names in
     lower case; `repeated`, the query parameters that were sent twice, with all their values. `client` is
-    the address that rate limits count by. `intent` reads why the request was made, `is_local` whether a
-    program on this machine sent it directly: few handlers need to know. `large` is a body that
-    its handler reads.
+    the address that rate limits count by. `intent` reads why the request was made, `wants_page` whether it
+    prefers HTML, `is_local` whether a program on this machine sent it directly: few handlers need to know.
+    `large` is a body that its handler reads.
     """
 
     method: str
@@ -38,6 +38,7 @@ class Request:
     body: bytes
     client: str
     intent: Callable[[], Intent] = lambda: Intent.VISIT
+    wants_page: Callable[[], bool] = lambda: False
     is_local: Callable[[], bool] = lambda: False
     large: LargeBody | None = None
 

@@ -14,6 +14,8 @@ Headers = Sequence[tuple[str, str]]
 
 # On every response. A redirect has no body, and carries only this one of them.
 NO_SNIFFING = ("x-content-type-options", "nosniff")
+# The header with the rules for crawlers.
+ROBOTS = "x-robots-tag"
 # On every response but redirects: it is data for one client, and no browser may run or frame it.
 SECURITY_HEADERS: Headers = [
     ("cache-control", "no-store"),
@@ -32,7 +34,8 @@ class Response(msgspec.Struct, frozen=True, gc=False):
     `forward_query`: append the request's query string to the `location` header.
     `override_query`: in place of its parameters of the same names.
     `is_visit`: it is the redirect of a link; sent in reply to a GET, it counts as one click.
-    `stands_for`: the status that it would have if the domain had no page in its place, else 0.
+    `stands_for`: the status that it would have if link and domain had no page in its place, else 0.
+    `exhausted`: what is sent instead once the visit quota is spent, if the link says so.
     `stream`: the body in parts, in place of `body`.
     `metered_version`: the link's version if each such response takes a visit of the link's quota, else 0.
     """
@@ -46,6 +49,7 @@ class Response(msgspec.Struct, frozen=True, gc=False):
     metered_version: int = 0
     stands_for: int = 0
     stream: AsyncGenerator[bytes, None] | None = None
+    exhausted: Response | None = None
 
 
 def json_response(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping
+from importlib import resources
 from typing import Any
 
 from app.domain.errors import InvalidInput, Unavailable
@@ -30,10 +31,12 @@ from app.web.middleware import ApiMiddleware, check_query
 from app.web.qr_codes import QrCodes
 from app.web.redirects import with_query
 from app.web.request import Request
-from app.web.response import Response, json_response, text_response
+from app.web.response import SECURITY_HEADERS, Response, json_response, text_response
 from app.web.robyn_app import Router, keyed, new_router, of_host, of_visit, public, routes_of
 from app.web.services import Services
 
+# Browsers ask again after a week.
+_ICON_CACHING = "public, max-age=604800"
 _ROBOTS = b"User-agent: *\nDisallow: /api/\n"
 
 
@@ -141,6 +144,17 @@ def _register_operations(app: Router, services: Services, middleware: ApiMiddlew
     async def status(request: Request) -> Response:
         return await page.status(services, readiness, middleware, request)
 
+    icon = Response(
+        200,
+        [("content-type", "image/x-icon"), ("cache-control", _ICON_CACHING), *SECURITY_HEADERS[1:]],
+        resources.files("app.web").joinpath("favicon.ico").read_bytes(),
+    )
+
+    @app.get("/favicon.ico")
+    @public
+    async def favicon(_request: Request) -> Response:
+        return icon
+
     @app.get("/robots.txt")
     @public
     async def robots(_request: Request) -> Response:
@@ -163,7 +177,8 @@ def _register_redirect(app: Router, services: Services, codes: QrCodes) -> None:
     @app.get("/")
     @of_host
     async def root(request: Request) -> Response:
-        return services.redirects.root(request.headers.get("host"), request.client)
+        host, page = request.headers.get("host"), services.pages.root
+        return services.redirects.root(host, request.client, page if request.wants_page() else None)
 
     @app.get("/:slug")
     @of_visit

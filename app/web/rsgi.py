@@ -24,6 +24,7 @@ from app.domain.link_key import name_of
 from app.telemetry.requests import REDIRECT_ROUTE, STEPS_PER_S, UNKNOWN_ROUTE, Exchange, RequestMetrics
 from app.web import errors
 from app.web import headers as fields
+from app.web.accept import wants_page
 from app.web.after_slug import SUFFIXES, suffix_of
 from app.web.body import LargeBody, is_small, read_body
 from app.web.client import client_address, is_local, peer_address
@@ -46,6 +47,8 @@ _READS = ("GET", "HEAD")
 _API = "/api/"
 # Never raised: a refusal has no stack that would tell anything.
 _OVERLOADED = Overloaded()
+# Routes that people come to by a link or by guessing.
+_FOR_PEOPLE = frozenset({REDIRECT_ROUTE, UNKNOWN_ROUTE, "/"})
 # What a redirect may be answered with.
 _REDIRECTS = (*REDIRECT_CODES, 400, 404, 410, 429, 500, 503)
 # What a request may be answered with that asks for what follows a slug.
@@ -184,6 +187,7 @@ class RsgiApplication:
         self._answer_from_l1 = services.redirects.answer_from_l1
         self._trusted = services.trusted_proxies
         self._tarpit = services.tarpit
+        self._pages = services.pages
 
     def _measure(self, requests: RequestMetrics, routes: Sequence[Route]) -> None:
         self._requests = requests
@@ -231,7 +235,7 @@ class RsgiApplication:
                         response = with_query(response, scope.query_string)
                     if (response.body and response.status in _DELAYED) or response.stands_for == 404:
                         await self._tarpit.hold()
-                    _send(protocol, exchange, response)
+                    _send(protocol, exchange, self._negotiated(scope, response))
                 return
         with self._requests.exchange(method, started) as exchange:
             await _send_any(protocol, exchange, await self._dispatch(scope, protocol, exchange))
@@ -245,10 +249,16 @@ class RsgiApplication:
             _send(protocol, exchange, self._named(scope, response))
 
     def _named(self, scope: RsgiScope, response: Response) -> Response:
-        """Return *response*, made by no endpoint, with the id of its request if that is below `/api/`."""
+        """Return *response*, made by no endpoint: below `/api/` with the id of its request, or as a page."""
         if not scope.path.startswith(_API):
-            return response
+            return self._negotiated(scope, response)
         return with_request_id(response, read_request_id(scope.headers, self._services.trace_id))
+
+    def _negotiated(self, scope: RsgiScope, response: Response) -> Response:
+        """Return *response*, or the page in its place if the client reads and prefers one."""
+        if not response.body or scope.method not in _READS:
+            return response
+        return self._pages.negotiated(response, scope.headers)
 
     def _visited_strictly(self, scope: RsgiScope, path: str) -> str:
         """Return the link that a visit of *path* is for, or nothing. Raises ValueError: the host is wrong."""
@@ -287,7 +297,9 @@ class RsgiApplication:
             response = await self._route(path, scope, protocol, exchange)
         finally:
             request_id.reset(token)
-        return with_request_id(response, given) if path.startswith(_API) else response
+        if path.startswith(_API):
+            return with_request_id(response, given)
+        return self._negotiated(scope, response) if exchange.route in _FOR_PEOPLE else response
 
     async def _route(self, path: str, scope: RsgiScope, protocol: Any, exchange: Exchange) -> Response:
         found = self._table.find(path)
@@ -335,6 +347,7 @@ class RsgiApplication:
                 body=body,
                 client=self._client(scope),
                 intent=lambda: intent_of(headers),
+                wants_page=lambda: wants_page(headers),
                 is_local=lambda: is_local(scope.client, headers),
                 large=large,
             )

@@ -25,6 +25,7 @@ from app.telemetry.metrics import Metrics
 from app.telemetry.recent import RecentOverview
 from app.telemetry.requests import RequestMetrics
 from app.web.health import GuardStates, Probe
+from app.web.pages import Pages
 from app.web.redirects import RedirectHandler
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ class Services:
     those figures. `on_error`: is notified of each error that a request ended with. `trace_id`: makes the
     id of a request that has none. `tracing`: makes the spans of requests; None if tracing is off.
     `front`: the data plane in front of the application; None if granian is alone. `target_schemes`: what
-    targets may have, in lower case. `has_preview`: visitors may ask where a link leads.
+    targets may have, in lower case. `has_preview`: visitors may ask where a link leads. `pages`: for people.
     """
 
     links: Links
@@ -71,6 +72,7 @@ class Services:
     metrics: Metrics
     recent: RecentOverview
     requests: RequestMetrics
+    pages: Pages
     public_url: str
     target_schemes: frozenset[str]
     trusted_proxies: tuple[IpNetwork, ...]

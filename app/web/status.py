@@ -98,4 +98,6 @@ def key_of(authorization: str) -> str:
 @functools.cache
 def page() -> Response:
     """Return the page, which holds no figures."""
-    return html.page(resources.files("app.web").joinpath("status.html").read_bytes(), connects=True)
+    return html.page(
+        resources.files("app.web").joinpath("status.html").read_bytes(), runs=True, connects=True
+    )

@@ -26,6 +26,7 @@ from app.telemetry.requests import RequestMetrics
 from app.web import errors
 from app.web.front import FrontMetrics, FrontTable, new_front
 from app.web.front_misses import FrontMisses
+from app.web.pages import load
 from app.web.redirects import RedirectHandler, render
 from app.web.response import Response
 from tests.conftest import NOW
@@ -39,6 +40,7 @@ class AloneFront:
     """Serves the links of *store* on `port`, from the running event loop."""
 
     def __init__(self, store: CountingStore) -> None:
+        pages = load("en")
         limiter = NativeRateLimiter(dict.fromkeys(Policy, "1000000/s burst 1000000"))
         self.front = new_front(
             Path("/nowhere"),
@@ -48,6 +50,7 @@ class AloneFront:
             base_path="",
             blocked=errors.blocked("http://hop.example/"),
             monotonic=time.monotonic,
+            pages=pages,
         )
         self.store, self.cache = store, MemoryCache()
         self.admission = AdmissionController(monotonic=time.monotonic)
@@ -71,7 +74,7 @@ class AloneFront:
             monotonic=time.monotonic,
             on_error=self.errors.append,
         )
-        self.misses = FrontMisses(self.front, self.redirects, self._failed)
+        self.misses = FrontMisses(self.front, self.redirects, self._failed, pages=pages)
         self.metrics = FrontMetrics(self.front, RequestMetrics(), self.redirects)
         self._loop = asyncio.get_running_loop()
         self._visitors = ThreadPoolExecutor(64)
@@ -110,10 +113,10 @@ class AloneFront:
         while self.front.awaited([slug]) != [requests]:
             await asyncio.sleep(0.001)
 
-    def blocking(self, slug: str) -> list[RawAnswer]:
+    def blocking(self, slug: str, *headers: str) -> list[RawAnswer]:
         """Ask for *slug*, and block the event loop until there is an answer."""
         answers: list[RawAnswer] = []
-        thread = threading.Thread(target=lambda: answers.append(self.get(slug)))
+        thread = threading.Thread(target=lambda: answers.append(self.get(slug, *headers)))
         thread.start()
         thread.join()
         return answers

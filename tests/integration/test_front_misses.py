@@ -117,6 +117,19 @@ async def test_bug_before_the_look_up_is_a_500(alone, monkeypatch):
 # --- the deadline ---------------------------------------------------------------------------
 
 
+async def test_503_is_a_page_for_people(alone):
+    """Made by the application, or by the front itself."""
+    alone.store.away = True
+    browser = "Accept: text/html,*/*;q=0.8"
+    away = await asyncio.to_thread(alone.get, "zzz", browser)
+    late = alone.blocking("yyy", browser)[0]
+
+    for answer in (away, late):
+        assert (answer.status, answer.header("content-type")) == (503, "text/html; charset=utf-8")
+        assert answer.header("retry-after") == "1"
+        assert b"<h1>Temporarily unavailable</h1>" in answer.body
+
+
 async def test_blocked_event_loop_is_503(alone):
     [answer] = alone.blocking("known")
 

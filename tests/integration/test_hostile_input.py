@@ -208,7 +208,7 @@ PATHS = [
     ("/..", 404),
     ("/../../etc/passwd", 404),
     ("/.well-known/security.txt", 404),
-    ("/favicon.ico", 404),
+    ("/favicon.ico", 200),
     ("/%2e%2e/x", 404),
     ("/%00", 404),
     ("/abc%00def", 404),

@@ -50,7 +50,7 @@ def test_sighup_during_the_start_is_made_up_for(tmp_path):
     files.key.write_bytes(b"key")
     used: list[bytes] = []
     front: Any = SimpleNamespace(secure=lambda chain, _key: used.append(chain))
-    services = SimpleNamespace(front=front, tracing=None, redirects=None)
+    services = SimpleNamespace(front=front, tracing=None, redirects=None, pages=None)
 
     class Loop:
         def add_signal_handler(self, number: int, *_: object) -> None:

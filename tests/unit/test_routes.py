@@ -7,7 +7,7 @@ from app.resilience.admission import WorkKind
 from tests.unit.declared_routes import declared_routes
 
 # Paths of pages to come, which no link must claim before.
-TO_COME = {"console", "favicon.ico", ".well-known"}
+TO_COME = {"console", ".well-known"}
 # What stands in the API where a slug does, or will.
 IN_THE_API = {"bulk"}
 

@@ -9,6 +9,7 @@ __all__ = [
     "Front",
     "Limit",
     "Origin",
+    "Page",
     "Record",
     "Row",
     "Template",
@@ -19,7 +20,8 @@ __all__ = [
     "with_query",
 ]
 
-Template: TypeAlias = tuple[int, Sequence[tuple[str, str]], bytes]
+Page: TypeAlias = tuple[Sequence[tuple[str, str]], bytes]
+Template: TypeAlias = tuple[int, Sequence[tuple[str, str]], bytes, Page | None]
 Limit: TypeAlias = tuple[object, object | None]
 Watch: TypeAlias = tuple[tuple[int, bool, float] | None, int | None, int]
 Origin: TypeAlias = tuple[int, int, float, str, str]
@@ -30,5 +32,13 @@ Record: TypeAlias = tuple[
     tuple[str, str],
     tuple[str, str],
 ]
-Row: TypeAlias = tuple[str, int, str | None, bool, int, tuple[float, float, float, float]]
+Row: TypeAlias = tuple[
+    str,
+    int,
+    str | None,
+    bool,
+    int,
+    tuple[float, float, float, float],
+    tuple[str | None, str | None] | None,
+]
 Words: TypeAlias = tuple[Sequence[str], Sequence[str]]

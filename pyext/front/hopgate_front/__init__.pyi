@@ -6,6 +6,7 @@ __all__ = [
     "Front",
     "Limit",
     "Origin",
+    "Page",
     "Record",
     "Row",
     "Template",
@@ -16,8 +17,11 @@ __all__ = [
     "with_query",
 ]
 
-Template: TypeAlias = tuple[int, Sequence[tuple[str, str]], bytes]
-"""An answer: status, headers, body."""
+Page: TypeAlias = tuple[Sequence[tuple[str, str]], bytes]
+"""Headers and body of a page for people."""
+
+Template: TypeAlias = tuple[int, Sequence[tuple[str, str]], bytes, Page | None]
+"""An answer: status, headers, body; and the page in place of both for requests whose Accept prefers HTML."""
 
 Limit: TypeAlias = tuple[object, object | None]
 """Capsules of `hopgate_limiter.Limiter`: by client, and by IPv6 network of 48 bits."""
@@ -52,7 +56,15 @@ A request that the front answered, in five parts. Times are those of `time.monot
 5. The address of the client or its IPv6 network, and the id that it gave the request.
 """
 
-Row: TypeAlias = tuple[str, int, str | None, int, int, tuple[float, float, float, float]]
+Row: TypeAlias = tuple[
+    str,
+    int,
+    str | None,
+    int,
+    int,
+    tuple[float, float, float, float],
+    tuple[str | None, str | None] | None,
+]
 """
 What is answered for a slug: by the template of a status.
 
@@ -60,7 +72,8 @@ Slug, status; the target of a redirect, or the page in place of a refusal; what 
 0 nothing, 1 it is added to the target's, 2 likewise, in place of parameters of the same names;
 the version of a link with a limit of its visits, or 0; and times of `time.monotonic`: when a request has it
 looked up anew, until when it is sent, and until when it is sent if the control plane is late; in unix
-seconds, when the link expires.
+seconds, when the link expires. Few links have the rest: `X-Robots-Tag`, and where visitors go once the link
+has no visit left.
 """
 
 Words: TypeAlias = tuple[Sequence[str], Sequence[str]]

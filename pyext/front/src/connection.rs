@@ -14,6 +14,7 @@ use hyper::http::request::Parts;
 use hyper::service::Service;
 use hyper::{Method, Request, Response};
 
+use crate::accept::wants_page;
 use crate::body::AnswerBody;
 use crate::client::Visitor;
 use crate::idle::Activity;
@@ -200,6 +201,7 @@ async fn forwarded(plane: Arc<Plane>, passing: Passing) -> Response<AnswerBody> 
         *request.method(),
         Method::GET | Method::HEAD | Method::OPTIONS
     );
+    let prefers_page = (is_read && id.is_none()).then(|| wants_page(request.headers()));
     match upstream
         .forward(request, peer, watched.hand_over(), unread.clone())
         .await
@@ -207,7 +209,7 @@ async fn forwarded(plane: Arc<Plane>, passing: Passing) -> Response<AnswerBody> 
         Ok(response) => response,
         Err(why) => {
             unread.set();
-            let mut response = plane.unanswered(why, is_read);
+            let mut response = plane.unanswered(why, is_read, prefers_page);
             if let Some(id) = id {
                 watched.named(&id);
                 response.headers_mut().insert(REQUEST_ID, id);

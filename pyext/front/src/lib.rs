@@ -9,7 +9,7 @@
 //! * [`tls`]: what secures it.
 //! * `connection`: a connection, and its requests in turn; `idle` ends those that wait for too long.
 //! * [`plane`]: the decision about a request: `request`, [`address`] and [`client`] read it, [`limits`] decides,
-//!   [`table`] has the answer, [`template`] and [`body`] form it, [`tarpit`] delays it, [`recorder`] counts it.
+//!   [`table`] has the answer, [`template`] and [`body`] form it, as [`accept`] has it, [`tarpit`] delays it, [`recorder`] counts it.
 //!   `visit`, `request_id`, [`intent`], [`query`] and [`quota`] are what a link may ask of them.
 //! * `plane::watch`: what is reported of single requests: [`sampling`] decides of which, [`records`] keeps it; [`origins`] ties
 //!   look-ups to their traces.
@@ -21,6 +21,7 @@
 //! The table is filled by the control plane alone. A request costs the front no system call but those of its
 //! connection, and no lock that is held while anything waits.
 
+pub mod accept;
 mod accepted;
 pub mod address;
 pub mod body;

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::body::Body;
-use hyper::header::{HeaderValue, LOCATION};
+use hyper::header::{HeaderMap, HeaderName, HeaderValue, LOCATION};
 use hyper::{Request, Response, StatusCode};
 use tokio::sync::oneshot;
 
@@ -39,6 +39,7 @@ pub(crate) use waiting::Waits;
 /// The largest head of a request, its line and its headers. hyper's own limit holds only for a head that does
 /// not come at once.
 const MAX_HEAD: usize = 32_768;
+const ROBOTS: HeaderName = HeaderName::from_static("x-robots-tag");
 
 /// What becomes of a request.
 #[derive(Debug)]
@@ -176,7 +177,7 @@ impl Plane {
         match self.redirect_limit.admit(client) {
             Verdict::Admitted => {}
             Verdict::Refused => {
-                let refused = self.refused(&self.redirect_limit, client, now);
+                let refused = self.refused(&self.redirect_limit, client, visit.headers, now);
                 return Decision::Answer(refused.to(&visit));
             }
             Verdict::Failed => return Decision::Pass,
@@ -214,7 +215,7 @@ impl Plane {
             && self.not_found_limit.admit(client) == Verdict::Refused
         {
             self.count_held(StatusCode::TOO_MANY_REQUESTS);
-            let refused = self.refused(&self.not_found_limit, client, now);
+            let refused = self.refused(&self.not_found_limit, client, visit.headers, now);
             return Decision::Answer(refused.to(visit));
         }
         if entry.is_to_renew(now) && self.misses.is_open() {
@@ -255,7 +256,7 @@ impl Plane {
         if is_refused {
             let refused = StatusCode::TOO_MANY_REQUESTS;
             self.recorder.count_looked_up(refused);
-            let refused = self.refused(&self.not_found_limit, client, now);
+            let refused = self.refused(&self.not_found_limit, client, visit.headers, now);
             return Decision::Answer(refused.to(visit));
         }
         Decision::Wait(Waits {
@@ -280,14 +281,14 @@ impl Plane {
         let Some(location) = &entry.location else {
             let is_delayed = entry.status == StatusCode::NOT_FOUND;
             return Ok(Answer {
-                response: self.template(entry.status).response(),
+                response: self.template(entry.status).response_to(visit.headers),
                 delay: is_delayed.then(|| self.tarpit.hold(now)).flatten(),
             });
         };
         if !entry.status.is_redirection() {
             let is_delayed = entry.status == StatusCode::NOT_FOUND;
             return Ok(Answer {
-                response: self.page(location.clone()),
+                response: self.page(location.clone(), entry.robots()),
                 delay: is_delayed.then(|| self.tarpit.hold(now)).flatten(),
             });
         }
@@ -296,7 +297,9 @@ impl Plane {
         }
         let is_visit = match self.intent(visit) {
             // The browser would show its answer to a visitor without asking again.
-            Intent::Prefetch => return Ok(at_once(self.not_prefetched.response())),
+            Intent::Prefetch => {
+                return Ok(at_once(self.not_prefetched.response_to(visit.headers)));
+            }
             Intent::Preview => false,
             Intent::Visit => true,
         };
@@ -306,18 +309,27 @@ impl Plane {
         let slug = (**entry).as_ref();
         match self.leases.take(slug, entry.metered_version, is_visit, now) {
             Spent::Yes => Ok(self.redirect(entry, location, visit, is_visit)),
-            Spent::Exhausted => Ok(at_once(match self.reader.domains.expired(slug) {
-                Some(page) => self.page(page),
-                None => self.template(StatusCode::GONE).response(),
-            })),
+            Spent::Exhausted => Ok(at_once(self.exhausted(entry, visit))),
             Spent::NeedsLease(version) => Err(self.misses.lease(slug, version)),
         }
     }
 
-    /// The redirect to a page that a domain has in place of a refusal.
-    fn page(&self, location: HeaderValue) -> Response<AnswerBody> {
+    /// The answer to a visit of a link that has none left: its own page, or that of its domain.
+    fn exhausted(&self, entry: &Entry, visit: &Visit<'_>) -> Response<AnswerBody> {
+        if let Some(page) = entry.expired() {
+            return self.page(page.clone(), entry.robots());
+        }
+        match self.reader.domains.expired(entry.as_ref()) {
+            Some(page) => self.page(page, None),
+            None => self.template(StatusCode::GONE).response_to(visit.headers),
+        }
+    }
+
+    /// The redirect to a page that a link or its domain has in place of a refusal.
+    fn page(&self, location: HeaderValue, robots: Option<&HeaderValue>) -> Response<AnswerBody> {
         self.template(StatusCode::FOUND).with(|headers| {
             headers.insert(LOCATION, location);
+            tell(headers, robots);
         })
     }
 
@@ -339,6 +351,7 @@ impl Plane {
         };
         at_once(self.template(entry.status).with(|headers| {
             headers.insert(LOCATION, location);
+            tell(headers, entry.robots());
         }))
     }
 
@@ -351,22 +364,31 @@ impl Plane {
         }
     }
 
-    fn refused(&self, limit: &Limit, client: &ClientKeys, now: f64) -> Answer {
+    fn refused(&self, limit: &Limit, client: &ClientKeys, request: &HeaderMap, now: f64) -> Answer {
         let template = self.template(StatusCode::TOO_MANY_REQUESTS);
         Answer {
-            response: template.refused(limit.refusal(client)),
+            response: template.refused(limit.refusal(client), request),
             delay: self.tarpit.hold(now),
         }
     }
 
-    /// The answer to a request that has none of the control plane.
-    pub(crate) fn unanswered(&self, why: Unanswered, is_read: bool) -> Response<AnswerBody> {
+    /// The answer to a request that has none of the control plane; `prefers_page` unless it is one of the API.
+    pub(crate) fn unanswered(
+        &self,
+        why: Unanswered,
+        is_read: bool,
+        prefers_page: Option<bool>,
+    ) -> Response<AnswerBody> {
         match why {
             Unanswered::CutOff => return self.cut_off.response(),
             Unanswered::NotSent | Unanswered::Sent => self.recorder.count_unanswered(),
         }
         if is_read || why == Unanswered::NotSent {
-            self.template(StatusCode::SERVICE_UNAVAILABLE).response()
+            let template = self.template(StatusCode::SERVICE_UNAVAILABLE);
+            match prefers_page {
+                Some(prefers_page) => template.response_as(prefers_page),
+                None => template.response(),
+            }
         } else {
             self.unsure.response()
         }
@@ -393,6 +415,13 @@ impl Plane {
     }
 }
 
+/// Adds the rules for crawlers.
+fn tell(headers: &mut HeaderMap, robots: Option<&HeaderValue>) {
+    if let Some(robots) = robots {
+        headers.insert(ROBOTS, robots.clone());
+    }
+}
+
 fn forwarded(location: &HeaderValue, query: &str, forwarding: Forwarding) -> HeaderValue {
     let location = location.to_str().expect("targets are ASCII");
     let is_overriding = forwarding == Forwarding::Overriding;
@@ -407,5 +436,7 @@ fn at_once(response: Response<AnswerBody>) -> Answer {
     }
 }
 
+#[cfg(test)]
+mod page_tests;
 #[cfg(test)]
 pub(crate) mod tests;

@@ -50,6 +50,15 @@ pub enum Forwarding {
     Overriding,
 }
 
+/// What few links have.
+#[derive(Debug, Default)]
+pub struct Extras {
+    /// The rules for crawlers, on each redirect of the link.
+    pub robots: Option<HeaderValue>,
+    /// Where its visitors go once it has no visit left.
+    pub expired: Option<HeaderValue>,
+}
+
 /// What the front answers for a slug.
 #[derive(Debug)]
 pub struct Entry {
@@ -62,6 +71,8 @@ pub struct Entry {
     pub forwarding: Forwarding,
     /// The version of a link with a limit of its visits; 0 if it has none.
     pub metered_version: u64,
+    /// What the link has besides.
+    pub extras: Option<Box<Extras>>,
     times: Times,
     /// Redirects sent since they were last taken.
     clicks: AtomicU64,
@@ -85,10 +96,30 @@ impl Entry {
             location,
             forwarding,
             metered_version,
+            extras: None,
             times,
             clicks: AtomicU64::new(0),
             is_renewed: AtomicBool::new(false),
         }
+    }
+
+    /// This entry, with `extras`.
+    #[must_use]
+    pub fn with_extras(self, extras: Extras) -> Self {
+        Self {
+            extras: Some(Box::new(extras)),
+            ..self
+        }
+    }
+
+    /// The rules for crawlers.
+    pub fn robots(&self) -> Option<&HeaderValue> {
+        self.extras.as_ref()?.robots.as_ref()
+    }
+
+    /// Where visitors go once no visit is left, if the link says so.
+    pub fn expired(&self) -> Option<&HeaderValue> {
+        self.extras.as_ref()?.expired.as_ref()
     }
 
     /// Whether this request, at `now`, should have the entry looked up anew: the first one in the last part of its

@@ -1,37 +1,61 @@
 //! Answers that the control plane hands over at the start, by status.
 
 use bytes::Bytes;
-use hyper::header::{HeaderMap, HeaderName, HeaderValue, RETRY_AFTER, SERVER};
+use hyper::header::{HeaderMap, HeaderName, HeaderValue, RETRY_AFTER, SERVER, VARY};
 use hyper::{Response, StatusCode};
 
+use crate::accept::wants_page;
 use crate::body::AnswerBody;
 use crate::limits::Refusal;
 
 const OWN_NAME: HeaderValue = HeaderValue::from_static("hopgate");
+/// The header that an answer with a page depends on.
+const BY_ACCEPT: HeaderValue = HeaderValue::from_static("accept");
 /// The wait that an answer names if there is no end to it.
 const LONGEST_WAIT_S: u64 = 86_400;
 const NS_PER_S: u64 = 1_000_000_000;
+
+/// Headers and body of an answer.
+#[derive(Debug, Clone)]
+struct Content {
+    headers: HeaderMap,
+    body: Bytes,
+}
+
+/// What is chosen from if an answer has a page.
+#[derive(Debug, Clone)]
+struct Variants {
+    program: Content,
+    page: Content,
+}
 
 /// An answer without what differs from one to the next.
 #[derive(Debug, Clone)]
 pub struct Template {
     status: StatusCode,
-    headers: HeaderMap,
-    body: Bytes,
+    content: Content,
+    variants: Option<Box<Variants>>,
 }
 
 impl Template {
     /// An answer with these headers; None if one cannot be sent.
     pub fn new(status: StatusCode, headers: &[(String, String)], body: Vec<u8>) -> Option<Self> {
-        let mut map = HeaderMap::with_capacity(headers.len() + 1);
-        map.insert(SERVER, OWN_NAME);
-        for (name, value) in headers {
-            append(&mut map, name, value)?;
-        }
         Some(Self {
             status,
-            headers: map,
-            body: body.into(),
+            content: Content::new(headers, body)?,
+            variants: None,
+        })
+    }
+
+    /// This answer, with a page for those that prefer one; None if a header cannot be sent.
+    pub fn with_page(self, headers: &[(String, String)], body: Vec<u8>) -> Option<Self> {
+        let mut program = self.content.clone();
+        program.headers.insert(VARY, BY_ACCEPT);
+        let mut page = Content::new(headers, body)?;
+        page.headers.insert(VARY, BY_ACCEPT);
+        Some(Self {
+            variants: Some(Box::new(Variants { program, page })),
+            ..self
         })
     }
 
@@ -39,8 +63,11 @@ impl Template {
     pub fn bare(status: StatusCode) -> Self {
         Self {
             status,
-            headers: HeaderMap::new(),
-            body: Bytes::new(),
+            content: Content {
+                headers: HeaderMap::new(),
+                body: Bytes::new(),
+            },
+            variants: None,
         }
     }
 
@@ -49,23 +76,45 @@ impl Template {
         self.status
     }
 
-    /// The answer as it is.
+    /// The answer as it is, without its page.
     pub fn response(&self) -> Response<AnswerBody> {
         self.with(|_| {})
     }
 
-    /// The answer with further headers.
+    /// The answer to a request with these headers, which may prefer its page.
+    pub fn response_to(&self, request: &HeaderMap) -> Response<AnswerBody> {
+        self.sent(self.variant(|| wants_page(request)), |_| {})
+    }
+
+    /// The answer, or its page if that is preferred.
+    pub fn response_as(&self, prefers_page: bool) -> Response<AnswerBody> {
+        self.sent(self.variant(|| prefers_page), |_| {})
+    }
+
+    /// The answer with further headers, without its page.
     pub fn with(&self, add: impl FnOnce(&mut HeaderMap)) -> Response<AnswerBody> {
-        let mut response = Response::new(AnswerBody::of(self.body.clone()));
+        self.sent(&self.content, add)
+    }
+
+    fn variant(&self, prefers_page: impl FnOnce() -> bool) -> &Content {
+        match &self.variants {
+            Some(variants) if prefers_page() => &variants.page,
+            Some(variants) => &variants.program,
+            None => &self.content,
+        }
+    }
+
+    fn sent(&self, content: &Content, add: impl FnOnce(&mut HeaderMap)) -> Response<AnswerBody> {
+        let mut response = Response::new(AnswerBody::of(content.body.clone()));
         *response.status_mut() = self.status;
-        let mut headers = self.headers.clone();
+        let mut headers = content.headers.clone();
         add(&mut headers);
         *response.headers_mut() = headers;
         response
     }
 
-    /// The answer that names when to try again.
-    pub fn refused(&self, refusal: Option<Refusal>) -> Response<AnswerBody> {
+    /// The answer to a request with these headers that names when to try again.
+    pub fn refused(&self, refusal: Option<Refusal>, request: &HeaderMap) -> Response<AnswerBody> {
         let Refusal {
             retry_after_ns,
             headers,
@@ -73,7 +122,7 @@ impl Template {
             retry_after_ns: 0,
             headers: Vec::new(),
         });
-        self.with(|map| {
+        self.sent(self.variant(|| wants_page(request)), |map| {
             for (name, value) in headers {
                 append(map, &name.to_ascii_lowercase(), &value);
             }
@@ -81,6 +130,20 @@ impl Template {
                 let wait_s = retry_after_ns.div_ceil(NS_PER_S).clamp(1, LONGEST_WAIT_S);
                 map.insert(RETRY_AFTER, HeaderValue::from(wait_s));
             }
+        })
+    }
+}
+
+impl Content {
+    fn new(headers: &[(String, String)], body: Vec<u8>) -> Option<Self> {
+        let mut map = HeaderMap::with_capacity(headers.len() + 2);
+        map.insert(SERVER, OWN_NAME);
+        for (name, value) in headers {
+            append(&mut map, name, value)?;
+        }
+        Some(Self {
+            headers: map,
+            body: body.into(),
         })
     }
 }
@@ -120,7 +183,7 @@ mod tests {
                 headers,
             });
 
-            let response = template().refused(refusal);
+            let response = template().refused(refusal, &HeaderMap::new());
 
             assert_eq!(response.status(), 429);
             assert_eq!(response.headers()[RETRY_AFTER], wait);

@@ -58,8 +58,8 @@ impl Plane {
                 is_charged,
                 ended,
             } => {
-                let found = self.found(&slug, timeout_at(end, ended).await.ok());
-                let answer = match self.charged(&found, &client, is_charged) {
+                let found = self.found(&slug, timeout_at(end, ended).await.ok(), visit);
+                let answer = match self.charged(&found, &client, is_charged, visit) {
                     Some(refused) => refused,
                     None => match found {
                         ToSend::Entry(entry) => self.with_visit(&entry, None, visit, end).await,
@@ -83,13 +83,16 @@ impl Plane {
         &self,
         slug: &[u8],
         ended: Option<Result<Found, oneshot::error::RecvError>>,
+        visit: &Visit<'_>,
     ) -> ToSend {
         match ended {
             Some(Ok(Found::Entry(entry))) => ToSend::Entry(entry),
-            Some(Ok(Found::Refused(template))) => ToSend::Refusal(at_once(template.response())),
+            Some(Ok(Found::Refused(template))) => {
+                ToSend::Refusal(at_once(template.response_to(visit.headers)))
+            }
             Some(Err(_)) | None => {
                 let Some(stale) = self.table.stale(slug, self.now(), wall()) else {
-                    return ToSend::Refusal(self.late());
+                    return ToSend::Refusal(self.late(visit));
                 };
                 self.recorder.count_stale();
                 ToSend::Entry(stale)
@@ -98,13 +101,20 @@ impl Plane {
     }
 
     /// Settles what the look-up has cost `client`; the answer instead, if it may not know that there is nothing.
-    fn charged(&self, found: &ToSend, client: &ClientKeys, is_charged: bool) -> Option<Answer> {
+    fn charged(
+        &self,
+        found: &ToSend,
+        client: &ClientKeys,
+        is_charged: bool,
+        visit: &Visit<'_>,
+    ) -> Option<Answer> {
         let is_absent =
             matches!(found, ToSend::Entry(entry) if entry.status == StatusCode::NOT_FOUND);
         match (is_charged, is_absent) {
             (true, false) => self.not_found_limit.refund(client),
             (false, true) if self.not_found_limit.admit(client) == Verdict::Refused => {
-                return Some(self.refused(&self.not_found_limit, client, self.now()));
+                let limit = &self.not_found_limit;
+                return Some(self.refused(limit, client, visit.headers, self.now()));
             }
             _ => {}
         }
@@ -126,9 +136,11 @@ impl Plane {
                     Ok(Ok(Leased::Again)) => {}
                     // The link may have got a limit since, if the question was of an earlier version.
                     Ok(Ok(Leased::Unlimited(version))) => unlimited = version,
-                    Ok(Ok(Leased::Refused(template))) => return at_once(template.response()),
+                    Ok(Ok(Leased::Refused(template))) => {
+                        return at_once(template.response_to(visit.headers));
+                    }
                     // No time is left to spend a visit in.
-                    Ok(Err(_)) | Err(_) => return self.late(),
+                    Ok(Err(_)) | Err(_) => return self.late(visit),
                 }
             }
             match self.sent(entry, visit, self.now(), unlimited) {
@@ -138,9 +150,9 @@ impl Plane {
         }
     }
 
-    fn late(&self) -> Answer {
+    fn late(&self, visit: &Visit<'_>) -> Answer {
         self.recorder.count_late();
-        at_once(self.late.response())
+        at_once(self.late.response_to(visit.headers))
     }
 }
 

@@ -7,7 +7,7 @@ use hyper::StatusCode;
 use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 use pyo3::exceptions::{PyOSError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::pybacked::PyBackedStr;
+use pyo3::pybacked::{PyBackedBytes, PyBackedStr};
 use pyo3::types::{PyCapsule, PyList};
 
 use crate::address::Network;
@@ -16,14 +16,17 @@ use crate::intent::{Intent, Previews};
 use crate::limits::{Limit, Limiter, LimiterApi};
 use crate::misses::Found;
 use crate::plane::Plane;
-use crate::table::{Entry, Forwarding, Times};
+use crate::table::{Entry, Extras, Forwarding, Times};
 use crate::template::Template;
 
 /// A limiter's functions, by client and by IPv6 network.
 pub(super) type Capsules<'py> = (Bound<'py, PyCapsule>, Option<Bound<'py, PyCapsule>>);
-/// Status, headers, body.
-pub(super) type Parts = (u16, Vec<(String, String)>, Vec<u8>);
-/// Slug, status, target, what it does with queries, version of a metered link, and times; see the stub.
+/// Headers and body.
+pub(super) type Page = (Vec<(String, String)>, PyBackedBytes);
+/// Status, headers, body, and the page in their place.
+pub(super) type Parts = (u16, Vec<(String, String)>, PyBackedBytes, Option<Page>);
+/// Slug, status, target, what it does with queries, version of a metered link, times, and what few links have; see
+/// the stub.
 pub(super) type Row = (
     PyBackedStr,
     u16,
@@ -31,6 +34,7 @@ pub(super) type Row = (
     u8,
     u64,
     (f64, f64, f64, f64),
+    Option<(Option<PyBackedStr>, Option<PyBackedStr>)>,
 );
 
 /// For tests: `location` with `query` added to its own.
@@ -76,25 +80,30 @@ pub(super) fn answer(plane: &Plane, entries: &[Arc<Entry>]) {
 pub(super) fn entries(rows: &Bound<'_, PyList>) -> PyResult<Vec<Arc<Entry>>> {
     rows.iter()
         .map(|row| {
-            let (slug, number, location, forwarding, metered_version, times) =
+            let (slug, number, location, forwarding, metered_version, times, extras) =
                 row.extract::<Row>()?;
             let (renew_from, fresh_until, stale_until, expires_at) = times;
-            let location = location.as_deref().map(HeaderValue::from_str).transpose();
-            let location = location.map_err(|error| PyValueError::new_err(error.to_string()))?;
             let times = Times {
                 renew_from,
                 fresh_until,
                 stale_until,
                 expires_at,
             };
-            Ok(Arc::new(Entry::new(
+            let entry = Entry::new(
                 slug.as_bytes(),
                 status(number)?,
-                location,
+                header(location.as_deref())?,
                 self::forwarding(forwarding)?,
                 metered_version,
                 times,
-            )))
+            );
+            Ok(Arc::new(match extras {
+                None => entry,
+                Some((robots, expired)) => entry.with_extras(Extras {
+                    robots: header(robots.as_deref())?,
+                    expired: header(expired.as_deref())?,
+                }),
+            }))
         })
         .collect()
 }
@@ -114,13 +123,17 @@ fn forwarding(number: u8) -> PyResult<Forwarding> {
 pub(super) type DomainParts = (String, String, bool, Option<String>);
 
 pub(super) fn domain((host, prefix, is_case_sensitive, expired): DomainParts) -> PyResult<Domain> {
-    let expired = expired.as_deref().map(HeaderValue::from_str).transpose();
     Ok(Domain {
         host: host.into_bytes().into(),
         prefix: prefix.into_bytes().into(),
         is_case_sensitive,
-        expired: expired.map_err(|error| PyValueError::new_err(error.to_string()))?,
+        expired: header(expired.as_deref())?,
     })
+}
+
+fn header(text: Option<&str>) -> PyResult<Option<HeaderValue>> {
+    let value = text.map(HeaderValue::from_str).transpose();
+    value.map_err(|error| PyValueError::new_err(error.to_string()))
 }
 
 pub(super) fn text(slug: &[u8]) -> String {
@@ -152,8 +165,14 @@ pub(super) fn status(number: u16) -> PyResult<StatusCode> {
     StatusCode::from_u16(number).map_err(|error| PyValueError::new_err(error.to_string()))
 }
 
-pub(super) fn template((number, headers, body): Parts) -> PyResult<Template> {
-    let template = Template::new(status(number)?, &headers, body);
+pub(super) fn template((number, headers, body, page): Parts) -> PyResult<Template> {
+    let template = Template::new(status(number)?, &headers, body.to_vec());
+    let template = match page {
+        None => template,
+        Some((headers, body)) => {
+            template.and_then(|template| template.with_page(&headers, body.to_vec()))
+        }
+    };
     template.ok_or_else(|| PyValueError::new_err(format!("the headers of {number} cannot be sent")))
 }
 
