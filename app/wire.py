@@ -266,6 +266,8 @@ class _Entry(msgspec.Struct, omit_defaults=True):
     end: float | None = None
     metered: bool = False
     override: bool = False
+    over: str | None = None
+    robots: str | None = None
 
 
 _entry_decoder = msgspec.json.Decoder(_Entry)
@@ -282,6 +284,8 @@ def encode_resolution(resolution: Resolution) -> bytes:
         end=resolution.expires_at,
         metered=resolution.metered,
         override=resolution.override_query,
+        over=resolution.expired_url,
+        robots=resolution.robots,
     )
     return b"%d|%s" % (resolution.version, _encoder.encode(entry))
 
@@ -306,4 +310,6 @@ def decode_resolution(slug: Slug, value: bytes) -> Resolution | None:
         metered=entry.metered,
         epoch=entry.epoch,
         override_query=entry.override,
+        expired_url=entry.over,
+        robots=entry.robots,
     )

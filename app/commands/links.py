@@ -78,6 +78,15 @@ UtmContent = Annotated[
     str | None,
     typer.Option(metavar="TEXT", help="Which of several links, or none.", rich_help_panel=_UTM_PANEL),
 ]
+ExpiredUrl = Annotated[
+    str | None,
+    typer.Option(
+        metavar="URL", help="Where visitors go once the link is expired, disabled or used up, or none."
+    ),
+]
+Robots = Annotated[
+    str | None, typer.Option(metavar="WORDS", help="Rules for crawlers, such as noindex, or none.")
+]
 
 
 @app.command("create")
@@ -103,6 +112,8 @@ def create(
     utm_campaign: UtmCampaign = None,
     utm_term: UtmTerm = None,
     utm_content: UtmContent = None,
+    expired_url: ExpiredUrl = None,
+    robots: Robots = None,
     expires_in: ExpiresIn = None,
     json: console.Json = False,
 ) -> None:
@@ -134,6 +145,8 @@ def create(
         utm_campaign=utm_campaign,
         utm_term=utm_term,
         utm_content=utm_content,
+        expired_url=expired_url,
+        robots=robots,
     )
     fields = utm.patched(LinkFields(long_url=long_url), given)
 
@@ -193,6 +206,8 @@ def edit(
     utm_campaign: UtmCampaign = None,
     utm_term: UtmTerm = None,
     utm_content: UtmContent = None,
+    expired_url: ExpiredUrl = None,
+    robots: Robots = None,
     expires_in: ExpiresIn = None,
     if_version: Annotated[
         int | None, typer.Option(metavar="NUMBER", help="Change only this version of the link.")
@@ -222,6 +237,8 @@ def edit(
         utm_campaign=utm_campaign,
         utm_term=utm_term,
         utm_content=utm_content,
+        expired_url=expired_url,
+        robots=robots,
     )
     lifetime = _lifetime(expires_in, expires_at)
     if not changes and lifetime is None:
@@ -322,7 +339,7 @@ def _given(**options: Any) -> dict[str, Any]:
             fields[name] = None if fields[name] == "none" else console.time(fields[name])
     if "max_visits" in fields:
         fields["max_visits"] = None if fields["max_visits"] == "none" else _number(fields["max_visits"])
-    for name in ("external_id", *utm.NAMES):
+    for name in ("external_id", "expired_url", "robots", *utm.NAMES):
         if fields.get(name) == "none":
             fields[name] = None
     return fields

@@ -33,5 +33,5 @@ def time_to_live_s(resolution: Resolution, random: Callable[[], float]) -> float
 
 
 def is_large(resolution: Resolution) -> bool:
-    """Is the target of *resolution* longer than `LONG_TARGET`?"""
-    return resolution.long_url is not None and len(resolution.long_url) > LONG_TARGET
+    """Are the targets of *resolution* longer than `LONG_TARGET`?"""
+    return len(resolution.long_url or "") + len(resolution.expired_url or "") > LONG_TARGET

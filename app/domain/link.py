@@ -27,6 +27,8 @@ class LinkFields:
     `external_id` is the link's name in another system; no two links have the same, unless removed.
     `override_query`: the query that `forward_query` adds takes the place of the target's parameters of the
     same names.
+    `expired_url` is where visitors go once the link is expired, disabled or without visits, in canonical
+    form; None: where those of its domain go. `robots` is the value of `X-Robots-Tag`.
     """
 
     long_url: str
@@ -40,6 +42,8 @@ class LinkFields:
     max_visits: int | None = None
     external_id: str | None = None
     override_query: bool = False
+    expired_url: str | None = None
+    robots: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,7 +93,7 @@ class Resolution(msgspec.Struct, frozen=True, gc=False):
     replaces it. `valid_from` and `expires_at` are unix seconds and are checked at every redirect,
     independent of any cache's time to live. `metered`: each redirect spends one visit of the
     link's visit quota (see `app.service.visit_quota`). `epoch` is the link's; that of an absent slug
-    has no meaning.
+    has no meaning. `expired_url` and `robots` are the link's, unless it is removed.
     """
 
     slug: Slug
@@ -102,13 +106,23 @@ class Resolution(msgspec.Struct, frozen=True, gc=False):
     metered: bool = False
     epoch: int = 0
     override_query: bool = False
+    expired_url: str | None = None
+    robots: str | None = None
 
     @staticmethod
     def of(link: Link) -> Resolution:
-        """Return the resolution of *link*; a removed or disabled link has no target."""
+        """Return the resolution of *link*; a removed or disabled one has no target."""
         fields = link.fields
-        if link.removed_at is not None or not fields.enabled:
+        if link.removed_at is not None:
             return Resolution(link.slug, link.version, epoch=link.epoch)
+        if not fields.enabled:
+            return Resolution(
+                link.slug,
+                link.version,
+                epoch=link.epoch,
+                expired_url=fields.expired_url,
+                robots=fields.robots,
+            )
         return Resolution(
             slug=link.slug,
             version=link.version,
@@ -120,6 +134,8 @@ class Resolution(msgspec.Struct, frozen=True, gc=False):
             metered=fields.max_visits is not None,
             epoch=link.epoch,
             override_query=fields.override_query,
+            expired_url=fields.expired_url,
+            robots=fields.robots,
         )
 
     @staticmethod

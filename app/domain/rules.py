@@ -16,6 +16,8 @@ from app.domain.policy import WEB_ONLY, TargetPolicy
 MAX_TITLE_LENGTH = 512
 MAX_TAGS, MAX_TAG_LENGTH = 20, 64
 MAX_EXTERNAL_ID_LENGTH = 255
+# What crawlers may be told; not `all` and `none`, which people take for each other.
+ROBOTS = ("noindex", "nofollow", "noarchive", "nosnippet", "noimageindex", "notranslate")
 _FORWARDING = frozenset({"long_url", "forward_query"})
 # Fields that are judged together.
 _PAIRS = (frozenset({"valid_from", "expires_at"}), frozenset({"forward_query", "override_query"}))
@@ -64,10 +66,20 @@ def checked(fields: LinkFields, *, own_hosts: Collection[str], policy: TargetPol
         errors.append(FieldError("external_id", "external_id_invalid", wrong))
     if fields.override_query and not fields.forward_query:
         errors.append(FieldError("override_query", "override_query_alone", "needs forward_query"))
+    expired_url = _checked_expired_url(fields.expired_url, own_hosts, policy, errors)
+    robots = _checked_robots(fields.robots, errors)
     if errors:
         raise InvalidInput(errors)
     # What has no canonical form of its own stays as it is.
-    return replace(fields, long_url=long_url, tags=tags, valid_from=valid_from, expires_at=expires_at)
+    return replace(
+        fields,
+        long_url=long_url,
+        tags=tags,
+        valid_from=valid_from,
+        expires_at=expires_at,
+        expired_url=expired_url,
+        robots=robots,
+    )
 
 
 def edited(
@@ -138,6 +150,28 @@ def _checked_target(
     if fields.forward_query and _takes_no_query(long_url):
         errors.append(_NOT_FORWARDED)
     return long_url
+
+
+def _checked_expired_url(
+    url: str | None, own_hosts: Collection[str], policy: TargetPolicy, errors: list[FieldError]
+) -> str | None:
+    if url is None:
+        return None
+    try:
+        return target.canonical(url, own_hosts=own_hosts, policy=policy)
+    except InvalidInput as error:
+        errors += (FieldError("expired_url", one.code, one.message) for one in error.errors)
+        return url
+
+
+def _checked_robots(text: str | None, errors: list[FieldError]) -> str | None:
+    if text is None:
+        return None
+    words = [word.strip(" ").lower() for word in text.split(",")]
+    if not set(ROBOTS).issuperset(words):
+        message = f"must be null, or words by commas, of {', '.join(ROBOTS)}"
+        errors.append(FieldError("robots", "robots_invalid", message))
+    return ", ".join(dict.fromkeys(words))
 
 
 def _external_id_problem(text: str) -> str | None:

@@ -30,6 +30,8 @@ USUAL: dict[str, Converter] = {
     "override_query": values.flag,
     "enabled": values.flag,
     "external_id": values.text,
+    "expired_url": values.url,
+    "robots": values.text,
     "created_at": values.moment(),
     "visits": values.number,
     "domain": values.text,
@@ -135,13 +137,14 @@ DUB = Dialect(
         tags="tags",
         created_at="createdAt",
         expires_at="expiresAt",
+        expired_url="expiredUrl",
         visits="clicks",
         **UTM,
     ),
     restrictions=restrictions(
         anything="password",
         flag="archived rewrite",
-        value="expiredUrl ios android geo testVariants testStartedAt testCompletedAt disabledAt",
+        value="ios android geo testVariants testStartedAt testCompletedAt disabledAt",
     ),
     harmless=names(
         """id linkId updatedAt lastClicked leads conversions sales saleAmount description image video proxy
@@ -191,6 +194,7 @@ SHORT_IO = Dialect(
         tags="tags tag",
         created_at="createdAt created",
         expires_at="expiresAt expires expiry expiryDate",
+        expired_url="expiredURL",
         max_visits="clicksLimit",
         redirect_code="redirectType",
         visits="clicks click totalClicks",
@@ -199,7 +203,7 @@ SHORT_IO = Dialect(
     restrictions=restrictions(
         anything="password",
         flag="passwordContact hasPassword cloaking archived",
-        value="expiredURL iphoneURL androidURL splitURL splitPercent ttl",
+        value="iphoneURL androidURL splitURL splitPercent ttl",
         status="status",
     ),
     harmless=names(

@@ -341,8 +341,8 @@ def _expiring(fields: LinkFields, expires_in: timedelta | None, now: datetime) -
     return fields if expires_in is None else replace(fields, expires_at=now + expires_in)
 
 
-# Fields that restrict when, or how often, a link redirects, or that tie it to one purpose.
-_RESTRICTING = ("valid_from", "expires_at", "max_visits", "external_id")
+# Fields that restrict when, or how often, a link redirects, or that tie it to one purpose; and what few have.
+_RESTRICTING = ("valid_from", "expires_at", "max_visits", "external_id", "expired_url", "robots")
 
 
 def check_reusable(item: NewItem) -> None:

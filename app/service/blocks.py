@@ -216,9 +216,9 @@ class BlockWatch(Polled[Block]):
 
 
 def _concerns(touched: BlockIndex, resolution: Resolution) -> bool:
-    url = resolution.long_url
+    urls = [url for url in (resolution.long_url, resolution.expired_url) if url is not None]
     name = name_of(resolution.slug)
-    return url is not None and (touched.has_slug(name, ignoring_case=True) or touched.has_host(url))
+    return bool(urls) and (touched.has_slug(name, ignoring_case=True) or any(map(touched.has_host, urls)))
 
 
 def _apply(index: BlockIndex, change: BlockChange) -> None:

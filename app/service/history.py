@@ -119,6 +119,8 @@ class History:
         fields = rules.edited(after.fields, before.fields, own_hosts=self._own_hosts, policy=self._policy)
         domains = self._policy.domains
         # While the link was removed, its target may have become a domain: no link leads to one.
-        if after.removed and domains is not None and domains.has_target(fields.long_url):
-            raise InvalidInput([FieldError("long_url", "url_own_host", "points back to this service")])
+        if after.removed and domains is not None:
+            for name in ("long_url", "expired_url"):
+                if domains.has_target(getattr(fields, name) or ""):
+                    raise InvalidInput([FieldError(name, "url_own_host", "points back to this service")])
         return LinkState(fields, before.removed)

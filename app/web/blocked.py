@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from msgspec.structs import replace
+
 from app.domain.domains import DomainIndex
 from app.domain.link import Resolution
 from app.domain.policy import TargetPolicy
@@ -23,12 +25,16 @@ def rendering(
     """
     Return `render`, except that *policy* and *domains* have their say.
 
-    *policy* decides over each redirect: it is the last to see its target.
+    *policy* decides over each redirect: it is the last to see its target. Where the link's own page for the
+    time after it may not be, that of its domain takes its place.
     """
     blocked = blocked_answer(public_url)
     allows = policy.allows
 
     def render_allowed(resolution: Resolution, now: float) -> Response:
+        expired = resolution.expired_url
+        if expired is not None and not (allows(resolution.slug, expired) and not domains.has_target(expired)):
+            resolution = replace(resolution, expired_url=None)
         answer = render(resolution, now)
         # `render` puts the target first.
         if answer.is_visit and not allows(resolution.slug, answer.headers[0][1]):

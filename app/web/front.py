@@ -103,7 +103,9 @@ class FrontTable:
 def _row(entry: L1Entry[Response], renew_from: float) -> Row:
     resolution, answer = entry.resolution, entry.answer
     metered_version = answer.metered_version
-    robots = next((value for name, value in answer.headers if name == ROBOTS), None)
+    robots = None
+    if resolution.robots is not None:
+        robots = next((value for name, value in answer.headers if name == ROBOTS), None)
     expired = None if answer.exhausted is None else answer.exhausted.headers[0][1]
     extras = (robots, expired) if robots or expired else None
     if not answer.is_visit:

@@ -14,10 +14,14 @@ from collections.abc import Collection
 from app.domain import target as target_rules
 from app.domain.policy import WEB
 from app.domain.rules import CONTROLS
+from app.domain.rules import ROBOTS as ROBOTS_WORDS
 from app.domain.slug import RESERVED, is_well_formed
 
 # JSON in UTF-8 has no surrogates, so they need not be left out.
 PRINTABLE = rf"^[^{CONTROLS}]*$"
+
+_WORD = f"(?:{'|'.join(ROBOTS_WORDS)})"
+ROBOTS = f"^{_WORD}(?: *, *{_WORD})*$"
 
 SLUG = "^[A-Za-z0-9_-]*$"
 _RESERVED = sorted(word for word in RESERVED if is_well_formed(word))

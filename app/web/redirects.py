@@ -32,7 +32,7 @@ from app.service.resolver import Crowd, Resolver
 from app.service.visit_quota import VisitQuota
 from app.web import errors
 from app.web.intent import Intent
-from app.web.response import NO_SNIFFING, Response, check_value
+from app.web.response import NO_SNIFFING, ROBOTS, Headers, Response, check_value
 
 log = logging.getLogger(__name__)
 
@@ -61,22 +61,34 @@ def render(resolution: Resolution, now: float) -> Response:
     state = resolution.state(now)
     if state is LinkState.ABSENT:
         return _NOT_FOUND
+    robots: Headers = () if resolution.robots is None else _checked((ROBOTS, resolution.robots))
+    expired = resolution.expired_url
+    over = None if expired is None else _to_page(_location(expired), 410, robots)
     if state is LinkState.GONE or resolution.long_url is None:
-        return _GONE
+        return over or _GONE
     caching = _PERMANENT if resolution.redirect_code in {301, 308} else _TEMPORARY
-    location = resolution.long_url
-    if not is_plain(location):
-        # Links of an earlier version hold characters that are only escaped here.
-        location = uri_reference(location)
-        check_value("location", location)
     return Response(
         resolution.redirect_code,
-        (("location", location), caching, NO_SNIFFING),
+        (("location", _location(resolution.long_url)), caching, NO_SNIFFING, *robots),
         forward_query=resolution.forward_query,
         override_query=resolution.override_query,
         is_visit=True,
         metered_version=resolution.version if resolution.metered else 0,
+        exhausted=over if resolution.metered else None,
     )
+
+
+def _location(url: str) -> str:
+    if not is_plain(url):
+        # Links of an earlier version hold characters that are only escaped here.
+        url = uri_reference(url)
+        check_value("location", url)
+    return url
+
+
+def _checked(pair: tuple[str, str]) -> Headers:
+    check_value(*pair)
+    return (pair,)
 
 
 def with_query(response: Response, query: str) -> Response:
@@ -126,8 +138,8 @@ def _look() -> Intent:
     return Intent.LOOK
 
 
-def _to_page(url: str, status: int) -> Response:
-    return Response(302, (("location", url), _TEMPORARY, NO_SNIFFING), stands_for=status)
+def _to_page(url: str, status: int, more: Headers = ()) -> Response:
+    return Response(302, (("location", url), _TEMPORARY, NO_SNIFFING, *more), stands_for=status)
 
 
 def _status(response: Response) -> int:
@@ -398,7 +410,7 @@ class RedirectHandler:
 
     async def _spend(self, slug: Slug, redirect: Response, intent: Intent) -> Response:
         """
-        Spend a visit on *redirect*; 410 if none is left.
+        Spend a visit on *redirect*; 410, or the page in its place, if none is left.
 
         A HEAD, a preview or a look checks for one and leaves it, and is no click. A prefetch is refused:
         the browser would show its answer to a visitor without asking again.
@@ -414,7 +426,7 @@ class RedirectHandler:
         except Unavailable as error:
             return self._unavailable(error)
         if not has_visit:
-            return page_of(self._domains, slug, _GONE)
+            return redirect.exhausted or page_of(self._domains, slug, _GONE)
         return redirect if is_visit else replace(redirect, is_visit=False)
 
     def _l1_error(self, response: Response, client: str) -> Response:

@@ -111,6 +111,24 @@ _OverrideQuery = Annotated[
         " same names. Needs `forward_query`."
     ),
 ]
+_ExpiredUrl = Annotated[
+    str,
+    described(
+        maxLength=target.MAX_LENGTH,
+        pattern=patterns.TARGET,
+        description="Where visitors are redirected once the link is expired, disabled or without visits;"
+        " null: where those of its domain are, or 410. The rules are those of `long_url`.",
+    ),
+]
+_Robots = Annotated[
+    str,
+    described(
+        pattern=patterns.ROBOTS,
+        examples=["noindex, nofollow"],
+        description="The value of `X-Robots-Tag` on the link's redirects: words by commas, of"
+        f" {', '.join(rules.ROBOTS)}.",
+    ),
+]
 ExpiresIn = Annotated[
     str,
     described(
@@ -125,8 +143,9 @@ Reuse = Annotated[
     described(
         description="Answer with the oldest link that has the same target, `title`, `tags`, `redirect_code`,"
         " `forward_query` and `override_query`, if there is one (200); make one otherwise (201). Links that"
-        " are disabled, removed, blocked, limited by time or visits, or have an `external_id` are never"
-        " reused. Needs `links:read` as well; excludes `slug` and those fields."
+        " are disabled, removed, blocked, limited by time or visits, or have an `external_id`, an"
+        " `expired_url` or `robots` are never reused. Needs `links:read` as well; excludes `slug` and those"
+        " fields."
     ),
 ]
 _Slugs = Annotated[list[str], described(minItems=1, maxItems=MAX_SLUGS, examples=[["spring-sale"]])]
@@ -153,6 +172,8 @@ class CreateLink(msgspec.Struct, forbid_unknown_fields=True):
     utm_campaign: _Utm | None = None
     utm_term: _Utm | None = None
     utm_content: _Utm | None = None
+    expired_url: _ExpiredUrl | None = None
+    robots: _Robots | None = None
     expires_in: ExpiresIn | None = None
     reuse: Reuse = False
 
@@ -206,8 +227,8 @@ _Changes: Any = msgspec.defstruct(
 )
 # Their types without the rules for what is sent: a target is in canonical form by then, and a link may
 # be older than a rule.
-_SHOWN = {**get_type_hints(CreateLink), "max_visits": _MaxVisits | None, "external_id": str | None}
-_SHOWN |= dict.fromkeys(utm.NAMES, str | None)
+_SHOWN_TEXTS = dict.fromkeys(("external_id", "expired_url", "robots", *utm.NAMES), str | None)
+_SHOWN = {**get_type_hints(CreateLink), "max_visits": _MaxVisits | None, **_SHOWN_TEXTS}
 _AddressAndFields: Any = msgspec.defstruct(
     "_AddressAndFields",
     [(name, _SHOWN[name]) for name in (*(field.name for field in _FIELDS), *utm.NAMES)],

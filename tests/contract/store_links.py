@@ -24,6 +24,8 @@ FULL = LinkFields(
     max_visits=2**53 - 1,
     external_id="crm: 漢字 '42'",
     override_query=True,
+    expired_url="https://example.org/over?a=b#c",
+    robots="noindex, nofollow",
 )
 REQUEST = IdempotentRequest("key-1", "order-7", b"digest")
 

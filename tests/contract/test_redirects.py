@@ -88,6 +88,9 @@ def slugs(gateway, key) -> dict[str, str]:
         },
         "limited": {"max_visits": 1_000_000},
         "disabled": {"enabled": False},
+        "over": {"enabled": False, "expired_url": "https://example.org/over", "robots": "noindex"},
+        "removed-over": {"expired_url": "https://example.org/over"},
+        "hidden": {"robots": "noindex, nofollow", "forward_query": True},
         "future": {"valid_from": "2090-01-01T00:00:00Z"},
         "removed": {},
     }
@@ -97,7 +100,8 @@ def slugs(gateway, key) -> dict[str, str]:
             answer = api.post(LINKS, json={"long_url": "https://example.com/", **fields})
             assert answer.status_code == 201, answer.text
             made[kind] = answer.json()["slug"]
-        assert api.delete(f"{LINKS}/{made['removed']}").status_code == 204
+        for kind in ("removed", "removed-over"):
+            assert api.delete(f"{LINKS}/{made[kind]}").status_code == 204
     return made
 
 
@@ -115,7 +119,15 @@ def same(gateway: Gateway, without_fast_path: Gateway, request: bytes) -> RawAns
 KINDS = [
     *("plain", "permanent", "temporary", "kept", "international", "quotes"),
     *("forwarding", "forwarding-bare", "overriding", "limited", "disabled", "future", "removed"),
+    *("over", "removed-over", "hidden"),
 ]
+ACCEPTS = [
+    "*/*",
+    "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8",
+    "text/html;q=x",
+    "text/*;q=.1",
+]
+BROWSER = ACCEPTS[1]
 QUERIES = ["", "?", "?b=2", "?b=2&b=3&c", "?%0d%0aX:y", "?a=%C3%BC", "?q=\"<>'`{}|\\^[]", "?" + "x" * 3000]
 
 
@@ -161,6 +173,34 @@ def test_error_response_is_the_same(gateway, without_fast_path, path, method):
 
     assert answer is not None
     assert answer.status < 500
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "POST"])
+@pytest.mark.parametrize("accept", ACCEPTS)
+def test_page_is_the_same(gateway, without_fast_path, slugs, accept, method):
+    paths = ["/", "/unknown-slug", "/x/y", "/a%00b", "/api", "/api/v1/nothing", "/healthz", "/favicon.ico"]
+    paths += [f"/{slugs[kind]}" for kind in KINDS]
+    for path in paths:
+        lines = [f"{method} {path} HTTP/1.1", "Host: x", f"Accept: {accept}", "X-Request-ID: r1"]
+        request = "\r\n".join([*lines, "Connection: close", "", ""])
+        answer = same(gateway, without_fast_path, request.encode())
+
+        assert answer is not None
+        if path.startswith("/api/") or method == "POST":
+            assert answer.header("vary") is None
+        elif answer.status >= 400:
+            kind = "text/html; charset=utf-8" if accept == BROWSER else "application/problem+json"
+            assert (answer.header("content-type"), answer.header("vary")) == (kind, "accept"), path
+
+
+def test_bad_host_gets_a_page(gateway, without_fast_path):
+    for path in ("/", "/unknown-slug", "/healthz"):
+        request = f"GET {path} HTTP/1.1\r\nHost: a b\r\nAccept: {BROWSER}\r\nConnection: close\r\n\r\n"
+        answer = same(gateway, without_fast_path, request.encode())
+
+        assert answer is not None
+        assert answer.status == 400
+        assert answer.body.startswith(b"<!doctype html>")
 
 
 def test_percent_encoded_slug_is_the_slug(gateway, without_fast_path, slugs):

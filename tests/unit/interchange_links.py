@@ -52,6 +52,8 @@ _BY_NAME = {
     "max_visits": st.none() | st.integers(1, MAX_MAX_VISITS),
     "external_id": st.none() | TITLES.filter(bool).map(lambda text: text[:255]),
     "override_query": st.booleans(),
+    "expired_url": st.none() | LONG_URLS,
+    "robots": st.none() | st.lists(st.sampled_from(rules.ROBOTS), min_size=1, unique=True).map(", ".join),
 }
 
 

@@ -36,7 +36,7 @@ RESTRICTING = [
     ("max", "5", ""),
     ("remaining_visits", "1", ""),
     ("expired", "true", "false"),
-    ("Expired URL", "https://example.com/over", ""),
+    ("Expiration URL", "https://example.com/over", ""),
     ("expire_in", "2 days", ""),
     ("Ablaufdatum", "31.12.2030", ""),
     ("not before", "2030-01-01", ""),

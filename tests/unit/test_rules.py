@@ -25,6 +25,8 @@ EVERYTHING = LinkFields(
     max_visits=7,
     external_id="crm-42",
     override_query=True,
+    expired_url="https://example.com/over",
+    robots="noindex, nofollow",
 )
 
 
@@ -121,6 +123,15 @@ def test_tags_are_kept_once_each_in_order():
         ({"external_id": ""}, "external_id_invalid"),
         ({"external_id": "x" * 256}, "external_id_invalid"),
         ({"external_id": "two\nlines"}, "external_id_invalid"),
+        ({"expired_url": ""}, "url_empty"),
+        ({"expired_url": "javascript:alert(1)"}, "url_scheme"),
+        ({"expired_url": "https://a:b@example.com/"}, "url_credentials"),
+        ({"expired_url": "https://example.com/\r\nx:y"}, "url_forbidden_character"),
+        ({"robots": ""}, "robots_invalid"),
+        ({"robots": "none"}, "robots_invalid"),
+        ({"robots": "noindex,,nofollow"}, "robots_invalid"),
+        ({"robots": "noindex\r\nx: y"}, "robots_invalid"),
+        ({"robots": "noindex: bot"}, "robots_invalid"),
         ({"valid_from": datetime(2030, 1, 1)}, "time_without_zone"),  # noqa: DTZ001 - the case
         ({"expires_at": datetime(1, 1, 1, tzinfo=timezone(timedelta(hours=14)))}, "time_out_of_range"),
         (
@@ -135,6 +146,16 @@ def test_each_rule_is_enforced(change, code):
         rules.checked(replace(GOOD, **change), own_hosts=())
 
     assert [error.code for error in caught.value.errors] == [code]
+
+
+def test_page_for_the_time_after_is_canonical_and_leads_elsewhere():
+    fields = replace(GOOD, expired_url="HTTPS://Over.example", robots=" NoFollow , noindex,nofollow")
+    checked = rules.checked(fields, own_hosts=())
+
+    assert (checked.expired_url, checked.robots) == ("https://over.example/", "nofollow, noindex")
+    with pytest.raises(InvalidInput) as caught:
+        rules.checked(fields, own_hosts=["over.example"])
+    assert [(error.field, error.code) for error in caught.value.errors] == [("expired_url", "url_own_host")]
 
 
 def test_all_broken_rules_are_reported_at_once():

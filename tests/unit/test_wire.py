@@ -61,6 +61,8 @@ resolutions = st.builds(
     times,
     times,
     st.booleans(),
+    expired_url=st.none() | st.text(max_size=200),
+    robots=st.none() | st.text(max_size=20),
 )
 
 # --- times: in a header, as other releases refuse bodies with unknown fields ---------
@@ -129,6 +131,8 @@ EVERYTHING = Resolution(
     metered=True,
     epoch=5,
     override_query=True,
+    expired_url="https://y.eu/",
+    robots="noindex",
 )
 
 
@@ -147,8 +151,8 @@ def test_golden_entry_has_every_field() -> None:
         (
             EVERYTHING,
             (
-                b'4|{"epoch":5,"url":"https://x.eu/|","code":308,"query":true,"start":1.5,"end":2.5,'
-                b'"metered":true,"override":true}'
+                b'4|{"epoch":5,"url":"https://x.eu/|","code":308,"query":true,"start":1.5,"end":2.5,"metered":true,'
+                b'"override":true,"over":"https://y.eu/","robots":"noindex"}'
             ),
         ),
         (Resolution(Slug("a"), 3, "https://x.example/", 301), b'3|{"url":"https://x.example/","code":301}'),

@@ -46,6 +46,8 @@ FIELDS = {
     "max_visits": _Column("bigint"),
     "external_id": _Column("text"),
     "override_query": _Column("boolean"),
+    "expired_url": _Column("text"),
+    "robots": _Column("text"),
 }
 _NEW = {
     "slug": "text",
@@ -80,6 +82,8 @@ _RESOLUTION = {
     "metered": "max_visits IS NOT NULL",
     "epoch": _EPOCH,
     "override_query": "override_query",
+    "expired_url": "CASE WHEN removed_at IS NULL THEN expired_url END",
+    "robots": "CASE WHEN removed_at IS NULL THEN robots END",
 }
 _FIRST_ATTEMPT_AT = f"now() + make_interval(secs => {OUTBOX_GRACE_S})"
 
@@ -176,6 +180,7 @@ SELECT_REUSABLE = f"""
                 AND links.long_url = asked.long_url
                 AND links.removed_at IS NULL AND links.enabled AND links.valid_from IS NULL
                 AND links.expires_at IS NULL AND links.max_visits IS NULL AND links.external_id IS NULL
+                AND links.expired_url IS NULL AND links.robots IS NULL
                 AND links.title = asked.title AND links.tags = asked.tags
                 AND links.redirect_code = asked.redirect_code AND links.forward_query = asked.forward_query
                 AND links.override_query = asked.override_query
@@ -386,7 +391,13 @@ def resolution(row: Row) -> Resolution:
     found = Resolution(*row)
     if found.long_url is not None:
         return found
-    return Resolution(slug=found.slug, version=found.version, epoch=found.epoch)
+    return Resolution(
+        slug=found.slug,
+        version=found.version,
+        epoch=found.epoch,
+        expired_url=found.expired_url,
+        robots=found.robots,
+    )
 
 
 def field_values(fields: LinkFields) -> Parameters:

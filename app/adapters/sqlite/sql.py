@@ -73,6 +73,8 @@ FIELDS = {
     "max_visits": _SAME,
     "external_id": _SAME,
     "override_query": _FLAG,
+    "expired_url": _SAME,
+    "robots": _SAME,
 }
 _LINK = {
     "slug": _SAME,
@@ -128,6 +130,7 @@ SELECT_REUSABLE = f"""
     SELECT {SELECTED} FROM links
     WHERE long_url = :long_url AND removed_at IS NULL AND enabled = 1 AND valid_from IS NULL
         AND expires_at IS NULL AND max_visits IS NULL AND external_id IS NULL
+        AND expired_url IS NULL AND robots IS NULL
         AND title = :title AND tags = :tags AND redirect_code = :redirect_code
         AND forward_query = :forward_query AND override_query = :override_query
         AND +slug >= :first AND +slug < :end

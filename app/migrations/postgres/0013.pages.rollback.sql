@@ -1,0 +1,31 @@
+-- Forgets where visitors of links that are over go, and the rules for crawlers that links send.
+DROP TRIGGER link_history ON links;
+CREATE OR REPLACE FUNCTION hopgate_link_history() RETURNS trigger LANGUAGE plpgsql
+SECURITY DEFINER SET search_path FROM CURRENT AS $$
+BEGIN
+    INSERT INTO link_history (
+        link, slug, version, replaced, changed_at, changed_by, was_removed, long_url, title, tags, redirect_code,
+        valid_from, expires_at, forward_query, enabled, max_visits, external_id, override_query
+    ) VALUES (
+        NEW.id, NEW.slug, NEW.version, OLD.version,
+        CASE WHEN NEW.updated_at IS DISTINCT FROM OLD.updated_at THEN NEW.updated_at ELSE now() END,
+        CASE WHEN split_part(NEW.changed_by, ' ', 1) = NEW.version::text THEN split_part(NEW.changed_by, ' ', 2) END,
+        OLD.removed_at IS NOT NULL, OLD.long_url, OLD.title, OLD.tags, OLD.redirect_code,
+        OLD.valid_from, OLD.expires_at, OLD.forward_query, OLD.enabled, OLD.max_visits, OLD.external_id,
+        OLD.override_query
+    );
+    RETURN NULL;
+END
+$$;
+CREATE TRIGGER link_history AFTER UPDATE OF long_url, title, tags, redirect_code, valid_from, expires_at,
+    forward_query, enabled, max_visits, external_id, override_query, removed_at ON links FOR EACH ROW
+    WHEN (OLD.long_url IS DISTINCT FROM NEW.long_url OR OLD.title IS DISTINCT FROM NEW.title
+        OR OLD.tags IS DISTINCT FROM NEW.tags OR OLD.redirect_code IS DISTINCT FROM NEW.redirect_code
+        OR OLD.valid_from IS DISTINCT FROM NEW.valid_from OR OLD.expires_at IS DISTINCT FROM NEW.expires_at
+        OR OLD.forward_query IS DISTINCT FROM NEW.forward_query OR OLD.enabled IS DISTINCT FROM NEW.enabled
+        OR OLD.max_visits IS DISTINCT FROM NEW.max_visits OR OLD.external_id IS DISTINCT FROM NEW.external_id
+        OR OLD.override_query IS DISTINCT FROM NEW.override_query
+        OR (OLD.removed_at IS NULL) <> (NEW.removed_at IS NULL))
+    EXECUTE FUNCTION hopgate_link_history();
+ALTER TABLE link_history DROP COLUMN robots, DROP COLUMN expired_url;
+ALTER TABLE links DROP COLUMN robots, DROP COLUMN expired_url;

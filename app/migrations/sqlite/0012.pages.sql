@@ -1,0 +1,31 @@
+-- Where visitors of a link go once it is over, and the rules for crawlers that it sends.
+ALTER TABLE links ADD COLUMN expired_url TEXT CHECK (length(expired_url) <= 8192);
+ALTER TABLE links ADD COLUMN robots TEXT CHECK (length(robots) <= 255);
+ALTER TABLE link_history ADD COLUMN expired_url TEXT;
+ALTER TABLE link_history ADD COLUMN robots TEXT;
+DROP TRIGGER link_history;
+CREATE TRIGGER link_history AFTER UPDATE OF long_url, title, tags, redirect_code, valid_from, expires_at,
+    forward_query, enabled, max_visits, external_id, override_query, expired_url, robots, removed_at ON links
+WHEN old.long_url IS NOT new.long_url OR old.title IS NOT new.title OR old.tags IS NOT new.tags
+    OR old.redirect_code IS NOT new.redirect_code OR old.valid_from IS NOT new.valid_from
+    OR old.expires_at IS NOT new.expires_at OR old.forward_query IS NOT new.forward_query
+    OR old.enabled IS NOT new.enabled OR old.max_visits IS NOT new.max_visits
+    OR old.external_id IS NOT new.external_id OR old.override_query IS NOT new.override_query
+    OR old.expired_url IS NOT new.expired_url
+    OR old.robots IS NOT new.robots OR (old.removed_at IS NULL) <> (new.removed_at IS NULL)
+BEGIN
+    INSERT INTO link_history (
+        link, slug, version, replaced, changed_at, changed_by, was_removed, long_url, title, tags, redirect_code,
+        valid_from, expires_at, forward_query, enabled, max_visits, external_id, override_query,
+        expired_url, robots
+    ) VALUES (
+        new.id, new.slug, new.version, old.version,
+        CASE WHEN new.updated_at IS NOT old.updated_at THEN new.updated_at
+            ELSE CAST(unixepoch('subsec') * 1000000 AS INTEGER) END,
+        CASE WHEN substr(new.changed_by, 1, length(new.version) + 1) = new.version || ' '
+            THEN substr(new.changed_by, length(new.version) + 2) END,
+        old.removed_at IS NOT NULL, old.long_url, old.title, old.tags, old.redirect_code,
+        old.valid_from, old.expires_at, old.forward_query, old.enabled, old.max_visits, old.external_id,
+        old.override_query, old.expired_url, old.robots
+    );
+END;
