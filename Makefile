@@ -84,6 +84,15 @@ $(VENV)/.tools: $(VENV)/.run requirements/dev.txt
 	@$(PIP) install --require-hashes -r requirements/dev.txt
 	@touch $@
 
+# What the dialects are tested with, as it is published. pip leaves out the old requests and urllib3 that two of
+# the clients ask for: they run with those that the tests have.
+$(VENV)/.clients: $(VENV)/.tools requirements/clients.txt tests/clients/package-lock.json
+	@echo "Installing clients of other shorteners ..."
+	@rm -rf $(VENV)/clients
+	@$(PIP) install --require-hashes --no-deps --target $(VENV)/clients -r requirements/clients.txt
+	@if command -v npm >/dev/null 2>&1; then npm ci --prefix tests/clients --ignore-scripts --no-audit --no-fund --silent; else echo "npm is missing: tests with clients in JavaScript are skipped"; fi
+	@touch $@
+
 $(VENV)/.dev: $(VENV)/.native $(VENV)/.tools
 	@touch $@
 
@@ -110,6 +119,7 @@ lock: $(VENV)/.dev ## Resolve the dependencies anew and write the lock files.
 	$(BIN)/uv pip compile --quiet --universal --upgrade --generate-hashes --no-header --no-emit-package hopgate-limiter --no-emit-package hopgate-front --extra services --extra sentry -c requirements/dev.txt pyproject.toml -o requirements/sentry.txt
 	$(BIN)/uv pip compile --quiet --universal --upgrade --generate-hashes --no-header --group bench -c requirements/dev.txt -o requirements/bench.txt
 	$(BIN)/uv pip compile --quiet --universal --upgrade --generate-hashes --no-header --group fuzz -c requirements/dev.txt -o requirements/fuzz.txt
+	$(BIN)/uv pip compile --quiet --universal --upgrade --generate-hashes --no-header --no-deps --group clients -o requirements/clients.txt
 	$(BIN)/uv pip compile --quiet --universal --upgrade --generate-hashes --no-header --group release -c requirements/dev.txt -o requirements/release.txt
 
 # --- the two commands -------------------------------------------------------------------
@@ -129,7 +139,7 @@ test-rust:
 	@$(need_rust)
 	@$(IDLE) cargo test --quiet --workspace
 
-test-python: $(VENV)/.dev
+test-python: $(VENV)/.dev $(VENV)/.clients
 	@$(BIN)/python -m tests.servers
 	@$(call alone_first,$(if $(filter 1,$(WORKERS)),1,2),$(WORKERS),not long)
 

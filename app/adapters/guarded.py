@@ -48,6 +48,7 @@ def guarded_store(store: Store, guards: StoreGuards) -> Store:
             # listings
             Store.find: _reads(bulk),
             Store.count: _reads(bulk),
+            Store.totals: _reads(bulk),
             Store.tags: _reads(bulk),
             Store.retag: _calls(change),
             # many links at once

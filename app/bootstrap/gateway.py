@@ -157,6 +157,7 @@ async def open_gateway(settings: Settings) -> AsyncIterator[Services]:
             pages=pages,
             public_url=settings.public_url,
             target_schemes=policy.schemes,
+            dialects=settings.spoken_dialects,
             trusted_proxies=settings.trusted_proxies,
             is_for_this_machine=settings.embedded and not (settings.base_url or settings.trusted_proxies),
             trace_id=partial(secrets.token_hex, 8),

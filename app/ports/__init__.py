@@ -52,6 +52,7 @@ from app.ports.find import (
     Position,
     TagCount,
     TimeRange,
+    Totals,
 )
 from app.ports.history import HistoryStore, LinkHistory, LinkState, PastChange
 from app.ports.idempotency import IMPORT_SCOPE, IdempotencyStore, IdempotentRequest
@@ -135,6 +136,7 @@ __all__ = [
     "Store",
     "TagCount",
     "TimeRange",
+    "Totals",
     "Unobserved",
     "VersionMismatch",
     "VisitQuotaStore",

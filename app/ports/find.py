@@ -106,6 +106,14 @@ class TagCount:
     links: int
 
 
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """How many links there are that are not removed, and the clicks of them together."""
+
+    links: int
+    clicks: int
+
+
 class FindStore(Protocol):
     """
     Listings of links that are not removed.
@@ -120,6 +128,10 @@ class FindStore(Protocol):
 
     async def count(self, query: LinkQuery, *, now: datetime, limit_s: float) -> int | None:
         """Return how many links pass *query* at *now*; None if counting takes longer than *limit_s*."""
+        ...
+
+    async def totals(self, *, limit_s: float) -> Totals | None:
+        """Return the totals of all links; None if adding them up takes longer than *limit_s*."""
         ...
 
     async def tags(self, *, after: str | None, limit: int) -> Sequence[TagCount]:

@@ -22,6 +22,7 @@ from app.ports import (
     Position,
     TagCount,
     TimeRange,
+    Totals,
 )
 from app.service.links import Deliver
 
@@ -177,6 +178,16 @@ class Listings:
             limit_s = min(COUNT_S, left_s(self._monotonic()) / 2)
             count = await self._store.count(query, now=now, limit_s=limit_s) if limit_s > 0 else None
         return Listing(page.links, page.next_after, count)
+
+    async def totals(self) -> Totals | None:
+        """
+        Return how many links there are, and their clicks; None if adding them up takes too long.
+
+        Raises:
+            Unavailable: the store did not answer.
+        """
+        limit_s = min(COUNT_S, left_s(self._monotonic()) / 2)
+        return await self._store.totals(limit_s=limit_s) if limit_s > 0 else None
 
     async def tags(self, *, after: str | None, limit: int) -> Sequence[TagCount]:
         """

@@ -79,6 +79,8 @@ class Settings(BaseSettings):
     preview: Literal["on", "off"] = "on"
     language: str = "en"
     pages: Path | None = None
+    dialects: str = ""
+    cors_origins: str = ""
     limit_redirect: str = "100/s burst 200"
     limit_api: str = "600/min burst 100"
     limit_create: str = "120/min burst 60"
@@ -159,9 +161,17 @@ class Settings(BaseSettings):
     @field_validator("target_schemes", mode="before")
     @classmethod
     def _schemes(cls, value: object) -> object:
-        # TOML has lists.
-        names = map(str, value) if isinstance(value, list) else re.split(r"[\s,]+", str(value))
-        return " ".join(schemes.parsed(names))
+        return " ".join(schemes.parsed(_names(value)))
+
+    @field_validator("dialects", mode="before")
+    @classmethod
+    def _dialects(cls, value: object) -> object:
+        return " ".join(values.dialects(_names(value)))
+
+    @field_validator("cors_origins", mode="before")
+    @classmethod
+    def _origins(cls, value: object) -> object:
+        return " ".join(values.origins(_names(value)))
 
     @field_validator("access_log", mode="before")
     @classmethod
@@ -243,6 +253,16 @@ class Settings(BaseSettings):
         return frozenset(self.target_schemes.split())
 
     @property
+    def spoken_dialects(self) -> frozenset[str]:
+        """The APIs of other shorteners that are served as well, by name."""
+        return frozenset(self.dialects.split())
+
+    @property
+    def allowed_origins(self) -> frozenset[str]:
+        """The origins whose pages may call the API; `*` alone: all."""
+        return frozenset(self.cors_origins.split())
+
+    @property
     def access_log_share(self) -> float:
         """The share of requests that have a line in the access log, 0 to 1; at 0 there is none."""
         return values.share(self.access_log)
@@ -302,6 +322,11 @@ def warnings(settings: Settings) -> Sequence[str]:
             " escapes every limit; name your proxies alone"
         )
     return found
+
+
+def _names(value: object) -> Sequence[str]:
+    """Return the names in *value*, separated by spaces or commas; TOML has lists."""
+    return [str(one) for one in value] if isinstance(value, list) else re.split(r"[\s,]+", str(value))
 
 
 def _files(environment: Mapping[str, str]) -> Sequence[sources.SettingsFile]:

@@ -6,6 +6,7 @@ import ipaddress
 import math
 import re
 from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
 from urllib.parse import unquote, urlsplit
 
 import ada_url
@@ -18,6 +19,51 @@ _WEB_URL = re.compile(r"https?://[^/?#\\]", re.IGNORECASE)
 _BASE_PATH = re.compile(r"(/[A-Za-z0-9._~-]+)*")
 # All of IPv4; the part of IPv6 that is routed; IPv4 addresses written as IPv6.
 _EVERYTHING = tuple(ipaddress.ip_network(text) for text in ("0.0.0.0/0", "2000::/3", "::ffff:0:0/96"))
+
+
+# The APIs of other shorteners that a gateway may serve as well: see `app.web.dialects`.
+DIALECTS = ("bitly", "shlink", "yourls")
+# As a browser sends it: a scheme, which may be that of its extensions, a host and perhaps a port.
+_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://(?:\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::[0-9]{1,5})?")
+_DEFAULT_PORTS = {"http": ":80", "https": ":443"}
+
+
+def dialects(names: Iterable[str]) -> Sequence[str]:
+    """
+    Return the dialects *names*, in any case, sorted and once each.
+
+    Raises:
+        ValueError: one is unknown.
+    """
+    wanted = sorted({name.lower() for name in names if name})
+    for name in wanted:
+        if name not in DIALECTS:
+            near = get_close_matches(name, DIALECTS, n=1, cutoff=0.4)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            msg = f"{name} is no dialect, there are {', '.join(DIALECTS)}{hint}"
+            raise ValueError(msg)
+    return wanted
+
+
+def origins(names: Iterable[str]) -> Sequence[str]:
+    """
+    Return the origins *names*, as browsers write them, sorted and once each; or `*` alone.
+
+    Raises:
+        ValueError: one is no origin, or `*` is not alone.
+    """
+    wanted = sorted({name for name in names if name})
+    if "*" in wanted and len(wanted) > 1:
+        raise ValueError("* allows every origin, so it must stand alone")
+    for name in wanted:
+        scheme, _, rest = name.partition("://")
+        if name != "*" and (not _ORIGIN.fullmatch(name) or rest.endswith(_DEFAULT_PORTS.get(scheme, "\n"))):
+            msg = (
+                f"{name} is no origin as browsers send it: scheme://host in lower case, a port that is not"
+                " the default one, no path and no slash at its end, such as https://app.example"
+            )
+            raise ValueError(msg)
+    return wanted
 
 
 def check_service_url(url: str, schemes: tuple[str, ...]) -> None:

@@ -45,6 +45,7 @@ def traced_store(store: Store, tracing: Tracing, system: str) -> Store:
             Store.touch: call("UPDATE", "links"),
             Store.find: call("SELECT", "links"),
             Store.count: call("SELECT", "links"),
+            Store.totals: call("SELECT", "links"),
             Store.tags: call("SELECT", "link_tags"),
             Store.retag: call("UPDATE", "links"),
             # many links at once

@@ -99,18 +99,37 @@ class Operation:
 
 
 @dataclass(frozen=True, slots=True)
+class Dialect:
+    """
+    How an endpoint speaks as another program does, for the clients of that program.
+
+    Args:
+        key: returns the API key of a request; nothing if there is none.
+        problem: returns a problem as the program would say it, any other answer as it is. The request is None
+            if the problem is that it cannot be read.
+        headers: what it reads besides `authorization`, in lower case.
+    """
+
+    key: Callable[[Request], str]
+    problem: Callable[[Response, Request | None], Response]
+    headers: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
 class Endpoint:
     """
     What answers one method of one path, on any server.
 
     `operation` is None for a public endpoint: no key, no limits, not in the OpenAPI document. It may read
-    the headers *reads*, in lower case, that an operation reads too.
+    the headers *reads*, in lower case, that an operation reads too. An endpoint with a `dialect` is not of
+    this service's own API, and not in the document either.
     """
 
     name: str
     handle: Callable[[Request], Awaitable[Response]]
     operation: Operation | None = None
     reads: frozenset[str] = frozenset()
+    dialect: Dialect | None = None
 
     @property
     def statuses(self) -> frozenset[int]:
@@ -129,7 +148,8 @@ class Endpoint:
             return self.reads
         declared = {one.name.lower() for one in self.operation.parameters if one.place == "header"}
         body = {"content-type", "content-encoding"} if self.operation.body or self.operation.takes else set()
-        return frozenset({"authorization", *declared, *body})
+        spoken = self.dialect.headers if self.dialect is not None else frozenset()
+        return frozenset({"authorization", *declared, *body, *spoken})
 
     @property
     def list_headers(self) -> frozenset[str]:

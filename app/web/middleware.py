@@ -15,7 +15,7 @@ from app.resilience.admission import AdmissionController
 from app.service.keys import Authenticator, Expired, Principal, Scope
 from app.web import errors, schemas
 from app.web import headers as fields
-from app.web.endpoint import Endpoint, Operation
+from app.web.endpoint import Dialect, Endpoint, Operation
 from app.web.request import Request
 from app.web.response import Response
 from app.web.robyn_app import RobynHandler, for_robyn
@@ -63,22 +63,37 @@ class ApiMiddleware:
         self._admission = admission
 
     @overload
-    def endpoint(self, operation: Operation) -> _Decorator[None]: ...
+    def endpoint(self, operation: Operation, *, dialect: Dialect | None = None) -> _Decorator[None]: ...
     @overload
     def endpoint(self, operation: Operation, body: type[B]) -> _Decorator[B]: ...
-    def endpoint(self, operation: Operation, body: Any = None) -> _Decorator[Any]:
-        """Declare the handler of *operation*, which reads *body*; goes below a decorator of Robyn."""
+    def endpoint(
+        self, operation: Operation, body: Any = None, *, dialect: Dialect | None = None
+    ) -> _Decorator[Any]:
+        """
+        Declare the handler of *operation*, which reads *body*; goes below a decorator of Robyn.
+
+        A handler of a *dialect* reads query and body itself.
+        """
         declared = replace(operation, body=body)
 
         def declare(handler: _Handler[Any]) -> RobynHandler:
             async def handle(request: Request) -> Response:
-                return await self._run(declared, handler, request)
+                return await self.run(declared, handler, request, dialect)
 
-            return for_robyn(Endpoint(handler.__name__, handle, declared))
+            return for_robyn(Endpoint(handler.__name__, handle, declared, dialect=dialect))
 
         return declare
 
-    async def _run(self, operation: Operation, handler: _Handler[Any], request: Request) -> Response:
+    async def run(
+        self, operation: Operation, handler: _Handler[Any], request: Request, dialect: Dialect | None = None
+    ) -> Response:
+        """Return what *handler* answers, or the problem in its place, as the *dialect* says it."""
+        response = await self._run(operation, handler, request, dialect)
+        return response if dialect is None else dialect.problem(response, request)
+
+    async def _run(
+        self, operation: Operation, handler: _Handler[Any], request: Request, dialect: Dialect | None
+    ) -> Response:
         admission, kind = self._admission, operation.work
         try:
             entered = admission.enter(kind)
@@ -87,17 +102,19 @@ class ApiMiddleware:
             return errors.overloaded()
         succeeded = False
         try:
-            response = await self._bounded(operation, handler, request)
+            response = await self._bounded(operation, handler, request, dialect)
             # How long a large body takes says nothing of the load.
             succeeded = response.status < 500 and operation.upload is None
         finally:
             admission.leave(kind, entered, succeeded=succeeded)
         return response
 
-    async def _bounded(self, operation: Operation, handler: _Handler[Any], request: Request) -> Response:
+    async def _bounded(
+        self, operation: Operation, handler: _Handler[Any], request: Request, dialect: Dialect | None
+    ) -> Response:
         try:
             async with within(operation.deadline_s):
-                return await self._admitted(operation, handler, request)
+                return await self._admitted(operation, handler, request, dialect)
         except InvalidInput as error:
             self._on_error(error)
             return errors.invalid(error)
@@ -108,15 +125,19 @@ class ApiMiddleware:
             return errors.overloaded()
         except (Unavailable, TimeoutError) as error:
             self._on_error(error)
-            return errors.unavailable(error, may_have_written=request.method not in _SAFE)
+            # In a dialect a GET may write.
+            is_write = request.method not in _SAFE or operation.scope is Scope.LINKS_WRITE
+            return errors.unavailable(error, may_have_written=is_write)
 
-    async def _admitted(self, operation: Operation, handler: _Handler[Any], request: Request) -> Response:
-        scheme, token = fields.credentials(request.headers.get("authorization", ""))
-        text = token if scheme == "bearer" else ""
+    async def _admitted(
+        self, operation: Operation, handler: _Handler[Any], request: Request, dialect: Dialect | None
+    ) -> Response:
+        text = bearer(request) if dialect is None else dialect.key(request)
         principal = await self.authorize(operation.scope, text, request.client)
         if isinstance(principal, Response):
             return principal
-        check_query(operation.query, request, lists=operation.query_lists)
+        if dialect is None:
+            check_query(operation.query, request, lists=operation.query_lists)
         refusal = _refused_type(operation, request)
         if refusal is not None:
             return refusal
@@ -215,6 +236,12 @@ def _refused_type(operation: Operation, request: Request) -> Response | None:
     if has_body and not fields.is_plain(request.headers.get("content-encoding", "")):
         return errors.encoded()
     return None
+
+
+def bearer(request: Request) -> str:
+    """Return the token in the Authorization header of *request*; nothing if there is none."""
+    scheme, token = fields.credentials(request.headers.get("authorization", ""))
+    return token if scheme == "bearer" else ""
 
 
 def check_query(known: Collection[str], request: Request, *, lists: Collection[str] = ()) -> None:

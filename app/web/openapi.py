@@ -40,6 +40,8 @@ def description(public_url: str, routes: Sequence[Route], schemes: Collection[st
     """
     Return the description of the API at *public_url*: of every route that declares an operation.
 
+    Those of dialects are described by the programs that they are of.
+
     Args:
         schemes: what targets may have, in lower case.
     """
@@ -48,7 +50,7 @@ def description(public_url: str, routes: Sequence[Route], schemes: Collection[st
     described: set[type] = {schemas.Problem}
     for route in routes:
         operation = route.endpoint.operation
-        if operation is not None:
+        if operation is not None and route.endpoint.dialect is None:
             names = _parameters(route.path)
             # Below the prefix, `/api/v1`: what the path is about.
             tag = route.path.split("/")[3]

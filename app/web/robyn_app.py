@@ -37,6 +37,9 @@ class Router(Protocol):
     def post(self, endpoint: str) -> _Decorator:
         """Declare a handler of POST."""
 
+    def put(self, endpoint: str) -> _Decorator:
+        """Declare a handler of PUT."""
+
     def patch(self, endpoint: str) -> _Decorator:
         """Declare a handler of PATCH."""
 

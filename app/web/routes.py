@@ -27,6 +27,7 @@ from app.web import (
 )
 from app.web import status as page
 from app.web.after_slug import AfterSlug
+from app.web.dialects import yourls
 from app.web.middleware import ApiMiddleware, check_query
 from app.web.qr_codes import QrCodes
 from app.web.redirects import with_query
@@ -90,6 +91,7 @@ def register(application: Any, services: Services) -> None:
     application.include_router(api)
     _register_manual(application, description, services.public_url)
     _register_operations(application, services, middleware)
+    _register_dialects(application, services, middleware)
     _register_redirect(application, services, codes)
 
 
@@ -159,6 +161,12 @@ def _register_operations(app: Router, services: Services, middleware: ApiMiddlew
     @public
     async def robots(_request: Request) -> Response:
         return text_response(200, _ROBOTS, "text/plain; charset=utf-8")
+
+
+def _register_dialects(app: Router, services: Services, middleware: ApiMiddleware) -> None:
+    """Declare the APIs of other shorteners that are on."""
+    if "yourls" in services.dialects:
+        yourls.register(app, middleware, services)
 
 
 def _register_redirect(app: Router, services: Services, codes: QrCodes) -> None:

@@ -313,7 +313,9 @@ class RsgiApplication:
         endpoint = methods.get("GET" if scope.method == "HEAD" else scope.method)
         if endpoint is None:
             return _allowed_methods(scope.method, methods)
-        return await self._handle(endpoint, path_params, scope, protocol)
+        response = await self._handle(endpoint, path_params, scope, protocol)
+        # What its handler has answered is in its dialect already; the bridge's own refusals are not.
+        return response if endpoint.dialect is None else endpoint.dialect.problem(response, None)
 
     async def _handle(
         self, endpoint: Endpoint, path_params: Mapping[str, str], scope: RsgiScope, protocol: Any

@@ -48,6 +48,7 @@ class Services:
     id of a request that has none. `tracing`: makes the spans of requests; None if tracing is off.
     `front`: the data plane in front of the application; None if granian is alone. `target_schemes`: what
     targets may have, in lower case. `has_preview`: visitors may ask where a link leads. `pages`: for people.
+    `dialects`: the names of those that are on.
     """
 
     links: Links
@@ -75,6 +76,7 @@ class Services:
     pages: Pages
     public_url: str
     target_schemes: frozenset[str]
+    dialects: frozenset[str]
     trusted_proxies: tuple[IpNetwork, ...]
     is_for_this_machine: bool
     trace_id: Callable[[], str]

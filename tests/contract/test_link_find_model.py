@@ -23,7 +23,7 @@ from app.adapters.sqlite.store import SqliteStore
 from app.domain.events import ClicksCounted
 from app.domain.link import Link, LinkFields, NewLink, Slug
 from app.domain.search import folded
-from app.ports import LinkCondition, LinkQuery, LinkSort, Store, TimeRange
+from app.ports import LinkCondition, LinkQuery, LinkSort, Store, TimeRange, Totals
 from tests.budgets import examples
 from tests.contract.find_model import all_pages, listed, retagged, tag_counts
 from tests.contract.store_database import Database, PostgresDatabase, SqliteDatabase
@@ -189,6 +189,9 @@ async def compare(database: Database, steps: Sequence[Any], queries: Sequence[Li
 
             assert await all_pages(store, query, limit=limit, now=NOW) == expected
             assert await store.count(query, now=NOW, limit_s=5) == len(expected)
+        everything = listed(links, LinkQuery(), NOW)
+        clicks = sum(one.visits for one in everything)
+        assert await store.totals(limit_s=5) == Totals(len(everything), clicks)
         tags = list(await store.tags(after=None, limit=5))
         if len(tags) == 5:
             tags += await store.tags(after=tags[-1].tag, limit=100)

@@ -115,7 +115,7 @@ def asked(query: dict[str, Any], path: str, method: str) -> dict[str, Any]:
         case "/links/{slug}/history" | "/blocks":
             left_out.add("cursor")
         case "/links/{slug}/qr":
-            # Two colours that were made up have too little contrast, and a small code has no room for a long URL.
+            # Colours that were made up have too little contrast, and a small code no room for a long URL.
             left_out |= {"color", "background"}
             if "size" in query and int(query["size"]) < 256:
                 left_out.add("size")

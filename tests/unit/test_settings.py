@@ -418,3 +418,60 @@ def test_other_share_of_the_access_log_is_named(monkeypatch):
         settings.load()
     expected = "HOPGATE_ACCESS_LOG: 'sometimes' is neither off nor on, nor a number from 0 to 1"
     assert str(refused.value) == expected
+
+
+@pytest.mark.parametrize("text", ["yourls,shlink", "Shlink  YOURLS,,yourls"])
+def test_dialects_are_separated_by_spaces_or_commas(monkeypatch, text):
+    monkeypatch.setenv("HOPGATE_DIALECTS", text)
+
+    assert settings.load().spoken_dialects == {"shlink", "yourls"}
+
+
+@pytest.mark.parametrize(
+    ("text", "hint"), [("yourl", "; did you mean yourls?"), ("shink", "; did you mean shlink?"), ("dub", "")]
+)
+def test_unknown_dialect_stops_the_start_with_the_nearest(monkeypatch, text, hint):
+    monkeypatch.setenv("HOPGATE_DIALECTS", f"bitly,{text}")
+
+    with pytest.raises(SettingsError) as refused:
+        settings.load()
+    wanted = f"HOPGATE_DIALECTS: {text} is no dialect, there are bitly, shlink, yourls{hint}"
+    assert str(refused.value) == wanted
+
+
+def test_origins_are_kept_as_browsers_send_them(monkeypatch, folder):
+    origins = {
+        "https://app.example",
+        "http://localhost:8080",
+        "chrome-extension://abcdef",
+        "http://[::1]:3000",
+    }
+    monkeypatch.setenv("HOPGATE_CORS_ORIGINS", ", ".join(sorted(origins)))
+    assert settings.load().allowed_origins == origins
+    monkeypatch.delenv("HOPGATE_CORS_ORIGINS")
+
+    (folder / "hopgate.toml").write_text('cors_origins = ["*"]\n')
+    assert settings.load().allowed_origins == {"*"}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("https://app.example/", "https://App.example", "app.example", "https://app.example:443", "null"),
+        *("http://app.example:80", "https://*.example", "https://user@app.example", "https://app.example/a"),
+        "https://",
+    ],
+)
+def test_what_is_no_origin_stops_the_start(monkeypatch, text):
+    monkeypatch.setenv("HOPGATE_CORS_ORIGINS", text)
+
+    with pytest.raises(SettingsError) as refused:
+        settings.load()
+    assert str(refused.value).startswith(f"HOPGATE_CORS_ORIGINS: {text} is no origin as browsers send it")
+
+
+def test_every_origin_must_be_said_alone(monkeypatch):
+    monkeypatch.setenv("HOPGATE_CORS_ORIGINS", "*,https://app.example")
+
+    with pytest.raises(SettingsError, match="must stand alone"):
+        settings.load()

@@ -18,7 +18,7 @@ import psycopg
 from app.adapters.find_order import Effort, position
 from app.adapters.postgres import find_sql, sql
 from app.adapters.postgres.pool import Connection
-from app.ports import Changed, FoundPage, LinkQuery, LinkSort, Position, TagCount
+from app.ports import Changed, FoundPage, LinkQuery, LinkSort, Position, TagCount, Totals
 
 # Walks are bounded in rows: some ten milliseconds, and what it may take if the alternative is worse.
 EFFORT = Effort(few=6000, many=40_000, walked=8000, long_walked=100_000)
@@ -105,15 +105,28 @@ async def _best(
 async def count(connection: Connection, query: LinkQuery, *, now: datetime, limit_s: float) -> int | None:
     """Return how many links pass: see `FindStore.count`."""
     parameters = {**find_sql.parameters(query, None), "now": now}
+    row = await _row_in_time(connection, find_sql.counting(query), parameters, limit_s)
+    return None if row is None else int(row[0])
+
+
+async def totals(connection: Connection, *, limit_s: float) -> Totals | None:
+    """Add up all links: see `FindStore.totals`."""
+    row = await _row_in_time(connection, find_sql.TOTALS, {}, limit_s)
+    return None if row is None else Totals(*row)
+
+
+async def _row_in_time(
+    connection: Connection, statement: str, parameters: dict[str, Any], limit_s: float
+) -> sql.Row | None:
     limit_ms = max(1, round(limit_s * 1000))
     try:
         async with connection.transaction():
             await connection.execute(b"SET LOCAL jit = off")
             await connection.execute(b"SET LOCAL statement_timeout = %d" % limit_ms)
-            [(found,)] = await _rows(connection, find_sql.counting(query), parameters)
+            [row] = await _rows(connection, statement, parameters)
     except psycopg.errors.QueryCanceled:
         return None
-    return int(found)
+    return row
 
 
 async def tags(connection: Connection, *, after: str | None, limit: int) -> Sequence[TagCount]:

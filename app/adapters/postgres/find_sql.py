@@ -218,6 +218,12 @@ def counting(query: LinkQuery) -> str:
     return f"SELECT count(*) FROM links {joined} WHERE {' AND '.join(found)}"
 
 
+TOTALS = f"""
+    SELECT count(*), coalesce(sum(clicks), 0)::bigint
+    FROM links LEFT JOIN click_totals USING (slug) WHERE links.{_IS_LISTED}
+"""
+
+
 def checks(query: LinkQuery) -> list[str]:
     """Return the filters as conditions of one row."""
     found = _checks_of_columns(query)

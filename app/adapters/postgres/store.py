@@ -61,6 +61,7 @@ from app.ports import (
     Replayed,
     RequestMismatch,
     TagCount,
+    Totals,
     VersionMismatch,
     Wanted,
 )
@@ -202,6 +203,9 @@ class PostgresStore:
 
     async def count(self, query: LinkQuery, *, now: datetime, limit_s: float) -> int | None:
         return await self._connections.run(partial(finding.count, query=query, now=now, limit_s=limit_s))
+
+    async def totals(self, *, limit_s: float) -> Totals | None:
+        return await self._connections.run(partial(finding.totals, limit_s=limit_s))
 
     async def tags(self, *, after: str | None, limit: int) -> Sequence[TagCount]:
         return await self._connections.run(partial(finding.tags, after=after, limit=limit))

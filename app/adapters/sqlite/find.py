@@ -23,7 +23,7 @@ from app.adapters.sqlite import find_sql, sql
 from app.adapters.sqlite.writer import translated
 from app.concurrency.time_limit import left_s
 from app.domain.errors import Unavailable
-from app.ports import FoundPage, LinkQuery, LinkSort, Position, TagCount
+from app.ports import FoundPage, LinkQuery, LinkSort, Position, TagCount, Totals
 from app.resilience.deadline import ADMIN_S
 
 _T = TypeVar("_T")
@@ -60,9 +60,8 @@ class Finder:
 
     async def count(self, query: LinkQuery, now: datetime, limit_s: float) -> int | None:
         """Return how many links pass: see `FindStore.count`."""
-        end = time.monotonic() + limit_s
 
-        def work() -> int | None:
+        def work() -> int:
             values = find_sql.bindings(query, None) | {"now": sql.micros(now)}
             values["match"] = self._match(query.terms)
             drivers = find_sql.drivers(query)
@@ -70,6 +69,19 @@ class Finder:
             [(found,)] = self._rows(find_sql.counting(query, driver), values)
             return int(found)
 
+        return await self._in_time(work, limit_s)
+
+    async def totals(self, limit_s: float) -> Totals | None:
+        """Add up all links: see `FindStore.totals`."""
+
+        def work() -> Totals:
+            [row] = self._rows(find_sql.TOTALS, {})
+            return Totals(*row)
+
+        return await self._in_time(work, limit_s)
+
+    async def _in_time(self, work: Callable[[], _T], limit_s: float) -> _T | None:
+        end = time.monotonic() + limit_s
         try:
             return await self._run(work, limit_s)
         except Unavailable:

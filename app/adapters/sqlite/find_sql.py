@@ -179,6 +179,12 @@ def counting(query: LinkQuery, driver: Driver | None) -> str:
     return f"SELECT count(*) FROM {begin} {joined} WHERE {' AND '.join([_IS_LISTED, *_checks(query)])}"
 
 
+TOTALS = f"""
+    SELECT count(*), coalesce(sum(clicks), 0)
+    FROM links LEFT JOIN click_totals ON click_totals.slug = links.slug WHERE {_IS_LISTED}
+"""
+
+
 def _checks(query: LinkQuery) -> list[str]:
     found = [_period(name, getattr(query, name), "+links.") for name in ("created", "updated", "expires")]
     found = [one for one in found if one]

@@ -63,6 +63,7 @@ from app.ports import (
     Replayed,
     RequestMismatch,
     TagCount,
+    Totals,
     VersionMismatch,
     Wanted,
 )
@@ -159,6 +160,9 @@ class SqliteStore:
 
     async def count(self, query: LinkQuery, *, now: datetime, limit_s: float) -> int | None:
         return await self._finder.count(query, now, limit_s)
+
+    async def totals(self, *, limit_s: float) -> Totals | None:
+        return await self._finder.totals(limit_s)
 
     async def tags(self, *, after: str | None, limit: int) -> Sequence[TagCount]:
         return await self._finder.tags(after, limit)
