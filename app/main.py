@@ -48,6 +48,11 @@ def _application(settings: environment.Settings) -> RsgiApplication:
 
         layers.append(LoggedApplication)
         options["access_log"] = access_log
+    if settings.allowed_origins:
+        from app.web.shared import SharedApplication
+
+        layers.append(SharedApplication)
+        options["origins"] = settings.allowed_origins
     if settings.front_socket is not None:
         from app.web.fronted import CheckedApplication
 

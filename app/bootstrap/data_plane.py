@@ -46,6 +46,7 @@ async def open_data_plane(
         yield None
         return
     from app.web.certificates import Certificates
+    from app.web.dialects import CHUNKED
     from app.web.front import FrontMetrics, FrontTable, new_front, ping
     from app.web.front_records import watch
 
@@ -60,6 +61,7 @@ async def open_data_plane(
         blocked=blocked_answer(settings.public_url),
         monotonic=time.monotonic,
         pages=pages,
+        chunked=[path for name, path in CHUNKED.items() if name in settings.spoken_dialects],
         watch=watch(traces.sampling, settings.trace_slow_ms / 1000, access_log),
     )
     async with open_records(settings, front, traces, access_log):

@@ -16,15 +16,21 @@ MAX_BODY_BYTES = 64 * 1024
 
 
 async def read_body(
-    headers: Any, protocol: Any, *, max_bytes: int = MAX_BODY_BYTES, body_s: float = BODY_S
+    headers: Any,
+    protocol: Any,
+    *,
+    max_bytes: int = MAX_BODY_BYTES,
+    body_s: float = BODY_S,
+    shows_its_end: bool = False,
 ) -> bytes | Response:
     """
     Return the body, of *max_bytes* within *body_s* at most, or the answer that refuses it.
 
     granian ends a body that breaks off like a complete one. Only Content-Length shows the difference,
-    so a body without one is refused (RFC 9112 §6.3 allows that).
+    so a body without one is refused (RFC 9112 §6.3 allows that), unless its content *shows_its_end*.
     """
-    if "transfer-encoding" in headers:
+    is_chunked = "transfer-encoding" in headers
+    if is_chunked and not shows_its_end:
         return errors.length_required()
     declared = headers.get("content-length", "0")
     if len(declared) > 18 or int(declared) > max_bytes:
@@ -38,7 +44,7 @@ async def read_body(
                     return errors.body_too_large(max_bytes)
     except TimeoutError:
         return errors.body_timeout()
-    if len(content) != int(declared):
+    if len(content) != int(declared) and not is_chunked:
         return errors.body_cut_off(len(content), int(declared))
     return bytes(content)
 

@@ -108,11 +108,14 @@ class Dialect:
         problem: returns a problem as the program would say it, any other answer as it is. The request is None
             if the problem is that it cannot be read.
         headers: what it reads besides `authorization`, in lower case.
+        takes_chunks: every body is a JSON object, of which no part but the whole can be read; so bodies that
+            do not announce their length are taken, as its clients send them.
     """
 
     key: Callable[[Request], str]
     problem: Callable[[Response, Request | None], Response]
     headers: frozenset[str] = frozenset()
+    takes_chunks: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -177,6 +177,7 @@ def new_front(
     proxy_protocol: bool = False,
     caps: Caps = Caps(),
     watch: Watch | None = None,
+    chunked: Sequence[str] = (),
 ) -> Front:
     """
     Return a front that answers as this application does, without its threads.
@@ -193,7 +194,9 @@ def new_front(
         proxy_protocol: whether the trusted proxies, and no others, connect, and name the client first.
         caps: of its connections.
         watch: what is reported of single requests; see `app.web.front_records`.
+        chunked: paths that end in a slash, below which bodies need not announce their length.
     """
+    uploads = [bulk_api.PATH, import_api.PATH, *chunked]
     away = Unavailable("the gateway", "its application did not answer")
     return Front(
         upstream=upstream,
@@ -220,9 +223,7 @@ def new_front(
         bounds=HTTP_SECONDS.bounds_of((REDIRECT_ROUTE,)),
         tarpit=(tarpit.FREE_PER_S, tarpit.BURST, tarpit.DELAY_S, tarpit.MAX_HELD),
         max_body=MAX_BODY_BYTES,
-        uploads=sorted(
-            {base + path for path in (bulk_api.PATH, import_api.PATH) for base in ("", base_path)}
-        ),
+        uploads=sorted({*uploads, *(base_path + path for path in uploads)}),
         caps=(caps.head_s, caps.write_s, caps.answer_s, caps.connections),
         limit_s=REDIRECT_S,
         monotonic=monotonic,

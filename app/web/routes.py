@@ -27,7 +27,7 @@ from app.web import (
 )
 from app.web import status as page
 from app.web.after_slug import AfterSlug
-from app.web.dialects import yourls
+from app.web.dialects import bitly, shlink, yourls
 from app.web.middleware import ApiMiddleware, check_query
 from app.web.qr_codes import QrCodes
 from app.web.redirects import with_query
@@ -163,10 +163,14 @@ def _register_operations(app: Router, services: Services, middleware: ApiMiddlew
         return text_response(200, _ROBOTS, "text/plain; charset=utf-8")
 
 
-def _register_dialects(app: Router, services: Services, middleware: ApiMiddleware) -> None:
+def _register_dialects(app: Any, services: Services, middleware: ApiMiddleware) -> None:
     """Declare the APIs of other shorteners that are on."""
     if "yourls" in services.dialects:
         yourls.register(app, middleware, services)
+    if "shlink" in services.dialects:
+        shlink.register(app, middleware, services)
+    if "bitly" in services.dialects:
+        bitly.register(app, middleware, services)
 
 
 def _register_redirect(app: Router, services: Services, codes: QrCodes) -> None:

@@ -329,7 +329,10 @@ class RsgiApplication:
         large: LargeBody | None = None
         if operation is not None and operation.upload is not None and not is_small(headers):
             large = LargeBody(headers, protocol, operation.upload)
-        body = b"" if scope.method in _READS or large else await read_body(headers, protocol)
+        shows_its_end = endpoint.dialect is not None and endpoint.dialect.takes_chunks
+        body: bytes | Response = b""
+        if scope.method not in _READS and not large:
+            body = await read_body(headers, protocol, shows_its_end=shows_its_end)
         if isinstance(body, Response):
             return body
         try:

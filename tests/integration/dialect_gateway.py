@@ -53,7 +53,7 @@ def target() -> str:
     return f"https://example.com/{secrets.token_hex(8)}"
 
 
-def speaking(directory: Path, **more: str) -> Iterator[Speaking]:
+def speaking(directory: Path, *, kind: type[Speaking] = Speaking, **more: str) -> Iterator[Speaking]:
     """Give a gateway with every dialect on."""
     settings = {
         "HOPGATE_DATA_DIR": str(directory / "data"),
@@ -64,7 +64,7 @@ def speaking(directory: Path, **more: str) -> Iterator[Speaking]:
     }
     key, reader, writer = (make_key(settings, scope) for scope in ("admin", "links:read", "links:write"))
     with (
-        Speaking(settings, directory) as gateway,
+        kind(settings, directory) as gateway,
         httpx.Client(base_url=gateway.url, headers={"Authorization": f"Bearer {key}"}) as client,
     ):
         gateway.api, gateway.settings = client, settings

@@ -11,3 +11,6 @@ this service cannot do is refused.
     shlink.py    the REST API of Shlink, version 3
     bitly.py     the API of Bitly, version 4
 """
+
+# Below these, clients send JSON without its length: see `app.web.endpoint.Dialect`.
+CHUNKED = {"shlink": "/rest/", "bitly": "/v4/"}

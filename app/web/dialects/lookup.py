@@ -7,11 +7,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from app.domain.errors import FieldError, InvalidInput
-from app.domain.link import Link, Slug
+from app.domain.link import Link, LinkFields, Slug
 from app.domain.slug import is_well_formed
 from app.ports import IdempotentRequest, LinkCondition, LinkQuery
 from app.service.domains import Domains
 from app.service.find import Listings
+from app.service.keys import Principal, Scope
+from app.service.links import Created
 from app.web.links_api import idempotency_key
 from app.web.request import Request
 
@@ -43,6 +45,13 @@ async def key_at(address: str, domains: Domains) -> Slug | None:
     given = f"{host.lower()}/{text[len(host) + 1 :]}"
     slug = given.removeprefix(prefix)
     return domain.key(slug) if slug != given and is_well_formed(slug) else None
+
+
+def shown(made: Created, sent: LinkFields, principal: Principal) -> Link:
+    """Return *made* as *principal* may see it: other keys may have changed it since it was *sent* first."""
+    if made.replayed and not principal.may(Scope.LINKS_READ):
+        return replace(made.link, fields=sent, visits=0)
+    return made.link
 
 
 async def reusable(query: LinkQuery, listings: Listings) -> Sequence[Link]:

@@ -24,8 +24,8 @@ from app.service.find import Filters
 from app.service.keys import Scope
 from app.service.links import Created, SlugTaken
 from app.web import errors
-from app.web.dialects.lookup import idempotent_request, key_at, reusable, window
-from app.web.dialects.problems import kept_headers, message_of, problem_in
+from app.web.dialects.lookup import idempotent_request, key_at, reusable, shown, window
+from app.web.dialects.problems import is_plain, kept_headers, message_of, problem_in
 from app.web.dialects.yourls_output import DEFAULT_FORMAT, FORMATS, is_callback, output
 from app.web.endpoint import Dialect, Endpoint, Operation
 from app.web.middleware import ApiMiddleware, Call
@@ -70,6 +70,9 @@ class _Asked:
             return _Asked(request.query)
         if content_type != _FORM:
             message = f"The body must be a form, sent as {_FORM}."
+            raise ValueError(message)
+        if not is_plain(request):
+            message = "The body must be sent without Content-Encoding."
             raise ValueError(message)
         text = request.body.decode("utf-8")
         form = parse_qsl(text, keep_blank_values=True, max_num_fields=_MAX_FIELDS, errors="strict")
@@ -125,7 +128,9 @@ def register(app: Router, middleware: ApiMiddleware, services: Services) -> None
         return await middleware.run(action.operation, handle, request, dialect)
 
     # The heaviest action stands for all where a request is refused before it is read.
-    shared = Dialect(lambda _: "", lambda response, _: _in_json(response), frozenset({"content-type"}))
+    shared = Dialect(
+        lambda _: "", lambda response, _: _in_json(response), frozenset({"content-type", "content-encoding"})
+    )
     endpoint = for_robyn(Endpoint("yourls", speak, actions["shorturl"].operation, dialect=shared))
     app.get(PATH)(endpoint)
     app.post(PATH)(endpoint)
@@ -219,6 +224,7 @@ class _Actions:
     async def _shorturl(self, asked: _Asked, call: Call[None]) -> _Said:
         request = idempotent_request(call.request, call.principal.key_id)
         url, keyword = asked.get("url"), asked.get("keyword")
+        sent = LinkFields(long_url=url, title=asked.get("title"))
         try:
             # A request that is repeated must not find the link that it made itself.
             if request is None and call.principal.may(Scope.LINKS_READ):
@@ -227,7 +233,7 @@ class _Actions:
                 if found:
                     return self._url_exists(found[0])
             outcome = await self._links.create(
-                LinkFields(long_url=url, title=asked.get("title")),
+                sent,
                 domain=self._domains.index.default,
                 custom_slug=keyword or None,
                 lengths=MOVED if call.principal.may(Scope.ADMIN) else ORDINARY,
@@ -236,8 +242,8 @@ class _Actions:
         except InvalidInput as error:
             return _shorturl_problem(error)
         match outcome:
-            case Created(link):
-                return self._stored(link)
+            case Created():
+                return self._stored(shown(outcome, sent, call.principal))
             case SlugTaken():
                 message = f"The keyword {keyword} is in use, or was: keywords are given out once."
                 return _not_made(400, message, code="error:keyword")

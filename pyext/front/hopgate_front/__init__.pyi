@@ -122,7 +122,8 @@ class Front:
             seconds, and the most that are delayed at a time.
         max_body: the longest body that the control plane reads, bytes. It answers longer ones, and those of
             unknown length, by their heads alone.
-        uploads: paths whose bodies it reads however long they are, and of unknown length.
+        uploads: paths whose bodies it reads however long they are, and of unknown length. One that ends in a
+            slash stands for all below it.
         caps: of connections: the seconds for the head of a request and of idleness, those that a client may
             keep an answer waiting, those for the control plane to begin an answer and to go on with it, and
             the most connections at a time.

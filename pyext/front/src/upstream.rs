@@ -88,7 +88,7 @@ impl Upstream {
     ) -> Result<Response<AnswerBody>, Unanswered> {
         let mut deadline = Instant::now() + self.limit;
         let (mut parts, body) = request.into_parts();
-        let is_upload = self.uploads.iter().any(|path| path == parts.uri.path());
+        let is_upload = is_upload(&self.uploads, parts.uri.path());
         let is_read = parts.method.is_safe();
         let is_refused =
             is_refused_by_its_head(&mut parts.headers, self.max_body) && !is_read && !is_upload;
@@ -205,6 +205,13 @@ impl Upstream {
     }
 }
 
+/// Whether *path* is one of *uploads*, or below one that ends in a slash.
+fn is_upload(uploads: &[String], path: &str) -> bool {
+    uploads
+        .iter()
+        .any(|one| path == one || (one.ends_with('/') && path.starts_with(one.as_str())))
+}
+
 /// Whether the client waits to be asked for the body.
 fn is_expected(headers: &HeaderMap) -> bool {
     let expected = headers.get(EXPECT);
@@ -285,6 +292,16 @@ fn names_close(headers: &HeaderMap) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn uploads_are_paths_or_all_below_one() {
+        let uploads = [String::from("/api/bulk"), String::from("/v4/")];
+
+        let taken = ["/api/bulk", "/v4/shorten", "/v4/a/b"];
+        let others = ["/api/bulk/x", "/v4", "/v40/x", "/api/"];
+        assert!(taken.iter().all(|path| is_upload(&uploads, path)));
+        assert!(!others.iter().any(|path| is_upload(&uploads, path)));
+    }
 
     fn headers(lines: &[(&'static str, &'static str)]) -> HeaderMap {
         lines
