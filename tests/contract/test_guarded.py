@@ -52,6 +52,7 @@ CALLS: dict[type[object], dict[str, Callable[[Any], Awaitable[Any]]]] = {
         "touch": lambda store: store.touch([SLUG]),
         "find": lambda store: store.find(LinkQuery(), after=None, limit=1, now=NOW),
         "count": lambda store: store.count(LinkQuery(), now=NOW, limit_s=1),
+        "totals": lambda store: store.totals(limit_s=1),
         "tags": lambda store: store.tags(after=None, limit=1),
         "retag": lambda store: store.retag("a", "b", limit=1, now=NOW),
         "history": lambda store: store.history(SLUG, before=None, limit=1),

@@ -51,7 +51,7 @@ CREATED = (
     "maxVisits",
     "tags",
 )
-VALUES = (None, [], {}, [[]], 0, -1, 2**70, 0.5, True, "\ud800", *TEXTS)
+VALUES: tuple[object, ...] = (None, [], {}, [[]], 0, -1, 2**70, 0.5, True, "\ud800", *TEXTS)
 
 
 @pytest.fixture(scope="module")
