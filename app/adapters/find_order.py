@@ -8,6 +8,7 @@ from typing import NamedTuple, assert_never
 
 from app.domain.link import Link
 from app.domain.link_key import keys_between
+from app.domain.reach import Reach
 from app.ports import LinkQuery, LinkSort, Position
 
 
@@ -48,11 +49,30 @@ def is_indexed(query: LinkQuery) -> bool:
 
 
 def domain_bounds(query: LinkQuery) -> dict[str, str]:
-    """Return what bounds the slugs of the domain of *query*, if it asks for one."""
-    if query.domain is None:
-        return {}
-    first, end = keys_between(query.domain)
-    return {"domain_first": first, "domain_end": end}
+    """Return what bounds the slugs of the domains of *query*, as `in_domains` names it."""
+    values: dict[str, str] = {}
+    for number, domain in enumerate(_domains(query)):
+        values[f"domain_first_{number}"], values[f"domain_end_{number}"] = keys_between(domain)
+    return values
+
+
+def in_domains(query: LinkQuery, column: str, mark: str) -> str | None:
+    """Return the condition that *column*, a slug, is of the domains of *query*; None: of any."""
+    bounds = (
+        (mark.format(f"domain_first_{number}"), mark.format(f"domain_end_{number}"))
+        for number in range(len(_domains(query)))
+    )
+    condition = " OR ".join(f"({column} >= {first} AND {column} < {end})" for first, end in bounds)
+    return f"({condition})" if condition else None
+
+
+def _domains(query: LinkQuery) -> tuple[int, ...]:
+    return query.domains if query.domain is None else (query.domain,)
+
+
+def within(reach: Reach) -> LinkQuery:
+    """Return the query of all links within *reach*."""
+    return LinkQuery(owner=reach.owner, domains=tuple(sorted(reach.domains or ())))
 
 
 def order_by(query: LinkQuery, table: str, collate: str = "") -> str:

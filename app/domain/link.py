@@ -63,6 +63,8 @@ class Link:
     to another link, so (slug, version) identifies one state permanently. Except `visits`, the click total
     (the API's name for it): it trails by seconds and changes no version.
 
+    `owner` is the id of the API key that made the link, or that it was handed to; None: no key owns it.
+
     `epoch` is the history that the link was read from; see `app.ports.Store.epoch`. Versions compare
     within one epoch only.
     """
@@ -75,6 +77,7 @@ class Link:
     removed_at: datetime | None = None
     visits: int = 0
     epoch: int = 0
+    owner: str | None = None
 
 
 class LinkState(Enum):

@@ -14,6 +14,10 @@ class ApiKey:
     An API key at rest. `secret_hash` is SHA-256 of a secret with at least 250 bits.
 
     Until `old_until` the secret of `old_secret_hash` counts as well. `last_used_at` trails by a minute.
+
+    `own_links`: the key reaches the links that it owns, and no others; `domains`: those of the domains with
+    these ids. `allowed_addresses`: the networks that requests may come from; empty: any. `rate_limit`: what
+    it may ask for, in place of the setting.
     """
 
     key_id: str
@@ -26,6 +30,15 @@ class ApiKey:
     last_used_at: datetime | None = None
     old_secret_hash: bytes | None = None
     old_until: datetime | None = None
+    own_links: bool = False
+    domains: frozenset[int] | None = None
+    allowed_addresses: tuple[str, ...] = ()
+    rate_limit: str | None = None
+
+    @property
+    def is_restricted(self) -> bool:
+        """Whether a release that does not know its restrictions would let the key do more."""
+        return self.own_links or self.domains is not None or bool(self.allowed_addresses)
 
     def is_live(self, now: datetime) -> bool:
         """Return whether the key is neither revoked nor expired at *now*."""

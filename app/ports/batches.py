@@ -15,10 +15,11 @@ from app.ports.links import Changed, RequestMismatch
 
 @dataclass(frozen=True, slots=True)
 class Reusable:
-    """Any link of the domain with this id that has these fields."""
+    """Any link of the domain with this id that has these fields, and this owner if it is not None."""
 
     fields: LinkFields
     domain: int = DEFAULT_ID
+    owner: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,6 +9,7 @@ from enum import Enum
 from typing import NamedTuple, Protocol
 
 from app.domain.link import Link
+from app.domain.reach import EVERYTHING, Reach
 from app.ports.links import Changed
 
 MAX_RETAGGED = 200
@@ -61,6 +62,8 @@ class LinkQuery:
         long_url: in canonical form.
         conditions: at least one of them is that of the link at the time of the call.
         domain: the id of the link's domain.
+        domains: the ids of several, of which it is one.
+        owner: of the link; empty: links without one.
         expires: a link without an end is in no range of `expires`.
     """
 
@@ -72,6 +75,8 @@ class LinkQuery:
     long_url: str | None = None
     conditions: tuple[LinkCondition, ...] = ()
     domain: int | None = None
+    domains: tuple[int, ...] = ()
+    owner: str | None = None
     created: TimeRange = _ANY_TIME
     updated: TimeRange = _ANY_TIME
     expires: TimeRange = _ANY_TIME
@@ -134,14 +139,17 @@ class FindStore(Protocol):
         """Return the totals of all links; None if adding them up takes longer than *limit_s*."""
         ...
 
-    async def tags(self, *, after: str | None, limit: int) -> Sequence[TagCount]:
-        """Return up to *limit* tags by their code points, those *after* it."""
+    async def tags(self, *, after: str | None, limit: int, reach: Reach = EVERYTHING) -> Sequence[TagCount]:
+        """Return up to *limit* tags of links within *reach* by their code points, those *after* it."""
         ...
 
-    async def retag(self, tag: str, new: str | None, *, limit: int, now: datetime) -> Sequence[Changed]:
+    async def retag(
+        self, tag: str, new: str | None, *, limit: int, now: datetime, reach: Reach = EVERYTHING
+    ) -> Sequence[Changed]:
         """
         Replace *tag* by *new* on up to *limit* links that have it, at most `MAX_RETAGGED`; None removes it.
 
-        A link that has *new* already keeps it once. Empty if no link has *tag*. Call it until then.
+        A link that has *new* already keeps it once. Links beyond *reach* stay as they are. Empty if no other
+        has *tag*. Call it until then.
         """
         ...

@@ -16,7 +16,8 @@ class ImportedLink:
     A link to store under *slug* at version 1, if the slug is free.
 
     `visits` becomes its click total, `spent_visits` what its `max_visits` has given out. `key` names
-    the record that it comes from, where the record names no slug: one key becomes one link.
+    the record that it comes from, where the record names no slug: one key becomes one link. Without an
+    `owner` no key owns it, whichever imports it.
     """
 
     slug: Slug
@@ -25,6 +26,7 @@ class ImportedLink:
     visits: int = 0
     spent_visits: int = 0
     key: str | None = None
+    owner: str | None = None
 
     def stored(self, now: datetime) -> Link:
         """Return the link that this becomes at *now*."""
@@ -35,6 +37,7 @@ class ImportedLink:
             created_at=self.created_at,
             updated_at=now,
             visits=self.visits,
+            owner=self.owner,
         )
 
 

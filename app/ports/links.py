@@ -109,9 +109,20 @@ class LinkStore(Protocol):
         ...
 
     async def update(
-        self, slug: Slug, fields: LinkFields, *, expected_version: int, now: datetime
+        self,
+        slug: Slug,
+        fields: LinkFields,
+        *,
+        expected_version: int,
+        now: datetime,
+        owner: str | None = None,
     ) -> Changed | VersionMismatch | ExternalIdTaken | None:
-        """Replace the fields if the link is at *expected_version*; None if absent or removed."""
+        """
+        Replace the fields if the link is at *expected_version*; None if absent or removed.
+
+        Args:
+            owner: the link's owner from now on; empty: it has none; None: it stays.
+        """
         ...
 
     async def remove(

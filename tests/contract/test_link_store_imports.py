@@ -6,6 +6,7 @@ import asyncio
 from collections import Counter
 from dataclasses import replace
 from datetime import UTC, datetime
+from typing import Any
 
 from app.domain.events import ClicksCounted
 from app.domain.link import Link, LinkFields, Slug
@@ -17,8 +18,8 @@ LONG_AGO = datetime(2001, 2, 3, 4, 5, 6, 789_012, tzinfo=UTC)
 METERED = LinkFields(long_url="https://example.com/", max_visits=10)
 
 
-def imported(slug: str, key: str | None = None, fields: LinkFields = FIELDS, **counts: int) -> ImportedLink:
-    return ImportedLink(slug=Slug(slug), fields=fields, created_at=LONG_AGO, key=key, **counts)
+def imported(slug: str, key: str | None = None, fields: LinkFields = FIELDS, **more: Any) -> ImportedLink:
+    return ImportedLink(slug=Slug(slug), fields=fields, created_at=LONG_AGO, key=key, **more)
 
 
 async def exported(store: Store, limit: int = 1000) -> list[tuple[Link, int]]:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
+import pytest
+
 from app.ports import ApiKey, Store
+from tests.contract.store_database import Database
 from tests.contract.store_links import LATER, NOW
 
 KEY = ApiKey(
@@ -24,6 +28,36 @@ async def test_key_whose_id_exists_stays_as_it_is(store: Store) -> None:
     await store.add_key(replace(KEY, secret_hash=bytes(32)))
 
     assert await store.list_keys() == [replace(KEY, revoked_at=NOW)]
+
+
+RESTRICTIONS = {
+    "own_links": True,
+    "domains": frozenset({0, 7}),
+    "allowed_addresses": ("10.0.0.0/8", "2001:db8::/32"),
+    "rate_limit": "100/m",
+}
+
+
+@pytest.mark.parametrize("name", [*RESTRICTIONS, "all"])
+async def test_restrictions_read_back(store: Store, name: str) -> None:
+    chosen = RESTRICTIONS if name == "all" else {name: RESTRICTIONS[name]}
+    key = replace(KEY, **chosen)  # type: ignore[arg-type]
+    await store.add_key(key)
+
+    assert await store.get_key(KEY.key_id) == key
+    assert await store.list_keys() == [key]
+
+
+@pytest.mark.parametrize("name", ["own_links", "domains", "allowed_addresses"])
+async def test_restricted_key_has_no_scope_that_earlier_releases_know(
+    store: Store, database: Database, name: str
+) -> None:
+    """They do not know its restrictions: the key may do nothing there, and after a rollback."""
+    await store.add_key(replace(KEY, **{name: RESTRICTIONS[name]}))  # type: ignore[arg-type]
+
+    [(scopes,)] = database.execute("SELECT scopes FROM api_keys")
+    found = json.loads(scopes) if isinstance(scopes, str) else scopes
+    assert sorted(found) == ["restricted:admin", "restricted:links:read"]
 
 
 async def test_keys_read_back_oldest_first(store: Store) -> None:

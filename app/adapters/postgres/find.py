@@ -15,9 +15,10 @@ from typing import Any
 
 import psycopg
 
-from app.adapters.find_order import Effort, position
+from app.adapters.find_order import Effort, position, within
 from app.adapters.postgres import find_sql, sql
 from app.adapters.postgres.pool import Connection
+from app.domain.reach import EVERYTHING, Reach
 from app.ports import Changed, FoundPage, LinkQuery, LinkSort, Position, TagCount, Totals
 
 # Walks are bounded in rows: some ten milliseconds, and what it may take if the alternative is worse.
@@ -129,10 +130,14 @@ async def _row_in_time(
     return row
 
 
-async def tags(connection: Connection, *, after: str | None, limit: int) -> Sequence[TagCount]:
+async def tags(
+    connection: Connection, *, after: str | None, limit: int, reach: Reach = EVERYTHING
+) -> Sequence[TagCount]:
     """Return tags: see `FindStore.tags`."""
-    statement = find_sql.SELECT_FIRST_TAGS if after is None else find_sql.SELECT_TAGS
-    rows = await _rows(connection, statement, {"after": after, "limit": limit})
+    among = within(reach)
+    statement = find_sql.select_tags(among, first=after is None)
+    values = {**find_sql.parameters(among, None), "after": after, "limit": limit}
+    rows = await _rows(connection, statement, values)
     return [TagCount(*row) for row in rows]
 
 
@@ -143,14 +148,17 @@ async def retag(
     *,
     limit: int,
     now: datetime,
+    reach: Reach,
     origin: str | None,
     actor: str | None,
 ) -> list[Changed]:
     """Replace a tag: see `FindStore.retag`."""
-    parameters = {"tag": tag, "new": new, "limit": limit, "now": now, "origin": origin, "actor": actor}
+    among = within(reach)
+    asked = {"tag": tag, "new": new, "limit": limit, "now": now, "origin": origin, "actor": actor}
+    parameters = {**find_sql.parameters(among, None), **asked}
     while True:
         async with connection.transaction():
-            slugs = [row[0] for row in await _rows(connection, find_sql.LOCK_TAGGED, parameters)]
+            slugs = [row[0] for row in await _rows(connection, find_sql.lock_tagged(among), parameters)]
             rows = await _rows(connection, find_sql.RETAG, {**parameters, "slugs": slugs}) if slugs else []
             stale = [] if rows else await _rows(connection, find_sql.FORGET_STALE, parameters)
         # Others may have taken the tag from all of them before they were locked.

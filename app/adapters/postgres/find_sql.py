@@ -10,7 +10,15 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from app.adapters.find_order import TIMES, beyond, domain_bounds, is_indexed, order_by, time_of
+from app.adapters.find_order import (
+    TIMES,
+    beyond,
+    domain_bounds,
+    in_domains,
+    is_indexed,
+    order_by,
+    time_of,
+)
 from app.adapters.postgres import sql
 from app.ports import LinkCondition, LinkQuery, LinkSort, Position, TimeRange
 
@@ -44,16 +52,6 @@ _IN_CONDITION = {
     LinkCondition.PENDING: f"SELECT id FROM links WHERE {_IS_LISTED} AND valid_from > %(now)s",
 }
 
-SELECT_TAGS = """
-    SELECT tag, count(*) FROM link_tags WHERE tag > %(after)s GROUP BY tag ORDER BY tag LIMIT %(limit)s
-"""
-SELECT_FIRST_TAGS = "SELECT tag, count(*) FROM link_tags GROUP BY tag ORDER BY tag LIMIT %(limit)s"
-# In the order in which changes lock links: two calls cannot deadlock.
-LOCK_TAGGED = """
-    SELECT slug FROM links WHERE removed_at IS NULL
-        AND id IN (SELECT id FROM link_tags WHERE tag = %(tag)s ORDER BY id LIMIT %(limit)s)
-    ORDER BY slug COLLATE "C" FOR UPDATE
-"""
 RETAG = sql.changing(f"""
     UPDATE links SET version = version + 1, updated_at = %(now)s, {sql.CHANGED_BY}, tags = CASE
         WHEN %(new)s::text IS NULL OR tags @> ARRAY[%(new)s::text] THEN array_remove(tags, %(tag)s::text)
@@ -78,6 +76,7 @@ def parameters(query: LinkQuery, after: Position | None) -> dict[str, Any]:
         "tags_none": list(query.tags_none),
         "host": query.host,
         "long_url": query.long_url,
+        "owner": query.owner,
         **domain_bounds(query),
     }
     values |= {f"term_{n}": term for n, term in enumerate(query.terms)}
@@ -88,6 +87,27 @@ def parameters(query: LinkQuery, after: Position | None) -> dict[str, Any]:
         key = time_of(after.key) if query.sort in TIMES else after.key
         values |= {"key": key, "tie": after.tie}
     return values
+
+
+def select_tags(among: LinkQuery, *, first: bool) -> str:
+    """Return the statement that counts the tags of the links that pass *among*, or of all links."""
+    conditions = _checks_of_columns(among)
+    source = "link_tags JOIN links USING (id)" if conditions else "link_tags"
+    conditions += [] if first else ["tag > %(after)s"]
+    where = f"WHERE {' AND '.join(conditions)}" if conditions else ""
+    return f"SELECT tag, count(*) FROM {source} {where} GROUP BY tag ORDER BY tag LIMIT %(limit)s"
+
+
+def lock_tagged(among: LinkQuery) -> str:
+    """Return the statement that locks the next links to retag, in the order of all changes."""
+    conditions = _checks_of_columns(among)
+    source = "link_tags JOIN links USING (id)" if conditions else "link_tags"
+    where = " AND ".join(["tag = %(tag)s", *conditions])
+    return f"""
+        SELECT slug FROM links WHERE removed_at IS NULL
+            AND id IN (SELECT id FROM {source} WHERE {where} ORDER BY id LIMIT %(limit)s)
+        ORDER BY slug COLLATE "C" FOR UPDATE
+    """
 
 
 class Driver(NamedTuple):
@@ -138,8 +158,11 @@ def drivers(query: LinkQuery) -> list[Driver]:
         bounds = _period(name, getattr(query, name), "")
         if bounds:
             found.append(Driver(f"SELECT id FROM links WHERE {_IS_LISTED} AND {bounds}", query))
-    if query.domain:
-        found.append(Driver(f"SELECT id FROM links WHERE {_IS_LISTED} AND {_in_domain('')}", query))
+    if query.owner is not None:
+        ids = f"SELECT id FROM links WHERE {_IS_LISTED} AND {_is_owned(query)}"
+        found.append(Driver(ids, query, ordered=True))
+    if query.domain or query.domains:
+        found.append(Driver(f"SELECT id FROM links WHERE {_IS_LISTED} AND {_in_domains(query, '')}", query))
     if len(query.conditions) == 1 and query.conditions[0] in _IN_CONDITION:
         found.append(Driver(_IN_CONDITION[query.conditions[0]], query, ordered=True))
     return found
@@ -254,8 +277,10 @@ def _checks_of_columns(query: LinkQuery) -> list[str]:
         found.append("link_index.host = %(host)s")
     if query.long_url is not None:
         found.append("links.long_url = %(long_url)s")
-    if query.domain is not None:
-        found.append(_in_domain("links."))
+    if (condition := _in_domains(query, "links.")) is not None:
+        found.append(condition)
+    if query.owner is not None:
+        found.append(_is_owned(query))
     if query.conditions:
         found.append(f"({' OR '.join(f'({_CONDITIONS[one]})' for one in query.conditions)})")
     return found + [
@@ -263,8 +288,12 @@ def _checks_of_columns(query: LinkQuery) -> list[str]:
     ]
 
 
-def _in_domain(prefix: str) -> str:
-    return f"{prefix}slug >= %(domain_first)s::text AND {prefix}slug < %(domain_end)s::text"
+def _in_domains(query: LinkQuery, prefix: str) -> str | None:
+    return in_domains(query, f"{prefix}slug", "%({})s::text")
+
+
+def _is_owned(query: LinkQuery) -> str:
+    return f"{sql.OWNER} = %(owner)s::text" if query.owner else f"{sql.OWNER} IS NULL"
 
 
 def _period(name: str, period: TimeRange, prefix: str) -> str:

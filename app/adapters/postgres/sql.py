@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from app.adapters.key_scopes import read_scopes, stored_scopes
 from app.domain.events import ClicksCounted, LinkChanged
 from app.domain.link import Link, LinkFields, Resolution, Slug
 from app.domain.link_key import keys_between
@@ -57,15 +58,18 @@ _NEW = {
     "updated_at": "timestamptz",
 }
 _NEW_OF_LINK = [name for name in _NEW if name not in FIELDS]
-_AFTER_FIELDS = ("version", "created_at", "updated_at", "removed_at", "visits", "epoch")
+_AFTER_FIELDS = ("version", "created_at", "updated_at", "removed_at", "visits", "epoch", "owner")
 _END_OF_FIELDS = 1 + len(FIELDS)
 _READS = {name: column.read for name, column in FIELDS.items() if column.read is not None}
 _WRITES = {name: column.write for name, column in FIELDS.items() if column.write is not None}
 # Read with the links, in one snapshot: what is read before a failover stays marked as such.
 _EPOCH = "(SELECT epoch FROM store_epoch)"
+# Until a link is handed over its column is empty: the owner is the key that made it, in any release. Written
+# out like the expression of the index.
+OWNER = "nullif(coalesce(links.owner, nullif(links.created_by, 'cli')), '')"
 LINK = f"""{", ".join(_NEW)}, removed_at,
     coalesce((SELECT clicks FROM click_totals WHERE click_totals.slug = links.slug), 0) AS visits,
-    {_EPOCH} AS epoch"""
+    {_EPOCH} AS epoch, {OWNER} AS owner"""
 _NEW_TYPES = ", ".join(f"{name} {type_}" for name, type_ in _NEW.items())
 SET_FIELDS = ", ".join(f"{name} = %({name})s::{column.type}" for name, column in FIELDS.items())
 # Which version it belongs to, and who makes it: the trigger of link_history reads it.
@@ -108,10 +112,12 @@ INSERT_LINKS = f"""
 INSERT_IMPORTED = f"""
     WITH asked AS MATERIALIZED (
         SELECT nextval('links_id_seq') AS id, a.*
-        FROM json_to_recordset(%(links)s::json) AS a({_NEW_TYPES}, visits bigint, visits_taken bigint)
+        FROM json_to_recordset(%(links)s::json)
+        AS a({_NEW_TYPES}, visits bigint, visits_taken bigint, owner text)
     ), stored AS (
-        INSERT INTO links (id, {", ".join(_NEW)}, visits_taken, created_by)
-        SELECT id, {", ".join(_NEW)}, visits_taken, %(actor)s::text FROM asked ORDER BY slug COLLATE "C", id
+        INSERT INTO links (id, {", ".join(_NEW)}, visits_taken, owner, created_by)
+        SELECT id, {", ".join(_NEW)}, visits_taken, coalesce(owner, ''), %(actor)s::text FROM asked
+        ORDER BY slug COLLATE "C", id
         ON CONFLICT DO NOTHING RETURNING slug
     ), counted AS (
         INSERT INTO click_totals (slug, clicks)
@@ -150,10 +156,10 @@ WRITE_ADDED = f"""
 WRITE_CHANGED = f"""
     WITH asked AS MATERIALIZED (
         SELECT * FROM json_to_recordset(%(links)s::json)
-        AS a({_NEW_TYPES}, removed_at timestamptz, replaced bigint)
+        AS a({_NEW_TYPES}, removed_at timestamptz, replaced bigint, owner text)
     ), stored AS (
         UPDATE links SET {", ".join(f"{name} = asked.{name}" for name in FIELDS)}, version = asked.version,
-            updated_at = asked.updated_at, removed_at = asked.removed_at,
+            updated_at = asked.updated_at, removed_at = asked.removed_at, owner = coalesce(asked.owner, ''),
             changed_by = asked.version || ' ' || %(actor)s::text
         FROM asked WHERE links.slug = asked.slug AND links.version = asked.replaced
         RETURNING links.slug, links.version
@@ -173,7 +179,7 @@ SELECT_REUSABLE = f"""
         SELECT asked.number, one.id
         FROM json_to_recordset(%(asked)s::json) AS asked(
             number integer, long_url text, title text, tags text[], redirect_code smallint,
-            forward_query boolean, override_query boolean, first text, "end" text
+            forward_query boolean, override_query boolean, first text, "end" text, owner text
         ) CROSS JOIN LATERAL (
             SELECT links.id FROM links
             WHERE hashtextextended(links.long_url, 0) = hashtextextended(asked.long_url, 0)
@@ -185,6 +191,7 @@ SELECT_REUSABLE = f"""
                 AND links.redirect_code = asked.redirect_code AND links.forward_query = asked.forward_query
                 AND links.override_query = asked.override_query
                 AND links.slug >= asked.first AND links.slug < asked."end"
+                AND (asked.owner IS NULL OR {OWNER} = asked.owner)
                 AND NOT EXISTS (
                     SELECT 1 FROM blocks
                     WHERE kind = 'slug' AND NOT removed
@@ -210,7 +217,8 @@ def changing(update: str) -> str:
 
 
 UPDATE_LINK = changing(f"""
-    UPDATE links SET {SET_FIELDS}, version = version + 1, updated_at = %(now)s, {CHANGED_BY}
+    UPDATE links SET {SET_FIELDS}, version = version + 1, updated_at = %(now)s, {CHANGED_BY},
+        owner = coalesce(%(owner)s::text, owner)
     WHERE slug = %(slug)s
 """)
 REMOVE_LINK = changing(f"""
@@ -316,6 +324,7 @@ RETURN_QUOTA = """
 _KEY = (
     *("key_id", "name", "secret_hash", "scopes", "created_at", "revoked_at"),
     *("expires_at", "last_used_at", "old_secret_hash", "old_until"),
+    *("own_links", "domains", "allowed_addresses", "rate_limit"),
 )
 _KEY_VALUES = ", ".join(f"%({name})s" for name in _KEY)
 INSERT_KEY = f"INSERT INTO api_keys ({', '.join(_KEY)}) VALUES ({_KEY_VALUES}) ON CONFLICT DO NOTHING"
@@ -412,7 +421,12 @@ def batch_json(links: Sequence[tuple[Link, int]]) -> str:
     """Return the new states of links, each with what version it replaces, as `WRITE_CHANGED` takes them."""
     return _encoder.encode(
         [
-            {**_new_values(link), "removed_at": link.removed_at, "replaced": replaced}
+            {
+                **_new_values(link),
+                "removed_at": link.removed_at,
+                "replaced": replaced,
+                "owner": link.owner,
+            }
             for link, replaced in links
         ]
     ).decode()
@@ -423,7 +437,8 @@ def reusable_json(asked: Sequence[Reusable]) -> str:
     found = []
     for number, one in enumerate(asked):
         first, end = keys_between(one.domain)
-        found.append({"number": number, "first": first, "end": end, **field_values(one.fields)})
+        bounds = {"number": number, "first": first, "end": end, "owner": one.owner}
+        found.append({**bounds, **field_values(one.fields)})
     return _encoder.encode(found).decode()
 
 
@@ -435,7 +450,10 @@ def links_json(links: Sequence[Link]) -> str:
 def imported_json(links: Sequence[tuple[Link, int]]) -> str:
     """Return new links and their spent visits as `INSERT_IMPORTED` takes them."""
     return _encoder.encode(
-        [{**_new_values(link), "visits": link.visits, "visits_taken": spent} for link, spent in links]
+        [
+            {**_new_values(link), "visits": link.visits, "visits_taken": spent, "owner": link.owner}
+            for link, spent in links
+        ]
     ).decode()
 
 
@@ -473,9 +491,19 @@ def actors_json(actors: Mapping[Slug, str | None]) -> str:
 def key(row: Row) -> ApiKey:
     """Return the API key in the columns `_KEY`."""
     values = dict(zip(_KEY, row, strict=True))
-    return ApiKey(scopes=frozenset(values.pop("scopes")), **values)
+    domains = values.pop("domains")
+    return ApiKey(
+        scopes=read_scopes(values.pop("scopes")),
+        domains=None if domains is None else frozenset(domains),
+        allowed_addresses=tuple(values.pop("allowed_addresses") or ()),
+        **values,
+    )
 
 
 def key_values(key: ApiKey) -> Parameters:
     """Return *key* by the names of its columns."""
-    return {name: getattr(key, name) for name in _KEY} | {"scopes": sorted(key.scopes)}
+    return {name: getattr(key, name) for name in _KEY} | {
+        "scopes": stored_scopes(key),
+        "domains": None if key.domains is None else sorted(key.domains),
+        "allowed_addresses": list(key.allowed_addresses),
+    }

@@ -28,7 +28,7 @@ from app.adapters.postgres.epoch import EpochReader
 from app.adapters.postgres.imports import insert_imported
 from app.adapters.postgres.pool import OLD_SCHEMA, Connection, Connections, rows_of
 from app.adapters.postgres.pool_state import PoolState
-from app.concurrency.actors import actor
+from app.concurrency.actors import actor, owner_of
 from app.concurrency.origins import origin
 from app.domain.blocks import Block, BlockChange
 from app.domain.domains import Domain, DomainSettings
@@ -36,6 +36,7 @@ from app.domain.errors import Contended, Unavailable
 from app.domain.events import ClicksCounted
 from app.domain.link import Link, LinkFields, NewLink, Resolution, Slug
 from app.domain.origin import Origin
+from app.domain.reach import EVERYTHING, Reach
 from app.migrations import latest_version
 from app.ports import (
     MAX_RETAGGED,
@@ -161,7 +162,15 @@ class PostgresStore:
         if not new:
             return Added((), ())
         links = [
-            Link(slug=one.slug, fields=one.fields, version=1, created_at=now, updated_at=now) for one in new
+            Link(
+                slug=one.slug,
+                fields=one.fields,
+                version=1,
+                created_at=now,
+                updated_at=now,
+                owner=owner_of(actor()),
+            )
+            for one in new
         ]
         slugs = [link.slug for link in links]
         whose, makers = dict.fromkeys(slugs, origin()), dict.fromkeys(slugs, actor())
@@ -207,13 +216,15 @@ class PostgresStore:
     async def totals(self, *, limit_s: float) -> Totals | None:
         return await self._connections.run(partial(finding.totals, limit_s=limit_s))
 
-    async def tags(self, *, after: str | None, limit: int) -> Sequence[TagCount]:
-        return await self._connections.run(partial(finding.tags, after=after, limit=limit))
+    async def tags(self, *, after: str | None, limit: int, reach: Reach = EVERYTHING) -> Sequence[TagCount]:
+        return await self._connections.run(partial(finding.tags, after=after, limit=limit, reach=reach))
 
-    async def retag(self, tag: str, new: str | None, *, limit: int, now: datetime) -> Sequence[Changed]:
+    async def retag(
+        self, tag: str, new: str | None, *, limit: int, now: datetime, reach: Reach = EVERYTHING
+    ) -> Sequence[Changed]:
         bound = min(limit, MAX_RETAGGED)
         return await self._writing.run(
-            partial(finding.retag, tag=tag, new=new, limit=bound, now=now, **_whose())
+            partial(finding.retag, tag=tag, new=new, limit=bound, now=now, reach=reach, **_whose())
         )
 
     async def add_imported(self, links: Sequence[ImportedLink], *, now: datetime) -> Sequence[Link | None]:
@@ -234,9 +245,15 @@ class PostgresStore:
         return ExportPage(tuple((sql.link(row), row[-2]) for row in rows[:limit]), next_after)
 
     async def update(
-        self, slug: Slug, fields: LinkFields, *, expected_version: int, now: datetime
+        self,
+        slug: Slug,
+        fields: LinkFields,
+        *,
+        expected_version: int,
+        now: datetime,
+        owner: str | None = None,
     ) -> Changed | VersionMismatch | ExternalIdTaken | None:
-        parameters = {"slug": slug, "now": now, **_whose(), **sql.field_values(fields)}
+        parameters = {"slug": slug, "now": now, "owner": owner, **_whose(), **sql.field_values(fields)}
         try:
             return await self._change(slug, expected_version, sql.UPDATE_LINK, parameters)
         except errors.UniqueViolation:

@@ -80,7 +80,7 @@ def _read(db: apsw.Connection, wanted: Wanted) -> Found:
     reusable: dict[Reusable, Link] = {}
     for asked in wanted.reusable:
         first, end = keys_between(asked.domain)
-        values = {**sql.field_values(asked.fields), "first": first, "end": end}
+        values = {**sql.field_values(asked.fields), "first": first, "end": end, "owner": asked.owner}
         rows = sql.rows(db, sql.SELECT_REUSABLE, values)
         if rows:
             reusable[asked] = sql.link(rows[0])

@@ -89,14 +89,12 @@ class Finder:
                 raise
             return None
 
-    async def tags(self, after: str | None, limit: int) -> list[TagCount]:
-        """Return tags: see `FindStore.tags`."""
+    async def tags(self, after: str | None, limit: int, among: LinkQuery) -> list[TagCount]:
+        """Return tags of links that pass *among*: see `FindStore.tags`."""
 
         def work() -> list[TagCount]:
-            if after is None:
-                rows = sql.rows(self._db, find_sql.SELECT_FIRST_TAGS, (limit,))
-            else:
-                rows = sql.rows(self._db, find_sql.SELECT_TAGS, (after, limit))
+            values = {**find_sql.bindings(among, None), "after": after, "limit": limit}
+            rows = sql.rows(self._db, find_sql.select_tags(among, first=after is None), values)
             return [TagCount(*row) for row in rows]
 
         return await self._run(work, ADMIN_S)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from app.adapters.find_order import TIMES, beyond, domain_bounds, is_indexed, order_by
+from app.adapters.find_order import TIMES, beyond, domain_bounds, in_domains, is_indexed, order_by
 from app.adapters.sqlite import sql
 from app.ports import LinkCondition, LinkQuery, LinkSort, Position, TimeRange
 
@@ -36,12 +36,6 @@ _CONDITIONS = {
     f" AND {_NOT_ENDED}",
 }
 
-SELECT_TAGS = "SELECT tag, count(*) FROM link_tags WHERE tag > ? GROUP BY tag ORDER BY tag LIMIT ?"
-SELECT_FIRST_TAGS = "SELECT tag, count(*) FROM link_tags GROUP BY tag ORDER BY tag LIMIT ?"
-SELECT_TAGGED = """
-    SELECT links.slug, links.tags FROM link_tags CROSS JOIN links ON links.id = link_tags.id
-    WHERE link_tags.tag = ? AND links.removed_at IS NULL ORDER BY link_tags.id LIMIT ?
-"""
 PROBE_TRIGRAM = """
     SELECT count(*) FROM (SELECT 1 FROM link_texts WHERE link_texts MATCH :match LIMIT :most)
 """
@@ -58,6 +52,27 @@ SET_TAGS = f"""
 """
 
 
+_TAGGED = "link_tags CROSS JOIN links ON links.id = link_tags.id"
+
+
+def select_tags(among: LinkQuery, *, first: bool) -> str:
+    """Return the statement that counts the tags of the links that pass *among*, or of all links."""
+    conditions = _checks(among)
+    source = _TAGGED if conditions else "link_tags"
+    conditions += [] if first else ["tag > :after"]
+    where = f"WHERE {' AND '.join(conditions)}" if conditions else ""
+    return f"SELECT tag, count(*) FROM {source} {where} GROUP BY tag ORDER BY tag LIMIT :limit"
+
+
+def select_tagged(among: LinkQuery) -> str:
+    """Return the statement that finds the next links to retag."""
+    conditions = ["link_tags.tag = :tag", _IS_LISTED, *_checks(among)]
+    return f"""
+        SELECT links.slug, links.tags FROM {_TAGGED}
+        WHERE {" AND ".join(conditions)} ORDER BY link_tags.id LIMIT :limit
+    """
+
+
 class Driver(NamedTuple):
     """
     An index to begin with: a query of the ids that pass one filter, some of them more than once.
@@ -71,7 +86,12 @@ class Driver(NamedTuple):
 
 def bindings(query: LinkQuery, after: Position | None) -> dict[str, Any]:
     """Return what the statements of *query* bind, but for the time and the limit."""
-    values: dict[str, Any] = {"host": query.host, "long_url": query.long_url, **domain_bounds(query)}
+    values: dict[str, Any] = {
+        "host": query.host,
+        "long_url": query.long_url,
+        "owner": query.owner,
+        **domain_bounds(query),
+    }
     for name in ("terms", "tags_any", "tags_all", "tags_none"):
         values |= {f"{name}_{n}": value for n, value in enumerate(getattr(query, name))}
     for name in ("created", "updated", "expires"):
@@ -122,8 +142,7 @@ def drivers(query: LinkQuery) -> list[Driver]:
         if bounds:
             ids = f"SELECT id FROM links INDEXED BY links_{name} WHERE {listed} AND {bounds}"
             found.append(Driver(ids, ordered=False))
-    if query.domain:
-        found.append(Driver(f"SELECT id FROM links WHERE {listed} AND {_in_domain('slug')}", ordered=False))
+    found += _drivers_of_reach(query)
     by_condition = {
         LinkCondition.DISABLED: f"links INDEXED BY links_disabled WHERE {listed} AND NOT enabled",
         LinkCondition.EXPIRED: f"links INDEXED BY links_ending WHERE {listed} AND expires_at <= :now",
@@ -132,6 +151,17 @@ def drivers(query: LinkQuery) -> list[Driver]:
     if len(query.conditions) == 1 and query.conditions[0] in by_condition:
         is_ordered = query.conditions[0] is not LinkCondition.PENDING
         found.append(Driver(f"SELECT id FROM {by_condition[query.conditions[0]]}", ordered=is_ordered))
+    return found
+
+
+def _drivers_of_reach(query: LinkQuery) -> list[Driver]:
+    found = []
+    if query.owner is not None:
+        ids = f"SELECT id FROM links INDEXED BY links_owner WHERE {_IS_LISTED} AND {_is_owned(query)}"
+        found.append(Driver(ids, ordered=True))
+    if query.domain or query.domains:
+        ids = f"SELECT id FROM links WHERE {_IS_LISTED} AND {in_domains(query, 'slug', ':{}')}"
+        found.append(Driver(ids, ordered=False))
     return found
 
 
@@ -192,8 +222,11 @@ def _checks(query: LinkQuery) -> list[str]:
         found.append("+links.long_url = :long_url")
     if query.host is not None:
         found.append("+link_index.host = :host")
-    if query.domain is not None:
-        found.append(f"{_in_domain('+links.slug')}")
+    if (condition := in_domains(query, "+links.slug", ":{}")) is not None:
+        found.append(condition)
+    if query.owner is not None:
+        # Beside an operator, the expression is none of the index.
+        found.append(f"+{_is_owned(query)}")
     if query.conditions:
         found.append(f"({' OR '.join(f'({_CONDITIONS[one]})' for one in query.conditions)})")
     if query.tags_any:
@@ -204,8 +237,8 @@ def _checks(query: LinkQuery) -> list[str]:
     return found + [f"instr(link_index.folded, :terms_{n}) > 0" for n in range(len(query.terms))]
 
 
-def _in_domain(column: str) -> str:
-    return f"{column} >= :domain_first AND {column} < :domain_end"
+def _is_owned(query: LinkQuery) -> str:
+    return f"{sql.OWNER} = :owner" if query.owner else f"{sql.OWNER} IS NULL"
 
 
 def _has(tags: str) -> str:

@@ -39,6 +39,7 @@ def _insert_link(db: apsw.Connection, one: ImportedLink, now: datetime, actor: s
         "created_at": sql.micros(one.created_at),
         "now": sql.micros(now),
         "spent_visits": one.spent_visits,
+        "owner": one.owner or "",
         "actor": actor,
         **sql.field_values(one.fields),
     }

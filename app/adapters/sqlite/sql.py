@@ -5,13 +5,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
 import apsw
 import msgspec
 
+from app.adapters.key_scopes import read_scopes, stored_scopes
 from app.domain.events import LinkChanged
 from app.domain.link import Link, LinkFields, Slug
 from app.ports import IMPORT_SCOPE, MAX_QUOTA_LEASE, OUTBOX_GRACE_S, ApiKey, OutboxEvent
@@ -59,6 +60,11 @@ class _Column:
 _SAME, _TIME, _FLAG = _Column(), _Column(micros, time), _Column(read=bool)
 _LIST = _Column(json, _list_decoder.decode)
 _SET = _Column(lambda values: json(sorted(values)), lambda text: frozenset(_list_decoder.decode(text)))
+_IDS = _Column(
+    lambda ids: None if ids is None else json(sorted(ids)),
+    lambda text: None if text is None else frozenset(msgspec.json.decode(text)),
+)
+_ADDRESSES = _Column(json, lambda text: () if text is None else _list_decoder.decode(text))
 
 # Each field of `LinkFields`, by its name. Statements and conversions below are derived from this.
 FIELDS = {
@@ -84,9 +90,14 @@ _LINK = {
     "updated_at": _TIME,
     "removed_at": _TIME,
     "visits": _SAME,
+    "owner": _SAME,
 }
+# Until a link is handed over its column is empty: the owner is the key that made it, in any release. Written
+# out like the expression of the index.
+OWNER = "nullif(coalesce(links.owner, nullif(links.created_by, 'cli')), '')"
 _COMPUTED = {
     "visits": "coalesce((SELECT clicks FROM click_totals WHERE click_totals.slug = links.slug), 0)",
+    "owner": OWNER,
 }
 SELECTED = ", ".join(_COMPUTED.get(name, f"links.{name}") for name in _LINK)
 # The database's clock, which all its users share, in microseconds. Its resolution is a millisecond.
@@ -100,8 +111,12 @@ INSERT_LINK = f"""
     ON CONFLICT DO NOTHING
 """
 INSERT_IMPORTED = f"""
-    INSERT INTO links (slug, {", ".join(FIELDS)}, version, created_at, updated_at, visits_taken, created_by)
-    VALUES (:slug, {", ".join(f":{name}" for name in FIELDS)}, 1, :created_at, :now, :spent_visits, :actor)
+    INSERT INTO links (
+        slug, {", ".join(FIELDS)}, version, created_at, updated_at, visits_taken, owner, created_by
+    )
+    VALUES (
+        :slug, {", ".join(f":{name}" for name in FIELDS)}, 1, :created_at, :now, :spent_visits, :owner, :actor
+    )
     ON CONFLICT DO NOTHING
 """
 INSERT_TOTAL = """
@@ -110,7 +125,7 @@ INSERT_TOTAL = """
 """
 UPDATE_LINK = f"""
     UPDATE links SET {", ".join(f"{name} = :{name}" for name in FIELDS)}, version = version + 1,
-        updated_at = :now, {CHANGED_BY}
+        updated_at = :now, {CHANGED_BY}, owner = coalesce(:owner, owner)
     WHERE slug = :slug
 """
 REMOVE_LINK = f"""
@@ -134,6 +149,7 @@ SELECT_REUSABLE = f"""
         AND title = :title AND tags = :tags AND redirect_code = :redirect_code
         AND forward_query = :forward_query AND override_query = :override_query
         AND +slug >= :first AND +slug < :end
+        AND (:owner IS NULL OR {OWNER} = :owner)
         AND NOT EXISTS (
             SELECT 1 FROM blocks
             WHERE kind = 'slug' AND value = substr(links.slug, length(:first) + 1) AND NOT removed
@@ -148,7 +164,7 @@ WRITE_ADDED = f"""
 """
 WRITE_CHANGED = f"""
     UPDATE links SET {", ".join(f"{name} = :{name}" for name in _WRITTEN if name != "slug")},
-        changed_by = :version || ' ' || :actor
+        changed_by = :version || ' ' || :actor, owner = coalesce(:owner, '')
     WHERE slug = :slug AND version = :replaced
 """
 SELECT_PAGE = f"""
@@ -220,6 +236,10 @@ _KEY = {
     "last_used_at": _TIME,
     "old_secret_hash": _SAME,
     "old_until": _TIME,
+    "own_links": _FLAG,
+    "domains": _IDS,
+    "allowed_addresses": _ADDRESSES,
+    "rate_limit": _SAME,
 }
 _KEY_VALUES = ", ".join(f":{name}" for name in _KEY)
 INSERT_KEY = f"INSERT INTO api_keys ({', '.join(_KEY)}) VALUES ({_KEY_VALUES}) ON CONFLICT DO NOTHING"
@@ -267,6 +287,7 @@ def link_values(link: Link) -> dict[str, Any]:
         "created_at": micros(link.created_at),
         "updated_at": micros(link.updated_at),
         "removed_at": micros(link.removed_at),
+        "owner": link.owner,
     }
 
 
@@ -279,12 +300,13 @@ def event(
 
 def key(row: Row) -> ApiKey:
     """Return the API key in the columns `_KEY`."""
-    return ApiKey(**_read(_KEY, row))
+    found = ApiKey(**_read(_KEY, row))
+    return replace(found, scopes=read_scopes(found.scopes))
 
 
 def key_values(key: ApiKey) -> dict[str, Any]:
     """Return *key* by the names of its columns."""
-    return _written(_KEY, key)
+    return _written(_KEY, replace(key, scopes=frozenset(stored_scopes(key))))
 
 
 def _read(columns: Mapping[str, _Column], row: Row) -> dict[str, Any]:

@@ -23,20 +23,21 @@ from typing import Any, Self, cast
 import apsw
 import msgspec
 
-from app.adapters.find_order import Effort
+from app.adapters.find_order import Effort, within
 from app.adapters.sqlite import batches, find_sql, imports, sql
 from app.adapters.sqlite import blocks as block_rows
 from app.adapters.sqlite import domains as domain_rows
 from app.adapters.sqlite import history as past
 from app.adapters.sqlite.find import EFFORT, Finder
 from app.adapters.sqlite.writer import OLD_SCHEMA, Writer, translated
-from app.concurrency.actors import actor
+from app.concurrency.actors import actor, owner_of
 from app.concurrency.origins import origin
 from app.domain.blocks import Block, BlockChange
 from app.domain.domains import Domain, DomainSettings
 from app.domain.errors import Contended, Unavailable
 from app.domain.events import ClicksCounted
 from app.domain.link import Link, LinkFields, NewLink, Resolution, Slug
+from app.domain.reach import EVERYTHING, Reach
 from app.migrations import latest_version
 from app.migrations.sqlite_file import check_log
 from app.ports import (
@@ -164,17 +165,21 @@ class SqliteStore:
     async def totals(self, *, limit_s: float) -> Totals | None:
         return await self._finder.totals(limit_s)
 
-    async def tags(self, *, after: str | None, limit: int) -> Sequence[TagCount]:
-        return await self._finder.tags(after, limit)
+    async def tags(self, *, after: str | None, limit: int, reach: Reach = EVERYTHING) -> Sequence[TagCount]:
+        return await self._finder.tags(after, limit, within(reach))
 
-    async def retag(self, tag: str, new: str | None, *, limit: int, now: datetime) -> Sequence[Changed]:
-        whose, bound = encode_origin(origin()), min(limit, MAX_RETAGGED)
+    async def retag(
+        self, tag: str, new: str | None, *, limit: int, now: datetime, reach: Reach = EVERYTHING
+    ) -> Sequence[Changed]:
+        among = within(reach)
+        asked = {**find_sql.bindings(among, None), "tag": tag, "limit": min(limit, MAX_RETAGGED)}
+        whose = encode_origin(origin())
         common = {"now": sql.micros(now), "actor": actor()}
 
         def work(db: apsw.Connection) -> list[Changed]:
             changes: list[Changed | None] = []
             while True:
-                for slug, text in sql.rows(db, find_sql.SELECT_TAGGED, (tag, bound)):
+                for slug, text in sql.rows(db, find_sql.select_tagged(among), asked):
                     tags = msgspec.json.decode(text)
                     if tag in tags:
                         values = {"tags": sql.json(_retagged(tags, tag, new)), **common}
@@ -206,9 +211,15 @@ class SqliteStore:
         return ExportPage(tuple((sql.link(row), row[-2]) for row in rows[:limit]), next_after)
 
     async def update(
-        self, slug: Slug, fields: LinkFields, *, expected_version: int, now: datetime
+        self,
+        slug: Slug,
+        fields: LinkFields,
+        *,
+        expected_version: int,
+        now: datetime,
+        owner: str | None = None,
     ) -> Changed | VersionMismatch | ExternalIdTaken | None:
-        values = {**sql.field_values(fields), "now": sql.micros(now), "actor": actor()}
+        values = {**sql.field_values(fields), "now": sql.micros(now), "actor": actor(), "owner": owner}
         taken = fields.external_id
         return await self._change(slug, expected_version, sql.UPDATE_LINK, values, external_id=taken)
 
@@ -481,7 +492,16 @@ def _insert(
         values = {"slug": one.slug, "now": created_us, "actor": maker, **sql.field_values(one.fields)}
         db.execute(sql.INSERT_LINK, values)
         if db.changes():
-            links.append(Link(slug=one.slug, fields=one.fields, version=1, created_at=now, updated_at=now))
+            links.append(
+                Link(
+                    slug=one.slug,
+                    fields=one.fields,
+                    version=1,
+                    created_at=now,
+                    updated_at=now,
+                    owner=owner_of(maker),
+                )
+            )
             events.append(_write_event(db, one.slug, 1, whose))
         else:
             links.append(None)
