@@ -20,6 +20,10 @@ _UNLEASED_FRACTION = 8
 _REDIS_TIMEOUT_S = 0.05
 # How many IPv6 /64 have the budget of one /48.
 _NETWORKS = 4
+# What shared limits hold is a little more.
+_MOST_OWN, _LONGEST_OWN_NS = 1_000_000_000, 366 * 86_400 * 10**9
+# Of keys with a rate of their own, which each call names; what one admits before its first lease follows.
+_OWN = Rate(1000, "s", burst=80)
 _BY_ADDRESS = (Policy.REDIRECT, Policy.ANONYMOUS, Policy.NOT_FOUND)
 _WITH_ALGORITHM = re.compile(
     r"(?P<rates>.*\S)\s+(?P<algorithm>token[ _-]bucket|gcra|sliding[ _-]window)\s*",
@@ -66,6 +70,29 @@ class Limit:
         return replace(self, rates=tuple(rates))
 
 
+def read_own_rate(text: str) -> str:
+    """
+    Return the rate *text* of a single key in canonical form, such as "100/min burst 20".
+
+    Raises:
+        ValueError, OverflowError: it cannot be read, or is more than one rate.
+    """
+    rates = Rate.parse(text)
+    if len(rates) != 1:
+        raise ValueError("must be one rate")
+    [rate] = rates
+    if max(rate.limit, rate.burst) > _MOST_OWN or rate.period_ns > _LONGEST_OWN_NS:
+        raise ValueError(f"must admit at most {_MOST_OWN:,} at once, and within at most 366 days")
+    # As the limiter that it is given to takes it.
+    Limiter(rate)
+    return str(rate)
+
+
+@lru_cache(maxsize=4096)
+def _own_rate(text: str) -> Rate:
+    return Rate.parse(text)[0]
+
+
 class NativeRateLimiter:
     """
     One limiter for each policy; with Redis, most of them are shared by all processes.
@@ -101,8 +128,13 @@ class NativeRateLimiter:
             self._limiters[policy] = own
             if wide is not None:
                 self._wide[policy] = wide
+        self._redis_url, self._max_clients = redis_url, max_clients
+        # Most services have no key with a rate of its own.
+        self._own: Limiter | None = None
 
-    def admit(self, policy: Policy, client: str, cost: int = 1) -> bool:
+    def admit(self, policy: Policy, client: str, cost: int = 1, *, rate: str | None = None) -> bool:
+        if rate is not None:
+            return self._of_own().allow(client, cost, rates=[_own_rate(rate)])
         # An IPv4 address and the id of an API key are keys as they are.
         if ":" not in client:
             # The fastest call has no second argument.
@@ -133,11 +165,21 @@ class NativeRateLimiter:
 
     def counted(self, policy: Policy) -> Counted:
         stats = self._limiters[policy].stats()
+        if policy is Policy.API and self._own is not None:
+            own = self._own.stats()
+            return Counted(
+                stats.allowed + own.allowed,
+                stats.denied + own.denied,
+                stats.keys + own.keys,
+                stats.held + own.held,
+            )
         wide = self._wide.get(policy)
         refused = stats.denied + (wide.stats().denied if wide is not None else 0)
         return Counted(stats.allowed, refused, stats.keys, stats.held)
 
-    def refusal(self, policy: Policy, client: str, cost: int = 1) -> Refusal:
+    def refusal(self, policy: Policy, client: str, cost: int = 1, *, rate: str | None = None) -> Refusal:
+        if rate is not None:
+            return _refusal(self._of_own().peek(client, cost, rates=[_own_rate(rate)]))
         if ":" not in client:
             return _refusal(self._limiters[policy].peek(client, cost))
         network, wide = _networks(client)
@@ -154,8 +196,21 @@ class NativeRateLimiter:
 
     def close(self) -> None:
         """Return all leased tokens to Redis. Blocks for up to three of Redis's timeouts."""
-        for limiter in (*self._limiters.values(), *self._wide.values()):
+        own = () if self._own is None else (self._own,)
+        for limiter in (*self._limiters.values(), *self._wide.values(), *own):
             limiter.close()
+
+    def _of_own(self) -> Limiter:
+        if self._own is None:
+            # Whatever the setting counts by, these keys have token buckets.
+            url = self._redis_url
+            self._own = Limiter(
+                _OWN,
+                max_keys=self._max_clients,
+                on_full="shared_bucket",
+                sync=None if url is None else _sync(wire.limit_prefix("own"), [_OWN], url),
+            )
+        return self._own
 
 
 def _refund(limiter: Limiter, key: str, cost: int = 1) -> None:

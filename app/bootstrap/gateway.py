@@ -14,6 +14,7 @@ from functools import partial
 from app.adapters.copy_file import BlockFile, DomainFile
 from app.adapters.file_spool import FileSpool
 from app.adapters.guards import DependencyGuards
+from app.adapters.native_limiter import read_own_rate
 from app.bootstrap.data_plane import DataPlane, open_data_plane
 from app.bootstrap.dependencies import (
     Dependencies,
@@ -341,7 +342,11 @@ async def open_api(
             stats=Stats(to.store, to.store, clock=utc_now),
             authenticator=authenticator,
             keys=KeyManagement(
-                to.store, clock=utc_now, choice=secrets.choice, on_change=authenticator.forget
+                to.store,
+                clock=utc_now,
+                choice=secrets.choice,
+                on_change=authenticator.forget,
+                read_rate=read_own_rate,
             ),
         )
 

@@ -41,6 +41,7 @@ def new_imports(
     """Return imports into *store* that obey *policy*; bodies wait in *folder*."""
     return Imports(
         store,
+        store,
         deliver,
         clock=utc_now,
         choice=secrets.choice,

@@ -209,6 +209,9 @@ def edit(
     expired_url: ExpiredUrl = None,
     robots: Robots = None,
     expires_in: ExpiresIn = None,
+    owner: Annotated[
+        str | None, typer.Option(metavar="ID", help="The API key that owns the link from now on, or none.")
+    ] = None,
     if_version: Annotated[
         int | None, typer.Option(metavar="NUMBER", help="Change only this version of the link.")
     ] = None,
@@ -241,7 +244,11 @@ def edit(
         robots=robots,
     )
     lifetime = _lifetime(expires_in, expires_at)
-    if not changes and lifetime is None:
+    if owner not in (None, "none"):
+        from app.commands.keys import check_owner
+
+        console.run(check_owner(settings, owner))
+    if not changes and lifetime is None and owner is None:
         console.fail("name at least one field to change; hopgate links edit --help lists them")
 
     async def work() -> Any:
@@ -249,7 +256,13 @@ def edit(
             name = key(domains, domain, slug)
             if name is None:
                 return None, domains
-            outcome = await links.change(name, changes, expires_in=lifetime, expected_version=if_version)
+            outcome = await links.change(
+                name,
+                changes,
+                expires_in=lifetime,
+                expected_version=if_version,
+                owner="" if owner == "none" else owner,
+            )
             return outcome, domains
 
     found, domains = console.run(work())

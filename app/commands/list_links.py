@@ -22,6 +22,9 @@ TagsNone = Annotated[
 Domain = Annotated[str | None, typer.Option(metavar="HOST", help="Links of this domain. Default: of all.")]
 Host = Annotated[str | None, typer.Option(metavar="HOST", help="Links whose target is on this host.")]
 LongUrl = Annotated[str | None, typer.Option(metavar="URL", help="Links with this target.")]
+Owner = Annotated[
+    str | None, typer.Option(metavar="ID", help="Links that this API key owns; none: those of no key.")
+]
 State = Annotated[
     list[str] | None, typer.Option(metavar="STATE", help="live, pending, expired or disabled. Repeated: any.")
 ]
@@ -62,6 +65,7 @@ def links_list(
     domain: Domain = None,
     host: Host = None,
     long_url: LongUrl = None,
+    owner: Owner = None,
     state: State = None,
     created_since: CreatedSince = None,
     created_until: CreatedUntil = None,
@@ -86,6 +90,7 @@ def links_list(
         tags_none=tags_none,
         host=host,
         long_url=long_url,
+        owner="" if owner == "none" else owner,
         state=state,
         created_since=created_since,
         created_until=created_until,

@@ -3,7 +3,7 @@ Hopgate's own format, CSV and JSON lines; and the CSV of version 0.1.
 
 Its columns are those of `LinkFields`, by their types: a field that is added there is exported and
 imported. `domain` is empty for links of the default one; `spent_visits` are the redirects that a limit of
-visits has given out.
+visits has given out; `owner` is the id of an API key, which plays no part where there is no such key.
 """
 
 from __future__ import annotations
@@ -60,6 +60,7 @@ CODECS: dict[str, Codec] = {
     "created_at": _TIME,
     "visits": _NUMBER,
     "spent_visits": _NUMBER,
+    "owner": Codec(str, values.text),
 }
 
 _COLUMNS = {normalised(name): Column(name, codec.read) for name, codec in CODECS.items()}

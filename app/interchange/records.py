@@ -56,7 +56,8 @@ class LinkRecord:
     A link as files hold it.
 
     `slug` is a key, None where the file names none. `visits` are the redirects counted so far,
-    `spent_visits` those of them that `max_visits` has given out. `named` are the fields that the
+    `spent_visits` those of them that `max_visits` has given out. `owner` is the id of a key, which need not
+    be there. `named` are the fields that the
     file has a column for: the others are defaults, which nothing says of the link.
     """
 
@@ -66,6 +67,7 @@ class LinkRecord:
     created_at: datetime | None = None
     visits: int = 0
     spent_visits: int = 0
+    owner: str | None = None
     named: frozenset[str] = dataclasses.field(default=LINK_FIELDS, compare=False, repr=False)
 
 
@@ -254,6 +256,7 @@ class RecordReader:
         created_at: datetime | None = found.pop("created_at", None)
         visits: int = found.pop("visits", None) or 0
         spent: int | None = found.pop("spent_visits", None)
+        owner: str | None = found.pop("owner", None)
         tagged = {name: value for name in utm.NAMES if (value := found.pop(name, None)) is not None}
         named_host: str = found.pop("domain", None) or ""
         host = "" if "domain" in self._ignore else named_host
@@ -280,6 +283,7 @@ class RecordReader:
             created_at=created_at,
             visits=visits,
             spent_visits=spent,
+            owner=owner,
             named=LINK_FIELDS & named,
         )
 

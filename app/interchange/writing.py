@@ -1,7 +1,7 @@
 """
 Exports: what `reading` gives back exactly.
 
-Slug, every link field, creation, visits and spent visits survive the way out and in; versions and
+Slug, every link field, creation, visits, spent visits and the owner survive the way out and in; versions and
 times of change do not. A CSV cell never is a formula to a spreadsheet.
 """
 
@@ -85,6 +85,7 @@ def _values(link: Link, spent_visits: int, domains: DomainIndex) -> dict[str, ob
         "created_at": link.created_at,
         "visits": link.visits,
         "spent_visits": spent_visits,
+        "owner": link.owner,
         **utm.shown(link.fields.long_url),
     }
     return {name: found[name] if name in found else getattr(link.fields, name) for name in CODECS}

@@ -44,8 +44,13 @@ class Counted:
 class RateLimiter(Protocol):
     """Admits or refuses requests. Answers at once: no I/O, no waiting."""
 
-    def admit(self, policy: Policy, client: str, cost: int = 1) -> bool:
-        """Count *cost* requests of *client*; False if they are over the limit (then none is counted)."""
+    def admit(self, policy: Policy, client: str, cost: int = 1, *, rate: str | None = None) -> bool:
+        """
+        Count *cost* requests of *client*; False if they are over the limit (then none is counted).
+
+        Args:
+            rate: of this client, in place of the policy's; the same at each call.
+        """
         ...
 
     def refund(self, policy: Policy, client: str) -> None:
@@ -56,7 +61,7 @@ class RateLimiter(Protocol):
         """Return how often `admit` admitted and refused; a refunded request counts as admitted."""
         ...
 
-    def refusal(self, policy: Policy, client: str, cost: int = 1) -> Refusal:
+    def refusal(self, policy: Policy, client: str, cost: int = 1, *, rate: str | None = None) -> Refusal:
         """
         Return how *client* stands. Counts nothing.
 

@@ -17,6 +17,7 @@ from app.domain.domains import Domain
 from app.domain.errors import FieldError, HopgateError, InvalidInput
 from app.domain.link import Link, LinkFields, Slug
 from app.domain.link_key import split_key
+from app.domain.reach import EVERYTHING, Reach
 from app.ports import Batch, ExternalIdTaken, Found, Reusable, VersionMismatch, Wanted
 from app.service.links import Removed, SlugTaken
 
@@ -48,20 +49,24 @@ class NewItem:
     reuse: bool = False
     expires_in: timedelta | None = None
 
-    @property
-    def wanted(self) -> Reusable:
-        """What may stand for it, if it has `reuse`."""
-        return Reusable(self.fields, self.domain.domain_id)
+    def wanted(self, reach: Reach) -> Reusable:
+        """Return what may stand for it within *reach*, if it has `reuse`."""
+        return Reusable(self.fields, self.domain.domain_id, reach.owner)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EditItem:
-    """Fields of a link to replace; of this `version` only, if there is one. No slug: no link can have it."""
+    """
+    Fields of a link to replace; of this `version` only, if there is one. No slug: no link can have it.
+
+    `owner`: as `LinkStore.update` takes it.
+    """
 
     slug: Slug | None
     patch: Mapping[str, Any]
     version: int | None = None
     expires_in: timedelta | None = None
+    owner: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,6 +183,8 @@ class Creates:
         upserts: an item whose external id a link has changes that link.
         choice: picks one character of a string, unpredictably.
         edited: see `Edited`.
+        reach: links beyond it are neither changed nor reused.
+        owner: of links that are new.
     """
 
     def __init__(
@@ -187,7 +194,11 @@ class Creates:
         upserts: bool,
         choice: Callable[[str], str],
         edited: Edited,
+        reach: Reach = EVERYTHING,
+        owner: str | None = None,
     ) -> None:
+        self._reach = reach
+        self._owner = owner
         self._items = items
         self._upserts = upserts
         self._choice = choice
@@ -200,7 +211,7 @@ class Creates:
         return Wanted(
             slugs=list(dict.fromkeys(item.slug for item in items if item.slug is not None)),
             external_ids=list(dict.fromkeys(one for one in ids if one is not None)),
-            reusable=list(dict.fromkeys(item.wanted for item in items if item.reuse)),
+            reusable=list(dict.fromkeys(item.wanted(self._reach) for item in items if item.reuse)),
             locks=self._upserts,
         )
 
@@ -216,22 +227,26 @@ class Creates:
             return item
         external_id = item.fields.external_id
         holder = links.by_external_id.get(external_id) if external_id is not None else None
-        if holder is not None and self._upserts:
+        if holder is not None and self._upserts and self._reach.holds(holder):
             return self._update(item, holder, links, now)
-        if item.reuse and item.wanted in reusable:
-            return Kept(reusable[item.wanted])
-        if holder is not None:
-            return ExternalIdTaken(holder)
-        if item.slug is not None and item.slug in links.by_slug:
-            return SlugTaken(links.by_slug[item.slug])
+        try:
+            self._reach.check_domain(item.domain)
+        except InvalidInput as error:
+            return Fault(error)
+        wanted = item.wanted(self._reach) if item.reuse else None
+        if wanted in reusable:
+            return Kept(reusable[wanted])
+        taken = ExternalIdTaken(holder) if holder is not None else _taken(item, links)
+        if taken is not None:
+            return taken
         name = item.slug or domains.generate(item.domain, self._choice)
         fields = _expiring(item.fields, item.expires_in, now)
-        link = Link(slug=name, fields=fields, version=1, created_at=now, updated_at=now)
+        link = Link(slug=name, fields=fields, version=1, created_at=now, updated_at=now, owner=self._owner)
         links.add(link)
         if item.slug is None:
             links.drawn.add(name)
-        if item.reuse:
-            reusable[item.wanted] = link
+        if wanted is not None:
+            reusable[wanted] = link
         return Stored(link, is_new=True)
 
     def _update(self, item: NewItem, holder: Link, links: _Links, now: datetime) -> ItemOutcome:
@@ -246,12 +261,20 @@ class Creates:
         return _edit(holder, patch, links, now, self._edited)
 
 
+def _taken(item: NewItem, links: _Links) -> SlugTaken | None:
+    holder = links.by_slug.get(item.slug) if item.slug is not None else None
+    return None if holder is None else SlugTaken(holder)
+
+
 class Edits:
     """Links to change."""
 
-    def __init__(self, items: Sequence[EditItem | Fault], *, edited: Edited) -> None:
+    def __init__(
+        self, items: Sequence[EditItem | Fault], *, edited: Edited, reach: Reach = EVERYTHING
+    ) -> None:
         self._items = items
         self._edited = edited
+        self._reach = reach
 
     def wanted(self) -> Wanted:
         """Return what `plan` has to know."""
@@ -271,9 +294,11 @@ class Edits:
     def _one(self, item: EditItem | Fault, links: _Links, now: datetime) -> ItemOutcome:
         if isinstance(item, Fault):
             return item
-        current = _current(item.slug, item.version, links)
+        current = _current(item.slug, item.version, links, self._reach)
         if not isinstance(current, Link):
             return current
+        if item.owner is not None:
+            current = replace(current, owner=item.owner or None)
         patch = item.patch
         if item.expires_in is not None:
             patch = {**patch, "expires_at": now + item.expires_in}
@@ -283,8 +308,9 @@ class Edits:
 class Removals:
     """Links to remove."""
 
-    def __init__(self, items: Sequence[RemovalItem | Fault]) -> None:
+    def __init__(self, items: Sequence[RemovalItem | Fault], *, reach: Reach = EVERYTHING) -> None:
         self._items = items
+        self._reach = reach
 
     def wanted(self) -> Wanted:
         """Return what `plan` has to know."""
@@ -297,11 +323,10 @@ class Removals:
         links = _Links.of(found)
         return Planned([self._one(item, links, now) for item in self._items], links)
 
-    @staticmethod
-    def _one(item: RemovalItem | Fault, links: _Links, now: datetime) -> ItemOutcome:
+    def _one(self, item: RemovalItem | Fault, links: _Links, now: datetime) -> ItemOutcome:
         if isinstance(item, Fault):
             return item
-        current = _current(item.slug, item.version, links)
+        current = _current(item.slug, item.version, links, self._reach)
         if not isinstance(current, Link):
             return current
         removed = replace(current, removed_at=now, updated_at=now, version=current.version + 1)
@@ -310,10 +335,10 @@ class Removals:
 
 
 def _current(
-    name: Slug | None, version: int | None, links: _Links
+    name: Slug | None, version: int | None, links: _Links, reach: Reach
 ) -> Link | Missing | Removed | VersionMismatch:
     link = links.by_slug.get(name) if name is not None else None
-    if link is None:
+    if link is None or not reach.holds(link):
         return Missing()
     if link.removed_at is not None:
         return Removed(link)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 
+from app.concurrency.actors import actor, owner_of, reach
 from app.domain import rules, slug
 from app.domain.policy import WEB_ONLY, TargetPolicy
 from app.ports import Answered, Batch, BatchStore, Changed, Found, IdempotentRequest, RequestMismatch
@@ -48,8 +49,9 @@ class BulkLinks:
     """
     Bulk operations on links.
 
-    An item that fails does not undo the others, unless the batch is atomic. Raises (every operation):
-    Unavailable, if it may or may not have been stored; repeat it with the same *request*.
+    A link beyond the reach of the caller is none, as in `Links`. An item that fails does not undo the
+    others, unless the batch is atomic. Raises (every operation): Unavailable, if it may or may not have been
+    stored; repeat it with the same *request*.
 
     Args:
         appear: called with new links under random slugs, after their commit; the rest as in `Links`.
@@ -109,7 +111,14 @@ class BulkLinks:
         render: Render,
     ) -> BatchOutcome:
         """Store *items*, which are `checked`; *upserts* change the links that have their external ids."""
-        plan = Creates(items, upserts=upserts, choice=self._choice, edited=self._edited)
+        plan = Creates(
+            items,
+            upserts=upserts,
+            choice=self._choice,
+            edited=self._edited,
+            reach=reach(),
+            owner=owner_of(actor()),
+        )
         return await self._run(plan, atomic=atomic, request=request, render=render)
 
     async def change(
@@ -121,7 +130,7 @@ class BulkLinks:
         render: Render,
     ) -> BatchOutcome:
         """Change links."""
-        plan = Edits(items, edited=self._edited)
+        plan = Edits(items, edited=self._edited, reach=reach())
         return await self._run(plan, atomic=atomic, request=request, render=render)
 
     async def remove(
@@ -133,7 +142,7 @@ class BulkLinks:
         render: Render,
     ) -> BatchOutcome:
         """Remove links."""
-        return await self._run(Removals(items), atomic=atomic, request=request, render=render)
+        return await self._run(Removals(items, reach=reach()), atomic=atomic, request=request, render=render)
 
     async def _run(
         self,

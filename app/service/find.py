@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TypeVar
 
+from app.concurrency.actors import reach
 from app.concurrency.time_limit import left_s
 from app.domain import rules, search, target
 from app.domain.errors import FieldError, InvalidInput
 from app.domain.link import Link
 from app.domain.policy import WEB, TargetPolicy
+from app.domain.reach import Reach
 from app.ports import (
     MAX_RETAGGED,
     FindStore,
@@ -41,8 +43,9 @@ class Filters:
     What a listing is asked for, as it was typed. What is None or empty filters nothing.
 
     A link has to pass every filter: all terms of `search`; of `tag` any, of `tags_all` all, of `tags_none`
-    none; `state`: any. `domain` is an id. Times are from `…_since` on and before `…_until`. `sort` is one of
-    `SORTS`; None is the order in which links were stored, newest first.
+    none; `state`: any. `domain` is an id, `owner` that of a key, or empty: links without an owner. Times
+    are from `…_since` on and before `…_until`. `sort` is one of `SORTS`; None is the order in which links
+    were stored, newest first.
     """
 
     search: str | None = None
@@ -52,6 +55,7 @@ class Filters:
     host: str | None = None
     long_url: str | None = None
     domain: int | None = None
+    owner: str | None = None
     state: tuple[LinkCondition, ...] = ()
     created_since: datetime | None = None
     created_until: datetime | None = None
@@ -78,6 +82,7 @@ class Filters:
             host=_checked(errors, self.host, _host),
             long_url=_checked(errors, self.long_url, _long_url),
             domain=self.domain,
+            owner=self.owner,
             conditions=tuple(one for one in LinkCondition if one in self.state),
             created=self._period("created", errors),
             updated=self._period("updated", errors),
@@ -141,7 +146,7 @@ class Retagged:
 
 class Listings:
     """
-    Lists links, and changes their tags.
+    Lists links, and changes their tags; those beyond the reach of the caller are none.
 
     Args:
         deliver: called with the changes of each batch after its commit.
@@ -172,11 +177,14 @@ class Listings:
             Unavailable: the store did not answer.
         """
         now = self._clock()
-        page = await self._store.find(query, after=after, limit=limit, now=now)
+        asked = reached(reach(), query)
+        if asked is None:
+            return Listing((), None, 0 if counted else None)
+        page = await self._store.find(asked, after=after, limit=limit, now=now)
         count = None
         if counted:
             limit_s = min(COUNT_S, left_s(self._monotonic()) / 2)
-            count = await self._store.count(query, now=now, limit_s=limit_s) if limit_s > 0 else None
+            count = await self._store.count(asked, now=now, limit_s=limit_s) if limit_s > 0 else None
         return Listing(page.links, page.next_after, count)
 
     async def totals(self) -> Totals | None:
@@ -196,7 +204,7 @@ class Listings:
         Raises:
             Unavailable: the store did not answer.
         """
-        return await self._store.tags(after=after, limit=limit)
+        return await self._store.tags(after=after, limit=limit, reach=reach())
 
     async def retag(self, tag: str, new: str | None) -> Retagged:
         """
@@ -220,13 +228,26 @@ class Listings:
             raise InvalidInput(errors)
         changed = 0
         while True:
-            batch = await self._store.retag(tag, new, limit=MAX_RETAGGED, now=self._clock())
+            batch = await self._store.retag(tag, new, limit=MAX_RETAGGED, now=self._clock(), reach=reach())
             if not batch:
                 return Retagged(changed, is_done=True)
             changed += len(batch)
             await self._deliver(batch)
             if left_s(self._monotonic()) < _BATCH_S:
                 return Retagged(changed, is_done=False)
+
+
+def reached(reach: Reach, query: LinkQuery) -> LinkQuery | None:
+    """Return the query of what *query* asks for within *reach*; None if that can be no link."""
+    if reach.owner is not None:
+        if query.owner not in (None, reach.owner):
+            return None
+        query = replace(query, owner=reach.owner)
+    if reach.domains is None:
+        return query
+    if query.domain is None:
+        return replace(query, domains=tuple(sorted(reach.domains)))
+    return query if query.domain in reach.domains else None
 
 
 def _checked(errors: list[FieldError], text: str | None, read: Callable[[str], _T]) -> _T | None:

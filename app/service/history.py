@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from app.concurrency.actors import reach
 from app.domain import rules
 from app.domain.errors import Contended, FieldError, InvalidInput
 from app.domain.link import Link, Slug
@@ -35,7 +36,7 @@ class NothingToUndo:
 
 class History:
     """
-    The history of links, for API and command line.
+    The history of links, for API and command line. A link beyond the reach of the caller is none.
 
     Args:
         undo: how old the change may be that is undone; the rest as in `app.service.links.Links`.
@@ -65,7 +66,8 @@ class History:
         Raises:
             Unavailable: the store did not answer.
         """
-        return await self._store.history(name, before=before, limit=limit)
+        found = await self._store.history(name, before=before, limit=limit)
+        return found if found is not None and reach().holds(found.link) else None
 
     async def get(self, name: Slug) -> Link | None:
         """
@@ -74,7 +76,7 @@ class History:
         Raises:
             Unavailable: the store did not answer.
         """
-        found = await self._store.history(name, before=None, limit=1)
+        found = await self.page(name, before=None, limit=1)
         return None if found is None else found.link
 
     async def undo(
@@ -94,7 +96,7 @@ class History:
             Unavailable: it may or may not have been undone.
         """
         for _ in range(_TRIES):
-            found = await self._store.history(name, before=None, limit=1)
+            found = await self.page(name, before=None, limit=1)
             if found is None:
                 return None
             link, now = found.link, self._clock()

@@ -12,6 +12,7 @@ from typing import BinaryIO
 from app.domain.domains import DomainIndex
 from app.domain.policy import TargetPolicy
 from app.interchange.records import Check, domain_check
+from app.ports import ApiKeyStore
 from app.service.link_import import LinkImport, Target
 from app.service.links import Deliver, leave_to_relay
 from app.service.rehearsal import Rehearsal
@@ -22,6 +23,7 @@ class Imports:
     Makes imports.
 
     Args:
+        keys: those that may own links.
         deliver: called with each change of a link after its commit.
         own_hosts: see `app.domain.target.canonical`; so is *policy*.
         scratch: opens an empty store for a rehearsal; on the disk, as a file may hold more than memory does.
@@ -31,6 +33,7 @@ class Imports:
     def __init__(
         self,
         store: Target,
+        keys: ApiKeyStore,
         deliver: Deliver,
         *,
         clock: Callable[[], datetime],
@@ -41,6 +44,7 @@ class Imports:
         folder: Path | None = None,
     ) -> None:
         self._store = store
+        self._keys = keys
         self._deliver = deliver
         self._clock = clock
         self._choice = choice
@@ -60,13 +64,17 @@ class Imports:
     @asynccontextmanager
     async def open(self, *, updates: bool, dry_run: bool) -> AsyncIterator[LinkImport]:
         """An import; a dry run leaves the store as it is."""
+        owners = {key.key_id for key in await self._keys.list_keys()}
         if not dry_run:
-            yield self._import(self._store, self._deliver, updates=updates)
+            yield self._import(self._store, self._deliver, updates=updates, owners=owners)
             return
         async with self._scratch() as scratch:
-            yield self._import(Rehearsal(self._store, scratch), leave_to_relay, updates=updates)
+            target = Rehearsal(self._store, scratch)
+            yield self._import(target, leave_to_relay, updates=updates, owners=owners)
 
-    def _import(self, target: Target, deliver: Deliver, *, updates: bool) -> LinkImport:
+    def _import(
+        self, target: Target, deliver: Deliver, *, updates: bool, owners: Collection[str]
+    ) -> LinkImport:
         return LinkImport(
             target,
             clock=self._clock,
@@ -75,4 +83,5 @@ class Imports:
             policy=self._policy,
             updates=updates,
             deliver=deliver,
+            owners=owners,
         )

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from app.domain.errors import FieldError, InvalidInput, Unavailable
+from app.domain.networks import covers
 from app.domain.rules import checked_time
 from app.ports import ApiKey, ApiKeyStore
 from app.service import keys
+from app.service.key_restrictions import ReadRate, Restrictions, restricted
 from app.service.keys import Authenticator, Principal, Scope
 
 log = logging.getLogger(__name__)
@@ -28,6 +30,9 @@ class Issued:
     key: ApiKey
 
 
+_UNRESTRICTED = Restrictions()
+
+
 class KeyManagement:
     """
     The operations on API keys. Raises (every operation): Unavailable.
@@ -36,6 +41,7 @@ class KeyManagement:
         clock: the present time, timezone-aware UTC.
         choice: picks one character of a string, unpredictably.
         on_change: receives the id of each key that was changed; other processes notice within a second.
+        read_rate: see `ReadRate`.
     """
 
     def __init__(
@@ -45,7 +51,9 @@ class KeyManagement:
         clock: Callable[[], datetime],
         choice: Callable[[str], str],
         on_change: Callable[[str], None],
+        read_rate: ReadRate,
     ) -> None:
+        self._read_rate = read_rate
         self._store = store
         self._clock = clock
         self._choice = choice
@@ -59,11 +67,12 @@ class KeyManagement:
         by: Principal,
         expires_at: datetime | None = None,
         expires_in: timedelta | None = None,
+        restrictions: Restrictions = _UNRESTRICTED,
     ) -> Issued:
         """
-        Make a key. No key grants more than it has: neither scopes, nor time.
+        Make a key. No key grants more than it has: neither scopes, nor time, nor addresses.
 
-        Without an expiry, the new key has that of *by*.
+        Without an expiry, or addresses, the new key has those of *by*.
 
         Raises:
             InvalidInput: a rule is broken.
@@ -88,6 +97,7 @@ class KeyManagement:
             raise InvalidInput(errors)
         text, key = keys.issue(name, scopes, now=now, choice=self._choice)
         key = replace(key, expires_at=expires_at)
+        key = restricted(key, restrictions, read_rate=self._read_rate, by=by)
         await self._store.add_key(key)
         return Issued(text, key)
 
@@ -98,6 +108,10 @@ class KeyManagement:
     async def get(self, key_id: str) -> ApiKey | None:
         """Return the key."""
         return await self._store.get_key(key_id)
+
+    async def owners(self) -> frozenset[str]:
+        """Return the ids of the keys that links may be handed to: those that are not revoked."""
+        return frozenset(key.key_id for key in await self.all() if key.revoked_at is None)
 
     async def revoke(self, key_id: str) -> bool:
         """Revoke the key; False if there is none."""
@@ -120,6 +134,11 @@ class KeyManagement:
             return None
         if by.expires_at is not None and (current.expires_at is None or current.expires_at > by.expires_at):
             raise InvalidInput([FieldError("key_id", "expiry_not_held", "counts after the end of this key")])
+        if by.allowed_addresses and not (
+            current.allowed_addresses and covers(by.allowed_addresses, current.allowed_addresses)
+        ):
+            message = "may be used from addresses from which this key cannot be used"
+            raise InvalidInput([FieldError("key_id", "address_not_held", message)])
         text, key = keys.reissue(current, choice=self._choice)
         rotated = await self._store.rotate_key(
             key_id, old=current.secret_hash, new=key.secret_hash, old_until=now + grace
@@ -128,6 +147,17 @@ class KeyManagement:
         if not rotated:  # it was revoked, or rotated, since it was read
             return None
         return Issued(text, replace(key, old_secret_hash=current.secret_hash, old_until=now + grace))
+
+
+def check_owner(owner: str | None, known: Collection[str]) -> None:
+    """
+    Check that links may be handed to *owner*; empty: to none, None: they are not.
+
+    Raises:
+        InvalidInput: it is none of *known*, see `KeyManagement.owners`.
+    """
+    if owner and owner not in known:
+        raise InvalidInput([FieldError("owner", "owner_unknown", "is the id of no key that counts")])
 
 
 class KeyUses:

@@ -19,9 +19,13 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
+from functools import cache
 
 from app.concurrency.single_flight import SingleFlight
+from app.domain import networks
 from app.domain.errors import FieldError, InvalidInput, Unavailable
+from app.domain.link import Link
+from app.domain.reach import EVERYTHING, Reach
 from app.domain.rules import MAX_TITLE_LENGTH, text_problem
 from app.ports import ApiKey, ApiKeyStore
 
@@ -39,8 +43,9 @@ _LIST_S = 1.0
 
 
 class Scope(StrEnum):
-    """What a key permits. `admin` permits everything."""
+    """What a key permits. `admin` permits everything, and `links:read` what `stats:read` does."""
 
+    STATS_READ = "stats:read"
     LINKS_READ = "links:read"
     LINKS_WRITE = "links:write"
     CACHE_WRITE = "cache:write"
@@ -57,10 +62,28 @@ class Principal:
     key_id: str
     scopes: frozenset[str]
     expires_at: datetime | None = None
+    reach: Reach = EVERYTHING
+    allowed_addresses: tuple[str, ...] = ()
+    rate_limit: str | None = None
 
     def may(self, scope: Scope) -> bool:
         """Return whether *scope* is granted."""
-        return scope in self.scopes or Scope.ADMIN in self.scopes
+        return not self.scopes.isdisjoint(granting(scope))
+
+    def may_come_from(self, address: str) -> bool:
+        """Return whether a client at *address* may use the key."""
+        return not self.allowed_addresses or networks.allows(self.allowed_addresses, address)
+
+    def may_see(self, link: Link) -> bool:
+        """Return whether an answer may hold *link*, if the client did not just send it."""
+        return self.may(Scope.LINKS_READ) and self.reach.holds(link)
+
+
+@cache
+def granting(scope: Scope) -> frozenset[Scope]:
+    """Return the scopes that permit what *scope* does."""
+    more = {Scope.LINKS_READ} if scope is Scope.STATS_READ else set()
+    return frozenset({scope, Scope.ADMIN, *more})
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,7 +218,8 @@ class Authenticator:
             return Expired()
         self._remember(key, now)
         self._uses[key_id] = now
-        return Principal(key.key_id, key.scopes, key.expires_at)
+        reach = Reach(owner=key.key_id if key.own_links else None, domains=key.domains)
+        return Principal(key.key_id, key.scopes, key.expires_at, reach, key.allowed_addresses, key.rate_limit)
 
     def forget(self, key_id: str) -> None:
         """Read the key *key_id* anew when it is next used: this process has changed it."""

@@ -6,8 +6,11 @@ from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Protocol
 
+from app.concurrency.actors import reach
 from app.domain.link import Link, Slug
+from app.domain.reach import EVERYTHING
 from app.ports import ExportPage, FoundPage, LinkQuery, Position
+from app.service.find import reached
 
 PAGE = 1000
 # Filters may make a page expensive.
@@ -63,6 +66,11 @@ async def _found(
             return
 
 
+async def _nothing() -> AsyncGenerator[Sequence[tuple[Link, int]], None]:
+    """Yield a page without links."""
+    yield ()
+
+
 class Exports:
     """
     Exports, for the API.
@@ -76,5 +84,9 @@ class Exports:
         self._clock = clock
 
     def pages(self, query: LinkQuery | None) -> AsyncGenerator[Sequence[tuple[Link, int]], None]:
-        """Return the links that pass *query*, all for None: see `exported`."""
-        return exported(self._store) if query is None else _found(self._store, query, self._clock())
+        """Return the links that pass *query*, all for None, and that the caller reaches: see `exported`."""
+        held = reach()
+        if held == EVERYTHING:
+            return exported(self._store) if query is None else _found(self._store, query, self._clock())
+        asked = reached(held, query or LinkQuery(descending=False))
+        return _nothing() if asked is None else _found(self._store, asked, self._clock())

@@ -88,8 +88,9 @@ class LinkImport:
         clock: the present time, timezone-aware UTC.
         choice: picks one character of a string, unpredictably.
         own_hosts: see `app.domain.target.canonical`; so is *policy*.
-        updates: change links that are there already to what the file says of them.
+        updates: change links that are there already to what the file says of them, but for their owners.
         deliver: called with each change of such a link after its commit.
+        owners: the ids of the keys that may own links; others in the file play no part.
     """
 
     def __init__(
@@ -102,6 +103,7 @@ class LinkImport:
         policy: TargetPolicy = WEB_ONLY,
         updates: bool,
         deliver: Deliver = leave_to_relay,
+        owners: Collection[str] = (),
     ) -> None:
         self._target = target
         self._clock = clock
@@ -110,6 +112,7 @@ class LinkImport:
         self._policy = policy
         self._updates = updates
         self._deliver = deliver
+        self._owners = owners
         self._keys = RecordKeys()
 
     async def run(self, rows: Iterable[Accepted | Refused]) -> AsyncGenerator[Sequence[Done | Refused], None]:
@@ -188,6 +191,7 @@ class LinkImport:
                     visits=asked.record.visits,
                     spent_visits=asked.record.spent_visits,
                     key=asked.key,
+                    owner=asked.record.owner if asked.record.owner in self._owners else None,
                 )
                 for name, asked in new.items()
             ],

@@ -7,12 +7,14 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
+from app.concurrency.actors import reach
 from app.domain import domains, rules, slug, utm
 from app.domain.domains import Domain
 from app.domain.errors import Contended, FieldError, InvalidInput
 from app.domain.link import Link, LinkFields, NewLink, Slug
 from app.domain.link_key import DEFAULT_ID, name_of
 from app.domain.policy import WEB_ONLY, TargetPolicy
+from app.domain.reach import EVERYTHING
 from app.ports import (
     Added,
     Changed,
@@ -71,6 +73,9 @@ class Links:
     """
     The operations on links, for API and command line.
 
+    A link beyond the reach of the caller (`app.concurrency.actors`) is none; only `create` names it, as what
+    has taken a slug or an external id.
+
     Args:
         deliver: called with each change after its commit.
         clock: the present time, timezone-aware UTC.
@@ -118,6 +123,7 @@ class Links:
             InvalidInput: a rule of `app.domain` is broken.
             Unavailable: it may or may not have been stored; repeat it with the same *request*.
         """
+        reach().check_domain(domain)
         now = self._clock()
         if expires_in is not None:
             fields = replace(fields, expires_at=now + expires_in)
@@ -161,8 +167,12 @@ class Links:
         Raises:
             Unavailable: the store did not answer.
         """
-        link = await self._store.get(name)
+        link = await self._reached(name)
         return Removed(link) if link is not None and link.removed_at is not None else link
+
+    async def _reached(self, name: Slug) -> Link | None:
+        link = await self._store.get(name)
+        return link if link is not None and reach().holds(link) else None
 
     async def page(self, *, after: int | None, limit: int) -> Page:
         """
@@ -180,12 +190,14 @@ class Links:
         *,
         expires_in: timedelta | None = None,
         expected_version: int | None = None,
+        owner: str | None = None,
     ) -> Link | VersionMismatch | ExternalIdTaken | Removed | None:
         """
         Replace the fields of `LinkFields`, and the UTM parameters, that *patch* names.
 
         Args:
             expires_in: the time of `expires_at`, from now on.
+            owner: as `LinkStore.update` takes it.
             expected_version: change only this version; None changes whichever is current.
 
         Raises:
@@ -193,7 +205,7 @@ class Links:
             Unavailable: it may or may not have been changed.
         """
         for _ in range(_EDIT_TRIES):
-            current = await self._store.get(name)
+            current = await self._reached(name)
             if current is None:
                 return None
             if current.removed_at is not None:
@@ -204,7 +216,9 @@ class Links:
             expiry = {} if expires_in is None else {"expires_at": now + expires_in}
             wanted = utm.patched(current.fields, {**patch, **expiry})
             fields = rules.edited(current.fields, wanted, own_hosts=self._own_hosts, policy=self._policy)
-            outcome = await self._store.update(name, fields, expected_version=current.version, now=now)
+            outcome = await self._store.update(
+                name, fields, expected_version=current.version, now=now, owner=owner
+            )
             if isinstance(outcome, Changed):
                 await self._deliver([outcome])
                 return outcome.link
@@ -223,14 +237,30 @@ class Links:
         Raises:
             Unavailable: it may or may not have been removed.
         """
-        outcome = await self._store.remove(name, expected_version=expected_version, now=self._clock())
+        outcome = await self._remove(name, expected_version)
         if isinstance(outcome, Changed):
             await self._deliver([outcome])
             return outcome.link
         if outcome is not None:
             return outcome
-        link = await self._store.get(name)
+        link = await self._reached(name)
         return Removed(link) if link is not None else None
+
+    async def _remove(self, name: Slug, expected_version: int | None) -> Changed | VersionMismatch | None:
+        if reach() == EVERYTHING:
+            return await self._store.remove(name, expected_version=expected_version, now=self._clock())
+        for _ in range(_EDIT_TRIES):
+            # The version that was looked at: a link that is handed over meanwhile has another one.
+            current = await self._reached(name)
+            if current is None or current.removed_at is not None:
+                return None
+            if expected_version not in (None, current.version):
+                return VersionMismatch(current)
+            now = self._clock()
+            outcome = await self._store.remove(name, expected_version=current.version, now=now)
+            if not isinstance(outcome, VersionMismatch):
+                return outcome
+        raise Contended("store", f"{_EDIT_TRIES} removals of {name_of(name)} lost the race to others")
 
     async def invalidate(self, names: Sequence[Slug]) -> Sequence[Slug]:
         """
@@ -239,6 +269,9 @@ class Links:
         Raises:
             Unavailable: some may have been invalidated.
         """
+        if reach() != EVERYTHING:
+            found = await self._store.get_many(names)
+            names = [name for name in names if name in found and reach().holds(found[name])]
         changed = await self._store.touch(names)
         await self._deliver(changed)
         return [change.link.slug for change in changed]

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
+from app.concurrency.actors import reach
 from app.domain.errors import FieldError, InvalidInput
 from app.domain.link import Link, Slug
 from app.ports import ClickStore, LinkStore
@@ -57,7 +58,7 @@ class Stats:
         """
         first, end = _range(since, until, self._clock())
         link = await self._links.get(slug)
-        if link is None:
+        if link is None or not reach().holds(link):
             return None
         if link.removed_at is not None:
             return Removed(link)

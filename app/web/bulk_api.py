@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import zlib
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from functools import partial
@@ -22,6 +22,7 @@ from app.resilience.deadline import BATCH_BODY_S, BATCH_S
 from app.service.batch_plans import ItemOutcome
 from app.service.bulk import BatchDone, BatchOutcome, BulkLinks, Render
 from app.service.domains import Domains
+from app.service.key_management import KeyManagement
 from app.service.keys import Principal, Scope
 from app.web import bulk_items, errors, schemas
 from app.web.bulk_results import Results
@@ -61,6 +62,8 @@ UPSERT = Parameter(
 )
 REUSE = Parameter("reuse", "query", {"type": "boolean"}, description="As in the body; for lines.")
 
+# Whom links may be handed to; None: the key may hand none over.
+_Owners = Collection[str] | None
 # Makes the change of one kind of batch.
 _Change = Callable[[Any, Sequence[Any], IdempotentRequest | None, Render], Awaitable[BatchOutcome]]
 
@@ -70,7 +73,7 @@ class _Kind:
     """One kind of batch: its schema, what reads its items, and what is done with them."""
 
     schema: type
-    reader: Callable[[Any, Principal], Callable[[Any], Any]]
+    reader: Callable[[Any, Principal, _Owners], Callable[[Any], Any]]
     change: _Change
 
 
@@ -80,12 +83,13 @@ def register_bulk(
     bulk: BulkLinks,
     *,
     domains: Domains,
+    keys: KeyManagement,
     is_draining: Callable[[], bool],
 ) -> None:
     """Declare the endpoints of batches on *api*, the router of `/api/v1`."""
-    batches = _Batches(middleware, domains, is_draining)
+    batches = _Batches(middleware, domains, keys, is_draining)
 
-    def new_items(options: Any, principal: Principal) -> Callable[[Any], Any]:
+    def new_items(options: Any, principal: Principal, _: _Owners) -> Callable[[Any], Any]:
         lengths = MOVED if principal.may(Scope.ADMIN) else ORDINARY
         may_find = principal.may(Scope.LINKS_READ)
         return bulk_items.new_item(bulk, domains.index, lengths, reuse=options.reuse, may_find=may_find)
@@ -103,14 +107,14 @@ def register_bulk(
     )
     edits = _Kind(
         EditBatch,
-        lambda _options, _principal: partial(bulk_items.edit_item, domains.index),
+        lambda _options, _principal, owners: partial(bulk_items.edit_item, domains.index, owners),
         lambda options, items, request, render: bulk.change(
             items, atomic=options.atomic, request=request, render=render
         ),
     )
     removals = _Kind(
         RemovalBatch,
-        lambda _options, _principal: partial(bulk_items.removal_item, domains.index),
+        lambda _options, _principal, _owners: partial(bulk_items.removal_item, domains.index),
         lambda options, items, request, render: bulk.remove(
             items, atomic=options.atomic, request=request, render=render
         ),
@@ -148,9 +152,16 @@ def _operation(summary: str, *more: Parameter) -> Operation:
 class _Batches:
     """Serves batches: a few at a time, and what takes the processor in another thread."""
 
-    def __init__(self, middleware: ApiMiddleware, domains: Domains, is_draining: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        middleware: ApiMiddleware,
+        domains: Domains,
+        keys: KeyManagement,
+        is_draining: Callable[[], bool],
+    ) -> None:
         self._middleware = middleware
         self._domains = domains
+        self._keys = keys
         self._is_draining = is_draining
         self._places = Bulkhead(_HELD, _WAITING)
         self._streams = 0
@@ -188,7 +199,9 @@ class _Batches:
             return refusal
         if _finds(options, documents) and not principal.may(Scope.LINKS_READ):
             return errors.forbidden(Scope.LINKS_READ)
-        items = await asyncio.to_thread(bulk_items.each, documents, kind.reader(options, principal))
+        owners = await self._owners(principal, is_asked=b'"owner"' in body)
+        read = kind.reader(options, principal, owners)
+        items = await asyncio.to_thread(bulk_items.each, documents, read)
         del documents
         request = None if key is None else _request(call.request, principal, key, body)
 
@@ -219,6 +232,7 @@ class _Batches:
         if self._streams >= _STREAMS:
             return errors.overloaded()
         await self._domains.refresh()
+        owners = await self._owners(principal, is_asked=kind.schema is EditBatch)
 
         def named(number: int, digest: bytes) -> IdempotentRequest:
             # No client's key has a space. The first batch has the key itself: no other request has it then.
@@ -228,7 +242,7 @@ class _Batches:
 
         stream = Stream(
             Results(self._domains.index, principal),
-            read=kind.reader(options, principal),
+            read=kind.reader(options, principal, owners),
             change=partial(_acting, principal, partial(kind.change, options)),
             admit=partial(self._middleware.charge, Policy.BULK, principal.key_id, longest_s=BATCH_BODY_S),
             request=None if key is None else named,
@@ -238,6 +252,11 @@ class _Batches:
         answer = self._held(stream.answer(Lines(chunks, length, waits=key is not None)))
         headers = [("content-type", "application/x-ndjson"), *SECURITY_HEADERS]
         return Response(200, headers, stream=answer)
+
+    async def _owners(self, principal: Principal, *, is_asked: bool) -> _Owners:
+        if not principal.may(Scope.ADMIN):
+            return None
+        return await self._keys.owners() if is_asked else ()
 
     async def _held(self, answer: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
         self._streams += 1
@@ -251,7 +270,7 @@ class _Batches:
 
 async def _acting(principal: Principal, change: Callable[..., Awaitable[BatchOutcome]], *args: Any) -> Any:
     """Make *change* as *principal*: a stream goes on after its handler has returned."""
-    with acting_as(principal.key_id):
+    with acting_as(principal.key_id, principal.reach):
         return await change(*args)
 
 

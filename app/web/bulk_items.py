@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, TypeVar
 
 from app.domain.domains import DomainIndex
@@ -13,6 +13,7 @@ from app.domain.link import Slug
 from app.domain.slug import Lengths, is_well_formed
 from app.service.batch_plans import EditItem, Fault, NewItem, RemovalItem
 from app.service.bulk import BulkLinks
+from app.service.key_management import check_owner
 from app.web import schemas
 from app.web.bulk_schemas import MAX_ITEMS, EditedLink, NamedLink
 from app.web.schemas import CreateLink, UnreadableBody
@@ -71,14 +72,26 @@ def new_item(
     return read
 
 
-def edit_item(domains: DomainIndex, document: Any) -> EditItem:
-    """Return the change that *document* asks for."""
+def edit_item(domains: DomainIndex, owners: Collection[str] | None, document: Any) -> EditItem:
+    """
+    Return the change that *document* asks for.
+
+    Args:
+        owners: whom links may be handed to; None: the key may hand none over.
+    """
     edit = schemas.converted(document, EditedLink)
-    patch, expires_in = edit.changes(), edit.lifetime()
-    if not patch and expires_in is None:
+    patch, expires_in, owner = edit.changes(), edit.lifetime(), edit.new_owner()
+    if owner is not None and owners is None:
+        raise InvalidInput([FieldError("owner", "scope_missing", "needs the scope admin")])
+    check_owner(owner, owners or ())
+    if not patch and expires_in is None and owner is None:
         raise InvalidInput([FieldError("body", "nothing_to_change", "must name at least one field")])
     return EditItem(
-        slug=_key(domains, edit.slug, edit.domain), patch=patch, version=edit.version, expires_in=expires_in
+        slug=_key(domains, edit.slug, edit.domain),
+        patch=patch,
+        version=edit.version,
+        expires_in=expires_in,
+        owner=owner,
     )
 
 

@@ -23,12 +23,12 @@ from app.service.batch_plans import (
     Taken,
     succeeded,
 )
-from app.service.keys import Principal, Scope
+from app.service.keys import Principal
 from app.service.links import Removed, SlugTaken
-from app.web import errors, schemas
+from app.web import conflicts, errors, schemas
 from app.web.bulk_schemas import BatchResults, ItemResult
 from app.web.response import Response
-from app.web.schemas import ItemProblem, LinkDocument, Problem
+from app.web.schemas import ItemProblem, Problem
 
 _encoder = msgspec.json.Encoder()
 _problems = msgspec.json.Decoder(Problem)
@@ -93,15 +93,14 @@ class Results:
             case Fault(error):
                 return errors.unreadable(str(error))
             case SlugTaken(link):
-                is_removed = link.removed_at is not None
-                document = None if is_removed else self._readable(link)
-                return errors.slug_taken(name_of(link.slug), document, removed=is_removed)
+                return conflicts.slug_taken(link, self.principal, self.domains)
             case ExternalIdTaken(link):
-                return errors.external_id_taken(link.fields.external_id, self._readable(link))
+                return conflicts.external_id_taken(link, self.principal, self.domains)
             case SlugFixed(link):
-                return errors.slug_fixed(self.domains.short_url(link.slug), self._readable(link))
+                document = conflicts.seen(link, self.principal, self.domains)
+                return errors.slug_fixed(self.domains.short_url(link.slug), document)
             case VersionMismatch(link):
-                return errors.version_mismatch(link.version, self._readable(link))
+                return conflicts.version_mismatch(link, self.principal, self.domains)
             case Removed():
                 return errors.gone()
             case Missing():
@@ -110,17 +109,10 @@ class Results:
                 assert_never(outcome)
 
     def _shown(self, status: int, link: Link, *, is_own: bool = False) -> ItemResult:
-        if is_own or self._may_read:
+        if is_own or self.principal.may_see(link):
             return ItemResult(status, link=schemas.link_document(link, self.domains))
         return self._named(link)
 
     def _named(self, link: Link) -> ItemResult:
         host, slug = self.domains.of(link.slug).host, name_of(link.slug)
         return ItemResult(204, domain=host, slug=slug, version=link.version)
-
-    def _readable(self, link: Link) -> LinkDocument | None:
-        return schemas.link_document(link, self.domains) if self._may_read else None
-
-    @property
-    def _may_read(self) -> bool:
-        return self.principal.may(Scope.LINKS_READ)

@@ -145,7 +145,8 @@ def register(api: Router, middleware: ApiMiddleware, domains: Domains) -> None:
         )
     )
     async def list_domains(call: Call[None]) -> Response:
-        found = await domains.all()
+        reach = call.principal.reach
+        found = [one for one in await domains.all() if reach.has_domain(one.domain_id)]
         return json_response(200, DomainList([domain_document(one, domains.index) for one in found]))
 
     @api.post("/domains")
@@ -194,9 +195,9 @@ def _register_one(api: Router, middleware: ApiMiddleware, domains: Domains) -> N
     async def get_domain(call: Call[None]) -> Response:
         host = _host(call)
         found = None if host is None else await domains.find(host)
-        return (
-            errors.not_found() if found is None else json_response(200, domain_document(found, domains.index))
-        )
+        if found is None or not call.principal.reach.has_domain(found.domain_id):
+            return errors.not_found()
+        return json_response(200, domain_document(found, domains.index))
 
     @api.patch("/domains/:host")
     @middleware.endpoint(

@@ -43,6 +43,12 @@ def forbidden(scope: str) -> Response:
     return _problem(403, "forbidden", "The key may not do this", detail=f"The scope {scope} is missing.")
 
 
+def address_forbidden() -> Response:
+    """403: the key may not be used from the client's address."""
+    detail = "The address of the client is none that the key may be used from."
+    return _problem(403, "address_forbidden", "The key may not be used from here", detail=detail)
+
+
 def not_found() -> Response:
     """404: no such link or path."""
     return _problem(404, "not_found", "There is nothing here")
@@ -58,9 +64,11 @@ def body_timeout() -> Response:
     return _problem(408, "body_timeout", "The request body took too long", headers=[("connection", "close")])
 
 
-def slug_taken(slug: str, link: LinkDocument | None, *, removed: bool) -> Response:
-    """409: the slug belongs to a link, or to a *removed* one; *link* if the key may read it."""
+def slug_taken(slug: str, link: LinkDocument | None, *, removed: bool | None) -> Response:
+    """409: the slug belongs to a link, or to a *removed* one; None and no *link*: the key may not see it."""
     why = "was in use, and slugs are never given out twice" if removed else "is in use"
+    if removed is None:
+        why = "is not free"
     return _problem(409, "slug_taken", "The slug is taken", detail=f"{slug} {why}.", link=link)
 
 

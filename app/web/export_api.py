@@ -65,7 +65,7 @@ def register(
         reader = QueryReader(call.request)
         form = reader.one(FORMAT) or ExportFormat.JSONL
         host = reader.one(DOMAIN)
-        filters = filters_of(reader)
+        filters = filters_of(reader, call.principal.key_id)
         domain = await domains.named(host) if host is not None else None
         filters = replace(filters, domain=None if domain is None else domain.domain_id)
         query = None if filters == Filters() else filters.query()

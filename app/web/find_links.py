@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -23,6 +24,7 @@ from app.web.parameters import (
     Kind,
     QueryParameter,
     QueryReader,
+    WrongValue,
     choice,
     listed,
     member,
@@ -35,6 +37,16 @@ from app.web.response import Response, json_response
 from app.web.robyn_app import Router
 
 DEFAULT_PAGE, MAX_PAGE = 50, 200
+ME = "me"
+_OWNER = re.compile(patterns.OWNER)
+
+
+def owner_of(text: str) -> str:
+    """Return the owner *text* as filters take it, or `ME`; raises WrongValue."""
+    if _OWNER.fullmatch(text) is None:
+        raise WrongValue("owner_invalid", "must be the id of a key, me or none")
+    return "" if text == "none" else text
+
 
 _TAG = printable(1, rules.MAX_TAG_LENGTH, "tag_invalid", pattern=patterns.PRINTABLE, examples=["spring"])
 # The rules of these are those of the domain, which `Filters` applies.
@@ -89,6 +101,11 @@ TAGS_NONE = several("tags_none", _TAG, MAX_FILTER_TAGS, "Links that have none of
 HOST = one("host", _HOST, "Links whose target is on this host, whatever the port; no subdomains.")
 DOMAIN = one("domain", _HOST, "Links that are visited at this host; of every domain without it.")
 LONG_URL = one("long_url", _LONG_URL, "Links with this target, compared in canonical form.")
+OWNER = one(
+    "owner",
+    Kind({"type": "string", "pattern": patterns.OWNER, "examples": ["me", "k3Jx81Ab"]}, owner_of),
+    "Links that this API key owns, by its id; `me`: the key of the request; `none`: no key.",
+)
 STATE = several(
     "state",
     member(LinkCondition, "state_invalid"),
@@ -119,7 +136,7 @@ FIELDS = listed(
 )
 COUNT = one("count", FLAG, "Also count the links on all pages; `count` is null if that takes too long.")
 FILTERS: tuple[QueryParameter[Any], ...] = (
-    *(SEARCH, TAG, TAGS_ALL, TAGS_NONE, HOST, LONG_URL, STATE),
+    *(SEARCH, TAG, TAGS_ALL, TAGS_NONE, HOST, LONG_URL, OWNER, STATE),
     *_TIMES.values(),
 )
 
@@ -144,7 +161,7 @@ def register_listing(api: Router, middleware: ApiMiddleware, listings: Listings,
         limit, cursor = reader.one(LIMIT), reader.one(CURSOR)
         names, counted = reader.listed(FIELDS), reader.one(COUNT)
         asked = reader.one(DOMAIN)
-        filters = filters_of(reader)
+        filters = filters_of(reader, call.principal.key_id)
         domain = await domains.named(asked) if asked is not None else None
         query = replace(filters, domain=None if domain is None else domain.domain_id).query()
         listing = await listings.page(
@@ -162,8 +179,9 @@ def register_listing(api: Router, middleware: ApiMiddleware, listings: Listings,
         return json_response(200, page)
 
 
-def filters_of(reader: QueryReader) -> Filters:
-    """Return the filters of a request. Raises InvalidInput with every value that no kind takes."""
+def filters_of(reader: QueryReader, key_id: str) -> Filters:
+    """Return the filters of a request of *key_id*; raises InvalidInput with all that no kind takes."""
+    owner = reader.one(OWNER)
     filters = Filters(
         search=reader.one(SEARCH),
         tag=reader.several(TAG),
@@ -171,6 +189,7 @@ def filters_of(reader: QueryReader) -> Filters:
         tags_none=reader.several(TAGS_NONE),
         host=reader.one(HOST),
         long_url=reader.one(LONG_URL),
+        owner=key_id if owner == ME else owner,
         state=reader.several(STATE),
         sort=reader.one(SORT),
         **{name: reader.one(parameter) for name, parameter in _TIMES.items()},  # type: ignore[arg-type]

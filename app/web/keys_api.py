@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Annotated, Any
 
 import msgspec
 
 from app.domain import lifetime
+from app.domain.domains import DomainIndex
+from app.domain.networks import MAX_NETWORKS
 from app.domain.rules import MAX_TITLE_LENGTH
 from app.ports import ApiKey
 from app.resilience.admission import WorkKind
 from app.resilience.deadline import ADMIN_S, WRITE_S
+from app.service.domains import Domains
 from app.service.key_management import Issued, KeyManagement
+from app.service.key_restrictions import Restrictions
 from app.service.keys import Scope, parse_scopes
 from app.web import errors, patterns, schemas
 from app.web.endpoint import Operation
@@ -38,6 +42,38 @@ _Scopes = Annotated[
     list[_Scope], msgspec.Meta(extra_json_schema={"minItems": 1, "examples": [[str(Scope.LINKS_READ)]]})
 ]
 _Time = Annotated[datetime, msgspec.Meta(extra_json_schema=schemas.TIME)]
+_Domains = Annotated[
+    list[schemas.Domain],
+    msgspec.Meta(
+        extra_json_schema={
+            "minItems": 1,
+            "description": "The key reaches the links of these domains, and no others; null: of all.",
+        }
+    ),
+]
+_Addresses = Annotated[
+    list[str],
+    msgspec.Meta(
+        extra_json_schema={
+            "maxItems": MAX_NETWORKS,
+            "description": "The networks that the key may be used from, such as `203.0.113.0/24` or"
+            " `2001:db8::/32`; none: from any address.",
+        }
+    ),
+]
+_OwnLinks = Annotated[
+    bool,
+    msgspec.Meta(extra_json_schema={"description": "The key reaches the links that it owns, and no others."}),
+]
+_Rate = Annotated[
+    str,
+    msgspec.Meta(
+        extra_json_schema={
+            "description": "How many requests the key may make, in place of the setting HOPGATE_LIMIT_API:"
+            " `100 per minute`, `10/s burst 20`.",
+        }
+    ),
+]
 _Grace = Annotated[
     str,
     msgspec.Meta(
@@ -57,6 +93,10 @@ class CreateKey(msgspec.Struct, forbid_unknown_fields=True):
     scopes: _Scopes
     expires_at: _Time | None = None
     expires_in: schemas.ExpiresIn | None = None
+    own_links: _OwnLinks = False
+    domains: _Domains | None = None
+    allowed_addresses: _Addresses = []
+    rate_limit: _Rate | None = None
 
 
 class RotateKey(msgspec.Struct, forbid_unknown_fields=True):
@@ -80,6 +120,10 @@ class KeyDocument(msgspec.Struct, kw_only=True):
     revoked_at: datetime | None
     last_used_at: datetime | None
     old_secret_until: datetime | None
+    own_links: bool
+    domains: list[str] | None
+    allowed_addresses: list[str]
+    rate_limit: str | None
 
 
 class NewKey(KeyDocument, kw_only=True):
@@ -101,7 +145,11 @@ class Me(KeyDocument, kw_only=True):
 
 
 def register_keys(
-    api: Router, middleware: ApiMiddleware, keys: KeyManagement, limits: Mapping[str, str]
+    api: Router,
+    middleware: ApiMiddleware,
+    keys: KeyManagement,
+    domains: Domains,
+    limits: Mapping[str, str],
 ) -> None:
     """Declare the endpoints of keys on *api*, the router of `/api/v1`; *limits* are those of each key."""
 
@@ -117,7 +165,8 @@ def register_keys(
         )
     )
     async def list_keys(_call: Call[None]) -> Response:
-        return json_response(200, KeyList([KeyDocument(**_values(key)) for key in await keys.all()]))
+        found = await keys.all()
+        return json_response(200, KeyList([KeyDocument(**key_values(key, domains.index)) for key in found]))
 
     @api.post("/keys")
     @middleware.endpoint(
@@ -139,8 +188,14 @@ def register_keys(
             by=call.principal,
             expires_at=wanted.expires_at,
             expires_in=schemas.lifetime_of(wanted.expires_in, wanted.expires_at),
+            restrictions=Restrictions(
+                own_links=wanted.own_links,
+                domains=await _ids(wanted.domains, domains),
+                allowed_addresses=wanted.allowed_addresses,
+                rate_limit=wanted.rate_limit,
+            ),
         )
-        return _issued(201, issued)
+        return _issued(201, issued, domains.index)
 
     @api.delete("/keys/:key_id")
     @middleware.endpoint(
@@ -172,7 +227,7 @@ def register_keys(
     async def rotate_key(call: Call[RotateKey]) -> Response:
         grace = timedelta(0) if call.body.grace == "0" else lifetime.parse(call.body.grace, field="grace")
         issued = await keys.rotate(call.request.path_params["key_id"], by=call.principal, grace=grace)
-        return errors.not_found() if issued is None else _issued(200, issued)
+        return errors.not_found() if issued is None else _issued(200, issued, domains.index)
 
     @api.get("/me")
     @middleware.endpoint(
@@ -189,14 +244,23 @@ def register_keys(
         key = await keys.get(call.principal.key_id)
         if key is None:
             return errors.unauthorized()
-        return json_response(200, Me(**_values(key), limits=dict(limits)))
+        own = {} if key.rate_limit is None else {"requests": key.rate_limit}
+        return json_response(200, Me(**key_values(key, domains.index), limits={**limits, **own}))
 
 
-def _issued(status: int, issued: Issued) -> Response:
-    return json_response(status, NewKey(**_values(issued.key), key=issued.text))
+async def _ids(hosts: Sequence[str] | None, domains: Domains) -> frozenset[int] | None:
+    if hosts is None:
+        return None
+    return frozenset([(await domains.named(host, "domains")).domain_id for host in hosts])
 
 
-def _values(key: ApiKey) -> dict[str, Any]:
+def _issued(status: int, issued: Issued, domains: DomainIndex) -> Response:
+    return json_response(status, NewKey(**key_values(issued.key, domains), key=issued.text))
+
+
+def key_values(key: ApiKey, domains: DomainIndex) -> dict[str, Any]:
+    """Return *key* as `KeyDocument` has it; of its domains, removed ones too, the hosts."""
+    hosts = sorted(one.host for one in domains.known() if one.domain_id in (key.domains or ()))
     return {
         "key_id": key.key_id,
         "name": key.name,
@@ -206,4 +270,8 @@ def _values(key: ApiKey) -> dict[str, Any]:
         "revoked_at": key.revoked_at,
         "last_used_at": key.last_used_at,
         "old_secret_until": key.old_until,
+        "own_links": key.own_links,
+        "domains": None if key.domains is None else hosts,
+        "allowed_addresses": list(key.allowed_addresses),
+        "rate_limit": key.rate_limit,
     }

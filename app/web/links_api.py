@@ -19,10 +19,11 @@ from app.resilience.admission import WorkKind
 from app.resilience.deadline import ADMIN_S, WRITE_S
 from app.service.bulk import BulkLinks
 from app.service.domains import Domains
+from app.service.key_management import KeyManagement, check_owner
 from app.service.keys import Principal, Scope
 from app.service.links import Created, Links, Removed, SlugTaken
 from app.service.stats import HourlyStats, Stats
-from app.web import conditions, errors, patterns, schemas
+from app.web import conditions, conflicts, errors, patterns, schemas
 from app.web.endpoint import Operation, Parameter
 from app.web.middleware import ApiMiddleware, Call
 from app.web.parameters import TIME, WrongValue
@@ -76,7 +77,13 @@ UNTIL = Parameter(
 
 
 def register_links(
-    api: Router, middleware: ApiMiddleware, links: Links, bulk: BulkLinks, domains: Domains
+    api: Router,
+    middleware: ApiMiddleware,
+    links: Links,
+    *,
+    bulk: BulkLinks,
+    domains: Domains,
+    keys: KeyManagement,
 ) -> None:
     """Declare the endpoints of links on *api*, the router of `/api/v1`."""
 
@@ -152,13 +159,19 @@ def register_links(
     )
     async def change_link(call: Call[schemas.PatchLink]) -> Response:
         patch, expires_in = call.body.changes(), call.body.lifetime()
-        if not patch and expires_in is None:
+        owner = call.body.new_owner()
+        if owner is not None and not call.principal.may(Scope.ADMIN):
+            return errors.forbidden(Scope.ADMIN)
+        check_owner(owner, await keys.owners() if owner else ())
+        if not patch and expires_in is None and owner is None:
             raise InvalidInput([FieldError("body", "nothing_to_change", "must name at least one field")])
         outcome = await conditionally(
             links.get,
             domains,
             call.request,
-            lambda name, version: links.change(name, patch, expires_in=expires_in, expected_version=version),
+            lambda name, version: links.change(
+                name, patch, expires_in=expires_in, expected_version=version, owner=owner
+            ),
         )
         if isinstance(outcome, Link) and not may_read(call.principal):
             return empty_response(204, [etag(outcome)])
@@ -194,7 +207,7 @@ def register_stats(api: Router, middleware: ApiMiddleware, stats: Stats, domains
     @middleware.endpoint(
         Operation(
             summary="Read how often a link was visited, by the hour",
-            scope=Scope.LINKS_READ,
+            scope=Scope.STATS_READ,
             work=WorkKind.LIST,
             deadline_s=ADMIN_S,
             success=(200, schemas.LinkStats),
@@ -300,17 +313,14 @@ def _created(
             host = domains.of(link.slug).host
             location = ("location", api_path(domains, host, name_of(link.slug)))
             mark = [("idempotency-replayed", "true")] if replayed else []
-            if replayed and not may_read(principal):
-                # It may have been changed by other keys since.
+            if replayed and not principal.may_see(link):
+                # It may have been changed by other keys since, or handed over.
                 return empty_response(201, [location, *mark])
             return _link(201, link, domains, [location, *mark])
         case SlugTaken(link):
-            is_removed = link.removed_at is not None
-            is_shown = not is_removed and may_read(principal)
-            document = schemas.link_document(link, domains) if is_shown else None
-            return errors.slug_taken(name_of(link.slug), document, removed=is_removed)
+            return conflicts.slug_taken(link, principal, domains)
         case ExternalIdTaken(link):
-            return _external_id_taken(link, domains, principal)
+            return conflicts.external_id_taken(link, principal, domains)
         case RequestMismatch():
             return errors.idempotency_key_reused()
         case _:
@@ -323,21 +333,15 @@ def outcome_response(outcome: _Outcome, domains: DomainIndex, principal: Princip
         case Link():
             return _link(200, outcome, domains)
         case VersionMismatch(current):
-            document = schemas.link_document(current, domains) if may_read(principal) else None
-            return errors.version_mismatch(current.version, document)
+            return conflicts.version_mismatch(current, principal, domains)
         case ExternalIdTaken(link):
-            return _external_id_taken(link, domains, principal)
+            return conflicts.external_id_taken(link, principal, domains)
         case Removed():
             return errors.gone()
         case None:
             return errors.not_found()
         case _:
             assert_never(outcome)
-
-
-def _external_id_taken(link: Link, domains: DomainIndex, principal: Principal) -> Response:
-    document = schemas.link_document(link, domains) if may_read(principal) else None
-    return errors.external_id_taken(link.fields.external_id, document)
 
 
 def _link(status: int, link: Link, domains: DomainIndex, headers: Headers = ()) -> Response:

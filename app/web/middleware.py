@@ -43,8 +43,8 @@ class ApiMiddleware:
     Runs handlers behind admission control, authentication, rate limits and a deadline.
 
     In this order: admission (503), the limit of the client's address (429) unless the key is known, the
-    key (401), the limit of the key (429), its scope (403), the query (422), the body's type (415), the
-    limit of the operation, the body (422), the handler.
+    key (401), its addresses (403), the limit of the key (429), its scope (403), the query (422), the body's
+    type (415), the limit of the operation, the body (422), the handler.
 
     *on_error* is notified of each error that a request ends with.
     """
@@ -146,7 +146,7 @@ class ApiMiddleware:
         # A large body is read by its handler.
         is_read = operation.body is not None and operation.upload is None
         body = schemas.read(request.body, operation.body) if is_read and operation.body else None
-        with acting_as(principal.key_id):
+        with acting_as(principal.key_id, principal.reach):
             return await handler(Call(request, principal, body))
 
     async def authorize(
@@ -160,7 +160,6 @@ class ApiMiddleware:
         Args:
             stale_s: while the store is away, a key counts that was read within this time.
         """
-        limiter = self._limiter
         try:
             principal = await self._authenticated(text, client, stale_s)
         except Unavailable as error:
@@ -172,9 +171,22 @@ class ApiMiddleware:
             return errors.key_expired()
         if isinstance(principal, Response):
             return principal
-        if not limiter.admit(Policy.API, principal.key_id):
-            return self._refuse(Policy.API, principal.key_id)
+        refusal = self._refusal(principal, client)
+        if refusal is not None:
+            return refusal
         return principal if scope is None or principal.may(scope) else errors.forbidden(scope)
+
+    def _refusal(self, principal: Principal, client: str) -> Response | None:
+        """Return why *principal* may do nothing now, from the address *client*."""
+        limiter, rate = self._limiter, principal.rate_limit
+        if not principal.may_come_from(client):
+            # The holder of the key is elsewhere: its limit must not pay for this.
+            if limiter.admit(Policy.ANONYMOUS, client):
+                return errors.address_forbidden()
+            return self._refuse(Policy.ANONYMOUS, client)
+        if not limiter.admit(Policy.API, principal.key_id, rate=rate):
+            return errors.too_many_requests(limiter.refusal(Policy.API, principal.key_id, rate=rate))
+        return None
 
     async def _authenticated(
         self, text: str, client: str, stale_s: float

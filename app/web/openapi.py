@@ -22,7 +22,7 @@ _TITLES = {
     304: "If-None-Match names what would be sent",
     400: "The body, the query or a header cannot be read",
     401: "No valid API key",
-    403: "The key lacks the scope",
+    403: "The key lacks the scope, or may not be used from the address of the client",
     404: "There is nothing here",
     409: "The slug is taken; `link` has it, unless it was removed or the key may not read it",
     410: "The link is gone",

@@ -100,6 +100,9 @@ _TWO_OF_THREE = "(?:[MN][DTjz]|O[DT])[AEIMQUYcgk]"
 _THREE = f"{_TWO_OF_THREE}[w-z0-5]"
 CURSOR = f"^(?:(?:{_THREE}){{1,6}}|(?:{_THREE}){{0,5}}(?:(?:[MN][AQgw]|O[AQ])|{_TWO_OF_THREE}))$"
 
+# The id of an API key, or a word that is shorter than any.
+OWNER = "^(?:me|none|[0-9A-Za-z]{8})$"
+
 _ETAG = '(?:W/)?"[!#-~]*"'
 ETAGS = f"^{_ETAG}(?:, ?{_ETAG})*$"
 

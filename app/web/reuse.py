@@ -38,6 +38,7 @@ async def make_or_find(
     """
     if not principal.may(Scope.LINKS_READ):
         return errors.forbidden(Scope.LINKS_READ)
+    principal.reach.check_domain(domain)
     lengths = MOVED if principal.may(Scope.ADMIN) else ORDINARY
     item = NewItem(
         fields=draft.fields(),

@@ -50,12 +50,20 @@ def register(application: Any, services: Services) -> None:
         admission=services.admission,
         on_error=services.on_error,
     )
-    links_api.register_links(api, middleware, services.links, services.bulk, services.domains)
+    links_api.register_links(
+        api,
+        middleware,
+        services.links,
+        bulk=services.bulk,
+        domains=services.domains,
+        keys=services.keys,
+    )
     bulk_api.register_bulk(
         api,
         middleware,
         services.bulk,
         domains=services.domains,
+        keys=services.keys,
         is_draining=services.is_draining,
     )
     find_links.register_listing(api, middleware, services.listings, services.domains)
@@ -66,7 +74,7 @@ def register(application: Any, services: Services) -> None:
         api, middleware, services.imports, domains=services.domains, is_draining=services.is_draining
     )
     tags_api.register_tags(api, middleware, services.listings)
-    keys_api.register_keys(api, middleware, services.keys, services.key_limits)
+    keys_api.register_keys(api, middleware, services.keys, services.domains, services.key_limits)
     links_api.register_stats(api, middleware, services.stats, services.domains)
     history_api.register(api, middleware, services.history, services.domains)
     links_api.register_cache(api, middleware, services.links, services.domains)

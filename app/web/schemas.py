@@ -129,6 +129,15 @@ _Robots = Annotated[
         f" {', '.join(rules.ROBOTS)}.",
     ),
 ]
+_Owner = Annotated[
+    str,
+    described(
+        minLength=1,
+        maxLength=64,
+        description="The id of the API key that owns the link; null: none. Keys with the scope admin may"
+        " change it.",
+    ),
+]
 ExpiresIn = Annotated[
     str,
     described(
@@ -223,6 +232,7 @@ _Changes: Any = msgspec.defstruct(
         *((field.name, field.type | msgspec.UnsetType, msgspec.UNSET) for field in _FIELDS),
         *((name, _Utm | None | msgspec.UnsetType, msgspec.UNSET) for name in utm.NAMES),
         ("expires_in", ExpiresIn | msgspec.UnsetType, msgspec.UNSET),
+        ("owner", _Owner | msgspec.UnsetType | None, msgspec.UNSET),
     ],
 )
 # Their types without the rules for what is sent: a target is in canonical form by then, and a link may
@@ -251,6 +261,10 @@ class PatchLink(_Changes, forbid_unknown_fields=True):  # type: ignore[misc, cal
         named = None if self.expires_at is msgspec.UNSET else self.expires_at
         return lifetime_of(None if self.expires_in is msgspec.UNSET else self.expires_in, named)
 
+    def new_owner(self) -> str | None:
+        """Return the owner that the body names, empty for none; None: the link keeps the one it has."""
+        return None if self.owner is msgspec.UNSET else self.owner or ""
+
 
 class Invalidate(msgspec.Struct, forbid_unknown_fields=True):
     """The body of `POST /api/v1/cache/invalidate`."""
@@ -272,13 +286,15 @@ class LinkDocument(_AddressAndFields):  # type: ignore[misc]
 
     `visits` counts the redirects served so far, to GET. It trails by about two seconds, by more
     while RabbitMQ, the worker or the database is unavailable, and changes no version. `max_visits`
-    is the exact number of redirects served in total; after them the answer is 410.
+    is the exact number of redirects served in total; after them the answer is 410. `owner` is the id of
+    the API key that made the link, or that it was handed to; null: no key owns it.
     """
 
     visits: int
     version: int
     created_at: datetime
     updated_at: datetime
+    owner: str | None = None
 
 
 class HourlyClicks(msgspec.Struct):
@@ -351,6 +367,7 @@ def link_document(link: Link, domains: DomainIndex) -> LinkDocument:
         version=link.version,
         created_at=link.created_at,
         updated_at=link.updated_at,
+        owner=link.owner,
     )
 
 

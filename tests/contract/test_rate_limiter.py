@@ -8,8 +8,9 @@ import time
 from collections.abc import Iterator
 
 import pytest
+from hopgate_limiter import Rate
 
-from app.adapters.native_limiter import NativeRateLimiter
+from app.adapters.native_limiter import NativeRateLimiter, read_own_rate
 from app.ports import Counted, Policy
 from tests.servers.hopgate import eventually
 from tests.servers.redis import PrivateRedis
@@ -54,6 +55,33 @@ def test_limit_is_kept_and_reported(limiter: NativeRateLimiter, policy: Policy) 
     refusal = limiter.refusal(policy, "198.51.100.7")
     assert refusal.retry_after_s > 0
     assert int(refusal.headers["Retry-After"]) >= 1
+
+
+@pytest.mark.parametrize("rate", ["20/d", "3/d burst 5", "1/365d", "1000000000/s", "1/s burst 1000000000"])
+def test_client_has_a_rate_of_its_own(limiter: NativeRateLimiter, rate: str) -> None:
+    """It replaces the policy's, and concerns no other client."""
+    text = read_own_rate(rate)
+    most, admitted, until = min(40, Rate.parse(text)[0].burst), 0, time.monotonic() + 5
+    while admitted < most and time.monotonic() < until:
+        admitted += limiter.admit(Policy.API, "key", rate=text)
+        time.sleep(0.002)
+
+    assert admitted >= max(1, most // 2)
+    if most < 40:
+        more = [limiter.admit(Policy.API, "key", rate=text) for _ in range(100)]
+        assert sum(more) + admitted <= most + UNLEASED
+        assert limiter.refusal(Policy.API, "key", rate=text).retry_after_s > 0
+    assert limiter.admit(Policy.API, "other", rate="1/d")
+    assert limiter.admit(Policy.API, "key")
+    assert limiter.counted(Policy.API).admitted >= admitted
+
+
+@pytest.mark.parametrize(
+    "text", ["", "often", "1/s; 5/m", "10/s sliding_window", "1000000001/s", "1/s burst 1000000001", "1/367d"]
+)
+def test_rate_of_a_key_is_one_that_every_limiter_takes(text: str) -> None:
+    with pytest.raises((ValueError, OverflowError)):
+        read_own_rate(text)
 
 
 def test_decisions_are_counted(limiter: NativeRateLimiter) -> None:

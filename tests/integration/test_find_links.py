@@ -266,7 +266,7 @@ def test_changed_cursor_is_refused(api, mark):
         ("count=yes", "count", "flag_invalid"),
         ("sort=title&sort=title", "sort", "repeated_parameter"),
         ("search=abc&search=def", "search", "repeated_parameter"),
-        ("owner=x", "owner", "unknown_parameter"),
+        ("holder=x", "holder", "unknown_parameter"),
     ],
 )
 def test_wrong_parameter_is_named(api, query, name, code):

@@ -58,6 +58,7 @@ def test_export_has_every_field():
         "created_at",
         "visits",
         "spent_visits",
+        "owner",
         *utm.NAMES,
     }
 

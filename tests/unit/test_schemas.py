@@ -34,7 +34,7 @@ def test_created_fields_survive() -> None:
 
 
 def test_patch_names_its_changes_only() -> None:
-    assert set(PatchLink.__struct_fields__) == {*DEFAULTS, *utm.NAMES, "expires_in"}
+    assert set(PatchLink.__struct_fields__) == {*DEFAULTS, *utm.NAMES, "expires_in", "owner"}
     assert PatchLink(title="x", max_visits=None).changes() == {"title": "x", "max_visits": None}
 
 
@@ -51,7 +51,7 @@ def test_document_shows_every_field() -> None:
         *("domain", "slug", "short_url"),
         *user_fields,
         *utm.NAMES,
-        *("visits", "version", "created_at", "updated_at"),
+        *("visits", "version", "created_at", "updated_at", "owner"),
     ]
 
 
