@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from app.domain.link import Link
+from app.domain.link_key import split_key
 from app.domain.search import searched_text
 from app.ports import FoundPage, LinkCondition, LinkQuery, LinkSort, Position, Store, TagCount, TimeRange
 
@@ -45,6 +46,8 @@ def passes(link: Link, query: LinkQuery, now: datetime) -> bool:
         and not tags & set(query.tags_none)
         and query.host in (None, re.sub(r":[0-9]+$", "", urlsplit(fields.long_url).netloc))
         and query.long_url in (None, fields.long_url)
+        and query.owner in (None, link.owner or "")
+        and (not query.domains or split_key(link.slug)[0] in query.domains)
         and (not query.conditions or condition(link, now) in query.conditions)
         and is_in(link.created_at, query.created)
         and is_in(link.updated_at, query.updated)

@@ -20,8 +20,10 @@ from app.adapters.postgres import find as postgres_find
 from app.adapters.postgres.store import PostgresStore
 from app.adapters.sqlite import find as sqlite_find
 from app.adapters.sqlite.store import SqliteStore
+from app.concurrency.actors import acting_as
 from app.domain.events import ClicksCounted
 from app.domain.link import Link, LinkFields, NewLink, Slug
+from app.domain.reach import Reach
 from app.domain.search import folded
 from app.ports import LinkCondition, LinkQuery, LinkSort, Store, TimeRange, Totals
 from tests.budgets import examples
@@ -30,7 +32,9 @@ from tests.contract.store_database import Database, PostgresDatabase, SqliteData
 from tests.servers.postgres import PrivatePostgres
 
 NOW = datetime(2030, 1, 31, 12, tzinfo=UTC)
-_slugs = st.sampled_from([Slug(slug) for slug in ("aaa", "aab", "AAA", "z_-", "mmm", "zz%", "Ab1", "b-b")])
+_slugs = st.sampled_from(
+    [Slug(slug) for slug in ("aaa", "aab", "AAA", "z_-", "mmm", "zz%", "Ab1", "b-b", "~1~aaa", "~2~z")]
+)
 _tags = st.sampled_from(["spring", "Spring", "summer", "%_\\", '"', "’n", "😀😀😀", "Straße", "e\u0301té"])
 _urls = st.sampled_from(
     ["https://a.example/", "http://b.example:8080/x?y=z", "https://a.example/100%25_off", "http://[::1]/a"]
@@ -74,6 +78,8 @@ _queries = st.builds(
     tags_none=st.lists(_tags, max_size=2, unique=True).map(tuple),
     host=st.sampled_from([None, None, "a.example", "b.example", "[::1]"]),
     long_url=st.none() | st.none() | _urls,
+    owner=st.sampled_from([None, None, "a", "b", ""]),
+    domains=st.sampled_from([(), (), (1,), (0, 2)]),
     conditions=st.lists(st.sampled_from(LinkCondition), max_size=2, unique=True).map(tuple),
     created=st.just(TimeRange()) | _periods,
     updated=st.just(TimeRange()) | _periods,
@@ -92,10 +98,14 @@ _single = st.builds(
 _steps = st.lists(
     st.one_of(
         st.tuples(
-            st.just("add"), st.lists(st.builds(NewLink, slug=_slugs, fields=_fields), max_size=5), _times
+            st.just("add"),
+            st.lists(st.builds(NewLink, slug=_slugs, fields=_fields), max_size=5),
+            _times,
+            st.sampled_from(["a", "b", "cli"]),
         ),
         st.tuples(st.just("update"), _slugs, _fields, _times),
         st.tuples(st.just("remove"), _slugs, _times),
+        st.tuples(st.just("hand over"), _slugs, st.sampled_from(["a", "b", ""])),
         st.tuples(st.just("clicks"), _slugs, st.integers(1, 3)),
         st.tuples(st.just("retag"), _tags, st.none() | _tags, _times),
     ),
@@ -108,8 +118,9 @@ async def played(store: Store, steps: Sequence[Any]) -> list[Link]:
     order: dict[Slug, None] = {}
     for number, (verb, *rest) in enumerate(steps):
         if verb == "add":
-            new, now = rest
-            answer: Any = await store.add(new, now=now)
+            new, now, maker = rest
+            with acting_as(maker):
+                answer: Any = await store.add(new, now=now)
             order |= {link.slug: None for link in answer.links if link is not None}
         elif verb == "update":
             slug, fields, now = rest
@@ -119,6 +130,13 @@ async def played(store: Store, steps: Sequence[Any]) -> list[Link]:
         elif verb == "remove":
             slug, now = rest
             await store.remove(slug, expected_version=None, now=now)
+        elif verb == "hand over":
+            slug, owner = rest
+            link = await store.get(slug)
+            if link is not None:
+                await store.update(
+                    slug, link.fields, expected_version=link.version, now=link.updated_at, owner=owner
+                )
         elif verb == "clicks":
             slug, clicks = rest
             await store.add_clicks(ClicksCounted(f"{number}", NOW, {slug: clicks}), now=NOW)
@@ -196,6 +214,8 @@ async def compare(database: Database, steps: Sequence[Any], queries: Sequence[Li
         if len(tags) == 5:
             tags += await store.tags(after=tags[-1].tag, limit=100)
         assert tags == tag_counts(links)
+        own = list(await store.tags(after=None, limit=100, reach=Reach(owner="a")))
+        assert own == tag_counts(link for link in links if link.owner == "a")
 
 
 @pytest.fixture(scope="module", params=[sqlite_find.EFFORT, WALKING, GIVING_UP])

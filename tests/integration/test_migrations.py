@@ -404,3 +404,26 @@ def test_history_takes_no_long_lock(postgres: PrivatePostgres) -> None:
         with pytest.raises(Unavailable):
             migrate(url)
     assert migrate(url) == latest_version("postgres") - 10
+
+
+# --- owners and restrictions --------------------------------------------------------------
+
+
+def test_links_and_keys_from_before_stay_what_they_are(url: str) -> None:
+    """A link is owned by the key that made it; a key has no restrictions."""
+    is_sqlite = url.startswith("sqlite:")
+    number, name, time = (13, "sqlite", "7") if is_sqlite else (14, "postgres", "'2030-01-31 12:00+00'")
+    secret, scopes = ("zeroblob(32)", "'[]'") if is_sqlite else ("decode(repeat('00', 32), 'hex')", "'{}'")
+    migrate(url)
+    roll_back(url, name, number)
+    insert_link(url)
+    execute(url, "UPDATE links SET created_by = 'key-1'")
+    columns = "key_id, name, secret_hash, scopes, created_at"
+    execute(url, f"INSERT INTO api_keys ({columns}) VALUES ('k', 'old', {secret}, {scopes}, {time})")
+
+    assert migrate(url) == latest_version(name) - number + 1
+
+    owner = "nullif(coalesce(owner, nullif(created_by, 'cli')), '')"
+    assert execute(url, f"SELECT slug FROM links WHERE {owner} = 'key-1'") == [("before",)]
+    restrictions = "own_links, domains, allowed_addresses, rate_limit"
+    assert execute(url, f"SELECT {restrictions} FROM api_keys") == [(False, None, None, None)]
