@@ -32,6 +32,19 @@ ExpiredUrl = Annotated[
 MinSlugLength = Annotated[
     int | None, typer.Option(metavar="NUMBER", help="The fewest characters of a slug that is chosen.")
 ]
+SlugLength = Annotated[
+    str | None, typer.Option(metavar="NUMBER", help="The characters of a random slug, or none: as usual.")
+]
+MultiSegment = Annotated[
+    bool | None,
+    typer.Option("--multi-segment/--single-segment", help="New links may have slugs such as a/b, or not."),
+]
+RedirectCode = Annotated[
+    int | None, typer.Option(metavar="CODE", help="301, 302, 307 or 308: of new links that name none.")
+]
+RobotsOption = Annotated[
+    str | None, typer.Option("--robots", metavar="POLICY", help="allow or disallow: what robots.txt says.")
+]
 
 
 @app.command("add")
@@ -45,6 +58,10 @@ def add(
     not_found_url: NotFoundUrl = None,
     expired_url: ExpiredUrl = None,
     min_slug_length: MinSlugLength = None,
+    slug_length: SlugLength = None,
+    multi_segment: MultiSegment = None,
+    redirect_code: RedirectCode = None,
+    robots: RobotsOption = None,
     json: console.Json = False,
 ) -> None:
     """Serve another host. Its visitors have to reach this service."""
@@ -52,7 +69,17 @@ def add(
     from app.domain.link_key import name_of
     from app.service.domains import DomainInUse, DomainTaken
 
-    settings = DomainSettings(**_given(root_url, not_found_url, expired_url, min_slug_length))
+    given = _given(
+        root_url=root_url,
+        not_found_url=not_found_url,
+        expired_url=expired_url,
+        min_slug_length=min_slug_length,
+        slug_length=slug_length,
+        multi_segment=multi_segment,
+        redirect_code=redirect_code,
+        robots=robots,
+    )
+    settings = DomainSettings(**given)
 
     async def work(domains: Domains) -> Domain:
         outcome = await domains.add(host, settings, case_sensitive=not ignore_case)
@@ -76,10 +103,23 @@ def edit(
     not_found_url: NotFoundUrl = None,
     expired_url: ExpiredUrl = None,
     min_slug_length: MinSlugLength = None,
+    slug_length: SlugLength = None,
+    multi_segment: MultiSegment = None,
+    redirect_code: RedirectCode = None,
+    robots: RobotsOption = None,
     json: console.Json = False,
 ) -> None:
     """Change what the options name; the rest of the domain stays as it is."""
-    patch = _given(root_url, not_found_url, expired_url, min_slug_length)
+    patch = _given(
+        root_url=root_url,
+        not_found_url=not_found_url,
+        expired_url=expired_url,
+        min_slug_length=min_slug_length,
+        slug_length=slug_length,
+        multi_segment=multi_segment,
+        redirect_code=redirect_code,
+        robots=robots,
+    )
     if not patch:
         console.fail("name at least one setting to change; hopgate domains edit --help lists them")
 
@@ -137,15 +177,24 @@ def remove(host: HostArgument, *, json: console.Json = False) -> None:
         console.say(f"{outcome.host} is served no more")
 
 
-def _given(
-    root_url: str | None, not_found_url: str | None, expired_url: str | None, min_slug_length: int | None
-) -> dict[str, Any]:
+def _given(**options: Any) -> dict[str, Any]:
     """Return the settings that the options name."""
-    urls = {"root_url": root_url, "not_found_url": not_found_url, "expired_url": expired_url}
-    given: dict[str, Any] = {
-        name: None if url == "none" else url for name, url in urls.items() if url is not None
-    }
-    return given if min_slug_length is None else {**given, "min_slug_length": min_slug_length}
+    from app.domain.domains import PAGES, Robots
+
+    given = {name: value for name, value in options.items() if value is not None}
+    for name in (*PAGES, "slug_length"):
+        if given.get(name) == "none":
+            given[name] = None
+    length = given.get("slug_length")
+    if length is not None:
+        if not (length.isascii() and length.isdigit() and len(length) <= 9):
+            console.fail(f"{length!r} is no number of characters, nor none")
+        given["slug_length"] = int(length)
+    if "robots" in given:
+        if given["robots"] not in list(Robots):
+            console.fail(f"{given['robots']!r} is neither allow nor disallow")
+        given["robots"] = Robots(given["robots"])
+    return given
 
 
 def _show(work: Callable[[Domains], Awaitable[Domain]], *, json: bool) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -152,9 +153,11 @@ def create(
 
     async def work() -> tuple[Link, DomainIndex]:
         async with open_links(settings, "links create") as (links, domains):
+            at = domains.served(domain, "--domain")
+            code = at.settings.redirect_code if redirect_code is None else redirect_code
             outcome = await links.create(
-                fields,
-                domain=domains.served(domain, "--domain"),
+                replace(fields, redirect_code=code),
+                domain=at,
                 expires_in=lifetime,
                 custom_slug=slug,
                 lengths=MOVED,
@@ -374,10 +377,7 @@ def _number(text: str) -> int:
 
 def key(domains: DomainIndex, host: str | None, text: str) -> Slug | None:
     """Return the key of the link; None if no link can have it."""
-    from app.domain.slug import is_well_formed
-
-    domain = domains.served(host, "--domain")
-    return domain.key(text) if is_well_formed(text) else None
+    return domains.served(host, "--domain").known_key(text)
 
 
 def existing(outcome: Any, slug: str) -> Any:

@@ -17,9 +17,9 @@ from enum import StrEnum
 
 import ada_url
 
+from app.domain import slug as slugs
 from app.domain.errors import FieldError, InvalidInput
 from app.domain.own_hosts import site
-from app.domain.slug import is_well_formed
 
 MAX_HOST_LENGTH = 253
 # As it is typed: Unicode is shorter than its Punycode, and more is not worth a parser's time.
@@ -84,13 +84,13 @@ class BlockIndex:
     def add(self, block: Block) -> None:
         """Block *block*."""
         if block.kind is BlockKind.SLUG and block.value not in self.slugs:
-            self._lowered[block.value.lower()] += 1
+            self._lowered[slugs.canonical(block.value, ignoring_case=True)] += 1
         self._of(block.kind).add(block.value)
 
     def discard(self, block: Block) -> None:
         """Unblock *block*."""
         if block.kind is BlockKind.SLUG and block.value in self.slugs:
-            self._lowered[block.value.lower()] -= 1
+            self._lowered[slugs.canonical(block.value, ignoring_case=True)] -= 1
         self._of(block.kind).discard(block.value)
 
     def replace(self, other: BlockIndex) -> None:
@@ -110,7 +110,9 @@ class BlockIndex:
 
     def has_slug(self, slug: str, *, ignoring_case: bool = False) -> bool:
         """Is *slug* blocked? *ignoring_case*: or another spelling of it."""
-        return slug in self.slugs or (ignoring_case and self._lowered[slug.lower()] > 0)
+        if slug in self.slugs:
+            return True
+        return ignoring_case and self._lowered[slugs.canonical(slug, ignoring_case=True)] > 0
 
     def __len__(self) -> int:
         """Return how many blocks there are."""
@@ -163,9 +165,10 @@ def blocked_slug(text: str) -> Block:
     Raises:
         InvalidInput: no link can have this slug; one error for the field `slugs`.
     """
-    if not is_well_formed(text):
+    name = slugs.canonical(text)
+    if not slugs.is_well_formed(name, slugs.ALL):
         raise _invalid("slugs", "slug_invalid", text, "is no slug")
-    return Block(BlockKind.SLUG, text)
+    return Block(BlockKind.SLUG, name)
 
 
 def hosts_of(url: str) -> Iterable[str]:

@@ -6,12 +6,13 @@ import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
+from enum import StrEnum
 from urllib.parse import urlsplit
 
 from app.domain import slug as slugs
 from app.domain import target
 from app.domain.errors import FieldError, InvalidInput
-from app.domain.link import Slug
+from app.domain.link import DEFAULT_REDIRECT_CODE, REDIRECT_CODES, Slug
 from app.domain.link_key import DEFAULT_ID, MAX_SLUG_LENGTH, key_of, name_of, split_key
 from app.domain.policy import TargetPolicy
 
@@ -23,6 +24,15 @@ PAGES = ("root_url", "not_found_url", "expired_url")
 MAX_DOMAINS = 1000
 _WITHOUT_CASE = "".join(dict.fromkeys(slugs.ALPHABET.lower()))
 _LENGTH_WITHOUT_CASE = 8  # 33^8 ≈ 1.4·10¹², as many as seven characters with case
+# Fewer are guessed, and given out twice, too soon.
+GENERATED = slugs.Lengths(5, 32)
+
+
+class Robots(StrEnum):
+    """Whether crawlers may follow the links of a domain."""
+
+    ALLOW = "allow"
+    DISALLOW = "disallow"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,13 +41,24 @@ class DomainSettings:
     The settings of a domain, each of which may change.
 
     Visitors of its root, of a slug that no link has and of a link that is gone are redirected to the three
-    URLs; None leaves them the answer of the service. `min_slug_length` is of the slugs that are chosen.
+    URLs; None leaves them the answer of the service. `min_slug_length` is of the slugs that are chosen,
+    `slug_length` of the random ones; None: as many characters as make guessing hopeless. `multi_segment`
+    lets new links have slugs such as `a/b`. `redirect_code` is that of new links that name none.
     """
 
     root_url: str | None = None
     not_found_url: str | None = None
     expired_url: str | None = None
     min_slug_length: int = slugs.ORDINARY.least
+    slug_length: int | None = None
+    multi_segment: bool = False
+    redirect_code: int = DEFAULT_REDIRECT_CODE
+    robots: Robots = Robots.ALLOW
+
+    @property
+    def kinds(self) -> slugs.Kinds:
+        """The kinds of slugs that new links may have."""
+        return slugs.Kinds(segments=self.multi_segment)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,14 +67,16 @@ class Domain:
     A host, in canonical form, under which links are visited.
 
     The links of a removed domain stay, and are back when its host is added again. `case_sensitive` never
-    changes: False means that slugs are stored, and looked up, in lower case. `version` is the number of its
-    latest change, among those of all domains.
+    changes: False means that slugs are stored, and looked up, in lower case. `has_segments`: `multi_segment`
+    is or was on, so a link may have such a slug. `version` is the number of its latest change, among those of
+    all domains.
     """
 
     domain_id: int
     host: str
     case_sensitive: bool = True
     settings: DomainSettings = DomainSettings()
+    has_segments: bool = False
     created_at: datetime | None = None
     updated_at: datetime | None = None
     version: int = 0
@@ -61,7 +84,17 @@ class Domain:
 
     def key(self, name: str) -> Slug:
         """Return what the store and every cache call the link *name* of this domain."""
-        return key_of(self.domain_id, name if self.case_sensitive else name.lower())
+        return key_of(self.domain_id, slugs.canonical(name, ignoring_case=not self.case_sensitive))
+
+    def known_key(self, text: str, kinds: slugs.Kinds = slugs.ALL) -> Slug | None:
+        """Return the key of the link *text*; None if it is no slug of *kinds*."""
+        name = slugs.canonical(text, ignoring_case=not self.case_sensitive)
+        return key_of(self.domain_id, name) if slugs.is_well_formed(name, kinds) else None
+
+    @property
+    def kinds(self) -> slugs.Kinds:
+        """The kinds of slugs that its links may have."""
+        return slugs.Kinds(segments=self.has_segments)
 
 
 class DomainIndex:
@@ -196,9 +229,11 @@ class DomainIndex:
 
 def generate(domain: Domain, choice: Callable[[str], str]) -> Slug:
     """Return the key of a random slug of *domain*; *choice* is that of `app.domain.slug.generate`."""
+    wanted = domain.settings.slug_length
     if domain.case_sensitive:
-        return key_of(domain.domain_id, slugs.generate(choice))
-    return key_of(domain.domain_id, "".join(choice(_WITHOUT_CASE) for _ in range(_LENGTH_WITHOUT_CASE)))
+        return key_of(domain.domain_id, slugs.generate(choice, wanted or slugs.GENERATED_LENGTH))
+    length = wanted or _LENGTH_WITHOUT_CASE
+    return key_of(domain.domain_id, "".join(choice(_WITHOUT_CASE) for _ in range(length)))
 
 
 def parse(domain: Domain, text: str, lengths: slugs.Lengths) -> Slug:
@@ -210,11 +245,12 @@ def parse(domain: Domain, text: str, lengths: slugs.Lengths) -> Slug:
     """
     if lengths == slugs.ORDINARY:
         lengths = replace(lengths, least=domain.settings.min_slug_length)
-    name = slugs.parse(text, lengths)
+    name = slugs.canonical(text, ignoring_case=not domain.case_sensitive)
+    slugs.parse(name, lengths, domain.settings.kinds)
     if domain.domain_id != DEFAULT_ID and len(name) > MAX_SLUG_LENGTH:
         message = f"must be at most {MAX_SLUG_LENGTH} characters outside of the default domain"
         raise InvalidInput([FieldError("slug", "slug_malformed", message)])
-    return domain.key(name)
+    return key_of(domain.domain_id, name)
 
 
 def checked_host(text: str, field: str = "host") -> str:
@@ -264,8 +300,16 @@ def checked_pages(
     return checked
 
 
-def check_length(settings: DomainSettings) -> None:
-    """Check `min_slug_length`; raises InvalidInput."""
+def check_slug_rules(settings: DomainSettings) -> None:
+    """Check what *settings* say of new links; raises InvalidInput."""
+    errors: list[FieldError] = []
     if not 1 <= settings.min_slug_length <= slugs.ORDINARY.most:
         message = f"must be 1 to {slugs.ORDINARY.most}"
-        raise InvalidInput([FieldError("min_slug_length", "min_slug_length_invalid", message)])
+        errors.append(FieldError("min_slug_length", "min_slug_length_invalid", message))
+    if settings.slug_length is not None and not GENERATED.least <= settings.slug_length <= GENERATED.most:
+        errors.append(FieldError("slug_length", "slug_length_invalid", f"must be {GENERATED}, or null"))
+    if settings.redirect_code not in REDIRECT_CODES:
+        choices = ", ".join(map(str, REDIRECT_CODES))
+        errors.append(FieldError("redirect_code", "redirect_code_invalid", f"must be one of {choices}"))
+    if errors:
+        raise InvalidInput(errors)

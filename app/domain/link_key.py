@@ -42,7 +42,7 @@ def name_of(key: str) -> str:
 
 def is_key(text: str) -> bool:
     """Could *text* be the key of a link at all?"""
-    return slugs.is_well_formed(name_of(text))
+    return slugs.is_well_formed(name_of(text), slugs.ALL)
 
 
 def keys_between(domain_id: int) -> tuple[str, str]:

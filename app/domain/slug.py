@@ -25,15 +25,26 @@ class Lengths:
         return f"{self.least} to {self.most}"
 
 
+@dataclass(frozen=True, slots=True)
+class Kinds:
+    """Which kinds of slugs there are beside the one of ASCII characters without a slash."""
+
+    segments: bool = False
+
+
 # What a key may choose. Short slugs are few, and are the operator's to give away.
 ORDINARY = Lengths(3, 64)
 # What any link may have: other shorteners number their links from 1, or let people choose long names.
 MOVED = Lengths(1, 128)
 MAX_LENGTH = MOVED.most
+PLAIN = Kinds()
+ALL = Kinds(segments=True)
 
-_SHAPE = re.compile(rf"[A-Za-z0-9_-]{{{MOVED.least},{MOVED.most}}}\Z")
+_CHARACTER = "[A-Za-z0-9_-]"
+_SHAPE = re.compile(rf"{_CHARACTER}{{{MOVED.least},{MOVED.most}}}\Z")
+_SEGMENTS = re.compile(rf"{_CHARACTER}+(?:/{_CHARACTER}+)*\Z")
 
-# No slug has one of these.
+# No slug ends with one of these.
 _PASTED = "/.,) "
 
 # First path segments of the service: those of `app.web.routes`, and those that pages to come will have.
@@ -42,6 +53,10 @@ _PASTED = "/.,) "
 # of a slug: a link of that name could be visited, and not be changed.
 RESERVED = frozenset(
     "api docs status console healthz readyz metrics robots.txt favicon.ico .well-known bulk".split()
+)
+# What the API has, or will have, behind a slug: no last segment, as in `/api/v1/links/a/b/stats`.
+RESERVED_LAST = frozenset(
+    "stats history undo aliases alias rename owner owners transfer clicks visits qr preview rules".split()
 )
 
 
@@ -61,22 +76,50 @@ def as_pasted(text: str) -> str:
     return text.rstrip(_PASTED)
 
 
-def is_well_formed(text: str) -> bool:
-    """Could *text* be a slug at all? Needs no look-up; reserved words pass."""
-    return _SHAPE.match(text) is not None
+def canonical(text: str, *, ignoring_case: bool = False) -> str:
+    """Return the spelling of *text* that is stored, and compared."""
+    return text.lower() if ignoring_case else text
 
 
-def parse(text: str, lengths: Lengths = ORDINARY) -> Slug:
+def is_well_formed(text: str, kinds: Kinds = PLAIN) -> bool:
+    """Could *text*, in canonical form, be a slug of one of *kinds* at all? Reserved words pass alone."""
+    return _SHAPE.match(text) is not None or (_is_wide(text, kinds) and not is_page(text))
+
+
+def _is_wide(text: str, kinds: Kinds) -> bool:
+    return kinds.segments and len(text) <= MAX_LENGTH and _SEGMENTS.match(text) is not None
+
+
+def is_page(text: str) -> bool:
+    """Is *text* the path of a page of the service, or below one?"""
+    return text.partition("/")[0].casefold() in RESERVED
+
+
+def parse(text: str, lengths: Lengths = ORDINARY, kinds: Kinds = PLAIN) -> Slug:
     """
-    Return *text* as a slug that a link may get.
+    Return *text*, in canonical form, as a slug that a link may get.
 
     Raises:
-        InvalidInput: not *lengths* characters of `A-Z a-z 0-9 _ -`, or reserved.
+        InvalidInput: not *lengths* characters of `A-Z a-z 0-9 _ -`, of another kind, or reserved.
     """
-    if not is_well_formed(text) or not lengths.least <= len(text) <= lengths.most:
-        wider = f" ({MOVED} in an import, or with the scope admin)" if is_well_formed(text) else ""
-        message = f"must be {lengths} characters of A-Z a-z 0-9 _ -{wider}"
-        raise InvalidInput([FieldError("slug", "slug_malformed", message)])
-    if text.casefold() in RESERVED:
-        raise InvalidInput([FieldError("slug", "slug_reserved", "is reserved")])
+    is_shaped = _SHAPE.match(text) is not None or _is_wide(text, kinds)
+    if not is_shaped and is_well_formed(text, ALL):
+        raise _refused("slug_segments", "has several segments, and its domain has slugs of one alone")
+    if not is_shaped or not lengths.least <= len(text) <= lengths.most:
+        wider = f" ({MOVED} in an import, or with the scope admin)" if is_shaped else ""
+        raise _refused("slug_malformed", f"must be {_described(lengths, kinds)}{wider}")
+    if is_page(text):
+        raise _refused("slug_reserved", "is reserved")
+    first, _, last = text.rpartition("/")
+    if first and last.casefold() in RESERVED_LAST:
+        raise _refused("slug_reserved", f"has a last segment that is reserved, {last}")
     return Slug(text)
+
+
+def _described(lengths: Lengths, kinds: Kinds) -> str:
+    segments = ", in segments parted by /" if kinds.segments else ""
+    return f"{lengths} characters of A-Z a-z 0-9 _ -{segments}"
+
+
+def _refused(code: str, message: str) -> InvalidInput:
+    return InvalidInput([FieldError("slug", code, message)])

@@ -76,18 +76,16 @@ def slug(value: object) -> ShortLink | None:
 
 
 def path(value: object) -> ShortLink | None:
-    """Return a slug that may stand between slashes."""
+    """Return a slug that may stand between slashes; its domain judges whether it has too many segments."""
     found = url(value)
     if not found:
         return None
-    segment = found.removeprefix("/").removesuffix("/")
-    if not segment:
+    name = found.removeprefix("/").removesuffix("/")
+    if not name:
         raise Unreadable("slug_missing", "is the path of no short link")
-    if "/" in segment:
-        raise Unreadable("slug_segments", "is a path of several segments: a slug has one")
-    if "?" in segment or "#" in segment:
+    if "?" in name or "#" in name:
         raise Unreadable("slug_malformed", "is a path with a query or a fragment")
-    return ShortLink(segment)
+    return ShortLink(name)
 
 
 def short_link(value: object) -> ShortLink | None:

@@ -20,7 +20,7 @@ from app.domain.domains import (
     Domain,
     DomainIndex,
     DomainSettings,
-    check_length,
+    check_slug_rules,
     checked_host,
     checked_pages,
 )
@@ -227,7 +227,7 @@ class Domains:
         if wanted is not present:
             changed = {name: url for name, url in changed.items() if url != getattr(present, name)}
         try:
-            check_length(wanted)
+            check_slug_rules(wanted)
             pages = checked_pages(changed, host=host, own_hosts=self._own_hosts, policy=self._policy)
         except InvalidInput as error:
             errors += error.errors

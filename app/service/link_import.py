@@ -186,7 +186,7 @@ class LinkImport:
             [
                 ImportedLink(
                     slug=name,
-                    fields=asked.record.fields,
+                    fields=_completed(asked.record),
                     created_at=asked.record.created_at or now,
                     visits=asked.record.visits,
                     spent_visits=asked.record.spent_visits,
@@ -231,6 +231,13 @@ class LinkImport:
             return None
         await self._deliver([outcome])
         return Done(asked.row, Outcome.UPDATED, outcome.link)
+
+
+def _completed(record: LinkRecord) -> LinkFields:
+    """Return the fields of *record* with what its domain says of new links, where the file says nothing."""
+    if "redirect_code" in record.named:
+        return record.fields
+    return replace(record.fields, redirect_code=record.domain.settings.redirect_code)
 
 
 def _external_id_taken(asked: _Asked) -> Refused:

@@ -140,8 +140,10 @@ def register(api: Router, middleware: ApiMiddleware, blocks: Blocks) -> None:
         return json_response(200, BlocksAdded(len(added), len(asked) - len(added)))
 
     def declare_removal(path: str, read: Callable[[str], Block], *, summary: str, name: str) -> None:
+        parameter = path.rpartition(":")[2]
+
         async def remove(call: Call[None]) -> Response:
-            block = read(unquote(call.request.path_params["value"]))
+            block = read(unquote(call.request.path_params[parameter]))
             removed = await blocks.remove([block])
             return empty_response(204) if removed else errors.not_found()
 
@@ -157,7 +159,7 @@ def register(api: Router, middleware: ApiMiddleware, blocks: Blocks) -> None:
         api.delete(path)(middleware.endpoint(operation)(remove))
 
     declare_removal("/blocks/hosts/:value", blocked_host, summary="Unblock a host", name="unblock_host")
-    declare_removal("/blocks/slugs/:value", blocked_slug, summary="Unblock a slug", name="unblock_slug")
+    declare_removal("/blocks/slugs/:slug", blocked_slug, summary="Unblock a slug", name="unblock_slug")
 
 
 def _read(texts: Iterable[str], read: Callable[[str], Block], problems: list[FieldError]) -> Iterable[Block]:

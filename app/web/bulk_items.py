@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from app.domain.domains import DomainIndex
 from app.domain.errors import FieldError, HopgateError, InvalidInput
 from app.domain.link import Slug
-from app.domain.slug import Lengths, is_well_formed
+from app.domain.slug import Lengths
 from app.service.batch_plans import EditItem, Fault, NewItem, RemovalItem
 from app.service.bulk import BulkLinks
 from app.service.key_management import check_owner
@@ -58,11 +58,12 @@ def new_item(
         draft = schemas.converted(document, CreateLink)
         if draft.reuse and not may_find:
             raise InvalidInput([FieldError("reuse", "scope_missing", "needs the scope links:read as well")])
+        domain = domains.served(draft.domain)
         item = NewItem(
-            fields=draft.fields(),
+            fields=draft.fields(domain.settings.redirect_code),
             slug=None,
             named=frozenset(document).difference(schemas.NOT_FIELDS),
-            domain=domains.served(draft.domain),
+            domain=domain,
             names_domain=draft.domain is not None,
             reuse=reuse or draft.reuse,
             expires_in=draft.lifetime(),
@@ -104,8 +105,7 @@ def removal_item(domains: DomainIndex, document: Any) -> RemovalItem:
 
 
 def _key(domains: DomainIndex, name: str, host: str | None) -> Slug | None:
-    domain = domains.served(host)
-    return domain.key(name) if is_well_formed(name) else None
+    return domains.served(host).known_key(name)
 
 
 class _Reader:

@@ -13,8 +13,9 @@ import msgspec
 
 from app.domain import slug as slugs
 from app.domain import target
-from app.domain.domains import Domain, DomainIndex, DomainSettings, checked_host
+from app.domain.domains import GENERATED, Domain, DomainIndex, DomainSettings, Robots, checked_host
 from app.domain.errors import FieldError, InvalidInput
+from app.domain.link import DEFAULT_REDIRECT_CODE, REDIRECT_CODES
 from app.domain.link_key import name_of
 from app.resilience.admission import WorkKind
 from app.resilience.deadline import ADMIN_S, WRITE_S
@@ -64,6 +65,28 @@ _MinSlugLength = Annotated[
         description="Of slugs that are chosen; keys with the scope admin choose shorter ones.",
     ),
 ]
+_SlugLength = Annotated[
+    int,
+    described(
+        minimum=GENERATED.least,
+        maximum=GENERATED.most,
+        description="Of random slugs; null: 7, or 8 where slugs have no case.",
+    ),
+]
+_MultiSegment = Annotated[
+    bool,
+    described(
+        description="True: slugs of new links may have several segments, such as `promo/2026/spring`. Links"
+        " that have one are visited, and changed, whatever becomes of the setting."
+    ),
+]
+_NewCode = Annotated[
+    int, described(enum=list(REDIRECT_CODES), description="Of new links that name no `redirect_code`.")
+]
+_Robots = Annotated[
+    Robots,
+    described(description="What `/robots.txt` of the host tells crawlers: to follow its links, or not."),
+]
 
 
 class AddDomain(msgspec.Struct, forbid_unknown_fields=True):
@@ -75,6 +98,10 @@ class AddDomain(msgspec.Struct, forbid_unknown_fields=True):
     not_found_url: _NotFoundUrl | None = None
     expired_url: _ExpiredUrl | None = None
     min_slug_length: _MinSlugLength = DomainSettings().min_slug_length
+    slug_length: _SlugLength | None = None
+    multi_segment: _MultiSegment = False
+    redirect_code: _NewCode = DEFAULT_REDIRECT_CODE
+    robots: _Robots = Robots.ALLOW
 
 
 _SETTINGS = [
@@ -108,6 +135,10 @@ class DomainDocument(msgspec.Struct):
     not_found_url: str | None
     expired_url: str | None
     min_slug_length: int
+    slug_length: int | None
+    multi_segment: bool
+    redirect_code: int
+    robots: Robots
     created_at: datetime | None
     updated_at: datetime | None
 

@@ -82,6 +82,7 @@ class FrontTable:
                     one.key(""),
                     one.case_sensitive,
                     domains.page(one, 410),
+                    one.has_segments,
                 )
                 for one in domains
             ]

@@ -12,7 +12,7 @@ from app.domain.domains import DomainIndex
 from app.domain.errors import FieldError, InvalidInput
 from app.domain.link import Link, Slug
 from app.domain.link_key import name_of
-from app.domain.slug import MOVED, ORDINARY, is_well_formed
+from app.domain.slug import MOVED, ORDINARY
 from app.domain.target import MAX_HOST_LENGTH
 from app.ports import ExternalIdTaken, IdempotentRequest, Policy, RequestMismatch, VersionMismatch
 from app.resilience.admission import WorkKind
@@ -111,7 +111,7 @@ def register_links(
                 draft, call.principal, request, bulk=bulk, domains=domains.index, domain=domain
             )
         outcome = await links.create(
-            draft.fields(),
+            draft.fields(domain.settings.redirect_code),
             domain=domain,
             expires_in=draft.lifetime(),
             custom_slug=draft.slug,
@@ -248,8 +248,8 @@ def register_cache(api: Router, middleware: ApiMiddleware, links: Links, domains
             message = f"must name 1 to {schemas.MAX_SLUGS} slugs"
             raise InvalidInput([FieldError("slugs", "slugs_count", message)])
         domain = await domains.named(call.body.domain)
-        keys = {slug: domain.key(slug) for slug in call.body.slugs}
-        asked = dict.fromkeys(key for slug, key in keys.items() if is_well_formed(slug))
+        keys = {slug: domain.known_key(slug) for slug in call.body.slugs}
+        asked = dict.fromkeys(key for key in keys.values() if key is not None)
         found = set(await links.invalidate(list(asked)))
         unknown = [slug for slug, key in keys.items() if key not in found]
         return json_response(202, schemas.Invalidated(len(found), unknown))
@@ -358,7 +358,7 @@ async def key_in_path(request: Request, domains: Domains) -> Slug | None:
     """Return the key of the link in the path; None if there can be none. Raises InvalidInput."""
     text = request.path_params["slug"]
     domain = await domains.find(request.query.get("domain"), "domain")
-    return domain.key(text) if domain is not None and is_well_formed(text) else None
+    return domain.known_key(text) if domain is not None else None
 
 
 def _idempotent_request(request: Request, key_id: str) -> IdempotentRequest | None:

@@ -68,7 +68,7 @@ class LoggedApplication(RsgiApplication):
             {
                 **({"request_id": request} if request else {}),
                 "method": method if method in METHODS else OTHER_METHOD,
-                "route": self._table.template(scope.path) or UNKNOWN_ROUTE,
+                "route": self._template(scope) or UNKNOWN_ROUTE,
                 "status": status,
                 "duration_s": round(took_s, 6),
                 "client": client,

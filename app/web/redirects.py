@@ -200,9 +200,12 @@ class RedirectHandler:
     def visited(self, host: str | None, text: str) -> Slug | None:
         """Return the link that a visit of *text* at *host* is for; None if no link can have that address."""
         name = slugs.as_pasted(text)
-        if not slugs.is_well_formed(name) or (name != text and name.casefold() in slugs.RESERVED):
-            return None
-        return self._domains.at(host).key(name)
+        if slugs.is_well_formed(name):
+            if name != text and name.casefold() in slugs.RESERVED:
+                return None
+            return self._domains.at(host).key(name)
+        domain = self._domains.at(host)
+        return domain.known_key(name, domain.kinds)
 
     def root(self, host: str | None, client: str, page: Response | None) -> Response:
         """Answer a visit of *host* without a slug; *page* is that of the service, if it is wanted."""

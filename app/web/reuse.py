@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from typing import assert_never
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import msgspec
 
@@ -41,7 +41,7 @@ async def make_or_find(
     principal.reach.check_domain(domain)
     lengths = MOVED if principal.may(Scope.ADMIN) else ORDINARY
     item = NewItem(
-        fields=draft.fields(),
+        fields=draft.fields(domain.settings.redirect_code),
         slug=None,
         named=frozenset(),
         domain=domain,
@@ -84,4 +84,4 @@ def _answer(result: ItemResult, domains: DomainIndex, *headers: tuple[str, str])
 def api_path(domains: DomainIndex, host: str, slug: str) -> str:
     """Return the path and query at which the API has a link."""
     query = "" if host == domains.default.host else f"?domain={host}"
-    return f"{urlsplit(domains.public_url).path}/api/v1/links/{slug}{query}"
+    return f"{urlsplit(domains.public_url).path}/api/v1/links/{quote(slug, safe='')}{query}"

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from importlib import resources
 from typing import Any
 
+from app.domain.domains import Robots
 from app.domain.errors import InvalidInput, Unavailable
 from app.telemetry import prometheus
 from app.web import (
@@ -38,7 +39,10 @@ from app.web.services import Services
 
 # Browsers ask again after a week.
 _ICON_CACHING = "public, max-age=604800"
-_ROBOTS = b"User-agent: *\nDisallow: /api/\n"
+_ROBOTS = {
+    Robots.ALLOW: b"User-agent: *\nAllow: /\nDisallow: /api/\n",
+    Robots.DISALLOW: b"User-agent: *\nDisallow: /\n",
+}
 
 
 def register(application: Any, services: Services) -> None:
@@ -166,9 +170,10 @@ def _register_operations(app: Router, services: Services, middleware: ApiMiddlew
         return icon
 
     @app.get("/robots.txt")
-    @public
-    async def robots(_request: Request) -> Response:
-        return text_response(200, _ROBOTS, "text/plain; charset=utf-8")
+    @of_host
+    async def robots(request: Request) -> Response:
+        domain = services.domains.index.at(request.headers.get("host"))
+        return text_response(200, _ROBOTS[domain.settings.robots], "text/plain; charset=utf-8")
 
 
 def _register_dialects(app: Any, services: Services, middleware: ApiMiddleware) -> None:

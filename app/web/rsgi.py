@@ -40,6 +40,8 @@ from app.web.services import Services
 
 log = logging.getLogger(__name__)
 
+# The parameter of a path that may have several segments.
+_SLUG = ":slug"
 # A path that a route with a parameter would take, and that no link has: see `app.domain.slug.RESERVED`.
 _NO_LINK = ["api", "v1", "links", "bulk"]
 _READS = ("GET", "HEAD")
@@ -91,6 +93,8 @@ class RouteTable:
     def __init__(self, routes: Sequence[Route]) -> None:
         self._literal: dict[str, dict[str, Endpoint]] = {}
         self._patterns: dict[tuple[str, ...], tuple[str, dict[str, Endpoint]]] = {}
+        # Those with a slug, which may have several segments; the longest first.
+        self._of_slugs: list[tuple[str, ...]] = []
         # A header that any endpoint reads is checked on all of them.
         self.headers = sorted({name for route in routes for name in route.endpoint.headers})
         self.list_headers = frozenset(name for route in routes for name in route.endpoint.list_headers)
@@ -101,6 +105,8 @@ class RouteTable:
                 methods[route.method] = route.endpoint
             else:
                 self._literal.setdefault(route.path, {})[route.method] = route.endpoint
+        of_slugs = (pattern for pattern in self._patterns if _SLUG in pattern[1:])
+        self._of_slugs = sorted(of_slugs, key=len, reverse=True)
 
     def is_literal(self, path: str) -> bool:
         """Does a route without parameters own *path*?"""
@@ -122,14 +128,42 @@ class RouteTable:
             parts.pop()
         if parts[: len(_NO_LINK)] == _NO_LINK:
             return None
-        for pattern, (route, methods) in self._patterns.items():
-            if len(pattern) == len(parts):
-                pairs = list(zip(pattern, parts, strict=True))
-                if all(part and (name == part or name.startswith(":")) for name, part in pairs):
-                    suffix = suffix_of(parts[0]) if route == REDIRECT_ROUTE else ""
-                    values = {name[1:]: part for name, part in pairs if name.startswith(":")}
-                    return route + suffix, methods, values
+        if not all(parts):
+            return None
+        for pattern in self._patterns:
+            if len(pattern) == len(parts) and _fits(pattern, parts):
+                return self._found(pattern, parts)
+        for pattern in self._of_slugs:
+            joined = _joined(pattern, parts)
+            if _fits(pattern, joined):
+                return self._found(pattern, joined)
         return None
+
+    def _found(
+        self, pattern: tuple[str, ...], parts: Sequence[str]
+    ) -> tuple[str, dict[str, Endpoint], Mapping[str, str]]:
+        route, methods = self._patterns[pattern]
+        pairs = zip(pattern, parts, strict=True)
+        suffix = suffix_of(parts[0]) if route == REDIRECT_ROUTE else ""
+        return route + suffix, methods, {name[1:]: part for name, part in pairs if name.startswith(":")}
+
+
+def _fits(pattern: tuple[str, ...], parts: Sequence[str]) -> bool:
+    pairs = zip(pattern, parts, strict=True)
+    return all(name == part or name.startswith(":") for name, part in pairs)
+
+
+def _joined(pattern: tuple[str, ...], parts: list[str]) -> list[str]:
+    """
+    Return *parts* with those that the slug of *pattern* takes as one.
+
+    Granian decodes `%2F`, as some proxies do, so the slug `a/b` is not told from two segments. What stands
+    behind a slug is no last segment of one: see `app.domain.slug.RESERVED_LAST`.
+    """
+    start = pattern.index(_SLUG)
+    end = max(start + 1, len(parts) - (len(pattern) - start - 1))
+    joined = [*parts[:start], "/".join(parts[start:end]), *parts[end:]]
+    return joined if len(joined) == len(pattern) else [""] * len(pattern)
 
 
 class RsgiApplication:
@@ -270,6 +304,18 @@ class RsgiApplication:
         slug = self._services.redirects.visited(_host(scope), path[1:])
         return None if slug is None or self._table.is_literal(f"/{name_of(slug)}") else slug
 
+    def _visit(
+        self, scope: RsgiScope, path: str
+    ) -> tuple[str, dict[str, Endpoint], Mapping[str, str]] | None:
+        """Return what answers a visit of a link whose slug no route describes; None if *path* is no such."""
+        found = None if self._visited(scope, path) is None else self._table.find("/-")
+        return None if found is None else (*found[:2], {_SLUG[1:]: path[1:]})
+
+    def _template(self, scope: RsgiScope) -> str | None:
+        """Return the route of *scope* as OpenAPI writes it; None if it has none."""
+        path = scope.path
+        return self._table.template(path) or (None if self._visit(scope, path) is None else REDIRECT_ROUTE)
+
     async def _look_up(self, scope: RsgiScope, slug: str, client: str, *, is_head: bool) -> Response:
         headers = scope.headers
         try:
@@ -302,7 +348,7 @@ class RsgiApplication:
         return self._negotiated(scope, response) if exchange.route in _FOR_PEOPLE else response
 
     async def _route(self, path: str, scope: RsgiScope, protocol: Any, exchange: Exchange) -> Response:
-        found = self._table.find(path)
+        found = self._table.find(path) or self._visit(scope, path)
         if found is None:
             host = _host(scope)
             has_page = scope.method in _READS and self._domains.page(self._domains.at(host), 404) is not None

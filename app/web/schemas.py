@@ -78,7 +78,12 @@ _Tags = Annotated[
         examples=[["campaign", "2030"]],
     ),
 ]
-_RedirectCode = Annotated[int, described(enum=list(REDIRECT_CODES))]
+_RedirectCode = Annotated[
+    int,
+    described(
+        enum=list(REDIRECT_CODES), description="Of a new link by default that of its domain, as a rule 302."
+    ),
+]
 _ValidFrom = Annotated[datetime, described(**TIME)]
 _ExpiresAt = Annotated[
     datetime,
@@ -168,7 +173,7 @@ class CreateLink(msgspec.Struct, forbid_unknown_fields=True):
     domain: Domain | None = None
     title: _Title = ""
     tags: _Tags = ()
-    redirect_code: _RedirectCode = DEFAULT_REDIRECT_CODE
+    redirect_code: _RedirectCode | msgspec.UnsetType = msgspec.UNSET
     valid_from: _ValidFrom | None = None
     expires_at: _ExpiresAt | None = None
     max_visits: _MaxVisits | None = None
@@ -186,15 +191,21 @@ class CreateLink(msgspec.Struct, forbid_unknown_fields=True):
     expires_in: ExpiresIn | None = None
     reuse: Reuse = False
 
-    def fields(self) -> LinkFields:
+    def fields(self, redirect_code: int = DEFAULT_REDIRECT_CODE) -> LinkFields:
         """
         Return what stands in the link as it is sent: all but its address, the lifetime and `reuse`.
+
+        Args:
+            redirect_code: of a body that names none.
 
         Raises:
             InvalidInput: a UTM parameter is none.
         """
-        fields = LinkFields(**{field.name: getattr(self, field.name) for field in _FIELDS})
+        sent = {field.name: getattr(self, field.name) for field in _FIELDS}
+        if self.redirect_code is msgspec.UNSET:
+            sent["redirect_code"] = redirect_code
         wanted = {name: value for name in utm.NAMES if (value := getattr(self, name)) is not None}
+        fields = LinkFields(**sent)
         return utm.patched(fields, wanted) if wanted else fields
 
     def lifetime(self) -> timedelta | None:
@@ -238,7 +249,12 @@ _Changes: Any = msgspec.defstruct(
 # Their types without the rules for what is sent: a target is in canonical form by then, and a link may
 # be older than a rule.
 _SHOWN_TEXTS = dict.fromkeys(("external_id", "expired_url", "robots", *utm.NAMES), str | None)
-_SHOWN = {**get_type_hints(CreateLink), "max_visits": _MaxVisits | None, **_SHOWN_TEXTS}
+_SHOWN = {
+    **get_type_hints(CreateLink),
+    "redirect_code": int,
+    "max_visits": _MaxVisits | None,
+    **_SHOWN_TEXTS,
+}
 _AddressAndFields: Any = msgspec.defstruct(
     "_AddressAndFields",
     [(name, _SHOWN[name]) for name in (*(field.name for field in _FIELDS), *utm.NAMES)],

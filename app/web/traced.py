@@ -111,7 +111,7 @@ class TracedApplication(RsgiApplication):
     def _described(self, scope: RsgiScope, noted: Noted | None) -> tuple[str, Attributes]:
         """Return the name and attributes of a request: its route, never what it was filled in with."""
         method = scope.method if scope.method in _METHODS else "_OTHER"
-        route = self._table.template(scope.path)
+        route = self._template(scope)
         attributes = {"http.request.method": method, "network.protocol.version": scope.http_version}
         described = {**attributes, **self._server, "url.path": route or "REDACTED"}
         verb = "HTTP" if method == "_OTHER" else method

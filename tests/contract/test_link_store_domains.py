@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
-from app.domain.domains import Domain, DomainSettings
+from app.domain.domains import Domain, DomainSettings, Robots
 from app.domain.link import LinkFields, NewLink
 from app.domain.link_key import DEFAULT_ID, key_of
 from app.ports import LinkQuery, LinkSort, Store
@@ -16,6 +17,10 @@ SETTINGS = DomainSettings(
     not_found_url="https://example.com/404",
     expired_url="https://example.com/gone",
     min_slug_length=5,
+    slug_length=9,
+    multi_segment=True,
+    redirect_code=308,
+    robots=Robots.DISALLOW,
 )
 
 
@@ -41,12 +46,31 @@ async def test_domain_is_stored_with_every_setting(store: Store) -> None:
         host=HOST,
         case_sensitive=False,
         settings=SETTINGS,
+        has_segments=True,
         created_at=NOW,
         updated_at=NOW,
         version=2,
     )
     assert (await store.domains())[1:] == [added]
     assert await store.domains_version() == 2
+
+
+async def test_kinds_of_slugs_that_were_there_stay_known(store: Store) -> None:
+    """Links that have them are looked up after the setting has ended."""
+    added = await add(store, settings=DomainSettings())
+    assert not added.has_segments
+    settings, has_segments, version = DomainSettings(), [], added.version
+    for allows in (True, False, False):
+        changed = await store.change_domain(
+            added.domain_id, replace(settings, multi_segment=allows), expected_version=version, now=LATER
+        )
+        assert changed is not None
+        has_segments.append((changed.settings.multi_segment, changed.has_segments))
+        version = changed.version
+
+    assert has_segments == [(True, True), (False, True), (False, True)]
+    assert await store.remove_domain(added.domain_id, now=LATER)
+    assert (await add(store, settings=DomainSettings())).has_segments
 
 
 async def test_host_is_stored_once(store: Store) -> None:

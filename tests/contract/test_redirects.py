@@ -8,13 +8,14 @@ the server behind a front, is a bug.
 
 from __future__ import annotations
 
+import secrets
 import sys
 from collections.abc import Iterator
 
 import httpx
 import pytest
 
-from tests.servers.hopgate import UNLIMITED, Gateway, make_key
+from tests.servers.hopgate import UNLIMITED, Gateway, eventually, make_key
 from tests.servers.raw_http import RawAnswer, answered, exchange
 
 LINKS = "/api/v1/links"
@@ -163,7 +164,7 @@ def test_link_response_is_the_same(gateway, without_fast_path, slugs, kind, meth
     "path",
     [
         *("/unknown-slug", "/ab", "/" + "a" * 128, "/" + "a" * 129, "/a.b", "/%61bc"),
-        *("/", "/x/y", "/healthz", "/robots.txt", "/a%00b"),
+        *("/", "/x/y", "/healthz", "/robots.txt", "/a%00b", "/%ff", "/%C3%BC", "/x%2Fy"),
     ],
 )
 def test_error_response_is_the_same(gateway, without_fast_path, path, method):
@@ -214,6 +215,49 @@ def test_percent_encoded_slug_is_the_slug(gateway, without_fast_path, slugs):
 
     assert answer is not None
     assert answer.status in {302, 404}
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "POST"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        *(
+            "/a/{}",
+            "/a%2F{}",
+            "/a/{}/",
+            "/a/{}/)",
+            "/a%2f{}%20",
+            "/%61/{}",
+            "/a/./{}",
+            "/x/../a/{}",
+            "/a//{}",
+        ),
+        *("//a/{}", "/a/{}/x", "/A/{}", "/docs/{}", "/a/{}?x=1", "/a/{}#x", "/a%5C{}"),
+    ],
+)
+def test_slug_of_several_segments_is_visited_the_same(gateway, without_fast_path, segments, path, method):
+    request = f"{method} {path.format(segments)} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+
+    answer = same(gateway, without_fast_path, request.encode())
+
+    assert answer is not None
+    found = path in {"/a/{}", "/a%2F{}", "/a/{}/", "/a/{}/)", "/a%2f{}%20", "/%61/{}", "/a/{}?x=1"}
+    if "#" not in path and method != "POST":
+        assert answer.status == (302 if found else 404)
+
+
+@pytest.fixture(scope="module")
+def segments(gateway, without_fast_path, key) -> str:
+    """The last segment of a link below `a`, whose slugs may have several."""
+    name = f"s{secrets.token_hex(6)}"
+    with httpx.Client(base_url=gateway.url, headers={"Authorization": f"Bearer {key}"}) as api:
+        changed = api.patch("/api/v1/domains/hop.example", json={"multi_segment": True})
+        assert changed.status_code == 200, changed.text
+        made = api.post(LINKS, json={"long_url": "https://example.com/", "slug": f"a/{name}"})
+        assert made.status_code == 201, made.text
+    request = f"GET /a/{name} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode()
+    eventually(lambda: answered(without_fast_path.port, request).status == 302, 5, "both know the setting")
+    return name
 
 
 @pytest.mark.parametrize("kind", KINDS)

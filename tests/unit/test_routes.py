@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from app.domain.slug import RESERVED
+from app.domain.slug import RESERVED, RESERVED_LAST
 from app.resilience.admission import WorkKind
 from tests.unit.declared_routes import declared_routes
 
@@ -19,6 +19,15 @@ def test_paths_of_the_service_are_reserved_as_slugs():
     assert first >= {"api", "healthz", "readyz", "metrics", "status", "robots.txt"}
     assert not first & TO_COME
     assert first | TO_COME | IN_THE_API == RESERVED
+
+
+def test_what_stands_behind_a_slug_in_the_api_is_no_last_segment():
+    """The link `a/stats` could not be told from the statistics of `a`."""
+    paths = (route.path.partition("/:slug/") for route in declared_routes())
+    behind = {after for _, mark, after in paths if mark}
+
+    assert behind >= {"stats", "history", "undo"}
+    assert behind <= RESERVED_LAST
 
 
 def test_api_endpoints_declare_operations():

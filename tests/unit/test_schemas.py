@@ -22,6 +22,9 @@ def test_create_takes_every_field_and_the_slug() -> None:
     others = {name: declared.pop(name) for name in NOT_FIELDS}
 
     assert others == {**dict.fromkeys(NOT_FIELDS), "reuse": False}
+    # The domain says what it is.
+    assert declared["redirect_code"] is msgspec.UNSET
+    declared["redirect_code"] = CreateLink("https://example.com/").fields().redirect_code
     assert {
         name: MISSING if default is msgspec.NODEFAULT else default for name, default in declared.items()
     } == DEFAULTS

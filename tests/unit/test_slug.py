@@ -41,7 +41,6 @@ def test_well_formed_slug_is_accepted(text):
     [
         "",
         "a b",
-        "a/b",
         "..",
         "../etc",
         ".well-known",
@@ -93,6 +92,15 @@ def test_slug_that_no_link_can_have_names_the_widest_lengths():
 
     assert caught.value.errors[0].message == "must be 1 to 128 characters of A-Z a-z 0-9 _ -"
     assert not slug.is_well_formed("a" * 129)
+
+
+@pytest.mark.parametrize("text", ["a/b", "promo/2026/spring", "a/api", "-/_", "stats/a", "a/stats/b"])
+def test_several_segments_need_a_domain_that_has_them(text):
+    assert slug.parse(text, slug.MOVED, slug.ALL) == text
+    with pytest.raises(InvalidInput) as caught:
+        slug.parse(text, slug.MOVED)
+
+    assert [error.code for error in caught.value.errors] == ["slug_segments"]
 
 
 @pytest.mark.parametrize("text", ["api", "API", "Docs", "status", "console", "healthz", "readyz", "Metrics"])

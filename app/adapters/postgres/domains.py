@@ -7,21 +7,32 @@ from datetime import datetime
 
 from app.adapters.postgres import sql
 from app.adapters.postgres.pool import Connection, rows_of
-from app.domain.domains import Domain, DomainSettings
+from app.domain.domains import Domain, DomainSettings, Robots
 
 _SETTINGS = [field.name for field in fields(DomainSettings)]
-_COLUMNS = ", ".join(["id, host, case_sensitive, created_at, updated_at, removed, version", *_SETTINGS])
+_COLUMNS = ", ".join(
+    ["id, host, case_sensitive, has_segments, created_at, updated_at, removed, version", *_SETTINGS]
+)
 _NEXT = "(SELECT max(version) + 1 FROM domains)"
-_SET = ", ".join(f"{name} = %({name})s" for name in _SETTINGS)
+# Links stay when a rule for new ones ends.
+_SET = ", ".join(
+    [
+        *(f"{name} = %({name})s" for name in _SETTINGS),
+        "has_segments = domains.has_segments OR %(multi_segment)s",
+    ]
+)
 
 # One change at a time, so that versions have the order of commits; readers do not wait.
 _LOCK = b"LOCK TABLE domains IN SHARE ROW EXCLUSIVE MODE"
 SELECT_VERSION = "SELECT max(version) FROM domains"
 SELECT_ALL = f"SELECT {_COLUMNS} FROM domains ORDER BY id"
 _ADD = f"""
-    INSERT INTO domains (host, case_sensitive, {", ".join(_SETTINGS)}, version, created_at, updated_at)
-    VALUES (%(host)s, %(case_sensitive)s, {", ".join(f"%({name})s" for name in _SETTINGS)}, {_NEXT},
-        %(now)s, %(now)s)
+    INSERT INTO domains (
+        host, case_sensitive, has_segments, {", ".join(_SETTINGS)}, version, created_at, updated_at
+    ) VALUES (
+        %(host)s, %(case_sensitive)s, %(multi_segment)s, {", ".join(f"%({name})s" for name in _SETTINGS)},
+        {_NEXT}, %(now)s, %(now)s
+    )
     ON CONFLICT (host) DO UPDATE
         SET {_SET}, version = excluded.version, updated_at = excluded.updated_at, removed = false
         WHERE domains.removed
@@ -60,12 +71,14 @@ async def remove(connection: Connection, domain_id: int, *, now: datetime) -> bo
 
 def domain(row: sql.Row) -> Domain:
     """Return *row* as a domain."""
-    domain_id, host, case_sensitive, created_at, updated_at, removed, version, *settings = row
+    domain_id, host, case_sensitive, has_segments, created_at, updated_at, removed, version, *settings = row
+    values = dict(zip(_SETTINGS, settings, strict=True))
     return Domain(
         domain_id=domain_id,
         host=host,
         case_sensitive=case_sensitive,
-        settings=DomainSettings(**dict(zip(_SETTINGS, settings, strict=True))),
+        has_segments=has_segments,
+        settings=DomainSettings(**{**values, "robots": Robots(values["robots"])}),
         version=version,
         created_at=created_at,
         updated_at=updated_at,

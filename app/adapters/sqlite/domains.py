@@ -10,18 +10,27 @@ from typing import Any
 import apsw
 
 from app.adapters.sqlite import sql
-from app.domain.domains import Domain, DomainSettings
+from app.domain.domains import Domain, DomainSettings, Robots
 
 _SETTINGS = [field.name for field in fields(DomainSettings)]
-_COLUMNS = ", ".join(["id, host, case_sensitive, created_at, updated_at, removed, version", *_SETTINGS])
+_COLUMNS = ", ".join(
+    ["id, host, case_sensitive, has_segments, created_at, updated_at, removed, version", *_SETTINGS]
+)
 _NEXT = "(SELECT max(version) + 1 FROM domains)"
-_SET = ", ".join(f"{name} = :{name}" for name in _SETTINGS)
+# Links stay when a rule for new ones ends.
+_SET = ", ".join(
+    [*(f"{name} = :{name}" for name in _SETTINGS), "has_segments = has_segments OR :multi_segment"]
+)
 
 SELECT_VERSION = "SELECT max(version) FROM domains"
 SELECT_ALL = f"SELECT {_COLUMNS} FROM domains ORDER BY id"
 _ADD = f"""
-    INSERT INTO domains (host, case_sensitive, {", ".join(_SETTINGS)}, version, created_at, updated_at)
-    VALUES (:host, :case_sensitive, {", ".join(f":{name}" for name in _SETTINGS)}, {_NEXT}, :now, :now)
+    INSERT INTO domains (
+        host, case_sensitive, has_segments, {", ".join(_SETTINGS)}, version, created_at, updated_at
+    ) VALUES (
+        :host, :case_sensitive, :multi_segment, {", ".join(f":{name}" for name in _SETTINGS)},
+        {_NEXT}, :now, :now
+    )
     ON CONFLICT (host) DO UPDATE
         SET {_SET}, version = excluded.version, updated_at = excluded.updated_at, removed = 0 WHERE removed
     RETURNING {_COLUMNS}
@@ -76,12 +85,15 @@ def _one(db: apsw.Connection, statement: str, values: Mapping[str, Any]) -> Doma
 
 
 def _domain(row: Sequence[Any]) -> Domain:
-    domain_id, host, case_sensitive, created_at, updated_at, removed, version, *settings = row
+    domain_id, host, case_sensitive, has_segments, created_at, updated_at, removed, version, *settings = row
+    values = dict(zip(_SETTINGS, settings, strict=True))
+    typed = {"multi_segment": bool(values["multi_segment"]), "robots": Robots(values["robots"])}
     return Domain(
         domain_id=domain_id,
         host=host,
         case_sensitive=bool(case_sensitive),
-        settings=DomainSettings(**dict(zip(_SETTINGS, settings, strict=True))),
+        has_segments=bool(has_segments),
+        settings=DomainSettings(**{**values, **typed}),
         version=version,
         created_at=sql.time(created_at),
         updated_at=sql.time(updated_at),

@@ -184,12 +184,13 @@ class Front:
             ValueError: they cannot be read, or do not belong together. What was set before stays.
         """
 
-    def set_domains(self, domains: Sequence[tuple[str, str, bool, str | None]]) -> None:
+    def set_domains(self, domains: Sequence[tuple[str, str, bool, str | None, bool]]) -> None:
         """
         Look links up by these domains from now on.
 
         Each is a host in lower case, "" for the default domain; what the keys of its links begin with;
-        whether its slugs have case; and where visitors of a link go that has no visit left.
+        whether its slugs have case; where visitors of a link go that has no visit left; and whether a slug may
+        have several segments, parted by slashes.
 
         Raises:
             ValueError: a page cannot be sent.

@@ -23,6 +23,8 @@ pub struct Domain {
     pub is_case_sensitive: bool,
     /// Where visitors of a link go that has no visit left; None: they get 410.
     pub expired: Option<HeaderValue>,
+    /// Whether a slug may have several segments.
+    pub has_segments: bool,
 }
 
 /// A link that is visited.
@@ -45,6 +47,8 @@ struct Known {
     by_host: HashMap<Box<[u8]>, Domain, RandomState>,
     /// Those that have a page, by their prefix.
     expired: HashMap<Box<[u8]>, HeaderValue, RandomState>,
+    /// That of all other hosts.
+    default: Option<Domain>,
 }
 
 /// All domains. The control plane writes, all threads of the front read.
@@ -53,23 +57,40 @@ pub struct Domains {
     known: RwLock<Arc<Known>>,
     /// Most services have none: their requests need no look at the host, and no lock.
     has_others: AtomicBool,
+    has_segments: AtomicBool,
 }
 
 impl Domains {
     /// Knows these and no others.
     pub fn set(&self, domains: Vec<Domain>) {
         let mut known = Known::default();
+        let has_segments = domains.iter().any(|domain| domain.has_segments);
         for domain in domains {
             if let Some(page) = &domain.expired {
                 known.expired.insert(domain.prefix.clone(), page.clone());
             }
-            if !domain.host.is_empty() {
+            if domain.host.is_empty() {
+                known.default = Some(domain);
+            } else {
                 known.by_host.insert(domain.host.clone(), domain);
             }
         }
         let has_others = !known.by_host.is_empty();
         *self.known.write() = Arc::new(known);
         self.has_others.store(has_others, Ordering::Release);
+        self.has_segments.store(has_segments, Ordering::Release);
+    }
+
+    /// Whether a slug of any domain may have several segments.
+    pub(crate) fn has_segments(&self) -> bool {
+        self.has_segments.load(Ordering::Acquire)
+    }
+
+    /// The link `name`, of several segments, at `host`, which has no port; None if no link there can have it.
+    pub(crate) fn visited_below<'a>(&self, host: &[u8], name: &'a [u8]) -> Option<Visited<'a>> {
+        let known = Arc::clone(&self.known.read());
+        let domain = known.at(host).or(known.default.as_ref())?;
+        domain.has_segments.then(|| domain.visited(name))
     }
 
     /// The link `name` at `host`, which has no port.
@@ -136,6 +157,7 @@ mod tests {
             prefix: prefix.as_bytes().into(),
             is_case_sensitive,
             expired: (prefix != "~2~").then(|| HeaderValue::from_static("https://example.com/")),
+            has_segments: prefix == "~2~",
         }
     }
 
@@ -165,6 +187,24 @@ mod tests {
         }
         domains.set(vec![]);
         assert_eq!(key("go.example", "Abc"), "Abc");
+    }
+
+    #[test]
+    fn slug_of_several_segments_belongs_to_a_host_that_has_such() {
+        let domains = Domains::default();
+        assert!(!domains.has_segments());
+        assert_eq!(domains.visited_below(b"low.example", b"A/b"), None);
+        domains.set(vec![
+            domain("", "", true),
+            domain("go.example", "~1~", true),
+            domain("low.example", "~2~", false),
+        ]);
+
+        assert!(domains.has_segments());
+        let found = domains.visited_below(b"low.example", b"A/b").unwrap();
+        assert_eq!(found.key.as_ref(), b"~2~a/b");
+        assert_eq!(domains.visited_below(b"go.example", b"A/b"), None);
+        assert_eq!(domains.visited_below(b"other.example", b"A/b"), None);
     }
 
     #[test]

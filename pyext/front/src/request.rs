@@ -37,31 +37,54 @@ impl Reader {
         if !is_read || !request.body().is_end_stream() {
             return None;
         }
-        let slug = self.slug(request.uri().path())?;
+        let path = request.uri().path();
+        let (slug, has_segments) = match self.slug(path) {
+            Some(slug) => (slug, false),
+            None => (self.segments(path)?, true),
+        };
         let named = plain_host(request.headers(), request.version())?;
         // A target with a host wins: RFC 9112 3.2.2.
         let host = request.uri().host().map_or(named, str::as_bytes);
+        if has_segments {
+            return self.domains.visited_below(host, slug);
+        }
         Some(self.domains.visited(host, slug))
     }
 
     fn slug<'a>(&self, path: &'a str) -> Option<&'a [u8]> {
+        let slug = self.name(path)?;
+        let is_slug = (1..=MAX_SLUG).contains(&slug.len()) && slug.iter().copied().all(is_plain);
+        is_slug.then_some(slug)
+    }
+
+    /// The slug of several segments in `path`, if any domain has such.
+    #[cold]
+    fn segments<'a>(&self, path: &'a str) -> Option<&'a [u8]> {
+        if !self.domains.has_segments() {
+            return None;
+        }
+        let slug = self.name(path)?;
+        let mut segments = slug.split(|byte| *byte == b'/');
+        let is_slug = slug.len() <= MAX_SLUG
+            && segments.all(|one| !one.is_empty() && one.iter().copied().all(is_plain))
+            && !self.is_reserved(slug.split(|byte| *byte == b'/').next()?);
+        is_slug.then_some(slug)
+    }
+
+    /// What `path` has in the place of a slug.
+    fn name<'a>(&self, path: &'a str) -> Option<&'a [u8]> {
         let below = path.strip_prefix(self.base_path.as_str());
-        let slug = below
+        let name = below
             .filter(|_| !self.base_path.is_empty())
             .and_then(|rest| rest.strip_prefix('/'))
-            .or_else(|| path.strip_prefix('/'))?
-            .trim_end_matches(PASTED)
-            .as_bytes();
-        let is_slug = (1..=MAX_SLUG).contains(&slug.len())
-            && slug
-                .iter()
-                .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'));
-        is_slug.then_some(slug)
+            .or_else(|| path.strip_prefix('/'))?;
+        Some(name.trim_end_matches(PASTED).as_bytes())
     }
 
     /// Whether the route of `path` is that of links, whatever the method.
     pub(crate) fn is_of_links(&self, path: &str) -> bool {
-        self.slug(path).is_some_and(|slug| !self.is_reserved(slug))
+        let slug = self.slug(path).filter(|slug| !self.is_reserved(slug));
+        slug.or_else(|| self.segments(path)).is_some()
     }
 
     /// Whether `path` is one of the API.
@@ -113,6 +136,11 @@ impl Reader {
         }
         Some(Cow::Owned(ClientKeys::of(address)))
     }
+}
+
+/// Whether `byte` is one of a segment.
+fn is_plain(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-')
 }
 
 /// The size of the line and the headers, bytes.

@@ -119,15 +119,19 @@ fn forwarding(number: u8) -> PyResult<Forwarding> {
     }
 }
 
-/// Host, prefix of the keys, whether its slugs have case, and the page of links without visits.
-pub(super) type DomainParts = (String, String, bool, Option<String>);
+/// Host, prefix of the keys, whether its slugs have case, the page of links without visits, and whether slugs may
+/// have several segments.
+pub(super) type DomainParts = (String, String, bool, Option<String>, bool);
 
-pub(super) fn domain((host, prefix, is_case_sensitive, expired): DomainParts) -> PyResult<Domain> {
+pub(super) fn domain(
+    (host, prefix, is_case_sensitive, expired, has_segments): DomainParts,
+) -> PyResult<Domain> {
     Ok(Domain {
         host: host.into_bytes().into(),
         prefix: prefix.into_bytes().into(),
         is_case_sensitive,
         expired: header(expired.as_deref())?,
+        has_segments,
     })
 }
 

@@ -1,0 +1,7 @@
+-- Forgets the rules. Links whose slugs have several segments stay in the table, and nothing reaches them.
+ALTER TABLE domains
+    DROP COLUMN robots,
+    DROP COLUMN redirect_code,
+    DROP COLUMN slug_length,
+    DROP COLUMN has_segments,
+    DROP COLUMN multi_segment;
