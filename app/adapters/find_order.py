@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import NamedTuple, assert_never
 
 from app.domain.link import Link
-from app.domain.link_key import keys_between
+from app.domain.link_key import AFTER_OTHERS, DEFAULT_ID, keys_between
 from app.domain.reach import Reach
 from app.ports import LinkQuery, LinkSort, Position
 
@@ -53,17 +53,20 @@ def domain_bounds(query: LinkQuery) -> dict[str, str]:
     values: dict[str, str] = {}
     for number, domain in enumerate(_domains(query)):
         values[f"domain_first_{number}"], values[f"domain_end_{number}"] = keys_between(domain)
+        if domain == DEFAULT_ID:
+            values[f"domain_later_{number}"] = AFTER_OTHERS
     return values
 
 
 def in_domains(query: LinkQuery, column: str, mark: str) -> str | None:
     """Return the condition that *column*, a slug, is of the domains of *query*; None: of any."""
-    bounds = (
-        (mark.format(f"domain_first_{number}"), mark.format(f"domain_end_{number}"))
-        for number in range(len(_domains(query)))
-    )
-    condition = " OR ".join(f"({column} >= {first} AND {column} < {end})" for first, end in bounds)
-    return f"({condition})" if condition else None
+    conditions = []
+    for number, domain in enumerate(_domains(query)):
+        first, end = mark.format(f"domain_first_{number}"), mark.format(f"domain_end_{number}")
+        conditions.append(f"({column} >= {first} AND {column} < {end})")
+        if domain == DEFAULT_ID:
+            conditions.append(f"{column} >= {mark.format(f'domain_later_{number}')}")
+    return f"({' OR '.join(conditions)})" if conditions else None
 
 
 def _domains(query: LinkQuery) -> tuple[int, ...]:

@@ -39,6 +39,10 @@ MultiSegment = Annotated[
     bool | None,
     typer.Option("--multi-segment/--single-segment", help="New links may have slugs such as a/b, or not."),
 ]
+Unicode = Annotated[
+    bool | None,
+    typer.Option("--unicode/--ascii", help="New links may have slugs of other letters and emoji, or not."),
+]
 RedirectCode = Annotated[
     int | None, typer.Option(metavar="CODE", help="301, 302, 307 or 308: of new links that name none.")
 ]
@@ -60,6 +64,7 @@ def add(
     min_slug_length: MinSlugLength = None,
     slug_length: SlugLength = None,
     multi_segment: MultiSegment = None,
+    unicode: Unicode = None,
     redirect_code: RedirectCode = None,
     robots: RobotsOption = None,
     json: console.Json = False,
@@ -76,6 +81,7 @@ def add(
         min_slug_length=min_slug_length,
         slug_length=slug_length,
         multi_segment=multi_segment,
+        unicode=unicode,
         redirect_code=redirect_code,
         robots=robots,
     )
@@ -105,6 +111,7 @@ def edit(
     min_slug_length: MinSlugLength = None,
     slug_length: SlugLength = None,
     multi_segment: MultiSegment = None,
+    unicode: Unicode = None,
     redirect_code: RedirectCode = None,
     robots: RobotsOption = None,
     json: console.Json = False,
@@ -117,6 +124,7 @@ def edit(
         min_slug_length=min_slug_length,
         slug_length=slug_length,
         multi_segment=multi_segment,
+        unicode=unicode,
         redirect_code=redirect_code,
         robots=robots,
     )

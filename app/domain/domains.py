@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from app.domain import slug as slugs
 from app.domain import target
@@ -43,7 +43,8 @@ class DomainSettings:
     Visitors of its root, of a slug that no link has and of a link that is gone are redirected to the three
     URLs; None leaves them the answer of the service. `min_slug_length` is of the slugs that are chosen,
     `slug_length` of the random ones; None: as many characters as make guessing hopeless. `multi_segment`
-    lets new links have slugs such as `a/b`. `redirect_code` is that of new links that name none.
+    lets new links have slugs such as `a/b`, `unicode` others than those of ASCII. `redirect_code` is that of
+    new links that name none.
     """
 
     root_url: str | None = None
@@ -52,13 +53,14 @@ class DomainSettings:
     min_slug_length: int = slugs.ORDINARY.least
     slug_length: int | None = None
     multi_segment: bool = False
+    unicode: bool = False
     redirect_code: int = DEFAULT_REDIRECT_CODE
     robots: Robots = Robots.ALLOW
 
     @property
     def kinds(self) -> slugs.Kinds:
         """The kinds of slugs that new links may have."""
-        return slugs.Kinds(segments=self.multi_segment)
+        return slugs.Kinds(segments=self.multi_segment, unicode=self.unicode)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,8 +70,8 @@ class Domain:
 
     The links of a removed domain stay, and are back when its host is added again. `case_sensitive` never
     changes: False means that slugs are stored, and looked up, in lower case. `has_segments`: `multi_segment`
-    is or was on, so a link may have such a slug. `version` is the number of its latest change, among those of
-    all domains.
+    is or was on, so a link may have such a slug; likewise `has_unicode`. `version` is the number of its
+    latest change, among those of all domains.
     """
 
     domain_id: int
@@ -77,6 +79,7 @@ class Domain:
     case_sensitive: bool = True
     settings: DomainSettings = DomainSettings()
     has_segments: bool = False
+    has_unicode: bool = False
     created_at: datetime | None = None
     updated_at: datetime | None = None
     version: int = 0
@@ -94,7 +97,7 @@ class Domain:
     @property
     def kinds(self) -> slugs.Kinds:
         """The kinds of slugs that its links may have."""
-        return slugs.Kinds(segments=self.has_segments)
+        return slugs.Kinds(segments=self.has_segments, unicode=self.has_unicode)
 
 
 class DomainIndex:
@@ -219,8 +222,8 @@ class DomainIndex:
         """Return the address at which the link *key* is visited."""
         domain_id, name = split_key(key)
         if domain_id == DEFAULT_ID:
-            return f"{self.public_url}/{name}"
-        return f"{self._before}{self.of(key).host}{self._port}{self._after}/{name}"
+            return f"{self.public_url}/{quote(name)}"
+        return f"{self._before}{self.of(key).host}{self._port}{self._after}/{quote(name)}"
 
     def has_target(self, url: str) -> bool:
         """Does *url*, which is canonical, lead to another domain than the default one?"""

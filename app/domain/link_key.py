@@ -16,6 +16,8 @@ DEFAULT_ID = 0
 # No slug has it, so no visitor can name a link of another domain; and it sorts after every slug.
 _MARK = "~"
 _AFTER_MARK = "\x7f"
+# The keys of all other domains come before.
+AFTER_OTHERS = _AFTER_MARK
 _KEY = re.compile(rf"{_MARK}([1-9][0-9]{{0,8}}){_MARK}")
 # The prefix takes its part of the column.
 _LONGEST_PREFIX = 11
@@ -46,7 +48,11 @@ def is_key(text: str) -> bool:
 
 
 def keys_between(domain_id: int) -> tuple[str, str]:
-    """Return the range of a domain's keys by code points: from the first string on, before the second."""
+    """
+    Return the range of a domain's keys by code points: from the first string on, before the second.
+
+    The default domain has those from `AFTER_OTHERS` on as well.
+    """
     if domain_id == DEFAULT_ID:
         return "", _MARK
     prefix = f"{_MARK}{domain_id}"

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from app.domain import scripts
 from app.domain.errors import FieldError, InvalidInput
 from app.domain.link import Slug
 
@@ -30,6 +32,7 @@ class Kinds:
     """Which kinds of slugs there are beside the one of ASCII characters without a slash."""
 
     segments: bool = False
+    unicode: bool = False
 
 
 # What a key may choose. Short slugs are few, and are the operator's to give away.
@@ -38,11 +41,18 @@ ORDINARY = Lengths(3, 64)
 MOVED = Lengths(1, 128)
 MAX_LENGTH = MOVED.most
 PLAIN = Kinds()
-ALL = Kinds(segments=True)
+ALL = Kinds(segments=True, unicode=True)
+# In UTF-8, with the prefix of another domain: what a block may name.
+MAX_BYTES = 240
 
 _CHARACTER = "[A-Za-z0-9_-]"
 _SHAPE = re.compile(rf"{_CHARACTER}{{{MOVED.least},{MOVED.most}}}\Z")
-_SEGMENTS = re.compile(rf"{_CHARACTER}+(?:/{_CHARACTER}+)*\Z")
+# Of any letters: what may be looked up is more than what may be chosen.
+_WIDER = r"[A-Za-z0-9_-]|[^\x00-\xa0\u2028\u2029\u3000\ud800-\udfff]"
+_SEGMENTS = re.compile(rf"(?:{_WIDER})+(?:/(?:{_WIDER})+)*\Z")
+# What makes the same emoji another text, and a dot that lower case leaves of a Turkish letter.
+_EMOJI_STYLE, _DOTTED = "\ufe0f", "i\u0307"
+_MARKS = 3  # that may follow a letter
 
 # No slug ends with one of these.
 _PASTED = "/.,) "
@@ -78,7 +88,12 @@ def as_pasted(text: str) -> str:
 
 def canonical(text: str, *, ignoring_case: bool = False) -> str:
     """Return the spelling of *text* that is stored, and compared."""
-    return text.lower() if ignoring_case else text
+    if text.isascii():
+        return text.lower() if ignoring_case else text
+    name = unicodedata.normalize("NFC", text.replace(_EMOJI_STYLE, ""))
+    if not ignoring_case:
+        return name
+    return unicodedata.normalize("NFC", name.casefold()).replace(_DOTTED, "i")
 
 
 def is_well_formed(text: str, kinds: Kinds = PLAIN) -> bool:
@@ -87,7 +102,9 @@ def is_well_formed(text: str, kinds: Kinds = PLAIN) -> bool:
 
 
 def _is_wide(text: str, kinds: Kinds) -> bool:
-    return kinds.segments and len(text) <= MAX_LENGTH and _SEGMENTS.match(text) is not None
+    if len(text) > MAX_LENGTH or _SEGMENTS.match(text) is None or (not kinds.segments and "/" in text):
+        return False
+    return text.isascii() or (kinds.unicode and len(text.encode()) <= MAX_BYTES)
 
 
 def is_page(text: str) -> bool:
@@ -103,13 +120,16 @@ def parse(text: str, lengths: Lengths = ORDINARY, kinds: Kinds = PLAIN) -> Slug:
         InvalidInput: not *lengths* characters of `A-Z a-z 0-9 _ -`, of another kind, or reserved.
     """
     is_shaped = _SHAPE.match(text) is not None or _is_wide(text, kinds)
-    if not is_shaped and is_well_formed(text, ALL):
+    if not is_shaped and is_well_formed(text, Kinds(segments=True, unicode=kinds.unicode)):
         raise _refused("slug_segments", "has several segments, and its domain has slugs of one alone")
     if not is_shaped or not lengths.least <= len(text) <= lengths.most:
         wider = f" ({MOVED} in an import, or with the scope admin)" if is_shaped else ""
         raise _refused("slug_malformed", f"must be {_described(lengths, kinds)}{wider}")
     if is_page(text):
         raise _refused("slug_reserved", "is reserved")
+    wrong = None if text.isascii() else _problem(text)
+    if wrong is not None:
+        raise _refused("slug_unicode", wrong)
     first, _, last = text.rpartition("/")
     if first and last.casefold() in RESERVED_LAST:
         raise _refused("slug_reserved", f"has a last segment that is reserved, {last}")
@@ -118,7 +138,19 @@ def parse(text: str, lengths: Lengths = ORDINARY, kinds: Kinds = PLAIN) -> Slug:
 
 def _described(lengths: Lengths, kinds: Kinds) -> str:
     segments = ", in segments parted by /" if kinds.segments else ""
-    return f"{lengths} characters of A-Z a-z 0-9 _ -{segments}"
+    letters = f", letters and emoji, {MAX_BYTES} bytes at most" if kinds.unicode else ""
+    return f"{lengths} characters of A-Z a-z 0-9 _ -{letters}{segments}"
+
+
+def _problem(text: str) -> str | None:
+    marks = _MARKS + 1
+    for segment in text.split("/"):
+        row = marks  # none may begin a segment
+        for character in segment:
+            row = row + 1 if unicodedata.category(character)[0] == "M" else 0
+            if row >= marks:
+                return "has too many marks in a row, or one that is first"
+    return scripts.problem(text.replace("/", ""))
 
 
 def _refused(code: str, message: str) -> InvalidInput:

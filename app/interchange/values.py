@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, tzinfo
 from typing import Literal
+from urllib.parse import unquote
 
 from app.domain.link import MAX_MAX_VISITS
 from app.interchange.errors import Unreadable
@@ -85,7 +86,10 @@ def path(value: object) -> ShortLink | None:
         raise Unreadable("slug_missing", "is the path of no short link")
     if "?" in name or "#" in name:
         raise Unreadable("slug_malformed", "is a path with a query or a fragment")
-    return ShortLink(name)
+    try:
+        return ShortLink(unquote(name, errors="strict"))
+    except UnicodeDecodeError:
+        raise Unreadable("slug_malformed", "has escapes that are no UTF-8") from None
 
 
 def short_link(value: object) -> ShortLink | None:

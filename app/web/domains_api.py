@@ -80,6 +80,13 @@ _MultiSegment = Annotated[
         " that have one are visited, and changed, whatever becomes of the setting."
     ),
 ]
+_Unicode = Annotated[
+    bool,
+    described(
+        description="True: slugs of new links may have letters of other scripts, and emoji. Links that have"
+        " them are visited, and changed, whatever becomes of the setting."
+    ),
+]
 _NewCode = Annotated[
     int, described(enum=list(REDIRECT_CODES), description="Of new links that name no `redirect_code`.")
 ]
@@ -100,6 +107,7 @@ class AddDomain(msgspec.Struct, forbid_unknown_fields=True):
     min_slug_length: _MinSlugLength = DomainSettings().min_slug_length
     slug_length: _SlugLength | None = None
     multi_segment: _MultiSegment = False
+    unicode: _Unicode = False
     redirect_code: _NewCode = DEFAULT_REDIRECT_CODE
     robots: _Robots = Robots.ALLOW
 
@@ -137,6 +145,7 @@ class DomainDocument(msgspec.Struct):
     min_slug_length: int
     slug_length: int | None
     multi_segment: bool
+    unicode: bool
     redirect_code: int
     robots: Robots
     created_at: datetime | None

@@ -11,7 +11,10 @@ from app.domain.domains import Domain, DomainSettings, Robots
 
 _SETTINGS = [field.name for field in fields(DomainSettings)]
 _COLUMNS = ", ".join(
-    ["id, host, case_sensitive, has_segments, created_at, updated_at, removed, version", *_SETTINGS]
+    [
+        "id, host, case_sensitive, has_segments, has_unicode, created_at, updated_at, removed, version",
+        *_SETTINGS,
+    ]
 )
 _NEXT = "(SELECT max(version) + 1 FROM domains)"
 # Links stay when a rule for new ones ends.
@@ -19,6 +22,7 @@ _SET = ", ".join(
     [
         *(f"{name} = %({name})s" for name in _SETTINGS),
         "has_segments = domains.has_segments OR %(multi_segment)s",
+        "has_unicode = domains.has_unicode OR %(unicode)s",
     ]
 )
 
@@ -28,9 +32,11 @@ SELECT_VERSION = "SELECT max(version) FROM domains"
 SELECT_ALL = f"SELECT {_COLUMNS} FROM domains ORDER BY id"
 _ADD = f"""
     INSERT INTO domains (
-        host, case_sensitive, has_segments, {", ".join(_SETTINGS)}, version, created_at, updated_at
+        host, case_sensitive, has_segments, has_unicode, {", ".join(_SETTINGS)},
+        version, created_at, updated_at
     ) VALUES (
-        %(host)s, %(case_sensitive)s, %(multi_segment)s, {", ".join(f"%({name})s" for name in _SETTINGS)},
+        %(host)s, %(case_sensitive)s, %(multi_segment)s, %(unicode)s,
+        {", ".join(f"%({name})s" for name in _SETTINGS)},
         {_NEXT}, %(now)s, %(now)s
     )
     ON CONFLICT (host) DO UPDATE
@@ -71,13 +77,25 @@ async def remove(connection: Connection, domain_id: int, *, now: datetime) -> bo
 
 def domain(row: sql.Row) -> Domain:
     """Return *row* as a domain."""
-    domain_id, host, case_sensitive, has_segments, created_at, updated_at, removed, version, *settings = row
+    (
+        domain_id,
+        host,
+        case_sensitive,
+        has_segments,
+        has_unicode,
+        created_at,
+        updated_at,
+        removed,
+        version,
+        *settings,
+    ) = row
     values = dict(zip(_SETTINGS, settings, strict=True))
     return Domain(
         domain_id=domain_id,
         host=host,
         case_sensitive=case_sensitive,
         has_segments=has_segments,
+        has_unicode=has_unicode,
         settings=DomainSettings(**{**values, "robots": Robots(values["robots"])}),
         version=version,
         created_at=created_at,

@@ -16,7 +16,7 @@ import msgspec
 from app.adapters.key_scopes import read_scopes, stored_scopes
 from app.domain.events import ClicksCounted, LinkChanged
 from app.domain.link import Link, LinkFields, Resolution, Slug
-from app.domain.link_key import keys_between
+from app.domain.link_key import AFTER_OTHERS, DEFAULT_ID, keys_between
 from app.domain.origin import Origin
 from app.ports import IMPORT_SCOPE, MAX_QUOTA_LEASE, OUTBOX_GRACE_S, ApiKey, OutboxEvent, Reusable
 from app.wire import decode_origin, encode_origin
@@ -179,7 +179,7 @@ SELECT_REUSABLE = f"""
         SELECT asked.number, one.id
         FROM json_to_recordset(%(asked)s::json) AS asked(
             number integer, long_url text, title text, tags text[], redirect_code smallint,
-            forward_query boolean, override_query boolean, first text, "end" text, owner text
+            forward_query boolean, override_query boolean, first text, "end" text, later text, owner text
         ) CROSS JOIN LATERAL (
             SELECT links.id FROM links
             WHERE hashtextextended(links.long_url, 0) = hashtextextended(asked.long_url, 0)
@@ -190,7 +190,7 @@ SELECT_REUSABLE = f"""
                 AND links.title = asked.title AND links.tags = asked.tags
                 AND links.redirect_code = asked.redirect_code AND links.forward_query = asked.forward_query
                 AND links.override_query = asked.override_query
-                AND links.slug >= asked.first AND links.slug < asked."end"
+                AND (links.slug >= asked.first AND links.slug < asked."end" OR links.slug >= asked.later)
                 AND (asked.owner IS NULL OR {OWNER} = asked.owner)
                 AND NOT EXISTS (
                     SELECT 1 FROM blocks
@@ -437,8 +437,8 @@ def reusable_json(asked: Sequence[Reusable]) -> str:
     found = []
     for number, one in enumerate(asked):
         first, end = keys_between(one.domain)
-        bounds = {"number": number, "first": first, "end": end, "owner": one.owner}
-        found.append({**bounds, **field_values(one.fields)})
+        bounds = {"first": first, "end": end, "later": AFTER_OTHERS if one.domain == DEFAULT_ID else None}
+        found.append({"number": number, **bounds, "owner": one.owner, **field_values(one.fields)})
     return _encoder.encode(found).decode()
 
 

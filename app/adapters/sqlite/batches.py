@@ -9,7 +9,7 @@ import apsw
 
 from app.adapters.sqlite import sql
 from app.domain.link import Link, Slug
-from app.domain.link_key import keys_between
+from app.domain.link_key import AFTER_OTHERS, DEFAULT_ID, keys_between
 from app.ports import (
     Answered,
     Batch,
@@ -80,7 +80,9 @@ def _read(db: apsw.Connection, wanted: Wanted) -> Found:
     reusable: dict[Reusable, Link] = {}
     for asked in wanted.reusable:
         first, end = keys_between(asked.domain)
-        values = {**sql.field_values(asked.fields), "first": first, "end": end, "owner": asked.owner}
+        later = AFTER_OTHERS if asked.domain == DEFAULT_ID else None
+        bounds = {"first": first, "end": end, "later": later, "owner": asked.owner}
+        values = {**sql.field_values(asked.fields), **bounds}
         rows = sql.rows(db, sql.SELECT_REUSABLE, values)
         if rows:
             reusable[asked] = sql.link(rows[0])

@@ -14,21 +14,29 @@ from app.domain.domains import Domain, DomainSettings, Robots
 
 _SETTINGS = [field.name for field in fields(DomainSettings)]
 _COLUMNS = ", ".join(
-    ["id, host, case_sensitive, has_segments, created_at, updated_at, removed, version", *_SETTINGS]
+    [
+        "id, host, case_sensitive, has_segments, has_unicode, created_at, updated_at, removed, version",
+        *_SETTINGS,
+    ]
 )
 _NEXT = "(SELECT max(version) + 1 FROM domains)"
 # Links stay when a rule for new ones ends.
 _SET = ", ".join(
-    [*(f"{name} = :{name}" for name in _SETTINGS), "has_segments = has_segments OR :multi_segment"]
+    [
+        *(f"{name} = :{name}" for name in _SETTINGS),
+        "has_segments = has_segments OR :multi_segment",
+        "has_unicode = has_unicode OR :unicode",
+    ]
 )
 
 SELECT_VERSION = "SELECT max(version) FROM domains"
 SELECT_ALL = f"SELECT {_COLUMNS} FROM domains ORDER BY id"
 _ADD = f"""
     INSERT INTO domains (
-        host, case_sensitive, has_segments, {", ".join(_SETTINGS)}, version, created_at, updated_at
+        host, case_sensitive, has_segments, has_unicode, {", ".join(_SETTINGS)},
+        version, created_at, updated_at
     ) VALUES (
-        :host, :case_sensitive, :multi_segment, {", ".join(f":{name}" for name in _SETTINGS)},
+        :host, :case_sensitive, :multi_segment, :unicode, {", ".join(f":{name}" for name in _SETTINGS)},
         {_NEXT}, :now, :now
     )
     ON CONFLICT (host) DO UPDATE
@@ -85,14 +93,27 @@ def _one(db: apsw.Connection, statement: str, values: Mapping[str, Any]) -> Doma
 
 
 def _domain(row: Sequence[Any]) -> Domain:
-    domain_id, host, case_sensitive, has_segments, created_at, updated_at, removed, version, *settings = row
+    (
+        domain_id,
+        host,
+        case_sensitive,
+        has_segments,
+        has_unicode,
+        created_at,
+        updated_at,
+        removed,
+        version,
+        *settings,
+    ) = row
     values = dict(zip(_SETTINGS, settings, strict=True))
-    typed = {"multi_segment": bool(values["multi_segment"]), "robots": Robots(values["robots"])}
+    flags = {name: bool(values[name]) for name in ("multi_segment", "unicode")}
+    typed = {**flags, "robots": Robots(values["robots"])}
     return Domain(
         domain_id=domain_id,
         host=host,
         case_sensitive=bool(case_sensitive),
         has_segments=bool(has_segments),
+        has_unicode=bool(has_unicode),
         settings=DomainSettings(**{**values, **typed}),
         version=version,
         created_at=sql.time(created_at),

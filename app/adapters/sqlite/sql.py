@@ -148,7 +148,7 @@ SELECT_REUSABLE = f"""
         AND expired_url IS NULL AND robots IS NULL
         AND title = :title AND tags = :tags AND redirect_code = :redirect_code
         AND forward_query = :forward_query AND override_query = :override_query
-        AND +slug >= :first AND +slug < :end
+        AND (+slug >= :first AND +slug < :end OR +slug >= :later)
         AND (:owner IS NULL OR {OWNER} = :owner)
         AND NOT EXISTS (
             SELECT 1 FROM blocks

@@ -189,8 +189,8 @@ class Front:
         Look links up by these domains from now on.
 
         Each is a host in lower case, "" for the default domain; what the keys of its links begin with;
-        whether its slugs have case; where visitors of a link go that has no visit left; and whether a slug may
-        have several segments, parted by slashes.
+        whether its slugs have case; where visitors of a link go that has no visit left; and whether a slug
+        may have several segments, parted by slashes.
 
         Raises:
             ValueError: a page cannot be sent.
