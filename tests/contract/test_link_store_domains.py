@@ -8,7 +8,7 @@ from dataclasses import replace
 from app.domain.domains import Domain, DomainSettings, Robots
 from app.domain.link import LinkFields, NewLink
 from app.domain.link_key import DEFAULT_ID, key_of
-from app.ports import LinkQuery, LinkSort, Store
+from app.ports import Found, LinkQuery, LinkSort, Reusable, Store, Wanted
 from tests.contract.store_links import LATER, NOW
 
 HOST = "go.example"
@@ -136,17 +136,33 @@ async def test_changes_at_once_are_numbered(store: Store) -> None:
 
 async def test_links_are_listed_by_domain(store: Store) -> None:
     fields = LinkFields(long_url="https://example.com/")
-    keys = [key_of(domain, name) for domain in (0, 1, 2, 10) for name in ("aaa", "bbb", "zzz")]
+    keys = [key_of(domain, name) for domain in (0, 1, 2, 10) for name in ("aaa", "bbb", "zzz", "🎉")]
     await store.add([NewLink(slug=key, fields=fields) for key in keys], now=NOW)
 
     for domain in (0, 1, 2, 3, 10):
         query = LinkQuery(domain=domain, sort=LinkSort.SLUG, descending=False)
         page = await store.find(query, after=None, limit=10, now=LATER)
-        wanted = [key_of(domain, name) for name in ("aaa", "bbb", "zzz") if domain != 3]
+        wanted = [key_of(domain, name) for name in ("aaa", "bbb", "zzz", "🎉") if domain != 3]
         assert [link.slug for link in page.links] == wanted
         assert await store.count(query, now=LATER, limit_s=10) == len(wanted)
         stored = await store.find(LinkQuery(domain=domain), after=None, limit=2, now=LATER)
-        assert [link.slug for link in stored.links] == wanted[:0:-1]
+        assert [link.slug for link in stored.links] == wanted[:1:-1]
+
+
+async def test_reusable_link_is_of_the_domain_whatever_its_slug(store: Store) -> None:
+    """Keys of the default domain may sort before and after those of all others."""
+    fields = LinkFields(long_url="https://example.com/")
+    keys = {domain: key_of(domain, "🎉") for domain in (0, 1, 2)}
+    await store.add([NewLink(slug=key, fields=fields) for key in keys.values()], now=NOW)
+    asked = [Reusable(fields, domain) for domain in (0, 1, 2, 3)]
+    found: dict[Reusable, str] = {}
+
+    def decide(known: Found) -> None:
+        found.update({one: link.slug for one, link in known.reusable.items()})
+
+    await store.write_batch(Wanted(reusable=asked), decide, now=NOW, request=None)
+
+    assert found == {Reusable(fields, domain): key for domain, key in keys.items()}
 
 
 async def test_slugs_are_searched_as_people_see_them(store: Store) -> None:
