@@ -11,7 +11,8 @@ When a guard refuses, the outcome is declared here and nowhere else:
 
 Reads and writes have separate guards, as a dependency that refuses writes (a full disk, a
 replica, no memory) still answers reads. `ping` has none: it is the probe of readiness checks. Nor have
-`epoch`, and the versions and changes of blocks and domains: one task of the process reads them, all the time.
+`epoch`, the versions and changes of blocks and domains, and what is new in the event log: one task of the
+process reads them, all the time.
 """
 
 from __future__ import annotations
@@ -93,6 +94,24 @@ def guarded_store(store: Store, guards: StoreGuards) -> Store:
             Store.remove_domain: _calls(change),
             Store.domains_version: unchanged,
             Store.domains: unchanged,
+            # events
+            Store.number_events: unchanged,
+            Store.expire_links: _calls(bulk),
+            Store.events_after: _reads(bulk),
+            Store.last_event: unchanged,
+            Store.forget_events: _calls(bulk),
+            # webhooks
+            Store.add_webhook: _calls(change),
+            Store.webhooks: _reads(bulk),
+            Store.change_webhook: _calls(change),
+            Store.remove_webhook: _calls(change),
+            Store.webhook_work: unchanged,
+            Store.plan_deliveries: _calls(bulk),
+            Store.take_deliveries: _calls(bulk),
+            Store.note_attempts: _calls(bulk),
+            Store.deliveries: _reads(bulk),
+            Store.replay_dead: _calls(change),
+            Store.replay_after: _calls(change),
             # idempotent requests
             Store.forget_requests: _calls(bulk),
             # the store itself

@@ -11,6 +11,7 @@ The errors that Hopgate raises on purpose.
     │   └── NotStarted      a guard refused the call; nothing was stored
     ├── Overloaded          admission control refused the work; nothing was started
     ├── SettingsError       the environment does not describe a service
+    ├── Undeliverable       app.ports: a webhook's server did not take a message
     ├── FileRefused         app.interchange: a file that cannot be read as links
     ├── UnreadableBody      app.web: a request body that is no JSON object
     ├── UnsendableHeader    app.web: a header that granian would drop

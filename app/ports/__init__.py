@@ -18,6 +18,8 @@ Data flows one way: store → event → cache. The cache never writes to the sto
     api_keys.py          ApiKeyStore       API keys
     blocks.py            BlockStore        blocked hosts and slugs
     domains.py           DomainStore       hosts that links are visited at
+    events.py            EventLogStore     what happened to links, for programs outside
+    webhooks.py          WebhookStore      webhooks and their deliveries; also WebhookSender
     idempotency.py       IdempotencyStore  requests that take effect once
     imports.py           ImportStore       links from files, and for files
     replica.py       LinkReplica: copies of the store that lag
@@ -42,6 +44,7 @@ from app.ports.bus import (
 from app.ports.cache import CachePage, LinkCache
 from app.ports.clicks import ClickSpool, ClickStore
 from app.ports.domains import DomainStore
+from app.ports.events import EventLogStore, EventPage
 from app.ports.find import (
     MAX_RETAGGED,
     FindStore,
@@ -73,6 +76,15 @@ from app.ports.rate_limiter import Counted, Policy, RateLimiter, Refusal
 from app.ports.replica import REPLICA_LAG_S, LinkReplica
 from app.ports.store import Store
 from app.ports.visit_quota import MAX_QUOTA_LEASE, VisitQuotaStore
+from app.ports.webhooks import (
+    Attempted,
+    Delivery,
+    DueDelivery,
+    Undeliverable,
+    WebhookSender,
+    WebhookStore,
+    WebhookWork,
+)
 
 __all__ = [
     "IMPORT_SCOPE",
@@ -86,6 +98,7 @@ __all__ = [
     "Answered",
     "ApiKey",
     "ApiKeyStore",
+    "Attempted",
     "Batch",
     "BatchStore",
     "BlockPage",
@@ -96,10 +109,14 @@ __all__ = [
     "ClickStore",
     "Counted",
     "Decide",
+    "Delivery",
     "DeliveryObserver",
     "DomainStore",
+    "DueDelivery",
     "EventBus",
     "EventHandler",
+    "EventLogStore",
+    "EventPage",
     "ExportPage",
     "ExternalIdTaken",
     "FindStore",
@@ -137,8 +154,12 @@ __all__ = [
     "TagCount",
     "TimeRange",
     "Totals",
+    "Undeliverable",
     "Unobserved",
     "VersionMismatch",
     "VisitQuotaStore",
     "Wanted",
+    "WebhookSender",
+    "WebhookStore",
+    "WebhookWork",
 ]

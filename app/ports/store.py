@@ -9,6 +9,7 @@ from app.ports.batches import BatchStore
 from app.ports.blocks import BlockStore
 from app.ports.clicks import ClickStore
 from app.ports.domains import DomainStore
+from app.ports.events import EventLogStore
 from app.ports.find import FindStore
 from app.ports.history import HistoryStore
 from app.ports.idempotency import IdempotencyStore
@@ -16,6 +17,7 @@ from app.ports.imports import ImportStore
 from app.ports.links import LinkStore
 from app.ports.outbox import OutboxStore
 from app.ports.visit_quota import VisitQuotaStore
+from app.ports.webhooks import WebhookStore
 
 
 class Store(
@@ -31,6 +33,8 @@ class Store(
     IdempotencyStore,
     BlockStore,
     DomainStore,
+    EventLogStore,
+    WebhookStore,
     Protocol,
 ):
     """

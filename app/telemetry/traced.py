@@ -90,6 +90,24 @@ def traced_store(store: Store, tracing: Tracing, system: str) -> Store:
             Store.remove_domain: call("UPDATE", "domains"),
             Store.domains_version: unchanged,
             Store.domains: unchanged,
+            # events
+            Store.number_events: unchanged,
+            Store.expire_links: unchanged,
+            Store.events_after: call("SELECT", "link_events"),
+            Store.last_event: unchanged,
+            Store.forget_events: call("DELETE", "link_events"),
+            # webhooks
+            Store.add_webhook: call("INSERT", "webhooks"),
+            Store.webhooks: call("SELECT", "webhooks"),
+            Store.change_webhook: call("UPDATE", "webhooks"),
+            Store.remove_webhook: call("DELETE", "webhooks"),
+            Store.webhook_work: unchanged,
+            Store.plan_deliveries: call("INSERT", "webhook_deliveries"),
+            Store.take_deliveries: call("UPDATE", "webhook_deliveries"),
+            Store.note_attempts: call("UPDATE", "webhook_deliveries"),
+            Store.deliveries: call("SELECT", "webhook_deliveries"),
+            Store.replay_dead: call("UPDATE", "webhook_deliveries"),
+            Store.replay_after: call("UPDATE", "webhooks"),
             # idempotent requests
             Store.forget_requests: call("DELETE", "idempotency"),
             # the store itself

@@ -6,7 +6,7 @@ import asyncio
 import inspect
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import psycopg
@@ -21,7 +21,18 @@ from app.domain.domains import DomainSettings
 from app.domain.errors import Unavailable
 from app.domain.events import ClicksCounted, LinkChanged
 from app.domain.link import LinkFields, NewLink, Resolution, Slug
-from app.ports import ApiKey, EventBus, ImportedLink, LinkCache, LinkQuery, LinkState, Store, Wanted
+from app.domain.webhooks import DeliveryState, EventFilter, Webhook
+from app.ports import (
+    ApiKey,
+    Attempted,
+    EventBus,
+    ImportedLink,
+    LinkCache,
+    LinkQuery,
+    LinkState,
+    Store,
+    Wanted,
+)
 from app.resilience.breaker import BreakerState
 from tests.contract.bus_parties import until
 from tests.contract.cache_entries import A, cached, live
@@ -35,6 +46,17 @@ BLOCK = Block(BlockKind.HOST, "evil.example")
 KEY = ApiKey(key_id="k", name="n", secret_hash=b"h", scopes=frozenset(), created_at=NOW)
 COUNTED = ClicksCounted("0" * 32, NOW, {SLUG: 1})
 FIELDS = LinkFields(long_url="https://example.com/")
+ATTEMPTED = Attempted(state=DeliveryState.DEAD, at=NOW, next_attempt_at=NOW)
+HOOK = Webhook(
+    webhook_id="wh_1",
+    url="https://hooks.example/",
+    name="",
+    filter=EventFilter(),
+    enabled=True,
+    secret=b"s",
+    created_at=NOW,
+    updated_at=NOW,
+)
 IMPORTED = ImportedLink(slug=SLUG, fields=FIELDS, created_at=NOW)
 
 # One call of each guarded method.
@@ -73,6 +95,19 @@ CALLS: dict[type[object], dict[str, Callable[[Any], Awaitable[Any]]]] = {
         ),
         "change_domain": lambda store: store.change_domain(0, DomainSettings(), expected_version=1, now=NOW),
         "remove_domain": lambda store: store.remove_domain(1, now=NOW),
+        "expire_links": lambda store: store.expire_links(now=NOW, limit=1),
+        "events_after": lambda store: store.events_after(0, limit=1),
+        "forget_events": lambda store: store.forget_events(before=NOW, limit=1),
+        "add_webhook": lambda store: store.add_webhook(HOOK, most=1),
+        "webhooks": lambda store: store.webhooks(),
+        "change_webhook": lambda store: store.change_webhook(HOOK),
+        "remove_webhook": lambda store: store.remove_webhook("wh_1"),
+        "plan_deliveries": lambda store: store.plan_deliveries("wh_1", [], after=0, until=1, now=NOW),
+        "take_deliveries": lambda store: store.take_deliveries("wh_1", limit=1, lease=timedelta(1), now=NOW),
+        "note_attempts": lambda store: store.note_attempts("wh_1", {1: ATTEMPTED}),
+        "deliveries": lambda store: store.deliveries("wh_1", before=None, limit=1),
+        "replay_dead": lambda store: store.replay_dead("wh_1", now=NOW),
+        "replay_after": lambda store: store.replay_after("wh_1", 0),
         "block_page": lambda store: store.block_page(before=None, limit=1),
         "forget_requests": lambda store: store.forget_requests(before=NOW),
         "add_clicks": lambda store: store.add_clicks(COUNTED, now=NOW),
@@ -103,6 +138,7 @@ CALLS: dict[type[object], dict[str, Callable[[Any], Awaitable[Any]]]] = {
 UNGUARDED = {Store: {"ping", "try_write", "epoch", "aclose"}, LinkCache: {"ping", "aclose"}}
 # One task of a process reads them, and goes on when the store answers again.
 UNGUARDED[Store] |= {"blocks_version", "blocks_since", "domains_version", "domains"}
+UNGUARDED[Store] |= {"number_events", "last_event", "webhook_work"}
 UNGUARDED[EventBus] = {"ping", "aclose", "listen", "consume", "queue_depths"}
 
 

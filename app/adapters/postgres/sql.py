@@ -70,6 +70,7 @@ OWNER = "nullif(coalesce(links.owner, nullif(links.created_by, 'cli')), '')"
 LINK = f"""{", ".join(_NEW)}, removed_at,
     coalesce((SELECT clicks FROM click_totals WHERE click_totals.slug = links.slug), 0) AS visits,
     {_EPOCH} AS epoch, {OWNER} AS owner"""
+LINK_COLUMNS = _END_OF_FIELDS + len(_AFTER_FIELDS)
 _NEW_TYPES = ", ".join(f"{name} {type_}" for name, type_ in _NEW.items())
 SET_FIELDS = ", ".join(f"{name} = %({name})s::{column.type}" for name, column in FIELDS.items())
 # Which version it belongs to, and who makes it: the trigger of link_history reads it.
@@ -289,6 +290,13 @@ ADD_CLICKS = """
     ), total AS (
         INSERT INTO click_totals (slug, clicks) SELECT slug, clicks FROM counted
         ON CONFLICT (slug) DO UPDATE SET clicks = click_totals.clicks + excluded.clicks
+        RETURNING slug, clicks
+    ), first AS (
+        -- A total of no more than what was added was nothing before.
+        INSERT INTO link_events_new (kind, slug, version, past, at)
+        SELECT 'link.first_visit', slug, version,
+            coalesce((SELECT max(id) FROM link_history WHERE link = links.id), 0), %(now)s
+        FROM total JOIN counted USING (slug, clicks) JOIN links USING (slug) ORDER BY slug COLLATE "C"
     ), hourly AS (
         INSERT INTO click_hours (slug, hour, clicks) SELECT slug, %(hour)s, clicks FROM counted
         ON CONFLICT (slug, hour) DO UPDATE SET clicks = click_hours.clicks + excluded.clicks

@@ -25,6 +25,7 @@ from app.adapters.postgres import sql
 from app.adapters.postgres.adds import JointAdds, insert
 from app.adapters.postgres.batches import write_batch
 from app.adapters.postgres.epoch import EpochReader
+from app.adapters.postgres.events import PostgresEvents
 from app.adapters.postgres.imports import insert_imported
 from app.adapters.postgres.pool import OLD_SCHEMA, Connection, Connections, rows_of
 from app.adapters.postgres.pool_state import PoolState
@@ -87,7 +88,7 @@ class WalPosition:
     lsn: int
 
 
-class PostgresStore:
+class PostgresStore(PostgresEvents):
     """Made by `open`, closed with `aclose`. Belongs to one event loop and process."""
 
     def __init__(

@@ -44,6 +44,11 @@ def json(values: Iterable[str] | Iterable[int]) -> str:
     return _encoder.encode(list(values)).decode()
 
 
+def listed(text: str) -> tuple[str, ...]:
+    """Return the strings of the JSON array *text*."""
+    return _list_decoder.decode(text)
+
+
 def json_object(values: Mapping[Slug, int]) -> str:
     """Return *values* as a JSON object."""
     return _encoder.encode(dict(values)).decode()
@@ -100,6 +105,7 @@ _COMPUTED = {
     "owner": OWNER,
 }
 SELECTED = ", ".join(_COMPUTED.get(name, f"links.{name}") for name in _LINK)
+LINK_COLUMNS = len(_LINK)
 # The database's clock, which all its users share, in microseconds. Its resolution is a millisecond.
 _NOW = "CAST(unixepoch('subsec') * 1000000 AS INTEGER)"
 # Which version it belongs to, and who makes it: the trigger of link_history reads it.
@@ -206,6 +212,15 @@ INSERT_BATCH = "INSERT INTO click_batches (id, folded_at) VALUES (?, ?) ON CONFL
 ADD_TO_TOTALS = """
     INSERT INTO click_totals (slug, clicks) SELECT key, value FROM json_each(?1) WHERE true
     ON CONFLICT (slug) DO UPDATE SET clicks = click_totals.clicks + excluded.clicks
+"""
+# After `ADD_TO_TOTALS`: a total of no more than what was added was nothing before.
+NOTE_FIRST_VISITS = """
+    INSERT INTO link_events (kind, slug, version, past, at)
+    SELECT 'link.first_visit', links.slug, links.version,
+        coalesce((SELECT max(id) FROM link_history WHERE link = links.id), 0), ?2
+    FROM json_each(?1) AS added
+        JOIN click_totals AS total ON total.slug = added.key AND total.clicks = added.value
+        JOIN links ON links.slug = added.key
 """
 ADD_TO_HOURS = """
     INSERT INTO click_hours (slug, hour, clicks) SELECT key, ?2, value FROM json_each(?1) WHERE true

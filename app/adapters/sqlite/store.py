@@ -28,6 +28,7 @@ from app.adapters.sqlite import batches, find_sql, imports, sql
 from app.adapters.sqlite import blocks as block_rows
 from app.adapters.sqlite import domains as domain_rows
 from app.adapters.sqlite import history as past
+from app.adapters.sqlite.events import SqliteEvents
 from app.adapters.sqlite.find import EFFORT, Finder
 from app.adapters.sqlite.writer import OLD_SCHEMA, Writer, translated
 from app.concurrency.actors import actor, owner_of
@@ -76,7 +77,7 @@ _FINDER_CACHE = -32_768
 _BATCH_TRIES = 5
 
 
-class SqliteStore:
+class SqliteStore(SqliteEvents):
     """Made by `open`, closed with `aclose`. Belongs to one event loop and process."""
 
     def __init__(self, reader: apsw.Connection, writer: Writer, finder: Finder) -> None:
@@ -302,6 +303,7 @@ class SqliteStore:
             if not sql.rows(db, sql.INSERT_BATCH, (counted.batch, sql.micros(now))):
                 return False
             sql.rows(db, sql.ADD_TO_TOTALS, (clicks,))
+            sql.rows(db, sql.NOTE_FIRST_VISITS, (clicks, sql.micros(now)))
             sql.rows(db, sql.ADD_TO_HOURS, (clicks, hour))
             return True
 

@@ -1,0 +1,45 @@
+"""Events, from rows of the log and of links: the same for every database."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from app.domain.link import Link, LinkFields
+from app.domain.webhooks import EventKind, LinkEvent, kind_of
+
+_CHANGES = (EventKind.CREATED, EventKind.CHANGED, EventKind.REMOVED)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventRow:
+    """
+    A row of the log; `link` as it is now, None if it was deleted.
+
+    `fields`: what the next change replaced, None if there was none. `changed_at`: of the change before.
+    """
+
+    position: int
+    uid: str
+    kind: str
+    version: int
+    at: datetime
+    link: Link | None
+    fields: LinkFields | None
+    changed_at: datetime | None
+
+
+def event_of(row: EventRow) -> LinkEvent | None:
+    """Return the event of *row*, with the link as it was by then; None if there is no such link or kind."""
+    kind = kind_of(row.kind)
+    if row.link is None or kind is None:
+        return None
+    updated_at = row.at if kind in _CHANGES else row.changed_at or row.link.created_at
+    link = replace(row.link, fields=row.fields or row.link.fields, version=row.version, updated_at=updated_at)
+    return LinkEvent(position=row.position, uid=row.uid, kind=kind, at=row.at, link=link)
+
+
+def events_of(rows: Iterable[EventRow]) -> tuple[LinkEvent, ...]:
+    """Return the events of *rows*."""
+    return tuple(event for row in rows if (event := event_of(row)) is not None)

@@ -1,0 +1,13 @@
+-- Destroys every webhook, what is to be delivered, and the event log.
+DROP TRIGGER link_events_limit ON links;
+DROP TRIGGER link_events_changed ON links;
+DROP TRIGGER link_events_added ON links;
+DROP FUNCTION hopgate_link_events_limit;
+DROP FUNCTION hopgate_link_events_changed;
+DROP FUNCTION hopgate_link_events_added;
+DROP TABLE webhook_deliveries;
+DROP TABLE webhooks;
+DROP TABLE link_limits_reached;
+DROP TABLE link_expiries;
+DROP TABLE link_events;
+DROP TABLE link_events_new;
