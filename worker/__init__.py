@@ -7,7 +7,8 @@ What a worker does, beside the gateways or inside an embedded one. `worker.main.
     sampling.py       samples changed links: is the shared cache consistent with the store?
     outbox_depth.py   measures how much is in the outbox
     queue_depths.py   measures how much is in the queues of the broker
-    housekeeping.py   forgets requests and batches that cannot be repeated any more
+    webhooks.py       delivers what happens to links to webhooks
+    housekeeping.py   forgets requests and batches that cannot be repeated any more, and old events
 
 Depends on ports and services only; `app.bootstrap` gives it the adapters.
 """

@@ -17,6 +17,8 @@ REQUEST_MEMORY = timedelta(hours=24)
 BATCH_MEMORY = timedelta(hours=24)
 # The default of HOPGATE_HISTORY_DAYS.
 HISTORY_MEMORY = timedelta(days=90)
+# The default of HOPGATE_EVENTS_DAYS.
+EVENT_MEMORY = timedelta(days=7)
 # Changes that are forgotten in one transaction: a few milliseconds.
 _CHANGES = 1000
 _PERIOD_S = 600.0
@@ -25,10 +27,14 @@ _PERIOD_S = 600.0
 class _Store(ClickStore, IdempotencyStore, HistoryStore, Protocol):
     """The stores whose memory ends."""
 
+    async def forget_events(self, *, before: datetime, limit: int) -> int:
+        """As `EventLogStore.forget_events`."""
+        ...
+
 
 class Housekeeping:
     """
-    Forgets idempotent requests and click batches after a day, and changes of links after *history*.
+    Forgets requests and click batches after a day, changes of links after *history*, events after *events*.
 
     A clock that is set forward must not make it forget too early: a repeated request would be
     executed again. So its day is measured by the monotonic clock, from the start on.
@@ -37,6 +43,7 @@ class Housekeeping:
         clock: the present time in UTC.
         monotonic: seconds that never go back.
         history: how long the changes of links are kept.
+        events: how long events are kept.
     """
 
     def __init__(
@@ -46,11 +53,13 @@ class Housekeeping:
         clock: Callable[[], datetime],
         monotonic: Callable[[], float],
         history: timedelta = HISTORY_MEMORY,
+        events: timedelta = EVENT_MEMORY,
     ) -> None:
         self._store = store
         self._clock = clock
         self._monotonic = monotonic
         self._history = history
+        self._events = events
         self._started_at, self._started = clock(), monotonic()
 
     async def run(self) -> None:
@@ -69,3 +78,6 @@ class Housekeeping:
         forgotten = _CHANGES
         while forgotten == _CHANGES:
             forgotten = await self._store.forget_history(before=now - self._history, limit=_CHANGES)
+        forgotten = _CHANGES
+        while forgotten == _CHANGES:
+            forgotten = await self._store.forget_events(before=now - self._events, limit=_CHANGES)

@@ -13,11 +13,12 @@ from app.ports import DeliveryObserver, EventBus, EventHandler, LinkCache, Store
 from app.service.cache_sync import CacheSync
 from worker.cache_events import CacheEventConsumer
 from worker.clicks import ClickConsumer
-from worker.housekeeping import HISTORY_MEMORY, Housekeeping
+from worker.housekeeping import EVENT_MEMORY, HISTORY_MEMORY, Housekeeping
 from worker.outbox_depth import OutboxDepthWatch
 from worker.queue_depths import QueueDepthWatch
 from worker.relay import OutboxRelay
 from worker.sampling import ConsistencySampler
+from worker.webhooks import WebhookDispatcher
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +29,7 @@ class Worker:
     outbox: OutboxDepthWatch
     clicks: ClickConsumer
     queues: QueueDepthWatch
+    webhooks: WebhookDispatcher
 
 
 @asynccontextmanager
@@ -36,28 +38,33 @@ async def run_worker(
     cache: LinkCache,
     bus: EventBus,
     observers: Mapping[WorkQueue, DeliveryObserver],
+    webhooks: WebhookDispatcher,
     *,
     clock: Callable[[], datetime],
     monotonic: Callable[[], float],
     history: timedelta = HISTORY_MEMORY,
+    events: timedelta = EVENT_MEMORY,
 ) -> AsyncIterator[Worker]:
     """
     Run a worker in the background of the body. Its consumers end when *bus* is closed.
 
     Args:
         observers: notified of the events of each queue.
+        webhooks: delivers what happens to links.
         clock: the present time in UTC.
         monotonic: seconds that never go back.
         history: how long the changes of links are kept.
+        events: how long what happened to them is kept for webhooks and streams.
     """
     worker = Worker(
         ConsistencySampler(store, cache, monotonic=monotonic),
         OutboxDepthWatch(store, monotonic=monotonic),
         ClickConsumer(store, clock=clock),
         QueueDepthWatch(bus),
+        webhooks,
     )
     cache_events = CacheEventConsumer(CacheSync(store, cache, bus), worker.sampler)
-    housekeeping = Housekeeping(store, clock=clock, monotonic=monotonic, history=history)
+    housekeeping = Housekeeping(store, clock=clock, monotonic=monotonic, history=history, events=events)
     handlers = {WorkQueue.CACHE: cache_events.handle, WorkQueue.CLICKS: worker.clicks.handle}
     for queue, handle in handlers.items():
         await bus.consume(queue, observed(handle, observers[queue], monotonic), observers[queue])
@@ -66,6 +73,7 @@ async def run_worker(
         running("outbox relay", OutboxRelay(store, bus).run()),
         running("outbox depth watch", worker.outbox.run()),
         running("queue depth watch", worker.queues.run()),
+        running("webhook dispatcher", webhooks.run()),
         running("housekeeping", housekeeping.run()),
     ):
         yield worker

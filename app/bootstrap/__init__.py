@@ -8,6 +8,7 @@ Each `open_*` is an async context manager that closes what it opened, in reverse
     front_records.py  spans and lines of what a front answers
     worker.py         one worker process
     links.py          the operations on links, also for the command line
+    webhooks.py       the operations on webhooks, and what delivers to them
     imports.py        an import, or a dry run of one
     tracing.py        the traces of one process
     reports.py        the reports of errors of one process
@@ -34,6 +35,7 @@ from app.bootstrap.links import (
     own_hosts,
     target_policy,
 )
+from app.bootstrap.webhooks import open_webhooks
 from app.bootstrap.worker import open_worker
 
 __all__ = [
@@ -51,6 +53,7 @@ __all__ = [
     "open_links",
     "open_listings",
     "open_store",
+    "open_webhooks",
     "open_worker",
     "own_hosts",
     "target_policy",

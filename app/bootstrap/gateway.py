@@ -34,6 +34,7 @@ from app.bootstrap.links import (
 )
 from app.bootstrap.reports import open_reports
 from app.bootstrap.tracing import open_traces
+from app.bootstrap.webhooks import new_dispatcher, new_webhooks
 from app.bootstrap.worker import new_deliveries, worker_sources
 from app.concurrency.background import running, serving
 from app.concurrency.loop_lag import watch_loop_lag
@@ -63,6 +64,7 @@ from app.service.outbox import OutboxPublisher
 from app.service.resolver import Resolver
 from app.service.stats import Stats
 from app.service.visit_quota import VisitQuota
+from app.service.webhooks import Webhooks
 from app.settings import Settings
 from app.telemetry.deliveries import ChangeAges
 from app.telemetry.errors import ErrorCounts
@@ -120,7 +122,12 @@ async def open_gateway(settings: Settings) -> AsyncIterator[Services]:
         ) as redirects,
         open_api(settings, to, redirects, policy) as api,
         open_background(
-            settings, to, admission, failures, redirects.sources(limiter, requests, plane)
+            settings,
+            to,
+            admission,
+            failures,
+            redirects=redirects,
+            sources=redirects.sources(limiter, requests, plane),
         ) as metrics,
     ):
         yield Services(
@@ -132,6 +139,7 @@ async def open_gateway(settings: Settings) -> AsyncIterator[Services]:
             imports=api.imports,
             blocks=api.blocks,
             domains=api.domains,
+            webhooks=api.webhooks,
             stats=api.stats,
             redirects=redirects.handler,
             metrics=metrics,
@@ -314,6 +322,7 @@ class Api:
     imports: Imports
     blocks: Blocks
     domains: Domains
+    webhooks: Webhooks
     stats: Stats
     authenticator: Authenticator
     keys: KeyManagement
@@ -339,6 +348,7 @@ async def open_api(
             imports=new_imports(settings, to.store, publisher.deliver, policy, settings.data_dir),
             blocks=Blocks(to.store, redirects.blocks.look, clock=utc_now),
             domains=new_domains(settings, to.store, redirects.hosts, redirects.domains.look, policy),
+            webhooks=new_webhooks(settings, to.store, redirects.hosts, policy),
             stats=Stats(to.store, to.store, clock=utc_now),
             authenticator=authenticator,
             keys=KeyManagement(
@@ -360,6 +370,8 @@ async def open_background(
     to: Dependencies,
     admission: AdmissionController,
     failures: ErrorCounts,
+    *,
+    redirects: Redirects,
     sources: Sequence[Source],
 ) -> AsyncIterator[Metrics]:
     """The loop-lag watch, metrics, and in an embedded gateway a worker."""
@@ -376,9 +388,11 @@ async def open_background(
                     to.cache,
                     to.bus,
                     deliveries,
+                    new_dispatcher(settings, to.store, redirects.hosts, redirects.domains.look),
                     clock=utc_now,
                     monotonic=time.monotonic,
                     history=timedelta(days=settings.history_days),
+                    events=timedelta(days=settings.events_days),
                 )
             )
             sources = [*sources, *worker_sources(worker, deliveries)]

@@ -12,8 +12,12 @@ from app.adapters.guards import DependencyGuards
 from app.bootstrap.dependencies import open_dependencies, utc_now
 from app.bootstrap.reports import open_reports
 from app.bootstrap.tracing import open_traces
+from app.bootstrap.webhooks import new_dispatcher
+from app.concurrency.background import serving
+from app.domain.domains import DomainIndex
 from app.domain.events import WorkQueue
 from app.resilience.deadline import CACHE_FILL_S
+from app.service.domains import DomainWatch, NoAnswers
 from app.settings import Settings, host_and_port
 from app.telemetry import prometheus
 from app.telemetry.deliveries import DeliveryCounts
@@ -35,18 +39,22 @@ async def open_worker(settings: Settings) -> AsyncIterator[Worker]:
     guards = DependencyGuards(cache_read_s=CACHE_FILL_S)
     errors = ErrorCounts()
     deliveries = new_deliveries(errors)
+    domains = DomainIndex(settings.public_url)
     async with (
         open_reports("hopgate-worker"),
         open_traces(settings, "hopgate-worker") as traces,
         open_dependencies(settings, guards, traces, cache_timeout_s=CACHE_FILL_S) as to,
+        serving("domain watch", DomainWatch(to.store, domains, NoAnswers())) as watch,
         run_worker(
             to.store,
             to.cache,
             to.bus,
             deliveries,
+            new_dispatcher(settings, to.store, domains, watch.look),
             clock=utc_now,
             monotonic=time.monotonic,
             history=timedelta(days=settings.history_days),
+            events=timedelta(days=settings.events_days),
         ) as worker,
     ):
         sources = [process_samples, errors.samples, *to.sources(), *worker_sources(worker, deliveries)]

@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
@@ -88,6 +89,12 @@ class Settings(BaseSettings):
     limit_not_found: str = "60/min burst 60"
     undo_days: Annotated[int, Field(ge=0, le=3650)] = 30
     history_days: Annotated[int, Field(ge=0, le=3650)] = 90
+    webhooks_http: Literal["on", "off"] = "off"
+    webhook_networks: Annotated[tuple[IpNetwork, ...], NoDecode] = ()
+    webhook_timeout_s: Annotated[float, Field(ge=1, le=30)] = 10.0
+    webhook_retries: str = "5s 30s 5m 30m 2h 5h 8h 8h"
+    events_days: Annotated[int, Field(ge=2, le=365)] = 7
+    event_streams: Annotated[int, Field(ge=0, le=10_000)] = 100
     metrics_bind: str | None = None
     metrics_dir: Path | None = None
     # Set by `hopgate serve` for its workers: the public sockets, and the path of the private one.
@@ -149,7 +156,13 @@ class Settings(BaseSettings):
     def _canonical(cls, value: str) -> str:
         return values.base_url(value) if value else value
 
-    @field_validator("trusted_proxies", mode="before")
+    @field_validator("webhook_retries")
+    @classmethod
+    def _pauses(cls, value: str) -> str:
+        values.pauses(value)
+        return value
+
+    @field_validator("trusted_proxies", "webhook_networks", mode="before")
     @classmethod
     def _networks(cls, value: object) -> object:
         if isinstance(value, str):
@@ -216,6 +229,13 @@ class Settings(BaseSettings):
             raise ValueError(msg)
         return self
 
+    @model_validator(mode="after")
+    def _retries_within_the_log(self) -> Self:
+        if sum(self.webhook_pauses, timedelta()) * 1.2 > timedelta(days=self.events_days):
+            msg = "HOPGATE_WEBHOOK_RETRIES reaches beyond HOPGATE_EVENTS_DAYS, when events are forgotten"
+            raise ValueError(msg)
+        return self
+
     @property
     def embedded(self) -> bool:
         """Does Hopgate run without PostgreSQL, Redis and RabbitMQ?"""
@@ -266,6 +286,11 @@ class Settings(BaseSettings):
     def access_log_share(self) -> float:
         """The share of requests that have a line in the access log, 0 to 1; at 0 there is none."""
         return values.share(self.access_log)
+
+    @property
+    def webhook_pauses(self) -> tuple[timedelta, ...]:
+        """The pauses after failed attempts to deliver an event."""
+        return values.pauses(self.webhook_retries)
 
     @property
     def store_name(self) -> str:

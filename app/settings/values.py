@@ -6,10 +6,14 @@ import ipaddress
 import math
 import re
 from collections.abc import Iterable, Sequence
+from datetime import timedelta
 from difflib import get_close_matches
 from urllib.parse import unquote, urlsplit
 
 import ada_url
+
+from app.domain import lifetime
+from app.domain.errors import InvalidInput
 
 IpNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -167,6 +171,22 @@ def networks(texts: Iterable[str]) -> tuple[IpNetwork, ...]:
         ValueError: naming the text that is no network.
     """
     return tuple(_network(text.strip()) for text in texts if text.strip())
+
+
+def pauses(text: str) -> tuple[timedelta, ...]:
+    """
+    Return the pauses that *text* lists, as in `5s 5m 2h`.
+
+    Raises:
+        ValueError: one of them cannot be read, or there are more than 20.
+    """
+    try:
+        found = tuple(lifetime.parse(one) for one in text.replace(",", " ").split())
+    except InvalidInput as error:
+        raise ValueError(error.errors[0].message) from None
+    if len(found) > 20:
+        raise ValueError("has more than 20 pauses")
+    return found
 
 
 def is_everything(trusted: Sequence[IpNetwork]) -> bool:

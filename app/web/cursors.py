@@ -81,6 +81,21 @@ def tag_of(cursor: str | None) -> str | None:
     raise _refusal()
 
 
+def of_deliveries(webhook_id: str, position: int | None) -> str | None:
+    """Return the cursor before *position* in the deliveries of a webhook; None at the end."""
+    return None if position is None else _encoded(f"deliveries {webhook_id}", [position])
+
+
+def delivery_in(webhook_id: str, cursor: str | None) -> int | None:
+    """
+    Return the position before which *cursor* continues the deliveries of a webhook.
+
+    Raises:
+        InvalidInput: it is no cursor of these deliveries.
+    """
+    return _number(f"deliveries {webhook_id}", cursor)
+
+
 def of_history(slug: Slug, number: int | None) -> str | None:
     """Return the cursor before the change *number* in the history of *slug*; None at the end."""
     return None if number is None else _encoded(f"history {slug}", [number])
@@ -93,9 +108,13 @@ def number_in(slug: Slug, cursor: str | None) -> int | None:
     Raises:
         InvalidInput: it is no cursor of this history.
     """
+    return _number(f"history {slug}", cursor)
+
+
+def _number(listing: str, cursor: str | None) -> int | None:
     if cursor is None:
         return None
-    match _decoded(f"history {slug}", cursor):
+    match _decoded(listing, cursor):
         case [int() as number] if type(number) is int and 0 < number < _LONG:
             return number
     raise _refusal()

@@ -69,6 +69,7 @@ class Operation:
         upload: how large bodies are taken; None: they are refused.
         takes: media types of a body that is a file, whatever it says; empty: it is none.
         gives: media types of an answer that is text; empty: it is JSON.
+        asks_others: the answer waits for a server of others, whose time says nothing of the load.
     """
 
     summary: str
@@ -86,6 +87,7 @@ class Operation:
     upload: Upload | None = None
     takes: tuple[str, ...] = ()
     gives: tuple[str, ...] = ()
+    asks_others: bool = False
 
     @property
     def query(self) -> frozenset[str]:

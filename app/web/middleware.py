@@ -104,7 +104,8 @@ class ApiMiddleware:
         try:
             response = await self._bounded(operation, handler, request, dialect)
             # How long a large body takes says nothing of the load.
-            succeeded = response.status < 500 and operation.upload is None
+            is_own_time = operation.upload is None and not operation.asks_others
+            succeeded = response.status < 500 and is_own_time
         finally:
             admission.leave(kind, entered, succeeded=succeeded)
         return response

@@ -58,6 +58,8 @@ _REST = r"[/?#][^\x00-\x20\\\x7f-\x9f\u2028\u2029\ufeff]{0,600}"
 _KEPT_URL = f"{_HOST}{_KEPT_PORT}(?:{_KEPT_REST})?"
 _WEB_URL = f"(?:{_KEPT_URL}|(?:{_HOST}|{_SCRIPTS_HOST}){_PORT}(?:{_REST})?)"
 TARGET = f"^[Hh][Tt][Tt][Pp][Ss]?://{_WEB_URL}$"
+# Of a webhook: without a user name, and without TLS only if the operator allows it.
+HOOK = f"^[Hh][Tt][Tt][Pp][Ss]://{_KEPT_URL}$"
 _APP_TARGETS = {
     "mailto": r"[a-z0-9]{1,60}@(?:[a-z]{1,60}\.){1,3}[a-z]{2,20}(?:\?subject=[A-Za-z0-9]{0,60})?",
     "tel": r"\+?[0-9]{1,32}",

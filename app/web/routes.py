@@ -25,6 +25,7 @@ from app.web import (
     openapi,
     qr_api,
     tags_api,
+    webhooks_api,
 )
 from app.web import status as page
 from app.web.after_slug import AfterSlug
@@ -84,6 +85,7 @@ def register(application: Any, services: Services) -> None:
     links_api.register_cache(api, middleware, services.links, services.domains)
     blocks_api.register(api, middleware, services.blocks)
     domains_api.register(api, middleware, services.domains)
+    webhooks_api.register(api, middleware, services.webhooks)
     codes = QrCodes()
     qr_api.register(api, middleware, services.links, services.domains, codes)
 

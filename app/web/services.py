@@ -20,6 +20,7 @@ from app.service.keys import Authenticator
 from app.service.link_export import Exports
 from app.service.links import Links
 from app.service.stats import Stats
+from app.service.webhooks import Webhooks
 from app.settings import IpNetwork
 from app.telemetry.metrics import Metrics
 from app.telemetry.recent import RecentOverview
@@ -59,6 +60,7 @@ class Services:
     imports: Imports
     blocks: Blocks
     domains: Domains
+    webhooks: Webhooks
     stats: Stats
     redirects: RedirectHandler
     authenticator: Authenticator

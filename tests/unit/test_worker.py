@@ -6,28 +6,43 @@ import asyncio
 from datetime import datetime, timedelta
 
 from app.adapters.memory.bus import InProcessBus
+from app.bootstrap.webhooks import new_dispatcher
 from app.bootstrap.worker import new_deliveries
+from app.domain.domains import DomainIndex
 from app.domain.errors import Unavailable
 from app.domain.events import ClicksCounted, LinkChanged, LinksMissed, WorkQueue
 from app.domain.link import Slug
+from app.settings import Settings
 from app.telemetry.errors import ErrorCounts
 from app.telemetry.families import EVENT_AGE, EVENT_PROCESSING, EVENTS, QUEUE_MESSAGES
 from app.telemetry.sources import queue_samples
 from tests.conftest import NOW
 from tests.contract.cache_entries import cached
 from tests.unit.services import FIELDS, SLUG
-from worker.housekeeping import BATCH_MEMORY, HISTORY_MEMORY, REQUEST_MEMORY, Housekeeping
+from worker.housekeeping import BATCH_MEMORY, EVENT_MEMORY, HISTORY_MEMORY, REQUEST_MEMORY, Housekeeping
 from worker.main import run_worker
 from worker.queue_depths import QueueDepthWatch
 
 HOUR = NOW.replace(minute=0, second=0, microsecond=0)
 
 
+def idle_webhooks(store):
+    """What delivers to webhooks, of which there are none."""
+    settings = Settings()
+    return new_dispatcher(settings, store, DomainIndex("http://hop.example"), lambda: asyncio.sleep(0))
+
+
 async def test_worker_consumes_both_queues(embedded_store, links, cache, bus, monotonic):
     await links.create(FIELDS, custom_slug=SLUG)
     async with asyncio.timeout(5):
         async with run_worker(
-            embedded_store, cache, bus, new_deliveries(ErrorCounts()), clock=lambda: NOW, monotonic=monotonic
+            embedded_store,
+            cache,
+            bus,
+            new_deliveries(ErrorCounts()),
+            idle_webhooks(embedded_store),
+            clock=lambda: NOW,
+            monotonic=monotonic,
         ) as worker:
             await bus.publish([LinkChanged(SLUG, 1), ClicksCounted("0" * 32, HOUR, {SLUG: 3})])
             while (await embedded_store.get(SLUG)).visits < 3 or await cached(cache, SLUG) is None:
@@ -88,6 +103,10 @@ async def test_housekeeping_forgets_after_a_day():
             self.calls.append(limit)
             return self.left.pop(0) if self.left else 0
 
+        async def forget_events(self, *, before, limit):
+            self.forgotten["events"] = before
+            return 0
+
         async def history(self, slug, *, before, limit):
             raise AssertionError
 
@@ -110,6 +129,7 @@ async def test_housekeeping_forgets_after_a_day():
         "requests": NOW - REQUEST_MEMORY,
         "batches": NOW - BATCH_MEMORY,
         "history": NOW - HISTORY_MEMORY,
+        "events": NOW - EVENT_MEMORY,
     }
 
     # A step of the clock forgets nothing early; the time that passes does.
@@ -134,7 +154,13 @@ async def test_missed_link_fills_the_cache(embedded_store, links, cache, bus, mo
     await links.create(FIELDS, custom_slug=Slug("missed"))
     async with asyncio.timeout(5):
         async with run_worker(
-            embedded_store, cache, bus, new_deliveries(ErrorCounts()), clock=lambda: NOW, monotonic=monotonic
+            embedded_store,
+            cache,
+            bus,
+            new_deliveries(ErrorCounts()),
+            idle_webhooks(embedded_store),
+            clock=lambda: NOW,
+            monotonic=monotonic,
         ):
             await bus.publish([LinksMissed((Slug("missed"),))])
             while await cached(cache, Slug("missed")) is None:
@@ -158,7 +184,13 @@ async def test_events_are_reported_by_outcome_with_age_and_time(embedded_store, 
     assert reported(WorkQueue.CACHE) == dict.fromkeys(("applied", "stale", "retried", "parked"), 0)
     async with asyncio.timeout(5):
         async with run_worker(
-            embedded_store, cache, bus, deliveries, clock=lambda: NOW, monotonic=monotonic
+            embedded_store,
+            cache,
+            bus,
+            deliveries,
+            idle_webhooks(embedded_store),
+            clock=lambda: NOW,
+            monotonic=monotonic,
         ) as worker:
             await bus.publish(
                 [LinkChanged(SLUG, 1, 998.0), LinkChanged(SLUG, 2, 999.0), LinksMissed((SLUG,))]
