@@ -17,7 +17,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from app import __version__
-from app.commands import blocks, console, domains, keys, link_history, links, list_links, qr_code, transfer
+from app.commands import (
+    blocks,
+    console,
+    domains,
+    keys,
+    link_history,
+    links,
+    list_links,
+    qr_code,
+    transfer,
+    webhooks,
+)
 from app.commands.help import Group
 from app.domain.errors import HopgateError
 
@@ -37,6 +48,7 @@ transfer.declare(links.app)
 dlq_app = Group(help="List, replay and drop dead letters.")
 app.add_typer(blocks.app, name="blocks")
 app.add_typer(domains.app, name="domains")
+app.add_typer(webhooks.app, name="webhooks")
 app.add_typer(keys.app, name="keys")
 app.add_typer(links.app, name="links")
 app.add_typer(dlq_app, name="dlq")

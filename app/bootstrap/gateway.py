@@ -34,7 +34,7 @@ from app.bootstrap.links import (
 )
 from app.bootstrap.reports import open_reports
 from app.bootstrap.tracing import open_traces
-from app.bootstrap.webhooks import new_dispatcher, new_webhooks
+from app.bootstrap.webhooks import new_dispatcher, new_feed, new_webhooks
 from app.bootstrap.worker import new_deliveries, worker_sources
 from app.concurrency.background import running, serving
 from app.concurrency.loop_lag import watch_loop_lag
@@ -52,6 +52,7 @@ from app.service.cache_sync import CacheSync
 from app.service.clicks import ClickCounter, ClickPublisher
 from app.service.domains import Domains, DomainWatch
 from app.service.epochs import EpochWatch
+from app.service.event_feed import EventFeed
 from app.service.find import Listings
 from app.service.history import History
 from app.service.imports import Imports
@@ -140,6 +141,8 @@ async def open_gateway(settings: Settings) -> AsyncIterator[Services]:
             blocks=api.blocks,
             domains=api.domains,
             webhooks=api.webhooks,
+            events=api.events,
+            event_streams=settings.event_streams,
             stats=api.stats,
             redirects=redirects.handler,
             metrics=metrics,
@@ -323,6 +326,7 @@ class Api:
     blocks: Blocks
     domains: Domains
     webhooks: Webhooks
+    events: EventFeed
     stats: Stats
     authenticator: Authenticator
     keys: KeyManagement
@@ -338,6 +342,7 @@ async def open_api(
     async with (
         serving("outbox publisher", publisher),
         serving("key uses", KeyUses(to.store, authenticator)),
+        serving("event feed", new_feed(to.store, redirects.hosts, redirects.domains.look)) as events,
     ):
         yield Api(
             links=new_links(settings, to.store, publisher.deliver, policy),
@@ -349,6 +354,7 @@ async def open_api(
             blocks=Blocks(to.store, redirects.blocks.look, clock=utc_now),
             domains=new_domains(settings, to.store, redirects.hosts, redirects.domains.look, policy),
             webhooks=new_webhooks(settings, to.store, redirects.hosts, policy),
+            events=events,
             stats=Stats(to.store, to.store, clock=utc_now),
             authenticator=authenticator,
             keys=KeyManagement(

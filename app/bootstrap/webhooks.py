@@ -16,6 +16,7 @@ from app.domain.policy import TargetPolicy
 from app.domain.webhooks import RetryPolicy
 from app.ports import Store
 from app.service.blocks import loaded
+from app.service.event_feed import EventFeed
 from app.service.webhooks import Webhooks
 from app.settings import Settings
 from app.web.event_documents import EventDocuments, checked_host, test_message
@@ -51,6 +52,11 @@ def new_dispatcher(
         clock=utc_now,
         random=random.random,
     )
+
+
+def new_feed(store: Store, index: DomainIndex, look: Callable[[], Awaitable[None]]) -> EventFeed:
+    """Return the event stream; *look* brings the domains of the store to *index*."""
+    return EventFeed(store, EventDocuments(index, look))
 
 
 @asynccontextmanager

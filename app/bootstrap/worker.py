@@ -29,6 +29,7 @@ from app.telemetry.sources import (
     consistency_samples,
     outbox_samples,
     queue_samples,
+    webhook_samples,
 )
 from worker.main import Worker, run_worker
 
@@ -75,6 +76,7 @@ def worker_sources(worker: Worker, deliveries: Mapping[WorkQueue, DeliveryCounts
         partial(outbox_samples, worker.outbox),
         partial(queue_samples, worker.queues),
         partial(added_clicks_samples, worker.clicks),
+        partial(webhook_samples, worker.webhooks),
     )
 
 

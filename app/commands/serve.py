@@ -176,10 +176,10 @@ def serve(settings: Settings, *, with_front: bool) -> None:
         server = _server(settings, front)
         # granian's workers read it from their environment.
         os.environ["HOPGATE_METRICS_DIR"] = folder
+        stop, draining = server.signal_handler_interrupt, Path(folder) / DRAINING
         # An embedded gateway is the only one: there is no other to send clients to.
-        if not settings.embedded and settings.drain_delay_s > 0:
-            stop, draining = server.signal_handler_interrupt, Path(folder) / DRAINING
-            server.on_startup(lambda: _drain_on_sigterm(stop, draining, settings.drain_delay_s))
+        delay_s = 0.0 if settings.embedded else settings.drain_delay_s
+        server.on_startup(lambda: _drain_on_signals(stop, draining, delay_s))
         server.serve()
 
 
@@ -230,10 +230,21 @@ def _is_renewed(certificates: Certificates) -> bool:
     return True
 
 
-def _drain_on_sigterm(stop: Callable[..., None], draining: Path, delay_s: float) -> None:
-    """On SIGTERM, report draining on /readyz for *delay_s*, then *stop*; a second SIGTERM stops at once."""
+def _drain_on_signals(stop: Callable[..., None], draining: Path, delay_s: float) -> None:
+    """
+    On SIGTERM, report draining for *delay_s*, then *stop*; SIGINT or a second SIGTERM stop at once.
+
+    Streams without an end see the mark *draining*, and end.
+    """
+
+    def end(*_: object) -> None:
+        draining.touch()
+        stop()
 
     def drain(*_: object) -> None:
+        if not delay_s:
+            end()
+            return
         signal.signal(signal.SIGTERM, stop)
         draining.touch()
         timer = threading.Timer(delay_s, stop)
@@ -241,3 +252,4 @@ def _drain_on_sigterm(stop: Callable[..., None], draining: Path, delay_s: float)
         timer.start()
 
     signal.signal(signal.SIGTERM, drain)
+    signal.signal(signal.SIGINT, end)

@@ -294,6 +294,19 @@ CACHE_INCONSISTENT = Counter(
     "Changed links whose cached copy was wrong, by the time since the change.",
     ("window",),
 )
+WEBHOOK_ATTEMPTS = Counter(
+    "hopgate_webhook_attempts",
+    "Attempts to deliver an event to a webhook, by outcome: delivered, failed, or dead, for good.",
+    ("outcome",),
+)
+WEBHOOK_PENDING = Gauge(
+    "hopgate_webhook_pending", "Planned deliveries to webhooks that are not made yet.", across="max"
+)
+WEBHOOK_OLDEST = Gauge(
+    "hopgate_webhook_oldest_seconds",
+    "Age of the oldest planned delivery to a webhook that is not made yet.",
+    across="max",
+)
 OUTBOX_ROWS = Gauge(
     "hopgate_outbox_rows", "Changes in the outbox that the broker has not confirmed.", across="max"
 )

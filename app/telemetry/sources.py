@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sized
 from typing import Protocol
 
@@ -51,6 +52,9 @@ from app.telemetry.families import (
     SPANS_DROPPED,
     SPANS_EXPORTED,
     STALE_REDIRECTS,
+    WEBHOOK_ATTEMPTS,
+    WEBHOOK_OLDEST,
+    WEBHOOK_PENDING,
 )
 from app.telemetry.samples import Samples
 
@@ -154,6 +158,14 @@ class ClickCounts(Protocol):
     @property
     def dropped(self) -> int:
         """How many clicks were lost."""
+
+
+class WebhookWatch(Protocol):
+    """As `worker.webhooks.WebhookDispatcher`."""
+
+    attempts: Counter[str]
+    pending: int | None
+    oldest_s: float | None
 
 
 class OutboxWatch(Protocol):
@@ -319,6 +331,15 @@ def outbox_samples(outbox: OutboxWatch) -> Samples:
         OUTBOX_OLDEST.of(): [depth.oldest_s],
         OUTBOX_STALLED.of(): [outbox.stalled_s],
     }
+
+
+def webhook_samples(webhooks: WebhookWatch) -> Samples:
+    """Report attempts at deliveries; what waits as well, while it is known."""
+    samples: Samples = {WEBHOOK_ATTEMPTS.of(outcome): [count] for outcome, count in webhooks.attempts.items()}
+    if webhooks.pending is not None and webhooks.oldest_s is not None:
+        samples[WEBHOOK_PENDING.of()] = [webhooks.pending]
+        samples[WEBHOOK_OLDEST.of()] = [webhooks.oldest_s]
+    return samples
 
 
 def queue_samples(watch: QueueWatch) -> Samples:

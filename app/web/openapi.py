@@ -101,6 +101,8 @@ def _operation(name: str, operation: Operation, path_parameters: Sequence[str]) 
     if operation.media_types:
         # No schema: the body is a file.
         responses[str(status)]["content"] = {media_type: {} for media_type in operation.media_types}
+    if operation.stream_type is not None:
+        responses[str(status)]["content"] = {operation.stream_type: {"schema": _TEXT}}
     responses |= {
         str(other): {**responses[str(status)], "description": _TITLES[other]} for other in operation.alike
     }

@@ -15,6 +15,7 @@ from app.web import (
     bulk_api,
     domains_api,
     errors,
+    events_api,
     export_api,
     find_links,
     health,
@@ -88,6 +89,15 @@ def register(application: Any, services: Services) -> None:
     webhooks_api.register(api, middleware, services.webhooks)
     codes = QrCodes()
     qr_api.register(api, middleware, services.links, services.domains, codes)
+    events_api.register(
+        api,
+        middleware,
+        services.events,
+        services.domains,
+        authenticator=services.authenticator,
+        most=services.event_streams,
+        is_draining=services.is_draining,
+    )
 
     @functools.cache
     def description() -> Mapping[str, Any]:

@@ -183,6 +183,11 @@ def webhook_document(webhook: Webhook) -> WebhookDocument:
     return WebhookDocument(**_values(webhook))
 
 
+def new_webhook_document(made: NewSecret) -> NewWebhook:
+    """Return a webhook with its secret, for the one time that it is shown."""
+    return NewWebhook(**_values(made.webhook), secret=made.secret)
+
+
 def register(api: Router, middleware: ApiMiddleware, webhooks: Webhooks) -> None:
     """Declare the endpoints of webhooks on *api*, the router of `/api/v1`."""
 
@@ -311,7 +316,7 @@ def _register_deliveries(api: Router, middleware: ApiMiddleware, webhooks: Webho
         if found is None:
             return errors.not_found()
         last = found[limit - 1].position if len(found) > limit else None
-        documents = [_delivery(delivery) for delivery in found[:limit]]
+        documents = [delivery_document(delivery) for delivery in found[:limit]]
         return json_response(200, DeliveryPage(documents, cursors.of_deliveries(webhook_id, last)))
 
     @api.post("/webhooks/:webhook_id/replay")
@@ -365,7 +370,7 @@ def _found(webhook: Webhook | None) -> Response:
 
 
 def _with_secret(status: int, made: NewSecret) -> Response:
-    return json_response(status, NewWebhook(**_values(made.webhook), secret=made.secret))
+    return json_response(status, new_webhook_document(made))
 
 
 def _values(webhook: Webhook) -> dict[str, Any]:
@@ -383,7 +388,8 @@ def _values(webhook: Webhook) -> dict[str, Any]:
     }
 
 
-def _delivery(delivery: Delivery) -> DeliveryDocument:
+def delivery_document(delivery: Delivery) -> DeliveryDocument:
+    """Return *delivery* as the API shows it."""
     return DeliveryDocument(
         id=None if delivery.uid is None else f"evt_{delivery.uid}",
         kind=delivery.kind,

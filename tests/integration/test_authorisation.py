@@ -19,6 +19,7 @@ from tests.servers.hopgate import make_key
 NO_KEY, WRONG_KEY = "no key", "wrong key"
 # Each path parameter names nothing that is there.
 NOWHERE = {"slug": "nothing-here", "host": "nothing.example", "key_id": "0" * 8, "value": "nothing.example"}
+NOWHERE["webhook_id"] = "wh_nothing"
 # What a key may be restricted to, by the name of the kind: its own links, links of the default domain.
 KINDS: dict[str, dict[str, object]] = {
     "any": {},
@@ -66,7 +67,10 @@ def asked(gateway, method: str, path: str, key: str | None) -> httpx.Response:
         None if method in {"GET", "DELETE"} and not path.endswith("/bulk") else {}
     )
     base = "" if path.startswith("/api/") else "/api/v1"
-    return httpx.request(method, f"{gateway.url}{base}{path}", headers=headers, json=body)
+    url = f"{gateway.url}{base}{path}"
+    if path.endswith("/events"):
+        headers["Last-Event-ID"] = "refused: a stream has no end"
+    return httpx.request(method, url, headers=headers, json=body)
 
 
 @pytest.mark.parametrize("holder", [*(scope.value for scope in Scope), NO_KEY, WRONG_KEY])

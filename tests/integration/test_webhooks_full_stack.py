@@ -1,0 +1,145 @@
+"""A ledger of events over PostgreSQL, Redis and RabbitMQ: what was acknowledged is delivered."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+
+import httpx
+import pytest
+
+from tests.integration.front_gateway import ALONE, FRONT
+from tests.servers.hooks import HookServer, verified
+from tests.servers.hopgate import Gateway, Worker, eventually, hopgate, make_key
+from tests.servers.postgres import PrivatePostgres
+from tests.servers.rabbitmq import PrivateRabbit
+from tests.servers.redis import PrivateRedis
+from tests.servers.stack import stack_settings
+
+pytestmark = [pytest.mark.services, pytest.mark.timeout(180)]
+LINKS, HOOKS = "/api/v1/links", "/api/v1/webhooks"
+_SECONDS = 15
+
+
+class Site:
+    """Private servers, two gateways, two workers and a client of each gateway."""
+
+    def __init__(self, running: ExitStack, directory) -> None:
+        self.postgres = running.enter_context(PrivatePostgres())
+        self.redis = running.enter_context(PrivateRedis())
+        self.rabbitmq = running.enter_context(PrivateRabbit())
+        self.settings = {
+            **stack_settings(self.postgres, self.redis, self.rabbitmq),
+            "HOPGATE_WEBHOOKS_HTTP": "on",
+            "HOPGATE_WEBHOOK_NETWORKS": "127.0.0.0/8",
+            "HOPGATE_WEBHOOK_RETRIES": "1s 1s 1s 2s 2s 2s 5s 5s 5s 5s",
+        }
+        assert hopgate(self.settings, "migrate").returncode == 0
+        self.headers = {"Authorization": f"Bearer {make_key(self.settings)}"}
+        self.gateways = [
+            running.enter_context(Gateway({**self.settings, **more}, directory)) for more in (ALONE, FRONT)
+        ]
+        folders = [directory / name for name in ("worker-1", "worker-2")]
+        for folder in folders:
+            folder.mkdir()
+        self.workers = [running.enter_context(Worker(self.settings, folder)) for folder in folders]
+        self.api = running.enter_context(self.client(self.gateways[0]))
+
+    def client(self, gateway: Gateway) -> httpx.Client:
+        return httpx.Client(base_url=gateway.url, headers=self.headers, timeout=10)
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory) -> Iterator[Site]:
+    with ExitStack() as running:
+        yield Site(running, tmp_path_factory.mktemp("hooks-stack"))
+
+
+class Changes(threading.Thread):
+    """
+    Changes links at one gateway until it is stopped, and keeps what was acknowledged.
+
+    A request without an answer may have taken effect: its link is left as it is.
+    """
+
+    def __init__(self, site: Site, gateway: Gateway, name: str) -> None:
+        super().__init__(daemon=True)
+        self._site = site
+        self._gateway = gateway
+        self._prefix = name
+        self.ends = threading.Event()
+        self.acknowledged: dict[str, int] = {}
+        self.unknown: set[str] = set()
+
+    def run(self) -> None:
+        drawn = random.Random(self._prefix)
+        with self._site.client(self._gateway) as client:
+            number = 0
+            while not self.ends.wait(0.01):
+                number += 1
+                known = [slug for slug in self.acknowledged if slug not in self.unknown]
+                slug = drawn.choice(known) if known and drawn.random() < 0.7 else f"{self._prefix}-{number}"
+                try:
+                    if slug in self.acknowledged:
+                        answer = client.patch(f"{LINKS}/{slug}", json={"title": str(number)})
+                    else:
+                        body = {"long_url": "https://example.com/", "slug": slug}
+                        answer = client.post(LINKS, json=body)
+                except httpx.HTTPError:
+                    self.unknown.add(slug)
+                    continue
+                if answer.is_success:
+                    self.acknowledged[slug] = answer.json()["version"]
+                else:
+                    self.unknown.add(slug)
+
+
+def test_nothing_acknowledged_is_lost_and_links_stay_in_order(site):
+    with HookServer(lambda _: 500 if random.random() < 0.05 else 204) as server:
+        webhook = site.api.post(HOOKS, json={"url": server.url}).json()
+        writers = [Changes(site, gateway, f"w{n}") for n, gateway in enumerate(site.gateways)]
+        for writer in writers:
+            writer.start()
+        time.sleep(_SECONDS / 5)
+        site.rabbitmq.stop()
+        time.sleep(_SECONDS / 5)
+        site.workers[0].kill()
+        time.sleep(_SECONDS / 5)
+        site.gateways[0].kill()
+        site.gateways[0].start()
+        site.rabbitmq.start()
+        site.workers[0].start()
+        time.sleep(_SECONDS / 5)
+        site.workers[1].kill()
+        time.sleep(_SECONDS / 5)
+        for writer in writers:
+            writer.ends.set()
+            writer.join()
+
+        expected = {slug: version for writer in writers for slug, version in writer.acknowledged.items()}
+        unknown = {slug for writer in writers for slug in writer.unknown}
+
+        def is_whole() -> bool:
+            seen = server.by_slug()
+            return all(
+                {1, *range(2, version + 1)} <= {number for _, number in seen.get(slug, [])}
+                for slug, version in expected.items()
+            )
+
+        # Leases of the killed workers end after a minute and a half.
+        eventually(is_whole, 110, "every acknowledged change", every=0.5)
+
+    seen = server.by_slug()
+    assert len(expected) > 20
+    assert set(seen) <= set(expected) | unknown
+    for slug, about in seen.items():
+        versions = [version for _, version in about]
+        assert versions == sorted(versions), slug
+        assert about[0] == ("link.created", 1)
+    for message in server.messages[:200]:
+        verified(message, webhook["secret"])
+    ids = {message.headers["webhook-id"] for message in server.messages}
+    assert len(ids) == sum(len(about) for about in seen.values()), "one id for each event"
