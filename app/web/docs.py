@@ -25,6 +25,7 @@ _PLACES = {
     "{slug}": "spring-sale",
     "{host}": "go.example",
     "{key_id}": "KEY_ID",
+    "{webhook_id}": "WEBHOOK_ID",
 }
 # Rules that a reader needs; patterns are for programs.
 _RULES = (
@@ -212,7 +213,7 @@ def _example(
     lines.append('--header "Authorization: Bearer $HOPGATE_KEY"')
     if body is not None:
         lines.append("--header 'Content-Type: application/json'")
-        lines.append(f"--data {shlex.quote(json.dumps(_sample(body, components)))}")
+        lines.append(f"--data {shlex.quote(json.dumps(_sample(body, components) or {}))}")
     elif takes_file:
         # A list of URLs is a file that is recognised.
         lines.append(f"--header 'Content-Type: text/plain' --data {shlex.quote(_FILE)}")

@@ -44,13 +44,13 @@ class Services:
     `probes`: of the dependencies, by name; the gateway is ready as long as one of `probes["store"]` and
     `probes["cache"]` answers and, if there is a `probes["front"]`, that one. `guards`: the state of the
     circuit breakers, by name; None if there are none. `key_limits`: the rates of each key, by what they
-    count. `event_streams`: how many clients may read `events` at once. `is_draining`: the process is
-    about to stop. `is_for_this_machine`: an embedded gateway without a public name or a proxy, which
-    shows its figures to this machine without a key. `recent`: those figures. `on_error`: is notified of
-    each error that a request ended with. `trace_id`: makes the id of a request that has none. `tracing`:
-    makes the spans of requests; None if tracing is off. `front`: the data plane in front of the
-    application; None if granian is alone. `target_schemes`: what targets may have, in lower case. `has_preview`:
-    visitors may ask where a link leads. `pages`: for people. `dialects`: the names of those that are on.
+    count. `event_streams`: how many clients may read `events` at once. `is_draining`: the process is about
+    to stop. `is_for_this_machine`: an embedded gateway without a public name or a proxy, which shows its
+    figures to this machine without a key. `recent`: those figures. `on_error`: is notified of each error
+    that a request ended with. `trace_id`: makes the id of a request that has none. `tracing`: makes the
+    spans of requests; None if tracing is off. `front`: the data plane in front of the application; None if
+    granian is alone. `target_schemes`: what targets may have, in lower case. `has_preview`: visitors may
+    ask where a link leads. `pages`: for people. `dialects`: the names of those that are on.
     """
 
     links: Links

@@ -107,7 +107,7 @@ class RotateWebhook(msgspec.Struct, forbid_unknown_fields=True):
 class ReplayWebhook(msgspec.Struct, forbid_unknown_fields=True):
     """The body of `POST /api/v1/webhooks/{webhook_id}/replay`. Without `since`, what is dead is replayed."""
 
-    since: _Time | None = None
+    since: _Time | msgspec.UnsetType = msgspec.UNSET
 
 
 class WebhookDocument(msgspec.Struct, kw_only=True):
@@ -333,7 +333,7 @@ def _register_deliveries(api: Router, middleware: ApiMiddleware, webhooks: Webho
     )
     async def replay_webhook(call: Call[ReplayWebhook]) -> Response:
         since = call.body.since
-        if since is None:
+        if since is msgspec.UNSET:
             replayed = await webhooks.replay_dead(_id(call))
             return errors.not_found() if replayed is None else json_response(200, Replay(replayed))
         if since.tzinfo is None:

@@ -29,11 +29,13 @@ ORDER = (
     *("getLinkHistory", "undoLink"),
     *("createLinks", "changeLinks", "removeLinks", "listTags", "renameTag", "removeTag"),
     *("createKey", "listKeys", "rotateKey", "revokeKey", "getMe"),
+    *("addWebhook", "listWebhooks", "getWebhook", "changeWebhook", "rotateWebhook", "testWebhook"),
+    *("listDeliveries", "replayWebhook", "removeWebhook", "followEvents"),
     *("addBlocks", "listBlocks", "unblockHost", "unblockSlug"),
     *("importLinks", "exportLinks"),
 )
 # They answer with lines.
-FILES = ("importLinks", "exportLinks")
+FILES = ("importLinks", "exportLinks", "followEvents")
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +56,10 @@ def test_commands_of_the_manual_run_as_they_stand(embedded, admin_key, manual):
     made: dict[str, str] = {}
 
     for name in ORDER:
-        command = found[name].replace("KEY_ID", made.get("key_id", ""))
+        command = found[name].replace("WEBHOOK_ID", made.get("webhook_id", ""))
+        command = command.replace("KEY_ID", made.get("key_id", ""))
+        if name == "followEvents":
+            command += " --max-time 2"
         # The base URL of this gateway leads nowhere.
         gateway = f"--connect-to ::{urlsplit(embedded.url).netloc}"
         shell = ["bash", "-c", f'{command} {gateway} --silent --write-out "\n%{{http_code}}"']
@@ -63,7 +68,8 @@ def test_commands_of_the_manual_run_as_they_stand(embedded, admin_key, manual):
         )
         body, _, status = run.stdout.decode().rpartition("\n")
         assert status.startswith("2"), (name, body)
-        made |= json.loads(body) if body.startswith("{") and name not in FILES else {}
+        is_read = body.startswith("{") and name not in FILES
+        made |= json.loads(body) if is_read else {}
 
 
 @pytest.mark.usefixtures("manual")

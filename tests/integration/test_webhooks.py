@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
@@ -273,3 +274,49 @@ def test_changes_survive_a_killed_gateway(gateway, api):
 def hooks_done(api: httpx.Client) -> Iterator[bool]:
     for webhook in api.get(HOOKS).json()["webhooks"]:
         yield all(one["state"] == "delivered" for one in deliveries(api, webhook))
+
+
+def test_command_line_has_webhooks(gateway, api, cli):
+    with HookServer() as server:
+        added = cli(
+            gateway.settings, "webhooks", "add", server.url, "--name", "cli", "--kind", "link.created"
+        )
+        assert added.returncode == 0, added.stderr
+        webhook_id, secret = added.stdout.split()
+        assert webhook_id in cli(gateway.settings, "webhooks", "list").stdout
+        assert cli(gateway.settings, "webhooks", "test", webhook_id).stdout == "answer 204\n"
+        assert verified(server.messages[0], secret)["type"] == "webhook.test"
+        slug = create(api)["slug"]
+        eventually(lambda: len(server.messages) == 2, what="the event")
+        eventually(
+            lambda: (
+                f"delivered  link.created  {slug}  answer 204"
+                in cli(gateway.settings, "webhooks", "deliveries", webhook_id).stdout
+            )
+        )
+        replayed = cli(gateway.settings, "webhooks", "replay", webhook_id, "--json")
+        assert json.loads(replayed.stdout) == {"replayed": 0}
+    assert cli(gateway.settings, "webhooks", "test", webhook_id).returncode == 1
+    assert cli(gateway.settings, "webhooks", "remove", webhook_id).returncode == 0
+    for command in ("remove", "deliveries", "replay", "test"):
+        unknown = cli(gateway.settings, "webhooks", command, webhook_id)
+        assert (unknown.returncode, f"there is no webhook {webhook_id}" in unknown.stderr) == (1, True)
+    refused = cli(gateway.settings, "webhooks", "add", "ftp://x.example/")
+    assert (refused.returncode, "url" in refused.stderr) == (1, True)
+
+
+def test_deliveries_are_counted(gateway, api):
+    with HookServer() as server:
+        hooked(api, server)
+        create(api)
+        eventually(lambda: server.messages, what="a message")
+
+        def counted() -> float:
+            [line] = [
+                one
+                for one in httpx.get(f"{gateway.url}/metrics").text.splitlines()
+                if one.startswith('hopgate_webhook_attempts_total{outcome="delivered"}')
+            ]
+            return float(line.split()[-1])
+
+        eventually(lambda: counted() > 0, what="the count")
