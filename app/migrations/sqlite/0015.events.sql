@@ -66,13 +66,15 @@ BEGIN
     ON CONFLICT (slug) DO UPDATE SET expires_at = excluded.expires_at;
 END;
 CREATE TRIGGER link_events_changed AFTER UPDATE OF long_url, title, tags, redirect_code, valid_from, expires_at,
-    forward_query, enabled, max_visits, external_id, removed_at ON links
+    forward_query, enabled, max_visits, external_id, override_query, expired_url, robots, owner, removed_at ON links
 WHEN old.version <> new.version AND (old.removed_at IS NULL OR new.removed_at IS NULL) AND (
     old.long_url IS NOT new.long_url OR old.title IS NOT new.title OR old.tags IS NOT new.tags
     OR old.redirect_code IS NOT new.redirect_code OR old.valid_from IS NOT new.valid_from
     OR old.expires_at IS NOT new.expires_at OR old.forward_query IS NOT new.forward_query
     OR old.enabled IS NOT new.enabled OR old.max_visits IS NOT new.max_visits
-    OR old.external_id IS NOT new.external_id OR (old.removed_at IS NULL) <> (new.removed_at IS NULL))
+    OR old.external_id IS NOT new.external_id OR old.override_query IS NOT new.override_query
+    OR old.expired_url IS NOT new.expired_url OR old.robots IS NOT new.robots OR old.owner IS NOT new.owner
+    OR (old.removed_at IS NULL) <> (new.removed_at IS NULL))
 BEGIN
     INSERT INTO link_events (kind, slug, version, past, at) VALUES (
         CASE WHEN new.removed_at IS NULL THEN 'link.changed' ELSE 'link.removed' END, new.slug, new.version,

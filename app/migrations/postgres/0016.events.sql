@@ -108,13 +108,17 @@ END
 $$;
 DROP TRIGGER IF EXISTS link_events_changed ON links;
 CREATE TRIGGER link_events_changed AFTER UPDATE OF long_url, title, tags, redirect_code, valid_from, expires_at,
-    forward_query, enabled, max_visits, external_id, removed_at ON links FOR EACH ROW
+    forward_query, enabled, max_visits, external_id, override_query, expired_url, robots, owner,
+    removed_at ON links FOR EACH ROW
     WHEN (OLD.version <> NEW.version AND (
         OLD.long_url IS DISTINCT FROM NEW.long_url OR OLD.title IS DISTINCT FROM NEW.title
         OR OLD.tags IS DISTINCT FROM NEW.tags OR OLD.redirect_code IS DISTINCT FROM NEW.redirect_code
         OR OLD.valid_from IS DISTINCT FROM NEW.valid_from OR OLD.expires_at IS DISTINCT FROM NEW.expires_at
         OR OLD.forward_query IS DISTINCT FROM NEW.forward_query OR OLD.enabled IS DISTINCT FROM NEW.enabled
         OR OLD.max_visits IS DISTINCT FROM NEW.max_visits OR OLD.external_id IS DISTINCT FROM NEW.external_id
+        OR OLD.override_query IS DISTINCT FROM NEW.override_query
+        OR OLD.expired_url IS DISTINCT FROM NEW.expired_url OR OLD.robots IS DISTINCT FROM NEW.robots
+        OR OLD.owner IS DISTINCT FROM NEW.owner
         OR (OLD.removed_at IS NULL) <> (NEW.removed_at IS NULL)))
     EXECUTE FUNCTION hopgate_link_events_changed();
 
