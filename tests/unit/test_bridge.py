@@ -102,6 +102,7 @@ def test_headers_of_every_operation_are_checked():
         "idempotency-key",
         "if-match",
         "if-none-match",
+        "last-event-id",
     ]
 
 
