@@ -15,10 +15,11 @@ from typing import Annotated, assert_never
 import msgspec
 
 from app.domain.errors import PoisonMessage
-from app.domain.events import ClicksCounted, Event, LinkChanged, LinksMissed, WorkQueue
+from app.domain.events import ClicksCounted, Event, LinkChanged, LinksMissed, VisitsDescribed, WorkQueue
 from app.domain.link import DEFAULT_REDIRECT_CODE, Resolution, Slug
 from app.domain.origin import MAX_BAGGAGE, MAX_TRACESTATE, Origin, passed_on, read_traceparent
 from app.domain.slug import MAX_LENGTH
+from app.domain.visits import MAX_VALUE_LENGTH, Dimension, LinkVisits
 
 # --- names -----------------------------------------------------------------------------
 
@@ -102,8 +103,24 @@ class _Counted(msgspec.Struct, tag_field="kind", tag="clicks", forbid_unknown_fi
     ]
 
 
-_Message = _Changed | _Missed | _Counted
+class _LinkVisits(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
+    # A dimension of a later release is left out: its visits are in the others.
+    by: dict[str, dict[Annotated[str, msgspec.Meta(max_length=MAX_VALUE_LENGTH)], _Clicks]]
+    visitors: tuple[Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)], ...] = ()
 
+
+class _Described(msgspec.Struct, tag_field="kind", tag="visits", forbid_unknown_fields=True):
+    v: Annotated[int, msgspec.Meta(ge=1, le=1)]
+    batch: Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{32}\Z")]
+    hour: Annotated[int, msgspec.Meta(ge=0, le=_LAST_HOUR, multiple_of=3600)]
+    links: Annotated[
+        dict[_SlugText, _LinkVisits], msgspec.Meta(min_length=1, max_length=MAX_CLICKED_SLUGS_A_MESSAGE)
+    ]
+
+
+_Message = _Changed | _Missed | _Counted | _Described
+
+_DIMENSIONS = frozenset(str(dimension) for dimension in Dimension)
 _encoder = msgspec.json.Encoder()
 # The errors of a decoder; UnicodeDecodeError comes from invalid UTF-8 inside a string.
 _UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
@@ -124,6 +141,12 @@ def _message(event: Event) -> _Message:
             return _Missed(1, slugs)
         case ClicksCounted(batch, hour, clicks):
             return _Counted(1, batch, int(hour.timestamp()), {str(slug): n for slug, n in clicks.items()})
+        case VisitsDescribed(batch, hour, visits):
+            links = {
+                str(slug): _LinkVisits({str(by): dict(n) for by, n in one.counts.items()}, one.visitors)
+                for slug, one in visits.items()
+            }
+            return _Described(1, batch, int(hour.timestamp()), links)
         case _:
             assert_never(event)
 
@@ -147,8 +170,17 @@ def decode_event(body: bytes) -> Event:
         case _Counted():
             hour = datetime.fromtimestamp(message.hour, UTC)
             return ClicksCounted(message.batch, hour, {Slug(slug): n for slug, n in message.clicks.items()})
+        case _Described():
+            hour = datetime.fromtimestamp(message.hour, UTC)
+            links = {Slug(slug): _link_visits(one) for slug, one in message.links.items()}
+            return VisitsDescribed(message.batch, hour, links)
         case _:
             assert_never(message)
+
+
+def _link_visits(one: _LinkVisits) -> LinkVisits:
+    counts = {Dimension(by): counts for by, counts in one.by.items() if by in _DIMENSIONS}
+    return LinkVisits(counts, one.visitors)
 
 
 def encode_time(event: Event, now: float) -> int:

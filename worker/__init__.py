@@ -3,6 +3,7 @@ What a worker does, beside the gateways or inside an embedded one. `worker.main.
 
     cache_events.py   consumes changed and missed links: writes the shared cache
     clicks.py         consumes batches of clicks: adds them up in the store
+    visits.py         consumes descriptions of visits: counts them by what they look like
     relay.py          publishes changes that are still in the outbox
     sampling.py       samples changed links: is the shared cache consistent with the store?
     outbox_depth.py   measures how much is in the outbox

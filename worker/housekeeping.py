@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from typing import Protocol
 
 from app.domain.errors import Unavailable
-from app.ports import ClickStore, HistoryStore, IdempotencyStore
+from app.ports import ClickStore, HistoryStore, IdempotencyStore, VisitorKeyStore, VisitStore
 
 # Clients may retry a create with the same Idempotency-Key for this long.
 REQUEST_MEMORY = timedelta(hours=24)
@@ -19,12 +19,16 @@ BATCH_MEMORY = timedelta(hours=24)
 HISTORY_MEMORY = timedelta(days=90)
 # The default of HOPGATE_EVENTS_DAYS.
 EVENT_MEMORY = timedelta(days=7)
-# Changes that are forgotten in one transaction: a few milliseconds.
+# The default of HOPGATE_ANALYTICS_DAYS.
+VISIT_MEMORY = timedelta(days=365)
+# After its day: a process may be behind by less than that.
+_KEY_MEMORY = timedelta(days=1)
+# Changes, or counts of visits, that are forgotten in one transaction: a few milliseconds.
 _CHANGES = 1000
 _PERIOD_S = 600.0
 
 
-class _Store(ClickStore, IdempotencyStore, HistoryStore, Protocol):
+class _Store(ClickStore, IdempotencyStore, HistoryStore, VisitStore, VisitorKeyStore, Protocol):
     """The stores whose memory ends."""
 
     async def forget_events(self, *, before: datetime, limit: int) -> int:
@@ -34,7 +38,7 @@ class _Store(ClickStore, IdempotencyStore, HistoryStore, Protocol):
 
 class Housekeeping:
     """
-    Forgets requests and click batches after a day, changes of links after *history*, events after *events*.
+    Forgets idempotent requests and click batches after a day, and what is kept for longer after that.
 
     A clock that is set forward must not make it forget too early: a repeated request would be
     executed again. So its day is measured by the monotonic clock, from the start on.
@@ -44,6 +48,7 @@ class Housekeeping:
         monotonic: seconds that never go back.
         history: how long the changes of links are kept.
         events: how long events are kept.
+        visits: how long it is kept what visits looked like.
     """
 
     def __init__(
@@ -54,12 +59,14 @@ class Housekeeping:
         monotonic: Callable[[], float],
         history: timedelta = HISTORY_MEMORY,
         events: timedelta = EVENT_MEMORY,
+        visits: timedelta = VISIT_MEMORY,
     ) -> None:
         self._store = store
         self._clock = clock
         self._monotonic = monotonic
         self._history = history
         self._events = events
+        self._visits = visits
         self._started_at, self._started = clock(), monotonic()
 
     async def run(self) -> None:
@@ -81,3 +88,7 @@ class Housekeeping:
         forgotten = _CHANGES
         while forgotten == _CHANGES:
             forgotten = await self._store.forget_events(before=now - self._events, limit=_CHANGES)
+        await self._store.forget_visitor_keys(before=(now - _KEY_MEMORY).date())
+        forgotten = _CHANGES
+        while forgotten >= _CHANGES:
+            forgotten = await self._store.forget_visits(before=now - self._visits, limit=_CHANGES)

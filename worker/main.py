@@ -9,15 +9,16 @@ from datetime import datetime, timedelta
 
 from app.concurrency.background import running
 from app.domain.events import Event, WorkQueue
-from app.ports import DeliveryObserver, EventBus, EventHandler, LinkCache, Store
+from app.ports import DeliveryObserver, EventBus, EventHandler, LinkCache, Merge, Store
 from app.service.cache_sync import CacheSync
 from worker.cache_events import CacheEventConsumer
 from worker.clicks import ClickConsumer
-from worker.housekeeping import EVENT_MEMORY, HISTORY_MEMORY, Housekeeping
+from worker.housekeeping import EVENT_MEMORY, HISTORY_MEMORY, VISIT_MEMORY, Housekeeping
 from worker.outbox_depth import OutboxDepthWatch
 from worker.queue_depths import QueueDepthWatch
 from worker.relay import OutboxRelay
 from worker.sampling import ConsistencySampler
+from worker.visits import VisitConsumer
 from worker.webhooks import WebhookDispatcher
 
 
@@ -38,12 +39,14 @@ async def run_worker(
     cache: LinkCache,
     bus: EventBus,
     observers: Mapping[WorkQueue, DeliveryObserver],
-    webhooks: WebhookDispatcher,
     *,
+    webhooks: WebhookDispatcher,
+    merge: Merge,
     clock: Callable[[], datetime],
     monotonic: Callable[[], float],
     history: timedelta = HISTORY_MEMORY,
     events: timedelta = EVENT_MEMORY,
+    visits: timedelta = VISIT_MEMORY,
 ) -> AsyncIterator[Worker]:
     """
     Run a worker in the background of the body. Its consumers end when *bus* is closed.
@@ -51,10 +54,12 @@ async def run_worker(
     Args:
         observers: notified of the events of each queue.
         webhooks: delivers what happens to links.
+        merge: adds visitors to sketches of them.
         clock: the present time in UTC.
         monotonic: seconds that never go back.
         history: how long the changes of links are kept.
         events: how long what happened to them is kept for webhooks and streams.
+        visits: how long it is kept what visits looked like.
     """
     worker = Worker(
         ConsistencySampler(store, cache, monotonic=monotonic),
@@ -64,8 +69,14 @@ async def run_worker(
         webhooks,
     )
     cache_events = CacheEventConsumer(CacheSync(store, cache, bus), worker.sampler)
-    housekeeping = Housekeeping(store, clock=clock, monotonic=monotonic, history=history, events=events)
-    handlers = {WorkQueue.CACHE: cache_events.handle, WorkQueue.CLICKS: worker.clicks.handle}
+    housekeeping = Housekeeping(
+        store, clock=clock, monotonic=monotonic, history=history, events=events, visits=visits
+    )
+    handlers = {
+        WorkQueue.CACHE: cache_events.handle,
+        WorkQueue.CLICKS: worker.clicks.handle,
+        WorkQueue.VISITS: VisitConsumer(store, merge, clock=clock).handle,
+    }
     for queue, handle in handlers.items():
         await bus.consume(queue, observed(handle, observers[queue], monotonic), observers[queue])
     async with (

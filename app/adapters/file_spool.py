@@ -17,7 +17,7 @@ from threading import Lock
 from typing import Self, TypeVar
 
 from app.domain.errors import PoisonMessage
-from app.domain.events import ClicksCounted
+from app.domain.events import ClicksCounted, Counted, VisitsDescribed
 from app.wire import decode_event, encode_event
 
 log = logging.getLogger(__name__)
@@ -106,10 +106,10 @@ class FileSpool:
     def kept_bytes(self) -> int:
         return sum(file.size - file.position for file in self._files)
 
-    async def append(self, counted: ClicksCounted) -> bool:
+    async def append(self, counted: Counted) -> bool:
         return await self._in_thread(lambda: self._append(encode_event(counted) + b"\n"), failed=False)
 
-    async def oldest(self, limit: int) -> Sequence[ClicksCounted]:
+    async def oldest(self, limit: int) -> Sequence[Counted]:
         if self._has_adopted and not any(file.size for file in self._files):
             return ()
         return await self._in_thread(lambda: self._oldest(limit), failed=())
@@ -148,7 +148,7 @@ class FileSpool:
         self._own.append(line)
         return True
 
-    def _oldest(self, limit: int) -> Sequence[ClicksCounted]:
+    def _oldest(self, limit: int) -> Sequence[Counted]:
         # `drop` counts from the first file, so none is inserted before it while batches are out.
         if not self._has_adopted and not self._ends:
             self._has_adopted = self._adopt()
@@ -198,9 +198,9 @@ class FileSpool:
         self._adopted, self._own = [], None
 
 
-def _batches(file: _File, limit: int) -> tuple[list[ClicksCounted], list[int]]:
+def _batches(file: _File, limit: int) -> tuple[list[Counted], list[int]]:
     """Return the next batches of *file*, and where each ends. Unreadable lines are skipped."""
-    batches: list[ClicksCounted] = []
+    batches: list[Counted] = []
     ends: list[int] = []
     position = file.position
     while len(batches) < limit and (line := file.line_at(position)):
@@ -210,7 +210,7 @@ def _batches(file: _File, limit: int) -> tuple[list[ClicksCounted], list[int]]:
         except PoisonMessage as error:
             log.warning("click spool skips an unreadable line of %s: %s", file.path, error)
             continue
-        if isinstance(event, ClicksCounted):
+        if isinstance(event, ClicksCounted | VisitsDescribed):
             batches.append(event)
             ends.append(position)
         else:

@@ -71,6 +71,13 @@ def guarded_store(store: Store, guards: StoreGuards) -> Store:
             Store.add_clicks: _calls(bulk),
             Store.hourly_clicks: _reads(bulk),
             Store.forget_batches: _calls(bulk),
+            # visits
+            Store.add_visits: _calls(bulk),
+            Store.visit_values: _reads(bulk),
+            Store.visitor_sketches: _reads(bulk),
+            Store.visitor_key: _calls(bulk),
+            Store.forget_visits: _calls(bulk),
+            Store.forget_visitor_keys: _calls(bulk),
             # visit quota
             Store.lease_quota: _calls(change),
             Store.quota_left: _reads(lookup),

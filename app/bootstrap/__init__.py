@@ -10,6 +10,7 @@ Each `open_*` is an async context manager that closes what it opened, in reverse
     links.py          the operations on links, also for the command line
     webhooks.py       the operations on webhooks, and what delivers to them
     imports.py        an import, or a dry run of one
+    visits.py         what visits look like, in one gateway process
     tracing.py        the traces of one process
     reports.py        the reports of errors of one process
 """
@@ -27,6 +28,7 @@ from app.bootstrap.dependencies import (
 from app.bootstrap.gateway import open_gateway
 from app.bootstrap.imports import open_import
 from app.bootstrap.links import (
+    new_stats,
     open_blocks,
     open_domains,
     open_history,
@@ -43,6 +45,7 @@ __all__ = [
     "check_servers",
     "check_settings",
     "check_urls",
+    "new_stats",
     "open_blocks",
     "open_bus",
     "open_cache",

@@ -62,6 +62,7 @@ async def open_data_plane(
         monotonic=time.monotonic,
         pages=pages,
         chunked=[path for name, path in CHUNKED.items() if name in settings.spoken_dialects],
+        describes_visits=settings.analytics == "on",
         watch=watch(traces.sampling, settings.trace_slow_ms / 1000, access_log),
     )
     async with open_records(settings, front, traces, access_log):

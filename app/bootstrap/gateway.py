@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 
+from app.adapters import sketches
 from app.adapters.copy_file import BlockFile, DomainFile
 from app.adapters.file_spool import FileSpool
 from app.adapters.guards import DependencyGuards
@@ -30,10 +31,12 @@ from app.bootstrap.links import (
     new_history,
     new_links,
     new_listings,
+    new_stats,
     target_policy,
 )
 from app.bootstrap.reports import open_reports
 from app.bootstrap.tracing import open_traces
+from app.bootstrap.visits import Descriptions, open_descriptions
 from app.bootstrap.webhooks import new_dispatcher, new_feed, new_webhooks
 from app.bootstrap.worker import new_deliveries, worker_sources
 from app.concurrency.background import running, serving
@@ -177,6 +180,7 @@ async def open_gateway(settings: Settings) -> AsyncIterator[Services]:
             tracing=traces.tracing,
             front=None if plane is None else plane.front,
             has_preview=settings.preview == "on",
+            note_visit=None if redirects.described is None else redirects.described.note,
         )
 
 
@@ -196,6 +200,7 @@ class Redirects:
     index: BlockIndex
     domains: DomainWatch
     hosts: DomainIndex
+    described: Descriptions | None
 
     def sources(
         self, limiter: RateLimiter, requests: RequestMetrics, plane: DataPlane | None
@@ -244,7 +249,8 @@ async def open_redirects(
         replica = to.traces.replica(opened)
         resolver = to.traces.resolver(Resolver)(l1, to.cache, to.store, to.bus, admission, replica=replica)
         await stack.enter_async_context(serving("resolver", resolver))
-        clicks = await stack.enter_async_context(open_clicks(settings, counter, l1, to.bus))
+        described = await stack.enter_async_context(open_descriptions(settings, to.store, plane))
+        clicks = await stack.enter_async_context(open_clicks(settings, counter, l1, to.bus, described))
         leases = None if plane is None else plane.front
         quota = VisitQuota(to.store, monotonic=time.monotonic, leases=leases)
         await stack.enter_async_context(serving("visit quota", quota))
@@ -292,18 +298,31 @@ async def open_redirects(
             index=index,
             domains=hosts,
             hosts=domains,
+            described=described,
         )
 
 
 @asynccontextmanager
 async def open_clicks(
-    settings: Settings, counter: ClickCounter, l1: L1Cache[Response], bus: EventBus
+    settings: Settings,
+    counter: ClickCounter,
+    l1: L1Cache[Response],
+    bus: EventBus,
+    described: Descriptions | None,
 ) -> AsyncIterator[ClickPublisher]:
-    """Publish the clicks that *counter* and *l1* count, or keep them on the local disk."""
+    """Publish clicks and what they looked like, or keep both on the local disk."""
     new_id = partial(secrets.token_hex, 16)
     spool = FileSpool(settings.data_dir / "clicks", new_name=new_id)
     try:
-        publisher = ClickPublisher(counter, l1.collect, bus, spool, clock=utc_now, new_id=new_id)
+        publisher = ClickPublisher(
+            counter,
+            l1.collect,
+            bus,
+            spool,
+            clock=utc_now,
+            new_id=new_id,
+            described=None if described is None else described.take,
+        )
         async with serving("click publisher", publisher):
             yield publisher
     finally:
@@ -355,7 +374,7 @@ async def open_api(
             domains=new_domains(settings, to.store, redirects.hosts, redirects.domains.look, policy),
             webhooks=new_webhooks(settings, to.store, redirects.hosts, policy),
             events=events,
-            stats=Stats(to.store, to.store, clock=utc_now),
+            stats=new_stats(to.store),
             authenticator=authenticator,
             keys=KeyManagement(
                 to.store,
@@ -394,11 +413,13 @@ async def open_background(
                     to.cache,
                     to.bus,
                     deliveries,
-                    new_dispatcher(settings, to.store, redirects.hosts, redirects.domains.look),
+                    webhooks=new_dispatcher(settings, to.store, redirects.hosts, redirects.domains.look),
+                    merge=sketches.merge,
                     clock=utc_now,
                     monotonic=time.monotonic,
                     history=timedelta(days=settings.history_days),
                     events=timedelta(days=settings.events_days),
+                    visits=timedelta(days=settings.analytics_days),
                 )
             )
             sources = [*sources, *worker_sources(worker, deliveries)]

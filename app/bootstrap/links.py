@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from datetime import timedelta
 from urllib.parse import urlsplit
 
+from app.adapters import sketches
 from app.bootstrap.dependencies import open_store, utc_now
 from app.bootstrap.tracing import open_traces
 from app.domain import own_hosts as own
@@ -21,6 +22,7 @@ from app.service.domains import Domains, DomainWatch, NoAnswers
 from app.service.find import Listings
 from app.service.history import History
 from app.service.links import Appear, Deliver, Links, leave_to_relay
+from app.service.stats import Stats
 from app.settings import Settings
 
 
@@ -51,6 +53,11 @@ async def open_blocks(settings: Settings) -> AsyncIterator[Blocks]:
 
     async with open_store(settings) as store:
         yield Blocks(store, unnoticed, clock=utc_now)
+
+
+def new_stats(store: Store) -> Stats:
+    """Return the statistics of the links in *store*."""
+    return Stats(store, store, store, count=sketches.count, clock=utc_now)
 
 
 def new_links(settings: Settings, store: Store, deliver: Deliver, policy: TargetPolicy) -> Links:

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager, contextmanager
 from datetime import timedelta
 from functools import partial
 
+from app.adapters import sketches
 from app.adapters.guards import DependencyGuards
 from app.bootstrap.dependencies import open_dependencies, utc_now
 from app.bootstrap.reports import open_reports
@@ -51,11 +52,13 @@ async def open_worker(settings: Settings) -> AsyncIterator[Worker]:
             to.cache,
             to.bus,
             deliveries,
-            new_dispatcher(settings, to.store, domains, watch.look),
+            webhooks=new_dispatcher(settings, to.store, domains, watch.look),
+            merge=sketches.merge,
             clock=utc_now,
             monotonic=time.monotonic,
             history=timedelta(days=settings.history_days),
             events=timedelta(days=settings.events_days),
+            visits=timedelta(days=settings.analytics_days),
         ) as worker,
     ):
         sources = [process_samples, errors.samples, *to.sources(), *worker_sources(worker, deliveries)]

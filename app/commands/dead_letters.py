@@ -12,7 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from app.adapters.rabbitmq.dead_letters import DeadLetter, DeadLetters
 from app.domain.errors import HopgateError
-from app.domain.events import ClicksCounted, LinkChanged, LinksMissed, WorkQueue
+from app.domain.events import ClicksCounted, LinkChanged, LinksMissed, VisitsDescribed, WorkQueue
 from app.settings import Settings
 
 _BATCH = 100
@@ -126,6 +126,8 @@ def _described(letter: DeadLetter) -> str:
             return f"{slug} v{version}"
         case ClicksCounted(clicks=clicks):
             return f"{sum(clicks.values())} clicks of {len(clicks)} links"
+        case VisitsDescribed(visits=visits):
+            return f"what visits of {len(visits)} links looked like"
         case LinksMissed(slugs):
             return f"{slugs[0]}" + (f" and {len(slugs) - 1} more" if len(slugs) > 1 else "")
         case event:

@@ -316,11 +316,12 @@ def stats(
     ] = None,
     json: console.Json = False,
 ) -> None:
-    """Print how often a link was visited, in total and by the hour (UTC)."""
-    from app.bootstrap import open_store, utc_now
+    """Print how often a link was visited, in total and by the hour (UTC), and what its visits looked like."""
+    from app.bootstrap import new_stats, open_store
     from app.domain.domains import DomainIndex
-    from app.service.stats import HOUR, Stats
-    from app.web.schemas import stats_document
+    from app.domain.visits import Dimension, Kind
+    from app.service.stats import HOUR
+    from app.web.stats_schemas import stats_document
 
     settings = console.existing_store()
     first, end = console.time(since), console.time(until)
@@ -329,8 +330,7 @@ def stats(
         async with open_store(settings) as store:
             domains = DomainIndex(settings.public_url, await store.domains())
             name = key(domains, domain, slug)
-            counted = Stats(store, store, clock=utc_now)
-            return await counted.hourly(name, since=first, until=end) if name else None, domains
+            return await new_stats(store).hourly(name, since=first, until=end) if name else None, domains
 
     outcome, domains = console.run(work())
     found = existing(outcome, slug)
@@ -341,6 +341,20 @@ def stats(
     for hour, clicks in enumerate(found.hours):
         if clicks:
             console.say(f"{found.since + hour * HOUR:%Y-%m-%d %H}:00  {clicks:,}")
+    visits = found.visits
+    if visits.values:
+        kinds = {
+            "people": Kind.PERSON,
+            "bots": Kind.BOT,
+            "previews": Kind.PREVIEW,
+            "prefetches": Kind.PREFETCH,
+        }
+        console.say(", ".join(f"{visits.by(kind):,} {name}" for name, kind in kinds.items()))
+        console.say(f"about {visits.visitors:,} visitors")
+    for dimension in Dimension:
+        values = [f"{one.value or 'other'} {one.visits:,}" for one in visits.of(dimension)]
+        if values and dimension is not Dimension.KIND:
+            console.say(f"{dimension}: {', '.join(values)}")
 
 
 def _given(**options: Any) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import TypeVar, assert_never
 
 from app.domain.link import Slug
 from app.domain.origin import Origin
+from app.domain.visits import LinkVisits
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +50,24 @@ class ClicksCounted:
     clicks: Mapping[Slug, int]
 
 
+@dataclass(frozen=True, slots=True)
+class VisitsDescribed:
+    """
+    What visits looked like to one process within about a second; `batch` and `hour` as in `ClicksCounted`.
+
+    Beside that, not in its place: totals do not wait for the reading of headers.
+    """
+
+    batch: str
+    hour: datetime
+    visits: Mapping[Slug, LinkVisits]
+
+
 # Events after which a cache may hold an old entry, or none.
 CacheEvent = LinkChanged | LinksMissed
-Event = CacheEvent | ClicksCounted
+# What a gateway counts, and keeps on its disk if the broker does not take it.
+Counted = ClicksCounted | VisitsDescribed
+Event = CacheEvent | Counted
 
 E = TypeVar("E", bound=Event)
 
@@ -61,11 +77,12 @@ class WorkQueue(StrEnum):
     The queues that workers consume, by their names on the broker.
 
     Clicks have a queue of their own: adding them up is slower than a cache write, and an edit must
-    not wait behind a backlog of hours.
+    not wait behind a backlog of hours. So have descriptions of visits, which totals do not wait for.
     """
 
     CACHE = "hopgate.cache"
     CLICKS = "hopgate.clicks"
+    VISITS = "hopgate.visits"
 
 
 def work_queue(event: Event) -> WorkQueue:
@@ -75,6 +92,8 @@ def work_queue(event: Event) -> WorkQueue:
             return WorkQueue.CACHE
         case ClicksCounted():
             return WorkQueue.CLICKS
+        case VisitsDescribed():
+            return WorkQueue.VISITS
         case _:
             assert_never(event)
 
@@ -84,7 +103,7 @@ def origin_of(event: Event) -> Origin | None:
     match event:
         case LinkChanged() | LinksMissed():
             return event.origin
-        case ClicksCounted():
+        case ClicksCounted() | VisitsDescribed():
             return None
         case _:
             assert_never(event)
@@ -92,4 +111,4 @@ def origin_of(event: Event) -> Origin | None:
 
 def with_origin(event: E, origin: Origin | None) -> E:
     """Return *event* with *origin*; clicks have none."""
-    return event if isinstance(event, ClicksCounted) else replace(event, origin=origin)
+    return event if isinstance(event, ClicksCounted | VisitsDescribed) else replace(event, origin=origin)

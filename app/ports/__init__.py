@@ -76,6 +76,7 @@ from app.ports.rate_limiter import Counted, Policy, RateLimiter, Refusal
 from app.ports.replica import REPLICA_LAG_S, LinkReplica
 from app.ports.store import Store
 from app.ports.visit_quota import MAX_QUOTA_LEASE, VisitQuotaStore
+from app.ports.visits import Agents, Merge, Places, VisitorKeyStore, VisitStore
 from app.ports.webhooks import (
     Attempted,
     Delivery,
@@ -95,6 +96,7 @@ __all__ = [
     "OUTBOX_LONGEST_WAIT_S",
     "REPLICA_LAG_S",
     "Added",
+    "Agents",
     "Answered",
     "ApiKey",
     "ApiKeyStore",
@@ -137,11 +139,13 @@ __all__ = [
     "LinkState",
     "LinkStore",
     "LocalCopy",
+    "Merge",
     "OutboxDepth",
     "OutboxEvent",
     "OutboxStore",
     "Page",
     "PastChange",
+    "Places",
     "Policy",
     "Position",
     "QueueDepth",
@@ -158,6 +162,8 @@ __all__ = [
     "Unobserved",
     "VersionMismatch",
     "VisitQuotaStore",
+    "VisitStore",
+    "VisitorKeyStore",
     "Wanted",
     "WebhookSender",
     "WebhookStore",

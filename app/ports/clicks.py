@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Protocol
 
-from app.domain.events import ClicksCounted
+from app.domain.events import ClicksCounted, Counted
 from app.domain.link import Slug
 
 
@@ -46,11 +46,11 @@ class ClickSpool(Protocol):
         """The size of what is kept, as far as this process knows it."""
         ...
 
-    async def append(self, counted: ClicksCounted) -> bool:
+    async def append(self, counted: Counted) -> bool:
         """Keep *counted*, across a crash of the process or the machine; False if there is no room."""
         ...
 
-    async def oldest(self, limit: int) -> Sequence[ClicksCounted]:
+    async def oldest(self, limit: int) -> Sequence[Counted]:
         """Return up to *limit* batches, oldest first. Empty if none is kept."""
         ...
 

@@ -17,6 +17,7 @@ from app.ports.imports import ImportStore
 from app.ports.links import LinkStore
 from app.ports.outbox import OutboxStore
 from app.ports.visit_quota import VisitQuotaStore
+from app.ports.visits import VisitorKeyStore, VisitStore
 from app.ports.webhooks import WebhookStore
 
 
@@ -28,6 +29,8 @@ class Store(
     ImportStore,
     OutboxStore,
     ClickStore,
+    VisitStore,
+    VisitorKeyStore,
     VisitQuotaStore,
     ApiKeyStore,
     IdempotencyStore,

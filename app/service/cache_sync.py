@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import assert_never
 
 from app.domain.errors import UnexpectedEvent
-from app.domain.events import ClicksCounted, Event, LinkChanged, LinksMissed, WorkQueue
+from app.domain.events import ClicksCounted, Event, LinkChanged, LinksMissed, VisitsDescribed, WorkQueue
 from app.domain.link import Resolution, Slug
 from app.ports import EventBus, LinkCache, LinkStore
 
@@ -47,7 +47,7 @@ class CacheSync:
                     slugs[event.slug] = None
                 case LinksMissed():
                     slugs.update(dict.fromkeys(event.slugs))
-                case ClicksCounted():
+                case ClicksCounted() | VisitsDescribed():
                     raise UnexpectedEvent(WorkQueue.CACHE, event)
                 case _:
                     assert_never(event)

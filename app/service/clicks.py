@@ -1,5 +1,5 @@
 """
-Click counting: counted on the redirect path, published behind it.
+Click counting: counted on the redirect path, published behind it, with what visits looked like.
 
 A redirect only increments a number in memory. About every second these numbers become a batch with
 a unique id, which is published to the bus; a worker adds it to the totals in the store, once per id.
@@ -13,10 +13,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import datetime
+from typing import assert_never
 
-from app.domain.events import ClicksCounted
+from app.domain.events import ClicksCounted, Counted, VisitsDescribed
 from app.domain.link import Slug
 from app.ports import ClickSpool, EventBus
 from app.wire import MAX_CLICKED_SLUGS_A_MESSAGE
@@ -72,6 +73,7 @@ class ClickPublisher:
         collect: makes the L1 cache report its clicks to *counter*.
         clock: the present time in UTC; a click counts in the hour in which it is flushed.
         new_id: makes 32 unique hexadecimal digits.
+        described: returns what visits looked like since its last call.
     """
 
     def __init__(
@@ -83,6 +85,7 @@ class ClickPublisher:
         *,
         clock: Callable[[], datetime],
         new_id: Callable[[], str],
+        described: Callable[[], Awaitable[Sequence[VisitsDescribed]]] | None = None,
     ) -> None:
         self._counter = counter
         self._collect = collect
@@ -90,7 +93,8 @@ class ClickPublisher:
         self._spool = spool
         self._clock = clock
         self._new_id = new_id
-        self._pending: deque[ClicksCounted] = deque()
+        self._described = described
+        self._pending: deque[Counted] = deque()
         self._confirming = True
         self._dropped = 0
         # Clicks since the start, in batches that the bus confirmed, and that were kept on disk first.
@@ -99,7 +103,7 @@ class ClickPublisher:
     @property
     def buffered(self) -> int:
         """How many clicks are in memory; those that the L1 cache still counts are not included."""
-        return len(self._counter) + sum(sum(batch.clicks.values()) for batch in self._pending)
+        return len(self._counter) + _clicks(self._pending)
 
     @property
     def spooled_bytes(self) -> int:
@@ -128,6 +132,14 @@ class ClickPublisher:
         Takes little longer than two publishes. A cancelled flush loses nothing: the next continues.
         """
         self._cut()
+        await self._send_pending()
+        if self._described is not None:
+            # After the clicks: reading headers may take a while.
+            self._pending.extend(await self._described())
+            await self._send_pending()
+        await self._replay()
+
+    async def _send_pending(self) -> None:
         while self._pending:
             counted = self._pending[0]
             # While the broker does not confirm, write to disk first: a failing publish may take
@@ -135,7 +147,6 @@ class ClickPublisher:
             if not (self._confirming and await self._publish([counted])):
                 await self._keep(counted)
             self._pending.popleft()
-        await self._replay()
 
     async def aclose(self) -> None:
         """Flush for the last time."""
@@ -149,11 +160,11 @@ class ClickPublisher:
             part = counted[start : start + MAX_CLICKED_SLUGS_A_MESSAGE]
             self._pending.append(ClicksCounted(self._new_id(), hour, dict(part)))
 
-    async def _publish(self, batches: Sequence[ClicksCounted]) -> int:
+    async def _publish(self, batches: Sequence[Counted]) -> int:
         """Return how many of *batches* the bus confirmed, up to the first that it did not."""
         taken = list(await self._bus.publish(batches))
         confirmed = [*taken, False].index(False)
-        self.published += sum(sum(batch.clicks.values()) for batch in batches[:confirmed])
+        self.published += _clicks(batches[:confirmed])
         if (confirmed == len(batches)) != self._confirming:
             self._confirming = not self._confirming
             if self._confirming:
@@ -166,10 +177,12 @@ class ClickPublisher:
                 )
         return confirmed
 
-    async def _keep(self, counted: ClicksCounted) -> None:
-        clicks = sum(counted.clicks.values())
+    async def _keep(self, counted: Counted) -> None:
+        clicks = _clicks([counted])
         if await self._spool.append(counted):
             self.spilled += clicks
+        elif isinstance(counted, VisitsDescribed):
+            log.error("click publisher: what %d links' visits looked like is lost", len(counted.visits))
         else:
             self._dropped += clicks
             log.error("click publisher: %d clicks lost, as neither bus nor disk accepts them", clicks)
@@ -181,3 +194,17 @@ class ClickPublisher:
         else:
             # With nothing on disk to probe the broker with, the next flush tries it.
             self._confirming = True
+
+
+def _clicks(batches: Iterable[Counted]) -> int:
+    """Return the clicks in *batches*; descriptions are of clicks that others have counted."""
+    clicks = 0
+    for batch in batches:
+        match batch:
+            case ClicksCounted():
+                clicks += sum(batch.clicks.values())
+            case VisitsDescribed():
+                pass
+            case _:
+                assert_never(batch)
+    return clicks

@@ -95,6 +95,10 @@ class Settings(BaseSettings):
     webhook_retries: str = "5s 30s 5m 30m 2h 5h 8h 8h"
     events_days: Annotated[int, Field(ge=2, le=365)] = 7
     event_streams: Annotated[int, Field(ge=0, le=10_000)] = 100
+    analytics: Literal["on", "off"] = "on"
+    analytics_days: Annotated[int, Field(ge=1, le=3650)] = 365
+    respect_dnt: Literal["on", "off"] = "off"
+    geo_file: Path | None = None
     metrics_bind: str | None = None
     metrics_dir: Path | None = None
     # Set by `hopgate serve` for its workers: the public sockets, and the path of the private one.
@@ -139,7 +143,7 @@ class Settings(BaseSettings):
             values.check_service_url(url.get_secret_value(), _SCHEMES[str(info.field_name)])
         return value
 
-    @field_validator("data_dir", "tls_cert", "tls_key", "pages")
+    @field_validator("data_dir", "tls_cert", "tls_key", "pages", "geo_file")
     @classmethod
     def _absolute(cls, value: Path | None) -> Path | None:
         return None if value is None else sources.absolute(value)

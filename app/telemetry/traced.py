@@ -66,6 +66,12 @@ def traced_store(store: Store, tracing: Tracing, system: str) -> Store:
             # clicks
             Store.add_clicks: call("INSERT", "click_totals"),
             Store.hourly_clicks: call("SELECT", "click_hours"),
+            Store.add_visits: call("INSERT", "visit_counts"),
+            Store.visit_values: call("SELECT", "visit_counts"),
+            Store.visitor_sketches: call("SELECT", "visit_sketches"),
+            Store.visitor_key: call("INSERT", "visitor_keys"),
+            Store.forget_visits: call("DELETE", "visit_counts"),
+            Store.forget_visitor_keys: call("DELETE", "visitor_keys"),
             Store.forget_batches: call("DELETE", "click_batches"),
             # visit quota
             Store.lease_quota: call("UPDATE", "links"),

@@ -43,6 +43,12 @@ def forbidden(scope: str) -> Response:
     return _problem(403, "forbidden", "The key may not do this", detail=f"The scope {scope} is missing.")
 
 
+def restricted() -> Response:
+    """Return the 403 for a key that reaches some links alone, where the answer is about all."""
+    detail = "The answer is about all links, and this key is restricted."
+    return _problem(403, "key_restricted", "The key may not do this", detail=detail)
+
+
 def address_forbidden() -> Response:
     """403: the key may not be used from the client's address."""
     detail = "The address of the client is none that the key may be used from."

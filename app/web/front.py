@@ -22,6 +22,7 @@ from app.domain.domains import DomainIndex
 from app.domain.errors import Unavailable
 from app.domain.link import REDIRECT_CODES, Resolution, Slug
 from app.domain.slug import RESERVED
+from app.domain.visits import Look
 from app.ports import Refusal
 from app.resilience.deadline import FRONT_ANSWER_S, REDIRECT_S
 from app.service.l1_cache import L1Entry
@@ -154,6 +155,26 @@ class FrontMetrics:
         return front_samples(front)
 
 
+def looks(front: Front) -> tuple[Sequence[tuple[Look, int]], int]:
+    """Return what visits that *front* answered looked like since the last call, and how many are left out."""
+    kinds, dropped = front.take_visits()
+    return [
+        (
+            Look(
+                slug=Slug(slug),
+                referrer=referrer,
+                language=language,
+                client=client,
+                user_agent=agent,
+                objects="o" in flags,
+                is_ahead="a" in flags,
+            ),
+            visits,
+        )
+        for (slug, referrer, language, client, flags, agent), visits in kinds
+    ], dropped
+
+
 async def ping(private: Path) -> None:
     """
     Return if the front can reach its application by new connections, through the socket *private*.
@@ -179,6 +200,7 @@ def new_front(
     caps: Caps = Caps(),
     watch: Watch | None = None,
     chunked: Sequence[str] = (),
+    describes_visits: bool = False,
 ) -> Front:
     """
     Return a front that answers as this application does, without its threads.
@@ -196,6 +218,7 @@ def new_front(
         caps: of its connections.
         watch: what is reported of single requests; see `app.web.front_records`.
         chunked: paths that end in a slash, below which bodies need not announce their length.
+        describes_visits: whether it keeps what visits look like, for `looks`.
     """
     uploads = [bulk_api.PATH, import_api.PATH, *chunked]
     away = Unavailable("the gateway", "its application did not answer")
@@ -229,6 +252,7 @@ def new_front(
         limit_s=REDIRECT_S,
         monotonic=monotonic,
         watch=watch,
+        describes_visits=describes_visits,
     )
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Awaitable, Callable
-from datetime import datetime
 from typing import TypeVar, assert_never
 
 from app.domain.domains import DomainIndex
@@ -22,11 +21,9 @@ from app.service.domains import Domains
 from app.service.key_management import KeyManagement, check_owner
 from app.service.keys import Principal, Scope
 from app.service.links import Created, Links, Removed, SlugTaken
-from app.service.stats import HourlyStats, Stats
 from app.web import conditions, conflicts, errors, patterns, schemas
 from app.web.endpoint import Operation, Parameter
 from app.web.middleware import ApiMiddleware, Call
-from app.web.parameters import TIME, WrongValue
 from app.web.request import Request
 from app.web.response import Headers, Response, empty_response, json_response
 from app.web.reuse import api_path, make_or_find
@@ -60,19 +57,6 @@ DOMAIN = Parameter(
     "query",
     {"type": "string", "maxLength": MAX_HOST_LENGTH, "pattern": patterns.HOST, "examples": ["go.example"]},
     description="The host of the link's domain. Default: that of the base URL.",
-)
-SINCE = Parameter(
-    "since",
-    "query",
-    schemas.TIME,
-    description="The hour of this time is the first. Default: 24 hours before `until`.",
-)
-UNTIL = Parameter(
-    "until",
-    "query",
-    schemas.TIME,
-    description="The first hour that begins then or later is left out. At most 31 days of whole hours."
-    " Default: the end of the present hour.",
 )
 
 
@@ -198,34 +182,6 @@ def register_links(
         )
         is_removed = isinstance(outcome, Link)
         return empty_response(204) if is_removed else outcome_response(outcome, domains.index, call.principal)
-
-
-def register_stats(api: Router, middleware: ApiMiddleware, stats: Stats, domains: Domains) -> None:
-    """Declare the endpoint of click statistics on *api*."""
-
-    @api.get("/links/:slug/stats")
-    @middleware.endpoint(
-        Operation(
-            summary="Read how often a link was visited, by the hour",
-            scope=Scope.STATS_READ,
-            work=WorkKind.LIST,
-            deadline_s=ADMIN_S,
-            success=(200, schemas.LinkStats),
-            problems=(404, 410, 422),
-            parameters=(DOMAIN, SINCE, UNTIL),
-        )
-    )
-    async def get_link_stats(call: Call[None]) -> Response:
-        request = call.request
-        name, since, until = (
-            await key_in_path(request, domains),
-            _time(request, "since"),
-            _time(request, "until"),
-        )
-        outcome = await stats.hourly(name, since=since, until=until) if name else None
-        if isinstance(outcome, HourlyStats):
-            return json_response(200, schemas.stats_document(outcome, domains.index))
-        return outcome_response(outcome, domains.index, call.principal)
 
 
 def register_cache(api: Router, middleware: ApiMiddleware, links: Links, domains: Domains) -> None:
@@ -380,13 +336,3 @@ def idempotency_key(request: Request) -> str | None:
         message = f"must be 1 to {_MAX_IDEMPOTENCY_KEY} printable ASCII characters without spaces"
         raise InvalidInput([FieldError("Idempotency-Key", "idempotency_key_malformed", message)])
     return key
-
-
-def _time(request: Request, name: str) -> datetime | None:
-    text = request.query.get(name)
-    if text is None:
-        return None
-    try:
-        return TIME.read(text)
-    except WrongValue as error:
-        raise InvalidInput([FieldError(name, error.code, error.message)]) from None

@@ -25,6 +25,7 @@ from app.web import (
     links_api,
     openapi,
     qr_api,
+    stats_api,
     tags_api,
     webhooks_api,
 )
@@ -81,7 +82,7 @@ def register(application: Any, services: Services) -> None:
     )
     tags_api.register_tags(api, middleware, services.listings)
     keys_api.register_keys(api, middleware, services.keys, services.domains, services.key_limits)
-    links_api.register_stats(api, middleware, services.stats, services.domains)
+    stats_api.register(api, middleware, services.stats, services.domains)
     history_api.register(api, middleware, services.history, services.domains)
     links_api.register_cache(api, middleware, services.links, services.domains)
     blocks_api.register(api, middleware, services.blocks)

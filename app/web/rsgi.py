@@ -30,6 +30,7 @@ from app.web.body import LargeBody, is_small, read_body
 from app.web.client import client_address, is_local, peer_address
 from app.web.endpoint import Endpoint, Route, template
 from app.web.intent import intent_of
+from app.web.look import look_of
 from app.web.redirects import with_query
 from app.web.request import Request, parse_query
 from app.web.request_id import failure_id, read_request_id, with_request_id
@@ -222,6 +223,7 @@ class RsgiApplication:
         self._trusted = services.trusted_proxies
         self._tarpit = services.tarpit
         self._pages = services.pages
+        self._note_visit = services.note_visit
 
     def _measure(self, requests: RequestMetrics, routes: Sequence[Route]) -> None:
         self._requests = requests
@@ -254,6 +256,8 @@ class RsgiApplication:
                     response = with_query(response, scope.query_string)
                 status = response.status
                 protocol.response_empty(status, response.headers)
+                if self._note_visit:
+                    self._note_visit(look_of(slug, client, scope.headers))
                 # An exchange would cost as much as the rest: see `app.telemetry.requests`.
                 took_s = monotonic() - started
                 try:
@@ -265,14 +269,22 @@ class RsgiApplication:
                 with self._requests.exchange(method, started, REDIRECT_ROUTE) as exchange:
                     if response is None:
                         response = await self._look_up(scope, slug, client, is_head=is_head)
-                    if response.forward_query:
-                        response = with_query(response, scope.query_string)
-                    if (response.body and response.status in _DELAYED) or response.stands_for == 404:
-                        await self._tarpit.hold()
-                    _send(protocol, exchange, self._negotiated(scope, response))
+                    await self._send_later(scope, protocol, exchange, response)
+                if self._note_visit and response.is_visit and not is_head:
+                    self._note_visit(look_of(slug, client, scope.headers))
                 return
         with self._requests.exchange(method, started) as exchange:
             await _send_any(protocol, exchange, await self._dispatch(scope, protocol, exchange))
+
+    async def _send_later(
+        self, scope: RsgiScope, protocol: Any, exchange: Exchange, response: Response
+    ) -> None:
+        """Send the answer to a visit that the L1 cache did not redirect."""
+        if response.forward_query:
+            response = with_query(response, scope.query_string)
+        if (response.body and response.status in _DELAYED) or response.stands_for == 404:
+            await self._tarpit.hold()
+        _send(protocol, exchange, self._negotiated(scope, response))
 
     def _refuse(self, scope: RsgiScope, protocol: Any, response: Response) -> None:
         """Send *response* instead of an answer of the application, and count it."""

@@ -18,7 +18,6 @@ from app.domain.domains import DomainIndex
 from app.domain.errors import FieldError, HopgateError, InvalidInput
 from app.domain.link import DEFAULT_REDIRECT_CODE, MAX_MAX_VISITS, REDIRECT_CODES, Link, LinkFields
 from app.domain.link_key import name_of
-from app.service.stats import HOUR, HourlyStats
 from app.web import patterns
 
 MAX_SLUGS = 1000
@@ -313,29 +312,6 @@ class LinkDocument(_AddressAndFields):  # type: ignore[misc]
     owner: str | None = None
 
 
-class HourlyClicks(msgspec.Struct):
-    """The redirects of one hour; `hour` is its start in UTC."""
-
-    hour: datetime
-    clicks: int
-
-
-class LinkStats(msgspec.Struct):
-    """
-    The redirects of a link: in total, and in each hour that begins in [since, until).
-
-    Counts trail like `visits` of a link. A redirect counts in the hour in which its gateway flushes
-    its counts, about a second later.
-    """
-
-    domain: str
-    slug: str
-    total: int
-    since: datetime
-    until: datetime
-    hours: list[HourlyClicks]
-
-
 class FieldProblem(msgspec.Struct):
     """One broken rule."""
 
@@ -385,15 +361,6 @@ def link_document(link: Link, domains: DomainIndex) -> LinkDocument:
         updated_at=link.updated_at,
         owner=link.owner,
     )
-
-
-def stats_document(stats: HourlyStats, domains: DomainIndex) -> LinkStats:
-    """Return *stats* of a link of one of *domains* as the API shows them."""
-    hours = [HourlyClicks(stats.since + n * HOUR, clicks) for n, clicks in enumerate(stats.hours)]
-    until = stats.since + len(stats.hours) * HOUR
-    slug = stats.link.slug
-    host = domains.of(slug).host
-    return LinkStats(host, name_of(slug), stats.link.visits, stats.since, until, hours)
 
 
 class UnreadableBody(HopgateError):

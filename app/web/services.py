@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from app.concurrency.tarpit import Tarpit
+from app.domain.visits import Look
 from app.ports import RateLimiter
 from app.resilience.admission import AdmissionController
 from app.service.blocks import Blocks
@@ -51,6 +52,7 @@ class Services:
     spans of requests; None if tracing is off. `front`: the data plane in front of the application; None if
     granian is alone. `target_schemes`: what targets may have, in lower case. `has_preview`: visitors may
     ask where a link leads. `pages`: for people. `dialects`: the names of those that are on.
+    `note_visit`: keeps what a visit looks like; None if that is not kept.
     """
 
     links: Links
@@ -89,3 +91,4 @@ class Services:
     tracing: Tracing | None = None
     front: Front | None = None
     has_preview: bool = True
+    note_visit: Callable[[Look], None] | None = None

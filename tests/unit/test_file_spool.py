@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from app.adapters.file_spool import FileSpool
-from app.domain.events import ClicksCounted
+from app.domain.events import ClicksCounted, Counted
 from app.domain.link import Slug
 from tests.conftest import NOW
 
@@ -114,7 +114,7 @@ async def test_orphaned_files_are_adopted_once(folder):
         killed(spool)
 
     others = [opened(folder) for _ in range(4)]
-    found: list[ClicksCounted] = []
+    found: list[Counted] = []
     for other in others:
         while batches := await other.oldest(9):
             found += batches

@@ -180,7 +180,7 @@ def test_time_that_is_described_is_accepted(text):
         assume(False)  # the 30th of February
 
     assert is_accepted({"long_url": GOOD, "valid_from": text})
-    stats._range(None, time, time)
+    stats._range(None, time, time, stats.MAX_RANGE)
 
 
 @given(texts(patterns.CURSOR))

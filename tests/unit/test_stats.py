@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from app.adapters.sketches import count
 from app.domain.errors import InvalidInput
 from app.domain.events import ClicksCounted
 from app.domain.link import LinkFields, NewLink, Slug
@@ -18,13 +19,17 @@ HALF_PAST = NOW + timedelta(minutes=30)
 HOUR = timedelta(hours=1)
 
 
+def new_stats(store, now):
+    return Stats(store, store, store, count=count, clock=lambda: now)
+
+
 @pytest.fixture
 async def stats(embedded_store):
     await embedded_store.add([NewLink(slug=SLUG, fields=LinkFields(long_url="https://x.example/"))], now=NOW)
     for n in (-25, -24, -23, -1, 0):
         counted = ClicksCounted(f"{n + 99:032x}", NOW + n * HOUR, {SLUG: n + 30})
         await embedded_store.add_clicks(counted, now=NOW)
-    return Stats(embedded_store, embedded_store, clock=lambda: HALF_PAST)
+    return new_stats(embedded_store, HALF_PAST)
 
 
 async def test_default_range_is_24_hours_to_now(stats):
@@ -52,7 +57,7 @@ async def test_other_time_zones_name_the_same_hours(stats):
 
 
 async def test_click_on_the_hour_counts_in_that_hour(embedded_store, stats):
-    found = await Stats(embedded_store, embedded_store, clock=lambda: NOW).hourly(SLUG)
+    found = await new_stats(embedded_store, NOW).hourly(SLUG)
 
     assert isinstance(found, HourlyStats)
     assert found.hours[-1] == 30

@@ -182,10 +182,14 @@ def test_cache_entry_without_defaults(resolution: Resolution, value: bytes) -> N
 def test_names() -> None:
     """Other releases use the same keys and queues."""
     assert cache_key(Slug("aB")) == "hg:link:{aB}"
-    assert list(WorkQueue) == ["hopgate.cache", "hopgate.clicks"]
+    assert list(WorkQueue) == ["hopgate.cache", "hopgate.clicks", "hopgate.visits"]
     assert retry_queue(10, WorkQueue.CACHE) == "hopgate.cache.retry.10s"
     assert retry_queue(10, WorkQueue.CLICKS) == "hopgate.clicks.retry.10s"
-    assert [dead_queue(queue) for queue in WorkQueue] == ["hopgate.cache.dead", "hopgate.clicks.dead"]
+    assert [dead_queue(queue) for queue in WorkQueue] == [
+        "hopgate.cache.dead",
+        "hopgate.clicks.dead",
+        "hopgate.visits.dead",
+    ]
 
 
 def test_unknown_kind_of_event_is_refused() -> None:

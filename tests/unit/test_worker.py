@@ -6,12 +6,14 @@ import asyncio
 from datetime import datetime, timedelta
 
 from app.adapters.memory.bus import InProcessBus
+from app.adapters.sketches import count, merge
 from app.bootstrap.webhooks import new_dispatcher
 from app.bootstrap.worker import new_deliveries
 from app.domain.domains import DomainIndex
 from app.domain.errors import Unavailable
-from app.domain.events import ClicksCounted, LinkChanged, LinksMissed, WorkQueue
+from app.domain.events import ClicksCounted, LinkChanged, LinksMissed, VisitsDescribed, WorkQueue
 from app.domain.link import Slug
+from app.domain.visits import ALL_LINKS, Dimension, LinkVisits, ValueVisits
 from app.settings import Settings
 from app.telemetry.errors import ErrorCounts
 from app.telemetry.families import EVENT_AGE, EVENT_PROCESSING, EVENTS, QUEUE_MESSAGES
@@ -19,9 +21,17 @@ from app.telemetry.sources import queue_samples
 from tests.conftest import NOW
 from tests.contract.cache_entries import cached
 from tests.unit.services import FIELDS, SLUG
-from worker.housekeeping import BATCH_MEMORY, EVENT_MEMORY, HISTORY_MEMORY, REQUEST_MEMORY, Housekeeping
+from worker.housekeeping import (
+    BATCH_MEMORY,
+    EVENT_MEMORY,
+    HISTORY_MEMORY,
+    REQUEST_MEMORY,
+    VISIT_MEMORY,
+    Housekeeping,
+)
 from worker.main import run_worker
 from worker.queue_depths import QueueDepthWatch
+from worker.visits import VisitConsumer
 
 HOUR = NOW.replace(minute=0, second=0, microsecond=0)
 
@@ -40,7 +50,8 @@ async def test_worker_consumes_both_queues(embedded_store, links, cache, bus, mo
             cache,
             bus,
             new_deliveries(ErrorCounts()),
-            idle_webhooks(embedded_store),
+            webhooks=idle_webhooks(embedded_store),
+            merge=merge,
             clock=lambda: NOW,
             monotonic=monotonic,
         ) as worker:
@@ -54,6 +65,32 @@ async def test_worker_consumes_both_queues(embedded_store, links, cache, bus, mo
                 await asyncio.sleep(0)
 
     assert worker.sampler.snapshot()[1].inconsistent == 0
+
+
+async def test_descriptions_count_for_their_links_and_for_all(embedded_store):
+    browser = Dimension.BROWSER
+    described = VisitsDescribed(
+        "1" * 32,
+        HOUR,
+        {
+            SLUG: LinkVisits({browser: {"Firefox": 2}}, (1, 2)),
+            Slug("other"): LinkVisits({browser: {"Firefox": 1, "Safari": 1}}, (2, 3)),
+        },
+    )
+    consumer = VisitConsumer(embedded_store, merge, clock=lambda: NOW)
+
+    assert await consumer.handle([described]) == 0
+    assert await consumer.handle([described]) == 1
+
+    hours = {"since": HOUR, "until": HOUR + timedelta(hours=1), "limit": 5}
+    assert list(await embedded_store.visit_values(ALL_LINKS, **hours)) == [
+        ValueVisits(browser, "Firefox", 3),
+        ValueVisits(browser, "Safari", 1),
+    ]
+    assert list(await embedded_store.visit_values(SLUG, **hours)) == [ValueVisits(browser, "Firefox", 2)]
+    day = {"first": HOUR.date(), "last": HOUR.date()}
+    assert count(await embedded_store.visitor_sketches(ALL_LINKS, **day)) == 3
+    assert count(await embedded_store.visitor_sketches(SLUG, **day)) == 2
 
 
 async def test_queue_depths_are_reported_while_they_are_known():
@@ -83,7 +120,7 @@ async def test_queue_depths_are_reported_while_they_are_known():
     await broker.aclose()
 
 
-async def test_housekeeping_forgets_after_a_day():
+async def test_housekeeping_forgets_after_a_day():  # noqa: C901 - one class with a method for each call
     class Store:
         def __init__(self):
             self.forgotten: dict[str, datetime] = {}
@@ -113,6 +150,25 @@ async def test_housekeeping_forgets_after_a_day():
         async def restore(self, slug, state, *, expected_version, now):
             raise AssertionError
 
+        async def forget_visits(self, *, before, limit):
+            self.forgotten["visits"] = before
+            return 0
+
+        async def forget_visitor_keys(self, *, before):
+            self.forgotten["keys"] = before
+
+        async def add_visits(self, described, *, now, merge):
+            raise AssertionError
+
+        async def visit_values(self, slug, *, since, until, limit):
+            raise AssertionError
+
+        async def visitor_sketches(self, slug, *, first, last):
+            raise AssertionError
+
+        async def visitor_key(self, day, proposed):
+            raise AssertionError
+
         async def add_clicks(self, counted, *, now):
             raise AssertionError
 
@@ -130,6 +186,8 @@ async def test_housekeeping_forgets_after_a_day():
         "batches": NOW - BATCH_MEMORY,
         "history": NOW - HISTORY_MEMORY,
         "events": NOW - EVENT_MEMORY,
+        "visits": NOW - VISIT_MEMORY,
+        "keys": (NOW - timedelta(days=1)).date(),
     }
 
     # A step of the clock forgets nothing early; the time that passes does.
@@ -158,7 +216,8 @@ async def test_missed_link_fills_the_cache(embedded_store, links, cache, bus, mo
             cache,
             bus,
             new_deliveries(ErrorCounts()),
-            idle_webhooks(embedded_store),
+            webhooks=idle_webhooks(embedded_store),
+            merge=merge,
             clock=lambda: NOW,
             monotonic=monotonic,
         ):
@@ -188,7 +247,8 @@ async def test_events_are_reported_by_outcome_with_age_and_time(embedded_store, 
             cache,
             bus,
             deliveries,
-            idle_webhooks(embedded_store),
+            webhooks=idle_webhooks(embedded_store),
+            merge=merge,
             clock=lambda: NOW,
             monotonic=monotonic,
         ) as worker:

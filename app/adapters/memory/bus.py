@@ -110,18 +110,18 @@ class InProcessBus:
 
     async def aclose(self) -> None:
         """
-        Handle pending clicks for at most `_CLOSE_TIMEOUT_S`: no other place keeps them.
+        Handle pending clicks and visits for at most `_CLOSE_TIMEOUT_S`: no other place keeps them.
 
         Pending changes are dropped, as the outbox keeps them.
         """
         self._is_closed = True
+        counting = self._queues[WorkQueue.CLICKS], self._queues[WorkQueue.VISITS]
         try:
             async with asyncio.timeout(_CLOSE_TIMEOUT_S):
-                await self._queues[WorkQueue.CLICKS].drain()
+                for queue in counting:
+                    await queue.drain()
         except TimeoutError:
-            logger.warning(
-                "in-process bus closed: %d click batches lost", len(self._queues[WorkQueue.CLICKS])
-            )
+            logger.warning("in-process bus closed: %d click batches lost", sum(map(len, counting)))
         for queue in self._queues.values():
             await queue.stop(timeout_s=_CLOSE_TIMEOUT_S)
         self._listeners.clear()

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from functools import partial
 from typing import Self
 
@@ -22,6 +22,7 @@ from app.adapters.postgres import domains as domain_rows
 from app.adapters.postgres import find as finding
 from app.adapters.postgres import history as past
 from app.adapters.postgres import sql
+from app.adapters.postgres import visits as visit_counts
 from app.adapters.postgres.adds import JointAdds, insert
 from app.adapters.postgres.batches import write_batch
 from app.adapters.postgres.epoch import EpochReader
@@ -34,10 +35,11 @@ from app.concurrency.origins import origin
 from app.domain.blocks import Block, BlockChange
 from app.domain.domains import Domain, DomainSettings
 from app.domain.errors import Contended, Unavailable
-from app.domain.events import ClicksCounted
+from app.domain.events import ClicksCounted, VisitsDescribed
 from app.domain.link import Link, LinkFields, NewLink, Resolution, Slug
 from app.domain.origin import Origin
 from app.domain.reach import EVERYTHING, Reach
+from app.domain.visits import ValueVisits
 from app.migrations import latest_version
 from app.ports import (
     MAX_RETAGGED,
@@ -56,6 +58,7 @@ from app.ports import (
     LinkHistory,
     LinkQuery,
     LinkState,
+    Merge,
     OutboxDepth,
     OutboxEvent,
     Page,
@@ -333,6 +336,30 @@ class PostgresStore(PostgresEvents):
 
     async def forget_batches(self, *, before: datetime) -> int:
         return await self._count(sql.FORGET_BATCHES, {"before": before})
+
+    async def add_visits(self, described: VisitsDescribed, *, now: datetime, merge: Merge) -> bool:
+        return await self._writing.run(partial(visit_counts.add, described=described, now=now, merge=merge))
+
+    async def visit_values(
+        self, slug: Slug, *, since: datetime, until: datetime, limit: int
+    ) -> Sequence[ValueVisits]:
+        return await self._connections.run(
+            partial(visit_counts.values, slug=slug, since=since, until=until, limit=limit)
+        )
+
+    async def visitor_sketches(self, slug: Slug, *, first: date, last: date) -> Sequence[bytes]:
+        days = {"slug": slug, "first": first, "last": last}
+        return [bytes(sketch) for (sketch,) in await self._query(visit_counts.SKETCHES, days)]
+
+    async def visitor_key(self, day: date, proposed: bytes) -> bytes:
+        [(key,)] = await self._write(visit_counts.KEY, {"day": day, "key": proposed})
+        return bytes(key)
+
+    async def forget_visits(self, *, before: datetime, limit: int) -> int:
+        return await self._writing.run(partial(visit_counts.forget, before=before, limit=limit))
+
+    async def forget_visitor_keys(self, *, before: date) -> None:
+        await self._count(visit_counts.FORGET_KEYS, {"before": before})
 
     async def lease_quota(self, slug: Slug) -> int | None:
         rows = await self._write(sql.LEASE_QUOTA, {"slug": slug})

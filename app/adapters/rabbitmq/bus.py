@@ -218,7 +218,7 @@ def _prefetch(queue: WorkQueue) -> int:
         case WorkQueue.CACHE:
             # One batch is processed while the next is delivered.
             return MAX_BATCH + MAX_BATCH // 2
-        case WorkQueue.CLICKS:
+        case WorkQueue.CLICKS | WorkQueue.VISITS:
             # One message may have hundreds of kilobytes.
             return 20
         case _:

@@ -15,7 +15,7 @@ beside this one.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import date, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any, Self, cast
@@ -28,6 +28,7 @@ from app.adapters.sqlite import batches, find_sql, imports, sql
 from app.adapters.sqlite import blocks as block_rows
 from app.adapters.sqlite import domains as domain_rows
 from app.adapters.sqlite import history as past
+from app.adapters.sqlite import visits as visit_counts
 from app.adapters.sqlite.events import SqliteEvents
 from app.adapters.sqlite.find import EFFORT, Finder
 from app.adapters.sqlite.writer import OLD_SCHEMA, Writer, translated
@@ -36,9 +37,10 @@ from app.concurrency.origins import origin
 from app.domain.blocks import Block, BlockChange
 from app.domain.domains import Domain, DomainSettings
 from app.domain.errors import Contended, Unavailable
-from app.domain.events import ClicksCounted
+from app.domain.events import ClicksCounted, VisitsDescribed
 from app.domain.link import Link, LinkFields, NewLink, Resolution, Slug
 from app.domain.reach import EVERYTHING, Reach
+from app.domain.visits import ValueVisits
 from app.migrations import latest_version
 from app.migrations.sqlite_file import check_log
 from app.ports import (
@@ -58,6 +60,7 @@ from app.ports import (
     LinkHistory,
     LinkQuery,
     LinkState,
+    Merge,
     OutboxDepth,
     OutboxEvent,
     Page,
@@ -318,6 +321,28 @@ class SqliteStore(SqliteEvents):
     async def forget_batches(self, *, before: datetime) -> int:
         bindings = (sql.micros(before),)
         return await self._writer.run(lambda db: len(sql.rows(db, sql.FORGET_BATCHES, bindings)))
+
+    async def add_visits(self, described: VisitsDescribed, *, now: datetime, merge: Merge) -> bool:
+        return await self._writer.run(lambda db: visit_counts.add(db, described, now, merge))
+
+    async def visit_values(
+        self, slug: Slug, *, since: datetime, until: datetime, limit: int
+    ) -> Sequence[ValueVisits]:
+        with translated():
+            return visit_counts.values(self._reader, slug, since=since, until=until, limit=limit)
+
+    async def visitor_sketches(self, slug: Slug, *, first: date, last: date) -> Sequence[bytes]:
+        with translated():
+            return visit_counts.sketches(self._reader, slug, first=first, last=last)
+
+    async def visitor_key(self, day: date, proposed: bytes) -> bytes:
+        return await self._writer.run(lambda db: visit_counts.key(db, day, proposed))
+
+    async def forget_visits(self, *, before: datetime, limit: int) -> int:
+        return await self._writer.run(lambda db: visit_counts.forget(db, before, limit))
+
+    async def forget_visitor_keys(self, *, before: date) -> None:
+        await self._writer.run(lambda db: visit_counts.forget_keys(db, before))
 
     async def lease_quota(self, slug: Slug) -> int | None:
 

@@ -13,6 +13,7 @@ __all__ = [
     "Record",
     "Row",
     "Template",
+    "VisitKind",
     "Watch",
     "Words",
     "check_tls",
@@ -41,4 +42,5 @@ Row: TypeAlias = tuple[
     tuple[float, float, float, float],
     tuple[str | None, str | None] | None,
 ]
+VisitKind: TypeAlias = tuple[str, str, str, str, str, str]
 Words: TypeAlias = tuple[Sequence[str], Sequence[str]]

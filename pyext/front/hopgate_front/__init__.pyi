@@ -10,6 +10,7 @@ __all__ = [
     "Record",
     "Row",
     "Template",
+    "VisitKind",
     "Watch",
     "Words",
     "check_tls",
@@ -79,6 +80,12 @@ has no visit left.
 Words: TypeAlias = tuple[Sequence[str], Sequence[str]]
 """In lower case, what a `User-Agent` may hold, and what it may begin with."""
 
+VisitKind: TypeAlias = tuple[str, str, str, str, str, str]
+"""
+What a visit looks like: the slug, the host in `Referer`, the first language of `Accept-Language`, the address
+of the client or its IPv6 network, flags (`o`: it objects to tracking, `a`: it is a prefetch), and `User-Agent`.
+"""
+
 def with_query(location: str, query: str, is_overriding: bool) -> str:
     """For tests: return *location* with *query* added to its own, or in place of the same names."""
 
@@ -131,6 +138,7 @@ class Front:
         monotonic: `time.monotonic`, which is read once.
         watch: what is reported of single requests; None: nothing, and it costs nothing. A request that is
             passed on has what was decided in the header `x-hopgate-noted`: "TRACE-SPAN-FLAGS-BEGAN".
+        describes_visits: whether what visits look like is counted, for `take_visits`.
 
     Raises:
         ValueError: an argument cannot be read, or a limiter is of another version.
@@ -160,6 +168,7 @@ class Front:
         limit_s: float,
         monotonic: Callable[[], float],
         watch: Watch | None = None,
+        describes_visits: bool = False,
     ) -> Front: ...
     def start(self, listeners: Sequence[int]) -> None:
         """
@@ -218,6 +227,13 @@ class Front:
 
     def take_clicks(self) -> list[tuple[str, int]]:
         """Return the redirects sent since the last call, by slug. A slug may be there twice."""
+
+    def take_visits(self) -> tuple[list[tuple[VisitKind, int]], int]:
+        """
+        Return how many visits of each kind were redirected since the last call, and how many are in no kind.
+
+        20,000 kinds are counted apart between two calls. Empty without `describes_visits`.
+        """
 
     def take_answers(self) -> list[tuple[str, int, list[int], float]]:
         """Return the answers since the last call: method, status, counts by bucket, the sum of seconds."""

@@ -79,4 +79,6 @@ pub struct Config {
     pub monotonic: f64,
     /// What is reported of single requests; None: nothing.
     pub watch: Option<WatchConfig>,
+    /// Whether what visits look like is counted.
+    pub describes_visits: bool,
 }

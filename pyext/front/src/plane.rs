@@ -26,6 +26,7 @@ use crate::quota::{Leases, Spent};
 use crate::recorder::Recorder;
 use crate::request::{Reader, head_size};
 use crate::request_id::{self, REQUEST_ID};
+use crate::seen::Seen;
 use crate::table::{Entry, Forwarding, Table};
 use crate::tarpit::{Held, Tarpit};
 use crate::template::Template;
@@ -89,6 +90,8 @@ pub struct Plane {
     /// Follows single requests; None: none is reported.
     pub watch: Option<Watch>,
     pub(crate) reader: Reader,
+    /// What visits look like; None: nothing is kept of it.
+    pub seen: Option<Seen>,
     /// Visits that may be spent here.
     pub leases: Leases,
     previews: Previews,
@@ -123,6 +126,7 @@ impl Plane {
             watch: config
                 .watch
                 .map(|watch| Watch::new(watch, config.caps.connections)),
+            seen: config.describes_visits.then(Seen::default),
             leases: Leases::default(),
             previews: config.previews,
             reader: Reader {
@@ -221,7 +225,7 @@ impl Plane {
         if entry.is_to_renew(now) && self.misses.is_open() {
             self.misses.renew((*entry).as_ref());
         }
-        match self.sent(&entry, visit, now, 0) {
+        match self.sent(&entry, visit, client, now, 0) {
             Ok(answer) => {
                 self.count_held(answer.response.status());
                 Decision::Answer(answer.to(visit))
@@ -275,6 +279,7 @@ impl Plane {
         &self,
         entry: &Arc<Entry>,
         visit: &Visit<'_>,
+        client: &ClientKeys,
         now: f64,
         unlimited: u64,
     ) -> Result<Answer, oneshot::Receiver<Leased>> {
@@ -293,7 +298,7 @@ impl Plane {
             });
         }
         if entry.metered_version == 0 {
-            return Ok(self.redirect(entry, location, visit, !visit.is_head));
+            return Ok(self.redirect(entry, location, visit, client, !visit.is_head));
         }
         let is_visit = match self.intent(visit) {
             // The browser would show its answer to a visitor without asking again.
@@ -304,11 +309,11 @@ impl Plane {
             Intent::Visit => true,
         };
         if entry.metered_version <= unlimited {
-            return Ok(self.redirect(entry, location, visit, is_visit));
+            return Ok(self.redirect(entry, location, visit, client, is_visit));
         }
         let slug = (**entry).as_ref();
         match self.leases.take(slug, entry.metered_version, is_visit, now) {
-            Spent::Yes => Ok(self.redirect(entry, location, visit, is_visit)),
+            Spent::Yes => Ok(self.redirect(entry, location, visit, client, is_visit)),
             Spent::Exhausted => Ok(at_once(self.exhausted(entry, visit))),
             Spent::NeedsLease(version) => Err(self.misses.lease(slug, version)),
         }
@@ -338,10 +343,14 @@ impl Plane {
         entry: &Arc<Entry>,
         location: &HeaderValue,
         visit: &Visit<'_>,
+        client: &ClientKeys,
         is_click: bool,
     ) -> Answer {
         if is_click {
             self.table.click(entry);
+            if let Some(seen) = &self.seen {
+                seen.note((**entry).as_ref(), &client.own, visit.headers);
+            }
         }
         let location = match visit.query.filter(|query| query::adds(query)) {
             Some(query) if entry.forwarding != Forwarding::Off => {

@@ -26,6 +26,9 @@ use crate::quota::Spent;
 use crate::tarpit::TarpitConfig;
 use crate::tls::Tls;
 
+/// What visits look like: slug, referrer, language, client, flags and user agent; and how many there were.
+type VisitParts = ((String, String, String, String, String, String), u64);
+
 #[pyo3::pymodule(gil_used = false)]
 mod _native {
     use pyo3::prelude::*;
@@ -64,7 +67,7 @@ struct Front {
 #[pymethods]
 impl Front {
     #[new]
-    #[pyo3(signature = (*, upstream, templates, unsure, cut_off, late, not_prefetched, previews, redirect_limit, not_found_limit, trusted, proxy_protocol, base_path, reserved, bounds, tarpit, max_body, uploads, caps, limit_s, monotonic, watch=None))]
+    #[pyo3(signature = (*, upstream, templates, unsure, cut_off, late, not_prefetched, previews, redirect_limit, not_found_limit, trusted, proxy_protocol, base_path, reserved, bounds, tarpit, max_body, uploads, caps, limit_s, monotonic, watch=None, describes_visits=false))]
     #[allow(clippy::too_many_arguments)] // all of them named
     fn new(
         upstream: PathBuf,
@@ -88,6 +91,7 @@ impl Front {
         limit_s: f64,
         monotonic: &Bound<'_, PyAny>,
         watch: Option<Watched>,
+        describes_visits: bool,
     ) -> PyResult<Self> {
         let mut limiters = Vec::new();
         let (free_per_s, burst, delay_s, max_held) = tarpit;
@@ -126,6 +130,7 @@ impl Front {
                 connections,
             },
             watch: watch.map(watch_config),
+            describes_visits,
             // Last: the clock of the front is behind by what comes after it.
             monotonic: monotonic.call0()?.extract()?,
         };
@@ -187,6 +192,25 @@ impl Front {
             (String::from_utf8_lossy(slug).into_owned(), clicks)
         });
         named.collect()
+    }
+
+    fn take_visits(&self) -> (Vec<VisitParts>, u64) {
+        let Some(seen) = &self.plane().seen else {
+            return (Vec::new(), 0);
+        };
+        let taken = seen.take().into_iter();
+        let visits = taken.map(|(kind, count)| {
+            let parts = (
+                text(&kind.slug),
+                text(&kind.referrer),
+                text(&kind.language),
+                text(&kind.client),
+                text(&kind.flags),
+                text(&kind.agent),
+            );
+            (parts, count)
+        });
+        (visits.collect(), seen.take_dropped())
     }
 
     fn take_answers(&self) -> Vec<(&'static str, u16, Vec<u64>, f64)> {

@@ -62,6 +62,7 @@ pub(crate) fn config() -> Config {
         },
         monotonic: 0.0,
         watch: None,
+        describes_visits: false,
     }
 }
 
@@ -160,6 +161,33 @@ pub(crate) fn answer(
 pub(crate) fn get(plane: &Plane, target: &str) -> Option<Answer> {
     let request = request("GET", target, &[HOST], "");
     answer(plane, &request, &visitor("192.0.2.1"), 0.0)
+}
+
+#[test]
+fn clicks_are_described() {
+    let plane = filled(Config {
+        describes_visits: true,
+        ..config()
+    });
+    let agent = ("user-agent", "Mozilla/5.0");
+    for (method, target) in [
+        ("GET", "/hot"),
+        ("GET", "/hot?a=1"),
+        ("HEAD", "/hot"),
+        ("GET", "/gone"),
+    ] {
+        let request = request(method, target, &[HOST, agent], "");
+        answer(&plane, &request, &visitor("192.0.2.1"), 0.0).unwrap();
+    }
+
+    let seen = plane.seen.as_ref().unwrap().take();
+    let [(kind, 2)] = seen.as_slice() else {
+        panic!("{seen:?}");
+    };
+    assert_eq!(kind.slug, b"hot");
+    assert_eq!(kind.client, b"192.0.2.1");
+    assert_eq!(kind.agent, b"Mozilla/5.0");
+    assert_eq!(plane.table.take_clicks()[0].1, 2);
 }
 
 #[test]

@@ -62,7 +62,9 @@ impl Plane {
                 let answer = match self.charged(&found, &client, is_charged, visit) {
                     Some(refused) => refused,
                     None => match found {
-                        ToSend::Entry(entry) => self.with_visit(&entry, None, visit, end).await,
+                        ToSend::Entry(entry) => {
+                            self.with_visit(&entry, None, visit, &client, end).await
+                        }
                         ToSend::Refusal(answer) => answer,
                     },
                 };
@@ -70,7 +72,9 @@ impl Plane {
                 answer
             }
             WaitsFor::Lease(entry, lease) => {
-                let answer = self.with_visit(&entry, Some(lease), visit, end).await;
+                let answer = self
+                    .with_visit(&entry, Some(lease), visit, &client, end)
+                    .await;
                 self.count_held(answer.response.status());
                 answer
             }
@@ -127,6 +131,7 @@ impl Plane {
         entry: &Arc<Entry>,
         mut lease: Option<oneshot::Receiver<Leased>>,
         visit: &Visit<'_>,
+        client: &ClientKeys,
         end: Instant,
     ) -> Answer {
         let mut unlimited = 0;
@@ -143,7 +148,7 @@ impl Plane {
                     Ok(Err(_)) | Err(_) => return self.late(visit),
                 }
             }
-            match self.sent(entry, visit, self.now(), unlimited) {
+            match self.sent(entry, visit, client, self.now(), unlimited) {
                 Ok(answer) => return answer,
                 Err(receiver) => lease = Some(receiver),
             }

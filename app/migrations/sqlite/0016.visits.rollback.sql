@@ -1,0 +1,3 @@
+DROP TABLE visit_counts;
+DROP TABLE visit_sketches;
+DROP TABLE visitor_keys;

@@ -1,0 +1,85 @@
+"""`VisitStore` counts visits by what they look like; `Agents` and `Places` read what a request tells."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from datetime import date, datetime
+from typing import Protocol
+
+from app.domain.events import VisitsDescribed
+from app.domain.link import Slug
+from app.domain.visits import Agent, Place, ValueVisits
+
+# Of a sketch, or None for an empty one, and hashes of visitors: the sketch that has them as well.
+Merge = Callable[[bytes | None, Collection[int]], bytes]
+
+
+class VisitStore(Protocol):
+    """
+    Visits by hour and value. Changes no link: no version, no outbox row.
+
+    Raises (every method): Unavailable.
+    """
+
+    async def add_visits(self, described: VisitsDescribed, *, now: datetime, merge: Merge) -> bool:
+        """
+        Add *described* to the hours of its links, once per `batch`.
+
+        `ALL_LINKS` is a link like the others here. Beyond `MAX_VALUES` values of a dimension in an hour of a
+        link, further ones are added to `OTHER`. *merge* is called for the sketch of each link's day (UTC);
+        it may block.
+
+        False: this batch was added before, and `ClickStore.forget_batches` has not forgotten it since.
+        """
+        ...
+
+    async def visit_values(
+        self, slug: Slug, *, since: datetime, until: datetime, limit: int
+    ) -> Sequence[ValueVisits]:
+        """
+        Return the visits of *slug*, or of `ALL_LINKS`, in the hours that begin in [*since*, *until*).
+
+        Of each dimension the *limit* values with the most visits, most first, then by value; `OTHER` comes
+        last, with the visits of all others, if there are any.
+        """
+        ...
+
+    async def visitor_sketches(self, slug: Slug, *, first: date, last: date) -> Sequence[bytes]:
+        """Return the sketches of visitors of *slug* on the days from *first* to *last* (UTC)."""
+        ...
+
+    async def forget_visits(self, *, before: datetime, limit: int) -> int:
+        """Delete up to *limit* counts and sketches from before *before*; return how many."""
+        ...
+
+
+class VisitorKeyStore(Protocol):
+    """
+    The keys that visitors are hashed with, one for each day (UTC).
+
+    Raises (every method): Unavailable.
+    """
+
+    async def visitor_key(self, day: date, proposed: bytes) -> bytes:
+        """Return the key that visitors of *day* are hashed with: *proposed*, unless there is one."""
+        ...
+
+    async def forget_visitor_keys(self, *, before: date) -> None:
+        """Delete the keys of days before *before*: no program can hash an address of then any more."""
+        ...
+
+
+class Agents(Protocol):
+    """Reads the header `User-Agent`. Never raises."""
+
+    def agent(self, user_agent: str) -> Agent:
+        """Return what *user_agent* tells."""
+        ...
+
+
+class Places(Protocol):
+    """Knows where addresses are. Never raises."""
+
+    def place(self, client: str) -> Place:
+        """Return where *client* is, an address or an IPv6 network."""
+        ...

@@ -1,0 +1,56 @@
+"""Reads what a visit looks like; the front does the same in `seen.rs`, and tests compare both."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from ipaddress import IPv6Address, ip_address, ip_network
+from typing import Any
+
+from app.domain.link import Slug
+from app.domain.visits import Look
+
+_MAX_AGENT, _MAX_HOST, _MAX_LANGUAGE = 300, 253, 35
+
+
+def look_of(slug: str, client: str, headers: Any) -> Look:
+    """Return the look of a visit of *slug* by *client* with *headers*, those of granian's scope."""
+    get = headers.get
+    language = (get("accept-language") or "").partition(",")[0].partition(";")[0]
+    return Look(
+        slug=Slug(slug),
+        referrer=host_of(get("referer") or "")[:_MAX_HOST],
+        language=language[:_MAX_LANGUAGE],
+        client=_counted(client) if ":" in client else client,
+        user_agent=(get("user-agent") or "")[:_MAX_AGENT],
+        objects=get("dnt") == "1" or get("sec-gpc") == "1",
+        is_ahead=get("sec-purpose") is not None or get("purpose") is not None,
+    )
+
+
+@lru_cache(maxsize=1024)
+def _counted(address: str) -> str:
+    """Return an IPv6 *address* as limits count it: by its network of 64 bits."""
+    try:
+        found = ip_address(address)
+    except ValueError:
+        return ""
+    if isinstance(found, IPv6Address):
+        if found.ipv4_mapped is not None:
+            return str(found.ipv4_mapped)
+        return str(ip_network((found.packed, 64), strict=False))
+    return str(found)
+
+
+def host_of(url: str) -> str:
+    """Return the host of *url*, without user information and port; nothing, if it has none."""
+    _, separator, rest = url.partition("://")
+    if not separator:
+        return ""
+    authority = rest
+    for end in "/?#\\":
+        authority = authority.partition(end)[0]
+    host = authority.rpartition("@")[2]
+    if host.startswith("["):
+        inside, bracket, _ = host.partition("]")
+        return f"{inside}{bracket}"
+    return host.partition(":")[0]

@@ -1,0 +1,106 @@
+"""Statistics as JSON."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import msgspec
+
+from app.domain.domains import DomainIndex
+from app.domain.link_key import name_of
+from app.domain.visits import Dimension, Kind
+from app.service.stats import HOUR, HourlyStats, Overall, VisitStats
+
+
+class HourlyClicks(msgspec.Struct):
+    """The redirects of one hour; `hour` is its start in UTC."""
+
+    hour: datetime
+    clicks: int
+
+
+class ValueCount(msgspec.Struct):
+    """How many visits have this value. Empty: all values that are not named."""
+
+    value: str
+    visits: int
+
+
+class VisitCounts(msgspec.Struct):
+    """
+    What visits looked like: in all, and by the ten values of each dimension that most of them have.
+
+    `people`, `bots`, `previews` and `prefetches` are all visits; all that follows is of people alone, but for
+    `bot`. `visitors` is about the number of people, each counted once a day.
+    """
+
+    people: int
+    bots: int
+    previews: int
+    prefetches: int
+    visitors: int
+    referrer: list[ValueCount]
+    country: list[ValueCount]
+    city: list[ValueCount]
+    language: list[ValueCount]
+    browser: list[ValueCount]
+    os: list[ValueCount]
+    device: list[ValueCount]
+    bot: list[ValueCount]
+
+
+class OverallStats(msgspec.Struct):
+    """What the visits of all links looked like, in the hours that begin in [since, until)."""
+
+    since: datetime
+    until: datetime
+    visits: VisitCounts
+
+
+class LinkStats(msgspec.Struct):
+    """
+    The redirects of a link: in total, and in each hour that begins in [since, until).
+
+    Counts trail like `visits` of a link. A redirect counts in the hour in which its gateway flushes
+    its counts, about a second later.
+    """
+
+    domain: str
+    slug: str
+    total: int
+    since: datetime
+    until: datetime
+    hours: list[HourlyClicks]
+    visits: VisitCounts
+
+
+def stats_document(stats: HourlyStats, domains: DomainIndex) -> LinkStats:
+    """Return *stats* of a link of one of *domains* as the API shows them."""
+    hours = [HourlyClicks(stats.since + n * HOUR, clicks) for n, clicks in enumerate(stats.hours)]
+    until = stats.since + len(stats.hours) * HOUR
+    slug = stats.link.slug
+    host = domains.of(slug).host
+    visits = visit_counts(stats.visits)
+    return LinkStats(host, name_of(slug), stats.link.visits, stats.since, until, hours, visits)
+
+
+def visit_counts(stats: VisitStats) -> VisitCounts:
+    """Return *stats* as the API shows them."""
+    listed = {
+        str(dimension): [ValueCount(one.value, one.visits) for one in stats.of(dimension)]
+        for dimension in Dimension
+        if dimension is not Dimension.KIND
+    }
+    return VisitCounts(
+        people=stats.by(Kind.PERSON),
+        bots=stats.by(Kind.BOT),
+        previews=stats.by(Kind.PREVIEW),
+        prefetches=stats.by(Kind.PREFETCH),
+        visitors=stats.visitors,
+        **listed,
+    )
+
+
+def overall_document(overall: Overall) -> OverallStats:
+    """Return *overall* as the API shows it."""
+    return OverallStats(overall.since, overall.until, visit_counts(overall.visits))

@@ -1,0 +1,166 @@
+"""`VisitStore`: visits add up exactly by value, each batch once, with a bound on the values."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection
+from datetime import UTC, date, datetime, timedelta
+
+from app.domain.events import VisitsDescribed
+from app.domain.link import Slug
+from app.domain.visits import ALL_LINKS, MAX_VALUES, OTHER, Counts, Dimension, LinkVisits, ValueVisits
+from app.ports import Store
+from tests.contract.store_links import NOW
+
+HOUR = datetime(2030, 1, 31, 12, tzinfo=UTC)
+DAY = date(2030, 1, 31)
+A, B = Slug("aaa"), Slug("bbb")
+BROWSER, OS = Dimension.BROWSER, Dimension.OS
+
+
+def described(
+    n: int, counts: Counts, *, visitors: tuple[int, ...] = (), hour: datetime = HOUR, slug: Slug = A
+) -> VisitsDescribed:
+    return VisitsDescribed(f"{n:032x}", hour, {slug: LinkVisits(counts, visitors)})
+
+
+def listed(held: bytes | None, visitors: Collection[int]) -> bytes:
+    """A sketch that is the list of its visitors."""
+    known = {int(one) for one in (held or b"").split()}
+    return b" ".join(b"%d" % one for one in sorted(known | set(visitors)))
+
+
+async def add(store: Store, one: VisitsDescribed) -> bool:
+    return await store.add_visits(one, now=NOW, merge=listed)
+
+
+async def values(store: Store, slug: Slug = A, limit: int = 10) -> list[tuple[Dimension, str, int]]:
+    day = timedelta(days=1)
+    found = await store.visit_values(slug, since=HOUR - day, until=HOUR + day, limit=limit)
+    assert all(isinstance(one, ValueVisits) for one in found)
+    return [(one.dimension, one.value, one.visits) for one in found]
+
+
+async def test_visits_add_up_by_value(store: Store) -> None:
+    assert await add(store, described(1, {BROWSER: {"Firefox": 2, "Chrome": 5}, OS: {"Linux": 7}}))
+    assert await add(store, described(2, {BROWSER: {"Firefox": 4}}))
+    later = HOUR + timedelta(hours=3)
+    assert await add(store, described(3, {BROWSER: {"Safari": 1}}, hour=later))
+    assert await add(store, described(4, {BROWSER: {"Edge": 9}}, slug=B))
+
+    assert await values(store) == [
+        (BROWSER, "Firefox", 6),
+        (BROWSER, "Chrome", 5),
+        (BROWSER, "Safari", 1),
+        (OS, "Linux", 7),
+    ]
+
+
+async def test_described_batch_counts_once(store: Store) -> None:
+    one = described(1, {BROWSER: {"Firefox": 2}}, visitors=(1, 2))
+
+    answers = await asyncio.gather(*(add(store, one) for _ in range(10)))
+
+    assert sum(answers) == 1
+    assert await values(store) == [(BROWSER, "Firefox", 2)]
+
+
+async def test_hours_of_visits_are_within_the_range(store: Store) -> None:
+    for n in range(4):
+        hour = HOUR + timedelta(hours=n)
+        await add(store, described(n, {BROWSER: {"Firefox": 10**n}}, hour=hour))
+
+    found = await store.visit_values(
+        A, since=HOUR + timedelta(hours=1), until=HOUR + timedelta(hours=3), limit=5
+    )
+
+    assert list(found) == [ValueVisits(BROWSER, "Firefox", 110)]
+
+
+async def test_values_beyond_the_limit_are_other(store: Store) -> None:
+    counts = {BROWSER: {f"b{n}": n + 1 for n in range(6)}, OS: {"Linux": 3, OTHER: 2}}
+    await add(store, described(1, counts))
+
+    assert await values(store, limit=2) == [
+        (BROWSER, "b5", 6),
+        (BROWSER, "b4", 5),
+        (BROWSER, OTHER, 10),
+        (OS, "Linux", 3),
+        (OS, OTHER, 2),
+    ]
+
+
+async def test_values_of_an_hour_are_bounded(store: Store) -> None:
+    first = {f"b{n}": 1 for n in range(MAX_VALUES - 1)}
+    await add(store, described(1, {BROWSER: first, OS: {"Linux": 1}}))
+    # Two are new, and there is room for one: the one with more visits.
+    await add(store, described(2, {BROWSER: {"b0": 1, "rare": 1, "often": 3}, OS: {"Hurd": 1}}))
+    await add(store, described(3, {BROWSER: {"rare": 1, "often": 1, "b1": 1}}))
+
+    found = await values(store, limit=1000)
+
+    browsers = {value: visits for dimension, value, visits in found if dimension is BROWSER}
+    assert len(browsers) == MAX_VALUES + 1
+    assert (browsers["often"], browsers[OTHER], browsers["b0"], browsers["b1"]) == (4, 2, 2, 2)
+    assert "rare" not in browsers
+    assert sum(browsers.values()) == MAX_VALUES - 1 + 5 + 3
+    assert [one[1:] for one in found if one[0] is OS] == [("Hurd", 1), ("Linux", 1)]
+
+
+async def test_all_links_are_counted_like_one(store: Store) -> None:
+    await add(store, described(1, {BROWSER: {"Firefox": 2}}, slug=ALL_LINKS))
+
+    assert await values(store, ALL_LINKS) == [(BROWSER, "Firefox", 2)]
+    assert await values(store) == []
+
+
+async def test_visitors_of_a_day_share_a_sketch(store: Store) -> None:
+    await add(store, described(1, {BROWSER: {"Firefox": 1}}, visitors=(1, 2)))
+    await add(store, described(2, {BROWSER: {"Firefox": 1}}, visitors=(2, 3)))
+    tomorrow = HOUR + timedelta(days=1)
+    await add(store, described(3, {BROWSER: {"Firefox": 1}}, visitors=(9,), hour=tomorrow))
+
+    one = await store.visitor_sketches(A, first=DAY, last=DAY)
+    both = await store.visitor_sketches(A, first=DAY, last=DAY + timedelta(days=1))
+
+    assert list(one) == [b"1 2 3"]
+    assert sorted(both) == [b"1 2 3", b"9"]
+    assert await store.visitor_sketches(B, first=DAY, last=DAY) == []
+
+
+async def test_concurrent_batches_lose_no_visitor(store: Store) -> None:
+    batches = [described(n, {BROWSER: {"Firefox": 1, f"b{n}": 1}}, visitors=(n, n + 100)) for n in range(12)]
+
+    assert all(await asyncio.gather(*(add(store, one) for one in batches)))
+
+    [sketch] = await store.visitor_sketches(A, first=DAY, last=DAY)
+    assert len(sketch.split()) == 24
+    assert (BROWSER, "Firefox", 12) in await values(store)
+
+
+async def test_key_of_a_day_is_the_first_one(store: Store) -> None:
+    keys = await asyncio.gather(*(store.visitor_key(DAY, bytes([n]) * 32) for n in range(5)))
+    later = await store.visitor_key(DAY, b"x" * 32)
+    other = await store.visitor_key(DAY + timedelta(days=1), b"y" * 32)
+
+    assert {*keys, later} == {keys[0]}
+    assert other == b"y" * 32
+
+    await store.forget_visitor_keys(before=DAY + timedelta(days=1))
+    assert await store.visitor_key(DAY, b"z" * 32) == b"z" * 32
+    assert await store.visitor_key(DAY + timedelta(days=1), b"z" * 32) == b"y" * 32
+
+
+async def test_old_visits_are_forgotten(store: Store) -> None:
+    for n in range(3):
+        hour = HOUR + timedelta(days=n)
+        await add(store, described(n, {BROWSER: {"Firefox": 1}}, visitors=(n,), hour=hour))
+
+    end = HOUR + timedelta(days=2)
+    forgotten = [await store.forget_visits(before=end, limit=1) for _ in range(3)]
+
+    assert forgotten == [2, 2, 0]
+    assert list(await store.visit_values(A, since=HOUR, until=HOUR + timedelta(days=9), limit=5)) == [
+        ValueVisits(BROWSER, "Firefox", 1)
+    ]
+    assert len(await store.visitor_sketches(A, first=DAY, last=DAY + timedelta(days=9))) == 1
