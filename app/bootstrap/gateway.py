@@ -86,6 +86,7 @@ from app.telemetry.sources import (
     limiter_samples,
     look_up_samples,
     redirect_samples,
+    visit_samples,
 )
 from app.web.blocked import rendering
 from app.web.pages import DEFAULT_LANGUAGE, Pages, load
@@ -202,6 +203,10 @@ class Redirects:
     hosts: DomainIndex
     described: Descriptions | None
 
+    def undescribed(self) -> int:
+        """Return how many visits no description has."""
+        return 0 if self.described is None else self.described.undescribed()
+
     def sources(
         self, limiter: RateLimiter, requests: RequestMetrics, plane: DataPlane | None
     ) -> Sequence[Source]:
@@ -215,6 +220,7 @@ class Redirects:
             partial(limiter_samples, limiter),
             partial(look_up_samples, self.resolver, self.l1),
             partial(click_samples, self.clicks),
+            partial(visit_samples, self.undescribed),
             self.ages.samples,
             partial(block_samples, self.index),
         )

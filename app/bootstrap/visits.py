@@ -19,10 +19,11 @@ from app.settings import Settings
 
 @dataclass(frozen=True, slots=True)
 class Descriptions:
-    """`note` keeps what a visit looks like; `take` describes what was kept."""
+    """`note` keeps what a visit looks like; `take` describes what was kept; `undescribed` counts the rest."""
 
     note: Callable[[Look], None]
     take: Callable[[], Awaitable[Sequence[VisitsDescribed]]]
+    undescribed: Callable[[], int]
 
 
 @contextmanager
@@ -72,4 +73,4 @@ async def open_descriptions(
             clock=utc_now,
             new_id=partial(secrets.token_hex, 16),
         )
-        yield Descriptions(notes.note, describer.take)
+        yield Descriptions(notes.note, describer.take, lambda: notes.dropped)

@@ -45,7 +45,7 @@ class Dimension(StrEnum):
 
 
 class Kind(StrEnum):
-    """Who visits: the values of `Dimension.KIND`."""
+    """What makes a visit: the values of `Dimension.KIND`."""
 
     PERSON = "person"
     BOT = "bot"

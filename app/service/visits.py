@@ -36,7 +36,7 @@ _MAX_LOOKS = 20_000
 _LANGUAGE = re.compile(r"[A-Za-z]{2,3}(?![A-Za-z0-9])")
 # A host, or the name of an app. What else stands there is no place to come from.
 _REFERRER = re.compile(r"[a-z0-9_-]+(?:\.[a-z0-9_-]+)+\Z|\[[0-9a-f:.]+\]\Z|localhost\Z")
-# Visitors of a link are told apart by the message, up to so many.
+# A message names up to so many visitors of a link.
 _MAX_VISITORS = 5000
 
 

@@ -284,6 +284,10 @@ CLICKS_ADDED = Counter("hopgate_clicks_added", "Clicks that a worker has added t
 CLICKS_DROPPED = Counter(
     "hopgate_clicks_dropped", "Clicks lost because neither the broker nor the local disk accepted them."
 )
+VISITS_UNDESCRIBED = Counter(
+    "hopgate_visits_undescribed",
+    "Visits that are counted in totals alone: too many different ones came within a second.",
+)
 CACHE_CHECKED = Counter(
     "hopgate_cache_checked",
     "Changed links compared with the shared cache, by the time since the change.",

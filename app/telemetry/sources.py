@@ -52,6 +52,7 @@ from app.telemetry.families import (
     SPANS_DROPPED,
     SPANS_EXPORTED,
     STALE_REDIRECTS,
+    VISITS_UNDESCRIBED,
     WEBHOOK_ATTEMPTS,
     WEBHOOK_OLDEST,
     WEBHOOK_PENDING,
@@ -294,6 +295,11 @@ def guard_samples(guards: Guards) -> Samples:
         samples[BULKHEAD_REFUSED.of(name)] = [guard.crowded_total]
         samples[RETRIED_READS.of(name)] = [guard.retried_total]
     return samples
+
+
+def visit_samples(undescribed: Callable[[], int]) -> Samples:
+    """Report visits that statistics know the number of alone."""
+    return {VISITS_UNDESCRIBED.of(): [undescribed()]}
 
 
 def click_samples(clicks: ClickCounts) -> Samples:

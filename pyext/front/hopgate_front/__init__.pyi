@@ -83,7 +83,8 @@ Words: TypeAlias = tuple[Sequence[str], Sequence[str]]
 VisitKind: TypeAlias = tuple[str, str, str, str, str, str]
 """
 What a visit looks like: the slug, the host in `Referer`, the first language of `Accept-Language`, the address
-of the client or its IPv6 network, flags (`o`: it objects to tracking, `a`: it is a prefetch), and `User-Agent`.
+of the client or its IPv6 network, flags, and `User-Agent`. Of the flags, `o` objects to tracking, and `a` is
+a prefetch.
 """
 
 def with_query(location: str, query: str, is_overriding: bool) -> str:
