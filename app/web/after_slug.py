@@ -41,6 +41,11 @@ def suffix_of(text: str) -> str:
     return _QR if ending in _FORMATS else ending
 
 
+def without_suffix(text: str) -> str:
+    """Return *text* without what follows the slug."""
+    return slugs.as_pasted(text).removesuffix(_ending(text)) if _ending(text) else text
+
+
 def _ending(text: str) -> str:
     bare = slugs.as_pasted(text)
     return next((one for one in (_PREVIEW, *_FORMATS) if bare.endswith(one)), "")

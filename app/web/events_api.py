@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from time import monotonic
 
+from app.concurrency.actors import reach
 from app.domain.errors import Unavailable
-from app.domain.webhooks import EventFilter, EventKind
+from app.domain.reach import Reach
+from app.domain.webhooks import EventFilter, EventKind, LinkEvent
 from app.resilience.admission import WorkKind
 from app.resilience.deadline import ADMIN_S
 from app.service.domains import Domains
-from app.service.event_feed import EventFeed, Portion
+from app.service.event_feed import EventFeed, Place, Portion
 from app.service.keys import Authenticator, Principal, Scope
 from app.service.webhooks import checked_kinds
 from app.web import errors, patterns
@@ -120,10 +122,11 @@ class _Streams:
         if call.request.method == "HEAD":
             await portions.aclose()
             return Response(200, list(_HEADERS))
-        return Response(200, list(_HEADERS), stream=self._stream(first, portions))
+        # The stream goes on outside of the request, whose key it is for.
+        return Response(200, list(_HEADERS), stream=self._stream(first, portions, reach()))
 
     async def _stream(
-        self, first: Portion, portions: AsyncGenerator[Portion, None]
+        self, first: Portion, portions: AsyncGenerator[Portion, None], within: Reach
     ) -> AsyncGenerator[bytes, None]:
         self.open += 1
         try:
@@ -131,8 +134,9 @@ class _Streams:
                 yield self._began(first)
                 sent_at = monotonic()
                 async for portion in portions:
-                    if portion.events:
-                        yield self._messages(portion)
+                    events = [pair for pair in portion.events if within.holds(pair[1].link)]
+                    if events:
+                        yield self._messages(events)
                     elif monotonic() - sent_at >= _HEARTBEAT_S:
                         # A message without data moves the id on, and clients show none.
                         yield f": \nid: {portion.place}\n\n".encode()
@@ -148,12 +152,12 @@ class _Streams:
             began += 'event: reset\ndata: {"detail": "Events were missed: read the links anew"}\n'
         return f"{began}\n".encode()
 
-    def _messages(self, portion: Portion) -> bytes:
+    def _messages(self, events: Sequence[tuple[Place, LinkEvent]]) -> bytes:
         view = self._feed.view
         return b"".join(
             b"id: %b\nevent: %b\ndata: %b\n\n"
             % (str(place).encode(), event.kind.encode(), view.message(event))
-            for place, event in portion.events
+            for place, event in events
         )
 
     async def _may_read(self, key: str) -> bool:

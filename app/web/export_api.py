@@ -91,13 +91,18 @@ class _Files:
             ("content-disposition", f'attachment; filename="links.{form}"'),
             *SECURITY_HEADERS,
         ]
-        return Response(200, headers) if is_head else Response(200, headers, stream=self._parts(query, form))
+        if is_head:
+            return Response(200, headers)
+        # The stream goes on outside of the request, whose key says which links there are.
+        return Response(200, headers, stream=self._parts(self._exports.pages(query), form))
 
-    async def _parts(self, query: LinkQuery | None, form: ExportFormat) -> AsyncGenerator[bytes, None]:
+    async def _parts(
+        self, exported: AsyncGenerator[Sequence[tuple[Link, int]], None], form: ExportFormat
+    ) -> AsyncGenerator[bytes, None]:
         self._streams += 1
         try:
             yield writing.header(form).encode()
-            async with aclosing(self._exports.pages(query)) as pages:
+            async with aclosing(exported) as pages:
                 while True:
                     if self._is_draining():
                         yield _ended("the gateway stops", form)

@@ -25,7 +25,7 @@ from app.telemetry.requests import REDIRECT_ROUTE, STEPS_PER_S, UNKNOWN_ROUTE, E
 from app.web import errors
 from app.web import headers as fields
 from app.web.accept import wants_page
-from app.web.after_slug import SUFFIXES, suffix_of
+from app.web.after_slug import SUFFIXES, suffix_of, without_suffix
 from app.web.body import LargeBody, is_small, read_body
 from app.web.client import client_address, is_local, peer_address
 from app.web.endpoint import Endpoint, Route, template
@@ -320,13 +320,17 @@ class RsgiApplication:
         self, scope: RsgiScope, path: str
     ) -> tuple[str, dict[str, Endpoint], Mapping[str, str]] | None:
         """Return what answers a visit of a link whose slug no route describes; None if *path* is no such."""
-        found = None if self._visited(scope, path) is None else self._table.find("/-")
-        return None if found is None else (*found[:2], {_SLUG[1:]: path[1:]})
+        text = path[1:]
+        if self._visited(scope, f"/{without_suffix(text)}") is None:
+            return None
+        found = self._table.find(f"/-{suffix_of(text)}")
+        return None if found is None else (*found[:2], {_SLUG[1:]: text})
 
     def _template(self, scope: RsgiScope) -> str | None:
         """Return the route of *scope* as OpenAPI writes it; None if it has none."""
         path = scope.path
-        return self._table.template(path) or (None if self._visit(scope, path) is None else REDIRECT_ROUTE)
+        found = self._table.find(path) or self._visit(scope, path)
+        return None if found is None else found[0]
 
     async def _look_up(self, scope: RsgiScope, slug: str, client: str, *, is_head: bool) -> Response:
         headers = scope.headers

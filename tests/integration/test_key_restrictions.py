@@ -359,3 +359,50 @@ def test_command_line_makes_such_keys(gateway):
     assert hopgate(gateway.settings, "keys", "rotate", "k" * 8).returncode != 0
     refused = hopgate(gateway.settings, "keys", "create", "cli", "--allow-address", "10.0.0.1/8")
     assert (refused.returncode != 0, "10.0.0.0/8" in refused.stderr) == (True, True)
+
+
+# --- answers about many links --------------------------------------------------------------
+
+
+def test_export_has_what_the_key_reaches(gateway, holder_of):
+    whole, own = holder_of(), holder_of("links:read", "links:write", own_links=True)
+    create(whole, title="of others")
+    create(own, title="mine")
+
+    def titles(client: httpx.Client, **query: str) -> list[str]:
+        lines = client.get("/api/v1/export", params=query).text.splitlines()
+        return [json.loads(line)["title"] for line in lines]
+
+    assert titles(own) == titles(own, sort="title") == ["mine"]
+    assert titles(own, search="others") == titles(own, owner=whole.key_id) == []
+    assert {"of others", "mine"} <= set(titles(whole))
+
+
+def test_stream_has_what_the_key_reaches(gateway, holder_of):
+    whole, own = holder_of(), holder_of("links:read", "links:write", own_links=True)
+    with own.stream("GET", "/api/v1/events", timeout=30) as answer:
+        lines = answer.iter_lines()
+        while not next(lines).startswith("id:"):
+            pass
+        create(whole, title="of others")
+        create(own, title="mine")
+        data = next(line for line in lines if line.startswith("data:"))
+
+    assert json.loads(data.partition(":")[2])["data"]["title"] == "mine"
+
+
+def test_statistics_of_all_links_are_for_keys_that_reach_all(gateway, holder_of):
+    assert holder_of().get("/api/v1/stats").status_code == 200
+    for restriction in ({"own_links": True}, {"domains": [BASE]}):
+        problem(holder_of("links:read", **restriction).get("/api/v1/stats"), 403, "key_restricted")
+
+
+def test_totals_of_dialects_are_for_keys_that_reach_all(tmp_path_factory):
+    settings = {"HOPGATE_DIALECTS": "yourls,shlink"}
+    for gateway in serving(settings, tmp_path_factory.mktemp("dialects")):
+        with _Holder(gateway, "links:read", own_links=True) as own, _Holder(gateway, "links:read") as whole:
+            for key, status in ((own, 403), (whole, 200)):
+                form = {"signature": key.document["key"], "action": "db-stats", "format": "json"}
+                assert key.post("/yourls-api.php", data=form).status_code == status
+                visits = key.get("/rest/v3/visits", headers={"X-Api-Key": key.document["key"]})
+                assert visits.status_code == status

@@ -46,6 +46,22 @@ def test_slug_of_several_segments_is_visited(gateway, host):
         assert answer.headers["server"] == OWN_NAME
 
 
+def test_what_follows_a_slug_of_several_segments(gateway, host):
+    name = f"look/{slug()}"
+    link = gateway.link(host, slug=name)
+
+    for path in (f"/{name}+", f"/{name}%2B", f"/{name.replace('/', '%2F')}+", f"/{name}+/", f"/{name}+."):
+        page = gateway.api.get(path, headers={"Host": host})
+        assert (page.status_code, page.headers["content-type"]) == (200, "text/html; charset=utf-8"), path
+        assert link["long_url"] in page.text
+    for ending, media_type in ((".qr", "image/svg+xml"), (".qr.png", "image/png")):
+        code = gateway.api.get(f"/{name}{ending}", headers={"Host": host})
+        assert (code.status_code, code.headers["content-type"]) == (200, media_type)
+    assert gateway.api.get(f"/{name}x+", headers={"Host": host}).status_code == 404
+    assert gateway.api.get(f"/{name}+", headers={"Host": BASE}).status_code == 404
+    assert count(gateway, host, name) == 0
+
+
 def count(gateway: Serving, host: str, name: str) -> int:
     return gateway.api.get(path_of(name), params={"domain": host}).json()["visits"]
 

@@ -6,10 +6,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, assert_never
 from urllib.parse import unquote
 
+from app.concurrency.actors import reach
 from app.domain import rules
 from app.domain.domains import DomainIndex
 from app.domain.errors import FieldError
 from app.domain.link import Link, Slug
+from app.domain.reach import EVERYTHING
 from app.domain.slug import is_well_formed
 from app.ports import ExternalIdTaken, LinkCondition, LinkQuery, Policy, RequestMismatch, VersionMismatch
 from app.resilience.admission import WorkKind
@@ -230,6 +232,8 @@ def _register_visits(
     @api.get("/visits")
     @middleware.endpoint(_READ, dialect=DIALECT)
     async def get_visits_overview(_call: Call[None]) -> Response:
+        if reach() != EVERYTHING:
+            return errors.restricted()
         totals = await listings.totals()
         if totals is None:
             return errors.unavailable(TimeoutError())

@@ -13,9 +13,11 @@ from datetime import UTC
 from typing import Any, NamedTuple, assert_never
 from urllib.parse import parse_qsl
 
+from app.concurrency.actors import reach
 from app.domain.errors import FieldError, InvalidInput
 from app.domain.link import Link, LinkFields
 from app.domain.link_key import name_of
+from app.domain.reach import EVERYTHING
 from app.domain.slug import MOVED, ORDINARY
 from app.ports import ExternalIdTaken, LinkQuery, LinkSort, Policy, RequestMismatch, Totals
 from app.resilience.admission import WorkKind
@@ -352,6 +354,8 @@ class _Actions:
         return _Said({"db-stats": _of_all(totals), "statusCode": "200", "message": "success"}, _NO_STATS)
 
     async def _totals(self) -> Totals | _Said:
+        if reach() != EVERYTHING:
+            return _failure(403, "This key is restricted, and the answer is about all links.")
         totals = await self._listings.totals()
         return totals or _failure(503, "Adding up all links takes too long.")
 
