@@ -32,7 +32,10 @@ class _LateServices:
     """Services that the event loop of the server opens, after the routes are declared."""
 
     def __init__(self, settings: Settings) -> None:
+        # Values that are read when routes are declared.
         self.public_url = settings.public_url
+        self.dialects = settings.spoken_dialects
+        self.event_streams = settings.event_streams
         self._gateway = open_gateway(settings)
         self._opened: Services | None = None
 

@@ -15,12 +15,14 @@ import pytest
 from app.adapters.guarded import guarded_bus, guarded_cache, guarded_store
 from app.adapters.guards import DependencyGuards
 from app.adapters.redis.cache import RedisCache
+from app.adapters.sketches import merge
 from app.concurrency.guard import DependencyGuard
 from app.domain.blocks import Block, BlockKind
 from app.domain.domains import DomainSettings
 from app.domain.errors import Unavailable
-from app.domain.events import ClicksCounted, LinkChanged
+from app.domain.events import ClicksCounted, LinkChanged, VisitsDescribed
 from app.domain.link import LinkFields, NewLink, Resolution, Slug
+from app.domain.visits import LinkVisits
 from app.domain.webhooks import DeliveryState, EventFilter, Webhook
 from app.ports import (
     ApiKey,
@@ -45,6 +47,7 @@ SLUG = Slug("slug")
 BLOCK = Block(BlockKind.HOST, "evil.example")
 KEY = ApiKey(key_id="k", name="n", secret_hash=b"h", scopes=frozenset(), created_at=NOW)
 COUNTED = ClicksCounted("0" * 32, NOW, {SLUG: 1})
+DESCRIBED = VisitsDescribed("0" * 32, NOW, {SLUG: LinkVisits({})})
 FIELDS = LinkFields(long_url="https://example.com/")
 ATTEMPTED = Attempted(state=DeliveryState.DEAD, at=NOW, next_attempt_at=NOW)
 HOOK = Webhook(
@@ -112,6 +115,13 @@ CALLS: dict[type[object], dict[str, Callable[[Any], Awaitable[Any]]]] = {
         "forget_requests": lambda store: store.forget_requests(before=NOW),
         "add_clicks": lambda store: store.add_clicks(COUNTED, now=NOW),
         "hourly_clicks": lambda store: store.hourly_clicks(SLUG, since=NOW, until=NOW),
+        "spent_visits": lambda store: store.spent_visits([SLUG]),
+        "add_visits": lambda store: store.add_visits(DESCRIBED, now=NOW, merge=merge),
+        "visit_values": lambda store: store.visit_values(SLUG, since=NOW, until=NOW, limit=5),
+        "visitor_sketches": lambda store: store.visitor_sketches(SLUG, first=NOW.date(), last=NOW.date()),
+        "visitor_key": lambda store: store.visitor_key(NOW.date(), b"k" * 32),
+        "forget_visits": lambda store: store.forget_visits(before=NOW, limit=5),
+        "forget_visitor_keys": lambda store: store.forget_visitor_keys(before=NOW.date()),
         "forget_batches": lambda store: store.forget_batches(before=NOW),
         "lease_quota": lambda store: store.lease_quota(SLUG),
         "quota_left": lambda store: store.quota_left(SLUG),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -189,6 +190,13 @@ def _result(cell: Cell, answer: httpx.Response) -> None:
         cell.sees_nothing(answer)
 
 
+def export(cell: Cell) -> None:
+    answer = cell.client.get("/api/v1/export", params={"long_url": cell.link["long_url"]})
+    assert [json.loads(line)["slug"] for line in answer.text.splitlines()] == (
+        [cell.link["slug"]] * cell.reached
+    )
+
+
 def invalidate(cell: Cell) -> None:
     answer = cell.client.post("/api/v1/cache/invalidate", json={"slugs": [cell.link["slug"]], **cell.where})
     unknown = [] if cell.reached else [cell.link["slug"]]
@@ -233,6 +241,8 @@ OF_LINKS: dict[tuple[str, str], Callable[[Cell], None]] = {
     ("GET", "/api/v1/links/{slug}/stats"): of_one("GET", "/stats"),
     ("GET", "/api/v1/links/{slug}/history"): of_one("GET", "/history"),
     ("POST", "/api/v1/links/{slug}/undo"): of_one("POST", "/undo"),
+    ("GET", "/api/v1/links/{slug}/qr"): of_one("GET", "/qr"),
+    ("GET", "/api/v1/export"): export,
     ("POST", "/api/v1/cache/invalidate"): invalidate,
     ("GET", "/api/v1/tags"): list_tags,
     ("PATCH", "/api/v1/tags"): change_tag,
@@ -240,8 +250,9 @@ OF_LINKS: dict[tuple[str, str], Callable[[Cell], None]] = {
     ("GET", "/api/v1/domains"): list_domains,
     ("GET", "/api/v1/domains/{host}"): get_domain,
 }
-# The rest of what is not for admins alone: any key may ask what it is.
-OF_NO_LINK = {("GET", "/api/v1/me")}
+# The rest of what is not for admins alone: any key may ask what it is. A stream has no end, and what is of all
+# links is not for restricted keys: tests/integration/test_key_restrictions.py.
+OF_NO_LINK = {("GET", "/api/v1/me"), ("GET", "/api/v1/events"), ("GET", "/api/v1/stats")}
 
 
 def holders() -> list[tuple[str, str]]:

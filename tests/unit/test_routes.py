@@ -64,6 +64,7 @@ def test_admission_sheds_writes_as_writes():
         "remove_tag": WorkKind.WRITE,
         "get_link": WorkKind.LIST,
         "get_link_stats": WorkKind.LIST,
+        "get_stats": WorkKind.LIST,
         "invalidate": WorkKind.LIST,
         "add_blocks": WorkKind.WRITE,
         "export_links": WorkKind.LIST,
