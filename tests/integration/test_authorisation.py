@@ -250,8 +250,8 @@ OF_LINKS: dict[tuple[str, str], Callable[[Cell], None]] = {
     ("GET", "/api/v1/domains"): list_domains,
     ("GET", "/api/v1/domains/{host}"): get_domain,
 }
-# The rest of what is not for admins alone: any key may ask what it is. A stream has no end, and what is of all
-# links is not for restricted keys: tests/integration/test_key_restrictions.py.
+# The rest of what is not for admins alone: any key may ask what it is. A stream has no end, and what is of
+# all links is not for restricted keys: tests/integration/test_key_restrictions.py.
 OF_NO_LINK = {("GET", "/api/v1/me"), ("GET", "/api/v1/events"), ("GET", "/api/v1/stats")}
 
 
