@@ -1,6 +1,6 @@
 # The only list of commands. `make help` shows it.
 .DEFAULT_GOAL := help
-.PHONY: help run services otel sentry test test-unit test-python test-rust test-long test-faults lint lint-python lint-rust fmt bench bench-limiter bench-gates wheels lock up down clean
+.PHONY: help run services otel sentry remote test test-unit test-python test-rust test-long test-faults lint lint-python lint-rust fmt bench bench-limiter bench-gates wheels lock up down clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -78,10 +78,17 @@ $(VENV)/.sentry: $(VENV)/.services requirements/sentry.txt
 	@$(PIP) install --require-hashes -r requirements/sentry.txt
 	@touch $@
 
-$(VENV)/.tools: $(VENV)/.run requirements/dev.txt
+$(VENV)/.remote: $(VENV)/.native requirements/remote.txt app/client/pyproject.toml
+	@echo "Installing what commands need for a gateway elsewhere ..."
+	@$(PIP) install --require-hashes -r requirements/remote.txt
+	@$(PIP) install --no-deps --no-build-isolation --editable ./app/client
+	@touch $@
+
+$(VENV)/.tools: $(VENV)/.run requirements/dev.txt app/client/pyproject.toml
 	@command -v pg_config >/dev/null 2>&1 || { echo "hopgate's tests need libpq's headers: install libpq-dev" >&2; exit 1; }
 	@echo "Installing what tests, linters and benchmarks need ..."
 	@$(PIP) install --require-hashes -r requirements/dev.txt
+	@$(PIP) install --no-deps --no-build-isolation --editable ./app/client
 	@touch $@
 
 # What the dialects are tested with, as it is published. pip leaves out the old requests and urllib3 that two of
@@ -117,6 +124,7 @@ lock: $(VENV)/.dev ## Resolve the dependencies anew and write the lock files.
 	$(BIN)/uv pip compile --quiet --universal --upgrade --generate-hashes --no-header --no-emit-package hopgate-limiter --no-emit-package hopgate-front --extra services -c requirements/dev.txt pyproject.toml -o requirements/services.txt
 	$(BIN)/uv pip compile --quiet --universal --upgrade --generate-hashes --no-header --no-emit-package hopgate-limiter --no-emit-package hopgate-front --extra services --extra otel -c requirements/dev.txt pyproject.toml -o requirements/otel.txt
 	$(BIN)/uv pip compile --quiet --universal --upgrade --generate-hashes --no-header --no-emit-package hopgate-limiter --no-emit-package hopgate-front --extra services --extra sentry -c requirements/dev.txt pyproject.toml -o requirements/sentry.txt
+	$(BIN)/uv pip compile --quiet --universal --upgrade --generate-hashes --no-header --no-emit-package hopgate-limiter --no-emit-package hopgate-front --no-emit-package hopgate-client --extra remote -c requirements/dev.txt pyproject.toml -o requirements/remote.txt
 	$(BIN)/uv pip compile --quiet --universal --upgrade --generate-hashes --no-header --group bench -c requirements/dev.txt -o requirements/bench.txt
 	$(BIN)/uv pip compile --quiet --universal --upgrade --generate-hashes --no-header --group fuzz -c requirements/dev.txt -o requirements/fuzz.txt
 	$(BIN)/uv pip compile --quiet --universal --upgrade --generate-hashes --no-header --no-deps --group clients -o requirements/clients.txt
@@ -132,6 +140,8 @@ services: $(VENV)/.services ## Install what PostgreSQL, Redis and RabbitMQ need;
 otel: $(VENV)/.otel ## Install what traces need; then set OTEL_EXPORTER_OTLP_ENDPOINT.
 
 sentry: $(VENV)/.sentry ## Install what reports of errors to Sentry need; then set SENTRY_DSN.
+
+remote: $(VENV)/.remote ## Install what commands need for a gateway elsewhere; then set HOPGATE_URL and HOPGATE_KEY.
 
 test: test-rust test-python ## Run all tests; they start their own PostgreSQL, Redis and RabbitMQ.
 
@@ -190,16 +200,17 @@ bench-limiter: $(VENV)/.bench ## Measure the limiter beside others, in memory an
 bench-gates: $(VENV)/.dev ## Check that nothing has become much slower, in ratios.
 	@$(PYTEST) bench --benchmark-enable --benchmark-disable-gc
 
-# Rust's target, and what a wheel for it may assume.
+# The limiter is built for glibc and musl, x86-64 and ARM64: Rust's target, and what a wheel for it may assume.
 TARGETS := x86_64-unknown-linux-gnu/manylinux_2_17 aarch64-unknown-linux-gnu/manylinux_2_17 x86_64-unknown-linux-musl/musllinux_1_2 aarch64-unknown-linux-musl/musllinux_1_2
 
-wheels: $(VENV)/.release ## Build the limiter's wheels for PyPI into dist/, for glibc and musl, x86-64 and ARM64.
+wheels: $(VENV)/.release ## Build the wheels of the limiter and the client for PyPI into dist/.
 	@rm -rf dist
 	@$(BIN)/maturin sdist --manifest-path pyext/Cargo.toml --out dist
 	@cd pyext && for target in $(TARGETS); do \
 		rustup --quiet target add $${target%%/*} || { echo "hopgate's wheels need Rust's target $${target%%/*}: see rustup target add" >&2; exit 1; }; \
 		PATH="$(CURDIR)/$(BIN):$$PATH" maturin build --release --strip --zig --target $${target%%/*} --compatibility $${target##*/} --out ../dist || exit 1; \
 	done
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/uv build --quiet --no-build-isolation --python $(BIN)/python --out-dir dist app/client
 	@$(BIN)/twine check --strict dist/*
 
 up: ## Start the whole stack with Docker.

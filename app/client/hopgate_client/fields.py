@@ -1,0 +1,92 @@
+"""What calls take by name: fields of links, filters of listings, settings of domains."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import TypedDict
+
+Time = datetime | str
+
+
+class LinkFields(TypedDict, total=False):
+    """
+    What may be set of a link. What is left out has its default in a new link, and stays in a change.
+
+    `expires_in` stands in place of `expires_at`: `90m`, `7d`. Times need an offset.
+    """
+
+    title: str
+    tags: Sequence[str]
+    redirect_code: int
+    valid_from: Time | None
+    expires_at: Time | None
+    expires_in: str
+    max_visits: int | None
+    forward_query: bool
+    enabled: bool
+    external_id: str | None
+
+
+class NewLinkFields(LinkFields, total=False):
+    """What may be set of a new link besides its target; without `slug` a random one is made."""
+
+    slug: str
+    domain: str
+    reuse: bool
+
+
+class NewLink(NewLinkFields):
+    """An item of `create_many`."""
+
+    long_url: str
+
+
+class LinkChanges(LinkFields, total=False):
+    """What may be changed of a link."""
+
+    long_url: str
+
+
+class _NamedLink(TypedDict):
+    slug: str
+
+
+class LinkName(_NamedLink, total=False):
+    """An item of `remove_many`; with `version`, only that version is removed."""
+
+    domain: str
+    version: int
+
+
+class LinkEdit(LinkChanges, LinkName):
+    """An item of `change_many`."""
+
+
+class Filters(TypedDict, total=False):
+    """Which links to list, as the query of `GET /api/v1/links` says it. A sequence is sent as several."""
+
+    search: str
+    tag: str | Sequence[str]
+    tags_all: str | Sequence[str]
+    tags_none: str | Sequence[str]
+    domain: str
+    host: str
+    long_url: str
+    state: str | Sequence[str]
+    created_since: Time
+    created_until: Time
+    updated_since: Time
+    updated_until: Time
+    expires_since: Time
+    expires_until: Time
+    sort: str
+
+
+class DomainSettings(TypedDict, total=False):
+    """What may be set of a domain."""
+
+    root_url: str | None
+    not_found_url: str | None
+    expired_url: str | None
+    min_slug_length: int

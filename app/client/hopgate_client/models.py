@@ -1,0 +1,323 @@
+"""What the gateway answers with. Members that a later gateway adds are ignored."""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass
+from datetime import datetime
+from functools import cache
+from typing import Any, TypeVar, Union, cast, get_args, get_origin, get_type_hints
+
+from hopgate_client.errors import FieldError, Problem, UnexpectedAnswer
+
+M = TypeVar("M")
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A link. `version` grows by one with every change; `visits` trails by about two seconds."""
+
+    domain: str
+    slug: str
+    short_url: str
+    long_url: str
+    title: str
+    tags: tuple[str, ...]
+    redirect_code: int
+    valid_from: datetime | None
+    expires_at: datetime | None
+    max_visits: int | None
+    forward_query: bool
+    enabled: bool
+    external_id: str | None
+    visits: int
+    version: int
+    created_at: datetime
+    updated_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class LinkPage:
+    """A page of links. `count` is on the first one, if it was asked for and did not take too long."""
+
+    links: tuple[Link, ...]
+    next_cursor: str | None = None
+    count: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class HourlyClicks:
+    """The redirects of one hour; `hour` is its start in UTC."""
+
+    hour: datetime
+    clicks: int
+
+
+@dataclass(frozen=True, slots=True)
+class LinkStats:
+    """The redirects of a link: in total, and in each hour that begins in [since, until)."""
+
+    domain: str
+    slug: str
+    total: int
+    since: datetime
+    until: datetime
+    hours: tuple[HourlyClicks, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LinkChange:
+    """
+    A change of a link: `before` and `after` are the fields that differ, as JSON has them.
+
+    `by` is the id of the API key, `cli` for the command line, None if it is unknown.
+    """
+
+    version: int
+    at: datetime
+    by: str | None
+    action: str
+    before: Mapping[str, Any]
+    after: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class LinkHistory:
+    """The changes of a link, newest first; `next_cursor` leads to older ones."""
+
+    domain: str
+    slug: str
+    created_at: datetime
+    created_by: str | None
+    removed: bool
+    changes: tuple[LinkChange, ...]
+    next_cursor: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ItemResult:
+    """
+    What became of an item of a batch: the status that a call of its own would have.
+
+    `link` is there if the key may read it and the link was not removed; `error` says what is wrong.
+    """
+
+    status: int
+    link: Link | None = None
+    domain: str | None = None
+    slug: str | None = None
+    version: int | None = None
+    error: Problem | None = None
+
+    @property
+    def ok(self) -> bool:
+        """Was the item done?"""
+        return self.error is None
+
+
+@dataclass(frozen=True, slots=True)
+class ItemResults:
+    """The result of each item of a batch, in order."""
+
+    results: tuple[ItemResult, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ImportProgress:
+    """How far an import is: of the file, and in rows."""
+
+    bytes: int
+    of: int
+    read: int
+    imported: int
+    updated: int
+    same: int
+    refused: int
+
+
+@dataclass(frozen=True, slots=True)
+class RefusedRow:
+    """A row of a file that was refused, and why."""
+
+    line: int
+    last_line: int
+    text: str
+    errors: tuple[FieldError, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ImportSummary:
+    """What became of a file. `succeeded`: no row was refused, or refused rows were allowed."""
+
+    format: str
+    dry_run: bool
+    read: int
+    imported: int
+    updated: int
+    same: int
+    refused: int
+    succeeded: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ImportReport:
+    """What became of a file, and of each row that was refused; `document` is the summary as it was sent."""
+
+    summary: ImportSummary
+    refused: tuple[RefusedRow, ...]
+    document: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Domain:
+    """A host that links are visited at. `is_default`: it has the links that name none."""
+
+    host: str
+    is_default: bool
+    case_sensitive: bool
+    root_url: str | None
+    not_found_url: str | None
+    expired_url: str | None
+    min_slug_length: int
+    created_at: datetime | None
+    updated_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class DomainList:
+    """All domains, the default one first."""
+
+    domains: tuple[Domain, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Tag:
+    """A tag, and how many links have it."""
+
+    tag: str
+    links: int
+
+
+@dataclass(frozen=True, slots=True)
+class Retagged:
+    """How many links were changed; without `done` some have the tag still: call again."""
+
+    changed: int
+    done: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """An API key without its secret."""
+
+    key_id: str
+    name: str
+    scopes: tuple[str, ...]
+    created_at: datetime
+    expires_at: datetime | None = None
+    revoked_at: datetime | None = None
+    last_used_at: datetime | None = None
+    old_secret_until: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class KeyList:
+    """All keys, oldest first."""
+
+    keys: tuple[Key, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class NewKey(Key):
+    """A key with its text, `key`: the gateway shows it once."""
+
+    key: str = field(kw_only=True, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Me(Key):
+    """The key of the client, and its limits by what they count."""
+
+    limits: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A blocked host, with its subdomains, or a blocked slug: `kind` says which."""
+
+    kind: str
+    value: str
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class BlocksAdded:
+    """How many blocks are new; the others were there already."""
+
+    added: int
+    present: int
+
+
+@dataclass(frozen=True, slots=True)
+class Invalidated:
+    """How many links every cache reads again; `unknown` are the slugs that no link has."""
+
+    invalidated: int
+    unknown: tuple[str, ...]
+
+
+def read(model: type[M], document: object) -> M:
+    """
+    Return *document*, as JSON has it, as *model*.
+
+    Raises:
+        UnexpectedAnswer: it is something else.
+    """
+    try:
+        return cast("M", _value(model, document))
+    except (KeyError, TypeError, ValueError) as error:
+        name = getattr(model, "__name__", str(model))
+        raise UnexpectedAnswer(f"the answer is no {name}: {type(error).__name__} {error}") from None
+
+
+def _value(kind: Any, value: Any) -> Any:
+    if get_origin(kind) in {Union, types.UnionType}:
+        kind = next(one for one in get_args(kind) if one is not types.NoneType)
+        return None if value is None else _value(kind, value)
+    if get_origin(kind) is tuple:
+        if not isinstance(value, list):
+            raise TypeError(f"{value!r} is no list")
+        return tuple(_value(get_args(kind)[0], one) for one in value)
+    if get_origin(kind) is Mapping:
+        kind = dict
+    if kind is datetime:
+        return datetime.fromisoformat(value)
+    if isinstance(kind, type) and is_dataclass(kind):
+        return _object(kind, value)
+    if kind is Any or kind is object:
+        return value
+    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+        raise TypeError(f"{value!r} is no {kind.__name__}")
+    return value
+
+
+def _object(kind: type, document: Any) -> Any:
+    if not isinstance(document, dict):
+        raise TypeError(f"{document!r} is no object")
+    return kind(
+        **{
+            name: _value(hint, document[name])
+            for name, (hint, is_required) in _members(kind).items()
+            if is_required or name in document
+        }
+    )
+
+
+@cache
+def _members(kind: type) -> dict[str, tuple[Any, bool]]:
+    hints = get_type_hints(kind, localns={"Link": Link})
+    return {
+        one.name: (hints[one.name], one.default is MISSING and one.default_factory is MISSING)
+        for one in fields(kind)
+    }

@@ -1,0 +1,1 @@
+"""The synchronous client: generated from `hopgate_client.aio` by generate.py."""
