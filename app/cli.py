@@ -271,8 +271,8 @@ def top(
         str | None,
         typer.Option(
             metavar="URL",
-            help="The gateway to read, or the HOPGATE_METRICS_BIND of a worker. Default: the gateway that"
-            " serves from the data folder, or HOPGATE_BIND.",
+            help="The gateway to read, or the HOPGATE_METRICS_BIND of a worker. Default: HOPGATE_URL, or the"
+            " gateway that serves from the data folder, or HOPGATE_BIND.",
         ),
     ] = None,
     once: Annotated[
@@ -290,6 +290,7 @@ def top(
     from app.commands.local import LocalConnection
 
     settings = _load()
+    url = url or settings.url
     if url is None:
         settings = running.as_running(settings)
         source = command.Source(settings.local_url, connect=partial(LocalConnection, settings))

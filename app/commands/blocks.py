@@ -40,25 +40,25 @@ Slugs = Annotated[
 def add(hosts: Hosts = None, *, slug: Slugs = None, json: console.Json = False) -> None:
     """Block hosts with their subdomains, and slugs."""
     settings = console.existing_store()
-    asked = _named(hosts, slug)
+    asked = named(hosts, slug)
     added = console.run(_changed(settings, asked, is_removal=False))
     if json:
         console.show({"added": added, "present": len(set(asked)) - added})
     else:
-        console.say(f"{_count(added)} added, {len(set(asked)) - added:,} there already")
+        console.say(f"{count_of(added)} added, {len(set(asked)) - added:,} there already")
 
 
 @app.command("remove")
 def remove(hosts: Hosts = None, *, slug: Slugs = None, json: console.Json = False) -> None:
     """Unblock hosts and slugs. Exits with 1 if one of them was not blocked."""
     settings = console.existing_store()
-    asked = _named(hosts, slug)
+    asked = named(hosts, slug)
     removed = console.run(_changed(settings, asked, is_removal=True))
     unknown = len(set(asked)) - removed
     if json:
         console.show({"removed": removed, "unknown": unknown})
     else:
-        console.say(f"{_count(removed)} removed, {unknown:,} not there")
+        console.say(f"{count_of(removed)} removed, {unknown:,} not there")
     if unknown:
         raise SystemExit(1)
 
@@ -159,7 +159,7 @@ async def _import(settings: Settings, file: Path, *, is_slugs: bool) -> ImportRe
 def _described(report: ImportReport) -> Iterator[str]:
     refused = len(report.refused)
     yield (
-        f"{_count(report.added)} added, {report.present:,} there already,"
+        f"{count_of(report.added)} added, {report.present:,} there already,"
         f" {refused:,} line{'' if refused == 1 else 's'} refused"
     )
     for one in report.refused[:_SHOWN]:
@@ -189,7 +189,7 @@ async def _all(settings: Settings) -> list[StoredBlock]:
                 return found
 
 
-def _named(hosts: Sequence[str] | None, slugs: Sequence[str] | None) -> list[Block]:
+def named(hosts: Sequence[str] | None, slugs: Sequence[str] | None) -> list[Block]:
     """Return the blocks that the arguments name; every wrong one is named. Raises InvalidInput."""
     from app.domain.blocks import blocked_host, blocked_slug
     from app.domain.errors import FieldError, InvalidInput
@@ -213,5 +213,6 @@ def _named(hosts: Sequence[str] | None, slugs: Sequence[str] | None) -> list[Blo
     return found
 
 
-def _count(number: int) -> str:
+def count_of(number: int) -> str:
+    """Return how many blocks, in words."""
     return f"{number:,} block{'' if number == 1 else 's'}"

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _store: ContextVar[str] = ContextVar("store", default="")
+# What that is: a store, or a gateway.
+_kind: ContextVar[str] = ContextVar("kind", default="store")
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
@@ -43,17 +45,24 @@ def fail(message: str, *, names_store: bool = True) -> NoReturn:
     """End the command with one line, which *names_store* unless the store plays no part in it."""
     store = _store.get()
     is_named = not (store and names_store) or message.startswith("no database in ") or store in message
-    note(message if is_named else f"{message} (store: {store})")
+    note(message if is_named else f"{message} ({_kind.get()}: {store})")
     raise SystemExit(1)
 
 
 def use_store(settings: Settings) -> None:
     """Let the first result, or the error, name the store of *settings*."""
     _store.set(settings.store_name)
+    _kind.set("store")
+
+
+def use_gateway(url: str) -> None:
+    """Let the first result, or the error, name the gateway that the command works on."""
+    _store.set(url)
+    _kind.set("gateway")
 
 
 def print_store() -> None:
-    """Print which store was used, once."""
+    """Print which store, or gateway, was used, once."""
     store = _store.get()
     if store:
         _store.set("")

@@ -35,14 +35,14 @@ async def export_links(settings: Settings, output: Path | None, form: ExportForm
         Unavailable: the store went away; what standard output got so far is not all.
         UnwritableFile: *output* cannot be written.
     """
-    with _replacing(output) if output is not None else nullcontext(sys.stdout) as file:
+    with replacing(output) if output is not None else nullcontext(sys.stdout) as file:
         done = await _export(settings, file, form)
         file.flush()
     Console(stderr=True).print(f"{done:,} link{'' if done == 1 else 's'} exported", highlight=False)
 
 
 async def _export(settings: Settings, file: TextIO, form: ExportFormat) -> int:
-    shown = _for_terminal(form) if file.isatty() else str
+    shown = for_terminal(form) if file.isatty() else str
     file.write(writing.header(form))
     columns = (SpinnerColumn(), TextColumn("exporting"), TextColumn("{task.completed:,.0f} links"))
     done = 0
@@ -58,7 +58,7 @@ async def _export(settings: Settings, file: TextIO, form: ExportFormat) -> int:
     return done
 
 
-def _for_terminal(form: ExportFormat) -> Callable[[str], str]:
+def for_terminal(form: ExportFormat) -> Callable[[str], str]:
     """Return what escapes a line's characters that a terminal obeys, or does not show."""
     match form:
         case ExportFormat.CSV:
@@ -70,7 +70,7 @@ def _for_terminal(form: ExportFormat) -> Callable[[str], str]:
 
 
 @contextmanager
-def _replacing(path: Path) -> Iterator[TextIO]:
+def replacing(path: Path) -> Iterator[TextIO]:
     """Give a file that becomes *path* at the end of the body, unless that raises."""
     if path.exists():
         if not path.is_file():

@@ -84,8 +84,13 @@ def show(command: str, asked: Filters, *, domain: str | None, limit: int, count:
         console.show([link_document(link, domains) for link in found])
     else:
         for link in found:
-            console.say(_line(link, domains))
-    if count:
+            console.say(line(domains.shown(link.slug), link.visits, link.fields))
+    note(limit, has_more=has_more, counted=count, total=total)
+
+
+def note(limit: int, *, has_more: bool, counted: bool, total: int | None) -> None:
+    """Print how many links there are, if they were *counted*, and whether there are more than are shown."""
+    if counted:
         console.note("counting takes too long" if total is None else f"{total:,} links")
     if has_more:
         console.note(f"there are more than {limit} links: --limit shows more of them")
@@ -96,13 +101,14 @@ def _option(field: str) -> str:
     return "TERM" if field == "search" else f"--{_NAMES.get(field, field.replace('_', '-'))}"
 
 
-def _line(link: Link, domains: DomainIndex) -> str:
+def line(shown: str, visits: int, fields: Any) -> str:
+    """Return a link as people read it; *fields* has those of `LinkFields`."""
     from app.bootstrap import utc_now
     from app.interchange.inert import terminal_safe
 
-    state = _state(link.fields, utc_now())
-    title = f"  {terminal_safe(link.fields.title)}" if link.fields.title else ""
-    return f"{domains.shown(link.slug):<12} {link.visits:>9,} {state:<8} {link.fields.long_url}{title}"
+    state = _state(fields, utc_now())
+    title = f"  {terminal_safe(fields.title)}" if fields.title else ""
+    return f"{shown:<12} {visits:>9,} {state:<8} {fields.long_url}{title}"
 
 
 def _state(fields: LinkFields, now: datetime) -> str:

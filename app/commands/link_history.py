@@ -62,7 +62,12 @@ def history(
     if json:
         whole.next_cursor = documents[-1].next_cursor
         console.show(whole)
-        return
+    else:
+        say(whole)
+
+
+def say(whole: Any) -> None:
+    """Print the history of a link, as people read it."""
     for change in whole.changes:
         console.say(
             f"{change.at:%Y-%m-%d %H:%M:%S}  version {change.version}  {change.action} by {_who(change.by)}"

@@ -375,6 +375,13 @@ def _given(**options: Any) -> dict[str, Any]:
     return fields
 
 
+def fields_elsewhere(*, expires_in: str | None, **options: Any) -> dict[str, Any]:
+    """Return what the options set, for the API of a gateway, which reads lifetimes itself."""
+    _lifetime(expires_in, options["expires_at"])
+    fields = _given(**options)
+    return fields if expires_in is None else {**fields, "expires_in": expires_in}
+
+
 def _lifetime(text: str | None, expires_at: str | None) -> timedelta | None:
     from app.domain import lifetime
 

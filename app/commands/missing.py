@@ -13,6 +13,7 @@ _SERVICES = {
     "pamqp": "RabbitMQ",
     "yarl": "RabbitMQ",
 }
+_CLIENT = {"hopgate_client", "httpx", "httpcore", "h11", "anyio"}
 _INSTALL_SERVICES = "run `make services`, or pip install 'hopgate[services]'"
 
 
@@ -21,6 +22,11 @@ def described(error: ImportError) -> str:
     package = (error.name or "").partition(".")[0]
     if package in _SERVICES:
         return f"the driver of {_SERVICES[package]} ({package}) is not installed: {_INSTALL_SERVICES}"
+    if package in _CLIENT:
+        return (
+            f"what HOPGATE_URL needs ({package}) is not installed: run `make remote`,"
+            " or pip install 'hopgate[remote]'"
+        )
     if "pq wrapper" in str(error):
         # psycopg without its C part looks for the library itself.
         return f"the driver of PostgreSQL finds no libpq: install libpq5, and {_INSTALL_SERVICES}"

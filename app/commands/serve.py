@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from app.bootstrap import open_store, utc_now
+from app.commands import key_text
 from app.commands.front_sockets import FrontSockets
 from app.commands.shadowed import described, shadowed
 from app.domain.errors import HopgateError, InvalidInput, SettingsError, Unavailable
@@ -124,17 +125,10 @@ def settings_key(settings: Settings) -> ApiKey | None:
     Raises:
         SettingsError: it cannot be read, or is no key. It is not quoted.
     """
-    text = settings.key.get_secret_value() if settings.key else ""
-    name = "HOPGATE_KEY"
-    if settings.key_file is not None:
-        name = "HOPGATE_KEY_FILE"
-        try:
-            text = settings.key_file.read_text("utf-8").strip()
-        except (OSError, UnicodeDecodeError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "is not UTF-8"
-            raise SettingsError(f"{name}: cannot read {settings.key_file}: {reason}") from None
-    elif settings.key is None:
+    text = key_text.read(settings)
+    if text is None:
         return None
+    name = "HOPGATE_KEY" if settings.key_file is None else "HOPGATE_KEY_FILE"
     try:
         return keys.record(text, "HOPGATE_KEY", keys.ALL_SCOPES, now=utc_now())
     except InvalidInput:

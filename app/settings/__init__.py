@@ -67,6 +67,7 @@ class Settings(BaseSettings):
     database_replica_urls: Annotated[tuple[SecretStr, ...], NoDecode] = ()
     redis_url: SecretStr | None = None
     amqp_url: SecretStr | None = None
+    url: str | None = None
     key: SecretStr | None = None
     key_file: Path | None = None
     workers: Annotated[int, Field(ge=1, le=64)] = 1
@@ -159,6 +160,13 @@ class Settings(BaseSettings):
     @classmethod
     def _canonical(cls, value: str) -> str:
         return values.base_url(value) if value else value
+
+    @field_validator("url")
+    @classmethod
+    def _gateway(cls, value: str | None) -> str | None:
+        if value is not None and "@" in value:
+            raise ValueError("must not contain a user name or password: HOPGATE_KEY is the key")
+        return None if value is None else values.base_url(value)
 
     @field_validator("webhook_retries")
     @classmethod

@@ -127,13 +127,14 @@ def test_gateways_get_every_setting(services):
     """
     The data folder and the address are the image's; only workers have an address for metrics.
 
-    Certificates are nginx's, which speaks HTTP to the gateways. `hopgate serve` sets the last three itself.
+    Certificates are nginx's, which speaks HTTP to the gateways. `HOPGATE_URL` is for commands elsewhere.
+    `hopgate serve` sets the last three itself.
     """
     given = set(services["gateway-1"]["environment"])
     fields = {f"HOPGATE_{name}".upper() for name in Settings.model_fields}
 
     assert fields - given == {
-        *("HOPGATE_DATA_DIR", "HOPGATE_METRICS_BIND"),
+        *("HOPGATE_DATA_DIR", "HOPGATE_METRICS_BIND", "HOPGATE_URL"),
         *("HOPGATE_TLS_CERT", "HOPGATE_TLS_KEY", "HOPGATE_PROXY_PROTOCOL"),
         *("HOPGATE_METRICS_DIR", "HOPGATE_FRONT_LISTENERS", "HOPGATE_FRONT_SOCKET"),
     }

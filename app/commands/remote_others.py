@@ -1,0 +1,247 @@
+"""`hopgate links import` and `export`, `domains`, `keys` and `blocks` for a gateway elsewhere."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from contextlib import nullcontext
+from dataclasses import asdict
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from hopgate_client import ConnectionFailed, Domain, Hopgate, HopgateError, Key, NotFound
+
+from app.commands import blocks, console
+from app.commands.export_links import ExportFormat, for_terminal, replacing
+from app.commands.import_links import ImportReport, opened, print_report
+from app.commands.remote import explained
+from app.domain.blocks import Block, BlockKind
+from app.interchange.inert import terminal_safe
+from app.interchange.report import Reason, Summary
+
+# --- files ---------------------------------------------------------------------------------
+
+
+def export(gateway: Hopgate, *, output: Path | None, form: str) -> None:
+    """Write every link that is not removed, oldest first. If it fails, *output* is what it was."""
+    if form not in list(ExportFormat):
+        console.fail(f"{form!r} is neither jsonl nor csv")
+    done = -1 if form == ExportFormat.CSV else 0
+    with replacing(output) if output is not None else nullcontext(sys.stdout) as file:
+        shown = for_terminal(ExportFormat(form)) if file.isatty() else str
+        for part in gateway.export_file(form="csv" if form == ExportFormat.CSV else "jsonl"):
+            lines = part.splitlines(keepends=True)
+            file.writelines(shown(line.decode()) for line in lines)
+            done += len(lines)
+        file.flush()
+    console.print_store()
+    console.note(f"{done:,} link{'' if done == 1 else 's'} exported")
+
+
+def import_(
+    gateway: Hopgate,
+    *,
+    file: Path,
+    form: str | None,
+    ignore: list[str] | None,
+    domain: str | None,
+    dry_run: bool,
+    update: bool,
+    allow_refused: bool,
+    json: bool,
+) -> None:
+    """Import links from a file. Exits with 1 if a row was refused."""
+    with opened(file) as (source, _):
+        try:
+            done = gateway.import_file(
+                source,
+                form=form,
+                ignore=ignore or (),
+                domain=domain,
+                dry_run=dry_run,
+                update=update,
+                allow_refused=allow_refused,
+            )
+        except NotFound:
+            console.fail("that gateway is of a release that takes no files")
+        except HopgateError as error:
+            is_begun = error.may_have_applied and not isinstance(error, ConnectionFailed)
+            again = "; run it again to go on" if is_begun else ""
+            console.fail(f"the import is not whole: {explained(error)}{again}")
+    if json:
+        console.show({name: value for name, value in done.document.items() if name != "succeeded"})
+    else:
+        console.print_store()
+        print_report(_report(done.document))
+    if not done.summary.succeeded:
+        raise SystemExit(1)
+
+
+def _report(document: Mapping[str, Any]) -> ImportReport:
+    """Return a report of another machine; nothing of it does anything on a terminal."""
+    reasons = [
+        Reason(
+            terminal_safe(one["field"]),
+            terminal_safe(one["code"]),
+            terminal_safe(one["message"]),
+            int(one["rows"]),
+            tuple(map(terminal_safe, one["examples"])),
+        )
+        for one in document.get("reasons", ())
+    ]
+    summary = Summary(
+        **{name: int(document[name]) for name in ("read", "imported", "updated", "same", "refused")},
+        reasons=tuple(reasons),
+        ignored_columns=tuple(map(terminal_safe, document.get("ignored_columns", ()))),
+        notes=tuple(map(terminal_safe, document.get("notes", ()))),
+    )
+    return ImportReport(terminal_safe(document["format"]), "row", bool(document["dry_run"]), summary)
+
+
+# --- domains -------------------------------------------------------------------------------
+
+
+def add_domain(gateway: Hopgate, *, host: str, ignore_case: bool, json: bool, **options: Any) -> None:
+    """Serve another host."""
+    _show_domain(gateway.domains.add(host, case_sensitive=not ignore_case, **_settings(options)), json=json)
+
+
+def edit_domain(gateway: Hopgate, *, host: str, json: bool, **options: Any) -> None:
+    """Change what the options name; the rest of the domain stays as it is."""
+    patch = _settings(options)
+    if not patch:
+        message = "name at least one setting to change; hopgate domains edit --help lists them"
+        console.fail(message, names_store=False)
+    try:
+        changed = gateway.domains.change(host, **patch)
+    except NotFound:
+        console.fail(f"there is no domain {host}")
+    _show_domain(changed, json=json)
+
+
+def list_domains(gateway: Hopgate, *, json: bool) -> None:
+    """List the domains, the default one first."""
+    found = gateway.domains.list()
+    if json:
+        console.show(found)
+        return
+    for one in found:
+        console.say(f"{one.host}{'  (default)' if one.is_default else ''}")
+
+
+def remove_domain(gateway: Hopgate, *, host: str, json: bool) -> None:
+    """Serve a host no more."""
+    try:
+        gateway.domains.remove(host)
+    except NotFound:
+        console.fail(f"there is no domain {host}")
+    if json:
+        console.show({"host": host, "removed": True})
+    else:
+        console.say(f"{host} is served no more")
+
+
+def _settings(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings that the options name; `none` empties one."""
+    return {name: None if value == "none" else value for name, value in options.items() if value is not None}
+
+
+def _show_domain(domain: Domain, *, json: bool) -> None:
+    if json:
+        console.show(domain)
+    else:
+        console.say(domain.host)
+
+
+# --- keys ----------------------------------------------------------------------------------
+
+
+def create_key(
+    gateway: Hopgate, *, name: str, scope: list[str] | None, expires_in: str | None, json: bool
+) -> None:
+    """Create an API key. It is shown once."""
+    made = gateway.keys.create(name, scope or ["links:read", "links:write"], expires_in=expires_in)
+    if json:
+        console.show({"key": made.key, **asdict(made)})
+    else:
+        console.say(made.key)
+
+
+def list_keys(gateway: Hopgate, *, json: bool) -> None:
+    """List all API keys, revoked ones included, without their secrets."""
+    from app.bootstrap import utc_now
+
+    found = gateway.keys.list()
+    if json:
+        console.show(found)
+        return
+    for key in found:
+        state, scopes = _state(key, utc_now()), ",".join(key.scopes)
+        console.say(f"{key.key_id}  {key.created_at:%Y-%m-%d}  {state:<18}  {scopes}  {key.name}")
+
+
+def revoke_key(gateway: Hopgate, *, key_id: str, json: bool) -> None:
+    """Revoke an API key."""
+    try:
+        gateway.keys.revoke(key_id)
+    except NotFound:
+        console.fail(f"there is no key {key_id}")
+    if json:
+        console.show({"key_id": key_id, "revoked": True})
+    else:
+        console.say(f"{key_id} is revoked")
+
+
+def _state(key: Key, now: datetime) -> str:
+    if key.revoked_at:
+        return f"revoked {key.revoked_at:%Y-%m-%d}"
+    if key.expires_at is None:
+        return "valid"
+    return f"{'expired' if key.expires_at <= now else 'until'} {key.expires_at:%Y-%m-%d}"
+
+
+# --- blocks --------------------------------------------------------------------------------
+
+
+def add_blocks(gateway: Hopgate, *, hosts: list[str] | None, slug: list[str] | None, json: bool) -> None:
+    """Block hosts with their subdomains, and slugs."""
+    asked = dict.fromkeys(blocks.named(hosts, slug))
+    done = gateway.blocks.add(hosts=_values(asked, BlockKind.HOST), slugs=_values(asked, BlockKind.SLUG))
+    if json:
+        console.show(done)
+    else:
+        console.say(f"{blocks.count_of(done.added)} added, {done.present:,} there already")
+
+
+def remove_blocks(gateway: Hopgate, *, hosts: list[str] | None, slug: list[str] | None, json: bool) -> None:
+    """Unblock hosts and slugs. Exits with 1 if one of them was not blocked."""
+    removed = unknown = 0
+    for block in dict.fromkeys(blocks.named(hosts, slug)):
+        is_host = block.kind is BlockKind.HOST
+        remove = gateway.blocks.remove_host if is_host else gateway.blocks.remove_slug
+        try:
+            remove(block.value)
+            removed += 1
+        except NotFound:
+            unknown += 1
+    if json:
+        console.show({"removed": removed, "unknown": unknown})
+    else:
+        console.say(f"{blocks.count_of(removed)} removed, {unknown:,} not there")
+    if unknown:
+        raise SystemExit(1)
+
+
+def list_blocks(gateway: Hopgate, *, json: bool) -> None:
+    """List all blocks, latest first."""
+    found = [*gateway.blocks.list()]
+    if json:
+        console.show(found)
+        return
+    for one in found:
+        console.say(f"{one.created_at:%Y-%m-%d}  {one.kind}  {one.value}")
+
+
+def _values(asked: Mapping[Block, None], kind: BlockKind) -> list[str]:
+    return [block.value for block in asked if block.kind is kind]
