@@ -1,4 +1,4 @@
-"""The tree of errors in `app.domain.errors` is the tree that the program has."""
+"""The trees of errors in `app.domain.errors` and in the client are those that the programs have."""
 
 from __future__ import annotations
 
@@ -7,16 +7,20 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+from hopgate_client import errors as client_errors
+
 from app.domain import errors
 
 ROOT = Path(__file__).parents[2]
+CLIENT = ROOT / "app" / "client"
 
 
-def drawn() -> dict[str, str]:
+def drawn(drawing: str | None) -> dict[str, str]:
     """Each error in the drawing, with the one above it."""
     above: list[tuple[int, str]] = []
     parents = {}
-    for line in (errors.__doc__ or "").splitlines():
+    for line in (drawing or "").splitlines():
         if not (match := re.match(r"([ │├└─]*)(\w+)(?: {2,}.*)?$", line)) or not match[1]:
             continue
         depth, name = len(match[1]), match[2]
@@ -27,19 +31,29 @@ def drawn() -> dict[str, str]:
     return parents
 
 
-def classes() -> Iterator[tuple[str, list[str]]]:
-    for folder in ("app", "worker"):
-        for file in (ROOT / folder).rglob("*.py"):
+def classes(folders: list[Path], *, without: Path | None = None) -> Iterator[tuple[str, list[str]]]:
+    for folder in folders:
+        for file in folder.rglob("*.py"):
+            if without is not None and file.is_relative_to(without):
+                continue
             for node in ast.walk(ast.parse(file.read_text())):
                 if isinstance(node, ast.ClassDef):
                     yield node.name, [ast.unparse(base) for base in node.bases]
 
 
-def test_drawing_names_every_error() -> None:
-    parents = drawn()
+@pytest.mark.parametrize(
+    ("drawing", "found"),
+    [
+        (errors.__doc__, list(classes([ROOT / "app", ROOT / "worker"], without=CLIENT))),
+        (client_errors.__doc__, list(classes([CLIENT]))),
+    ],
+    ids=["service", "client"],
+)
+def test_drawing_names_every_error(drawing: str | None, found: list[tuple[str, list[str]]]) -> None:
+    parents = drawn(drawing)
     defined = {
         name: base
-        for name, bases in classes()
+        for name, bases in found
         for base in bases
         if base in {"HopgateError", *parents} and not name.startswith("_")
     }

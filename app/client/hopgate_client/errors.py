@@ -2,20 +2,21 @@
 What a call raises.
 
     HopgateError
-    ├── ConnectionFailed      no answer: the gateway is away, or the connection broke
-    │   └── DeadlineExceeded  the time for the whole call is over
-    ├── UnexpectedAnswer      an answer that is none of Hopgate's: a proxy, another server
-    ├── InvalidRequest        400, 411, 413, 415, 422: `errors` has each broken rule
-    ├── Unauthorized          401: no key, or one that is revoked or expired
-    ├── Forbidden             403: the key lacks a scope
-    ├── NotFound              404
-    ├── Conflict              409: a slug, an external id or a domain is taken; `link` is what has it
-    ├── Gone                  410: the link is removed
-    ├── PreconditionFailed    412: the link is at another version; `link` is what it is now
-    ├── RateLimited           429: `retry_after` is in seconds
-    ├── Blocked               451: the operator blocks the link
-    ├── Unavailable           408, 502, 503, 504: a later attempt may succeed
-    └── ServerFailed          500: a fault of the gateway; `trace_id` names it in its log
+    ├── ConnectionFailed          no answer: the gateway is away, or the connection broke
+    │   └── DeadlineExceeded      the time for the whole call is over
+    ├── UnexpectedAnswer          an answer that is none of Hopgate's: a proxy, another server
+    └── AnswerError               the gateway answered with a problem
+        ├── InvalidRequest        400, 411, 413, 415, 422: `errors` has each broken rule
+        ├── Unauthorized          401: no key, or one that is revoked or expired
+        ├── Forbidden             403: the key lacks a scope
+        ├── NotFound              404
+        ├── Conflict              409: a slug, an external id or a domain is taken; `link` is what has it
+        ├── Gone                  410: the link is removed
+        ├── PreconditionFailed    412: the link is at another version; `link` is what it is now
+        ├── RateLimited           429: `retry_after` is in seconds
+        ├── Blocked               451: the operator blocks the link
+        ├── Unavailable           408, 502, 503, 504: a later attempt may succeed
+        └── ServerFailed          500: a fault of the gateway; `trace_id` names it in its log
 """
 
 from __future__ import annotations
