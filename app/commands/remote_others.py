@@ -10,12 +10,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from hopgate_client import ConnectionFailed, Domain, Hopgate, HopgateError, Key, NotFound
+from hopgate_client import Domain, Hopgate, HopgateError, Key, NotFound
 
 from app.commands import blocks, console
 from app.commands.export_links import ExportFormat, for_terminal, replacing
 from app.commands.import_links import ImportReport, opened, print_report
-from app.commands.remote import explained
 from app.domain.blocks import Block, BlockKind
 from app.interchange.inert import terminal_safe
 from app.interchange.report import Reason, Summary
@@ -66,9 +65,9 @@ def import_(
         except NotFound:
             console.fail("that gateway is of a release that takes no files")
         except HopgateError as error:
-            is_begun = error.may_have_applied and not isinstance(error, ConnectionFailed)
-            again = "; run it again to go on" if is_begun else ""
-            console.fail(f"the import is not whole: {explained(error)}{again}")
+            if not error.may_have_applied:
+                raise
+            console.fail(f"the import is not whole: {error}; run it again to go on")
     if json:
         console.show({name: value for name, value in done.document.items() if name != "succeeded"})
     else:

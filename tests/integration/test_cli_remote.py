@@ -94,6 +94,15 @@ def test_link_from_create_to_undo(run, both, embedded):
     both("links", "history", slug, "--json")
 
 
+def test_key_that_may_not_read_is_said_what_was_done(run, embedded):
+    key = make_key(embedded.settings, "links:write")
+    slug = fresh_slug()
+    done(run("links", "create", TARGET, "--slug", slug, HOPGATE_KEY=key))
+
+    assert done(run("links", "edit", slug, "--title", "x", HOPGATE_KEY=key)) == f"{slug} is changed\n"
+    assert done(run("links", "undo", slug, HOPGATE_KEY=key)) == f"{slug} is undone\n"
+
+
 def test_listings(both, run):
     tag = fresh_slug()
     for n in range(3):

@@ -256,7 +256,8 @@ def test_secrets_are_in_no_text(clients, caplog, embedded, admin_key):
 
 
 @pytest.mark.parametrize(
-    "url", ["", "go.example", "ftp://go.example", "https://u:geheim@go.example", "https://x/?a"]
+    "url",
+    ["", "go.example", "ftp://go.example", "https://u:geheim@go.example", "https://x/?a", "http://x:99999"],
 )
 def test_url_that_names_no_gateway_is_refused(clients, url):
     with pytest.raises(ValueError, match="URL") as refused:

@@ -312,6 +312,13 @@ def test_members_of_a_later_gateway_are_ignored(hopgate, server, api):
     assert hopgate.me().scopes == ("admin",)
 
 
+def test_answer_that_cannot_be_decoded_is_no_answer(clients, server, admin_key, clock):
+    client = clients(server.url, admin_key, clock=clock, retries=Retries(attempts=1))
+    server.plan(Reply(body=b"no gzip", headers={"Content-Encoding": "gzip"}))
+    with pytest.raises(errors.ConnectionFailed):
+        client.me()
+
+
 def test_base_url_may_have_a_path(clients, server, admin_key, clock):
     server.plan(OVERLOADED)
     with pytest.raises(errors.HopgateError):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from email.utils import parsedate_to_datetime
 from typing import Any
 
@@ -83,7 +83,7 @@ class Attempts:
                 f"no whole answer within {self._deadline_s:g} s", may_have_applied=self._is_unsure(sent=True)
             )
 
-    def broken(self, error: httpx.TransportError) -> float:
+    def broken(self, error: httpx.RequestError) -> float:
         """
         Return the pause before the next attempt; this one ended without an answer.
 
@@ -123,7 +123,7 @@ class Attempts:
             may_repeat = False
         return self._pause(failed, may_repeat=may_repeat)
 
-    def cut_off(self, error: httpx.TransportError) -> ConnectionFailed:
+    def cut_off(self, error: httpx.RequestError) -> ConnectionFailed:
         """Return what a call failed with whose answer has begun: it is not repeated."""
         reason = str(error) or type(error).__name__
         return ConnectionFailed(
@@ -160,7 +160,7 @@ def _problem(answer: Answer) -> Problem:
     """
     media_type = answer.headers.get("content-type", "").partition(";")[0].strip()
     if media_type == "application/problem+json":
-        return models.read(Problem, _json(answer))
+        return replace(models.read(Problem, _json(answer)), status=answer.status)
     if answer.status in _PASSING or answer.status >= 500:
         return Problem(answer.status, detail="another server answers in place of the gateway")
     location = answer.headers.get("location")

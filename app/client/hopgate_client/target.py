@@ -15,7 +15,11 @@ def checked_url(url: str) -> str:
         ValueError: it is no URL of a gateway. The message does not quote it: it may hold a password.
     """
     parts = urlsplit(url)
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
+    try:
+        has_port = parts.port != 0
+    except ValueError:
+        has_port = False
+    if parts.scheme not in {"http", "https"} or not parts.hostname or not has_port:
         raise ValueError("the gateway's URL must begin with http:// or https:// and name a host")
     if "@" in parts.netloc or parts.query or parts.fragment:
         raise ValueError("the gateway's URL must have no user, query or fragment: pass the key as key")

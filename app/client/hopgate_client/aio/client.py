@@ -103,7 +103,7 @@ class AsyncHopgate:
         while True:
             try:
                 answer = await self._attempt(call, headers, attempts)
-            except httpx.TransportError as error:
+            except httpx.RequestError as error:
                 pause = attempts.broken(error)
             else:
                 if 200 <= answer.status < 300:
@@ -121,7 +121,7 @@ class AsyncHopgate:
                 if 200 <= response.status_code < 300:
                     break
                 answer = await self._read(response, attempts)
-            except httpx.TransportError as error:
+            except httpx.RequestError as error:
                 pause = attempts.broken(error)
             else:
                 pause = attempts.refused(answer)
@@ -135,7 +135,7 @@ class AsyncHopgate:
         try:
             async for part in response.aiter_bytes(_PART):
                 yield part
-        except httpx.TransportError as error:
+        except httpx.RequestError as error:
             raise attempts.cut_off(error) from error
 
     async def _attempt(self, call: Call, headers: dict[str, str], attempts: Attempts) -> Answer:

@@ -102,7 +102,7 @@ class Hopgate:
         while True:
             try:
                 answer = self._attempt(call, headers, attempts)
-            except httpx.TransportError as error:
+            except httpx.RequestError as error:
                 pause = attempts.broken(error)
             else:
                 if 200 <= answer.status < 300:
@@ -120,7 +120,7 @@ class Hopgate:
                 if 200 <= response.status_code < 300:
                     break
                 answer = self._read(response, attempts)
-            except httpx.TransportError as error:
+            except httpx.RequestError as error:
                 pause = attempts.broken(error)
             else:
                 pause = attempts.refused(answer)
@@ -134,7 +134,7 @@ class Hopgate:
         try:
             for part in response.iter_bytes(_PART):
                 yield part
-        except httpx.TransportError as error:
+        except httpx.RequestError as error:
             raise attempts.cut_off(error) from error
 
     def _attempt(self, call: Call, headers: dict[str, str], attempts: Attempts) -> Answer:
