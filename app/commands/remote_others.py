@@ -13,11 +13,12 @@ from typing import Any
 from hopgate_client import Domain, Hopgate, HopgateError, Key, NotFound
 
 from app.commands import blocks, console
-from app.commands.export_links import ExportFormat, for_terminal, replacing
-from app.commands.import_links import ImportReport, opened, print_report
+from app.commands.export_links import for_terminal, replacing
+from app.commands.import_links import opened, print_report
 from app.domain.blocks import Block, BlockKind
 from app.interchange.inert import terminal_safe
-from app.interchange.report import Reason, Summary
+from app.interchange.report import ImportReport, Reason, Summary
+from app.interchange.writing import ExportFormat
 
 # --- files ---------------------------------------------------------------------------------
 
