@@ -22,7 +22,7 @@ ORDER = (
         "getLink",
         "getLinkQr",
         "changeLink",
-        "getLinkStats",
+        *("getLinkStats", "getStats"),
         "invalidate",
         "removeLink",
     ),
