@@ -31,7 +31,8 @@ LIMITS = (Path(__file__).parents[2] / "SECURITY.md").read_text().partition("## K
 # What differs between two requests, or between the two sides.
 CHANGING = re.compile(
     r"(?im)^(date|server): .*\r\n|^(x-request-id): .*\r\n"
-    r'|(?<=location: /api/v1/links/)\w+|"(?:created_at|updated_at|slug|short_url|visits|owner)":(?:"[^"]*"|\d+)'
+    r"|(?<=location: /api/v1/links/)\w+"
+    r'|"(?:created_at|updated_at|slug|short_url|visits|owner)":(?:"[^"]*"|\d+)'
 )
 
 
