@@ -53,6 +53,7 @@ def _application() -> RsgiApplication:
     application._answer_from_l1, application._trusted = redirects.answer_from_l1, ()
     application._domains = DomainIndex("https://hop.example")
     application._table = RouteTable([])
+    application._note_visit = None
     application._measure(RequestMetrics(), [])
     return application
 
