@@ -22,6 +22,7 @@ from app.commands import (
     console,
     domains,
     keys,
+    link_aliases,
     link_history,
     links,
     list_links,
@@ -41,6 +42,7 @@ app = Group(
     "stand in .env or hopgate.toml in the data folder; docs/operations.md lists them.",
     pretty_exceptions_enable=False,
 )
+link_aliases.declare(links.app)
 link_history.declare(links.app)
 qr_code.declare(links.app)
 list_links.declare(links.app)

@@ -300,6 +300,8 @@ class _Entry(msgspec.Struct, omit_defaults=True):
     override: bool = False
     over: str | None = None
     robots: str | None = None
+    # Of an alias: the slug of the link whose visits are spent.
+    spends: str | None = None
 
 
 _entry_decoder = msgspec.json.Decoder(_Entry)
@@ -318,6 +320,7 @@ def encode_resolution(resolution: Resolution) -> bytes:
         override=resolution.override_query,
         over=resolution.expired_url,
         robots=resolution.robots,
+        spends=resolution.spends,
     )
     return b"%d|%s" % (resolution.version, _encoder.encode(entry))
 
@@ -344,4 +347,5 @@ def decode_resolution(slug: Slug, value: bytes) -> Resolution | None:
         override_query=entry.override,
         expired_url=entry.over,
         robots=entry.robots,
+        spends=None if entry.spends is None else Slug(entry.spends),
     )

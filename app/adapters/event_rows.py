@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from app.domain.link import Link, LinkFields
+from app.domain.link import Link, LinkFields, Slug
 from app.domain.webhooks import EventKind, LinkEvent, kind_of
 
 _CHANGES = (EventKind.CREATED, EventKind.CHANGED, EventKind.REMOVED)
@@ -17,7 +17,8 @@ class EventRow:
     """
     A row of the log; `link` as it is now, None if it was deleted.
 
-    `fields`: what the next change replaced, None if there was none. `changed_at`: of the change before.
+    `fields`, `slug`, `aliases`: what the next change replaced, None if there was none. `changed_at`: of the
+    change before.
     """
 
     position: int
@@ -28,6 +29,8 @@ class EventRow:
     link: Link | None
     fields: LinkFields | None
     changed_at: datetime | None
+    slug: Slug | None
+    aliases: tuple[Slug, ...] | None
 
 
 def event_of(row: EventRow) -> LinkEvent | None:
@@ -36,7 +39,15 @@ def event_of(row: EventRow) -> LinkEvent | None:
     if row.link is None or kind is None:
         return None
     updated_at = row.at if kind in _CHANGES else row.changed_at or row.link.created_at
-    link = replace(row.link, fields=row.fields or row.link.fields, version=row.version, updated_at=updated_at)
+    now = row.link
+    link = replace(
+        now,
+        slug=row.slug or now.slug,
+        fields=row.fields or now.fields,
+        version=row.version,
+        updated_at=updated_at,
+        aliases=now.aliases if row.aliases is None else row.aliases,
+    )
     return LinkEvent(position=row.position, uid=row.uid, kind=kind, at=row.at, link=link)
 
 

@@ -45,6 +45,7 @@ def guarded_store(store: Store, guards: StoreGuards) -> Store:
             Store.page: _reads(bulk),
             Store.update: _calls(change),
             Store.remove: _calls(change),
+            Store.readdress: _calls(change),
             Store.touch: _calls(change),
             # listings
             Store.find: _reads(bulk),
@@ -181,7 +182,8 @@ def _creates(create: DependencyGuard, change: DependencyGuard) -> Wrapper:
 
     def wrap(add: Method) -> Method:
         def guarded(*args: Any, request: IdempotentRequest | None = None, **kwargs: Any) -> Any:
-            guard = create if request is None else change
+            is_shared = request is None and kwargs.get("removed_before") is None
+            guard = create if is_shared else change
             return guard.call(partial(add, *args, request=request, **kwargs))
 
         return guarded

@@ -33,14 +33,15 @@ def page_of(
         rows: newest first, from that number on, and up to two more than *limit*. What a change led to is what
             the next one replaced, and in the end the *link*.
     """
-    after = LinkState(link.fields, link.removed_at is not None)
+    after = LinkState(link.fields, link.removed_at is not None, link.slug, link.aliases)
     if before is not None:
         if not rows or rows[0].number != before:
             # It is forgotten, and with it what is older.
             return LinkHistory(link=link, created_by=created_by, changes=(), next_before=None)
-        after, rows = rows[0].state, rows[1:]
+        after, rows = _known(rows[0].state, after), rows[1:]
     changes: list[PastChange] = []
     for row in rows[:limit]:
+        state = _known(row.state, after)
         changes.append(
             PastChange(
                 number=row.number,
@@ -49,10 +50,15 @@ def page_of(
                 at=row.at,
                 by=row.by,
                 is_undo=row.is_undo,
-                before=row.state,
+                before=state,
                 after=after,
             )
         )
-        after = row.state
+        after = state
     next_before = changes[-1].number if len(rows) > limit else None
     return LinkHistory(link=link, created_by=created_by, changes=tuple(changes), next_before=next_before)
+
+
+def _known(before: LinkState, after: LinkState) -> LinkState:
+    """Return the state *before*; an earlier release noted no slugs, and left them as they were."""
+    return before if before.slug is not None else before._replace(slug=after.slug, aliases=after.aliases)

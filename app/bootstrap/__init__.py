@@ -29,6 +29,7 @@ from app.bootstrap.gateway import open_gateway
 from app.bootstrap.imports import open_import
 from app.bootstrap.links import (
     new_stats,
+    open_aliases,
     open_blocks,
     open_domains,
     open_history,
@@ -46,6 +47,7 @@ __all__ = [
     "check_settings",
     "check_urls",
     "new_stats",
+    "open_aliases",
     "open_blocks",
     "open_bus",
     "open_cache",

@@ -26,6 +26,7 @@ from app.bootstrap.dependencies import (
 )
 from app.bootstrap.imports import new_imports
 from app.bootstrap.links import (
+    new_aliases,
     new_bulk_links,
     new_domains,
     new_history,
@@ -49,6 +50,7 @@ from app.domain.errors import SettingsError
 from app.domain.policy import TargetPolicy
 from app.ports import EventBus, RateLimiter
 from app.resilience.admission import TICK_S, AdmissionController
+from app.service.aliases import Aliases
 from app.service.blocks import Blocks, BlockWatch
 from app.service.bulk import BulkLinks
 from app.service.cache_sync import CacheSync
@@ -138,6 +140,7 @@ async def open_gateway(settings: Settings) -> AsyncIterator[Services]:
         yield Services(
             links=api.links,
             listings=api.listings,
+            aliases=api.aliases,
             history=api.history,
             bulk=api.bulk,
             exports=api.exports,
@@ -343,6 +346,7 @@ class Api:
     """The services behind the API."""
 
     links: Links
+    aliases: Aliases
     listings: Listings
     history: History
     bulk: BulkLinks
@@ -371,6 +375,7 @@ async def open_api(
     ):
         yield Api(
             links=new_links(settings, to.store, publisher.deliver, policy),
+            aliases=new_aliases(to.store, publisher.deliver, policy),
             listings=new_listings(to.store, publisher.deliver),
             history=new_history(settings, to.store, publisher.deliver, policy),
             bulk=new_bulk_links(settings, to.store, publisher.deliver, publisher.appear, policy),

@@ -16,6 +16,7 @@ from app.domain.blocks import BlockIndex
 from app.domain.domains import DomainIndex
 from app.domain.policy import TargetPolicy
 from app.ports import Store
+from app.service.aliases import Aliases
 from app.service.blocks import Blocks, loaded
 from app.service.bulk import BulkLinks
 from app.service.domains import Domains, DomainWatch, NoAnswers
@@ -69,7 +70,23 @@ def new_links(settings: Settings, store: Store, deliver: Deliver, policy: Target
         choice=secrets.choice,
         own_hosts=own_hosts(settings),
         policy=policy,
+        cool_down=settings.cool_down,
     )
+
+
+def new_aliases(store: Store, deliver: Deliver, policy: TargetPolicy) -> Aliases:
+    """Return the slugs of links, which obey *policy*; their committed changes go to *deliver*."""
+    return Aliases(store, deliver, clock=utc_now, policy=policy)
+
+
+@asynccontextmanager
+async def open_aliases(settings: Settings, command: str) -> AsyncIterator[tuple[Aliases, DomainIndex]]:
+    """The slugs of links for *command*; the rest as `open_links`."""
+    async with open_traces(settings, "hopgate-cli") as traces, open_store(settings) as store:
+        with traces.command(command):
+            domains = DomainIndex(settings.public_url, await store.domains())
+            policy = target_policy(settings, await loaded(store), domains)
+            yield new_aliases(traces.store(store), leave_to_relay, policy), domains
 
 
 @asynccontextmanager

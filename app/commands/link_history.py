@@ -87,6 +87,7 @@ def undo(
 ) -> None:
     """Undo the last change of a link, its removal too; a second undo undoes the first."""
     from app.bootstrap import open_history
+    from app.ports import AddressTaken
     from app.service.history import NothingToUndo
 
     settings = console.existing_store()
@@ -99,6 +100,8 @@ def undo(
     outcome, domains = console.run(work())
     if isinstance(outcome, NothingToUndo):
         console.fail(f"{slug} has no change of the last {settings.undo_days} days: there is nothing to undo")
+    if isinstance(outcome, AddressTaken):
+        console.fail(f"a slug that {slug} had is that of another link by now: nothing was changed")
     link = existing(outcome, slug)
     if link.removed_at is None:
         show(link, domains, json=json)

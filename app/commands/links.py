@@ -405,11 +405,13 @@ def existing(outcome: Any, slug: str) -> Any:
     """Return *outcome* if it is a link or what was found out about one; else end the command."""
     from app.domain.link_key import name_of
     from app.ports import ExternalIdTaken, VersionMismatch
-    from app.service.links import Removed
+    from app.service.links import IsAlias, Removed
 
     match outcome:
         case None:
             console.fail(f"there is no link {slug}")
+        case IsAlias(link):
+            console.fail(f"{slug} is an alias of {name_of(link.slug)}: name that")
         case Removed():
             console.fail(f"{slug} was removed")
         case VersionMismatch(current):

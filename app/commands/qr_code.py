@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from app.commands import console
 from app.commands.help import Group
 from app.commands.links import DomainOption, SlugArgument, existing, key
-
-if TYPE_CHECKING:
-    from app.domain.domains import DomainIndex
 
 
 def declare(group: Group) -> None:
@@ -51,13 +48,14 @@ def code(
     qr.check(style)
     settings = console.existing_store()
 
-    async def work() -> tuple[Any, DomainIndex]:
+    async def work() -> tuple[Any, str]:
         async with open_links(settings, "links qr", is_reading=True) as (links, domains):
             name = key(domains, domain, slug)
-            return await links.get(name) if name else None, domains
+            # As it was asked for: that of an alias is the code of the alias.
+            return await links.get(name) if name else None, domains.short_url(name or "")
 
-    outcome, domains = console.run(work())
-    url = domains.short_url(existing(outcome, slug).slug)
+    outcome, url = console.run(work())
+    existing(outcome, slug)
     if output is None:
         console.say(qr.in_terminal(url, style.error_correction))
         console.say(url)

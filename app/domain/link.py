@@ -15,6 +15,8 @@ REDIRECT_CODES = (301, 302, 307, 308)
 DEFAULT_REDIRECT_CODE = 302
 # Most JSON parsers read numbers as doubles.
 MAX_MAX_VISITS = 2**53 - 1
+# Each change of a link tells the caches of each of them.
+MAX_ALIASES = 50
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,10 +50,11 @@ class LinkFields:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewLink:
-    """A link to store under *slug*, if the slug is free."""
+    """A link to store under *slug* and its *aliases*, if all of them are free."""
 
     slug: Slug
     fields: LinkFields
+    aliases: tuple[Slug, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,9 +62,12 @@ class Link:
     """
     A stored link.
 
-    `version` starts at 1 and grows with every change, removal and undo included; slugs are never given
-    to another link, so (slug, version) identifies one state permanently. Except `visits`, the click total
-    (the API's name for it): it trails by seconds and changes no version.
+    `version` starts at 1 and grows with every change, removal and undo included. A slug that was another
+    link's starts after the last version of that, so (slug, version) identifies one state permanently. Except
+    `visits`, the click total (the API's name for it): it trails by seconds and changes no version.
+
+    `aliases` are further slugs of it, which have its version (docs/adr/0025). `alias_of`: this is no link,
+    but what the store keeps for an alias of that one; only batches read it.
 
     `owner` is the id of the API key that made the link, or that it was handed to; None: no key owns it.
 
@@ -78,6 +84,8 @@ class Link:
     visits: int = 0
     epoch: int = 0
     owner: str | None = None
+    aliases: tuple[Slug, ...] = ()
+    alias_of: Slug | None = None
 
 
 class LinkState(Enum):
@@ -96,7 +104,8 @@ class Resolution(msgspec.Struct, frozen=True, gc=False):
     replaces it. `valid_from` and `expires_at` are unix seconds and are checked at every redirect,
     independent of any cache's time to live. `metered`: each redirect spends one visit of the
     link's visit quota (see `app.service.visit_quota`). `epoch` is the link's; that of an absent slug
-    has no meaning. `expired_url` and `robots` are the link's, unless it is removed.
+    has no meaning. `expired_url` and `robots` are the link's, unless it is removed. `spends`: of an alias,
+    the slug of the link whose visits are spent.
     """
 
     slug: Slug
@@ -111,34 +120,42 @@ class Resolution(msgspec.Struct, frozen=True, gc=False):
     override_query: bool = False
     expired_url: str | None = None
     robots: str | None = None
+    spends: Slug | None = None
 
     @staticmethod
-    def of(link: Link) -> Resolution:
-        """Return the resolution of *link*; a removed or disabled one has no target."""
-        fields = link.fields
-        if link.removed_at is not None:
-            return Resolution(link.slug, link.version, epoch=link.epoch)
+    def of(link: Link, slug: Slug | None = None) -> Resolution:
+        """
+        Return the resolution of *link*, or of its alias *slug*; a removed or disabled link has no target.
+
+        Any other slug was one of the link's until now, and is gone.
+        """
+        fields, slug = link.fields, slug or link.slug
+        is_alias = slug != link.slug
+        if link.removed_at is not None or (is_alias and slug not in link.aliases):
+            return Resolution(slug, link.version, epoch=link.epoch)
         if not fields.enabled:
             return Resolution(
-                link.slug,
+                slug,
                 link.version,
                 epoch=link.epoch,
                 expired_url=fields.expired_url,
                 robots=fields.robots,
             )
+        metered = fields.max_visits is not None
         return Resolution(
-            slug=link.slug,
+            slug=slug,
             version=link.version,
             long_url=fields.long_url,
             redirect_code=fields.redirect_code,
             forward_query=fields.forward_query,
             valid_from=fields.valid_from.timestamp() if fields.valid_from else None,
             expires_at=fields.expires_at.timestamp() if fields.expires_at else None,
-            metered=fields.max_visits is not None,
+            metered=metered,
             epoch=link.epoch,
             override_query=fields.override_query,
             expired_url=fields.expired_url,
             robots=fields.robots,
+            spends=link.slug if metered and is_alias else None,
         )
 
     @staticmethod

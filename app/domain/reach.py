@@ -24,8 +24,9 @@ class Reach:
     domains: frozenset[int] | None = None
 
     def holds(self, link: Link) -> bool:
-        """Return whether *link* is within it."""
-        return self.owner in (None, link.owner) and self.has_domain(split_key(link.slug)[0])
+        """Return whether *link* is within it; an alias is, if its link is."""
+        own = link.alias_of or link.slug
+        return self.owner in (None, link.owner) and self.has_domain(split_key(own)[0])
 
     def has_domain(self, domain_id: int) -> bool:
         """Return whether links of the domain can be within it."""

@@ -2,7 +2,8 @@
 Hopgate's own format, CSV and JSON lines; and the CSV of version 0.1.
 
 Its columns are those of `LinkFields`, by their types: a field that is added there is exported and
-imported. `domain` is empty for links of the default one; `spent_visits` are the redirects that a limit of
+imported. `domain` is empty for links of the default one; `aliases` are further slugs, behind the host of
+their domain and a slash unless it is the default one; `spent_visits` are the redirects that a limit of
 visits has given out; `owner` is the id of an API key, which plays no part where there is no such key.
 """
 
@@ -55,6 +56,7 @@ _TYPES = typing.get_type_hints(LinkFields)
 CODECS: dict[str, Codec] = {
     "slug": Codec(str, values.slug),
     "domain": Codec(str, values.text),
+    "aliases": Codec(_tags_cell, values.json_aliases),
     **{field.name: _BY_TYPE[_TYPES[field.name]] for field in dataclasses.fields(LinkFields)},
     **{name: Codec(str, values.text) for name in utm.NAMES},
     "created_at": _TIME,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
@@ -15,7 +15,7 @@ import msgspec
 from app.domain import rules, slug, utm
 from app.domain.domains import Domain, DomainIndex, parse
 from app.domain.errors import FieldError, InvalidInput
-from app.domain.link import LinkFields, Slug
+from app.domain.link import MAX_ALIASES, LinkFields, Slug
 from app.domain.policy import WEB_ONLY, TargetPolicy
 from app.interchange.columns import Column, Meaning, Restriction, Role, normalised
 from app.interchange.dialect import Dialect
@@ -43,6 +43,10 @@ class Check(Protocol):
         """
         ...
 
+    def aliases(self, texts: Sequence[str]) -> tuple[Slug, ...]:
+        """Return the keys of aliases, some behind the host of their domain; raises InvalidInput."""
+        ...
+
 
 _DEFAULT = DomainIndex("").default
 LINK_FIELDS = frozenset(field.name for field in dataclasses.fields(LinkFields))
@@ -64,6 +68,7 @@ class LinkRecord:
     slug: Slug | None
     fields: LinkFields
     domain: Domain = _DEFAULT
+    aliases: tuple[Slug, ...] = ()
     created_at: datetime | None = None
     visits: int = 0
     spent_visits: int = 0
@@ -105,6 +110,57 @@ class _Taken:
     perhaps: list[str]
 
 
+class _DomainCheck:
+    def __init__(
+        self, own_hosts: Collection[str], policy: TargetPolicy, index: DomainIndex, host: str | None
+    ) -> None:
+        self._own_hosts = own_hosts
+        self._policy = policy
+        self._index = index
+        self._host = host
+
+    def __call__(
+        self, wanted: str | None, fields: LinkFields, named: str = "", *, is_own: bool = True
+    ) -> tuple[Slug | None, LinkFields, Domain]:
+        errors: list[FieldError] = []
+        parsed = None
+        index, policy = self._index, self._policy
+        domain = _served(index, named) or (None if named and is_own else index.named(self._host))
+        if domain is None:
+            message = "is no domain of this service; --ignore domain imports all for one domain"
+            raise InvalidInput([FieldError("domain", "domain_unknown", message)])
+        try:
+            parsed = policy.free(parse(domain, wanted, slug.MOVED)) if wanted is not None else None
+        except InvalidInput as error:
+            errors += error.errors
+        try:
+            fields = rules.checked(fields, own_hosts=self._own_hosts, policy=policy)
+        except InvalidInput as error:
+            errors += error.errors
+        if errors:
+            raise InvalidInput(errors)
+        return parsed, fields, domain
+
+    def aliases(self, texts: Sequence[str]) -> tuple[Slug, ...]:
+        keys: dict[Slug, None] = {}
+        errors: list[FieldError] = []
+        for text in texts:
+            host, _, name = text.rpartition("/")
+            domain = _served(self._index, host) if host else self._index.default
+            try:
+                if domain is None:
+                    errors.append(FieldError("aliases", "domain_unknown", "name no domain of this service"))
+                else:
+                    keys[self._policy.free(parse(domain, name, slug.MOVED))] = None
+            except InvalidInput as error:
+                errors += (FieldError("aliases", one.code, one.message) for one in error.errors)
+        if len(keys) > MAX_ALIASES:
+            errors.append(FieldError("aliases", "aliases_too_many", f"must be {MAX_ALIASES} at most"))
+        if errors:
+            raise InvalidInput(errors)
+        return tuple(keys)
+
+
 def domain_check(
     own_hosts: Collection[str],
     policy: TargetPolicy = WEB_ONLY,
@@ -118,30 +174,7 @@ def domain_check(
         domains: those that there are; None: the default one.
         host: of the domain of links that name none; None: the default one.
     """
-    index = domains or DomainIndex("")
-
-    def check(
-        wanted: str | None, fields: LinkFields, named: str = "", *, is_own: bool = True
-    ) -> tuple[Slug | None, LinkFields, Domain]:
-        errors: list[FieldError] = []
-        parsed = None
-        domain = _served(index, named) or (None if named and is_own else index.named(host))
-        if domain is None:
-            message = "is no domain of this service; --ignore domain imports all for one domain"
-            raise InvalidInput([FieldError("domain", "domain_unknown", message)])
-        try:
-            parsed = policy.free(parse(domain, wanted, slug.MOVED)) if wanted is not None else None
-        except InvalidInput as error:
-            errors += error.errors
-        try:
-            fields = rules.checked(fields, own_hosts=own_hosts, policy=policy)
-        except InvalidInput as error:
-            errors += error.errors
-        if errors:
-            raise InvalidInput(errors)
-        return parsed, fields, domain
-
-    return check
+    return _DomainCheck(own_hosts, policy, domains or DomainIndex(""), host)
 
 
 def _served(domains: DomainIndex, host: str) -> Domain | None:
@@ -260,6 +293,9 @@ class RecordReader:
         tagged = {name: value for name in utm.NAMES if (value := found.pop(name, None)) is not None}
         named_host: str = found.pop("domain", None) or ""
         host = "" if "domain" in self._ignore else named_host
+        texts: tuple[str, ...] = found.pop("aliases", None) or ()
+        if host != named_host:
+            texts = tuple(text.rpartition("/")[2] for text in texts)
         if wanted is None and not self._dialect.slug_is_optional and "slug" not in {e.field for e in errors}:
             errors.append(FieldError("slug", "slug_missing", "is missing"))
         if created_at is not None and not _FIRST_YEAR <= created_at.year <= _LAST_YEAR:
@@ -268,6 +304,10 @@ class RecordReader:
         try:
             described = utm.patched(LinkFields(**{"long_url": "", **found}), tagged)
             parsed, fields, domain = self._check(wanted, described, host, is_own=self._dialect.has_domains)
+            aliases = self._check.aliases(texts)
+            if parsed in aliases:
+                error = FieldError("aliases", "alias_same", "must not name the slug of the link")
+                raise InvalidInput([error])
         except InvalidInput as error:
             # A value that could not be read was reported already.
             reported = {reason.field for reason in errors}
@@ -280,6 +320,7 @@ class RecordReader:
             slug=parsed,
             fields=fields,
             domain=domain,
+            aliases=aliases,
             created_at=created_at,
             visits=visits,
             spent_visits=spent,
@@ -347,6 +388,8 @@ def _identity(record: LinkRecord) -> bytes:
     }
     if record.domain.domain_id:
         values["domain"] = record.domain.host
+    if record.aliases:
+        values["aliases"] = record.aliases
     if record.created_at is not None:
         values["created_at"] = record.created_at
     return msgspec.json.encode(values, order="sorted")

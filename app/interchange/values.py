@@ -163,6 +163,17 @@ def json_tags(value: object) -> tuple[str, ...] | None:
     return _names(listed)
 
 
+def json_aliases(value: object) -> tuple[str, ...] | None:
+    """Return aliases as exports or the API list them: slugs, those of further domains behind their host."""
+    listed = decoded(value) if isinstance(value, str) else value
+    if not isinstance(listed, list):
+        raise Unreadable("aliases_unreadable", 'must be a JSON list, as in ["a","go.example/b"]')
+    shown = [f"{one.get('domain')}/{one.get('slug')}" if isinstance(one, Mapping) else one for one in listed]
+    if not all(isinstance(one, str) for one in shown):
+        raise Unreadable("aliases_unreadable", 'must be a JSON list, as in ["a","go.example/b"]')
+    return tuple(map(str, shown)) or None
+
+
 def tags_0_1(value: object) -> tuple[str, ...] | None:
     """Return tags as version 0.1 wrote and read them: parted by commas and bars."""
     found = text(value)

@@ -1,8 +1,8 @@
 """
 Exports: what `reading` gives back exactly.
 
-Slug, every link field, creation, visits, spent visits and the owner survive the way out and in; versions and
-times of change do not. A CSV cell never is a formula to a spreadsheet.
+Slug, aliases, every link field, creation, visits, spent visits and the owner survive the way out and in;
+versions and times of change do not. A CSV cell never is a formula to a spreadsheet.
 """
 
 from __future__ import annotations
@@ -82,6 +82,7 @@ def _values(link: Link, spent_visits: int, domains: DomainIndex) -> dict[str, ob
         "slug": name_of(link.slug),
         # The default one may have another host where the file is read.
         "domain": None if domain is domains.default else domain.host,
+        "aliases": tuple(map(domains.shown, link.aliases)),
         "created_at": link.created_at,
         "visits": link.visits,
         "spent_visits": spent_visits,

@@ -23,7 +23,7 @@ _BATCH = 1000
 # As bytes: a text that is not UTF-8 must not keep every other link from being written.
 _PENDING = f"""
     SELECT unindexed.id, CAST(links.slug AS BLOB), CAST(links.title AS BLOB), CAST(links.long_url AS BLOB),
-        CAST(links.tags AS BLOB), links.removed_at, link_index.folded
+        CAST(links.tags AS BLOB), CAST(links.aliases AS BLOB), links.removed_at, link_index.folded
     FROM unindexed LEFT JOIN links USING (id) LEFT JOIN link_index USING (id)
     ORDER BY unindexed.id LIMIT {_BATCH}
 """
@@ -49,15 +49,19 @@ def index_links(db: apsw.Connection) -> None:
 
 def _texts(columns: Sequence[bytes]) -> tuple[str, str]:
     """Return host and searched text of a link, as far as they can be read: any program may have stored it."""
-    slug, title, long_url, tags = (column.decode("utf-8", "replace") for column in columns)
-    try:
-        stored = json.loads(tags)
-    except (ValueError, RecursionError):
-        stored = ()
-    readable = [tag for tag in stored if isinstance(tag, str)] if isinstance(stored, list) else []
+    slug, title, long_url, tags, aliases = (column.decode("utf-8", "replace") for column in columns)
+    readable = [*_listed(tags), *map(name_of, _listed(aliases))]
     # An escape of JSON may be half a character, which no UTF-8 has.
     text = "\n".join(readable).encode("utf-8", "replace").decode()
     return host_of(long_url), searched_text(name_of(slug), title, long_url, [text] if readable else [])
+
+
+def _listed(text: str) -> list[str]:
+    try:
+        stored = json.loads(text)
+    except (ValueError, RecursionError):
+        return []
+    return [one for one in stored if isinstance(one, str)] if isinstance(stored, list) else []
 
 
 def _pending(db: apsw.Connection) -> list[Any]:

@@ -62,6 +62,8 @@ from app.ports.idempotency import IMPORT_SCOPE, IdempotencyStore, IdempotentRequ
 from app.ports.imports import ExportPage, ImportedLink, ImportStore
 from app.ports.links import (
     Added,
+    AddressStore,
+    AddressTaken,
     Changed,
     ExternalIdTaken,
     LinkStore,
@@ -96,6 +98,8 @@ __all__ = [
     "OUTBOX_LONGEST_WAIT_S",
     "REPLICA_LAG_S",
     "Added",
+    "AddressStore",
+    "AddressTaken",
     "Agents",
     "Answered",
     "ApiKey",

@@ -11,10 +11,16 @@ from app.ports.links import Changed, ExternalIdTaken, VersionMismatch
 
 
 class LinkState(NamedTuple):
-    """What a change of a link can concern."""
+    """
+    What a change of a link can concern.
+
+    `slug` and `aliases` are None where they play no part: `HistoryStore.restore` leaves them as they are.
+    """
 
     fields: LinkFields
     removed: bool
+    slug: Slug | None = None
+    aliases: tuple[Slug, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

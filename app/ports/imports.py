@@ -25,6 +25,7 @@ class ImportedLink:
     created_at: datetime
     visits: int = 0
     spent_visits: int = 0
+    aliases: tuple[Slug, ...] = ()
     key: str | None = None
     owner: str | None = None
 
@@ -38,6 +39,7 @@ class ImportedLink:
             updated_at=now,
             visits=self.visits,
             owner=self.owner,
+            aliases=self.aliases,
         )
 
 
@@ -59,8 +61,8 @@ class ImportStore(Protocol):
         Writes no events: no shared cache holds a slug that is new, and an L1 cache holds an absent one
         for two seconds at most (docs/adr/0014).
 
-        None: nothing was stored for this entry, as its slug is taken, even by a removed link or by
-        an earlier entry, or its key is known. At most 1,000 links.
+        None: nothing was stored for this entry, as its slug or an alias is taken, even by a removed link or
+        by an earlier entry, or its key is known. At most 1,000 links.
         """
         ...
 

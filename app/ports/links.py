@@ -15,7 +15,7 @@ from app.ports.outbox import OutboxEvent
 @dataclass(frozen=True, slots=True)
 class Added:
     """
-    `links` is aligned with the request; None where the slug or the external id was taken.
+    `links` is aligned with the request; None where the slug, an alias or the external id was taken.
 
     `events` holds one entry for each link that was stored.
     """
@@ -38,10 +38,15 @@ class RequestMismatch:
 
 @dataclass(frozen=True, slots=True)
 class Changed:
-    """The link after the change, and the outbox row of the change."""
+    """
+    The link after the change, and the outbox row of the change.
+
+    `ended`: slugs that were the link's until then. They, and its aliases, have outbox rows of their own.
+    """
 
     link: Link
     event: OutboxEvent
+    ended: tuple[Slug, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +64,13 @@ class ExternalIdTaken:
 
 
 @dataclass(frozen=True, slots=True)
+class AddressTaken:
+    """The slug is that of another link, which may be removed. Nothing was changed."""
+
+    slug: Slug
+
+
+@dataclass(frozen=True, slots=True)
 class Page:
     """One page of a listing, newest first. `next_after` continues it; None at the end."""
 
@@ -66,7 +78,30 @@ class Page:
     next_after: int | None
 
 
-class LinkStore(Protocol):
+class AddressStore(Protocol):
+    """The slugs of links. Raises (every method): Unavailable."""
+
+    async def readdress(
+        self,
+        slug: Slug,
+        *,
+        to: Slug,
+        aliases: Sequence[Slug],
+        expected_version: int,
+        now: datetime,
+        request: IdempotentRequest | None = None,
+        is_undo: bool = False,
+    ) -> Changed | Replayed | RequestMismatch | VersionMismatch | AddressTaken | None:
+        """
+        Give the link the slug *to* and these *aliases*, and no others; None if absent or removed.
+
+        Each has to be free, or one that this link has or had. Its visits, their quota and its history
+        go on. Slugs that it has no longer stay taken.
+        """
+        ...
+
+
+class LinkStore(AddressStore, Protocol):
     """
     Links. Every change writes its outbox row in the same transaction.
 
@@ -74,12 +109,19 @@ class LinkStore(Protocol):
     """
 
     async def add(
-        self, new: Sequence[NewLink], *, now: datetime, request: IdempotentRequest | None = None
+        self,
+        new: Sequence[NewLink],
+        *,
+        now: datetime,
+        request: IdempotentRequest | None = None,
+        removed_before: datetime | None = None,
     ) -> Added | Replayed | RequestMismatch:
         """
-        Store *new* links at version 1; one whose slug or external id is taken is skipped.
+        Store *new* links at version 1; one whose slug, alias or external id is taken is skipped.
 
-        A slug is taken even by a removed link, an external id by a link that is not removed.
+        A slug is taken even by a removed link, unless that was *removed_before* this time: then the new link
+        has the next version, and nothing else is left of the removed one. An external id is taken by a link
+        that is not removed. A link with aliases, and one that takes a slug over, comes alone.
 
         Of two entries with the same slug the first is stored, with the same external id one of them.
         With a *request* it is all or nothing: if one is taken, no link is stored, every entry of the
@@ -89,11 +131,11 @@ class LinkStore(Protocol):
         ...
 
     async def get(self, slug: Slug) -> Link | None:
-        """Return the link, removed ones included (see `Link.removed_at`)."""
+        """Return the link that has *slug* or this alias, removed ones included (see `Link.removed_at`)."""
         ...
 
     async def get_many(self, slugs: Sequence[Slug]) -> Mapping[Slug, Link]:
-        """Return the links that exist, removed ones included. At most 1,000 slugs."""
+        """Return the links that have these slugs or aliases, removed ones included. At most 1,000 slugs."""
         ...
 
     async def find_external(self, external_ids: Sequence[str]) -> Mapping[str, Link]:
@@ -101,7 +143,7 @@ class LinkStore(Protocol):
         ...
 
     async def resolve(self, slugs: Sequence[Slug]) -> Mapping[Slug, Resolution]:
-        """Return `Resolution.of` each link that exists. At most 1,000 slugs."""
+        """Return `Resolution.of` each slug and alias that exists. At most 1,000 slugs."""
         ...
 
     async def page(self, *, after: int | None, limit: int) -> Page:

@@ -36,10 +36,11 @@ class VisitQuotaStore(Protocol):
         """
         ...
 
-    async def return_quota(self, slug: Slug, visits: int) -> None:
+    async def return_quota(self, slug: Slug, visits: int, version: int) -> None:
         """
         Give back *visits* that were leased and not spent. Never retry, whatever the outcome.
 
-        An unknown slug is ignored.
+        *slug* may be one that the link had. An unknown slug is ignored, and so is a *version* before the
+        first of the link: then the lease was that of another link, whose slug this one has taken over.
         """
         ...

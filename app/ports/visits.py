@@ -37,7 +37,9 @@ class VisitStore(Protocol):
         self, slug: Slug, *, since: datetime, until: datetime, limit: int
     ) -> Sequence[ValueVisits]:
         """
-        Return the visits of *slug*, or of `ALL_LINKS`, in the hours that begin in [*since*, *until*).
+        Return the visits of the link *slug*, or of `ALL_LINKS`, in hours that begin in [*since*, *until*).
+
+        Those are the visits of each slug that the link has or had.
 
         Of each dimension the *limit* values with the most visits, most first, then by value; `OTHER` comes
         last, with the visits of all others, if there are any.
@@ -45,7 +47,7 @@ class VisitStore(Protocol):
         ...
 
     async def visitor_sketches(self, slug: Slug, *, first: date, last: date) -> Sequence[bytes]:
-        """Return the sketches of visitors of *slug* on the days from *first* to *last* (UTC)."""
+        """Return the sketches of visitors of the link *slug* on the days from *first* to *last* (UTC)."""
         ...
 
     async def forget_visits(self, *, before: datetime, limit: int) -> int:

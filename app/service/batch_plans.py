@@ -19,7 +19,7 @@ from app.domain.link import Link, LinkFields, Slug
 from app.domain.link_key import split_key
 from app.domain.reach import EVERYTHING, Reach
 from app.ports import Batch, ExternalIdTaken, Found, Reusable, VersionMismatch, Wanted
-from app.service.links import Removed, SlugTaken
+from app.service.links import IsAlias, Removed, SlugTaken
 
 # The present fields of a link and those wanted → the latter in canonical form, as `app.domain.rules.edited`.
 Edited = Callable[[LinkFields, LinkFields], LinkFields]
@@ -122,6 +122,7 @@ ItemOutcome = (
     | SlugFixed
     | VersionMismatch
     | Removed
+    | IsAlias
     | Missing
 )
 
@@ -336,10 +337,12 @@ class Removals:
 
 def _current(
     name: Slug | None, version: int | None, links: _Links, reach: Reach
-) -> Link | Missing | Removed | VersionMismatch:
+) -> Link | Missing | Removed | IsAlias | VersionMismatch:
     link = links.by_slug.get(name) if name is not None else None
     if link is None or not reach.holds(link):
         return Missing()
+    if link.alias_of is not None:
+        return IsAlias(link)
     if link.removed_at is not None:
         return Removed(link)
     return link if version is None or version == link.version else VersionMismatch(link)

@@ -80,7 +80,9 @@ class CacheSync:
     async def present(self, slugs: Sequence[Slug]) -> Sequence[Resolution]:
         """Return the state of *slugs* in the store, aligned. Raises Unavailable."""
         links = await self._store.get_many(slugs)
-        return [Resolution.of(links[slug]) if slug in links else Resolution.absent(slug) for slug in slugs]
+        return [
+            Resolution.of(links[slug], slug) if slug in links else Resolution.absent(slug) for slug in slugs
+        ]
 
     async def write(self, resolutions: Sequence[Resolution]) -> None:
         """Write *resolutions* to the cache unless it holds newer versions. Raises Unavailable."""

@@ -40,7 +40,7 @@ def fault_of(cached: Resolution | None, link: Link | None) -> Fault | None:
         return Fault.PHANTOM if cached.version > 0 else None
     if cached.version != link.version:
         return Fault.STALE if cached.version < link.version else Fault.AHEAD
-    return None if cached == Resolution.of(link) else Fault.DIFFERENT
+    return None if cached == Resolution.of(link, cached.slug) else Fault.DIFFERENT
 
 
 async def compare(store: LinkStore, cache: LinkCache, slugs: Sequence[Slug]) -> list[Inconsistency]:

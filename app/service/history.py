@@ -5,23 +5,28 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Protocol
 
 from app.concurrency.actors import reach
 from app.domain import rules
 from app.domain.errors import Contended, FieldError, InvalidInput
 from app.domain.link import Link, Slug
-from app.domain.link_key import name_of
+from app.domain.link_key import name_of, split_key
 from app.domain.policy import WEB_ONLY, TargetPolicy
 from app.ports import (
+    AddressStore,
+    AddressTaken,
     Changed,
     ExternalIdTaken,
     HistoryStore,
     LinkHistory,
     LinkState,
     PastChange,
+    Replayed,
+    RequestMismatch,
     VersionMismatch,
 )
-from app.service.links import Deliver
+from app.service.links import Deliver, IsAlias
 
 # An undo without an expected version gives up after losing this many races.
 _TRIES = 8
@@ -34,6 +39,10 @@ class NothingToUndo:
     link: Link
 
 
+class UndoStore(HistoryStore, AddressStore, Protocol):
+    """The part of a store that an undo needs."""
+
+
 class History:
     """
     The history of links, for API and command line. A link beyond the reach of the caller is none.
@@ -44,7 +53,7 @@ class History:
 
     def __init__(
         self,
-        store: HistoryStore,
+        store: UndoStore,
         deliver: Deliver,
         *,
         clock: Callable[[], datetime],
@@ -81,7 +90,7 @@ class History:
 
     async def undo(
         self, name: Slug, *, expected_version: int | None = None
-    ) -> Link | VersionMismatch | ExternalIdTaken | NothingToUndo | None:
+    ) -> Link | VersionMismatch | ExternalIdTaken | NothingToUndo | IsAlias | AddressTaken | None:
         """
         Bring the link to the state that its last change replaced; this is a change as well.
 
@@ -100,18 +109,37 @@ class History:
             if found is None:
                 return None
             link, now = found.link, self._clock()
+            if link.slug != name:
+                return IsAlias(link)
             if expected_version is not None and link.version != expected_version:
                 return VersionMismatch(link)
             last = found.changes[0] if found.changes else None
             if last is None or last.before == last.after or now - last.at > self._undo:
                 return NothingToUndo(link)
-            outcome = await self._store.restore(
-                name, self._checked(last), expected_version=link.version, now=now
+            outcome: (
+                Changed | Replayed | RequestMismatch | VersionMismatch | ExternalIdTaken | AddressTaken | None
             )
+            if (last.before.slug, last.before.aliases) != (last.after.slug, last.after.aliases):
+                # A change of the slugs is no change of anything else.
+                _check_reach(last.before, link)
+                outcome = await self._store.readdress(
+                    name,
+                    to=last.before.slug or name,
+                    aliases=last.before.aliases or (),
+                    expected_version=link.version,
+                    now=now,
+                    is_undo=True,
+                )
+            else:
+                outcome = await self._store.restore(
+                    name, self._checked(last), expected_version=link.version, now=now
+                )
             if isinstance(outcome, Changed):
                 await self._deliver([outcome])
                 return outcome.link
-            if outcome is None or isinstance(outcome, ExternalIdTaken) or expected_version is not None:
+            if isinstance(outcome, Replayed | RequestMismatch):  # no request was named
+                raise Contended("store", "an undo was answered by another request")
+            if not isinstance(outcome, VersionMismatch) or expected_version is not None:
                 return outcome
         raise Contended("store", f"{_TRIES} undos of {name_of(name)} lost the race to others")
 
@@ -126,3 +154,10 @@ class History:
                 if domains.has_target(getattr(fields, name) or ""):
                     raise InvalidInput([FieldError(name, "url_own_host", "points back to this service")])
         return LinkState(fields, before.removed)
+
+
+def _check_reach(wanted: LinkState, link: Link) -> None:
+    """Check that the caller may use the domains of the slugs that *link* would get; raises InvalidInput."""
+    slugs = {*filter(None, [wanted.slug]), *(wanted.aliases or ())} - {link.slug, *link.aliases}
+    if not all(reach().has_domain(split_key(slug)[0]) for slug in slugs):
+        raise InvalidInput([FieldError("domain", "domain_forbidden", "is none that this key may use")])

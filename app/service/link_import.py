@@ -155,6 +155,8 @@ class LinkImport:
         known = await self._target.find_imported([asked.key for asked in pending if asked.key])
         wanted = [asked.record.slug for asked in pending if asked.record.slug is not None]
         links = dict(await self._target.get_many([*dict.fromkeys(wanted), *known.values()]))
+        aliases = [alias for asked in pending for alias in asked.record.aliases]
+        others = await self._target.get_many(list(dict.fromkeys(aliases))) if aliases else {}
         named = [asked.record.fields.external_id for asked in pending]
         held = await self._target.find_external([one for one in named if one is not None])
         settled: dict[int, Done | Refused] = {}
@@ -165,6 +167,11 @@ class LinkImport:
             holder = held.get(asked.record.fields.external_id or "")
             if holder is not None and (link is None or (holder.slug != link.slug and not asked.key)):
                 settled[asked.position] = _external_id_taken(asked)
+                continue
+            if link is None and any(alias in others for alias in asked.record.aliases):
+                settled[asked.position] = asked.refused(
+                    "alias_taken", "name a slug that is taken", field="aliases"
+                )
                 continue
             if link is None:
                 new.setdefault(name or domains.generate(asked.record.domain, self._choice), asked)
@@ -190,6 +197,7 @@ class LinkImport:
                     created_at=asked.record.created_at or now,
                     visits=asked.record.visits,
                     spent_visits=asked.record.spent_visits,
+                    aliases=asked.record.aliases,
                     key=asked.key,
                     owner=asked.record.owner if asked.record.owner in self._owners else None,
                 )
@@ -205,6 +213,11 @@ class LinkImport:
         if link.removed_at is not None:
             message = "belonged to a link that was removed, and slugs are not given out again"
             return asked.refused("slug_removed", message)
+        if link.slug != asked.record.slug:
+            return asked.refused("slug_taken", "is an alias of another link")
+        if not set(asked.record.aliases) <= set(link.aliases):
+            message = "are not those of the link: hopgate links alias adds them"
+            return asked.refused("aliases_differ", message, field="aliases")
         wanted = asked.record.fields
         other = {
             name: value

@@ -11,7 +11,7 @@ from app.concurrency.actors import reach
 from app.domain import domains, rules, slug, utm
 from app.domain.domains import Domain
 from app.domain.errors import Contended, FieldError, InvalidInput
-from app.domain.link import Link, LinkFields, NewLink, Slug
+from app.domain.link import MAX_ALIASES, Link, LinkFields, NewLink, Slug
 from app.domain.link_key import DEFAULT_ID, name_of
 from app.domain.policy import WEB_ONLY, TargetPolicy
 from app.domain.reach import EVERYTHING
@@ -57,14 +57,26 @@ class Created:
 
 @dataclass(frozen=True, slots=True)
 class SlugTaken:
-    """The slug belongs to another link, which may be removed: `link`."""
+    """
+    The slug belongs to another link, which may be removed: `link`.
+
+    `slug`: which of those that were asked for; None: that of the link.
+    """
+
+    link: Link
+    slug: Slug | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Removed:
+    """The link existed and was removed, or the slug was another one of `link` and is no longer."""
 
     link: Link
 
 
 @dataclass(frozen=True, slots=True)
-class Removed:
-    """The link existed and was removed; its slug is never that of another."""
+class IsAlias:
+    """The slug is an alias of `link`. Changes name a link by its own slug; nothing was changed."""
 
     link: Link
 
@@ -82,6 +94,7 @@ class Links:
         choice: picks one character of a string, unpredictably.
         own_hosts: hosts no target may point to; see `app.domain.target`.
         policy: what the operator lets targets be.
+        cool_down: how long after its removal a link's slug may be that of a new one; None: never.
     """
 
     def __init__(
@@ -93,7 +106,9 @@ class Links:
         choice: Callable[[str], str],
         own_hosts: Collection[str],
         policy: TargetPolicy = WEB_ONLY,
+        cool_down: timedelta | None = None,
     ) -> None:
+        self._cool_down = cool_down
         self._store = store
         self._deliver = deliver
         self._clock = clock
@@ -109,6 +124,7 @@ class Links:
         expires_in: timedelta | None = None,
         custom_slug: str | None = None,
         lengths: slug.Lengths = slug.ORDINARY,
+        aliases: Sequence[tuple[Domain, str]] = (),
         request: IdempotentRequest | None = None,
     ) -> Created | SlugTaken | ExternalIdTaken | RequestMismatch:
         """
@@ -118,6 +134,7 @@ class Links:
             domain: where it is visited; none that is removed.
             expires_in: the time of `fields.expires_at`, from now on.
             lengths: of the custom slugs that the caller may choose.
+            aliases: further slugs, each with its domain.
 
         Raises:
             InvalidInput: a rule of `app.domain` is broken.
@@ -136,9 +153,13 @@ class Links:
             own_hosts=self._own_hosts,
             policy=self._policy,
         )
+        others = checked_aliases(aliases, lengths, self._policy, wanted)
         for _ in range(1 if wanted else _TRIES):
             name = wanted or domains.generate(domain, self._choice)
-            outcome = await self._store.add([NewLink(slug=name, fields=fields)], now=now, request=request)
+            new = NewLink(slug=name, fields=fields, aliases=others)
+            outcome = await self._store.add([new], now=now, request=request)
+            if wanted and isinstance(outcome, Added) and outcome.links[0] is None:
+                outcome = await self._take_over(new, now, request) or outcome
             if isinstance(outcome, RequestMismatch):
                 return outcome
             if isinstance(outcome, Replayed):
@@ -147,18 +168,35 @@ class Links:
             if link is not None:
                 await self._deliver(_changes(outcome))
                 return Created(link, replayed=False)
-            holder = await self._holder(fields.external_id)
-            if holder is not None:
-                return ExternalIdTaken(holder)
+            refused = await self._holder(fields.external_id) or await self._taken(others)
+            if refused is not None:
+                return refused
         taken = await self._store.get(name)
         if taken is None:  # links are never deleted, so this cannot be
             raise Contended("store", f"{_TRIES} random slugs in a row were taken")
-        return SlugTaken(taken)
+        return SlugTaken(taken, name)
 
-    async def _holder(self, external_id: str | None) -> Link | None:
+    async def _take_over(
+        self, new: NewLink, now: datetime, request: IdempotentRequest | None
+    ) -> Added | Replayed | RequestMismatch | None:
+        """Store *new* under the slug of a link that was removed long ago; None if that is not so."""
+        if self._cool_down is None:
+            return None
+        before = now - self._cool_down
+        held = await self._store.get(new.slug)
+        if held is None or held.removed_at is None or held.removed_at >= before or held.slug != new.slug:
+            return None
+        return await self._store.add([new], now=now, request=request, removed_before=before)
+
+    async def _taken(self, names: Sequence[Slug]) -> SlugTaken | None:
+        found = await self._store.get_many(names) if names else {}
+        return next((SlugTaken(found[name], name) for name in names if name in found), None)
+
+    async def _holder(self, external_id: str | None) -> ExternalIdTaken | None:
         if external_id is None:
             return None
-        return (await self._store.find_external([external_id])).get(external_id)
+        found = (await self._store.find_external([external_id])).get(external_id)
+        return None if found is None else ExternalIdTaken(found)
 
     async def get(self, name: Slug) -> Link | Removed | None:
         """
@@ -191,7 +229,7 @@ class Links:
         expires_in: timedelta | None = None,
         expected_version: int | None = None,
         owner: str | None = None,
-    ) -> Link | VersionMismatch | ExternalIdTaken | Removed | None:
+    ) -> Link | VersionMismatch | ExternalIdTaken | Removed | IsAlias | None:
         """
         Replace the fields of `LinkFields`, and the UTM parameters, that *patch* names.
 
@@ -208,6 +246,8 @@ class Links:
             current = await self._reached(name)
             if current is None:
                 return None
+            if current.slug != name:
+                return IsAlias(current)
             if current.removed_at is not None:
                 return Removed(current)
             if expected_version is not None and current.version != expected_version:
@@ -230,7 +270,7 @@ class Links:
 
     async def remove(
         self, name: Slug, *, expected_version: int | None = None
-    ) -> Link | VersionMismatch | Removed | None:
+    ) -> Link | VersionMismatch | Removed | IsAlias | None:
         """
         Remove the link; its slug is not given out again. See `app.service.history.History.undo`.
 
@@ -244,6 +284,8 @@ class Links:
         if outcome is not None:
             return outcome
         link = await self._reached(name)
+        if link is not None and link.slug != name:
+            return IsAlias(link)
         return Removed(link) if link is not None else None
 
     async def _remove(self, name: Slug, expected_version: int | None) -> Changed | VersionMismatch | None:
@@ -269,12 +311,10 @@ class Links:
         Raises:
             Unavailable: some may have been invalidated.
         """
-        if reach() != EVERYTHING:
-            found = await self._store.get_many(names)
-            names = [name for name in names if name in found and reach().holds(found[name])]
-        changed = await self._store.touch(names)
-        await self._deliver(changed)
-        return [change.link.slug for change in changed]
+        found = await self._store.get_many(names)
+        reached = {name: link for name, link in found.items() if reach().holds(link)}
+        await self._deliver(await self._store.touch([link.slug for link in reached.values()]))
+        return [name for name in names if name in reached]
 
 
 def checked_draft(
@@ -308,6 +348,35 @@ def checked_draft(
     if errors:
         raise InvalidInput(errors)
     return fields, wanted
+
+
+def checked_aliases(
+    aliases: Sequence[tuple[Domain, str]],
+    lengths: slug.Lengths,
+    policy: TargetPolicy,
+    wanted: Slug | None = None,
+) -> tuple[Slug, ...]:
+    """
+    Return the keys of *aliases*, which a link with the slug *wanted* may get.
+
+    Raises:
+        InvalidInput: with every rule that they break.
+    """
+    errors: list[FieldError] = []
+    keys: dict[Slug, None] = {}
+    for domain, text in aliases:
+        try:
+            reach().check_domain(domain)
+            keys[policy.free(domains.parse(domain, text, lengths))] = None
+        except InvalidInput as error:
+            errors += (FieldError("aliases", one.code, one.message) for one in error.errors)
+    if wanted in keys:
+        errors.append(FieldError("aliases", "alias_same", "must not name the slug of the link"))
+    if len(keys) > MAX_ALIASES:
+        errors.append(FieldError("aliases", "aliases_too_many", f"must be {MAX_ALIASES} at most"))
+    if errors:
+        raise InvalidInput(errors)
+    return tuple(keys)
 
 
 def _changes(added: Added) -> list[Changed]:

@@ -21,7 +21,7 @@ from app.concurrency.stopping import together
 from app.concurrency.time_limit import within
 from app.domain.errors import Unavailable
 from app.domain.events import LinkChanged
-from app.domain.link import Link, Resolution
+from app.domain.link import Link, Resolution, Slug
 from app.ports import Changed, EventBus, OutboxEvent, OutboxStore
 from app.resilience.deadline import SYNC_CACHE_S
 from app.service.cache_sync import CacheSync
@@ -77,7 +77,7 @@ class OutboxPublisher:
         now = self._wall()
         changes = [_committed(change, now) for change in changes]
         if self._local is not None:
-            self._local.replace([Resolution.of(change.link) for change in changes])
+            self._local.replace(_resolutions(changes))
         _enqueue(self._unpublished, [change.event for change in changes])
         _enqueue(self._uncached, changes)
         if not self._confirming:
@@ -132,16 +132,35 @@ class OutboxPublisher:
         whose = [change.event.change.origin for change in batch]
         with contextlib.suppress(Unavailable), on_behalf_of(whose):
             try:
-                await self._sync.write([Resolution.of(change.link) for change in batch])
+                await self._sync.write(_resolutions(batch))
             except Unavailable:
                 # A gateway that has seen the announcement rejects older copies. It then needs the
                 # store: announce only if the store answers.
                 await self._sync.present([change.link.slug for change in batch])
-            _enqueue(self._unannounced, [change.event.change for change in batch])
+            _enqueue(self._unannounced, _announced(batch))
 
     async def _announce(self, batch: Sequence[LinkChanged]) -> None:
         with contextlib.suppress(Unavailable), on_behalf_of(change.origin for change in batch):
             await self._bus.announce(batch)
+
+
+def _others(change: Changed) -> tuple[Slug, ...]:
+    """Return the slugs that have the version of the link, besides its own."""
+    return (*change.link.aliases, *change.ended)
+
+
+def _resolutions(changes: Sequence[Changed]) -> list[Resolution]:
+    """Return what the caches hold after *changes*, aliases included."""
+    links = (change.link for change in changes)
+    others = (Resolution.of(change.link, slug) for change in changes for slug in _others(change))
+    return [*map(Resolution.of, links), *others]
+
+
+def _announced(changes: Sequence[Changed]) -> list[LinkChanged]:
+    """Return the events of *changes*, and of aliases, whose outbox rows are left to the relay."""
+    events = [change.event.change for change in changes]
+    others = (replace(change.event.change, slug=slug) for change in changes for slug in _others(change))
+    return [*events, *others]
 
 
 def _committed(changed: Changed, at: float) -> Changed:

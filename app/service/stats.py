@@ -110,9 +110,9 @@ class Stats:
             return None
         if link.removed_at is not None:
             return Removed(link)
-        clicks = await self._clicks.hourly_clicks(slug, since=first, until=end)
+        clicks = await self._clicks.hourly_clicks(link.slug, since=first, until=end)
         hours = range((end - first) // HOUR)
-        visits = await self._described(slug, first, end)
+        visits = await self._described(link.slug, first, end)
         return HourlyStats(link, first, tuple(clicks.get(first + n * HOUR, 0) for n in hours), visits)
 
     async def overall(self, *, since: datetime | None = None, until: datetime | None = None) -> Overall:

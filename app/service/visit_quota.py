@@ -49,6 +49,8 @@ class VisitQuota:
         self._monotonic = monotonic
         self._leases = Leases() if leases is None else leases
         self._leasing: SingleFlight[tuple[Slug, int], bool] = SingleFlight()
+        # The version that the lease of each link was made for.
+        self._made_for: dict[Slug, int] = {}
 
     async def take(self, slug: Slug, version: int, *, spend: bool = True) -> bool:
         """
@@ -107,7 +109,7 @@ class VisitQuota:
             now = self._monotonic()
             left = self._leases.drop_idle_visits(slug, now - idle_s, now)
             if left is not None:
-                await self._return(Slug(slug), left)
+                await self._return(Slug(slug), left, self._made_for.pop(Slug(slug), 0))
 
     async def aclose(self) -> None:
         """Return all leases, as far as the store takes them within a few seconds."""
@@ -125,20 +127,22 @@ class VisitQuota:
         now = self._monotonic()
         # Not `now`: the clock of a data plane may be a little behind, and would refuse the next visitor.
         exhausted_until = -math.inf if leased else now + EXHAUSTED_S
-        if not self._leases.add_visits(slug, version, leased, now, exhausted_until):
-            await self._return(slug, leased)
+        if self._leases.add_visits(slug, version, leased, now, exhausted_until):
+            self._made_for[slug] = version
+        else:
+            await self._return(slug, leased, version)
         return True
 
     async def _drop_older(self, slug: Slug, version: int) -> None:
         """Return leases made before *version*, including those made meanwhile."""
         while (left := self._leases.drop_older_visits(slug, version)) is not None:
-            await self._return(slug, left)
+            await self._return(slug, left, self._made_for.pop(slug, 0))
 
-    async def _return(self, slug: Slug, visits: int) -> None:
-        """Return *visits*, which can no longer be spent here; tried once."""
+    async def _return(self, slug: Slug, visits: int, version: int) -> None:
+        """Return *visits*, leased for *version*, which can no longer be spent here; tried once."""
         if not visits:
             return
         try:
-            await self._store.return_quota(slug, visits)
+            await self._store.return_quota(slug, visits, version)
         except Unavailable as error:
             log.warning("return of %d visits to a link's quota failed, they may be lost: %s", visits, error)

@@ -90,6 +90,7 @@ class Settings(BaseSettings):
     limit_not_found: str = "60/min burst 60"
     undo_days: Annotated[int, Field(ge=0, le=3650)] = 30
     history_days: Annotated[int, Field(ge=0, le=3650)] = 90
+    slug_cool_down: str = "never"
     webhooks_http: Literal["on", "off"] = "off"
     webhook_networks: Annotated[tuple[IpNetwork, ...], NoDecode] = ()
     webhook_timeout_s: Annotated[float, Field(ge=1, le=30)] = 10.0
@@ -197,6 +198,12 @@ class Settings(BaseSettings):
     @classmethod
     def _origins(cls, value: object) -> object:
         return " ".join(values.origins(_names(value)))
+
+    @field_validator("slug_cool_down")
+    @classmethod
+    def _cool_down(cls, value: str) -> str:
+        values.cool_down(value)
+        return value
 
     @field_validator("access_log", mode="before")
     @classmethod
@@ -313,6 +320,11 @@ class Settings(BaseSettings):
     def sqlite_path(self) -> Path:
         """The database file of the embedded store."""
         return self.data_dir / "hopgate.db"
+
+    @property
+    def cool_down(self) -> timedelta | None:
+        """How long slugs of removed links stay taken; None: for ever."""
+        return values.cool_down(self.slug_cool_down)
 
     @property
     def draining_path(self) -> Path | None:

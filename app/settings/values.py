@@ -17,6 +17,7 @@ from app.domain.errors import InvalidInput
 
 IpNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 
+MIN_COOL_DOWN = timedelta(days=1)
 _STRAY_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _WEB_URL = re.compile(r"https?://[^/?#\\]", re.IGNORECASE)
 # Every proxy passes these on as they are.
@@ -217,6 +218,22 @@ def _collapsed(trusted: Sequence[IpNetwork], version: int) -> Sequence[IpNetwork
     if version == 4:
         return list(ipaddress.collapse_addresses(n for n in trusted if isinstance(n, ipaddress.IPv4Network)))
     return list(ipaddress.collapse_addresses(n for n in trusted if isinstance(n, ipaddress.IPv6Network)))
+
+
+def cool_down(text: str) -> timedelta | None:
+    """Return how long slugs of removed links stay taken; None: for ever. Raises ValueError."""
+    if text == "never":
+        return None
+    try:
+        found = lifetime.parse(text)
+    except InvalidInput:
+        message = "must be never, or a number of h, d or w, as in 90d"
+        raise ValueError(message) from None
+    # Requests are remembered for as long, and no visit of the removed link is on its way any more.
+    if found < MIN_COOL_DOWN:
+        message = "must be 1d at least"
+        raise ValueError(message)
+    return found
 
 
 def _common(one: IpNetwork, other: IpNetwork) -> int:

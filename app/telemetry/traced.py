@@ -42,6 +42,7 @@ def traced_store(store: Store, tracing: Tracing, system: str) -> Store:
             Store.page: call("SELECT", "links"),
             Store.update: call("UPDATE", "links"),
             Store.remove: call("UPDATE", "links"),
+            Store.readdress: call("UPDATE", "links"),
             Store.touch: call("UPDATE", "links"),
             Store.find: call("SELECT", "links"),
             Store.count: call("SELECT", "links"),

@@ -24,7 +24,7 @@ from app.service.batch_plans import (
     succeeded,
 )
 from app.service.keys import Principal
-from app.service.links import Removed, SlugTaken
+from app.service.links import IsAlias, Removed, SlugTaken
 from app.web import conflicts, errors, schemas
 from app.web.bulk_schemas import BatchResults, ItemResult
 from app.web.response import Response
@@ -85,7 +85,14 @@ class Results:
 
     def _problem(  # noqa: PLR0911 - one for each outcome
         self,
-        outcome: Fault | SlugTaken | ExternalIdTaken | SlugFixed | VersionMismatch | Removed | Missing,
+        outcome: Fault
+        | SlugTaken
+        | ExternalIdTaken
+        | SlugFixed
+        | VersionMismatch
+        | Removed
+        | IsAlias
+        | Missing,
     ) -> Response:
         match outcome:
             case Fault(InvalidInput() as error):
@@ -101,6 +108,8 @@ class Results:
                 return errors.slug_fixed(self.domains.short_url(link.slug), document)
             case VersionMismatch(link):
                 return conflicts.version_mismatch(link, self.principal, self.domains)
+            case IsAlias():
+                return errors.is_alias(None)
             case Removed():
                 return errors.gone()
             case Missing():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from app.domain.domains import DomainIndex
-from app.domain.link import Link
+from app.domain.link import Link, Slug
 from app.domain.link_key import name_of
 from app.service.keys import Principal
 from app.web import errors, schemas
@@ -16,13 +16,17 @@ def seen(link: Link, principal: Principal, domains: DomainIndex) -> LinkDocument
     return schemas.link_document(link, domains) if principal.may_see(link) else None
 
 
-def slug_taken(link: Link, principal: Principal, domains: DomainIndex) -> Response:
-    """409: *link* has the slug."""
+def slug_taken(
+    link: Link, principal: Principal, domains: DomainIndex, *, slug: Slug | None = None
+) -> Response:
+    """409: *link* has *slug*, None: its own."""
+    name = name_of(slug or link.slug)
     if not principal.may_see(link):
-        return errors.slug_taken(name_of(link.slug), None, removed=None)
-    is_removed = link.removed_at is not None
-    document = None if is_removed else schemas.link_document(link, domains)
-    return errors.slug_taken(name_of(link.slug), document, removed=is_removed)
+        return errors.slug_taken(name, None, removed=None)
+    is_removed = link.removed_at is not None and link.alias_of is None
+    is_shown = not is_removed and link.alias_of is None
+    document = schemas.link_document(link, domains) if is_shown else None
+    return errors.slug_taken(name, document, removed=is_removed)
 
 
 def external_id_taken(link: Link, principal: Principal, domains: DomainIndex) -> Response:

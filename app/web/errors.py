@@ -78,6 +78,17 @@ def slug_taken(slug: str, link: LinkDocument | None, *, removed: bool | None) ->
     return _problem(409, "slug_taken", "The slug is taken", detail=f"{slug} {why}.", link=link)
 
 
+def is_alias(link: LinkDocument | None) -> Response:
+    """409: the slug is an alias of *link*, if the key may read it; changes name a link by its own slug."""
+    detail = "Name the link by its own slug. Nothing was changed."
+    return _problem(409, "is_alias", "The slug is an alias", detail=detail, link=link)
+
+
+def alias_not_found() -> Response:
+    """404: the link has no such alias."""
+    return _problem(404, "alias_not_found", "The link has no such alias")
+
+
 def domain_taken(host: str) -> Response:
     """409: the host is served already."""
     return _problem(409, "domain_taken", "The domain is there already", detail=f"{host} is a domain.")

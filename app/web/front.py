@@ -109,7 +109,8 @@ def _row(entry: L1Entry[Response], renew_from: float) -> Row:
     if resolution.robots is not None:
         robots = next((value for name, value in answer.headers if name == ROBOTS), None)
     expired = None if answer.exhausted is None else answer.exhausted.headers[0][1]
-    extras = (robots, expired) if robots or expired else None
+    spends = answer.spends
+    extras = (robots, expired, spends) if robots or expired or spends else None
     if not answer.is_visit:
         times = renew_from, entry.fresh_until, -math.inf, math.inf
         # `page_of` puts the page first.

@@ -12,7 +12,7 @@ from app.domain.domains import DomainIndex
 from app.domain.errors import InvalidInput
 from app.domain.link import Link, LinkFields, Slug
 from app.domain.link_key import name_of
-from app.ports import ExternalIdTaken, LinkHistory, LinkState, PastChange
+from app.ports import AddressTaken, ExternalIdTaken, LinkHistory, LinkState, PastChange
 from app.resilience.admission import WorkKind
 from app.resilience.deadline import ADMIN_S, WRITE_S
 from app.service.domains import Domains
@@ -51,12 +51,15 @@ _State: Any = msgspec.defstruct(
             if field.name in _NAMES
         ),
         ("removed", bool | msgspec.UnsetType, msgspec.UNSET),
+        ("domain", str | msgspec.UnsetType, msgspec.UNSET),
+        ("slug", str | msgspec.UnsetType, msgspec.UNSET),
+        ("aliases", list[schemas.AliasDocument] | msgspec.UnsetType, msgspec.UNSET),
     ],
 )
 
 
 class LinkStateDocument(_State):  # type: ignore[misc]
-    """What a change of a link concerns: the fields that it changes, and whether the link is removed."""
+    """What a change of a link concerns: the fields and slugs that differ, and whether it is removed."""
 
 
 class LinkChangeDocument(msgspec.Struct):
@@ -95,7 +98,7 @@ def history_page(found: LinkHistory, domains: DomainIndex) -> LinkHistoryPage:
         created_at=link.created_at,
         created_by=found.created_by,
         removed=link.removed_at is not None,
-        changes=[_change(change) for change in found.changes],
+        changes=[_change(change, link, domains) for change in found.changes],
         next_cursor=cursors.of_history(link.slug, found.next_before),
     )
 
@@ -160,6 +163,8 @@ def _register_undo(api: Router, middleware: ApiMiddleware, history: History, dom
                 return outcome
             case NothingToUndo():
                 return errors.nothing_to_undo()
+            case AddressTaken():
+                return errors.undo_refused()
             case ExternalIdTaken() if not can_read:
                 return errors.undo_refused()
             case Link() if outcome.removed_at is not None or not can_read:
@@ -167,8 +172,8 @@ def _register_undo(api: Router, middleware: ApiMiddleware, history: History, dom
         return outcome_response(outcome, domains.index, call.principal)
 
 
-def _change(change: PastChange) -> LinkChangeDocument:
-    before, after = _document(change.before), _document(change.after)
+def _change(change: PastChange, link: Link, domains: DomainIndex) -> LinkChangeDocument:
+    before, after = (_document(state, link, domains) for state in (change.before, change.after))
     differing = [name for name, value in before.items() if value != after[name]]
     return LinkChangeDocument(
         version=change.version,
@@ -186,5 +191,12 @@ def _action(change: PastChange) -> Literal["edit", "remove", "undo"]:
     return "remove" if change.after.removed and not change.before.removed else "edit"
 
 
-def _document(state: LinkState) -> dict[str, Any]:
-    return {**{name: getattr(state.fields, name) for name in _NAMES}, "removed": state.removed}
+def _document(state: LinkState, link: Link, domains: DomainIndex) -> dict[str, Any]:
+    key = state.slug or link.slug
+    return {
+        **{name: getattr(state.fields, name) for name in _NAMES},
+        "removed": state.removed,
+        "domain": domains.of(key).host,
+        "slug": name_of(key),
+        "aliases": schemas.alias_documents(state.aliases or (), domains),
+    }

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar, assert_never
 
-from app.domain.domains import DomainIndex
+from msgspec.structs import replace
+
+from app.domain.domains import Domain, DomainIndex
 from app.domain.errors import FieldError, InvalidInput
 from app.domain.link import Link, Slug
 from app.domain.link_key import name_of
-from app.domain.slug import MOVED, ORDINARY
+from app.domain.slug import MOVED, ORDINARY, Lengths
 from app.domain.target import MAX_HOST_LENGTH
 from app.ports import ExternalIdTaken, IdempotentRequest, Policy, RequestMismatch, VersionMismatch
 from app.resilience.admission import WorkKind
@@ -20,7 +22,7 @@ from app.service.bulk import BulkLinks
 from app.service.domains import Domains
 from app.service.key_management import KeyManagement, check_owner
 from app.service.keys import Principal, Scope
-from app.service.links import Created, Links, Removed, SlugTaken
+from app.service.links import Created, IsAlias, Links, Removed, SlugTaken
 from app.web import conditions, conflicts, errors, patterns, schemas
 from app.web.endpoint import Operation, Parameter
 from app.web.middleware import ApiMiddleware, Call
@@ -84,13 +86,14 @@ def register_links(
             problems=(409, 411, 413, 415, 422),
             parameters=(IDEMPOTENCY_KEY,),
         ),
-        body=schemas.CreateLink,
+        body=schemas.NewLink,
     )
-    async def create_link(call: Call[schemas.CreateLink]) -> Response:
+    async def create_link(call: Call[schemas.NewLink]) -> Response:
         draft = call.body
         domain = await domains.named(draft.domain)
+        aliases = await _aliases(draft, domain, domains)
         if draft.reuse:
-            request = _idempotent_request(call.request, call.principal.key_id)
+            request = idempotent_request(call.request, call.principal.key_id)
             return await make_or_find(
                 draft, call.principal, request, bulk=bulk, domains=domains.index, domain=domain
             )
@@ -99,8 +102,9 @@ def register_links(
             domain=domain,
             expires_in=draft.lifetime(),
             custom_slug=draft.slug,
-            lengths=MOVED if call.principal.may(Scope.ADMIN) else ORDINARY,
-            request=_idempotent_request(call.request, call.principal.key_id),
+            lengths=lengths_for(call.principal),
+            aliases=aliases,
+            request=idempotent_request(call.request, call.principal.key_id),
         )
         return _created(outcome, domains.index, call.principal)
 
@@ -125,7 +129,8 @@ def register_links(
         outcome = await links.get(name) if name else None
         if isinstance(outcome, Link) and _names(wanted, outcome) and _names(held, outcome):
             return empty_response(304, [etag(outcome)])
-        return outcome_response(_matching(outcome, wanted), domains.index, call.principal)
+        response = outcome_response(_matching(outcome, wanted), domains.index, call.principal)
+        return at_own_slug(response, outcome, name, domains.index)
 
     @api.patch("/links/:slug")
     @middleware.endpoint(
@@ -164,12 +169,12 @@ def register_links(
     @api.delete("/links/:slug")
     @middleware.endpoint(
         Operation(
-            summary="Remove a link; its slug is never given out again",
+            summary="Remove a link, with its aliases; its slugs stay taken",
             scope=Scope.LINKS_WRITE,
             work=WorkKind.WRITE,
             deadline_s=WRITE_S,
             success=(204, None),
-            problems=(404, 410, 411, 412, 422),
+            problems=(404, 409, 410, 411, 412, 422),
             parameters=(DOMAIN, IF_MATCH, IF_NONE_MATCH),
         )
     )
@@ -211,7 +216,7 @@ def register_cache(api: Router, middleware: ApiMiddleware, links: Links, domains
         return json_response(202, schemas.Invalidated(len(found), unknown))
 
 
-_Outcome = Link | VersionMismatch | ExternalIdTaken | Removed | None
+_Outcome = Link | VersionMismatch | ExternalIdTaken | Removed | IsAlias | None
 G = TypeVar("G")
 C = TypeVar("C")
 
@@ -254,6 +259,21 @@ def _names(versions: frozenset[int] | None, link: Link) -> bool:
     return versions is None or link.version in versions
 
 
+async def _aliases(draft: schemas.NewLink, domain: Domain, domains: Domains) -> Sequence[tuple[Domain, str]]:
+    """Return the further slugs of *draft*, a link of *domain*, with their domains; raises InvalidInput."""
+    if draft.reuse and draft.aliases:
+        raise InvalidInput([FieldError("aliases", "reuse_restricted", "excludes reuse")])
+    return [
+        (await domains.named(one.domain, "aliases") if one.domain else domain, one.slug)
+        for one in draft.aliases
+    ]
+
+
+def lengths_for(principal: Principal) -> Lengths:
+    """Return which lengths *principal* may choose for slugs."""
+    return MOVED if principal.may(Scope.ADMIN) else ORDINARY
+
+
 def may_read(principal: Principal) -> bool:
     """May an answer to *principal* hold a link that it did not just send?"""
     return principal.may(Scope.LINKS_READ)
@@ -273,8 +293,8 @@ def _created(
                 # It may have been changed by other keys since, or handed over.
                 return empty_response(201, [location, *mark])
             return _link(201, link, domains, [location, *mark])
-        case SlugTaken(link):
-            return conflicts.slug_taken(link, principal, domains)
+        case SlugTaken(link, name):
+            return conflicts.slug_taken(link, principal, domains, slug=name)
         case ExternalIdTaken(link):
             return conflicts.external_id_taken(link, principal, domains)
         case RequestMismatch():
@@ -292,6 +312,8 @@ def outcome_response(outcome: _Outcome, domains: DomainIndex, principal: Princip
             return conflicts.version_mismatch(current, principal, domains)
         case ExternalIdTaken(link):
             return conflicts.external_id_taken(link, principal, domains)
+        case IsAlias(link):
+            return errors.is_alias(conflicts.seen(link, principal, domains))
         case Removed():
             return errors.gone()
         case None:
@@ -303,6 +325,21 @@ def outcome_response(outcome: _Outcome, domains: DomainIndex, principal: Princip
 def _link(status: int, link: Link, domains: DomainIndex, headers: Headers = ()) -> Response:
     document = schemas.link_document(link, domains)
     return json_response(status, document, [etag(link), *headers])
+
+
+def at_own_slug(
+    response: Response, outcome: object, name: Slug | None, domains: DomainIndex, below: str = ""
+) -> Response:
+    """Return *response* with the path of the link, if *name*, as it was asked for, is another slug of it."""
+    if not isinstance(outcome, Link) or outcome.slug == name:
+        return response
+    return replace(response, headers=[*response.headers, content_location(outcome, domains, below)])
+
+
+def content_location(link: Link, domains: DomainIndex, below: str = "") -> tuple[str, str]:
+    """Return the header that names the path of *link*, or one *below* it."""
+    host = domains.of(link.slug).host
+    return ("content-location", api_path(domains, host, f"{name_of(link.slug)}{below}"))
 
 
 def etag(link: Link) -> tuple[str, str]:
@@ -317,9 +354,12 @@ async def key_in_path(request: Request, domains: Domains) -> Slug | None:
     return domain.known_key(text) if domain is not None else None
 
 
-def _idempotent_request(request: Request, key_id: str) -> IdempotentRequest | None:
+def idempotent_request(request: Request, key_id: str, what: str = "") -> IdempotentRequest | None:
+    """Return *request*, which does *what*, as stores remember it, if it has a key; raises InvalidInput."""
     key = idempotency_key(request)
-    return None if key is None else IdempotentRequest(key_id, key, hashlib.sha256(request.body).digest())
+    if key is None:
+        return None
+    return IdempotentRequest(key_id, key, hashlib.sha256(what.encode() + request.body).digest())
 
 
 def idempotency_key(request: Request) -> str | None:

@@ -86,11 +86,12 @@ def register(
         link = await links.get(name) if name else None
         if not isinstance(link, Link):
             return outcome_response(link, domains.index, call.principal)
-        text = domains.index.short_url(link.slug)
+        # As it was asked for: that of an alias is the code of the alias.
+        text = domains.index.short_url(name or link.slug)
         tag = qr_codes.etag(text, wanted, style)
         is_held = qr_codes.is_held(tag, call.request.headers.get("if-none-match"))
         image = None if is_held else await codes.image(text, wanted, style)
-        return qr_codes.answer(image, wanted, tag, name=name_of(link.slug), is_public=False)
+        return qr_codes.answer(image, wanted, tag, name=name_of(name or link.slug), is_public=False)
 
 
 def _text(value: str | None, default: str) -> str:

@@ -75,6 +75,7 @@ def render(resolution: Resolution, now: float) -> Response:
         is_visit=True,
         metered_version=resolution.version if resolution.metered else 0,
         exhausted=over if resolution.metered else None,
+        spends=resolution.spends,
     )
 
 
@@ -422,10 +423,11 @@ class RedirectHandler:
             return _NOT_PREFETCHED
         is_visit = intent is Intent.VISIT
         try:
+            quota = slug if redirect.spends is None else Slug(redirect.spends)
             if intent is Intent.LOOK:
-                has_visit = await self._quota.is_left(slug, redirect.metered_version)
+                has_visit = await self._quota.is_left(quota, redirect.metered_version)
             else:
-                has_visit = await self._quota.take(slug, redirect.metered_version, spend=is_visit)
+                has_visit = await self._quota.take(quota, redirect.metered_version, spend=is_visit)
         except Unavailable as error:
             return self._unavailable(error)
         if not has_visit:

@@ -37,7 +37,8 @@ class Response(msgspec.Struct, frozen=True, gc=False):
     `stands_for`: the status that it would have if link and domain had no page in its place, else 0.
     `exhausted`: what is sent instead once the visit quota is spent, if the link says so.
     `stream`: the body in parts, in place of `body`.
-    `metered_version`: the link's version if each such response takes a visit of the link's quota, else 0.
+    `metered_version`: the link's version if each such response takes a visit of the link's quota, else 0;
+    `spends`: the slug of the link that has the quota, if the visited one is an alias.
     """
 
     status: int
@@ -50,6 +51,7 @@ class Response(msgspec.Struct, frozen=True, gc=False):
     stands_for: int = 0
     stream: AsyncGenerator[bytes, None] | None = None
     exhausted: Response | None = None
+    spends: str | None = None
 
 
 def json_response(

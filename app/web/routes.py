@@ -11,6 +11,7 @@ from app.domain.domains import Robots
 from app.domain.errors import InvalidInput, Unavailable
 from app.telemetry import prometheus
 from app.web import (
+    aliases_api,
     blocks_api,
     bulk_api,
     domains_api,
@@ -84,6 +85,7 @@ def register(application: Any, services: Services) -> None:
     keys_api.register_keys(api, middleware, services.keys, services.domains, services.key_limits)
     stats_api.register(api, middleware, services.stats, services.domains)
     history_api.register(api, middleware, services.history, services.domains)
+    aliases_api.register(api, middleware, services.aliases, services.domains)
     links_api.register_cache(api, middleware, services.links, services.domains)
     blocks_api.register(api, middleware, services.blocks)
     domains_api.register(api, middleware, services.domains)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from decimal import Decimal, InvalidOperation
@@ -16,7 +16,14 @@ from app.domain import lifetime, rules, target, utm
 from app.domain import slug as slug_rules
 from app.domain.domains import DomainIndex
 from app.domain.errors import FieldError, HopgateError, InvalidInput
-from app.domain.link import DEFAULT_REDIRECT_CODE, MAX_MAX_VISITS, REDIRECT_CODES, Link, LinkFields
+from app.domain.link import (
+    DEFAULT_REDIRECT_CODE,
+    MAX_ALIASES,
+    MAX_MAX_VISITS,
+    REDIRECT_CODES,
+    Link,
+    LinkFields,
+)
 from app.domain.link_key import name_of
 from app.web import patterns
 
@@ -165,7 +172,7 @@ _Slugs = Annotated[list[str], described(minItems=1, maxItems=MAX_SLUGS, examples
 
 
 class CreateLink(msgspec.Struct, forbid_unknown_fields=True):
-    """The body of `POST /api/v1/links`. Without `slug` a random one is made."""
+    """A link to make. Without `slug` a random one is made."""
 
     long_url: _LongUrl
     slug: _NewSlug | None = None
@@ -281,6 +288,22 @@ class PatchLink(_Changes, forbid_unknown_fields=True):  # type: ignore[misc, cal
         return None if self.owner is msgspec.UNSET else self.owner or ""
 
 
+class NewAlias(msgspec.Struct, forbid_unknown_fields=True):
+    """A further slug of a link, or another one for it. Without `domain` it is one of the link's domain."""
+
+    slug: _NewSlug
+    domain: Domain | None = None
+
+
+class NewLink(CreateLink, forbid_unknown_fields=True):
+    """The body of `POST /api/v1/links`. Without `slug` a random one is made."""
+
+    aliases: Annotated[
+        tuple[NewAlias, ...],
+        described(maxItems=MAX_ALIASES, description="Further slugs of the link; excludes `reuse`."),
+    ] = ()
+
+
 class Invalidate(msgspec.Struct, forbid_unknown_fields=True):
     """The body of `POST /api/v1/cache/invalidate`."""
 
@@ -293,6 +316,10 @@ class Invalidated(msgspec.Struct):
 
     invalidated: int
     unknown: list[str]
+
+
+class AliasDocument(_Address):
+    """A further slug at which a link is visited."""
 
 
 class LinkDocument(_AddressAndFields):  # type: ignore[misc]
@@ -310,6 +337,7 @@ class LinkDocument(_AddressAndFields):  # type: ignore[misc]
     created_at: datetime
     updated_at: datetime
     owner: str | None = None
+    aliases: list[AliasDocument] = msgspec.field(default_factory=list)
 
 
 class FieldProblem(msgspec.Struct):
@@ -360,7 +388,13 @@ def link_document(link: Link, domains: DomainIndex) -> LinkDocument:
         created_at=link.created_at,
         updated_at=link.updated_at,
         owner=link.owner,
+        aliases=alias_documents(link.aliases, domains),
     )
+
+
+def alias_documents(aliases: Iterable[str], domains: DomainIndex) -> list[AliasDocument]:
+    """Return *aliases* of a link of one of *domains* as the API shows them."""
+    return [AliasDocument(domains.of(key).host, name_of(key), domains.short_url(key)) for key in aliases]
 
 
 class UnreadableBody(HopgateError):

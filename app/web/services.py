@@ -10,6 +10,7 @@ from app.concurrency.tarpit import Tarpit
 from app.domain.visits import Look
 from app.ports import RateLimiter
 from app.resilience.admission import AdmissionController
+from app.service.aliases import Aliases
 from app.service.blocks import Blocks
 from app.service.bulk import BulkLinks
 from app.service.domains import Domains
@@ -56,6 +57,7 @@ class Services:
     """
 
     links: Links
+    aliases: Aliases
     listings: Listings
     history: History
     bulk: BulkLinks

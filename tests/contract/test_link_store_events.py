@@ -191,7 +191,7 @@ async def test_last_visit_of_a_quota_is_one_event(store: Store) -> None:
     await added(store, SLUG, fields=replace(FIELDS, max_visits=2))
     while await store.lease_quota(SLUG):
         pass
-    await store.return_quota(SLUG, 1)
+    await store.return_quota(SLUG, 1, 1)
     await store.lease_quota(SLUG)
     kinds = [one.kind for one in await events(store)]
     assert kinds == [EventKind.CREATED, EventKind.LIMIT_REACHED]

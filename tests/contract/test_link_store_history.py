@@ -86,7 +86,10 @@ async def test_edit_leaves_what_it_replaced(store: Store) -> None:
 
     [change] = found.changes
     assert (change.version, change.replaced, change.at, change.by) == (2, 1, LATER, "key-1")
-    assert (change.before, change.after) == (LinkState(FULL, False), LinkState(OTHER, False))
+    assert (change.before, change.after) == (
+        LinkState(FULL, False, SLUG, ()),
+        LinkState(OTHER, False, SLUG, ()),
+    )
     assert not change.is_undo
 
 
@@ -107,7 +110,7 @@ async def test_edit_that_changes_no_field_leaves_nothing(store: Store) -> None:
     link = await updated(store, FULL, 1)
     await store.touch([SLUG])
     await store.lease_quota(SLUG)
-    await store.return_quota(SLUG, 1)
+    await store.return_quota(SLUG, 1, 1)
 
     assert link.version == 2
     assert (await past(store)).changes == ()
@@ -123,7 +126,10 @@ async def test_removal_is_a_change_and_leaves_a_history(store: Store) -> None:
     [change] = found.changes
     assert found.link.removed_at == LATER
     assert (change.version, change.by) == (2, "cli")
-    assert (change.before, change.after) == (LinkState(FIELDS, False), LinkState(FIELDS, True))
+    assert (change.before, change.after) == (
+        LinkState(FIELDS, False, SLUG, ()),
+        LinkState(FIELDS, True, SLUG, ()),
+    )
 
 
 async def test_actor_of_one_change_is_not_that_of_the_next(store: Store, database: Database) -> None:
@@ -169,7 +175,7 @@ async def test_every_way_to_change_a_link_leaves_a_row(store: Store) -> None:
     ]
     assert [one.before.fields.tags for one in found.changes] == [(), ("new",), ("old",), ("old",)]
     [removal] = (await past(store, "gone")).changes
-    assert (removal.by, removal.after) == ("key-b", LinkState(tagged, True))
+    assert (removal.by, removal.after) == ("key-b", LinkState(tagged, True, Slug("gone"), ()))
 
 
 async def test_links_of_batches_and_imports_remember_their_makers(store: Store) -> None:

@@ -199,3 +199,27 @@ async def test_stored_link_equals_the_answer(store: Store, database: Database) -
 
     assert {link.slug: link for link in answer if link} == await store.get_many([e.slug for e in entries])
     assert Counter(database.execute("SELECT visits_taken FROM links")) == {(0,): 3}
+
+
+async def test_aliases_come_with_their_link(store: Store) -> None:
+    [taken] = await added(store, "taken")
+    entries = [
+        imported("one", aliases=(Slug("two"), Slug("three"))),
+        imported("plain"),
+        imported("four", aliases=(Slug("five"), taken.slug)),
+        imported("six", aliases=(Slug("two"),)),
+    ]
+
+    answer = await store.add_imported(entries, now=NOW)
+
+    assert [link is not None for link in answer] == [True, True, False, False]
+    one = await store.get(Slug("one"))
+    assert one is not None
+    assert (one.aliases, one.version) == (("two", "three"), 1)
+    assert await store.get(Slug("three")) == one
+    assert await store.get_many([Slug("four"), Slug("five"), Slug("six")]) == {}
+    assert {link.slug: link.aliases for link, _ in await exported(store)} == {
+        "taken": (),
+        "one": ("two", "three"),
+        "plain": (),
+    }

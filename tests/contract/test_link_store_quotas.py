@@ -104,7 +104,7 @@ async def test_returned_quota_can_be_leased_again(store: Store) -> None:
     await limited(store, 5)
     await lease_all(store)
 
-    await store.return_quota(A, 2)
+    await store.return_quota(A, 2, 1)
 
     assert sum(await lease_all(store)) == 2
 
@@ -112,8 +112,8 @@ async def test_returned_quota_can_be_leased_again(store: Store) -> None:
 async def test_returning_too_much_adds_no_quota(store: Store) -> None:
     await limited(store, 5)
 
-    await store.return_quota(A, 3)
-    await store.return_quota(Slug("never"), 3)
+    await store.return_quota(A, 3, 1)
+    await store.return_quota(Slug("never"), 3, 1)
 
     assert sum(await lease_all(store)) == 5
 
@@ -126,7 +126,7 @@ async def test_changed_limit_applies_to_next_lease(store: Store) -> None:
     await limit(store, 12)
     assert await lease(store) == 0
 
-    await store.return_quota(A, 4)
+    await store.return_quota(A, 4, 1)
 
     assert sum(await lease_all(store)) == 1
 
@@ -147,7 +147,7 @@ async def test_leasing_changes_no_link(store: Store, database: Database) -> None
     before = await store.get(A)
     await changes(store, database)
 
-    await store.return_quota(A, await lease(store) - 1)
+    await store.return_quota(A, await lease(store) - 1, 1)
 
     assert await store.get(A) == before
     assert (await store.outbox_depth()).rows == 1  # of the new link

@@ -19,8 +19,13 @@ from tests.servers.hopgate import make_key
 
 NO_KEY, WRONG_KEY = "no key", "wrong key"
 # Each path parameter names nothing that is there.
-NOWHERE = {"slug": "nothing-here", "host": "nothing.example", "key_id": "0" * 8, "value": "nothing.example"}
-NOWHERE["webhook_id"] = "wh_nothing"
+NOWHERE = {
+    "slug": "nothing-here",
+    "host": "nothing.example",
+    "key_id": "0" * 8,
+    "value": "nothing.example",
+    "webhook_id": "wh_nothing",
+}
 # What a key may be restricted to, by the name of the kind: its own links, links of the default domain.
 KINDS: dict[str, dict[str, object]] = {
     "any": {},
@@ -229,6 +234,40 @@ def get_domain(cell: Cell) -> None:
     assert answer.status_code == (200 if cell.in_domain else 404)
 
 
+def add_alias(cell: Cell) -> None:
+    name = f"alias-{next(_numbers)}"
+    answer = cell.one("POST", "/aliases", json={"slug": name})
+    _addressed(cell, answer)
+    # Under an alias, a link is what it is under its slug.
+    by_alias = cell.client.patch(f"{LINKS}/{name}", params=cell.where, json={"title": "changed"})
+    problem(by_alias, *((409, "is_alias") if cell.reached else (404, "not_found")))
+    if not cell.reached:
+        cell.sees_nothing(by_alias)
+
+
+def rename(cell: Cell) -> None:
+    _addressed(cell, cell.one("POST", "/rename", json={"slug": f"renamed-{next(_numbers)}"}))
+
+
+def remove_alias(cell: Cell) -> None:
+    answer = cell.client.delete(
+        f"{LINKS}/{cell.link['slug']}/aliases", params={**cell.where, "alias": "nothing-here"}
+    )
+    problem(answer, 404, "alias_not_found" if cell.reached else "not_found")
+    cell.sees_nothing(answer)
+
+
+def _addressed(cell: Cell, answer: httpx.Response) -> None:
+    if cell.reached:
+        assert answer.status_code == (200 if cell.may_read else 204), answer.text
+        return
+    if cell.in_domain:
+        problem(answer, 404, "not_found")
+    else:
+        assert problem(answer, 422, "invalid")["errors"][0]["code"] == "domain_forbidden"
+    cell.sees_nothing(answer)
+
+
 OF_LINKS: dict[tuple[str, str], Callable[[Cell], None]] = {
     ("GET", "/api/v1/links"): list_links,
     ("POST", "/api/v1/links"): create_link,
@@ -243,6 +282,9 @@ OF_LINKS: dict[tuple[str, str], Callable[[Cell], None]] = {
     ("POST", "/api/v1/links/{slug}/undo"): of_one("POST", "/undo"),
     ("GET", "/api/v1/links/{slug}/qr"): of_one("GET", "/qr"),
     ("GET", "/api/v1/export"): export,
+    ("POST", "/api/v1/links/{slug}/aliases"): add_alias,
+    ("DELETE", "/api/v1/links/{slug}/aliases"): remove_alias,
+    ("POST", "/api/v1/links/{slug}/rename"): rename,
     ("POST", "/api/v1/cache/invalidate"): invalidate,
     ("GET", "/api/v1/tags"): list_tags,
     ("PATCH", "/api/v1/tags"): change_tag,

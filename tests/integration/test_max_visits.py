@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -51,8 +52,8 @@ def make(api: httpx.Client, visits: int = VISITS) -> str:
 class Visitors:
     """Visit a slug until it is gone, and count the redirects."""
 
-    def __init__(self, slug: str) -> None:
-        self._slug = slug
+    def __init__(self, *slugs: str) -> None:
+        self.slugs = slugs
         self._lock = threading.Lock()
         self.redirects = 0
         self.others: set[int] = set()
@@ -60,9 +61,10 @@ class Visitors:
     def visit(self, gateway: Gateway, at_most: int) -> bool:
         """Return whether it was gone within *at_most* visits."""
         with httpx.Client(base_url=gateway.url) as client:
-            for _ in range(at_most):
+            for number in range(at_most):
+                slug = self.slugs[number % len(self.slugs)]
                 try:
-                    status = client.get(f"/{self._slug}").status_code
+                    status = client.get(f"/{slug}").status_code
                 except httpx.HTTPError:  # it was killed
                     return False
                 if status == 410:
@@ -71,6 +73,34 @@ class Visitors:
                     self.redirects += status == 302
                     self.others |= {status} - {302}
         return False
+
+
+def test_two_gateways_and_all_slugs_of_a_link_share_a_quota_exactly(api, gateways):
+    """Also while the link gets another slug: leased visits come back to it."""
+    slug, alias, new = make(api), f"alias-{secrets.token_hex(4)}", f"new-{secrets.token_hex(4)}"
+    assert api.post(f"{LINKS}/{slug}/aliases", json={"slug": alias}).status_code == 200
+    visitors = Visitors(slug, alias)
+
+    with ThreadPoolExecutor(8) as pool:
+        under_way = [pool.submit(visitors.visit, gateways[n % 2], VISITS // 16) for n in range(8)]
+        renamed = api.post(f"{LINKS}/{slug}/rename", json={"slug": new})
+        assert renamed.status_code == 200, renamed.text
+        for visit in under_way:
+            visit.result()
+
+    def crowd() -> bool:
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(lambda n: visitors.visit(gateways[n % 2], VISITS), range(8)))
+        return visitors.redirects >= VISITS
+
+    visitors.slugs = (new, slug, alias)
+    eventually(crowd, 40, "every visit is spent")
+
+    assert visitors.redirects == VISITS
+    assert not visitors.others
+    eventually(
+        lambda: api.get(f"{LINKS}/{new}").json()["visits"] == VISITS, 20, "all visits are those of the link"
+    )
 
 
 def test_two_gateways_share_a_quota_exactly(api, gateways):

@@ -217,6 +217,7 @@ async def test_other_writers_do_not_stop_an_undo(links, embedded_store, clock, p
             return found
 
         restore = embedded_store.restore
+        readdress = embedded_store.readdress
         forget_history = embedded_store.forget_history
 
     history = History(Touched(), leave_to_relay, clock=clock, own_hosts=(), undo=MONTH, policy=policy)

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.domain import utm
-from app.domain.domains import DomainIndex
+from app.domain.domains import Domain, DomainIndex
 from app.domain.link import Link, LinkFields, Slug
 from app.interchange import writing
 from app.interchange.hopgate_format import CODECS
@@ -55,12 +55,38 @@ def test_export_has_every_field():
     assert set(CODECS) == {field.name for field in dataclasses.fields(LinkFields)} | {
         "slug",
         "domain",
+        "aliases",
         "created_at",
         "visits",
         "spent_visits",
         "owner",
         *utm.NAMES,
     }
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_aliases_come_back(form):
+    other = Domain(domain_id=1, host="go.example")
+    domains = DomainIndex("https://hop.example", [other])
+    aliases = (Slug("first"), other.key("second"))
+    link = Link(
+        slug=Slug("mine"),
+        fields=LinkFields(long_url="https://example.com/"),
+        version=1,
+        created_at=NOW,
+        updated_at=NOW,
+        aliases=aliases,
+    )
+    rows = {"csv": writing.csv_rows, "jsonl": writing.json_rows}[form]([(link, 0)], domains)
+    text = (writing.csv_header() if form == "csv" else "") + "".join(rows)
+
+    (row,) = Reading(io.BytesIO(text.encode()), check=domain_check((), domains=domains))
+    (unknown,) = Reading(io.BytesIO(text.encode()), check=domain_check(()))
+
+    assert isinstance(row, Accepted)
+    assert row.record.aliases == aliases
+    assert isinstance(unknown, Refused)
+    assert [error.code for error in unknown.errors] == ["domain_unknown"]
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])

@@ -281,3 +281,35 @@ async def test_dry_run_tells_what_a_run_does_and_stores_nothing(embedded_store, 
     assert [r.link.fields for r in dry if hasattr(r, "link")] == [
         r.link.fields for r in real if hasattr(r, "link")
     ]
+
+
+# --- aliases ---------------------------------------------------------------------------
+
+ALIASED = 'slug,long_url,aliases\none-1,https://example.com/1,"[""one-2"",""one-3""]"\n'
+
+
+async def test_aliases_are_imported_once(embedded_store):
+    first = await run(embedded_store, ALIASED)
+    again = await run(embedded_store, ALIASED)
+    more = await run(embedded_store, ALIASED.replace("one-3", "one-4"))
+    as_link = await run(embedded_store, "slug,long_url\none-2,https://example.com/1\n")
+
+    assert [told(one) for one in (first, again, more, as_link)] == [
+        [(2, "imported")],
+        [(2, "same")],
+        [(2, "aliases_differ")],
+        [(2, "slug_taken")],
+    ]
+    link = await embedded_store.get(Slug("one-3"))
+    assert link.aliases == ("one-2", "one-3")
+
+
+async def test_link_whose_alias_is_taken_is_refused(embedded_store):
+    text = ALIASED + 'two-1,https://example.com/2,"[""one-1""]"\nthr-1,https://example.com/3,"[""one-2""]"\n'
+
+    assert told(await run(embedded_store, text)) == [
+        (2, "imported"),
+        (3, "alias_taken"),
+        (4, "alias_taken"),
+    ]
+    assert await embedded_store.get(Slug("two-1")) is None

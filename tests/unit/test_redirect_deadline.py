@@ -65,7 +65,7 @@ class SlowStore:
         self.leased += 1
         return 8
 
-    async def return_quota(self, _slug, _visits): ...
+    async def return_quota(self, _slug, _visits, _version): ...
 
 
 class Stopwatch:

@@ -45,6 +45,9 @@ def test_admission_sheds_writes_as_writes():
 
     assert kinds == {
         "create_link": WorkKind.WRITE,
+        "add_alias": WorkKind.WRITE,
+        "remove_alias": WorkKind.WRITE,
+        "rename_link": WorkKind.WRITE,
         "create_links": WorkKind.LIST,
         "change_links": WorkKind.LIST,
         "remove_links": WorkKind.LIST,

@@ -54,7 +54,7 @@ def test_document_shows_every_field() -> None:
         *("domain", "slug", "short_url"),
         *user_fields,
         *utm.NAMES,
-        *("visits", "version", "created_at", "updated_at", "owner"),
+        *("visits", "version", "created_at", "updated_at", "owner", "aliases"),
     ]
 
 

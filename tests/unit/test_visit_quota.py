@@ -54,7 +54,7 @@ class ModelStore:
     async def quota_left(self, _slug: Slug) -> int | None:
         return None if self.max_visits is None else max(0, self.max_visits - self.taken)
 
-    async def return_quota(self, _slug: Slug, visits: int) -> None:
+    async def return_quota(self, _slug: Slug, visits: int, _version: int) -> None:
         assert 0 < visits <= self.taken
         trouble = self.trouble
         await asyncio.sleep(0)

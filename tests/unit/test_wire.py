@@ -133,6 +133,7 @@ EVERYTHING = Resolution(
     override_query=True,
     expired_url="https://y.eu/",
     robots="noindex",
+    spends=Slug("b"),
 )
 
 
@@ -152,7 +153,7 @@ def test_golden_entry_has_every_field() -> None:
             EVERYTHING,
             (
                 b'4|{"epoch":5,"url":"https://x.eu/|","code":308,"query":true,"start":1.5,"end":2.5,"metered":true,'
-                b'"override":true,"over":"https://y.eu/","robots":"noindex"}'
+                b'"override":true,"over":"https://y.eu/","robots":"noindex","spends":"b"}'
             ),
         ),
         (Resolution(Slug("a"), 3, "https://x.example/", 301), b'3|{"url":"https://x.example/","code":301}'),

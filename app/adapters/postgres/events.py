@@ -45,17 +45,22 @@ _NUMBER = """
     SELECT kind, slug, version, past, at FROM taken ORDER BY id
 """
 _ANY_NEW = "SELECT EXISTS (SELECT 1 FROM link_events_new)"
-# The log's columns have names of their own: those of links stand beside them.
+# The log's columns have names of their own: those of links stand beside them. A link may have another slug by
+# now, and a slug may be that of another link.
 _EVENTS = f"""
     WITH e AS MATERIALIZED (
         SELECT position, uid, kind, slug AS e_slug, version AS e_version, past, at FROM link_events
         WHERE %s ORDER BY position LIMIT %%(limit)s
+    ), o AS MATERIALIZED (
+        SELECT *, coalesce((SELECT coalesce(alias_of, was_of) FROM links WHERE slug = e_slug), e_slug) AS own
+        FROM e
     ), l AS MATERIALIZED (
-        SELECT {sql.LINK}, id AS link_id FROM links WHERE slug = ANY(ARRAY(SELECT e_slug FROM e))
+        SELECT {sql.LINK}, id AS link_id, first_version FROM links WHERE slug = ANY(ARRAY(SELECT own FROM o))
     )
     SELECT l.*, e.position, e.uid::text, e.kind, e.e_version, e.at, h.id IS NOT NULL,
-        (SELECT changed_at FROM link_history WHERE id = e.past AND link = l.link_id), {_STATES}
-    FROM e LEFT JOIN l ON l.slug = e.e_slug
+        (SELECT changed_at FROM link_history WHERE id = e.past AND link = l.link_id),
+        h.former_slug, h.aliases, {_STATES}
+    FROM o AS e LEFT JOIN l ON l.slug = e.own AND l.first_version <= e.e_version
     LEFT JOIN LATERAL (
         SELECT * FROM link_history
         WHERE link = l.link_id AND id > e.past AND replaced >= e.e_version ORDER BY id LIMIT 1
@@ -115,18 +120,21 @@ _WORK = f"""
         )
     FROM webhooks ORDER BY created_at, id
 """
+# The order of a link's deliveries is kept under the slug that it has by now.
 _PLAN = """
     WITH webhook AS (
-        UPDATE webhooks SET position = %(until)s WHERE id = %(id)s AND position = %(after)s RETURNING id
+        UPDATE webhooks SET position = %(until)s WHERE id = %(id)s AND position = %(after)s
+        RETURNING id AS webhook
     ), planned AS (
         INSERT INTO webhook_deliveries AS d (webhook, position, slug, state, next_attempt_at, created_at)
-        SELECT id, one.position, one.slug, 'pending', %(now)s, %(now)s
-        FROM webhook, unnest(%(positions)s::bigint[], %(slugs)s::text[]) AS one (position, slug)
-        ON CONFLICT (webhook, position) DO UPDATE SET state = 'pending', attempts = 0,
+        SELECT webhook, one.position, coalesce(alias_of, was_of, one.slug), 'pending', %(now)s, %(now)s
+        FROM unnest(%(positions)s::bigint[], %(slugs)s::text[]) AS one (position, slug)
+            CROSS JOIN webhook LEFT JOIN links ON links.slug = one.slug
+        ON CONFLICT (webhook, position) DO UPDATE SET slug = excluded.slug, state = 'pending', attempts = 0,
             next_attempt_at = excluded.next_attempt_at, created_at = excluded.created_at
             WHERE d.state <> 'pending'
     )
-    SELECT id FROM webhook
+    SELECT webhook FROM webhook
 """
 _TAKE = """
     WITH due AS (
@@ -239,7 +247,14 @@ class PostgresEvents:
     ) -> bool:
         values = {"id": webhook_id, "after": after, "until": until, "now": now}
         positions, slugs = [one.position for one in events], [one.link.slug for one in events]
-        return bool(await self._written(_PLAN, positions=positions, slugs=slugs, **values))
+
+        async def work(connection: Connection) -> bool:
+            async with connection.transaction():
+                await connection.execute(sql.SHARE_SLUGS)
+                planned = {"positions": positions, "slugs": slugs, **values}
+                return bool(await rows_of(connection, _PLAN, planned))
+
+        return await self._writing.run(work)
 
     async def take_deliveries(
         self, webhook_id: str, *, limit: int, lease: timedelta, now: datetime
@@ -286,8 +301,8 @@ class PostgresEvents:
 
 
 def _event_row(row: sql.Row) -> EventRow:
-    link, event = row[: sql.LINK_COLUMNS], row[sql.LINK_COLUMNS + 1 :]
-    position, uid, kind, version, at, has_state, changed_at = event[:7]
+    link, event = row[: sql.LINK_COLUMNS], row[sql.LINK_COLUMNS + 2 :]
+    position, uid, kind, version, at, has_state, changed_at, slug, aliases = event[:9]
     return EventRow(
         position=position,
         uid=uid,
@@ -295,7 +310,9 @@ def _event_row(row: sql.Row) -> EventRow:
         version=version,
         at=at,
         link=None if link[0] is None else sql.link(link),
-        fields=sql.fields_in(event[7:]) if has_state else None,
+        fields=sql.fields_in(event[9:]) if has_state else None,
+        slug=slug,
+        aliases=None if aliases is None else tuple(aliases),
         changed_at=changed_at,
     )
 

@@ -13,9 +13,11 @@ from app.ports import LinkHistory, LinkState
 _FIELDS = ", ".join(sql.FIELDS)
 _NEWEST = 2**63 - 1
 
-_SELECT_LINK = f"SELECT {sql.LINK}, created_by, id FROM links WHERE slug = %(slug)s"
+_SELECT_LINK = f"SELECT {sql.LINK}, created_by, id FROM links WHERE slug = {sql.NAMED}"
 _SELECT_PAST = f"""
-    SELECT {_FIELDS}, id, version, replaced, changed_at, changed_by, is_undo, was_removed FROM link_history
+    SELECT {_FIELDS}, id, version, replaced, changed_at, changed_by, is_undo, was_removed, former_slug,
+        aliases
+    FROM link_history
     WHERE link = %(link)s AND id <= %(first)s ORDER BY id DESC LIMIT %(limit)s
 """
 # Both are read from one snapshot.
@@ -55,7 +57,9 @@ def state_values(state: LinkState, now: datetime) -> sql.Parameters:
 
 
 def _replaced(row: sql.Row) -> Replaced:
-    number, version, replaced, changed_at, changed_by, is_undo, was_removed = row[len(sql.FIELDS) :]
+    number, version, replaced, changed_at, changed_by, is_undo, was_removed, slug, aliases = row[
+        len(sql.FIELDS) :
+    ]
     return Replaced(
         number=number,
         version=version,
@@ -63,5 +67,5 @@ def _replaced(row: sql.Row) -> Replaced:
         at=changed_at,
         by=changed_by,
         is_undo=is_undo,
-        state=LinkState(sql.fields_in(row), was_removed),
+        state=LinkState(sql.fields_in(row), was_removed, slug, None if aliases is None else tuple(aliases)),
     )

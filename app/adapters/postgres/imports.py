@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
+from psycopg import Rollback
+
 from app.adapters.postgres import sql
+from app.adapters.postgres.aliases import put_aliases
 from app.adapters.postgres.pool import Connection, rows_of
 from app.domain.link import Link, Slug
 from app.ports import ImportedLink
@@ -21,7 +24,11 @@ async def insert_imported(
         asked: dict[Slug, ImportedLink] = {}
         for one in new:
             asked.setdefault(one.slug, one)
-        stored = await _insert_links(connection, list(asked.values()), now, actor)
+        plain = [one for one in asked.values() if not one.aliases]
+        stored = await _insert_links(connection, plain, now, actor) if plain else set()
+        for one in asked.values():
+            if one.aliases and await _insert_aliased(connection, one, now, actor):
+                stored.add(one.slug)
         unused = [one.key for one in new if one.key and not (one.slug in stored and asked[one.slug] is one)]
         if unused:
             await connection.execute(sql.DELETE_KEYS.encode(), {"keys": unused})
@@ -41,6 +48,20 @@ async def _claim_keys(
     values = {"keys": list(keyed), "slugs": [one.slug for one in keyed.values()], "now": now}
     new = {key for (key,) in await rows_of(connection, sql.INSERT_KEYS, values)}
     return [one for one in links if one.key is None or (one.key in new and keyed[one.key] is one)]
+
+
+async def _insert_aliased(
+    connection: Connection, one: ImportedLink, now: datetime, actor: str | None
+) -> bool:
+    """Store *one* with its aliases; False if a slug was taken."""
+    is_stored = False
+    async with connection.transaction() as transaction:
+        is_stored = bool(await _insert_links(connection, [one], now, actor)) and await put_aliases(
+            connection, one.slug, one.aliases, now
+        )
+        if not is_stored:
+            raise Rollback(transaction)
+    return is_stored
 
 
 async def _insert_links(

@@ -58,7 +58,10 @@ _NEW = {
     "updated_at": "timestamptz",
 }
 _NEW_OF_LINK = [name for name in _NEW if name not in FIELDS]
-_AFTER_FIELDS = ("version", "created_at", "updated_at", "removed_at", "visits", "epoch", "owner")
+_AFTER_FIELDS = (
+    *("version", "created_at", "updated_at", "removed_at", "visits", "epoch", "owner"),
+    *("aliases", "alias_of"),
+)
 _END_OF_FIELDS = 1 + len(FIELDS)
 _READS = {name: column.read for name, column in FIELDS.items() if column.read is not None}
 _WRITES = {name: column.write for name, column in FIELDS.items() if column.write is not None}
@@ -69,7 +72,7 @@ _EPOCH = "(SELECT epoch FROM store_epoch)"
 OWNER = "nullif(coalesce(links.owner, nullif(links.created_by, 'cli')), '')"
 LINK = f"""{", ".join(_NEW)}, removed_at,
     coalesce((SELECT clicks FROM click_totals WHERE click_totals.slug = links.slug), 0) AS visits,
-    {_EPOCH} AS epoch, {OWNER} AS owner"""
+    {_EPOCH} AS epoch, {OWNER} AS owner, links.aliases, links.alias_of"""
 LINK_COLUMNS = _END_OF_FIELDS + len(_AFTER_FIELDS)
 _NEW_TYPES = ", ".join(f"{name} {type_}" for name, type_ in _NEW.items())
 SET_FIELDS = ", ".join(f"{name} = %({name})s::{column.type}" for name, column in FIELDS.items())
@@ -77,20 +80,31 @@ SET_FIELDS = ", ".join(f"{name} = %({name})s::{column.type}" for name, column in
 CHANGED_BY = "changed_by = (version + 1) || ' ' || %(actor)s::text"
 # Each field of `Resolution`, as SQL. A disabled or removed link has no target.
 _RESOLUTION = {
-    "slug": "slug",
-    "version": "version",
-    "long_url": "CASE WHEN enabled AND removed_at IS NULL THEN long_url END",
-    "redirect_code": "redirect_code",
-    "forward_query": "forward_query",
-    "valid_from": "extract(epoch FROM valid_from)::float8",
-    "expires_at": "extract(epoch FROM expires_at)::float8",
-    "metered": "max_visits IS NOT NULL",
+    "slug": "links.slug",
+    "version": "{link}.version",
+    "long_url": "CASE WHEN {link}.enabled AND {link}.removed_at IS NULL THEN {link}.long_url END",
+    "redirect_code": "{link}.redirect_code",
+    "forward_query": "{link}.forward_query",
+    "valid_from": "extract(epoch FROM {link}.valid_from)::float8",
+    "expires_at": "extract(epoch FROM {link}.expires_at)::float8",
+    "metered": "{link}.max_visits IS NOT NULL",
     "epoch": _EPOCH,
-    "override_query": "override_query",
-    "expired_url": "CASE WHEN removed_at IS NULL THEN expired_url END",
-    "robots": "CASE WHEN removed_at IS NULL THEN robots END",
+    "override_query": "{link}.override_query",
+    "expired_url": "CASE WHEN {link}.removed_at IS NULL THEN {link}.expired_url END",
+    "robots": "CASE WHEN {link}.removed_at IS NULL THEN {link}.robots END",
+    "spends": "CASE WHEN target.max_visits IS NOT NULL THEN target.slug END",
 }
-_FIRST_ATTEMPT_AT = f"now() + make_interval(secs => {OUTBOX_GRACE_S})"
+
+
+def _resolved(column: str) -> str:
+    """Return *column* of the link, or of that whose alias it is."""
+    if "{link}" not in column:
+        return column
+    of_target, own = column.format(link="target"), column.format(link="links")
+    return f"CASE WHEN target.slug IS NOT NULL THEN {of_target} ELSE {own} END"
+
+
+FIRST_ATTEMPT_AT = f"now() + make_interval(secs => {OUTBOX_GRACE_S})"
 
 # One statement for any number of links. Ids are drawn in the order of the request, so that listings
 # keep it; rows are inserted in the order of their slugs, so that two calls with the same slugs wait
@@ -105,7 +119,7 @@ INSERT_LINKS = f"""
         ON CONFLICT DO NOTHING RETURNING slug
     )
     INSERT INTO outbox (slug, version, next_attempt_at, origin)
-    SELECT slug, 1, {_FIRST_ATTEMPT_AT}, %(origins)s::jsonb ->> slug FROM stored
+    SELECT slug, 1, {FIRST_ATTEMPT_AT}, %(origins)s::jsonb ->> slug FROM stored
     RETURNING id, slug, version, origin, {_EPOCH}
 """
 
@@ -151,7 +165,7 @@ WRITE_ADDED = f"""
         ON CONFLICT DO NOTHING RETURNING slug, version
     )
     INSERT INTO outbox (slug, version, next_attempt_at, origin)
-    SELECT slug, version, {_FIRST_ATTEMPT_AT}, %(origin)s::text FROM stored
+    SELECT slug, version, {FIRST_ATTEMPT_AT}, %(origin)s::text FROM stored
     RETURNING id, slug, version, origin, {_EPOCH}
 """
 WRITE_CHANGED = f"""
@@ -166,7 +180,7 @@ WRITE_CHANGED = f"""
         RETURNING links.slug, links.version
     )
     INSERT INTO outbox (slug, version, next_attempt_at, origin)
-    SELECT slug, version, {_FIRST_ATTEMPT_AT}, %(origin)s::text FROM stored
+    SELECT slug, version, {FIRST_ATTEMPT_AT}, %(origin)s::text FROM stored
     RETURNING id, slug, version, origin, {_EPOCH}
 """
 # Batches that may make the same link wait for each other, always in the same order.
@@ -210,7 +224,7 @@ def changing(update: str) -> str:
     return f"""
         WITH changed AS ({update} RETURNING {LINK}), noted AS (
             INSERT INTO outbox (slug, version, next_attempt_at, origin)
-            SELECT slug, version, {_FIRST_ATTEMPT_AT}, %(origin)s::text FROM changed
+            SELECT slug, version, {FIRST_ATTEMPT_AT}, %(origin)s::text FROM changed
             RETURNING id, slug, origin
         )
         SELECT changed.*, noted.id, noted.origin FROM changed JOIN noted USING (slug)
@@ -230,17 +244,32 @@ TOUCH_LINKS = changing("UPDATE links SET version = version + 1 WHERE slug = ANY(
 # Always in the same order: two calls cannot deadlock.
 LOCK_LINKS = 'SELECT 1 FROM links WHERE slug = ANY(%(slugs)s) ORDER BY slug COLLATE "C" FOR UPDATE'
 LOCK_LINK = f"SELECT {LINK} FROM links WHERE slug = %(slug)s FOR UPDATE"
-SELECT_LINK = f"SELECT {LINK} FROM links WHERE slug = %(slug)s"
-SELECT_LINKS = f"SELECT {LINK} FROM links WHERE slug = ANY(%(slugs)s)"
+# The slug of the link that a slug is of.
+NAMED = "coalesce((SELECT alias_of FROM links WHERE slug = %(slug)s), %(slug)s)"
+SELECT_LINK = f"SELECT {LINK} FROM links WHERE slug = {NAMED}"
+# Each with the slug that was asked for.
+SELECT_LINKS = f"""
+    SELECT {LINK}, asked FROM (
+        SELECT slug AS asked, coalesce(alias_of, slug) AS named FROM links WHERE slug = ANY(%(slugs)s)
+    ) AS asked JOIN links ON links.slug = named
+"""
+# Likewise, also by the slugs that links had before.
+SELECT_SERVED = SELECT_LINKS.replace("coalesce(alias_of, slug)", "coalesce(alias_of, was_of, slug)")
 # Written out like the condition of the index.
 _HAS_ID = "external_id = ANY(%(ids)s::text[]) AND external_id IS NOT NULL AND removed_at IS NULL"
 SELECT_EXTERNAL = f"SELECT {LINK} FROM links WHERE {_HAS_ID}"
-SELECT_NAMED = f"SELECT {LINK} FROM links WHERE slug = ANY(%(slugs)s::text[]) OR ({_HAS_ID})"
+# The rows as they are: that of an alias has the owner of its link.
+_OF_ALIAS = (
+    f"(SELECT {OWNER.replace('links.', 'named.')} FROM links AS named WHERE named.slug = links.alias_of)"
+)
+_LINK_OR_ALIAS = LINK.replace(OWNER, f"CASE WHEN links.alias_of IS NULL THEN {OWNER} ELSE {_OF_ALIAS} END")
+SELECT_NAMED = f"SELECT {_LINK_OR_ALIAS} FROM links WHERE slug = ANY(%(slugs)s::text[]) OR ({_HAS_ID})"
 # Always in the same order: two batches wait for each other instead of deadlocking.
 LOCK_NAMED = f'{SELECT_NAMED} ORDER BY slug COLLATE "C" FOR UPDATE'
 RESOLVE = f"""
-    SELECT {", ".join(_RESOLUTION[name] for name in Resolution.__struct_fields__)}
-    FROM links WHERE slug = ANY(%(slugs)s)
+    SELECT {", ".join(_resolved(_RESOLUTION[name]) for name in Resolution.__struct_fields__)}
+    FROM links LEFT JOIN links AS target ON target.slug = links.alias_of
+    WHERE links.slug = ANY(%(slugs)s)
 """
 SELECT_PAGE = f"""
     SELECT {LINK}, id FROM links WHERE removed_at IS NULL AND id < %(before)s
@@ -285,8 +314,11 @@ ADD_CLICKS = """
         INSERT INTO click_batches (id, folded_at) VALUES (%(batch)s, %(now)s)
         ON CONFLICT (id) DO NOTHING RETURNING id
     ), counted AS MATERIALIZED (
-        SELECT key AS slug, value::bigint AS clicks FROM batch, json_each_text(%(clicks)s::json)
-        ORDER BY key COLLATE "C"
+        SELECT coalesce(alias_of, was_of, key) COLLATE "C" AS slug, sum(value::bigint)::bigint AS clicks
+        FROM batch CROSS JOIN json_each_text(%(clicks)s::json) LEFT JOIN links ON links.slug = key
+        -- Older ones are those of the link that had the slug before.
+        WHERE first_version IS NULL OR first_version = 1 OR date_trunc('hour', created_at, 'UTC') <= %(hour)s
+        GROUP BY 1 ORDER BY 1
     ), total AS (
         INSERT INTO click_totals (slug, clicks) SELECT slug, clicks FROM counted
         ON CONFLICT (slug) DO UPDATE SET clicks = click_totals.clicks + excluded.clicks
@@ -309,25 +341,31 @@ SELECT_HOURS = """
 # Rolled back; the id is none that a batch can have.
 TRY_WRITE = b"INSERT INTO click_batches (id, folded_at) VALUES (gen_random_uuid(), now())"
 FORGET_BATCHES = "DELETE FROM click_batches WHERE folded_at < %(before)s"
+_OF_LINK = "coalesce((SELECT coalesce(alias_of, was_of) FROM links WHERE slug = %(slug)s), %(slug)s)"
+# No link changes its slug while clicks are added to it.
+SHARE_SLUGS, KEEP_SLUGS = (
+    f"SELECT pg_advisory_xact_lock{shared}(46767165)".encode() for shared in ("_shared", "")
+)
 # A concurrent call waits for the row lock, and then sees the remainder.
 LEASE_QUOTA = f"""
     WITH leased AS (
         SELECT id, CASE WHEN removed_at IS NOT NULL THEN 0 WHEN max_visits IS NULL THEN NULL
             ELSE least({MAX_QUOTA_LEASE}, (greatest(max_visits - visits_taken, 0) + 7) / 8) END AS visits
-        FROM links WHERE slug = %(slug)s FOR UPDATE
+        FROM links WHERE slug = {_OF_LINK} FOR UPDATE
     ), debited AS (
         UPDATE links SET visits_taken = visits_taken + leased.visits FROM leased
-        WHERE links.slug = %(slug)s AND leased.visits > 0  -- no index has the ids of removed links
+        WHERE links.slug = {_OF_LINK} AND leased.visits > 0  -- no index has the ids of removed links
     )
     SELECT visits FROM leased
 """
-QUOTA_LEFT = """
+QUOTA_LEFT = f"""
     SELECT CASE WHEN removed_at IS NOT NULL THEN 0 WHEN max_visits IS NULL THEN NULL
         ELSE greatest(max_visits - visits_taken, 0) END
-    FROM links WHERE slug = %(slug)s
+    FROM links WHERE slug = {_OF_LINK}
 """
-RETURN_QUOTA = """
-    UPDATE links SET visits_taken = greatest(visits_taken - %(visits)s, 0) WHERE slug = %(slug)s
+RETURN_QUOTA = f"""
+    UPDATE links SET visits_taken = greatest(visits_taken - %(visits)s, 0)
+    WHERE slug = {_OF_LINK} AND first_version <= %(version)s
 """
 _KEY = (
     *("key_id", "name", "secret_hash", "scopes", "created_at", "revoked_at"),
@@ -392,6 +430,7 @@ _encoder = msgspec.json.Encoder()
 def link(row: Row) -> Link:
     """Return the link in the columns `LINK`; further columns are ignored."""
     rest = dict(zip(_AFTER_FIELDS, row[_END_OF_FIELDS:], strict=False))
+    rest["aliases"] = tuple(rest["aliases"])
     return Link(slug=row[0], fields=fields_in(row[1:]), **rest)
 
 

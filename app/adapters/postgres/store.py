@@ -24,6 +24,7 @@ from app.adapters.postgres import history as past
 from app.adapters.postgres import sql
 from app.adapters.postgres import visits as visit_counts
 from app.adapters.postgres.adds import JointAdds, insert
+from app.adapters.postgres.aliases import Addresses, add_addressed, readdress
 from app.adapters.postgres.batches import write_batch
 from app.adapters.postgres.epoch import EpochReader
 from app.adapters.postgres.events import PostgresEvents
@@ -45,6 +46,7 @@ from app.ports import (
     MAX_RETAGGED,
     OUTBOX_LONGEST_WAIT_S,
     Added,
+    AddressTaken,
     Answered,
     ApiKey,
     BlockPage,
@@ -161,10 +163,19 @@ class PostgresStore(PostgresEvents):
             raise
 
     async def add(
-        self, new: Sequence[NewLink], *, now: datetime, request: IdempotentRequest | None = None
+        self,
+        new: Sequence[NewLink],
+        *,
+        now: datetime,
+        request: IdempotentRequest | None = None,
+        removed_before: datetime | None = None,
     ) -> Added | Replayed | RequestMismatch:
         if not new:
             return Added((), ())
+        if new[0].aliases or removed_before is not None:
+            [one] = new
+            common = {"now": now, "request": request, "removed_before": removed_before, **_whose()}
+            return await self._writing.run(lambda connection: add_addressed(connection, one, **common))
         links = [
             Link(
                 slug=one.slug,
@@ -191,8 +202,8 @@ class PostgresStore(PostgresEvents):
         return sql.link(rows[0]) if rows else None
 
     async def get_many(self, slugs: Sequence[Slug]) -> Mapping[Slug, Link]:
-        links = map(sql.link, await self._query(sql.SELECT_LINKS, {"slugs": list(slugs)}))
-        return {link.slug: link for link in links}
+        rows = await self._query(sql.SELECT_LINKS, {"slugs": list(slugs)})
+        return {row[-1]: sql.link(row) for row in rows}
 
     async def find_external(self, external_ids: Sequence[str]) -> Mapping[str, Link]:
         rows = await self._query(sql.SELECT_EXTERNAL, {"ids": list(external_ids)})
@@ -269,6 +280,21 @@ class PostgresStore(PostgresEvents):
         parameters = {"slug": slug, "now": now, **_whose()}
         return await self._change(slug, expected_version, sql.REMOVE_LINK, parameters)
 
+    async def readdress(
+        self,
+        slug: Slug,
+        *,
+        to: Slug,
+        aliases: Sequence[Slug],
+        expected_version: int,
+        now: datetime,
+        request: IdempotentRequest | None = None,
+        is_undo: bool = False,
+    ) -> Changed | Replayed | RequestMismatch | VersionMismatch | AddressTaken | None:
+        wanted = Addresses(slug, to, tuple(dict.fromkeys(aliases)), expected_version)
+        common = {"now": now, "request": request, "is_undo": is_undo, **_whose()}
+        return await self._writing.run(lambda connection: readdress(connection, wanted, **common))
+
     async def touch(self, slugs: Sequence[Slug]) -> Sequence[Changed]:
         asked = list(dict.fromkeys(slugs))
         parameters = {"slugs": asked, **_origin()}
@@ -328,7 +354,14 @@ class PostgresStore(PostgresEvents):
         return await self._count(sql.FORGET_REQUESTS, {"before": before})
 
     async def add_clicks(self, counted: ClicksCounted, *, now: datetime) -> bool:
-        return bool(await self._write(sql.ADD_CLICKS, {**sql.counted_values(counted), "now": now}))
+        values = {**sql.counted_values(counted), "now": now}
+
+        async def work(connection: Connection) -> bool:
+            async with connection.transaction():
+                await connection.execute(sql.SHARE_SLUGS)
+                return bool(await rows_of(connection, sql.ADD_CLICKS, values))
+
+        return await self._writing.run(work)
 
     async def hourly_clicks(self, slug: Slug, *, since: datetime, until: datetime) -> Mapping[datetime, int]:
         rows = await self._query(sql.SELECT_HOURS, {"slug": slug, "since": since, "until": until})
@@ -362,15 +395,19 @@ class PostgresStore(PostgresEvents):
         await self._count(visit_counts.FORGET_KEYS, {"before": before})
 
     async def lease_quota(self, slug: Slug) -> int | None:
+        # None is there: the link may have got another slug between look-up and lock.
         rows = await self._write(sql.LEASE_QUOTA, {"slug": slug})
+        rows = rows or await self._write(sql.LEASE_QUOTA, {"slug": slug})
         return rows[0][0] if rows else 0
 
     async def quota_left(self, slug: Slug) -> int | None:
         rows = await self._query(sql.QUOTA_LEFT, {"slug": slug})
         return rows[0][0] if rows else 0
 
-    async def return_quota(self, slug: Slug, visits: int) -> None:
-        await self._count(sql.RETURN_QUOTA, {"slug": slug, "visits": visits})
+    async def return_quota(self, slug: Slug, visits: int, version: int) -> None:
+        values = {"slug": slug, "visits": visits, "version": version}
+        if not await self._count(sql.RETURN_QUOTA, values):
+            await self._count(sql.RETURN_QUOTA, values)  # as above
 
     async def add_key(self, key: ApiKey) -> None:
         await self._count(sql.INSERT_KEY, sql.key_values(key))
@@ -490,7 +527,8 @@ class PostgresStore(PostgresEvents):
             async with connection.transaction():
                 rows = await rows_of(connection, sql.LOCK_LINK, {"slug": slug})
                 current = sql.link(rows[0]) if rows else None
-                if current is None or (current.removed_at is not None and not takes_removed):
+                is_kept = current is not None and current.removed_at is not None
+                if current is None or current.alias_of or (is_kept and not takes_removed):
                     return None
                 if expected_version is not None and current.version != expected_version:
                     return VersionMismatch(current)
@@ -553,8 +591,7 @@ async def _replay(connection: Connection, request: IdempotentRequest) -> Replaye
     fingerprint, slugs = rows[0]
     if fingerprint != request.fingerprint:
         return RequestMismatch()
-    links = map(sql.link, await rows_of(connection, sql.SELECT_LINKS, {"slugs": slugs}))
-    found = {link.slug: link for link in links}
+    found = {row[-1]: sql.link(row) for row in await rows_of(connection, sql.SELECT_SERVED, {"slugs": slugs})}
     return Replayed(tuple(found[slug] for slug in slugs))
 
 

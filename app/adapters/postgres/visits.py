@@ -64,10 +64,18 @@ _SET_SKETCHES = """
     FROM unnest(%(slugs)s::text[], %(sketches)s::bytea[]) AS given (slug, sketch)
     WHERE visit_sketches.slug = given.slug AND day = %(day)s
 """
-_VALUES = """
+# Of a link that took its slug over, what came before is another's. '*' is none.
+_SLUGS = """ARRAY(
+        SELECT %(slug)s::text UNION ALL SELECT links.slug FROM links WHERE alias_of = %(slug)s
+        UNION ALL SELECT links.slug FROM links WHERE was_of = %(slug)s
+    )"""
+_BEGAN = "(SELECT created_at FROM links WHERE slug = %(slug)s AND first_version > 1)"
+_VALUES = f"""
     WITH summed AS (
         SELECT dimension, value, sum(visits)::bigint AS visits FROM visit_counts
-        WHERE slug = %(slug)s AND hour >= %(since)s AND hour < %(until)s GROUP BY dimension, value
+        WHERE slug = ANY({_SLUGS}) AND hour < %(until)s
+            AND hour >= greatest(%(since)s, date_trunc('hour', {_BEGAN}, 'UTC'))
+        GROUP BY dimension, value
     ), placed AS (
         SELECT *, row_number() OVER (
             PARTITION BY dimension ORDER BY value = %(other)s, visits DESC, value
@@ -79,9 +87,10 @@ _VALUES = """
     ) AS named
     GROUP BY dimension, name ORDER BY dimension, name = %(other)s, sum(visits) DESC, name
 """
-SKETCHES = """
+SKETCHES = f"""
     SELECT sketch FROM visit_sketches
-    WHERE slug = %(slug)s AND day >= %(first)s AND day <= %(last)s AND sketch <> ''::bytea
+    WHERE slug = ANY({_SLUGS}) AND day <= %(last)s AND sketch <> ''::bytea
+        AND day >= greatest(%(first)s, ({_BEGAN} AT TIME ZONE 'UTC')::date)
 """
 # The update changes nothing: it makes the row of another process visible.
 KEY = """

@@ -74,7 +74,7 @@ def _answer(db: apsw.Connection, request: IdempotentRequest) -> Answered | Reque
 def _read(db: apsw.Connection, wanted: Wanted) -> Found:
     links: dict[Slug, Link] = {}
     if wanted.slugs:
-        found = map(sql.link, sql.rows(db, sql.SELECT_LINKS, (sql.json(wanted.slugs),)))
+        found = map(sql.link, sql.rows(db, sql.SELECT_NAMED, (sql.json(wanted.slugs),)))
         links = {link.slug: link for link in found}
     external_ids = select_external(db, wanted.external_ids) if wanted.external_ids else {}
     reusable: dict[Reusable, Link] = {}

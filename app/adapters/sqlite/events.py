@@ -20,17 +20,22 @@ _WEBHOOK = (
     "id", "url", "name", "kinds", "domain", "tag", "enabled", "secret", "old_secret", "old_until", "position",
     "version", "created_at", "updated_at",
 )  # fmt: skip
-# The log's columns have names of their own: those of links stand beside them.
+# The log's columns have names of their own: those of links stand beside them. A link may have another slug by
+# now, and a slug may be that of another link.
 _EVENTS = f"""
     WITH e AS MATERIALIZED (
         SELECT position, uid, kind, slug AS e_slug, version AS e_version, past, at FROM link_events
         WHERE %s ORDER BY position LIMIT :limit
+    ), o AS MATERIALIZED (
+        SELECT *, coalesce((SELECT coalesce(alias_of, was_of) FROM links WHERE slug = e_slug), e_slug) AS own
+        FROM e
     ), l AS MATERIALIZED (
-        SELECT {sql.SELECTED}, id AS link_id FROM links WHERE slug IN (SELECT e_slug FROM e)
+        SELECT {sql.SELECTED}, id AS link_id, first_version FROM links WHERE slug IN (SELECT own FROM o)
     )
     SELECT l.*, e.position, e.uid, e.kind, e.e_version, e.at, h.id,
-        (SELECT changed_at FROM link_history WHERE id = e.past AND link = l.link_id), {_STATES}
-    FROM e LEFT JOIN l ON l.slug = e.e_slug
+        (SELECT changed_at FROM link_history WHERE id = e.past AND link = l.link_id),
+        h.former_slug, h.aliases, {_STATES}
+    FROM o AS e LEFT JOIN l ON l.slug = e.own AND l.first_version <= e.e_version
     LEFT JOIN link_history AS h ON h.id = (
         SELECT id FROM link_history
         WHERE link = l.link_id AND id > e.past AND replaced >= e.e_version ORDER BY id LIMIT 1
@@ -77,10 +82,14 @@ _WORK = f"""
     FROM webhooks ORDER BY created_at, id
 """
 _ADVANCE = "UPDATE webhooks SET position = ?3 WHERE id = ?1 AND position = ?2"
+# The order of a link's deliveries is kept under the slug that it has by now.
 _PLAN = """
     INSERT INTO webhook_deliveries (webhook, position, slug, state, next_attempt_at, created_at)
-    VALUES (?1, ?2, ?3, 'pending', ?4, ?4)
-    ON CONFLICT (webhook, position) DO UPDATE SET state = 'pending', attempts = 0,
+    VALUES (
+        ?1, ?2, coalesce((SELECT coalesce(alias_of, was_of) FROM links WHERE slug = ?3), ?3),
+        'pending', ?4, ?4
+    )
+    ON CONFLICT (webhook, position) DO UPDATE SET slug = excluded.slug, state = 'pending', attempts = 0,
         next_attempt_at = excluded.next_attempt_at, created_at = excluded.created_at
         WHERE state <> 'pending'
 """
@@ -260,8 +269,8 @@ def _changed(db: apsw.Connection, statement: str, bindings: sql.Bindings) -> boo
 
 
 def _event_row(row: sql.Row) -> EventRow:
-    link, event = row[: sql.LINK_COLUMNS], row[sql.LINK_COLUMNS + 1 :]
-    position, uid, kind, version, at, state, changed_at = event[:7]
+    link, event = row[: sql.LINK_COLUMNS], row[sql.LINK_COLUMNS + 2 :]
+    position, uid, kind, version, at, state, changed_at, slug, aliases = event[:9]
     return EventRow(
         position=position,
         uid=uid,
@@ -269,8 +278,10 @@ def _event_row(row: sql.Row) -> EventRow:
         version=version,
         at=cast("datetime", sql.time(at)),
         link=None if link[0] is None else sql.link(link),
-        fields=None if state is None else sql.fields_in(event[7:]),
+        fields=None if state is None else sql.fields_in(event[9:]),
         changed_at=sql.time(changed_at),
+        slug=slug,
+        aliases=None if aliases is None else sql.slugs(aliases),
     )
 
 

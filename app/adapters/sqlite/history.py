@@ -15,9 +15,11 @@ from app.ports import LinkHistory, LinkState
 _FIELDS = ", ".join(sql.FIELDS)
 _NEWEST = 2**63 - 1
 
-_SELECT_LINK = f"SELECT {sql.SELECTED}, created_by, id FROM links WHERE slug = ?"
+_SELECT_LINK = f"SELECT {sql.SELECTED}, created_by, id FROM links WHERE slug = {sql.NAMED}"
 _SELECT_PAST = f"""
-    SELECT {_FIELDS}, id, version, replaced, changed_at, changed_by, is_undo, was_removed FROM link_history
+    SELECT {_FIELDS}, id, version, replaced, changed_at, changed_by, is_undo, was_removed, former_slug,
+        aliases
+    FROM link_history
     WHERE link = ? AND id <= ? ORDER BY id DESC LIMIT ?
 """
 RESTORE = f"""
@@ -67,7 +69,9 @@ def forget(db: apsw.Connection, *, before: datetime, limit: int) -> int:
 
 
 def _replaced(row: sql.Row) -> Replaced:
-    number, version, replaced, changed_at, changed_by, is_undo, was_removed = row[len(sql.FIELDS) :]
+    number, version, replaced, changed_at, changed_by, is_undo, was_removed, slug, aliases = row[
+        len(sql.FIELDS) :
+    ]
     return Replaced(
         number=number,
         version=version,
@@ -75,5 +79,7 @@ def _replaced(row: sql.Row) -> Replaced:
         at=cast("datetime", sql.time(changed_at)),
         by=changed_by,
         is_undo=bool(is_undo),
-        state=LinkState(sql.fields_in(row), bool(was_removed)),
+        state=LinkState(
+            sql.fields_in(row), bool(was_removed), slug, None if aliases is None else sql.slugs(aliases)
+        ),
     )

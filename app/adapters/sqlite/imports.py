@@ -8,6 +8,7 @@ from datetime import datetime
 import apsw
 
 from app.adapters.sqlite import sql
+from app.adapters.sqlite.aliases import put_aliases
 from app.domain.link import Link, Slug
 from app.ports import IMPORT_SCOPE, ImportedLink
 
@@ -43,8 +44,13 @@ def _insert_link(db: apsw.Connection, one: ImportedLink, now: datetime, actor: s
         "actor": actor,
         **sql.field_values(one.fields),
     }
+    db.execute("SAVEPOINT imported")
     db.execute(sql.INSERT_IMPORTED, values)
-    if not db.changes():
+    is_stored = bool(db.changes()) and put_aliases(db, one.slug, one.aliases, now)
+    if not is_stored:
+        db.execute("ROLLBACK TO imported")
+    db.execute("RELEASE imported")
+    if not is_stored:
         return False
     if one.visits:
         db.execute(sql.INSERT_TOTAL, (one.slug, one.visits))

@@ -49,6 +49,11 @@ def listed(text: str) -> tuple[str, ...]:
     return _list_decoder.decode(text)
 
 
+def slugs(text: str) -> tuple[Slug, ...]:
+    """Return the slugs in a JSON array."""
+    return tuple(map(Slug, _list_decoder.decode(text)))
+
+
 def json_object(values: Mapping[Slug, int]) -> str:
     """Return *values* as a JSON object."""
     return _encoder.encode(dict(values)).decode()
@@ -96,6 +101,8 @@ _LINK = {
     "removed_at": _TIME,
     "visits": _SAME,
     "owner": _SAME,
+    "aliases": _LIST,
+    "alias_of": _SAME,
 }
 # Until a link is handed over its column is empty: the owner is the key that made it, in any release. Written
 # out like the expression of the index.
@@ -139,8 +146,26 @@ REMOVE_LINK = f"""
     WHERE slug = :slug
 """
 TOUCH_LINK = "UPDATE links SET version = version + 1 WHERE slug = :slug"
-SELECT_LINK = f"SELECT {SELECTED} FROM links WHERE slug = ?"
-SELECT_LINKS = f"SELECT {SELECTED} FROM links WHERE slug IN (SELECT value FROM json_each(?))"
+# The slug of the link that a slug is of.
+NAMED = "coalesce((SELECT alias_of FROM links WHERE slug = ?1), ?1)"
+SELECT_LINK = f"SELECT {SELECTED} FROM links WHERE slug = {NAMED}"
+# The rows as they are: that of an alias has the owner of its link.
+_OF_ALIAS = (
+    f"(SELECT {OWNER.replace('links.', 'named.')} FROM links AS named WHERE named.slug = links.alias_of)"
+)
+_LINK_OR_ALIAS = SELECTED.replace(
+    OWNER, f"CASE WHEN links.alias_of IS NULL THEN {OWNER} ELSE {_OF_ALIAS} END"
+)
+SELECT_NAMED = f"SELECT {_LINK_OR_ALIAS} FROM links WHERE slug IN (SELECT value FROM json_each(?))"
+# Each with the slug that was asked for.
+SELECT_LINKS = f"""
+    SELECT {SELECTED}, asked FROM (
+        SELECT slug AS asked, coalesce(alias_of, slug) AS named
+        FROM links WHERE slug IN (SELECT value FROM json_each(?))
+    ) CROSS JOIN links ON links.slug = named
+"""
+# Likewise, also by the slugs that links had before.
+SELECT_SERVED = SELECT_LINKS.replace("coalesce(alias_of, slug)", "coalesce(alias_of, was_of, slug)")
 # Written out like the condition of the index.
 SELECT_EXTERNAL = f"""
     SELECT {SELECTED} FROM links WHERE external_id IN (SELECT value FROM json_each(?))
@@ -162,7 +187,7 @@ SELECT_REUSABLE = f"""
         )
     ORDER BY id LIMIT 1
 """
-_WRITTEN = [name for name in _LINK if name not in _COMPUTED]
+_WRITTEN = [name for name in _LINK if name not in {*_COMPUTED, "aliases", "alias_of"}]
 WRITE_ADDED = f"""
     INSERT INTO links ({", ".join(_WRITTEN)}, created_by)
     VALUES ({", ".join(f":{name}" for name in _WRITTEN)}, :actor)
@@ -209,37 +234,47 @@ SELECT_IMPORTED = f"""
 FORGET_REQUESTS = f"DELETE FROM idempotency WHERE created_at < ? AND scope <> '{IMPORT_SCOPE}' RETURNING 1"
 INSERT_BATCH = "INSERT INTO click_batches (id, folded_at) VALUES (?, ?) ON CONFLICT DO NOTHING RETURNING 1"
 # `WHERE true`: without it the parser reads ON as that of a join.
-ADD_TO_TOTALS = """
-    INSERT INTO click_totals (slug, clicks) SELECT key, value FROM json_each(?1) WHERE true
+# Older clicks are those of the link that had the slug before.
+_COUNTED = """
+    SELECT coalesce(alias_of, was_of, key) AS slug, sum(value) AS clicks
+    FROM json_each(?1) LEFT JOIN links ON links.slug = key
+    WHERE first_version IS NULL OR first_version = 1 OR created_at < ?2 + 3600000000
+    GROUP BY 1
+"""
+ADD_TO_TOTALS = f"""
+    INSERT INTO click_totals (slug, clicks) SELECT slug, clicks FROM ({_COUNTED}) WHERE true
     ON CONFLICT (slug) DO UPDATE SET clicks = click_totals.clicks + excluded.clicks
 """
 # After `ADD_TO_TOTALS`: a total of no more than what was added was nothing before.
-NOTE_FIRST_VISITS = """
+NOTE_FIRST_VISITS = f"""
     INSERT INTO link_events (kind, slug, version, past, at)
     SELECT 'link.first_visit', links.slug, links.version,
-        coalesce((SELECT max(id) FROM link_history WHERE link = links.id), 0), ?2
-    FROM json_each(?1) AS added
-        JOIN click_totals AS total ON total.slug = added.key AND total.clicks = added.value
-        JOIN links ON links.slug = added.key
+        coalesce((SELECT max(id) FROM link_history WHERE link = links.id), 0), ?3
+    FROM ({_COUNTED}) AS added
+        JOIN click_totals AS total ON total.slug = added.slug AND total.clicks = added.clicks
+        JOIN links ON links.slug = added.slug
 """
-ADD_TO_HOURS = """
-    INSERT INTO click_hours (slug, hour, clicks) SELECT key, ?2, value FROM json_each(?1) WHERE true
+ADD_TO_HOURS = f"""
+    INSERT INTO click_hours (slug, hour, clicks) SELECT slug, ?2, clicks FROM ({_COUNTED}) WHERE true
     ON CONFLICT (slug, hour) DO UPDATE SET clicks = click_hours.clicks + excluded.clicks
 """
 SELECT_HOURS = "SELECT hour, clicks FROM click_hours WHERE slug = ? AND hour >= ? AND hour < ?"
 FORGET_BATCHES = "DELETE FROM click_batches WHERE folded_at < ? RETURNING 1"
-QUOTA_LEFT = """
+_OF_LINK = "coalesce((SELECT coalesce(alias_of, was_of) FROM links WHERE slug = ?1), ?1)"
+QUOTA_LEFT = f"""
     SELECT CASE WHEN removed_at IS NOT NULL THEN 0 WHEN max_visits IS NULL THEN NULL
         ELSE max(max_visits - visits_taken, 0) END
-    FROM links WHERE slug = ?
+    FROM links WHERE slug = {_OF_LINK}
 """
 QUOTA_TO_LEASE = f"""
     SELECT CASE WHEN removed_at IS NOT NULL THEN 0 WHEN max_visits IS NULL THEN NULL
         ELSE min({MAX_QUOTA_LEASE}, (max(max_visits - visits_taken, 0) + 7) / 8) END
-    FROM links WHERE slug = ?
+    FROM links WHERE slug = {_OF_LINK}
 """
-TAKE_QUOTA = "UPDATE links SET visits_taken = visits_taken + ?2 WHERE slug = ?1"
-RETURN_QUOTA = "UPDATE links SET visits_taken = max(visits_taken - ?2, 0) WHERE slug = ?1"
+TAKE_QUOTA = f"UPDATE links SET visits_taken = visits_taken + ?2 WHERE slug = {_OF_LINK}"
+RETURN_QUOTA = f"""
+    UPDATE links SET visits_taken = max(visits_taken - ?2, 0) WHERE slug = {_OF_LINK} AND first_version <= ?3
+"""
 _KEY = {
     "key_id": _SAME,
     "name": _SAME,

@@ -24,6 +24,7 @@ import apsw
 import msgspec
 
 from app.adapters.find_order import Effort, within
+from app.adapters.sqlite import aliases as addresses
 from app.adapters.sqlite import batches, find_sql, imports, sql
 from app.adapters.sqlite import blocks as block_rows
 from app.adapters.sqlite import domains as domain_rows
@@ -47,6 +48,7 @@ from app.ports import (
     MAX_RETAGGED,
     OUTBOX_LONGEST_WAIT_S,
     Added,
+    AddressTaken,
     Answered,
     ApiKey,
     BlockPage,
@@ -112,14 +114,32 @@ class SqliteStore(SqliteEvents):
         return cls(reading, Writer(writing, path), Finder(finding, find_effort))
 
     async def add(
-        self, new: Sequence[NewLink], *, now: datetime, request: IdempotentRequest | None = None
+        self,
+        new: Sequence[NewLink],
+        *,
+        now: datetime,
+        request: IdempotentRequest | None = None,
+        removed_before: datetime | None = None,
     ) -> Added | Replayed | RequestMismatch:
         if not new:
             return Added((), ())
         whose, maker = encode_origin(origin()), actor()
+        if new[0].aliases or removed_before is not None:
+            [one] = new
+            return await self._writer.run(
+                partial(
+                    addresses.add,
+                    new=one,
+                    now=now,
+                    request=request,
+                    removed_before=removed_before,
+                    origin=whose,
+                    actor=maker,
+                )
+            )
 
         def work(db: apsw.Connection) -> Added | Replayed | RequestMismatch:
-            if request is not None and (answer := _replay(db, request)) is not None:
+            if request is not None and (answer := addresses.replay(db, request)) is not None:
                 return answer
             if request is None:
                 return _insert(db, new, now, whose, maker)
@@ -130,8 +150,7 @@ class SqliteStore(SqliteEvents):
                 db.execute("ROLLBACK TO request")
                 added = Added((None,) * len(slugs), ())
             else:
-                memory = (request.scope, request.key, request.fingerprint, sql.json(slugs), sql.micros(now))
-                db.execute(sql.INSERT_REQUEST, memory)
+                addresses.remember(db, request, slugs, now)
             db.execute("RELEASE request")
             return added
 
@@ -151,7 +170,8 @@ class SqliteStore(SqliteEvents):
 
     async def resolve(self, slugs: Sequence[Slug]) -> Mapping[Slug, Resolution]:
         with translated():
-            return {slug: Resolution.of(link) for slug, link in _select_links(self._reader, slugs).items()}
+            links = _select_links(self._reader, slugs)
+        return {slug: Resolution.of(link, slug) for slug, link in links.items()}
 
     async def page(self, *, after: int | None, limit: int) -> Page:
         before = 2**63 - 1 if after is None else after
@@ -234,6 +254,31 @@ class SqliteStore(SqliteEvents):
         outcome = await self._change(slug, expected_version, sql.REMOVE_LINK, values)
         return cast("Changed | VersionMismatch | None", outcome)
 
+    async def readdress(
+        self,
+        slug: Slug,
+        *,
+        to: Slug,
+        aliases: Sequence[Slug],
+        expected_version: int,
+        now: datetime,
+        request: IdempotentRequest | None = None,
+        is_undo: bool = False,
+    ) -> Changed | Replayed | RequestMismatch | VersionMismatch | AddressTaken | None:
+        work = partial(
+            addresses.readdress,
+            slug=slug,
+            to=to,
+            aliases=tuple(dict.fromkeys(aliases)),
+            expected_version=expected_version,
+            now=now,
+            request=request,
+            is_undo=is_undo,
+            origin=encode_origin(origin()),
+            actor=actor(),
+        )
+        return await self._writer.run(work)
+
     async def touch(self, slugs: Sequence[Slug]) -> Sequence[Changed]:
         whose = encode_origin(origin())
 
@@ -305,8 +350,8 @@ class SqliteStore(SqliteEvents):
         def work(db: apsw.Connection) -> bool:
             if not sql.rows(db, sql.INSERT_BATCH, (counted.batch, sql.micros(now))):
                 return False
-            sql.rows(db, sql.ADD_TO_TOTALS, (clicks,))
-            sql.rows(db, sql.NOTE_FIRST_VISITS, (clicks, sql.micros(now)))
+            sql.rows(db, sql.ADD_TO_TOTALS, (clicks, hour))
+            sql.rows(db, sql.NOTE_FIRST_VISITS, (clicks, hour, sql.micros(now)))
             sql.rows(db, sql.ADD_TO_HOURS, (clicks, hour))
             return True
 
@@ -360,8 +405,8 @@ class SqliteStore(SqliteEvents):
             rows = sql.rows(self._reader, sql.QUOTA_LEFT, (slug,))
         return rows[0][0] if rows else 0
 
-    async def return_quota(self, slug: Slug, visits: int) -> None:
-        await self._writer.run(lambda db: sql.rows(db, sql.RETURN_QUOTA, (slug, visits)))
+    async def return_quota(self, slug: Slug, visits: int, version: int) -> None:
+        await self._writer.run(lambda db: sql.rows(db, sql.RETURN_QUOTA, (slug, visits, version)))
 
     async def add_key(self, key: ApiKey) -> None:
         values = sql.key_values(key)
@@ -467,7 +512,11 @@ class SqliteStore(SqliteEvents):
 
         def work(db: apsw.Connection) -> Changed | VersionMismatch | ExternalIdTaken | None:
             current = _select_link(db, slug)
-            if current is None or (current.removed_at is not None and not takes_removed):
+            if (
+                current is None
+                or current.slug != slug
+                or (current.removed_at is not None and not takes_removed)
+            ):
                 return None
             if expected_version is not None and current.version != expected_version:
                 return VersionMismatch(current)
@@ -495,18 +544,6 @@ def _retagged(tags: list[str], tag: str, new: str | None) -> list[str]:
     if new is None or new in tags:
         return [one for one in tags if one != tag]
     return [new if one == tag else one for one in tags]
-
-
-def _replay(db: apsw.Connection, request: IdempotentRequest) -> Replayed | RequestMismatch | None:
-    rows = sql.rows(db, sql.SELECT_REQUEST, (request.scope, request.key))
-    if not rows:
-        return None
-    fingerprint, slugs = rows[0]
-    if fingerprint != request.fingerprint:
-        return RequestMismatch()
-    served = msgspec.json.decode(slugs, type=list[Slug])
-    found = _select_links(db, served)
-    return Replayed(tuple(found[slug] for slug in served))
 
 
 def _insert(
@@ -554,5 +591,4 @@ def _select_link(db: apsw.Connection, slug: Slug) -> Link | None:
 
 
 def _select_links(db: apsw.Connection, slugs: Sequence[Slug]) -> dict[Slug, Link]:
-    links = map(sql.link, sql.rows(db, sql.SELECT_LINKS, (sql.json(slugs),)))
-    return {link.slug: link for link in links}
+    return {row[-1]: sql.link(row) for row in sql.rows(db, sql.SELECT_LINKS, (sql.json(slugs),))}

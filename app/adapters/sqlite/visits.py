@@ -24,10 +24,17 @@ _ADD = """
 """
 _SKETCH = "SELECT sketch FROM visit_sketches WHERE slug = ? AND day = ?"
 _SET_SKETCH = "INSERT OR REPLACE INTO visit_sketches (slug, day, sketch) VALUES (?, ?, ?)"
-_VALUES = """
+# Of a link that took its slug over, what came before is another's. '*' is none.
+_SLUGS = """(
+        SELECT ?1 UNION ALL SELECT links.slug FROM links WHERE alias_of = ?1
+        UNION ALL SELECT links.slug FROM links WHERE was_of = ?1
+    )"""
+_BEGAN = "coalesce((SELECT created_at FROM links WHERE slug = ?1 AND first_version > 1), 0)"
+_VALUES = f"""
     WITH summed AS (
         SELECT dimension, value, sum(visits) AS visits FROM visit_counts
-        WHERE slug = ?1 AND hour >= ?2 AND hour < ?3 GROUP BY dimension, value
+        WHERE slug IN {_SLUGS} AND hour >= ?2 AND hour < ?3 AND hour > {_BEGAN} - 3600000000
+        GROUP BY dimension, value
     ), placed AS (
         SELECT *, row_number() OVER (PARTITION BY dimension ORDER BY value = '', visits DESC, value) AS place
         FROM summed
@@ -35,7 +42,10 @@ _VALUES = """
     SELECT dimension, CASE WHEN place <= ?4 THEN value ELSE '' END AS name, sum(visits)
     FROM placed GROUP BY dimension, name ORDER BY dimension, name = '', sum(visits) DESC, name
 """
-SKETCHES = "SELECT sketch FROM visit_sketches WHERE slug = ? AND day >= ? AND day <= ?"
+SKETCHES = f"""
+    SELECT sketch FROM visit_sketches
+    WHERE slug IN {_SLUGS} AND day >= ?2 AND day <= ?3 AND day >= {_BEGAN} / 86400000000
+"""
 _NEW_KEY = "INSERT INTO visitor_keys (day, key) VALUES (?, ?) ON CONFLICT DO NOTHING"
 _KEY = "SELECT key FROM visitor_keys WHERE day = ?"
 _FORGET_COUNTS = """

@@ -20,7 +20,7 @@ from app.resilience.deadline import ADMIN_S, WRITE_S
 from app.service.batch_plans import Kept, NewItem, Stored
 from app.service.bulk import BatchDone
 from app.service.keys import Scope
-from app.service.links import Created, Removed, SlugTaken
+from app.service.links import Created, IsAlias, Removed, SlugTaken
 from app.service.stats import HourlyStats
 from app.web import errors
 from app.web.dialects.bitly_problems import DIALECT
@@ -171,8 +171,9 @@ class _Bitlinks:
             case Created():
                 link = shown(outcome, sent, call.principal)
                 return json_response(201, bitlink(link, self._domains.index))
-            case SlugTaken(link):
-                return errors.slug_taken(name_of(link.slug), None, removed=link.removed_at is not None)
+            case SlugTaken(link, slug):
+                name = name_of(slug or link.slug)
+                return errors.slug_taken(name, None, removed=link.removed_at is not None)
             case RequestMismatch():
                 return errors.idempotency_key_reused()
             case ExternalIdTaken():
@@ -210,6 +211,8 @@ class _Bitlinks:
                 if not may_read(call.principal):
                     return empty_response(204)
                 return json_response(200, bitlink(outcome, self._domains.index))
+            case IsAlias():
+                return errors.is_alias(None)
             case Removed() | None:
                 return errors.not_found()
             case VersionMismatch() | ExternalIdTaken():

@@ -19,7 +19,7 @@ from app.resilience.deadline import ADMIN_S, WRITE_S
 from app.service.domains import Domains
 from app.service.find import MAX_FILTER_TAGS, Filters, Listings
 from app.service.keys import Scope
-from app.service.links import Created, Links, Removed, SlugTaken
+from app.service.links import Created, IsAlias, Links, Removed, SlugTaken
 from app.web import errors, patterns
 from app.web.dialects import shlink_creation
 from app.web.dialects import shlink_shapes as shapes
@@ -214,7 +214,7 @@ class _ShortUrls:
     async def delete_short_url(self, call: Call[None]) -> Response:
         key = await _key(call.request, self._domains)
         outcome = await self._links.remove(key) if key else None
-        return empty_response(204) if isinstance(outcome, Link) else errors.not_found()
+        return empty_response(204) if isinstance(outcome, Link) else _shown(outcome, self._domains.index)
 
     async def get_redirect_rules(self, call: Call[None]) -> Response:
         key = await _key(call.request, self._domains)
@@ -390,11 +390,13 @@ async def _key(request: Request, domains: Domains) -> Slug | None:
 
 
 def _shown(
-    outcome: Link | VersionMismatch | ExternalIdTaken | Removed | None, domains: DomainIndex
+    outcome: Link | VersionMismatch | ExternalIdTaken | Removed | IsAlias | None, domains: DomainIndex
 ) -> Response:
     match outcome:
         case Link():
             return json_response(200, shapes.short_url(outcome, domains))
+        case IsAlias():
+            return errors.is_alias(None)
         case Removed() | None:
             return errors.not_found()
         case VersionMismatch() | ExternalIdTaken():

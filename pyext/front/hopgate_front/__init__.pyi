@@ -64,7 +64,7 @@ Row: TypeAlias = tuple[
     int,
     int,
     tuple[float, float, float, float],
-    tuple[str | None, str | None] | None,
+    tuple[str | None, str | None, str | None] | None,
 ]
 """
 What is answered for a slug: by the template of a status.
@@ -73,8 +73,8 @@ Slug, status; the target of a redirect, or the page in place of a refusal; what 
 0 nothing, 1 it is added to the target's, 2 likewise, in place of parameters of the same names;
 the version of a link with a limit of its visits, or 0; and times of `time.monotonic`: when a request has it
 looked up anew, until when it is sent, and until when it is sent if the control plane is late; in unix
-seconds, when the link expires. Few links have the rest: `X-Robots-Tag`, and where visitors go once the link
-has no visit left.
+seconds, when the link expires. Few links have the rest: `X-Robots-Tag`, where visitors go once the link
+has no visit left, and of an alias the key whose visits it spends.
 """
 
 Words: TypeAlias = tuple[Sequence[str], Sequence[str]]

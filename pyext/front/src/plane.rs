@@ -311,11 +311,14 @@ impl Plane {
         if entry.metered_version <= unlimited {
             return Ok(self.redirect(entry, location, visit, client, is_visit));
         }
-        let slug = (**entry).as_ref();
-        match self.leases.take(slug, entry.metered_version, is_visit, now) {
+        let quota = entry.quota();
+        match self
+            .leases
+            .take(quota, entry.metered_version, is_visit, now)
+        {
             Spent::Yes => Ok(self.redirect(entry, location, visit, client, is_visit)),
             Spent::Exhausted => Ok(at_once(self.exhausted(entry, visit))),
-            Spent::NeedsLease(version) => Err(self.misses.lease(slug, version)),
+            Spent::NeedsLease(version) => Err(self.misses.lease(quota, version)),
         }
     }
 

@@ -57,6 +57,8 @@ pub struct Extras {
     pub robots: Option<HeaderValue>,
     /// Where its visitors go once it has no visit left.
     pub expired: Option<HeaderValue>,
+    /// Of another slug of a link, the key whose visits it spends.
+    pub quota: Option<Box<[u8]>>,
 }
 
 /// What the front answers for a slug.
@@ -120,6 +122,13 @@ impl Entry {
     /// Where visitors go once no visit is left, if the link says so.
     pub fn expired(&self) -> Option<&HeaderValue> {
         self.extras.as_ref()?.expired.as_ref()
+    }
+
+    /// The key of the link whose visits it spends, if it has a limit of them.
+    pub fn quota(&self) -> &[u8] {
+        let extras = self.extras.as_ref();
+        let other = extras.and_then(|extras| extras.quota.as_deref());
+        other.unwrap_or(&self.slug)
     }
 
     /// Whether this request, at `now`, should have the entry looked up anew: the first one in the last part of its

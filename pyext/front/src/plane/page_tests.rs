@@ -34,6 +34,7 @@ fn expires() -> Extras {
     Extras {
         robots: Some(HeaderValue::from_static("noindex")),
         expired: Some(HeaderValue::from_static("https://example.com/over")),
+        quota: None,
     }
 }
 

@@ -9,7 +9,7 @@ use crate::config::Caps;
 use crate::config::WatchConfig;
 use crate::intent::Previews;
 use crate::limits::tests::{constant, counting};
-use crate::table::Times;
+use crate::table::{Extras, Forwarding, Times};
 use crate::tarpit::TarpitConfig;
 
 pub(crate) fn template(status: u16, header: (&str, &str), body: &str) -> Template {
@@ -325,6 +325,30 @@ fn path_before_the_slug_may_be_there_or_not() {
     ] {
         assert_eq!(get(&plane, target).is_some(), is_hot, "{target}");
     }
+}
+
+#[test]
+fn alias_spends_the_visits_of_its_link() {
+    let plane = filled(config());
+    let target = HeaderValue::from_static("https://example.com/");
+    let times = Times::fresh(10.0);
+    let off = Forwarding::Off;
+    let alias = Entry::new(b"alias", StatusCode::FOUND, Some(target), off, 3, times);
+    let quota = Some(Box::from(&b"metered"[..]));
+    let extras = Extras {
+        quota,
+        ..Extras::default()
+    };
+    plane.table.put(&[Arc::new(alias.with_extras(extras))]);
+    plane.leases.add(b"metered", 3, 2, 1.0, 10.0);
+
+    for status in [302, 302, 410] {
+        assert_eq!(get(&plane, "/alias").unwrap().response.status(), status);
+    }
+    assert_eq!(get(&plane, "/metered").unwrap().response.status(), 410);
+    let clicks = plane.table.take_clicks();
+    let clicks: Vec<(&[u8], u64)> = clicks.iter().map(|(e, n)| ((**e).as_ref(), *n)).collect();
+    assert_eq!(clicks, [(&b"alias"[..], 2)], "counted by slug");
 }
 
 #[test]

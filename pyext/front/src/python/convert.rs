@@ -34,7 +34,11 @@ pub(super) type Row = (
     u8,
     u64,
     (f64, f64, f64, f64),
-    Option<(Option<PyBackedStr>, Option<PyBackedStr>)>,
+    Option<(
+        Option<PyBackedStr>,
+        Option<PyBackedStr>,
+        Option<PyBackedStr>,
+    )>,
 );
 
 /// For tests: `location` with `query` added to its own.
@@ -99,9 +103,10 @@ pub(super) fn entries(rows: &Bound<'_, PyList>) -> PyResult<Vec<Arc<Entry>>> {
             );
             Ok(Arc::new(match extras {
                 None => entry,
-                Some((robots, expired)) => entry.with_extras(Extras {
+                Some((robots, expired, quota)) => entry.with_extras(Extras {
                     robots: header(robots.as_deref())?,
                     expired: header(expired.as_deref())?,
+                    quota: quota.map(|key| key.as_bytes().into()),
                 }),
             }))
         })
