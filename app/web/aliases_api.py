@@ -37,7 +37,7 @@ from app.web.robyn_app import Router
 
 ALIAS = one(
     "alias",
-    printable(1, MAX_LENGTH, "alias_invalid", pattern=patterns.PRINTABLE, examples=["spring-sale"]),
+    printable(1, MAX_LENGTH, "alias_invalid", pattern=patterns.PRINTABLE, examples=["spring-2030"]),
     "The slug to take away.",
     is_required=True,
 )

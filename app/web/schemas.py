@@ -51,18 +51,22 @@ _LongUrl = Annotated[
         f" form has at most {target.MAX_LENGTH} characters.",
     ),
 ]
-_NewSlug = Annotated[
-    str,
-    described(
+
+
+def _new_slug(example: str) -> msgspec.Meta:
+    return described(
         minLength=slug_rules.MOVED.least,
         maxLength=slug_rules.MOVED.most,
         pattern=patterns.SLUG,
         # The words that are reserved.
         **{"not": {"pattern": patterns.RESERVED_SLUG}},
-        examples=["spring-sale"],
+        examples=[example],
         description=f"{slug_rules.ORDINARY} characters; {slug_rules.MOVED} with the scope admin.",
-    ),
-]
+    )
+
+
+_NewSlug = Annotated[str, _new_slug("spring-sale")]
+_AnotherSlug = Annotated[str, _new_slug("spring-2030")]
 Domain = Annotated[
     str,
     described(
@@ -291,7 +295,7 @@ class PatchLink(_Changes, forbid_unknown_fields=True):  # type: ignore[misc, cal
 class NewAlias(msgspec.Struct, forbid_unknown_fields=True):
     """A further slug of a link, or another one for it. Without `domain` it is one of the link's domain."""
 
-    slug: _NewSlug
+    slug: _AnotherSlug
     domain: Domain | None = None
 
 

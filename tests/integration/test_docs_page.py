@@ -26,7 +26,7 @@ ORDER = (
         "invalidate",
         "removeLink",
     ),
-    *("getLinkHistory", "undoLink"),
+    *("getLinkHistory", "undoLink", "addAlias", "removeAlias", "renameLink"),
     *("createLinks", "changeLinks", "removeLinks", "listTags", "renameTag", "removeTag"),
     *("createKey", "listKeys", "rotateKey", "revokeKey", "getMe"),
     *("addWebhook", "listWebhooks", "getWebhook", "changeWebhook", "rotateWebhook", "testWebhook"),
