@@ -74,7 +74,7 @@ def add(
     from app.domain.link_key import name_of
     from app.service.domains import DomainInUse, DomainTaken
 
-    given = _given(
+    given = settings_of(
         root_url=root_url,
         not_found_url=not_found_url,
         expired_url=expired_url,
@@ -117,7 +117,7 @@ def edit(
     json: console.Json = False,
 ) -> None:
     """Change what the options name; the rest of the domain stays as it is."""
-    patch = _given(
+    patch = settings_of(
         root_url=root_url,
         not_found_url=not_found_url,
         expired_url=expired_url,
@@ -185,7 +185,7 @@ def remove(host: HostArgument, *, json: console.Json = False) -> None:
         console.say(f"{outcome.host} is served no more")
 
 
-def _given(**options: Any) -> dict[str, Any]:
+def settings_of(**options: Any) -> dict[str, Any]:
     """Return the settings that the options name."""
     from app.domain.domains import PAGES, Robots
 

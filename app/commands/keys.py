@@ -102,6 +102,7 @@ def list_(*, json: console.Json = False) -> None:
     """List all API keys, revoked ones included, without their secrets."""
     from app.bootstrap import open_store, utc_now
     from app.domain.domains import DomainIndex
+    from app.web.keys_api import KeyDocument
 
     settings = console.existing_store()
 
@@ -110,19 +111,23 @@ def list_(*, json: console.Json = False) -> None:
             domains = DomainIndex(settings.public_url, await store.domains())
             return list(await store.list_keys()), domains
 
-    found, domains = console.run(work())
+    keys, domains = console.run(work())
+    found = [KeyDocument(**_document(key, domains)) for key in keys]
     if json:
-        console.show([_document(key, domains) for key in found])
+        console.show(found)
         return
     now = utc_now()
     for key in found:
-        state = _state(key, now)
-        scopes = ",".join(sorted(key.scopes))
-        used = "not used" if key.last_used_at is None else f"used {key.last_used_at:%Y-%m-%d}"
-        limits = "".join(f"  ({one})" for one in _restrictions(key, domains))
-        console.say(
-            f"{key.key_id}  {key.created_at:%Y-%m-%d}  {state:<18}  {used:<15}  {scopes}  {key.name}{limits}"
-        )
+        console.say(line(key, now))
+
+
+def line(key: Any, now: datetime) -> str:
+    """Return *key*, as the API shows it, as people read it."""
+    scopes = ",".join(sorted(key.scopes))
+    used = "not used" if key.last_used_at is None else f"used {key.last_used_at:%Y-%m-%d}"
+    limits = "".join(f"  ({one})" for one in _restrictions(key))
+    state = _state(key, now)
+    return f"{key.key_id}  {key.created_at:%Y-%m-%d}  {state:<18}  {used:<15}  {scopes}  {key.name}{limits}"
 
 
 @app.command("rotate")
@@ -203,12 +208,12 @@ async def check_owner(settings: Settings, owner: str) -> None:
     key_management.check_owner(owner, known)
 
 
-def _state(key: ApiKey, now: datetime) -> str:
+def _state(key: Any, now: datetime) -> str:
     if key.revoked_at:
         return f"revoked {key.revoked_at:%Y-%m-%d}"
     if key.expires_at is None:
         return "valid"
-    return f"{'expired' if key.has_expired(now) else 'until'} {key.expires_at:%Y-%m-%d}"
+    return f"{'expired' if key.expires_at <= now else 'until'} {key.expires_at:%Y-%m-%d}"
 
 
 def _issued(name: str, scope: list[str] | None, expires_in: str | None = None) -> tuple[str, ApiKey]:
@@ -231,12 +236,11 @@ def _document(key: ApiKey, domains: DomainIndex) -> dict[str, Any]:
     return key_values(key, domains)
 
 
-def _restrictions(key: ApiKey, domains: DomainIndex) -> Iterator[str]:
-    document = _document(key, domains)
+def _restrictions(key: Any) -> Iterator[str]:
     if key.own_links:
         yield "own links"
-    if document["domains"] is not None:
-        yield f"links of {', '.join(document['domains'])}"
+    if key.domains is not None:
+        yield f"links of {', '.join(key.domains)}"
     if key.allowed_addresses:
         yield f"from {', '.join(key.allowed_addresses)}"
     if key.rate_limit is not None:

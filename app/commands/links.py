@@ -319,8 +319,6 @@ def stats(
     """Print how often a link was visited, in total and by the hour (UTC), and what its visits looked like."""
     from app.bootstrap import new_stats, open_store
     from app.domain.domains import DomainIndex
-    from app.domain.visits import Dimension, Kind
-    from app.service.stats import HOUR
     from app.web.stats_schemas import stats_document
 
     settings = console.existing_store()
@@ -333,28 +331,33 @@ def stats(
             return await new_stats(store).hourly(name, since=first, until=end) if name else None, domains
 
     outcome, domains = console.run(work())
-    found = existing(outcome, slug)
+    found = stats_document(existing(outcome, slug), domains)
     if json:
-        console.show(stats_document(found, domains))
-        return
-    console.say(f"{found.link.visits:,} visits in total")
-    for hour, clicks in enumerate(found.hours):
-        if clicks:
-            console.say(f"{found.since + hour * HOUR:%Y-%m-%d %H}:00  {clicks:,}")
+        console.show(found)
+    else:
+        say_stats(found)
+
+
+def say_stats(found: Any) -> None:
+    """Print the statistics of a link, as people read them."""
+    from app.domain.visits import Dimension
+
+    console.say(f"{found.total:,} visits in total")
+    for hour in found.hours:
+        if hour.clicks:
+            console.say(f"{hour.hour:%Y-%m-%d %H}:00  {hour.clicks:,}")
     visits = found.visits
-    if visits.values:
-        kinds = {
-            "people": Kind.PERSON,
-            "bots": Kind.BOT,
-            "previews": Kind.PREVIEW,
-            "prefetches": Kind.PREFETCH,
-        }
-        console.say(", ".join(f"{visits.by(kind):,} {name}" for name, kind in kinds.items()))
+    if visits is None:
+        return
+    kinds = {name: getattr(visits, name) for name in ("people", "bots", "previews", "prefetches")}
+    if any(kinds.values()):
+        console.say(", ".join(f"{count:,} {name}" for name, count in kinds.items()))
         console.say(f"about {visits.visitors:,} visitors")
     for dimension in Dimension:
-        values = [f"{one.value or 'other'} {one.visits:,}" for one in visits.of(dimension)]
-        if values and dimension is not Dimension.KIND:
-            console.say(f"{dimension}: {', '.join(values)}")
+        named = () if dimension is Dimension.KIND else getattr(visits, dimension)
+        if named:
+            values = ", ".join(f"{one.value or 'other'} {one.visits:,}" for one in named)
+            console.say(f"{dimension}: {values}")
 
 
 def _given(**options: Any) -> dict[str, Any]:
@@ -369,7 +372,7 @@ def _given(**options: Any) -> dict[str, Any]:
             fields[name] = None if fields[name] == "none" else console.time(fields[name])
     if "max_visits" in fields:
         fields["max_visits"] = None if fields["max_visits"] == "none" else _number(fields["max_visits"])
-    for name in ("external_id", "expired_url", "robots", *utm.NAMES):
+    for name in ("external_id", "expired_url", "robots", "owner", *utm.NAMES):
         if fields.get(name) == "none":
             fields[name] = None
     return fields

@@ -12,7 +12,7 @@ import typer
 from hopgate_client import Gone, Hopgate, HopgateError, Link, LinkHistory, NotFound, PreconditionFailed
 
 from app.commands import console, find_links, link_history
-from app.commands.links import fields_elsewhere
+from app.commands.links import fields_elsewhere, say_stats
 from app.commands.remote import doubt
 
 _PAGE = 200
@@ -88,6 +88,8 @@ def list_(
     named = {one.name: getattr(asked, one.name) for one in fields(asked)}
     filters: dict[str, Any] = {name: value for name, value in named.items() if value}
     filters["state"] = [one.value for one in asked.state]
+    if asked.owner == "":
+        filters["owner"] = "none"
     if domain is not None:
         filters["domain"] = domain
     found: list[Link] = []
@@ -117,11 +119,8 @@ def stats(
         found = gateway.links.stats(slug, domain=domain, since=first, until=end)
     if json:
         console.show(found)
-        return
-    console.say(f"{found.total:,} visits in total")
-    for hour in found.hours:
-        if hour.clicks:
-            console.say(f"{hour.hour:%Y-%m-%d %H}:00  {hour.clicks:,}")
+    else:
+        say_stats(found)
 
 
 def history(gateway: Hopgate, *, slug: str, domain: str | None, limit: int, json: bool) -> None:

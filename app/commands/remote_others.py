@@ -6,13 +6,12 @@ import sys
 from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import asdict
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from hopgate_client import Domain, Hopgate, HopgateError, Key, NotFound
+from hopgate_client import Domain, Hopgate, HopgateError, NotFound
 
-from app.commands import blocks, console
+from app.commands import blocks, console, domains, keys
 from app.commands.export_links import for_terminal, replacing
 from app.commands.import_links import opened, print_report
 from app.domain.blocks import Block, BlockKind
@@ -104,12 +103,13 @@ def _report(document: Mapping[str, Any]) -> ImportReport:
 
 def add_domain(gateway: Hopgate, *, host: str, ignore_case: bool, json: bool, **options: Any) -> None:
     """Serve another host."""
-    _show_domain(gateway.domains.add(host, case_sensitive=not ignore_case, **_settings(options)), json=json)
+    made = gateway.domains.add(host, case_sensitive=not ignore_case, **domains.settings_of(**options))
+    _show_domain(made, json=json)
 
 
 def edit_domain(gateway: Hopgate, *, host: str, json: bool, **options: Any) -> None:
     """Change what the options name; the rest of the domain stays as it is."""
-    patch = _settings(options)
+    patch = domains.settings_of(**options)
     if not patch:
         message = "name at least one setting to change; hopgate domains edit --help lists them"
         console.fail(message, names_store=False)
@@ -142,11 +142,6 @@ def remove_domain(gateway: Hopgate, *, host: str, json: bool) -> None:
         console.say(f"{host} is served no more")
 
 
-def _settings(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings that the options name; `none` empties one."""
-    return {name: None if value == "none" else value for name, value in options.items() if value is not None}
-
-
 def _show_domain(domain: Domain, *, json: bool) -> None:
     if json:
         console.show(domain)
@@ -158,10 +153,27 @@ def _show_domain(domain: Domain, *, json: bool) -> None:
 
 
 def create_key(
-    gateway: Hopgate, *, name: str, scope: list[str] | None, expires_in: str | None, json: bool
+    gateway: Hopgate,
+    *,
+    name: str,
+    scope: list[str] | None,
+    expires_in: str | None,
+    own_links: bool,
+    domain: list[str] | None,
+    allow_address: list[str] | None,
+    rate_limit: str | None,
+    json: bool,
 ) -> None:
     """Create an API key. It is shown once."""
-    made = gateway.keys.create(name, scope or ["links:read", "links:write"], expires_in=expires_in)
+    made = gateway.keys.create(
+        name,
+        scope or ["links:read", "links:write"],
+        expires_in=expires_in,
+        own_links=own_links,
+        domains=domain or None,
+        allowed_addresses=allow_address or (),
+        rate_limit=rate_limit,
+    )
     if json:
         console.show({"key": made.key, **asdict(made)})
     else:
@@ -176,9 +188,9 @@ def list_keys(gateway: Hopgate, *, json: bool) -> None:
     if json:
         console.show(found)
         return
+    now = utc_now()
     for key in found:
-        state, scopes = _state(key, utc_now()), ",".join(key.scopes)
-        console.say(f"{key.key_id}  {key.created_at:%Y-%m-%d}  {state:<18}  {scopes}  {key.name}")
+        console.say(keys.line(key, now))
 
 
 def revoke_key(gateway: Hopgate, *, key_id: str, json: bool) -> None:
@@ -191,14 +203,6 @@ def revoke_key(gateway: Hopgate, *, key_id: str, json: bool) -> None:
         console.show({"key_id": key_id, "revoked": True})
     else:
         console.say(f"{key_id} is revoked")
-
-
-def _state(key: Key, now: datetime) -> str:
-    if key.revoked_at:
-        return f"revoked {key.revoked_at:%Y-%m-%d}"
-    if key.expires_at is None:
-        return "valid"
-    return f"{'expired' if key.expires_at <= now else 'until'} {key.expires_at:%Y-%m-%d}"
 
 
 # --- blocks --------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from app import cli as program
 from app.commands.remote import COMMANDS
 from tests.integration.api_calls import fresh_slug
 from tests.integration.every_command import commands, required
-from tests.servers.hopgate import make_key
+from tests.servers.hopgate import eventually, make_key
 from tests.servers.ports import free_ports
 from tests.servers.scripted import Reply, ScriptedServer
 
@@ -118,6 +118,36 @@ def test_listings(both, run):
     failed(both("links", "search"))
 
 
+def test_owners_and_targets_of_a_link(both, run):
+    slug, tag = fresh_slug(), fresh_slug()
+    made = json.loads(done(run("keys", "create", "x", "--json")))
+    done(run("links", "create", TARGET, "--slug", slug, "--tag", tag, "--utm-source", "mail"))
+
+    done(
+        run("links", "edit", slug, "--owner", made["key_id"], "--robots", "noindex", "--expired-url", TARGET)
+    )
+    shown = json.loads(done(both("links", "get", slug)))
+    assert (shown["owner"], shown["robots"], shown["expired_url"]) == (made["key_id"], "noindex", TARGET)
+    assert shown["long_url"].endswith("?utm_source=mail")
+    assert done(both("links", "list", "--tag", tag, "--owner", "none")) == ""
+    assert slug in done(both("links", "list", "--tag", tag, "--owner", made["key_id"]))
+    emptied = ("--robots", "none", "--expired-url", "none", "--utm-source", "none")
+    done(run("links", "edit", slug, "--owner", "none", *emptied))
+    shown = json.loads(done(both("links", "get", slug)))
+    assert (shown["owner"], shown["robots"], shown["long_url"]) == (None, None, TARGET)
+    assert slug in done(both("links", "list", "--tag", tag, "--owner", "none"))
+
+
+def test_stats_tell_what_visits_looked_like(both, run, visitor):
+    slug = fresh_slug()
+    done(run("links", "create", TARGET, "--slug", slug))
+    visitor.get(f"/{slug}", headers={"User-Agent": "curl/8.5.0"})
+    eventually(lambda: "0 people, 1 bots" in done(run("links", "stats", slug)), every=0.5)
+
+    assert "\nbot: " in done(both("links", "stats", slug))
+    assert json.loads(done(both("links", "stats", slug, "--json")))["visits"]["bots"] == 1
+
+
 def test_what_is_wrong_is_said_as_at_home(both, run):
     slug = fresh_slug()
     done(run("links", "create", TARGET, "--slug", slug))
@@ -145,6 +175,13 @@ def test_domains(both, run):
     both("domains", "list")
     both("domains", "list", "--json")
     both("domains", "edit", host, "--root-url", "none", "--min-slug-length", "5")
+    rules = ("--slug-length", "9", "--multi-segment", "--unicode", "--redirect-code", "301")
+    shown = json.loads(done(run("domains", "edit", host, *rules, "--robots", "disallow", "--json")))
+    assert (shown["slug_length"], shown["redirect_code"], shown["robots"]) == (9, 301, "disallow")
+    shown = json.loads(done(run("domains", "edit", host, "--slug-length", "none", "--json")))
+    assert shown["slug_length"] is None
+    for wrong in (["--slug-length", "x"], ["--robots", "x"]):
+        failed(both("domains", "edit", host, *wrong))
     failed(both("domains", "edit", host))
     failed(both("domains", "edit", "never.example", "--min-slug-length", "5"))
     done(run("links", "create", TARGET, "--domain", host, "--slug", "There"))
@@ -160,6 +197,13 @@ def test_keys(both, run, embedded):
     assert made["scopes"] == ["links:read", "links:write"]
     assert done(run("links", "list", HOPGATE_KEY=made["key"])) is not None
     both("keys", "list")
+    restrictions = ("--own-links", "--domain", "hop.example", "--allow-address", "203.0.113.0/24")
+    shown = run("keys", "create", "narrow", *restrictions, "--rate-limit", "5 per minute", "--json")
+    narrow = json.loads(done(shown))
+    assert (narrow["own_links"], narrow["domains"]) == (True, ["hop.example"])
+    assert (narrow["allowed_addresses"], narrow["rate_limit"]) == (["203.0.113.0/24"], "5/min")
+    assert "(own links)  (links of hop.example)" in done(both("keys", "list"))
+    both("keys", "list", "--json")
     assert made["key"] not in done(run("keys", "list", "--json"))
     assert done(run("keys", "revoke", made["key_id"])) == f"{made['key_id']} is revoked\n"
     assert "is no key of that gateway" in failed(run("links", "list", HOPGATE_KEY=made["key"]))

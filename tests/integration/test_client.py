@@ -15,7 +15,7 @@ from hopgate_client import errors
 
 from tests.integration.api_calls import fresh_slug
 from tests.integration.client_calls import Clients
-from tests.servers.hopgate import make_key
+from tests.servers.hopgate import eventually, make_key
 
 PACKAGE = Path(__file__).parents[2] / "app" / "client"
 TARGET = "https://example.com/page"
@@ -56,14 +56,40 @@ def test_link_from_create_to_undo(hopgate):
     assert hopgate.links.undo(slug) is None
 
 
+def test_every_field_of_a_link_is_sent_and_read(clients, embedded, hopgate):
+    utm = {f"utm_{name}": name for name in ("source", "medium", "campaign", "term", "content")}
+    wanted = {**utm, "expired_url": f"{TARGET}/over", "robots": "noindex", "forward_query": True}
+
+    made = hopgate.links.create(TARGET, **wanted, override_query=True)
+
+    assert {name: getattr(made, name) for name in wanted} == wanted
+    assert made.override_query
+    assert made.owner == hopgate.me().key_id
+    other = hopgate.keys.create("other", ["links:write"], own_links=True)
+    changed = hopgate.links.change(
+        made.slug, owner=other.key_id, utm_term=None, expired_url=None, robots=None, override_query=False
+    )
+    assert (changed.owner, changed.utm_term, changed.utm_source) == (other.key_id, None, "source")
+    assert (changed.expired_url, changed.robots, changed.override_query) == (None, None, False)
+    assert [one.slug for one in hopgate.links.list(owner=other.key_id)] == [made.slug]
+    assert hopgate.links.change(made.slug, owner=None).owner is None
+
+
 def test_stats_count_visits(hopgate, visitor):
     slug = hopgate.links.create(TARGET).slug
-    visitor.get(f"/{slug}")
+    visitor.get(f"/{slug}", headers={"User-Agent": "curl/8.5.0"})
+    since = datetime.now(UTC) - timedelta(hours=3)
 
-    stats = hopgate.links.stats(slug, since=datetime.now(UTC) - timedelta(hours=3))
+    eventually(lambda: hopgate.links.stats(slug, since=since).visits.bots, what="the visit counts")
+    stats = hopgate.links.stats(slug, since=since)
 
     assert (stats.slug, len(stats.hours)) == (slug, 4)
     assert stats.until > stats.since
+    assert stats.visits.people == 0
+    assert [one.visits for one in stats.visits.bot] == [1]
+    whole = hopgate.stats(since=since)
+    assert (whole.since, whole.until) == (stats.since, stats.until)
+    assert whole.visits.bots >= 1
 
 
 def test_key_that_may_not_read_is_answered_nothing(clients, embedded, hopgate):
@@ -180,6 +206,11 @@ def test_domains(hopgate):
     assert (made.host, made.root_url, made.is_default) == (host, TARGET, False)
     assert hopgate.domains.change(host, root_url=None, min_slug_length=5).root_url is None
     assert hopgate.domains.get(host).min_slug_length == 5
+    wanted = {"slug_length": 9, "multi_segment": True, "unicode": True, "redirect_code": 301}
+    changed = hopgate.domains.change(host, **wanted, robots="disallow")
+    assert {name: getattr(changed, name) for name in wanted} == wanted
+    assert changed.robots == "disallow"
+    assert hopgate.domains.change(host, slug_length=None, redirect_code=302).slug_length is None
     assert hopgate.domains.list()[0].is_default
     link = hopgate.links.create(TARGET, domain=host, slug="there-1")
     assert hopgate.links.get("there-1", domain=host) == link
@@ -205,6 +236,17 @@ def test_keys(clients, embedded, hopgate):
     me = clients(embedded.url, made.key).me()
     assert (me.name, me.scopes, me.key_id) == ("reporting", ("links:read",), made.key_id)
     assert me.limits
+    limited = hopgate.keys.create(
+        "limited",
+        ["links:read"],
+        own_links=True,
+        domains=["hop.example"],
+        allowed_addresses=["203.0.113.0/24"],
+        rate_limit="5 per minute",
+    )
+    assert (limited.own_links, limited.domains) == (True, ("hop.example",))
+    assert limited.allowed_addresses == ("203.0.113.0/24",)
+    assert limited.rate_limit == "5/min"
     rotated = hopgate.keys.rotate(made.key_id, grace="0")
     assert rotated.key != made.key
     hopgate.keys.revoke(made.key_id)

@@ -44,9 +44,12 @@ from hopgate_client.models import (
     LinkStats,
     Me,
     NewKey,
+    OverallStats,
     RefusedRow,
     Retagged,
     Tag,
+    ValueCount,
+    VisitCounts,
 )
 from hopgate_client.retries import Retries
 from hopgate_client.sync.client import Hopgate
@@ -84,6 +87,7 @@ __all__ = [
     "Me",
     "NewKey",
     "NotFound",
+    "OverallStats",
     "PreconditionFailed",
     "Problem",
     "RateLimited",
@@ -95,4 +99,6 @@ __all__ = [
     "Unauthorized",
     "Unavailable",
     "UnexpectedAnswer",
+    "ValueCount",
+    "VisitCounts",
 ]

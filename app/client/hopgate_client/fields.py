@@ -26,6 +26,14 @@ class LinkFields(TypedDict, total=False):
     forward_query: bool
     enabled: bool
     external_id: str | None
+    override_query: bool
+    expired_url: str | None
+    robots: str | None
+    utm_source: str | None
+    utm_medium: str | None
+    utm_campaign: str | None
+    utm_term: str | None
+    utm_content: str | None
 
 
 class NewLinkFields(LinkFields, total=False):
@@ -43,9 +51,10 @@ class NewLink(NewLinkFields):
 
 
 class LinkChanges(LinkFields, total=False):
-    """What may be changed of a link."""
+    """What may be changed of a link. `owner` is the id of an API key; keys with the scope admin change it."""
 
     long_url: str
+    owner: str | None
 
 
 class _NamedLink(TypedDict):
@@ -73,6 +82,7 @@ class Filters(TypedDict, total=False):
     domain: str
     host: str
     long_url: str
+    owner: str
     state: str | Sequence[str]
     created_since: Time
     created_until: Time
@@ -90,3 +100,8 @@ class DomainSettings(TypedDict, total=False):
     not_found_url: str | None
     expired_url: str | None
     min_slug_length: int
+    slug_length: int | None
+    multi_segment: bool
+    unicode: bool
+    redirect_code: int
+    robots: str

@@ -14,9 +14,16 @@ from hopgate_client.errors import FieldError, Problem, UnexpectedAnswer
 M = TypeVar("M")
 
 
-@dataclass(frozen=True, slots=True)
+# Fields stand in the order of the API. What older gateways do not answer has a default.
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Link:
-    """A link. `version` grows by one with every change; `visits` trails by about two seconds."""
+    """
+    A link. `version` grows by one with every change; `visits` trails by about two seconds.
+
+    `owner` is the id of the API key that owns it; None: no key does.
+    """
 
     domain: str
     slug: str
@@ -31,10 +38,19 @@ class Link:
     forward_query: bool
     enabled: bool
     external_id: str | None
+    override_query: bool = False
+    expired_url: str | None = None
+    robots: str | None = None
+    utm_source: str | None = None
+    utm_medium: str | None = None
+    utm_campaign: str | None = None
+    utm_term: str | None = None
+    utm_content: str | None = None
     visits: int
     version: int
     created_at: datetime
     updated_at: datetime
+    owner: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +71,53 @@ class HourlyClicks:
 
 
 @dataclass(frozen=True, slots=True)
+class ValueCount:
+    """How many visits have this value; an empty one stands for all that are not named."""
+
+    value: str
+    visits: int
+
+
+@dataclass(frozen=True, slots=True)
+class VisitCounts:
+    """
+    What visits looked like: in all, and by the most frequent values of each dimension.
+
+    `people`, `bots`, `previews` and `prefetches` are all visits; all that follows is of people alone, but for
+    `bot`. `visitors` is about the number of people, each counted once a day.
+    """
+
+    people: int
+    bots: int
+    previews: int
+    prefetches: int
+    visitors: int
+    referrer: tuple[ValueCount, ...]
+    country: tuple[ValueCount, ...]
+    city: tuple[ValueCount, ...]
+    language: tuple[ValueCount, ...]
+    browser: tuple[ValueCount, ...]
+    os: tuple[ValueCount, ...]
+    device: tuple[ValueCount, ...]
+    bot: tuple[ValueCount, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class OverallStats:
+    """What the visits of all links looked like, in the hours that begin in [since, until)."""
+
+    since: datetime
+    until: datetime
+    visits: VisitCounts
+
+
+@dataclass(frozen=True, slots=True)
 class LinkStats:
-    """The redirects of a link: in total, and in each hour that begins in [since, until)."""
+    """
+    The redirects of a link: in total, and in each hour that begins in [since, until).
+
+    `visits` is None if the gateway is of a release that does not tell.
+    """
 
     domain: str
     slug: str
@@ -64,6 +125,7 @@ class LinkStats:
     since: datetime
     until: datetime
     hours: tuple[HourlyClicks, ...]
+    visits: VisitCounts | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +231,7 @@ class ImportReport:
     document: Mapping[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Domain:
     """A host that links are visited at. `is_default`: it has the links that name none."""
 
@@ -180,6 +242,11 @@ class Domain:
     not_found_url: str | None
     expired_url: str | None
     min_slug_length: int
+    slug_length: int | None = None
+    multi_segment: bool = False
+    unicode: bool = False
+    redirect_code: int = 302
+    robots: str = "allow"
     created_at: datetime | None
     updated_at: datetime | None
 
@@ -209,7 +276,12 @@ class Retagged:
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """An API key without its secret."""
+    """
+    An API key without its secret.
+
+    `domains` are the only ones whose links it reaches; None: all. `allowed_addresses` are the networks that
+    it may be used from; none: any. With `own_links` it reaches the links that it owns.
+    """
 
     key_id: str
     name: str
@@ -219,6 +291,10 @@ class Key:
     revoked_at: datetime | None = None
     last_used_at: datetime | None = None
     old_secret_until: datetime | None = None
+    own_links: bool = False
+    domains: tuple[str, ...] | None = None
+    allowed_addresses: tuple[str, ...] = ()
+    rate_limit: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

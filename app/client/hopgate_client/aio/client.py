@@ -16,7 +16,8 @@ from hopgate_client import models, target
 from hopgate_client.aio.access import Blocks, Domains, Keys, Tags
 from hopgate_client.aio.links import Links
 from hopgate_client.aio.transfer import Transfer
-from hopgate_client.calls import Call, Repeat, given
+from hopgate_client.calls import Call, Repeat, given, query
+from hopgate_client.fields import Time
 from hopgate_client.retries import Answer, Attempts, Retries
 
 _PART = 64 * 1024
@@ -85,6 +86,11 @@ class AsyncHopgate:
     async def me(self) -> models.Me:
         """Return what the key of this client is."""
         return models.read(models.Me, (await self.send(Call("GET", "/me", repeat=Repeat.ALWAYS))).json())
+
+    async def stats(self, *, since: Time | None = None, until: Time | None = None) -> models.OverallStats:
+        """Return what the visits of all links looked like; by default in the last 24 hours."""
+        call = Call("GET", "/stats", query(since=since, until=until), repeat=Repeat.ALWAYS)
+        return models.read(models.OverallStats, (await self.send(call)).json())
 
     async def invalidate(self, *slugs: str, domain: str | None = None) -> models.Invalidated:
         """Make every cache of the gateway read links again."""

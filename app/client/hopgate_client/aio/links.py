@@ -113,7 +113,7 @@ class Links:
         since: Time | None = None,
         until: Time | None = None,
     ) -> models.LinkStats:
-        """Return how often a link was visited, by the hour; by default the last 24 hours."""
+        """Return how often a link was visited, and what its visits looked like; by default in 24 hours."""
         asked = query(domain=domain, since=since, until=until)
         call = Call("GET", _path(slug, "/stats"), asked, repeat=Repeat.ALWAYS)
         return models.read(models.LinkStats, (await self._client.send(call)).json())

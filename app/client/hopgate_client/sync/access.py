@@ -94,9 +94,30 @@ class Keys(_Resource):
         *,
         expires_at: Time | None = None,
         expires_in: str | None = None,
+        own_links: bool = False,
+        domains: Sequence[str] | None = None,
+        allowed_addresses: Sequence[str] = (),
+        rate_limit: str | None = None,
     ) -> models.NewKey:
-        """Make a key. Its text is in the answer alone, so a call whose answer is lost is not repeated."""
-        sent = given(name=name, scopes=scopes, expires_at=expires_at, expires_in=expires_in)
+        """
+        Make a key. Its text is in the answer alone, so a call whose answer is lost is not repeated.
+
+        Args:
+            own_links: it reaches the links that it owns, and no others.
+            domains: it reaches the links of these hosts, and no others; None: of all.
+            allowed_addresses: the networks that it may be used from; none: any.
+            rate_limit: its requests, in place of the gateway's setting: `100 per minute`.
+        """
+        sent = given(
+            name=name,
+            scopes=scopes,
+            expires_at=expires_at,
+            expires_in=expires_in,
+            own_links=own_links or None,
+            domains=domains,
+            allowed_addresses=allowed_addresses or None,
+            rate_limit=rate_limit,
+        )
         return self._read(models.NewKey, Call("POST", "/keys", body=sent))
 
     def rotate(self, key_id: str, *, grace: str = "1d") -> models.NewKey:

@@ -12,7 +12,8 @@ from typing import IO, Self
 
 import httpx
 from hopgate_client import models, target
-from hopgate_client.calls import Call, Repeat, given
+from hopgate_client.calls import Call, Repeat, given, query
+from hopgate_client.fields import Time
 from hopgate_client.retries import Answer, Attempts, Retries
 from hopgate_client.sync.access import Blocks, Domains, Keys, Tags
 from hopgate_client.sync.links import Links
@@ -84,6 +85,11 @@ class Hopgate:
     def me(self) -> models.Me:
         """Return what the key of this client is."""
         return models.read(models.Me, (self.send(Call("GET", "/me", repeat=Repeat.ALWAYS))).json())
+
+    def stats(self, *, since: Time | None = None, until: Time | None = None) -> models.OverallStats:
+        """Return what the visits of all links looked like; by default in the last 24 hours."""
+        call = Call("GET", "/stats", query(since=since, until=until), repeat=Repeat.ALWAYS)
+        return models.read(models.OverallStats, (self.send(call)).json())
 
     def invalidate(self, *slugs: str, domain: str | None = None) -> models.Invalidated:
         """Make every cache of the gateway read links again."""
