@@ -29,10 +29,16 @@ ANSWERS = {
     "BlockDocument": models.Block,
     "TagDocument": models.Tag,
     "Invalidated": models.Invalidated,
+    "WebhookDocument": models.Webhook,
+    "NewWebhook": models.NewWebhook,
+    "DeliveryDocument": models.Delivery,
+    "WebhookTest": models.WebhookTest,
+    "Replay": models.Replay,
 }
 BODIES = {
     "CreateLink": fields.NewLink,
     "PatchLink": fields.LinkChanges,
+    "PatchWebhook": fields.WebhookChanges,
 }
 
 

@@ -93,6 +93,22 @@ class Filters(TypedDict, total=False):
     sort: str
 
 
+class WebhookSettings(TypedDict, total=False):
+    """What may be set of a webhook besides its URL."""
+
+    name: str
+    kinds: Sequence[str]
+    domain: str | None
+    tag: str | None
+    enabled: bool
+
+
+class WebhookChanges(WebhookSettings, total=False):
+    """What may be changed of a webhook."""
+
+    url: str
+
+
 class DomainSettings(TypedDict, total=False):
     """What may be set of a domain."""
 

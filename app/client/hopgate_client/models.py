@@ -336,6 +336,77 @@ class BlocksAdded:
 
 
 @dataclass(frozen=True, slots=True)
+class Webhook:
+    """
+    A server that events of links are sent to: those of `kinds`, or all without.
+
+    `old_secret_until`: until then the secret before the last rotation signs as well.
+    """
+
+    webhook_id: str
+    url: str
+    name: str
+    kinds: tuple[str, ...]
+    domain: str | None
+    tag: str | None
+    enabled: bool
+    created_at: datetime
+    updated_at: datetime
+    old_secret_until: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class WebhookList:
+    """All webhooks, oldest first."""
+
+    webhooks: tuple[Webhook, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class NewWebhook(Webhook):
+    """A webhook with its secret, which the gateway shows once."""
+
+    secret: str = field(kw_only=True, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """
+    The delivery of an event; `id` is the `webhook-id` of its message.
+
+    `status` is that of the last answer, `problem` says why there was none. `id` and `kind` are None once the
+    event is forgotten.
+    """
+
+    id: str | None
+    kind: str | None
+    slug: str
+    state: str
+    attempts: int
+    created_at: datetime
+    attempted_at: datetime | None
+    next_attempt_at: datetime | None
+    status: int | None
+    problem: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """How many dead deliveries are replayed; None: the events from a time on."""
+
+    replayed: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class WebhookTest:
+    """What came of a test message: the status of the answer, or why there was none."""
+
+    delivered: bool
+    status: int | None
+    problem: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class Invalidated:
     """How many links every cache reads again; `unknown` are the slugs that no link has."""
 

@@ -16,6 +16,7 @@ from hopgate_client import models, target
 from hopgate_client.aio.access import Blocks, Domains, Keys, Tags
 from hopgate_client.aio.links import Links
 from hopgate_client.aio.transfer import Transfer
+from hopgate_client.aio.webhooks import Webhooks
 from hopgate_client.calls import Call, Repeat, given, query
 from hopgate_client.fields import Time
 from hopgate_client.retries import Answer, Attempts, Retries
@@ -64,6 +65,7 @@ class AsyncHopgate:
         self.tags = Tags(self)
         self.keys = Keys(self)
         self.blocks = Blocks(self)
+        self.webhooks = Webhooks(self)
         transfer = Transfer(self)
         self.export_file, self.import_file = transfer.export_file, transfer.import_file
 

@@ -18,6 +18,7 @@ from hopgate_client.retries import Answer, Attempts, Retries
 from hopgate_client.sync.access import Blocks, Domains, Keys, Tags
 from hopgate_client.sync.links import Links
 from hopgate_client.sync.transfer import Transfer
+from hopgate_client.sync.webhooks import Webhooks
 
 _PART = 64 * 1024
 
@@ -63,6 +64,7 @@ class Hopgate:
         self.tags = Tags(self)
         self.keys = Keys(self)
         self.blocks = Blocks(self)
+        self.webhooks = Webhooks(self)
         transfer = Transfer(self)
         self.export_file, self.import_file = transfer.export_file, transfer.import_file
 
