@@ -20,6 +20,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from functools import cache
+from typing import Protocol
 
 from app.concurrency.single_flight import SingleFlight
 from app.domain import networks
@@ -161,6 +162,34 @@ def record(text: str, name: str, scopes: frozenset[Scope], *, now: datetime) -> 
     )
 
 
+class Claim(Protocol):
+    """What stands for a key in place of its text: see `app.service.sessions`."""
+
+    @property
+    def key_id(self) -> str:
+        """The id of the key."""
+        ...
+
+    def is_of(self, hashes: tuple[bytes, ...], now: datetime) -> bool:
+        """Return whether it counts at *now* for a key whose secrets have these *hashes*."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class _TextClaim:
+    """The text of a key."""
+
+    key_id: str
+    hash: bytes
+
+    def is_of(self, hashes: tuple[bytes, ...], now: datetime) -> bool:
+        """Compare with two hashes, however many there are: it takes the same time."""
+        del now
+        first, second = (*hashes, _NO_HASH, _NO_HASH)[:2]
+        # Each is compared, whatever the other gives.
+        return bool(hmac.compare_digest(self.hash, first) | hmac.compare_digest(self.hash, second))
+
+
 # The hashes of the secrets of keys that count, by key id.
 _Hashes = Mapping[str, tuple[bytes, ...]]
 
@@ -192,22 +221,24 @@ class Authenticator:
         self._listed: tuple[_Hashes, float] = ({}, -math.inf)
         self._listing: SingleFlight[str, _Hashes] = SingleFlight()
 
-    async def authenticate(self, text: str, *, stale_s: float = 0.0) -> Principal | Expired | None:
+    async def authenticate(self, text: str | Claim, *, stale_s: float = 0.0) -> Principal | Expired | None:
         """
         Return the principal of the key *text*; None if it is no key, or revoked.
+
+        A claim, in place of the text, counts as long as the secret that it was made from.
 
         Raises:
             Unavailable: the store did not answer, and the key was not read within the last second, or
                 within *stale_s* after it.
         """
-        parts = _parts(text)
-        if parts is None:
+        claim = claim_of(text)
+        if claim is None:
             return None
-        key_id, secret = parts
+        key_id = claim.key_id
         key = await self._find(key_id, stale_s)
         now = self._clock()
         # Compared even for an unknown id, so that both take the same time.
-        matches = _is_one_of(_hash(secret), key.hashes(now) if key else ())
+        matches = claim.is_of(key.hashes(now) if key else (), now)
         if key is None or key.revoked_at is not None:
             self._valid.pop(key_id, None)
             return None
@@ -230,18 +261,18 @@ class Authenticator:
         uses, self._uses = self._uses, {}
         return uses
 
-    def was_valid(self, text: str) -> bool:
+    def was_valid(self, text: str | Claim) -> bool:
         """Return whether the key *text* was valid when it was last used; without a look-up."""
-        return _holds(self._valid, text)
+        return _holds(self._valid, text, self._clock())
 
-    async def is_listed(self, text: str) -> bool:
+    async def is_listed(self, text: str | Claim) -> bool:
         """
         Return whether the key *text* is in the list of all keys, which is at most a second old.
 
         It costs the store as much for any number of invalid keys as for one. False if the store does
         not answer.
         """
-        if _parts(text) is None:
+        if claim_of(text) is None:
             return False
         listed, until = self._listed
         if self._monotonic() >= until:
@@ -249,7 +280,7 @@ class Authenticator:
                 listed = await self._listing.do("", self._list)
             except Unavailable:
                 return False
-        return _holds(listed, text)
+        return _holds(listed, text, self._clock())
 
     async def _list(self) -> _Hashes:
         asked = self._monotonic()
@@ -296,17 +327,18 @@ def _parts(text: str) -> tuple[str, str] | None:
     return (key_id, secret) if is_whole else None
 
 
-def _holds(hashes: _Hashes, text: str) -> bool:
-    """Return whether *hashes*, by key id, have the one of the key *text*."""
+def claim_of(text: str | Claim) -> Claim | None:
+    """Return what *text* claims; None if it is no key."""
+    if not isinstance(text, str):
+        return text
     parts = _parts(text)
-    return parts is not None and _is_one_of(_hash(parts[1]), hashes.get(parts[0], ()))
+    return None if parts is None else _TextClaim(parts[0], _hash(parts[1]))
 
 
-def _is_one_of(found: bytes, hashes: tuple[bytes, ...]) -> bool:
-    """Compare with two hashes, however many there are: it takes the same time."""
-    first, second = (*hashes, _NO_HASH, _NO_HASH)[:2]
-    # Each is compared, whatever the other gives.
-    return bool(hmac.compare_digest(found, first) | hmac.compare_digest(found, second))
+def _holds(hashes: _Hashes, text: str | Claim, now: datetime) -> bool:
+    """Return whether *hashes*, by key id, have the one of the key *text*."""
+    claim = claim_of(text)
+    return claim is not None and claim.is_of(hashes.get(claim.key_id, ()), now)
 
 
 def _hash(secret: str) -> bytes:

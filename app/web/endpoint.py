@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple
 
 from app.ports import Policy
 from app.resilience.admission import WorkKind
-from app.service.keys import Scope
+from app.service.keys import Claim, Scope
 from app.web.request import Request
 from app.web.response import Response
 
@@ -108,7 +108,7 @@ class Dialect:
     How an endpoint speaks as another program does, for the clients of that program.
 
     Args:
-        key: returns the API key of a request; nothing if there is none.
+        key: returns the API key of a request, or what stands for one; nothing if there is none.
         problem: returns a problem as the program would say it, any other answer as it is. The request is None
             if the problem is that it cannot be read.
         headers: what it reads besides `authorization`, in lower case.
@@ -116,7 +116,7 @@ class Dialect:
             do not announce their length are taken, as its clients send them.
     """
 
-    key: Callable[[Request], str]
+    key: Callable[[Request], str | Claim]
     problem: Callable[[Response, Request | None], Response]
     headers: frozenset[str] = frozenset()
     takes_chunks: bool = False
