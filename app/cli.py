@@ -248,6 +248,36 @@ def _agrees(question: str) -> bool:
         return False
 
 
+@app.command("console")
+def open_console(
+    *,
+    scope: Annotated[
+        list[str] | None,
+        typer.Option(metavar="SCOPE", help="What the session may do; repeat for several. Default: all."),
+    ] = None,
+    json: console.Json = False,
+) -> None:
+    """Print a link that signs in to the console once, within ten minutes, with a key of its own."""
+    from app.bootstrap import open_store
+    from app.commands.open_console import sign_in_url
+    from app.service.keys import ALL_SCOPES, parse_scopes
+
+    settings = console.existing_store()
+    if settings.console == "off":
+        console.fail("HOPGATE_CONSOLE is off: there is no console", names_store=False)
+    scopes = parse_scopes(scope) if scope else ALL_SCOPES
+
+    async def work() -> str:
+        async with open_store(settings) as store:
+            return await sign_in_url(settings, store, scopes)
+
+    url = console.run(work())
+    if json:
+        console.show({"url": url})
+    else:
+        console.say(url)
+
+
 @app.command()
 def doctor(*, json: console.Json = False) -> None:
     """Check settings and every dependency; name what fails, with a remedy. Exits with 1 if one fails."""

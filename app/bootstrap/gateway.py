@@ -16,6 +16,7 @@ from app.adapters.copy_file import BlockFile, DomainFile
 from app.adapters.file_spool import FileSpool
 from app.adapters.guards import DependencyGuards
 from app.adapters.native_limiter import read_own_rate
+from app.bootstrap.console import new_console
 from app.bootstrap.data_plane import DataPlane, open_data_plane
 from app.bootstrap.dependencies import (
     Dependencies,
@@ -185,6 +186,7 @@ async def open_gateway(settings: Settings) -> AsyncIterator[Services]:
             front=None if plane is None else plane.front,
             has_preview=settings.preview == "on",
             note_visit=None if redirects.described is None else redirects.described.note,
+            console=new_console(settings, to.store, api.authenticator),
         )
 
 

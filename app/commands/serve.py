@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from app.bootstrap import open_store, utc_now
 from app.commands import key_text
 from app.commands.front_sockets import FrontSockets
+from app.commands.open_console import sign_in_url
 from app.commands.shadowed import described, shadowed
 from app.domain.errors import HopgateError, InvalidInput, SettingsError, Unavailable
 from app.ports import ApiKey, ApiKeyStore
@@ -92,16 +93,17 @@ async def first_start(settings: Settings) -> str:
                 log.warning("HOPGATE_KEY is not stored: %s", error)
         return ""
     async with open_store(settings) as store:
-        text = None
+        text, link = None, ""
         if given is not None:
             await _add(store, given)
         elif not await store.list_keys():
             text, record = keys.issue(_FIRST_KEY, keys.ALL_SCOPES, now=utc_now(), choice=secrets.choice)
             await store.add_key(record)
+            link = await sign_in_url(settings, store) if settings.console == "on" else ""
         # This start may have brought the schema of a later version.
         for slug in await shadowed(store, settings.public_url):
             log.warning("%s", described(slug))
-    return _greeting(settings, text)
+    return _greeting(settings, text, link)
 
 
 async def _add(store: ApiKeyStore, given: ApiKey) -> None:
@@ -135,12 +137,14 @@ def settings_key(settings: Settings) -> ApiKey | None:
         raise SettingsError(f"{name}: is no key; `hopgate keys generate` prints one") from None
 
 
-def _greeting(settings: Settings, key: str | None) -> str:
+def _greeting(settings: Settings, key: str | None, link: str) -> str:
     lines = [f"Hopgate serves on {settings.local_url}, embedded: data in {settings.sqlite_path}."]
     if settings.base_url:
         lines.append(f"Short links start with {settings.base_url}.")
     if key is None:
-        return "\n".join([*lines, "", "Make an API key: hopgate keys create NAME", ""])
+        more = ["Open the console: hopgate console"] if settings.console == "on" else []
+        return "\n".join([*lines, "", "Make an API key: hopgate keys create NAME", *more, ""])
+    opened = ["Or open the console; this link signs in once, within ten minutes:", "", f"  {link}", ""]
     return "\n".join(
         [
             *lines,
@@ -154,6 +158,7 @@ def _greeting(settings: Settings, key: str | None) -> str:
             "",
             "Then open its short_url. Stop with Ctrl-C.",
             "",
+            *(opened if link else []),
         ]
     )
 

@@ -79,6 +79,7 @@ class Settings(BaseSettings):
     tls_key: Path | None = None
     target_schemes: str = "http https"
     preview: Literal["on", "off"] = "on"
+    console: Literal["on", "off"] = "on"
     language: str = "en"
     pages: Path | None = None
     dialects: str = ""

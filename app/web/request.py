@@ -26,7 +26,8 @@ class Request:
     lower case; `repeated`, the query parameters that were sent twice, with all their values. `client` is
     the address that rate limits count by. `intent` reads why the request was made, `wants_page` whether it
     prefers HTML, `is_local` whether a program on this machine sent it directly: few handlers need to know.
-    `large` is a body that its handler reads.
+    `lines` gives the lines of a header, declared or not, that can be read. `large` is a body that its handler
+    reads.
     """
 
     method: str
@@ -40,6 +41,7 @@ class Request:
     intent: Callable[[], Intent] = lambda: Intent.VISIT
     wants_page: Callable[[], bool] = lambda: False
     is_local: Callable[[], bool] = lambda: False
+    lines: Callable[[str], Sequence[str]] = lambda _name: ()
     large: LargeBody | None = None
 
     async def whole_body(self) -> bytes | Response:

@@ -119,6 +119,8 @@ def register(application: Any, services: Services) -> None:
     _register_manual(application, description, services.public_url)
     _register_operations(application, services, middleware)
     _register_dialects(application, services, middleware)
+    if services.console is not None:
+        services.console(application, middleware, services)
     _register_redirect(application, services, codes)
 
 

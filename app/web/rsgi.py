@@ -416,6 +416,7 @@ class RsgiApplication:
                 intent=lambda: intent_of(headers),
                 wants_page=lambda: wants_page(headers),
                 is_local=lambda: is_local(scope.client, headers),
+                lines=headers.get_all,
                 large=large,
             )
         except ValueError as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from app.concurrency.tarpit import Tarpit
 from app.domain.visits import Look
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from hopgate_front import Front
 
     from app.telemetry.tracing import Tracing
+    from app.web.middleware import ApiMiddleware
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +54,8 @@ class Services:
     spans of requests; None if tracing is off. `front`: the data plane in front of the application; None if
     granian is alone. `target_schemes`: what targets may have, in lower case. `has_preview`: visitors may
     ask where a link leads. `pages`: for people. `dialects`: the names of those that are on.
-    `note_visit`: keeps what a visit looks like; None if that is not kept.
+    `note_visit`: keeps what a visit looks like; None if that is not kept. `console`: declares the routes
+    of the console on an application, behind the middleware; None if it is off.
     """
 
     links: Links
@@ -94,3 +96,4 @@ class Services:
     front: Front | None = None
     has_preview: bool = True
     note_visit: Callable[[Look], None] | None = None
+    console: Callable[[Any, ApiMiddleware, Services], None] | None = None

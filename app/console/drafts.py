@@ -1,0 +1,104 @@
+"""What a form says of a link, as the documents of the API say it: the same rules hold for both."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from app.domain import utm
+from app.domain.errors import FieldError, InvalidInput
+from app.domain.link import LinkFields
+from app.web import schemas
+
+Form = Mapping[str, str]
+# What a form shows of a link; `enabled` is a box that is sent when it is ticked.
+FIELDS = ("long_url", "title", "tags", "expires_at", "max_visits", *utm.NAMES)
+BLANK: Form = {"slug": "", "domain": "", **dict.fromkeys(FIELDS, ""), "enabled": "on"}
+# As browsers send a `datetime-local`.
+_LOCAL_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d(\.\d{1,6})?)?")
+_NUMBER = re.compile(r"\d{1,16}")
+
+
+def shown(fields: LinkFields) -> Form:
+    """Return what a form shows of a link with *fields*."""
+    found = {name: value or "" for name, value in utm.shown(fields.long_url).items()}
+    return {
+        "long_url": fields.long_url,
+        "title": fields.title,
+        "tags": ", ".join(fields.tags),
+        "expires_at": _shown_time(fields.expires_at),
+        "max_visits": "" if fields.max_visits is None else str(fields.max_visits),
+        "enabled": "on" if fields.enabled else "",
+        **found,
+    }
+
+
+def draft_of(form: Form) -> schemas.CreateLink:
+    """Return the new link that *form* describes; raises InvalidInput."""
+    document = {
+        name: value
+        for name, value in _document({name: form.get(name, "") for name in FIELDS}).items()
+        if value is not None
+    }
+    document |= {name: form[name].strip() for name in ("slug", "domain") if form.get(name, "").strip()}
+    document.setdefault("long_url", "")
+    return schemas.converted(document, schemas.CreateLink)
+
+
+def changes_of(form: Form, fields: LinkFields) -> Mapping[str, Any]:
+    """Return what *form* changes of a link that has *fields*; raises InvalidInput."""
+    before = shown(fields)
+    typed = {name: form.get(name, before[name]) for name in FIELDS}
+    document = _document({name: value for name, value in typed.items() if value.strip() != before[name]})
+    is_enabled = form.get("enabled", "") == "on"
+    if is_enabled != fields.enabled:
+        document["enabled"] = is_enabled
+    if not document:
+        return {}
+    return schemas.converted(document, schemas.PatchLink).changes()
+
+
+def _document(form: Form) -> dict[str, Any]:
+    """Return *form* as a document of the API; None: it says nothing of the field."""
+    errors: list[FieldError] = []
+    document: dict[str, Any] = {}
+    for name, typed in form.items():
+        value = typed.strip()
+        if name == "tags":
+            document[name] = [one.strip() for one in value.split(",") if one.strip()]
+        elif name in {"long_url", "title"}:
+            document[name] = value
+        elif not value:
+            document[name] = None
+        elif name == "expires_at":
+            document[name] = _read_time(value, errors)
+        elif name == "max_visits":
+            if _NUMBER.fullmatch(value) is None:
+                errors.append(FieldError(name, "max_visits_invalid", "must be a whole number"))
+            else:
+                document[name] = int(value)
+        else:
+            document[name] = value
+    if errors:
+        raise InvalidInput(errors)
+    return document
+
+
+def _read_time(text: str, errors: list[FieldError]) -> str:
+    wrong = FieldError("expires_at", "time_invalid", "must be a date that exists, with a time")
+    try:
+        if _LOCAL_TIME.fullmatch(text) is None:
+            raise ValueError
+        return datetime.fromisoformat(text).replace(tzinfo=UTC).isoformat()
+    except ValueError:
+        errors.append(wrong)
+        return ""
+
+
+def _shown_time(time: datetime | None) -> str:
+    if time is None:
+        return ""
+    text = time.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="seconds")
+    return text.removesuffix(":00") if text.endswith(":00") and time.second == 0 else text

@@ -1,0 +1,53 @@
+"""Every route of the console."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from urllib.parse import urlsplit
+
+from app.console import changes, link, links, overview, rendering, sign_in
+from app.console.gate import Gate
+from app.console.rendering import Pages
+from app.service.sessions import Sessions
+from app.web.middleware import ApiMiddleware
+from app.web.request import Request
+from app.web.response import Response
+from app.web.robyn_app import Router, public
+from app.web.services import Services
+
+
+def register(
+    app: Router,
+    middleware: ApiMiddleware,
+    services: Services,
+    *,
+    sessions: Sessions,
+    language: str,
+    clock: Callable[[], datetime],
+    token: Callable[[], str],
+) -> None:
+    """
+    Declare the routes on *app*.
+
+    Args:
+        clock: the present time, timezone-aware UTC.
+        token: makes an unpredictable name of letters and digits.
+    """
+    pages = Pages(language, urlsplit(services.public_url).path)
+    gate = Gate(middleware, pages, services.domains.index, public_url=services.public_url)
+    overview.register(app, gate, pages, services)
+    sign_in.register(app, gate, pages, sessions)
+    links.register(app, gate, pages, services, clock=clock, token=token)
+    link.register(app, gate, pages, services, clock=clock)
+    changes.register(app, gate, pages, services)
+
+    @app.get(rendering.STYLE)
+    @public
+    async def style(request: Request) -> Response:
+        return rendering.asset(rendering.STYLE, request.query.get("v"))
+
+    @app.get(rendering.SCRIPT)
+    @public
+    async def script(request: Request) -> Response:
+        return rendering.asset(rendering.SCRIPT, request.query.get("v"))
