@@ -1,0 +1,487 @@
+"""The console over HTTP: sessions, forms, what each key sees, and what links become."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+import httpx
+import pytest
+
+from tests.integration.console_session import ConsoleSession
+from tests.servers.hopgate import UNLIMITED, Gateway, eventually, hopgate, make_key
+
+COOKIE = "hopgate_session"
+TARGET = "https://example.com/a"
+
+
+class ConsoleGateway(Gateway):
+    """A gateway with an admin key."""
+
+    def __init__(self, settings: dict[str, str], directory) -> None:
+        super().__init__(settings, directory)
+        self.settings = settings
+        self.key = make_key(settings)
+
+    def run(self, *arguments: str) -> str:
+        done = hopgate(self.settings, *arguments)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.strip()
+
+    def link(self, slug: str) -> dict | None:
+        headers = {"Authorization": f"Bearer {self.key}"}
+        answer = httpx.get(f"{self.url}/api/v1/links/{slug}", headers=headers)
+        return answer.json() if answer.status_code == 200 else None
+
+
+@pytest.fixture(scope="module", params=["off", "on"], ids=["alone", "front"])
+def gateway(request, tmp_path_factory) -> Iterator[ConsoleGateway]:
+    directory = tmp_path_factory.mktemp("console")
+    settings = {
+        **UNLIMITED,
+        "HOPGATE_DATA_DIR": str(directory / "data"),
+        "HOPGATE_FRONT": request.param,
+    }
+    with ConsoleGateway(settings, directory) as gateway:
+        yield gateway
+
+
+@pytest.fixture
+def console(gateway) -> Iterator[ConsoleSession]:
+    with ConsoleSession(gateway, gateway.key) as console:
+        yield console
+
+
+# --- sessions ------------------------------------------------------------------------------
+
+
+def test_without_a_session_every_page_leads_to_the_sign_in(gateway):
+    for path in ("/console", "/console/links", "/console/links/new", "/console/link?slug=abc"):
+        answer = httpx.get(f"{gateway.url}{path}")
+        assert (answer.status_code, answer.headers["location"]) == (303, "/console/sign-in")
+    for path in ("/console/links/new", "/console/link/edit", "/console/link/remove", "/console/sign-out"):
+        answer = httpx.post(f"{gateway.url}{path}", data={"slug": "abc"})
+        assert (answer.status_code, answer.headers["location"]) == (303, "/console/sign-in?why=over")
+
+
+def test_sign_in_sets_a_cookie_that_scripts_and_other_sites_cannot_use(gateway):
+    answers = [httpx.post(f"{gateway.url}/console/sign-in", data={"key": gateway.key}) for _ in range(2)]
+
+    cookies = [answer.headers["set-cookie"] for answer in answers]
+    assert all("; HttpOnly; SameSite=Lax" in cookie and "Max-Age=43200" in cookie for cookie in cookies)
+    assert all(cookie.startswith(f"{COOKIE}=") and "Path=/console;" in cookie for cookie in cookies)
+    assert cookies[0].partition(";")[0] != cookies[1].partition(";")[0]
+    assert not any(gateway.key in cookie or gateway.key.split("_")[2] in cookie for cookie in cookies)
+
+
+def test_pages_carry_the_policy(gateway, console):
+    for answer in (console.get("/console"), console.get("/console/sign-in"), console.page("no-such")):
+        policy = answer.headers["content-security-policy"]
+        assert "unsafe" not in policy
+        assert policy.startswith("default-src 'none'; style-src 'self'; script-src 'self';")
+        assert "frame-ancestors 'none'" in policy
+        assert answer.headers["cache-control"] == "no-store"
+        assert answer.headers["x-frame-options"] == "DENY"
+        assert answer.headers["referrer-policy"] == "same-origin"
+        assert not re.search(r"\sstyle=|<style|<script>|\son\w+=", answer.text)
+
+
+def test_style_is_kept_by_its_version_alone(console):
+    address = re.findall(r'href="(/console/style\.css\?v=\w+)"', console.get("/console").text)[0]
+
+    assert console.get(address).headers["cache-control"] == "public, max-age=31536000, immutable"
+    assert console.get("/console/style.css?v=other").headers["cache-control"] == "no-cache"
+    assert console.get("/console/script.js").headers["content-type"] == "text/javascript; charset=utf-8"
+
+
+@pytest.mark.parametrize("key", ["", "wrong", "hg_aaaaaaaa_" + "a" * 43 + "_aaaaaa"])
+def test_wrong_key_gets_the_form_again(gateway, key):
+    answer = httpx.post(f"{gateway.url}/console/sign-in", data={"key": key})
+
+    assert answer.status_code == 401
+    assert "This is no key that counts" in answer.text
+    assert "set-cookie" not in answer.headers
+
+
+def test_session_of_another_text_is_none(gateway, console):
+    text = console.http.cookies[COOKIE]
+    began = text.split(".")[1]
+    changed = [text[:-2] + "AA", text.replace(began, str(int(began) + 60)), "x", text + "x", gateway.key, ""]
+
+    for one in changed:
+        answer = httpx.get(f"{gateway.url}/console", headers={"Cookie": f"{COOKIE}={one}"})
+        assert answer.status_code == 303, one
+    twice = {"Cookie": f"{COOKIE}={text}; {COOKIE}={text}"}
+    assert httpx.get(f"{gateway.url}/console", headers=twice).status_code == 303
+
+
+def test_session_is_no_key_of_the_api(gateway, console):
+    text = console.http.cookies[COOKIE]
+    for headers in ({"Authorization": f"Bearer {text}"}, {"Cookie": f"{COOKIE}={text}"}):
+        assert httpx.get(f"{gateway.url}/api/v1/links", headers=headers).status_code == 401
+
+
+def test_other_cookies_change_nothing(gateway, console):
+    text = console.http.cookies[COOKIE]
+    cookies = {"Cookie": f"a=b; {COOKIE}={text}; c=d;=;"}
+
+    assert httpx.get(f"{gateway.url}/console", headers=cookies).status_code == 200
+    unreadable = [(b"Cookie", b"theme=\xc3\xa9"), (b"Cookie", b"x=y"), (b"Accept", b"text/html")]
+    assert httpx.get(f"{gateway.url}/no-such-link+", headers=unreadable).status_code == 404
+
+
+@pytest.mark.parametrize("end", ["revoke", "rotate"])
+def test_session_ends_with_its_key(gateway, end):
+    key = make_key(gateway.settings, "links:read")
+    with ConsoleSession(gateway, key) as console:
+        assert console.get("/console/links").status_code == 200
+
+        gateway.run("keys", end, key.split("_")[1], *(["--grace", "0"] if end == "rotate" else []))
+
+        answers = []
+
+        def is_over() -> bool:
+            answers.append(console.get("/console/links"))
+            return answers[-1].status_code == 303
+
+        eventually(is_over, 3, "the session ends")
+        over = answers[-1]
+        assert over.headers["location"] == "/console/sign-in?why=over"
+        assert "Max-Age=0" in over.headers["set-cookie"]
+
+
+def test_signing_out_forgets_the_session(console):
+    answer = console.send("/console/sign-out")
+
+    assert answer.headers["location"] == "/console/sign-in?why=left"
+    assert COOKIE not in console.http.cookies
+    assert "You are signed out" in console.get(answer.headers["location"]).text
+
+
+def test_link_of_the_command_signs_in_once(gateway):
+    url = gateway.run("console", "--scope", "links:read")
+    path = url.removeprefix(gateway.url)
+    link = path.partition("link=")[2]
+    assert not link.startswith("hg_")
+    with ConsoleSession(gateway) as console, ConsoleSession(gateway) as second:
+        # A program that looks at the address uses nothing up.
+        assert "signs you in once" in console.get(path).text
+
+        console.signed_in(console.http.post("/console/sign-in", data={"link": link}))
+
+        assert console.get("/console/links").status_code == 200
+        assert console.get("/console/links/new").status_code == 403
+        again = second.http.post("/console/sign-in", data={"link": link})
+        assert (again.status_code, COOKIE in second.http.cookies) == (401, False)
+    secret = link.split(".")[2]
+    for text in (link, secret, f"hg_{link.split('.')[0]}_{secret}_000000"):
+        headers = {"Authorization": f"Bearer {text}"}
+        assert httpx.get(f"{gateway.url}/api/v1/links", headers=headers).status_code == 401
+
+
+def test_link_with_another_time_is_none(gateway):
+    key_id, made, secret = gateway.run("console").partition("link=")[2].split(".")
+    changed = f"{key_id}.{int(made) + 1}.{secret}"
+
+    answer = httpx.post(f"{gateway.url}/console/sign-in", data={"link": changed})
+
+    assert answer.status_code == 401
+
+
+# --- forged forms --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("token", "headers"),
+    [
+        ("", {}),
+        ("wrong", {}),
+        ("é", {}),
+        (None, {"Origin": "https://evil.example"}),
+        (None, {"Origin": "null"}),
+        (None, {"Sec-Fetch-Site": "cross-site"}),
+        (None, {"Sec-Fetch-Site": "same-site"}),
+        (None, {"Content-Type": "text/plain"}),
+    ],
+)
+def test_forged_form_changes_nothing(gateway, console, token, headers):
+    slug = f"forged-{len(headers)}{abs(hash(str(token))) % 10_000}"
+    form = {"form_token": console.token if token is None else token, "long_url": TARGET, "slug": slug}
+
+    answer = console.http.post("/console/links/new", data=form, headers=headers)
+
+    assert answer.status_code == 403
+    assert gateway.link(slug) is None
+
+
+def test_token_of_another_session_is_wrong(gateway, console):
+    with ConsoleSession(gateway, gateway.key) as other:
+        console.token = other.token
+        assert console.create(long_url=TARGET, slug="of-another").status_code == 403
+
+
+def test_form_of_this_origin_is_taken(gateway, console):
+    form = {"form_token": console.token, "long_url": TARGET, "slug": "of-this-origin"}
+    headers = {"Origin": gateway.url, "Sec-Fetch-Site": "same-origin"}
+
+    assert console.http.post("/console/links/new", data=form, headers=headers).status_code == 303
+
+
+def test_sign_in_from_another_site_is_refused(gateway):
+    answer = httpx.post(
+        f"{gateway.url}/console/sign-in",
+        data={"key": gateway.key},
+        headers={"Origin": "https://evil.example"},
+    )
+    assert (answer.status_code, "set-cookie" in answer.headers) == (403, False)
+
+
+# --- links ---------------------------------------------------------------------------------
+
+
+def test_new_link_is_visited_and_counted(gateway, console):
+    made = console.create(
+        long_url="https://example.com/long",
+        slug="counted",
+        title="Spring sale",
+        tags="spring, sale",
+        expires_at="2090-01-31T12:30",
+        max_visits="500",
+        utm_source="news letter",
+    )
+
+    assert made.headers["location"] == "/console/link?slug=counted&domain=127.0.0.1&done=created"
+    link = gateway.link("counted")
+    assert link is not None
+    assert (link["long_url"], link["tags"]) == (
+        "https://example.com/long?utm_source=news%20letter",
+        ["spring", "sale"],
+    )
+    assert (link["expires_at"], link["max_visits"]) == ("2090-01-31T12:30:00Z", 500)
+    page = console.get(made.headers["location"])
+    assert "The link is there." in page.text
+    assert "Spring sale" in page.text
+    for _ in range(3):
+        assert httpx.get(f"{gateway.url}/counted").status_code == 302
+    eventually(
+        lambda: '<span class="figure" id="total">3</span>' in console.page("counted").text, 15, "visits"
+    )
+    assert httpx.get(f"{gateway.url}/counted.qr").status_code == 200
+    code = console.get("/console/link/qr", slug="counted")
+    assert code.headers["content-type"] == "image/svg+xml"
+    assert "127.0.0.1" in console.get("/console/links", search="spring").text
+
+
+def test_form_with_errors_keeps_what_was_typed(gateway, console):
+    typed = {
+        "long_url": "not a url",
+        "slug": "no slug!",
+        "title": '"> typed',
+        "tags": "a,b",
+        "max_visits": "x",
+    }
+
+    answer = console.create(**typed)
+
+    assert answer.status_code == 422
+    assert "must be a whole number" in answer.text
+    assert 'value="not a url"' in answer.text
+    assert 'value="&#34;&gt; typed"' in answer.text
+    typed["max_visits"] = "5"
+    answer = console.create(**typed)
+    assert answer.status_code == 422
+    for field in ("long_url", "slug"):
+        assert f'id="{field}-error"' in answer.text
+        assert f'aria-describedby="{field}-hint {field}-error"' in answer.text
+
+
+def test_taken_slug_is_said_at_its_field(console):
+    console.create(long_url=TARGET, slug="taken-one")
+
+    answer = console.create(long_url="https://example.com/other", slug="taken-one")
+
+    assert answer.status_code == 409
+    assert 'id="slug-error">is not free' in answer.text
+
+
+def test_form_that_is_sent_twice_makes_one_link(gateway, console):
+    once = re.findall(r'name="once" value="(\w+)"', console.get("/console/links/new").text)[0]
+    sent = [
+        console.send("/console/links/new", once=once, long_url="https://example.com/once") for _ in range(2)
+    ]
+    other = console.send("/console/links/new", once=once, long_url="https://example.com/twice")
+
+    assert sent[0].status_code == 303
+    assert sent[0].headers["location"] == sent[1].headers["location"]
+    assert other.status_code == 409
+    assert "was sent before" in other.text
+
+
+def test_edit_changes_what_was_edited(gateway, console):
+    console.create(long_url="https://example.com/x?utm_source=a&b=c", slug="edited", title="Before", tags="t")
+    form = {"slug": "edited", "version": "1", "long_url": "https://example.com/x?utm_source=a&b=c"}
+
+    done = console.send("/console/link/edit", **form, title="After", tags="t", utm_source="a", enabled="on")
+
+    assert done.headers["location"].endswith("done=changed")
+    link = gateway.link("edited")
+    assert link is not None
+    assert (link["title"], link["version"], link["enabled"]) == ("After", 2, True)
+    history = console.page("edited").text
+    assert "Before" in history
+    assert "After" in history
+    off = console.send("/console/link/edit", **{**form, "version": "2"}, title="After", tags="t")
+    assert off.status_code == 303
+    assert gateway.link("edited")["enabled"] is False
+    same = console.send("/console/link/edit", **{**form, "version": "3"}, title="After", tags="t")
+    assert same.headers["location"].endswith("done=unchanged")
+    assert gateway.link("edited")["version"] == 3
+
+
+def test_edit_of_an_older_version_shows_both(gateway, console):
+    console.create(long_url=TARGET, slug="conflict", title="First")
+    console.send(
+        "/console/link/edit", slug="conflict", version="1", long_url=TARGET, title="Theirs", enabled="on"
+    )
+
+    mine = {"slug": "conflict", "long_url": TARGET, "title": "Mine", "enabled": "on"}
+    answer = console.send("/console/link/edit", version="1", **mine)
+
+    assert answer.status_code == 409
+    assert 'value="Mine"' in answer.text
+    assert "By now: Theirs" in answer.text
+    assert gateway.link("conflict")["title"] == "Theirs"
+    assert 'name="version" value="2"' in answer.text
+    assert console.send("/console/link/edit", version="2", **mine).status_code == 303
+    assert gateway.link("conflict")["title"] == "Mine"
+
+
+def test_removal_is_undone(gateway, console):
+    console.create(long_url=TARGET, slug="removed")
+
+    gone = console.send("/console/link/remove", slug="removed", version="1")
+
+    assert httpx.get(f"{gateway.url}/removed").status_code == 410
+    page = console.get(gone.headers["location"])
+    assert page.status_code == 410
+    assert "Undo the removal" in page.text
+    back = console.send("/console/link/undo", slug="removed", version="2")
+    assert back.headers["location"].endswith("done=undone")
+    assert httpx.get(f"{gateway.url}/removed").status_code == 302
+    stale = console.send("/console/link/undo", slug="removed", version="2")
+    assert stale.status_code == 409
+    stale = console.send("/console/link/remove", slug="removed", version="1")
+    assert stale.status_code == 409
+    assert gateway.link("removed") is not None
+
+
+def test_list_has_pages_filters_and_orders(gateway, console):
+    for number in range(27):
+        form = {"long_url": f"https://example.com/{number}", "slug": f"paged-{number:02}", "tags": "paged"}
+        assert console.create(**form).status_code == 303
+
+    first = console.get("/console/links", tag="paged", sort="slug")
+    following = re.findall(r'href="(/console/links\?[^"]*cursor=[^"]*)"', first.text)[0].replace("&amp;", "&")
+    second = console.get(following)
+
+    assert re.findall(r"/(paged-\d\d)</a>", first.text) == [f"paged-{n:02}" for n in range(25)]
+    assert re.findall(r"/(paged-\d\d)</a>", second.text) == ["paged-25", "paged-26"]
+    assert "Next page" not in second.text
+    assert "No link passes these filters" in console.get("/console/links", search="nothing-of-it").text
+    assert "paged-00" not in console.get("/console/links", tag="paged", state="disabled").text
+    for wrong in ({"state": "x"}, {"sort": "x"}, {"cursor": "x"}, {"search": "a"}, {"domain": "no.example"}):
+        answer = console.get("/console/links", **wrong)
+        assert answer.status_code == 422, wrong
+        assert 'role="alert"' in answer.text
+
+
+def test_wrong_addresses_are_404(console):
+    for query in ({}, {"slug": "no-such"}, {"slug": "a b"}, {"slug": "abc", "domain": "no.example"}):
+        for path in ("/console/link", "/console/link/edit", "/console/link/qr"):
+            answer = console.get(path, **query)
+            assert answer.status_code == 404, (path, query)
+            assert "There is nothing here" in answer.text
+    assert console.get("/console/no-such").status_code == 404
+    assert console.send("/console/link/remove", slug="no-such", version="1").status_code == 404
+    assert console.send("/console/link/undo", slug="no-such", version="x").status_code == 404
+
+
+def test_too_large_a_form_is_a_page(console):
+    answer = console.send("/console/links/new", long_url="x" * 70_000)
+    assert answer.status_code == 413
+    assert "That is too much at once" in answer.text
+
+
+# --- what keys see -------------------------------------------------------------------------
+
+
+def test_restricted_key_sees_its_own_links(gateway, console):
+    console.create(long_url=TARGET, slug="of-others", title="Of others")
+    key = gateway.run(
+        "keys", "create", "own", "--own-links", "--scope", "links:read", "--scope", "links:write"
+    )
+    with ConsoleSession(gateway, key) as own:
+        assert own.create(long_url=TARGET, slug="of-mine").status_code == 303
+
+        listed = own.get("/console/links").text
+
+        assert "of-mine" in listed
+        assert "of-others" not in listed
+        assert "reaches some links alone" in own.get("/console").text
+        assert "visits ever" not in own.get("/console").text
+        for path in ("/console/link", "/console/link/edit", "/console/link/qr"):
+            assert own.get(path, slug="of-others").status_code == 404
+        for path in ("/console/link/edit", "/console/link/remove", "/console/link/undo"):
+            assert own.send(path, slug="of-others", version="1", title="x").status_code == 404
+        taken = own.create(long_url=TARGET, slug="of-others")
+        assert taken.status_code == 409
+        assert "Of others" not in taken.text
+    assert gateway.link("of-others")["version"] == 1
+
+
+def test_key_for_numbers_sees_numbers_alone(gateway, console):
+    console.create(
+        long_url="https://example.com/secret-target", slug="numbers", title="Secret title", tags="hid"
+    )
+    console.send("/console/link/edit", slug="numbers", version="1", title="Secret later", enabled="on")
+    key = gateway.run("keys", "create", "stats", "--scope", "stats:read")
+    with ConsoleSession(gateway, key) as counting:
+        page = counting.page("numbers")
+
+        assert page.status_code == 200
+        assert 'id="total"' in page.text
+        for text in ("ecret", "hid<", "History", "Remove", "/console/link/edit"):
+            assert text not in page.text, text
+        assert counting.get("/console").status_code == 200
+        for path in ("/console/links", "/console/links/new", "/console/link/edit", "/console/link/qr"):
+            assert counting.get(path, slug="numbers").status_code == 403
+        for path in (
+            "/console/links/new",
+            "/console/link/edit",
+            "/console/link/remove",
+            "/console/link/undo",
+        ):
+            assert counting.send(path, slug="numbers", version="2").status_code == 403
+
+
+def test_key_that_only_writes_gets_the_short_url(gateway):
+    key = gateway.run("keys", "create", "write", "--scope", "links:write")
+    with ConsoleSession(gateway, key) as writing:
+        made = writing.create(long_url=TARGET, slug="written")
+
+        assert made.status_code == 201
+        assert f"{gateway.url}/written" in made.text
+        for path in ("/console/link/edit", "/console/link/remove", "/console/link/undo"):
+            assert writing.send(path, slug="written", version="1").status_code == 403
+    assert gateway.link("written")["version"] == 1
+
+
+def test_history_names_the_key(gateway, console):
+    console.create(long_url=TARGET, slug="by-a-key", title="a")
+    console.send("/console/link/edit", slug="by-a-key", version="1", long_url=TARGET, title="b", enabled="on")
+    key_id = gateway.key.split("_")[1]
+
+    assert gateway.link("by-a-key")["owner"] == key_id
+    assert f"by <code>{key_id}</code>" in console.page("by-a-key").text
+    assert datetime.now(UTC).strftime("%Y-%m-%d") in console.page("by-a-key").text

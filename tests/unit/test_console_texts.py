@@ -1,0 +1,82 @@
+"""The texts and the templates of the console."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from unittest.mock import MagicMock
+
+import pytest
+
+from app.console.gate import Gate
+from app.console.rendering import Pages, texts
+from app.domain.domains import DomainIndex
+from app.domain.errors import Unavailable
+from app.web import errors
+
+FOLDER = Path(__file__).parents[2] / "app" / "console"
+LANGUAGES = sorted(path.stem for path in (FOLDER / "texts").iterdir())
+
+
+def test_languages_have_the_same_texts():
+    assert LANGUAGES == ["de", "en"]
+    assert set(texts("de")) == set(texts("en"))
+    assert [name for name in texts("en") if not texts("en")[name] or not texts("de")[name]] == []
+
+
+def test_every_text_of_a_template_is_there():
+    named = set()
+    for path in (FOLDER / "templates").iterdir():
+        named |= set(re.findall(r"\bt\.(?!get\b)(\w+)", path.read_text()))
+    assert len(named) > 50
+    assert named - set(texts("en")) == set()
+    # Jinja finds these on the dictionary first.
+    assert named & set(dir({})) == set()
+
+
+def test_language_without_texts_is_shown_in_english():
+    assert texts("xx") == texts("en")
+
+
+def test_no_template_has_a_style_or_a_script_of_its_own():
+    for path in (FOLDER / "templates").iterdir():
+        assert not re.search(
+            r"\sstyle=|<style|<script>|\son\w+=|\|\s*safe|https?://\S*\.js", path.read_text()
+        )
+
+
+@pytest.mark.parametrize("query", [{"a": "&b=c", "d": ""}, {"a": "é ", "e": None}])
+def test_addresses_are_encoded(query):
+    address = Pages("en", "/go").url("/console", **query)
+    assert address.startswith("/go/console?a=%")
+    assert "&" not in address
+
+
+@pytest.mark.parametrize(
+    ("problem", "words"),
+    [
+        (errors.overloaded(), "Temporarily unavailable"),
+        (
+            errors.unavailable(Unavailable("store", "away"), may_have_written=True),
+            "may or may not have taken",
+        ),
+        (errors.forbidden("links:read"), "The scope links:read is missing."),
+        (errors.gone(), "The link was removed"),
+        (errors.server_error("abc"), "Something went wrong on our side"),
+        (errors.length_required(), "The length is missing"),
+    ],
+)
+def test_problem_becomes_a_page(problem, words):
+    gate = Gate(
+        MagicMock(), Pages("en", ""), DomainIndex("http://hop.example"), public_url="http://hop.example"
+    )
+
+    page = gate.problem(problem)
+
+    assert page.status == problem.status
+    assert words in page.body.decode()
+    headers = dict(page.headers)
+    assert headers["content-type"] == "text/html; charset=utf-8"
+    assert headers["cache-control"] == "no-store"
+    assert headers.get("retry-after") == dict(problem.headers).get("retry-after")
+    assert gate.problem(page) == page
