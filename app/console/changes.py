@@ -7,9 +7,9 @@ from typing import Any, assert_never
 from app.console import drafts
 from app.console.gate import Gate, form_of
 from app.console.link import PATH, key_of
-from app.console.links import by_field
+from app.console.links import RETRY, by_field
 from app.console.rendering import Pages, Viewer
-from app.domain.errors import InvalidInput
+from app.domain.errors import InvalidInput, Unavailable
 from app.domain.link import Link
 from app.domain.link_key import name_of
 from app.ports import ExternalIdTaken, VersionMismatch
@@ -44,6 +44,7 @@ class _Changes:
         self._links = services.links
         self._history = services.history
         self._domains = services.domains
+        self._on_error = services.on_error
 
     async def ask(self, call: Call[Any], viewer: Viewer) -> Response:
         """Return the form with what the link is."""
@@ -56,22 +57,31 @@ class _Changes:
         link = await self._found(form, viewer)
         if isinstance(link, Response):
             return link
-        outcome: Any = VersionMismatch(link)
-        if _version(form) == link.version:
-            try:
-                patch = drafts.changes_of(form, link.fields)
-                if not patch:
-                    return self._on(link, "unchanged")
-                outcome = await self._links.change(link.slug, patch, expected_version=link.version)
-            except InvalidInput as error:
-                return self._form(viewer, link, form, status=422, errors=by_field(error))
+        outcome = await self._changed(link, form, viewer)
         match outcome:
+            case Response():
+                return outcome
             case Link():
                 return self._on(outcome, "changed")
             case VersionMismatch(current):
                 return self._meanwhile(viewer, current, form)
             case _:
                 return self._refused(outcome, form, viewer)
+
+    async def _changed(self, link: Link, form: drafts.Form, viewer: Viewer) -> Any:
+        if _version(form) != link.version:
+            return VersionMismatch(link)
+        try:
+            patch = drafts.changes_of(form, link.fields)
+            if not patch:
+                return self._on(link, "unchanged")
+            return await self._links.change(link.slug, patch, expected_version=link.version)
+        except InvalidInput as error:
+            return self._form(viewer, link, form, status=422, errors=by_field(error))
+        except Unavailable as error:
+            self._on_error(error)
+            told = self._pages.text("try_again")
+            return self._form(viewer, link, form, status=503, headers=RETRY, error=told)
 
     async def remove(self, call: Call[Any], viewer: Viewer) -> Response:
         """Remove the link; its page says so, and has the way back."""

@@ -11,7 +11,7 @@ from typing import Any, assert_never
 from app.console import drafts
 from app.console.gate import Gate, form_of
 from app.console.rendering import Pages, Viewer
-from app.domain.errors import FieldError, InvalidInput
+from app.domain.errors import FieldError, InvalidInput, Unavailable
 from app.domain.link import Link, LinkFields
 from app.domain.link_key import name_of
 from app.domain.slug import MOVED, ORDINARY
@@ -30,6 +30,7 @@ from app.web.robyn_app import Router
 from app.web.services import Services
 
 _PER_PAGE = 25
+RETRY = [("retry-after", "1")]
 _FILTERS = ("search", "tag", "state", "domain", "sort")
 
 
@@ -88,6 +89,7 @@ class _Links:
         self._links = services.links
         self._listings = services.listings
         self._domains = services.domains
+        self._on_error = services.on_error
         self._clock = clock
         self._token = token
 
@@ -139,6 +141,11 @@ class _Links:
             )
         except InvalidInput as error:
             return self._form(viewer, form, status=422, errors=by_field(error))
+        except Unavailable as error:
+            self._on_error(error)
+            # The same name once more: if the link was stored after all, it stays the only one.
+            again = {"once": form.get("once", ""), "error": self._pages.text("try_again")}
+            return self._form(viewer, form, status=503, headers=RETRY, **again)
         match outcome:
             case Created(link):
                 return self._made(viewer, link)
@@ -173,12 +180,11 @@ class _Links:
         ]
 
     def _form(self, viewer: Viewer, form: drafts.Form, **values: Any) -> Response:
-        shown: dict[str, Any] = {"errors": {}, "made": "", "error": "", **values}
+        shown: dict[str, Any] = {"errors": {}, "made": "", "error": "", "once": self._token(), **values}
         return self._pages.page(
             "new.html",
             viewer,
             form={**drafts.BLANK, **form},
-            once=self._token(),
             hosts=hosts(self._domains, viewer.principal),
             **shown,
         )
