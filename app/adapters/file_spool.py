@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _SUFFIX = ".clicks"
+# Of a line: what is read at once. A longer one would look like the end of the file.
 _MAX_LINE = 1 << 20
 
 
@@ -139,6 +140,8 @@ class FileSpool:
         return [*self._adopted, *([self._own] if self._own else [])]
 
     def _append(self, line: bytes) -> bool:
+        if len(line) > _MAX_LINE:
+            return False
         if self._own is None:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             path = self._folder / (self._new_name() + _SUFFIX)

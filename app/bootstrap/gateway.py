@@ -185,7 +185,7 @@ async def open_gateway(settings: Settings) -> AsyncIterator[Services]:
             tracing=traces.tracing,
             front=None if plane is None else plane.front,
             has_preview=settings.preview == "on",
-            note_visit=None if redirects.described is None else redirects.described.note,
+            note_visit=None if redirects.described is None else redirects.described.notes.note,
             console=new_console(settings, to.store, api.authenticator),
         )
 
@@ -208,10 +208,6 @@ class Redirects:
     hosts: DomainIndex
     described: Descriptions | None
 
-    def undescribed(self) -> int:
-        """Return how many visits no description has."""
-        return 0 if self.described is None else self.described.undescribed()
-
     def sources(
         self, limiter: RateLimiter, requests: RequestMetrics, plane: DataPlane | None
     ) -> Sequence[Source]:
@@ -225,7 +221,7 @@ class Redirects:
             partial(limiter_samples, limiter),
             partial(look_up_samples, self.resolver, self.l1),
             partial(click_samples, self.clicks),
-            partial(visit_samples, self.undescribed),
+            partial(visit_samples, self.described),
             self.ages.samples,
             partial(block_samples, self.index),
         )
@@ -260,7 +256,7 @@ async def open_redirects(
         replica = to.traces.replica(opened)
         resolver = to.traces.resolver(Resolver)(l1, to.cache, to.store, to.bus, admission, replica=replica)
         await stack.enter_async_context(serving("resolver", resolver))
-        described = await stack.enter_async_context(open_descriptions(settings, to.store, plane))
+        described = await stack.enter_async_context(open_descriptions(settings, to.store, to.bus, plane))
         clicks = await stack.enter_async_context(open_clicks(settings, counter, l1, to.bus, described))
         leases = None if plane is None else plane.front
         quota = VisitQuota(to.store, monotonic=time.monotonic, leases=leases)
@@ -332,7 +328,7 @@ async def open_clicks(
             spool,
             clock=utc_now,
             new_id=new_id,
-            described=None if described is None else described.take,
+            described=None if described is None else described.publisher,
         )
         async with serving("click publisher", publisher):
             yield publisher

@@ -3,27 +3,38 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
+import time
+from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from functools import partial
 
+from app.adapters.file_spool import FileSpool
 from app.bootstrap.data_plane import DataPlane
-from app.bootstrap.dependencies import utc_now
-from app.domain.events import VisitsDescribed
+from app.concurrency.stopping import close
 from app.domain.visits import Look
-from app.ports import Places, VisitorKeyStore
+from app.ports import EventBus, Places, VisitorKeyStore
+from app.service.visit_publisher import VisitPublisher
 from app.service.visits import VisitDescriber, VisitNotes, VisitorKeys
 from app.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)
 class Descriptions:
-    """`note` keeps what a visit looks like; `take` describes what was kept; `undescribed` counts the rest."""
+    """`notes` keep what visits look like that no front answers; `publisher` describes all of them."""
 
-    note: Callable[[Look], None]
-    take: Callable[[], Awaitable[Sequence[VisitsDescribed]]]
-    undescribed: Callable[[], int]
+    notes: VisitNotes
+    publisher: VisitPublisher
+
+    @property
+    def undescribed(self) -> int:
+        """How many visits since the start have no description."""
+        return self.notes.dropped + self.publisher.undescribed
+
+    @property
+    def spooled_bytes(self) -> int:
+        """The size of the descriptions on the local disk."""
+        return self.publisher.spooled_bytes
 
 
 @contextmanager
@@ -43,7 +54,7 @@ def _places(settings: Settings) -> Iterator[Places]:
 
 @asynccontextmanager
 async def open_descriptions(
-    settings: Settings, store: VisitorKeyStore, plane: DataPlane | None
+    settings: Settings, store: VisitorKeyStore, bus: EventBus, plane: DataPlane | None
 ) -> AsyncIterator[Descriptions | None]:
     """What one gateway process describes visits with; None if that is off."""
     if settings.analytics == "off":
@@ -63,14 +74,19 @@ async def open_descriptions(
         notes.dropped += dropped
         return [*noted, *seen]
 
-    with _places(settings) as places:
-        describer = VisitDescriber(
-            taken,
-            VisitorKeys(store, random=secrets.token_bytes),
-            UserAgents(),
-            places,
-            honours_objections=settings.respect_dnt == "on",
-            clock=utc_now,
-            new_id=partial(secrets.token_hex, 16),
-        )
-        yield Descriptions(notes.note, describer.take, lambda: notes.dropped)
+    new_id = partial(secrets.token_hex, 16)
+    spool = FileSpool(settings.data_dir / "visits", new_name=new_id)
+    try:
+        with _places(settings) as places:
+            describer = VisitDescriber(
+                taken,
+                VisitorKeys(store, random=secrets.token_bytes),
+                UserAgents(),
+                places,
+                honours_objections=settings.respect_dnt == "on",
+                monotonic=time.monotonic,
+                new_id=new_id,
+            )
+            yield Descriptions(notes, VisitPublisher(describer, bus, spool))
+    finally:
+        await close("visit spool", spool.aclose())

@@ -30,7 +30,8 @@ class Dimension(StrEnum):
     """
     What visits are counted by.
 
-    `KIND` has every visit. `BOT` has those of bots by their names, all others have those of people alone.
+    `KIND` has every visit. `BOT` has those of bots by their names, all others have those of people alone;
+    `SOURCE`, `MEDIUM` and `CAMPAIGN` those of them that name one.
     """
 
     KIND = "kind"
@@ -41,6 +42,9 @@ class Dimension(StrEnum):
     BROWSER = "browser"
     OS = "os"
     DEVICE = "device"
+    SOURCE = "source"
+    MEDIUM = "medium"
+    CAMPAIGN = "campaign"
     BOT = "bot"
 
 
@@ -59,13 +63,15 @@ class Look:
     What the requests of visits look like, as they were sent.
 
     `client` is an address or an IPv6 network, and is never stored. `objects`: the visitor asks not to be
-    tracked. `is_ahead`: a browser asks before its user does.
+    tracked. `is_ahead`: a browser asks before its user does. `campaign`: the `utm_` parameters of the target,
+    then those of the visit's query, as they are written.
     """
 
     slug: Slug
     referrer: str = ""
     language: str = ""
     client: str = ""
+    campaign: str = ""
     user_agent: str = ""
     objects: bool = False
     is_ahead: bool = False

@@ -11,22 +11,17 @@ of a flush in progress.
 from __future__ import annotations
 
 import asyncio
-import logging
-from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Callable
 from datetime import datetime
-from typing import assert_never
+from typing import Protocol
 
-from app.domain.events import ClicksCounted, Counted, VisitsDescribed
+from app.domain.events import ClicksCounted
 from app.domain.link import Slug
 from app.ports import ClickSpool, EventBus
+from app.service.sending import BatchSender, visits_of
 from app.wire import MAX_CLICKED_SLUGS_A_MESSAGE
 
-log = logging.getLogger(__name__)
-
 FLUSH_INTERVAL_S = 1.0
-# Batches per flush that are published from the disk: an outage of an hour is made up in three minutes.
-_REPLAYED_A_FLUSH = 20
 MAX_COUNTED_SLUGS = 100_000
 
 
@@ -65,6 +60,23 @@ class ClickCounter:
         return taken
 
 
+class Described(Protocol):
+    """What visits looked like, on its own way to the bus; see `app.service.visit_publisher`."""
+
+    @property
+    def is_behind(self) -> bool:
+        """Does something that was taken wait to be described?"""
+        ...
+
+    def cut(self, now: datetime) -> None:
+        """Take what was noted since the last call as visits of *now*."""
+        ...
+
+    async def flush(self) -> None:
+        """Publish what was taken, or keep it on disk. A cancelled flush loses nothing."""
+        ...
+
+
 class ClickPublisher:
     """
     Publishes the clicks of one gateway process, or keeps them on disk. Belongs to one event loop.
@@ -73,7 +85,7 @@ class ClickPublisher:
         collect: makes the L1 cache report its clicks to *counter*.
         clock: the present time in UTC; a click counts in the hour in which it is flushed.
         new_id: makes 32 unique hexadecimal digits.
-        described: returns what visits looked like since its last call.
+        described: what visits looked like; flushed after the clicks, and counted in the same hour.
     """
 
     def __init__(
@@ -85,35 +97,39 @@ class ClickPublisher:
         *,
         clock: Callable[[], datetime],
         new_id: Callable[[], str],
-        described: Callable[[], Awaitable[Sequence[VisitsDescribed]]] | None = None,
+        described: Described | None = None,
     ) -> None:
         self._counter = counter
         self._collect = collect
-        self._bus = bus
-        self._spool = spool
+        self._sender = BatchSender("click publisher", "clicks", bus, spool)
         self._clock = clock
         self._new_id = new_id
         self._described = described
-        self._pending: deque[Counted] = deque()
-        self._confirming = True
-        self._dropped = 0
-        # Clicks since the start, in batches that the bus confirmed, and that were kept on disk first.
-        self.published = self.spilled = 0
+
+    @property
+    def published(self) -> int:
+        """How many clicks the bus has confirmed since the start."""
+        return self._sender.published
+
+    @property
+    def spilled(self) -> int:
+        """How many clicks were kept on disk first, since the start."""
+        return self._sender.spilled
 
     @property
     def buffered(self) -> int:
         """How many clicks are in memory; those that the L1 cache still counts are not included."""
-        return len(self._counter) + _clicks(self._pending)
+        return len(self._counter) + visits_of(self._sender.pending)
 
     @property
     def spooled_bytes(self) -> int:
         """The size of the clicks on disk."""
-        return self._spool.kept_bytes
+        return self._sender.spooled_bytes
 
     @property
     def dropped(self) -> int:
         """How many clicks were lost since the start: neither bus nor disk accepted them."""
-        return self._dropped + self._counter.dropped
+        return self._sender.lost + self._counter.dropped
 
     async def run(self) -> None:
         """Flush every second, or sooner when the counter is full, until cancelled."""
@@ -129,82 +145,28 @@ class ClickPublisher:
         """
         Publish what was counted, or keep it on disk; then publish batches from the disk.
 
-        Takes little longer than two publishes. A cancelled flush loses nothing: the next continues.
+        Takes little longer than two publishes, and as much again for what visits looked like. A cancelled
+        flush loses nothing: the next continues.
         """
         self._cut()
-        await self._send_pending()
+        await self._sender.send()
+        await self._sender.replay()
         if self._described is not None:
-            # After the clicks: reading headers may take a while.
-            self._pending.extend(await self._described())
-            await self._send_pending()
-        await self._replay()
-
-    async def _send_pending(self) -> None:
-        while self._pending:
-            counted = self._pending[0]
-            # While the broker does not confirm, write to disk first: a failing publish may take
-            # seconds, and a crash in that time would lose the batch.
-            if not (self._confirming and await self._publish([counted])):
-                await self._keep(counted)
-            self._pending.popleft()
+            await self._described.flush()
 
     async def aclose(self) -> None:
         """Flush for the last time."""
         await self.flush()
+        while self._described is not None and self._described.is_behind:
+            await self._described.flush()
 
     def _cut(self) -> None:
         self._collect()
         counted = self._counter.take()
-        hour = self._clock().replace(minute=0, second=0, microsecond=0)
+        now = self._clock()
+        hour = now.replace(minute=0, second=0, microsecond=0)
         for start in range(0, len(counted), MAX_CLICKED_SLUGS_A_MESSAGE):
             part = counted[start : start + MAX_CLICKED_SLUGS_A_MESSAGE]
-            self._pending.append(ClicksCounted(self._new_id(), hour, dict(part)))
-
-    async def _publish(self, batches: Sequence[Counted]) -> int:
-        """Return how many of *batches* the bus confirmed, up to the first that it did not."""
-        taken = list(await self._bus.publish(batches))
-        confirmed = [*taken, False].index(False)
-        self.published += _clicks(batches[:confirmed])
-        if (confirmed == len(batches)) != self._confirming:
-            self._confirming = not self._confirming
-            if self._confirming:
-                log.warning("click publisher: the broker confirms again")
-            else:
-                log.warning(
-                    "click publisher: the broker does not confirm %d of %d batches; kept on disk",
-                    len(batches) - confirmed,
-                    len(batches),
-                )
-        return confirmed
-
-    async def _keep(self, counted: Counted) -> None:
-        clicks = _clicks([counted])
-        if await self._spool.append(counted):
-            self.spilled += clicks
-        elif isinstance(counted, VisitsDescribed):
-            log.error("click publisher: what %d links' visits looked like is lost", len(counted.visits))
-        else:
-            self._dropped += clicks
-            log.error("click publisher: %d clicks lost, as neither bus nor disk accepts them", clicks)
-
-    async def _replay(self) -> None:
-        kept = await self._spool.oldest(_REPLAYED_A_FLUSH)
-        if kept:
-            await self._spool.drop(await self._publish(kept))
-        else:
-            # With nothing on disk to probe the broker with, the next flush tries it.
-            self._confirming = True
-
-
-def _clicks(batches: Iterable[Counted]) -> int:
-    """Return the clicks in *batches*; descriptions are of clicks that others have counted."""
-    clicks = 0
-    for batch in batches:
-        match batch:
-            case ClicksCounted():
-                clicks += sum(batch.clicks.values())
-            case VisitsDescribed():
-                pass
-            case _:
-                assert_never(batch)
-    return clicks
+            self._sender.pending.append(ClicksCounted(self._new_id(), hour, dict(part)))
+        if self._described is not None:
+            self._described.cut(now)

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import logging
 import re
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter, defaultdict, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime
+from urllib.parse import parse_qsl
 
 from app.domain.errors import Unavailable
 from app.domain.events import VisitsDescribed
@@ -20,6 +22,8 @@ from app.domain.link import Slug
 from app.domain.visits import (
     DIRECT,
     MAX_VALUE_LENGTH,
+    MAX_VALUES,
+    OTHER,
     UNKNOWN,
     Agent,
     Dimension,
@@ -30,14 +34,26 @@ from app.domain.visits import (
 )
 from app.ports import Agents, Places, VisitorKeyStore
 
-# Links of one batch: their counts are larger than those of clicks.
-MAX_DESCRIBED_SLUGS_A_MESSAGE = 500
+log = logging.getLogger(__name__)
+
+# Bytes of one batch, about. A single link takes less than three times as much; a line of the spool has 1 MiB.
+_MAX_BATCH_BYTES = 256 << 10
 _MAX_LOOKS = 20_000
+# For which looks are read at a time: user agents that were never seen take half a millisecond each.
+_READ_S = 0.5
+# For the store to tell the key of a day.
+_KEY_S = 1.0
 _LANGUAGE = re.compile(r"[A-Za-z]{2,3}(?![A-Za-z0-9])")
 # A host, or the name of an app. What else stands there is no place to come from.
 _REFERRER = re.compile(r"[a-z0-9_-]+(?:\.[a-z0-9_-]+)+\Z|\[[0-9a-f:.]+\]\Z|localhost\Z")
-# A message names up to so many visitors of a link.
+# Visitors of a link in one batch; further ones are in the next.
 _MAX_VISITORS = 5000
+_UTM = {
+    "utm_source": Dimension.SOURCE,
+    "utm_medium": Dimension.MEDIUM,
+    "utm_campaign": Dimension.CAMPAIGN,
+}
+_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
 class VisitNotes:
@@ -87,9 +103,10 @@ class VisitorKeys:
             self._day, self._key, self._is_shared = day, self._random(32), False
         if not self._is_shared:
             try:
-                self._key = await self._store.visitor_key(day, self._key)
+                async with asyncio.timeout(_KEY_S):
+                    self._key = await self._store.visitor_key(day, self._key)
                 self._is_shared = True
-            except Unavailable:
+            except (Unavailable, TimeoutError):
                 pass
         return self._key
 
@@ -98,11 +115,13 @@ class VisitDescriber:
     """
     Makes `VisitsDescribed` of what was noted.
 
+    Bounded: `dropped` counts the visits of looks that were beyond `_MAX_LOOKS` or that could not be read.
+
     Args:
         taken: returns what was noted since its last call.
         honours_objections: whether visits of those who object to tracking (`DNT`, `Sec-GPC`) are counted by
             `Dimension.KIND` alone.
-        clock: the present time in UTC.
+        monotonic: seconds that never go back.
         new_id: makes 32 unique hexadecimal digits.
     """
 
@@ -114,7 +133,7 @@ class VisitDescriber:
         places: Places,
         *,
         honours_objections: bool,
-        clock: Callable[[], datetime],
+        monotonic: Callable[[], float],
         new_id: Callable[[], str],
     ) -> None:
         self._taken = taken
@@ -122,47 +141,91 @@ class VisitDescriber:
         self._agents = agents
         self._places = places
         self._honours_objections = honours_objections
-        self._clock = clock
+        self._monotonic = monotonic
         self._new_id = new_id
-        self._looks: list[tuple[Look, int]] = []
+        self._cuts: deque[tuple[datetime, deque[tuple[Look, int]]]] = deque()
+        self._ready: list[VisitsDescribed] = []
+        self.dropped = 0
+
+    @property
+    def is_behind(self) -> bool:
+        """Does something that was cut wait to be taken?"""
+        return bool(self._cuts)
+
+    def cut(self, now: datetime) -> None:
+        """Take what was noted since the last call as visits of *now*."""
+        looks = deque(self._taken())
+        room = max(0, _MAX_LOOKS - sum(len(waiting) for _, waiting in self._cuts))
+        while len(looks) > room:
+            self.dropped += looks.pop()[1]
+        if looks:
+            self._cuts.append((now, looks))
 
     async def take(self) -> Sequence[VisitsDescribed]:
-        """Return what was noted since the last call. A call that is cancelled loses nothing."""
-        self._looks.extend(self._taken())
-        if not self._looks:
-            return ()
-        now = self._clock()
-        key = await self._keys.of(day_of(now))
-        # Rules of user agents take their time: some hundred milliseconds, when they are compiled.
-        found = await asyncio.to_thread(self._described, list(self._looks), key)
-        self._looks.clear()
-        hour = now.replace(minute=0, second=0, microsecond=0)
-        most = MAX_DESCRIBED_SLUGS_A_MESSAGE
-        return [
-            VisitsDescribed(self._new_id(), hour, dict(found[start : start + most]))
-            for start in range(0, len(found), most)
-        ]
+        """
+        Return what was cut; if that takes long, a part of it, and the rest later.
 
-    def _described(self, looks: Sequence[tuple[Look, int]], key: bytes) -> Sequence[tuple[Slug, LinkVisits]]:
+        A call that is cancelled loses nothing.
+        """
+        end = self._monotonic() + _READ_S
+        while self._cuts and self._monotonic() < end:
+            now, looks = self._cuts[0]
+            key = await self._keys.of(day_of(now))
+            # In a thread, as rules of user agents take their time: half a second, when they are compiled.
+            found, read, unread = await asyncio.to_thread(self._described, tuple(looks), key, end)
+            # Nothing is awaited from here on.
+            for _ in range(read):
+                looks.popleft()
+            if not looks:
+                self._cuts.popleft()
+            self.dropped += unread
+            hour = now.replace(minute=0, second=0, microsecond=0)
+            self._ready += [VisitsDescribed(self._new_id(), hour, part) for part in _parts(found)]
+        ready, self._ready = self._ready, []
+        return ready
+
+    def _described(
+        self, looks: Sequence[tuple[Look, int]], key: bytes, end: float
+    ) -> tuple[Sequence[tuple[Slug, LinkVisits]], int, int]:
+        """Return visits by links, how many *looks* were read until *end*, and visits of unreadable ones."""
         counts: defaultdict[Slug, defaultdict[Dimension, Counter[str]]] = defaultdict(
             lambda: defaultdict(Counter)
         )
         visitors: defaultdict[Slug, set[int]] = defaultdict(set)
+        read = unread = 0
         for look, visits in looks:
-            by = counts[look.slug]
-            agent = self._agents.agent(look.user_agent)
-            kind = kind_of(look, agent)
-            by[Dimension.KIND][kind] += visits
-            if self._honours_objections and look.objects:
+            if read and self._monotonic() >= end:
+                break
+            read += 1
+            try:
+                kind, values = self._read(look)
+            except Exception:
+                # The last resort: rules and files of others see what any client sends, and clicks must go on.
+                if not unread:
+                    log.exception("a visit could not be described")
+                unread += visits
                 continue
-            for dimension, value in self._values(kind, look, agent):
-                by[dimension][_cut(value)] += visits
-            if kind is Kind.PERSON and len(visitors[look.slug]) < _MAX_VISITORS:
+            by = counts[look.slug]
+            by[Dimension.KIND][kind] += visits
+            for dimension, value in values:
+                by[dimension][value] += visits
+            if kind is Kind.PERSON and not self._is_left_alone(look):
                 visitors[look.slug].add(visitor(key, look))
-        return [
-            (slug, LinkVisits({name: dict(values) for name, values in by.items()}, tuple(visitors[slug])))
+        described = [
+            (slug, LinkVisits({name: _most(values) for name, values in by.items()}, tuple(visitors[slug])))
             for slug, by in counts.items()
         ]
+        return described, read, unread
+
+    def _is_left_alone(self, look: Look) -> bool:
+        return self._honours_objections and look.objects
+
+    def _read(self, look: Look) -> tuple[Kind, Sequence[tuple[Dimension, str]]]:
+        agent = self._agents.agent(look.user_agent)
+        kind = kind_of(look, agent)
+        if self._is_left_alone(look):
+            return kind, ()
+        return kind, [(dimension, _cut(value)) for dimension, value in self._values(kind, look, agent)]
 
     def _values(self, kind: Kind, look: Look, agent: Agent) -> Iterable[tuple[Dimension, str]]:
         if kind is not Kind.PERSON:
@@ -177,6 +240,46 @@ class VisitDescriber:
         yield Dimension.DEVICE, agent.device
         yield Dimension.COUNTRY, place.country
         yield Dimension.CITY, place.city
+        yield from campaign(look.campaign).items()
+
+
+def _most(values: Counter[str]) -> Mapping[str, int]:
+    """Return the values with the most visits, as many as the store holds; `OTHER` has the rest."""
+    if len(values) <= MAX_VALUES:
+        return dict(values)
+    ordered = sorted(values.items(), key=lambda pair: (-pair[1], pair[0]))
+    return {**dict(ordered[:MAX_VALUES]), OTHER: sum(visits for _, visits in ordered[MAX_VALUES:])}
+
+
+def _parts(found: Iterable[tuple[Slug, LinkVisits]]) -> Iterator[Mapping[Slug, LinkVisits]]:
+    """Part *found* into batches that the spool and the broker take."""
+    part: dict[Slug, LinkVisits] = {}
+    size = 0
+    for slug, visits in found:
+        for one in _pieces(visits):
+            added = _bytes(one)
+            if part and (slug in part or size + added > _MAX_BATCH_BYTES):
+                yield part
+                part, size = {}, 0
+            part[slug] = one
+            size += added
+    if part:
+        yield part
+
+
+def _pieces(visits: LinkVisits) -> Iterator[LinkVisits]:
+    """Part *visits* by the number of visitors."""
+    yield LinkVisits(visits.counts, visits.visitors[:_MAX_VISITORS])
+    for start in range(_MAX_VISITORS, len(visits.visitors), _MAX_VISITORS):
+        yield LinkVisits({}, visits.visitors[start : start + _MAX_VISITORS])
+
+
+def _bytes(visits: LinkVisits) -> int:
+    """Return about how many bytes *visits* take, and not less."""
+    # Quotes and backslashes are escaped; beside a value stand quotes, a colon, a comma and up to 16 digits.
+    values = sum(2 * len(value.encode()) + 20 for by in visits.counts.values() for value in by)
+    # The slug, and the names of the dimensions.
+    return 600 + values + 20 * len(visits.visitors)
 
 
 def kind_of(look: Look, agent: Agent) -> Kind:
@@ -208,9 +311,16 @@ def language(tag: str) -> str:
     return match[0].lower() if match else UNKNOWN
 
 
+def campaign(parameters: str) -> Mapping[Dimension, str]:
+    """Return what *parameters*, as a `Look` has them, tell of a campaign. The last of a name counts."""
+    told = dict(parse_qsl(parameters)) if parameters else {}
+    values = {dimension: told.get(name, "").strip() for name, dimension in _UTM.items()}
+    return {dimension: value for dimension, value in values.items() if value}
+
+
 def _cut(value: str) -> str:
-    # Databases and JSON take no surrogates, and PostgreSQL no NUL.
-    text = value.encode(errors="replace").decode().replace("\0", "\ufffd")
+    # Databases and JSON take no surrogates, and PostgreSQL no NUL; nothing shows control characters.
+    text = _CONTROLS.sub("\ufffd", value.encode(errors="replace").decode())
     return text[:MAX_VALUE_LENGTH] or UNKNOWN
 
 

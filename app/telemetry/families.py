@@ -280,13 +280,18 @@ CLICKS_SPILLED = Counter(
 CLICK_SPOOL = Gauge(
     "hopgate_click_spool_bytes", "Size of the clicks on the local disk that wait to be published."
 )
+VISIT_SPOOL = Gauge(
+    "hopgate_visit_spool_bytes",
+    "Size of what visits looked like, on the local disk, that waits to be published.",
+)
 CLICKS_ADDED = Counter("hopgate_clicks_added", "Clicks that a worker has added to the totals in the store.")
 CLICKS_DROPPED = Counter(
     "hopgate_clicks_dropped", "Clicks lost because neither the broker nor the local disk accepted them."
 )
 VISITS_UNDESCRIBED = Counter(
     "hopgate_visits_undescribed",
-    "Visits that are counted in totals alone: too many different ones came within a second.",
+    "Visits that are counted in totals alone: too many different ones came within a second, or neither the"
+    " broker nor the local disk accepted what they looked like.",
 )
 CACHE_CHECKED = Counter(
     "hopgate_cache_checked",

@@ -52,6 +52,7 @@ from app.telemetry.families import (
     SPANS_DROPPED,
     SPANS_EXPORTED,
     STALE_REDIRECTS,
+    VISIT_SPOOL,
     VISITS_UNDESCRIBED,
     WEBHOOK_ATTEMPTS,
     WEBHOOK_OLDEST,
@@ -135,6 +136,18 @@ class Guards(Protocol):
 
     def snapshot(self) -> Mapping[str, GuardSnapshot]:
         """Return the state of each guard, by name."""
+
+
+class VisitDescriptions(Protocol):
+    """Describes visits; see `app.bootstrap.visits.Descriptions`."""
+
+    @property
+    def undescribed(self) -> int:
+        """How many visits have no description."""
+
+    @property
+    def spooled_bytes(self) -> int:
+        """The size of the descriptions on the local disk."""
 
 
 class ClickCounts(Protocol):
@@ -297,9 +310,12 @@ def guard_samples(guards: Guards) -> Samples:
     return samples
 
 
-def visit_samples(undescribed: Callable[[], int]) -> Samples:
-    """Report visits that statistics know the number of alone."""
-    return {VISITS_UNDESCRIBED.of(): [undescribed()]}
+def visit_samples(visits: VisitDescriptions | None) -> Samples:
+    """Report visits that statistics know the number of alone, and descriptions that wait."""
+    return {
+        VISITS_UNDESCRIBED.of(): [0 if visits is None else visits.undescribed],
+        VISIT_SPOOL.of(): [0 if visits is None else visits.spooled_bytes],
+    }
 
 
 def click_samples(clicks: ClickCounts) -> Samples:

@@ -166,13 +166,14 @@ def looks(front: Front) -> tuple[Sequence[tuple[Look, int]], int]:
                 referrer=referrer,
                 language=language,
                 client=client,
+                campaign=campaign,
                 user_agent=agent,
                 objects="o" in flags,
                 is_ahead="a" in flags,
             ),
             visits,
         )
-        for (slug, referrer, language, client, flags, agent), visits in kinds
+        for (slug, referrer, language, client, flags, campaign, agent), visits in kinds
     ], dropped
 
 

@@ -52,10 +52,15 @@ def intent_of(headers: Any) -> Intent:
 
     Anyone can claim to be a preview: the answer depends on it only where nothing is lost by that.
     """
-    for name in _PURPOSE:
-        if _AHEAD & _tokens(",".join(headers.get_all(name))):
-            return Intent.PREFETCH
+    if is_ahead(headers):
+        return Intent.PREFETCH
     return Intent.PREVIEW if _PREVIEWS.search(" ".join(headers.get_all("user-agent"))) else Intent.VISIT
+
+
+def is_ahead(headers: Any) -> bool:
+    """Does a browser that sends *headers* ask before its user does?"""
+    values = (headers.get_all(name) for name in _PURPOSE)
+    return any(_AHEAD & _tokens(",".join(lines)) for lines in values if lines)
 
 
 def _tokens(value: str) -> set[str]:

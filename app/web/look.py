@@ -8,12 +8,22 @@ from typing import Any
 
 from app.domain.link import Slug
 from app.domain.visits import Look
+from app.web.intent import is_ahead
 
-_MAX_AGENT, _MAX_HOST, _MAX_LANGUAGE = 300, 253, 35
+_MAX_AGENT, _MAX_HOST, _MAX_LANGUAGE, _MAX_CAMPAIGN = 300, 253, 35, 600
+_CAMPAIGN = ("utm_source=", "utm_medium=", "utm_campaign=")
 
 
-def look_of(slug: str, client: str, headers: Any) -> Look:
-    """Return the look of a visit of *slug* by *client* with *headers*, those of granian's scope."""
+def look_of(slug: str, client: str, headers: Any, target: str = "", query: str = "") -> Look:
+    """
+    Return the look of a visit of *slug*.
+
+    Args:
+        client: its address.
+        headers: those of granian's scope.
+        target: the URL of the link.
+        query: of the visit.
+    """
     get = headers.get
     language = (get("accept-language") or "").partition(",")[0].partition(";")[0]
     return Look(
@@ -23,8 +33,20 @@ def look_of(slug: str, client: str, headers: Any) -> Look:
         client=_counted(client) if ":" in client else client,
         user_agent=(get("user-agent") or "")[:_MAX_AGENT],
         objects=get("dnt") == "1" or get("sec-gpc") == "1",
-        is_ahead=get("sec-purpose") is not None or get("purpose") is not None,
+        is_ahead=is_ahead(headers),
+        campaign=_campaign(target, query) if "utm_" in target or "utm_" in query else "",
     )
+
+
+def _campaign(target: str, query: str) -> str:
+    """Return the parameters that name a campaign; one that does not fit is left out."""
+    kept, size = [], 0
+    for text in (target.partition("#")[0].partition("?")[2], query):
+        for one in text.split("&"):
+            if one.startswith(_CAMPAIGN) and one.isascii() and size + len(one) < _MAX_CAMPAIGN:
+                kept.append(one)
+                size += len(one) + (len(kept) > 1)
+    return "&".join(kept)
 
 
 @lru_cache(maxsize=1024)

@@ -252,12 +252,13 @@ class RsgiApplication:
             is_head = method == "HEAD"
             response = None if is_head else self._answer_from_l1(slug, client, started)
             if response is not None and response.is_visit:
+                target = response.headers[0][1]
                 if response.forward_query:
                     response = with_query(response, scope.query_string)
                 status = response.status
                 protocol.response_empty(status, response.headers)
                 if self._note_visit:
-                    self._note_visit(look_of(slug, client, scope.headers))
+                    self._note_visit(look_of(slug, client, scope.headers, target, scope.query_string))
                 # An exchange would cost as much as the rest: see `app.telemetry.requests`.
                 took_s = monotonic() - started
                 try:
@@ -271,7 +272,8 @@ class RsgiApplication:
                         response = await self._look_up(scope, slug, client, is_head=is_head)
                     await self._send_later(scope, protocol, exchange, response)
                 if self._note_visit and response.is_visit and not is_head:
-                    self._note_visit(look_of(slug, client, scope.headers))
+                    target = response.headers[0][1]
+                    self._note_visit(look_of(slug, client, scope.headers, target, scope.query_string))
                 return
         with self._requests.exchange(method, started) as exchange:
             await _send_any(protocol, exchange, await self._dispatch(scope, protocol, exchange))

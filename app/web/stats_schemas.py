@@ -31,7 +31,8 @@ class VisitCounts(msgspec.Struct):
     What visits looked like: in all, and by the ten values of each dimension that most of them have.
 
     `people`, `bots`, `previews` and `prefetches` are all visits; all that follows is of people alone, but for
-    `bot`. `visitors` is about the number of people, each counted once a day.
+    `bot`; `source`, `medium` and `campaign` have those that name one (`utm_source` and so on, in the query of
+    the visit or else of the target). `visitors` is about the number of people, each counted once a day.
     """
 
     people: int
@@ -46,6 +47,9 @@ class VisitCounts(msgspec.Struct):
     browser: list[ValueCount]
     os: list[ValueCount]
     device: list[ValueCount]
+    source: list[ValueCount]
+    medium: list[ValueCount]
+    campaign: list[ValueCount]
     bot: list[ValueCount]
 
 

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
+import json
+from collections import Counter
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
@@ -12,9 +17,17 @@ from app.adapters.sketches import count, merge
 from app.adapters.user_agents import UserAgents
 from app.domain.errors import SettingsError, Unavailable
 from app.domain.link import Slug
-from app.domain.visits import Agent, Dimension, Kind, Look, Place
-from app.service.visits import VisitDescriber, VisitNotes, VisitorKeys, language, referrer, visitor
-from app.web.look import host_of, look_of
+from app.domain.visits import MAX_VALUES, OTHER, Agent, Dimension, Kind, Look, Place
+from app.service.visits import (
+    VisitDescriber,
+    VisitNotes,
+    VisitorKeys,
+    campaign,
+    language,
+    referrer,
+    visitor,
+)
+from app.web.look import look_of
 from app.wire import decode_event, encode_event
 
 NOON = datetime(2030, 1, 31, 12, 34, tzinfo=UTC)
@@ -52,21 +65,26 @@ class Keys:
         raise AssertionError
 
 
-def describer(looks, *, places=None, honours=False, keys=None, clock=lambda: NOON):
-    numbers = iter(range(99))
+def describer(looks, *, places=None, honours=False, keys=None, agents=None, monotonic=lambda: 0.0):
+    numbers = itertools.count()
     return VisitDescriber(
-        lambda: looks,
-        VisitorKeys(keys or Keys(), random=lambda size: bytes([next(numbers)]) * size),
-        UserAgents(),
+        looks if callable(looks) else lambda: looks,
+        VisitorKeys(keys or Keys(), random=lambda size: bytes([next(numbers) % 256]) * size),
+        agents or UserAgents(),
         places or NoPlaces(),
         honours_objections=honours,
-        clock=clock,
+        monotonic=monotonic,
         new_id=lambda: f"{next(numbers):032x}",
     )
 
 
+async def take(one, now=NOON):
+    one.cut(now)
+    return await one.take()
+
+
 async def described(*looks, **options):
-    [event] = await describer([(look, 1) for look in looks], **options).take()
+    [event] = await take(describer([(look, 1) for look in looks], **options))
     assert decode_event(encode_event(event)) == event
     return event
 
@@ -171,13 +189,11 @@ async def test_no_address_is_published():
 
 
 async def test_visitors_have_other_hashes_on_the_next_day():
-    keys, times = Keys(), [NOON]
     looks = [(Look(slug=SALE, client="192.0.2.1", user_agent=FIREFOX), 1)]
-    one = describer(looks, keys=keys, clock=lambda: times[0])
+    one = describer(looks)
 
-    first, again = [(await one.take())[0] for _ in range(2)]
-    times[0] += timedelta(days=1)
-    [later] = await one.take()
+    first, again = [(await take(one))[0] for _ in range(2)]
+    [later] = await take(one, NOON + timedelta(days=1))
 
     assert first.visits[SALE].visitors == again.visits[SALE].visitors
     assert later.visits[SALE].visitors != first.visits[SALE].visitors
@@ -210,18 +226,148 @@ async def test_objections_are_honoured_if_the_operator_says_so():
 async def test_cancelled_call_loses_nothing():
     notes = VisitNotes()
     notes.note(Look(slug=SALE, user_agent=FIREFOX))
-    one = describer([])
-    one._taken = notes.take
+    one = describer(notes.take)
 
-    task = asyncio.create_task(one.take())
+    task = asyncio.create_task(take(one))
     await asyncio.sleep(0)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
 
-    [event] = await one.take()
+    [event] = await take(one)
     assert event.visits[SALE].counts[Dimension.KIND] == {"person": 1}
-    assert await one.take() == ()
+    assert await one.take() == []
+
+
+async def test_visits_count_in_the_hour_in_which_they_are_cut():
+    one = describer([(Look(slug=SALE, user_agent=FIREFOX), 1)])
+    one.cut(NOON)
+    one.cut(NOON + timedelta(hours=1))
+
+    assert [event.hour.hour for event in await one.take()] == [12, 13]
+
+
+async def test_a_visit_that_cannot_be_read_holds_up_no_other():
+    class Broken:
+        def agent(self, user_agent):
+            if user_agent == "broken":
+                raise RuntimeError("a rule has failed")
+            return Agent()
+
+    looks = [(Look(slug=SALE, user_agent="broken"), 3), (Look(slug=SALE, user_agent=FIREFOX), 1)]
+    one = describer(looks, agents=Broken())
+
+    [event] = await take(one)
+
+    assert event.visits[SALE].counts[Dimension.KIND] == {"person": 1}
+    assert one.dropped == 3
+
+
+async def test_reading_takes_a_bounded_time():
+    looks = [(Look(slug=Slug(f"s{n}")), 1) for n in range(20)]
+    noted = iter([looks, []])
+    seconds = itertools.count(step=0.1)
+    one = describer(lambda: next(noted), monotonic=lambda: next(seconds))
+
+    first = await take(one)
+
+    assert 1 <= len([slug for event in first for slug in event.visits]) < 10
+    assert one.is_behind
+    events = [*first, *await take(one)]
+    while one.is_behind:
+        events += await one.take()
+    assert [slug for event in events for slug in event.visits] == [look.slug for look, _ in looks]
+    assert one.dropped == 0
+
+
+async def test_waiting_looks_are_bounded():
+    looks = [(Look(slug=Slug(f"s{n}")), 2) for n in range(15_000)]
+    one = describer(looks)
+
+    one.cut(NOON)
+    one.cut(NOON)
+
+    assert one.dropped == 2 * 10_000
+
+
+async def test_batches_fit_into_the_spool_and_lose_nothing():
+    """A line of the spool has 1 MiB, and a browser can send any host."""
+    wide = '\\"' * 100
+    looks = [
+        (
+            Look(
+                slug=Slug(f"s{n % 3}"),
+                client=f"c{n}",
+                referrer=f"{n % 500}.{wide}",
+                campaign=f"utm_source={n % 500}{wide}",
+            ),
+            1,
+        )
+        for n in range(20_000)
+    ]
+    looks = [(replace(look, user_agent=FIREFOX), visits) for look, visits in looks]
+    events, one = [], describer(looks)
+    one.cut(NOON)
+    while one.is_behind:
+        events += await one.take()
+
+    assert max(len(encode_event(event)) for event in events) < 1 << 20
+    visitors = set()
+    kinds: Counter[str] = Counter()
+    for event in events:
+        for slug, visits in event.visits.items():
+            visitors |= {(slug, visitor) for visitor in visits.visitors}
+            kinds.update(visits.counts.get(Dimension.KIND, {}))
+            assert all(len(values) <= MAX_VALUES + 1 for values in visits.counts.values())
+    assert len(visitors) == 20_000
+    assert kinds == {"person": 20_000}
+
+
+async def test_values_with_the_most_visits_are_kept():
+    looks = [
+        (Look(slug=SALE, referrer=f"h{n}.example", user_agent=FIREFOX), 1 + (n >= 50)) for n in range(150)
+    ]
+
+    [event] = await take(describer(looks))
+
+    values = event.visits[SALE].counts[Dimension.REFERRER]
+    assert {f"h{n}.example" for n in range(50, 150)} | {OTHER} == set(values)
+    assert values[OTHER] == 50
+
+
+async def test_key_of_a_store_that_hangs_is_not_waited_for():
+    class Hanging(Keys):
+        async def visitor_key(self, day, proposed):
+            await asyncio.Event().wait()
+
+    keys = VisitorKeys(Hanging(), random=lambda size: b"k" * size)
+    async with asyncio.timeout(10):
+        assert await keys.of(NOON.date()) == b"k" * 32
+
+
+@pytest.mark.parametrize(
+    ("parameters", "told"),
+    [
+        ("", {}),
+        ("utm_source=mail&utm_campaign=Spring%20Sale", {"source": "mail", "campaign": "Spring Sale"}),
+        ("utm_campaign=a&utm_medium=qr&utm_campaign=b", {"medium": "qr", "campaign": "b"}),
+        ("utm_source=", {}),
+        ("utm_source=%C3%BC+1", {"source": "ü 1"}),
+    ],
+)
+def test_campaigns(parameters, told):
+    assert campaign(parameters) == told
+
+
+async def test_no_value_has_what_stores_refuse():
+    event = await described(
+        Look(slug=SALE, user_agent=FIREFOX, campaign="utm_source=a%00b&utm_medium=%FF&utm_campaign=%ED%A0%80")
+    )
+
+    for by in (Dimension.SOURCE, Dimension.MEDIUM, Dimension.CAMPAIGN):
+        [value] = event.visits[SALE].counts[by]
+        assert "\ufffd" in value
+        assert "\0" not in value
 
 
 def test_notes_are_bounded():
@@ -275,29 +421,30 @@ def test_sketch_counts_within_two_percent():
     assert count([]) == 0
 
 
-@pytest.mark.parametrize(
-    ("url", "host"),
-    [
-        ("https://a.example/b", "a.example"),
-        ("https://user:pass@a.example:80?x", "a.example"),
-        ("https://[2001:db8::1]:80/", "[2001:db8::1]"),
-        ("about:blank", ""),
-        ("", ""),
-    ],
-)
-def test_host_of_a_referrer(url, host):
-    assert host_of(url) == host
+# Read by the tests of the front as well.
+LOOKS = json.loads((Path(__file__).parents[1] / "data" / "looks.json").read_text())
 
 
-def test_look_of_headers():
-    headers = {"accept-language": "de-AT,de;q=0.9", "dnt": "1", "user-agent": FIREFOX, "purpose": "prefetch"}
+class Headers:
+    """As granian shows them: `get` knows the first line of each, and only visible ASCII is shown."""
 
-    assert look_of("sale", "2001:db8:1:2:3:4:5:6", headers) == Look(
-        slug=SALE,
-        language="de-AT",
-        client="2001:db8:1:2::/64",
-        user_agent=FIREFOX,
-        objects=True,
-        is_ahead=True,
-    )
-    assert look_of("sale", "::ffff:192.0.2.1", {}).client == "192.0.2.1"
+    def __init__(self, lines):
+        self._lines = lines
+
+    def get(self, name):
+        first = next((value for key, value in self._lines if key == name), None)
+        return first if first is None or first.isascii() else None
+
+    def get_all(self, name):
+        return [value for key, value in self._lines if key == name and value.isascii()]
+
+
+@pytest.mark.parametrize("row", LOOKS["rows"], ids=lambda row: str(row["headers"])[:60])
+def test_look_of_a_request(row):
+    look = look_of("sale", row["client"], Headers(row["headers"]), row["target"], row["query"])
+
+    assert look == Look(slug=SALE, **row["look"])
+
+
+def test_address_of_ipv4_within_ipv6_is_that_of_ipv4():
+    assert look_of("sale", "::ffff:192.0.2.1", Headers([])).client == "192.0.2.1"

@@ -80,6 +80,10 @@ class Finder:
 
         return await self._in_time(work, limit_s)
 
+    async def read(self, work: Callable[[apsw.Connection], _T], limit_s: float) -> _T:
+        """Return what *work* finds by queries that may go through many rows."""
+        return await self._run(lambda: work(self._db), limit_s)
+
     async def _in_time(self, work: Callable[[], _T], limit_s: float) -> _T | None:
         end = time.monotonic() + limit_s
         try:

@@ -74,6 +74,7 @@ from app.ports import (
     VersionMismatch,
     Wanted,
 )
+from app.resilience.deadline import ADMIN_S
 from app.wire import encode_origin
 
 # In KiB, negative as SQLite wants it. Most pages of an index of a million links are in it after a while.
@@ -373,12 +374,15 @@ class SqliteStore(SqliteEvents):
     async def visit_values(
         self, slug: Slug, *, since: datetime, until: datetime, limit: int
     ) -> Sequence[ValueVisits]:
-        with translated():
-            return visit_counts.values(self._reader, slug, since=since, until=until, limit=limit)
+        # A year of all links has a million rows.
+        return await self._finder.read(
+            lambda db: visit_counts.values(db, slug, since=since, until=until, limit=limit), ADMIN_S
+        )
 
     async def visitor_sketches(self, slug: Slug, *, first: date, last: date) -> Sequence[bytes]:
-        with translated():
-            return visit_counts.sketches(self._reader, slug, first=first, last=last)
+        return await self._finder.read(
+            lambda db: visit_counts.sketches(db, slug, first=first, last=last), ADMIN_S
+        )
 
     async def visitor_key(self, day: date, proposed: bytes) -> bytes:
         return await self._writer.run(lambda db: visit_counts.key(db, day, proposed))

@@ -42,5 +42,5 @@ Row: TypeAlias = tuple[
     tuple[float, float, float, float],
     tuple[str | None, str | None] | None,
 ]
-VisitKind: TypeAlias = tuple[str, str, str, str, str, str]
+VisitKind: TypeAlias = tuple[str, str, str, str, str, str, str]
 Words: TypeAlias = tuple[Sequence[str], Sequence[str]]

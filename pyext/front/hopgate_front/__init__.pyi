@@ -80,11 +80,11 @@ has no visit left, and of an alias the key whose visits it spends.
 Words: TypeAlias = tuple[Sequence[str], Sequence[str]]
 """In lower case, what a `User-Agent` may hold, and what it may begin with."""
 
-VisitKind: TypeAlias = tuple[str, str, str, str, str, str]
+VisitKind: TypeAlias = tuple[str, str, str, str, str, str, str]
 """
 What a visit looks like: the slug, the host in `Referer`, the first language of `Accept-Language`, the address
-of the client or its IPv6 network, flags, and `User-Agent`. Of the flags, `o` objects to tracking, and `a` is
-a prefetch.
+of the client or its IPv6 network, flags, the `utm_` parameters of its target and of its query, and
+`User-Agent`. Of the flags, `o` objects to tracking, and `a` is a prefetch.
 """
 
 def with_query(location: str, query: str, is_overriding: bool) -> str:

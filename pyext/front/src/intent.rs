@@ -31,7 +31,7 @@ pub struct Previews {
 impl Previews {
     /// Why a request with these headers was made.
     pub fn intent_of(&self, headers: &HeaderMap) -> Intent {
-        if PURPOSE.iter().any(|name| is_ahead(headers, name)) {
+        if is_ahead(headers) {
             return Intent::Prefetch;
         }
         let mut agent = String::new();
@@ -58,7 +58,12 @@ impl Previews {
     }
 }
 
-fn is_ahead(headers: &HeaderMap, name: &str) -> bool {
+/// Whether a browser asks before its user does.
+pub(crate) fn is_ahead(headers: &HeaderMap) -> bool {
+    PURPOSE.iter().any(|name| says_ahead(headers, name))
+}
+
+fn says_ahead(headers: &HeaderMap, name: &str) -> bool {
     let values = headers.get_all(name).into_iter();
     values.filter_map(|value| value.to_str().ok()).any(|value| {
         let mut tokens = value.split([';', ',']);

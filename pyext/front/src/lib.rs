@@ -13,7 +13,7 @@
 //!   `visit`, `request_id`, [`intent`], [`query`] and [`quota`] are what a link may ask of them.
 //! * `plane::watch`: what is reported of single requests: [`sampling`] decides of which, [`records`] keeps it; [`origins`] ties
 //!   look-ups to their traces.
-//! * [`seen`]: what visits look like, for statistics.
+//! * [`seen`]: what visits look like, for statistics; `utm`: the campaigns that they are of.
 //! * [`misses`]: what requests wait for, asked of the control plane many at once.
 //! * [`upstream`], [`pool`], [`private`], [`upload`]: the way to the control plane.
 //! * [`clock`]: the time of the control plane. `wire`: the limits of a connection that hyper has not.
@@ -59,6 +59,7 @@ pub mod template;
 pub mod tls;
 pub mod upload;
 pub mod upstream;
+mod utm;
 mod visit;
 mod wire;
 

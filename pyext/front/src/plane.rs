@@ -31,6 +31,7 @@ use crate::table::{Entry, Forwarding, Table};
 use crate::tarpit::{Held, Tarpit};
 use crate::template::Template;
 use crate::upstream::Unanswered;
+use crate::utm;
 use crate::visit::Visit;
 use waiting::WaitsFor;
 use watch::Watch;
@@ -352,7 +353,9 @@ impl Plane {
         if is_click {
             self.table.click(entry);
             if let Some(seen) = &self.seen {
-                seen.note((**entry).as_ref(), &client.own, visit.headers);
+                let target = std::str::from_utf8(location.as_bytes()).unwrap_or_default();
+                let queries = [utm::query_of(target), visit.query.unwrap_or_default()];
+                seen.note((**entry).as_ref(), &client.own, visit.headers, queries);
             }
         }
         let location = match visit.query.filter(|query| query::adds(query)) {

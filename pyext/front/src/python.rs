@@ -26,8 +26,11 @@ use crate::quota::Spent;
 use crate::tarpit::TarpitConfig;
 use crate::tls::Tls;
 
-/// What visits look like: slug, referrer, language, client, flags and user agent; and how many there were.
-type VisitParts = ((String, String, String, String, String, String), u64);
+/// What visits look like: slug, referrer, language, client, flags, campaign and user agent; and how many there were.
+type VisitParts = (
+    (String, String, String, String, String, String, String),
+    u64,
+);
 
 #[pyo3::pymodule(gil_used = false)]
 mod _native {
@@ -206,6 +209,7 @@ impl Front {
                 text(&kind.language),
                 text(&kind.client),
                 text(&kind.flags),
+                text(&kind.campaign),
                 text(&kind.agent),
             );
             (parts, count)

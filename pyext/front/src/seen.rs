@@ -9,6 +9,9 @@ use hyper::HeaderMap;
 use hyper::header::{ACCEPT_LANGUAGE, HeaderName, HeaderValue, REFERER, USER_AGENT};
 use parking_lot::Mutex;
 
+use crate::intent::is_ahead;
+use crate::utm;
+
 /// Kinds of visits that are counted apart, at most; further ones are dropped, and counted as such.
 const MAX_KINDS: usize = 20_000;
 /// What is kept of a header, bytes.
@@ -25,10 +28,6 @@ const AHEAD: u8 = b'a';
 
 const DNT: HeaderName = HeaderName::from_static("dnt");
 const GPC: HeaderName = HeaderName::from_static("sec-gpc");
-const PURPOSE: [HeaderName; 2] = [
-    HeaderName::from_static("sec-purpose"),
-    HeaderName::from_static("purpose"),
-];
 
 /// Visits that look alike.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -43,6 +42,8 @@ pub struct Kind {
     pub client: Vec<u8>,
     /// `o`: it objects to tracking; `a`: it is a prefetch.
     pub flags: Vec<u8>,
+    /// The `utm_` parameters of the target, then those of the visit's query.
+    pub campaign: Vec<u8>,
     /// `User-Agent`.
     pub agent: Vec<u8>,
 }
@@ -60,11 +61,11 @@ thread_local! {
 }
 
 impl Seen {
-    /// Counts a visit of `slug` with these `headers` by `client`.
-    pub fn note(&self, slug: &[u8], client: &str, headers: &HeaderMap) {
+    /// Counts a visit of `slug` with these `headers` by `client`; `queries` are those of its target and its own.
+    pub fn note(&self, slug: &[u8], client: &str, headers: &HeaderMap, queries: [&str; 2]) {
         PARTS.with_borrow_mut(|parts| {
             parts.clear();
-            write_parts(parts, slug, client, headers);
+            write_parts(parts, slug, client, headers, queries);
             let mut counts = self.counts.lock();
             if let Some(count) = counts.get_mut(parts.as_slice()) {
                 *count += 1;
@@ -91,15 +92,20 @@ impl Seen {
     }
 }
 
-fn write_parts(parts: &mut Vec<u8>, slug: &[u8], client: &str, headers: &HeaderMap) {
+fn write_parts(
+    parts: &mut Vec<u8>,
+    slug: &[u8],
+    client: &str,
+    headers: &HeaderMap,
+    queries: [&str; 2],
+) {
     parts.extend_from_slice(slug);
     parts.push(END);
-    if let Some(referrer) = headers.get(REFERER) {
-        parts.extend_from_slice(cut(host_of(referrer.as_bytes()), MAX_HOST));
+    if let Some(referrer) = readable(headers, REFERER) {
+        parts.extend_from_slice(cut(host_of(referrer), MAX_HOST));
     }
     parts.push(END);
-    if let Some(languages) = headers.get(ACCEPT_LANGUAGE) {
-        let languages = languages.as_bytes();
+    if let Some(languages) = readable(headers, ACCEPT_LANGUAGE) {
         let end = languages
             .iter()
             .position(|byte| matches!(byte, b',' | b';'));
@@ -112,13 +118,20 @@ fn write_parts(parts: &mut Vec<u8>, slug: &[u8], client: &str, headers: &HeaderM
     if [DNT, GPC].iter().any(|name| is_one(headers.get(name))) {
         parts.push(OBJECTS);
     }
-    if PURPOSE.iter().any(|name| headers.contains_key(name)) {
+    if is_ahead(headers) {
         parts.push(AHEAD);
     }
     parts.push(END);
-    if let Some(agent) = headers.get(USER_AGENT) {
-        parts.extend_from_slice(cut(agent.as_bytes(), MAX_AGENT));
+    utm::write(parts, queries);
+    parts.push(END);
+    if let Some(agent) = readable(headers, USER_AGENT) {
+        parts.extend_from_slice(cut(agent, MAX_AGENT));
     }
+}
+
+/// The first line of a header. The control plane is not shown what is no visible ASCII.
+fn readable(headers: &HeaderMap, name: HeaderName) -> Option<&[u8]> {
+    Some(headers.get(name)?.to_str().ok()?.as_bytes())
 }
 
 fn is_one(value: Option<&HeaderValue>) -> bool {
@@ -161,6 +174,7 @@ fn kind(parts: &[u8]) -> Option<Kind> {
         language: parts.next()?,
         client: parts.next()?,
         flags: parts.next()?,
+        campaign: parts.next()?,
         agent: parts.next()?,
     })
 }
@@ -169,68 +183,75 @@ fn kind(parts: &[u8]) -> Option<Kind> {
 mod tests {
     use std::thread;
 
-    use super::*;
+    use serde_json::Value;
 
-    fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
-        let mut headers = HeaderMap::new();
-        for (name, value) in pairs {
-            headers.append(*name, HeaderValue::from_str(value).unwrap());
-        }
-        headers
+    use super::*;
+    use crate::client::ClientKeys;
+
+    /// The looks that the control plane reads from the same requests.
+    const LOOKS: &str = include_str!("../../../tests/data/looks.json");
+
+    fn text(value: &Value) -> &str {
+        value.as_str().unwrap_or_default()
     }
 
-    fn texts(seen: &Seen) -> Vec<([String; 6], u64)> {
-        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-        let mut taken: Vec<_> = seen
-            .take()
-            .into_iter()
-            .map(|(kind, count)| {
-                let Kind {
-                    slug,
-                    referrer,
-                    language,
-                    client,
-                    flags,
-                    agent,
-                } = kind;
-                let parts = [slug, referrer, language, client, flags, agent].map(text);
-                (parts, count)
-            })
-            .collect();
-        taken.sort();
-        taken
+    #[test]
+    fn looks_are_those_of_the_table() {
+        let table: Value = serde_json::from_str(LOOKS).unwrap();
+        for row in table["rows"].as_array().unwrap() {
+            let mut headers = HeaderMap::new();
+            for pair in row["headers"].as_array().unwrap() {
+                let name = HeaderName::from_bytes(text(&pair[0]).as_bytes()).unwrap();
+                // As HTTP/1.1 has them: bytes.
+                let value = HeaderValue::from_bytes(text(&pair[1]).as_bytes()).unwrap();
+                headers.append(name, value);
+            }
+            let client = ClientKeys::of(text(&row["client"]).parse().unwrap());
+            let queries = [utm::query_of(text(&row["target"])), text(&row["query"])];
+            let seen = Seen::default();
+            seen.note(b"sale", &client.own, &headers, queries);
+
+            let (kind, visits) = seen.take().pop().unwrap();
+            assert_eq!(visits, 1);
+            let look = &row["look"];
+            let flags = [("objects", 'o'), ("is_ahead", 'a')];
+            let flags = flags.iter().filter(|(name, _)| look[name] == true);
+            let flags: String = flags.map(|(_, flag)| flag).collect();
+            let found = [
+                &kind.referrer,
+                &kind.language,
+                &kind.client,
+                &kind.campaign,
+                &kind.agent,
+                &kind.flags,
+            ]
+            .map(|part| std::str::from_utf8(part).unwrap());
+            let told = [
+                text(&look["referrer"]),
+                text(&look["language"]),
+                text(&look["client"]),
+                text(&look["campaign"]),
+                text(&look["user_agent"]),
+                &flags,
+            ];
+            assert_eq!(found, told, "{}", row["headers"]);
+        }
     }
 
     #[test]
     fn visits_that_look_alike_are_counted_together() {
         let seen = Seen::default();
-        let sent = headers(&[
-            ("user-agent", "Mozilla/5.0"),
-            ("referer", "https://News.example:8443/a?b=c"),
-            ("accept-language", "de-AT,de;q=0.9"),
-        ]);
-        seen.note(b"sale", "192.0.2.1", &sent);
-        seen.note(b"sale", "192.0.2.1", &sent);
-        seen.note(
-            b"sale",
-            "192.0.2.2",
-            &headers(&[("dnt", "1"), ("sec-purpose", "prefetch")]),
-        );
+        let mut sent = HeaderMap::new();
+        sent.insert(USER_AGENT, HeaderValue::from_static("Mozilla/5.0"));
+        seen.note(b"sale", "192.0.2.1", &sent, ["", ""]);
+        seen.note(b"sale", "192.0.2.1", &sent, ["", "a=1"]);
+        seen.note(b"sale", "192.0.2.2", &sent, ["", ""]);
+        seen.note(b"sale", "192.0.2.2", &sent, ["", "utm_source=a"]);
 
-        let alike = [
-            "sale",
-            "News.example",
-            "de-AT",
-            "192.0.2.1",
-            "",
-            "Mozilla/5.0",
-        ];
-        let other = ["sale", "", "", "192.0.2.2", "oa", ""];
-        assert_eq!(
-            texts(&seen),
-            [(other.map(String::from), 1), (alike.map(String::from), 2)]
-        );
-        assert_eq!(texts(&seen), []);
+        let mut counts: Vec<_> = seen.take().into_iter().map(|(_, visits)| visits).collect();
+        counts.sort_unstable();
+        assert_eq!(counts, [1, 1, 2]);
+        assert!(seen.take().is_empty());
     }
 
     #[test]
@@ -255,9 +276,9 @@ mod tests {
         let seen = Seen::default();
         let none = HeaderMap::new();
         for number in 0..MAX_KINDS + 3 {
-            seen.note(number.to_string().as_bytes(), "192.0.2.1", &none);
+            seen.note(number.to_string().as_bytes(), "192.0.2.1", &none, ["", ""]);
         }
-        seen.note(b"0", "192.0.2.1", &none);
+        seen.note(b"0", "192.0.2.1", &none, ["", ""]);
 
         let taken = seen.take();
         assert_eq!(taken.len(), MAX_KINDS);
@@ -278,7 +299,7 @@ mod tests {
                 .map(|_| {
                     scope.spawn(|| {
                         for _ in 0..VISITS {
-                            seen.note(b"sale", "192.0.2.1", &none);
+                            seen.note(b"sale", "192.0.2.1", &none, ["", ""]);
                         }
                     })
                 })

@@ -1,0 +1,231 @@
+"""Statistics over HTTP: what visits looked like, with a front and without one, and never an address."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import apsw
+import httpx
+import pytest
+from mmdb_writer import MMDBWriter
+from netaddr import IPSet  # type: ignore[import-untyped]
+
+from tests.servers.hopgate import UNLIMITED, Gateway, eventually, make_key
+
+API = "/api/v1"
+FIREFOX = "Mozilla/5.0 (X11; Linux x86_64; rv:120.0) Gecko/20100101 Firefox/120.0"
+IPHONE = (
+    "Mozilla/5.0 (iPhone; CPU iPhone OS 17_0 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko)"
+    " Version/17.0 Mobile/15E148 Safari/604.1"
+)
+# Addresses that no file and no log may have.
+VIENNA, BERLIN, NOWHERE = "192.0.2.71", "198.51.100.72", "2001:db8:77:78::79"
+CANARIES = (VIENNA, BERLIN, "2001:db8:77:78")
+
+
+@dataclass(frozen=True)
+class Site:
+    """A gateway with its API."""
+
+    gateway: Gateway
+    api: httpx.Client
+    data: Path
+
+    def create(self, **fields: Any) -> str:
+        answer = self.api.post(f"{API}/links", json={"long_url": "https://example.com/", **fields})
+        assert answer.status_code == 201, answer.text
+        return answer.json()["slug"]
+
+    def visit(
+        self, slug: str, client: str = VIENNA, times: int = 1, *, host: str = "", **headers: Any
+    ) -> None:
+        sent = {name.replace("_", "-"): value for name, value in headers.items()}
+        with httpx.Client(base_url=self.gateway.url, headers={"x-forwarded-for": client}) as visitor:
+            visitor.headers.pop("user-agent")
+            if host:
+                visitor.headers["host"] = host
+            for _ in range(times):
+                assert visitor.get(f"/{slug}", headers=sent).status_code in {302, 503}
+
+    def stats(self, slug: str, **query: str) -> dict[str, Any]:
+        answer = self.api.get(f"{API}/links/{slug}/stats", params=query)
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    def settled(self, slug: str, visits: int, **query: str) -> dict[str, Any]:
+        """The visits of *slug* once there are that many, within five seconds."""
+
+        def is_there() -> bool:
+            shown = self.stats(slug, **query)
+            return shown["total"] == visits and kinds(shown["visits"]) == visits
+
+        eventually(is_there, timeout=5, what=f"{visits} visits are described")
+        return self.stats(slug, **query)["visits"]
+
+
+def kinds(visits: dict[str, Any]) -> int:
+    return sum(visits[kind] for kind in ("people", "bots", "previews", "prefetches"))
+
+
+def by(visits: dict[str, Any], field: str) -> dict[str, int]:
+    return {one["value"]: one["visits"] for one in visits[field]}
+
+
+def write_places(path: Path) -> None:
+    writer = MMDBWriter(ip_version=6, ipv4_compatible=True)
+    writer.insert_network(
+        IPSet(["192.0.2.0/24"]), {"country": {"iso_code": "AT"}, "city": {"names": {"en": "Vienna"}}}
+    )
+    writer.insert_network(IPSet(["198.51.100.0/24"]), {"country": {"iso_code": "DE"}})
+    writer.to_db_file(str(path))
+
+
+def opened(directory: Path, **settings: str) -> Iterator[Site]:
+    full = {
+        "HOPGATE_DATA_DIR": str(directory / "data"),
+        "HOPGATE_BASE_URL": "http://hop.example",
+        "HOPGATE_TRUSTED_PROXIES": "127.0.0.1/32",
+        **UNLIMITED,
+        **settings,
+    }
+    headers = {"Authorization": f"Bearer {make_key(full)}"}
+    with Gateway(full, directory) as gateway, httpx.Client(base_url=gateway.url, headers=headers) as api:
+        yield Site(gateway, api, directory / "data")
+
+
+@pytest.fixture(scope="module", params=["on", "off"])
+def front(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def site(front: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    directory = tmp_path_factory.mktemp("statistics")
+    write_places(directory / "geo.mmdb")
+    yield from opened(directory, HOPGATE_FRONT=front, HOPGATE_GEO_FILE=str(directory / "geo.mmdb"))
+
+
+def test_visits_are_shown_by_what_they_looked_like(site):
+    """The same numbers with a front and without one."""
+    slug = site.create(long_url="https://example.com/?utm_campaign=spring&utm_medium=qr")
+    before = site.api.get(f"{API}/stats").json()["visits"]
+    person = {
+        "user_agent": FIREFOX,
+        "accept_language": "de-AT,de;q=0.9",
+        "referer": "https://www.News.example/a",
+    }
+    site.visit(slug, VIENNA, 3, **person)
+    site.visit(slug, BERLIN, 2, user_agent=IPHONE, accept_language="en")
+    site.visit(f"{slug}?utm_source=mail&utm_campaign=sale", NOWHERE, 1, user_agent=IPHONE)
+    site.visit(slug, VIENNA, 4, user_agent="Twitterbot/1.0")
+    site.visit(slug, VIENNA, 5, user_agent="curl/8.5.0")
+    site.visit(slug, VIENNA, 2, user_agent=FIREFOX, sec_purpose="prefetch;prerender")
+    site.visit(slug, VIENNA, 1, user_agent=FIREFOX, purpose="")
+    site.visit(slug, VIENNA, 1, user_agent=b"caf\xc3\xa9")
+    site.visit(slug, VIENNA, 1)
+    with httpx.Client(base_url=site.gateway.url) as client:
+        assert client.head(f"/{slug}").status_code == 302
+
+    visits = site.settled(slug, 20)
+
+    assert {kind: visits[kind] for kind in ("people", "bots", "previews", "prefetches")} == {
+        "people": 7,
+        "bots": 7,
+        "previews": 4,
+        "prefetches": 2,
+    }
+    assert visits["visitors"] == 3
+    assert by(visits, "referrer") == {"news.example": 3, "direct": 4}
+    assert by(visits, "country") == {"AT": 4, "DE": 2, "unknown": 1}
+    assert by(visits, "city") == {"Vienna, AT": 4, "unknown": 3}
+    assert by(visits, "language") == {"de": 3, "en": 2, "unknown": 2}
+    assert by(visits, "browser") == {"Firefox": 4, "Mobile Safari": 3}
+    assert by(visits, "device") == {"desktop": 4, "phone": 3}
+    assert by(visits, "bot") == {"curl": 5, "Twitterbot": 4, "unknown": 2}
+    assert by(visits, "source") == {"mail": 1}
+    assert by(visits, "medium") == {"qr": 7}
+    assert by(visits, "campaign") == {"spring": 6, "sale": 1}
+    after = site.api.get(f"{API}/stats").json()["visits"]
+    assert kinds(after) - kinds(before) == 20
+    assert after["people"] - before["people"] == 7
+
+
+def test_metered_links_count_what_is_a_visit(site):
+    """A preview spends no visit of the limit and is no click; a prefetch is refused."""
+    slug = site.create(max_visits=100)
+    site.visit(slug, VIENNA, 3, user_agent=FIREFOX)
+    site.visit(slug, VIENNA, 2, user_agent="Twitterbot/1.0")
+    site.visit(slug, VIENNA, 2, user_agent=FIREFOX, sec_purpose="prefetch")
+
+    visits = site.settled(slug, 3)
+
+    assert (visits["people"], visits["previews"], visits["prefetches"]) == (3, 0, 0)
+
+
+def test_links_of_other_domains_have_their_own(site):
+    host = "go.example"
+    answer = site.api.post(f"{API}/domains", json={"host": host})
+    assert answer.status_code in {201, 409}, answer.text
+    here = site.create(slug="twice-here")
+    there = site.create(slug="twice-here", domain=host)
+    site.visit(here, VIENNA, 1, host="hop.example", user_agent=FIREFOX)
+    site.visit(there, VIENNA, 2, host=host, user_agent=FIREFOX)
+
+    assert site.settled(here, 1)["people"] == 1
+    assert site.settled(there, 2, domain=host)["people"] == 2
+
+
+def test_no_address_is_written_anywhere(site):
+    """Whatever was visited by the tests before: no file of the data folder has an address, and no log."""
+    slug = site.create()
+    for client in (VIENNA, BERLIN, NOWHERE):
+        site.visit(slug, client, 1, user_agent=FIREFOX)
+    site.settled(slug, 3)
+
+    db = apsw.Connection(str(site.data / "hopgate.db"), flags=apsw.SQLITE_OPEN_READONLY)
+    tables = [name for (name,) in db.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")]
+    held = [(name, row) for name in tables for row in db.execute(f'SELECT * FROM "{name}"')]
+    db.close()
+    assert any(name == "visit_counts" for name, _ in held)
+    for canary in CANARIES:
+        assert [one for one in held if canary in repr(one)] == []
+        assert canary not in site.gateway.output
+        for path in site.data.rglob("*"):
+            assert not path.is_file() or canary.encode() not in path.read_bytes(), path
+
+
+def test_nothing_is_kept_if_it_is_off(front, tmp_path):
+    for site in opened(tmp_path, HOPGATE_FRONT=front, HOPGATE_ANALYTICS="off"):
+        slug = site.create()
+        site.visit(slug, VIENNA, 3, user_agent=FIREFOX)
+        deadline = time.monotonic() + 15
+        while site.stats(slug)["total"] < 3:
+            assert time.monotonic() < deadline, "clicks are counted"
+        # Descriptions would be a flush behind.
+        time.sleep(1.5)
+        visits = site.stats(slug)["visits"]
+        assert (kinds(visits), visits["visitors"]) == (0, 0)
+        assert not (site.data / "visits").exists()
+
+
+def test_objections_are_respected_if_the_operator_says_so(front, tmp_path):
+    for site in opened(tmp_path, HOPGATE_FRONT=front, HOPGATE_RESPECT_DNT="on"):
+        slug = site.create()
+        site.visit(slug, VIENNA, 2, user_agent=FIREFOX, dnt="1")
+        site.visit(slug, VIENNA, 1, user_agent=FIREFOX, sec_gpc="1")
+        site.visit(slug, VIENNA, 1, user_agent=FIREFOX, dnt="0")
+        visits = site.settled(slug, 4)
+        assert (visits["people"], visits["visitors"]) == (4, 1)
+        assert by(visits, "browser") == {"Firefox": 1}
+
+
+def test_file_that_knows_no_places_keeps_a_gateway_from_starting(tmp_path):
+    (tmp_path / "geo.mmdb").write_bytes(b"no database")
+    settings = {"HOPGATE_DATA_DIR": str(tmp_path / "data"), "HOPGATE_GEO_FILE": str(tmp_path / "geo.mmdb")}
+    gateway = Gateway(settings, tmp_path)
+    with pytest.raises(AssertionError, match="HOPGATE_GEO_FILE"), gateway:
+        pass
