@@ -24,6 +24,7 @@ from app.commands import (
     keys,
     link_aliases,
     link_history,
+    link_stats,
     links,
     list_links,
     qr_code,
@@ -43,6 +44,7 @@ app = Group(
     pretty_exceptions_enable=False,
 )
 link_aliases.declare(links.app)
+link_stats.declare(links.app)
 link_history.declare(links.app)
 qr_code.declare(links.app)
 list_links.declare(links.app)

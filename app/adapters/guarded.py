@@ -75,6 +75,7 @@ def guarded_store(store: Store, guards: StoreGuards) -> Store:
             # visits
             Store.add_visits: _calls(bulk),
             Store.visit_values: _reads(bulk),
+            Store.visit_kinds: _reads(bulk),
             Store.visitor_sketches: _reads(bulk),
             Store.visitor_key: _calls(bulk),
             Store.forget_visits: _calls(bulk),

@@ -302,64 +302,6 @@ def delete(
         console.say(f"{slug if domain is None else f'{domain}/{slug}'} is deleted")
 
 
-@app.command("stats")
-def stats(
-    slug: SlugArgument,
-    *,
-    domain: DomainOption = None,
-    since: Annotated[
-        str | None,
-        typer.Option(metavar="TIME", help="2030-01-31T12:00:00Z. Default: 24 hours before the end."),
-    ] = None,
-    until: Annotated[
-        str | None, typer.Option(metavar="TIME", help="2030-01-31T12:00:00Z. Default: now.")
-    ] = None,
-    json: console.Json = False,
-) -> None:
-    """Print how often a link was visited, in total and by the hour (UTC), and what its visits looked like."""
-    from app.bootstrap import new_stats, open_store
-    from app.domain.domains import DomainIndex
-    from app.web.stats_schemas import stats_document
-
-    settings = console.existing_store()
-    first, end = console.time(since), console.time(until)
-
-    async def work() -> Any:
-        async with open_store(settings) as store:
-            domains = DomainIndex(settings.public_url, await store.domains())
-            name = key(domains, domain, slug)
-            return await new_stats(store).hourly(name, since=first, until=end) if name else None, domains
-
-    outcome, domains = console.run(work())
-    found = stats_document(existing(outcome, slug), domains)
-    if json:
-        console.show(found)
-    else:
-        say_stats(found)
-
-
-def say_stats(found: Any) -> None:
-    """Print the statistics of a link, as people read them."""
-    from app.domain.visits import Dimension
-
-    console.say(f"{found.total:,} visits in total")
-    for hour in found.hours:
-        if hour.clicks:
-            console.say(f"{hour.hour:%Y-%m-%d %H}:00  {hour.clicks:,}")
-    visits = found.visits
-    if visits is None:
-        return
-    kinds = {name: getattr(visits, name) for name in ("people", "bots", "previews", "prefetches")}
-    if any(kinds.values()):
-        console.say(", ".join(f"{count:,} {name}" for name, count in kinds.items()))
-        console.say(f"about {visits.visitors:,} visitors")
-    for dimension in Dimension:
-        named = () if dimension is Dimension.KIND else getattr(visits, dimension)
-        if named:
-            values = ", ".join(f"{one.value or 'other'} {one.visits:,}" for one in named)
-            console.say(f"{dimension}: {values}")
-
-
 def _given(**options: Any) -> dict[str, Any]:
     """Return the fields of `LinkFields`, and the UTM parameters, that the options name."""
     from app.domain import utm

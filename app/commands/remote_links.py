@@ -12,7 +12,8 @@ import typer
 from hopgate_client import Gone, Hopgate, HopgateError, Link, LinkHistory, NotFound, PreconditionFailed
 
 from app.commands import console, find_links, link_history
-from app.commands.links import fields_elsewhere, say_stats
+from app.commands.link_stats import say_stats
+from app.commands.links import fields_elsewhere
 from app.commands.remote import doubt
 
 _PAGE = 200
@@ -111,12 +112,22 @@ def list_(
 
 
 def stats(
-    gateway: Hopgate, *, slug: str, domain: str | None, since: str | None, until: str | None, json: bool
+    gateway: Hopgate,
+    *,
+    slug: str,
+    domain: str | None,
+    since: str | None,
+    until: str | None,
+    interval: str | None,
+    time_zone: str | None,
+    compare: bool,
+    json: bool,
 ) -> None:
     """Print how often a link was visited, in total and by the hour (UTC)."""
     first, end = console.time(since), console.time(until)
+    extras = {"interval": interval, "time_zone": time_zone, "compare": compare or None}
     with _about(slug):
-        found = gateway.links.stats(slug, domain=domain, since=first, until=end)
+        found = gateway.links.stats(slug, domain=domain, since=first, until=end, **extras)
     if json:
         console.show(found)
     else:

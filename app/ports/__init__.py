@@ -78,7 +78,7 @@ from app.ports.rate_limiter import Counted, Policy, RateLimiter, Refusal
 from app.ports.replica import REPLICA_LAG_S, LinkReplica
 from app.ports.store import Store
 from app.ports.visit_quota import MAX_QUOTA_LEASE, VisitQuotaStore
-from app.ports.visits import Agents, Merge, Places, VisitorKeyStore, VisitStore
+from app.ports.visits import Agents, HourVisits, Merge, Places, VisitorKeyStore, VisitStore
 from app.ports.webhooks import (
     Attempted,
     Delivery,
@@ -129,6 +129,7 @@ __all__ = [
     "Found",
     "FoundPage",
     "HistoryStore",
+    "HourVisits",
     "IdempotencyStore",
     "IdempotentRequest",
     "ImportStore",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Protocol
 
@@ -12,6 +13,15 @@ from app.domain.visits import Agent, Place, ValueVisits
 
 # Of a sketch, or None for an empty one, and hashes of visitors: the sketch that has them as well.
 Merge = Callable[[bytes | None, Collection[int]], bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class HourVisits:
+    """The visits of one kind in the hour that begins at `hour`, in UTC."""
+
+    hour: datetime
+    kind: str
+    visits: int
 
 
 class VisitStore(Protocol):
@@ -44,6 +54,10 @@ class VisitStore(Protocol):
         Of each dimension the *limit* values with the most visits, most first, then by value; `OTHER` comes
         last, with the visits of all others, if there are any.
         """
+        ...
+
+    async def visit_kinds(self, slug: Slug, *, since: datetime, until: datetime) -> Sequence[HourVisits]:
+        """Return the visits of *slug* in the same hours, by hour and kind, in the order of both."""
         ...
 
     async def visitor_sketches(self, slug: Slug, *, first: date, last: date) -> Sequence[bytes]:

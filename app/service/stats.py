@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 
 from app.concurrency.actors import reach
 from app.domain.errors import FieldError, InvalidInput
@@ -13,8 +14,8 @@ from app.domain.link import Link, Slug
 from app.domain.visits import ALL_LINKS, Dimension, Kind, ValueVisits
 from app.ports import ClickStore, LinkStore, VisitStore
 from app.service.links import Removed
+from app.service.series import HOUR, Interval, Point, points
 
-HOUR = timedelta(hours=1)
 DEFAULT_RANGE = timedelta(hours=24)
 MAX_RANGE = timedelta(days=31)
 # Without hours, a longer range takes no more room.
@@ -46,12 +47,37 @@ class VisitStats:
 
 
 @dataclass(frozen=True, slots=True)
+class Extras:
+    """
+    What a request wants besides: visits by *interval* in the days of *zone*, and the period before.
+
+    Without an interval there is no series.
+    """
+
+    interval: Interval | None = None
+    zone: tzinfo = UTC
+    compares: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Before:
+    """The visits of each kind, and the visitors, in the hours that begin in [`since`, `until`)."""
+
+    since: datetime
+    until: datetime
+    by_kind: Mapping[str, int]
+    visitors: int
+
+
+@dataclass(frozen=True, slots=True)
 class Overall:
-    """The visits of all links in the hours that begin in [`since`, `until`)."""
+    """The visits of all links in the hours that begin in [`since`, `until`); the rest if it is asked for."""
 
     since: datetime
     until: datetime
     visits: VisitStats
+    series: tuple[Point, ...] | None = None
+    before: Before | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +92,11 @@ class HourlyStats:
     since: datetime
     hours: tuple[int, ...]
     visits: VisitStats
+    series: tuple[Point, ...] | None = None
+    before: Before | None = None
+
+
+NO_EXTRAS = Extras()
 
 
 class Stats:
@@ -93,7 +124,12 @@ class Stats:
         self._clock = clock
 
     async def hourly(
-        self, slug: Slug, *, since: datetime | None = None, until: datetime | None = None
+        self,
+        slug: Slug,
+        *,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        extras: Extras = NO_EXTRAS,
     ) -> HourlyStats | Removed | None:
         """
         Return the clicks of each hour that overlaps [*since*, *until*), at most 31 days.
@@ -113,9 +149,22 @@ class Stats:
         clicks = await self._clicks.hourly_clicks(link.slug, since=first, until=end)
         hours = range((end - first) // HOUR)
         visits = await self._described(link.slug, first, end)
-        return HourlyStats(link, first, tuple(clicks.get(first + n * HOUR, 0) for n in hours), visits)
+        return HourlyStats(
+            link,
+            first,
+            tuple(clicks.get(first + n * HOUR, 0) for n in hours),
+            visits,
+            await self._series(link.slug, first, end, extras),
+            await self._before(link.slug, first, end) if extras.compares else None,
+        )
 
-    async def overall(self, *, since: datetime | None = None, until: datetime | None = None) -> Overall:
+    async def overall(
+        self,
+        *,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        extras: Extras = NO_EXTRAS,
+    ) -> Overall:
         """
         Return what the visits of all links looked like, in a range as in `hourly`, at most 366 days.
 
@@ -124,14 +173,41 @@ class Stats:
             Unavailable: the store did not answer.
         """
         first, end = _range(since, until, self._clock(), MAX_WIDE_RANGE)
-        return Overall(first, end, await self._described(ALL_LINKS, first, end))
+        if extras.interval is Interval.HOUR and end - first > MAX_RANGE:
+            message = f"must be at most {MAX_RANGE.days} days before until, by the hour"
+            raise InvalidInput([FieldError("since", "range_too_long", message)])
+        return Overall(
+            first,
+            end,
+            await self._described(ALL_LINKS, first, end),
+            await self._series(ALL_LINKS, first, end, extras),
+            await self._before(ALL_LINKS, first, end) if extras.compares else None,
+        )
+
+    async def _series(
+        self, slug: Slug, first: datetime, end: datetime, extras: Extras
+    ) -> tuple[Point, ...] | None:
+        if extras.interval is None:
+            return None
+        hours = await self._visits.visit_kinds(slug, since=first, until=end)
+        return points(hours, first, end, extras.interval, extras.zone)
+
+    async def _before(self, slug: Slug, first: datetime, end: datetime) -> Before:
+        """Return the visits of the period of the same length before *first*."""
+        start = first - (end - first)
+        by_kind: Counter[str] = Counter()
+        for one in await self._visits.visit_kinds(slug, since=start, until=first):
+            by_kind[one.kind] += one.visits
+        return Before(start, first, by_kind, await self._visitors(slug, start, first))
 
     async def _described(self, slug: Slug, first: datetime, end: datetime) -> VisitStats:
         values = await self._visits.visit_values(slug, since=first, until=end, limit=TOP)
+        return VisitStats(tuple(values), await self._visitors(slug, first, end))
+
+    async def _visitors(self, slug: Slug, first: datetime, end: datetime) -> int:
         last = end - timedelta.resolution
         sketches = await self._visits.visitor_sketches(slug, first=first.date(), last=last.date())
-        visitors = await asyncio.to_thread(self._count, sketches) if sketches else 0
-        return VisitStats(tuple(values), visitors)
+        return await asyncio.to_thread(self._count, sketches) if sketches else 0
 
 
 def _range(

@@ -69,6 +69,7 @@ def traced_store(store: Store, tracing: Tracing, system: str) -> Store:
             Store.hourly_clicks: call("SELECT", "click_hours"),
             Store.add_visits: call("INSERT", "visit_counts"),
             Store.visit_values: call("SELECT", "visit_counts"),
+            Store.visit_kinds: call("SELECT", "visit_counts"),
             Store.visitor_sketches: call("SELECT", "visit_sketches"),
             Store.visitor_key: call("INSERT", "visitor_keys"),
             Store.forget_visits: call("DELETE", "visit_counts"),

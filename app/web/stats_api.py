@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime, tzinfo
+from zoneinfo import ZoneInfo
 
 from app.concurrency.actors import reach
 from app.domain.errors import FieldError, InvalidInput
@@ -11,12 +12,13 @@ from app.resilience.admission import WorkKind
 from app.resilience.deadline import ADMIN_S
 from app.service.domains import Domains
 from app.service.keys import Scope
-from app.service.stats import HourlyStats, Stats
+from app.service.series import Interval
+from app.service.stats import Extras, HourlyStats, Stats
 from app.web import errors, schemas
 from app.web.endpoint import Operation, Parameter
 from app.web.links_api import DOMAIN, key_in_path, outcome_response
 from app.web.middleware import ApiMiddleware, Call
-from app.web.parameters import TIME, WrongValue
+from app.web.parameters import FLAG, TIME, Kind, QueryReader, WrongValue, member, one
 from app.web.request import Request
 from app.web.response import Response, json_response
 from app.web.robyn_app import Router
@@ -44,6 +46,29 @@ WIDE_UNTIL = Parameter(
 )
 
 
+def read_zone(text: str) -> tzinfo:
+    """Return the time zone that *text* names. Raises WrongValue."""
+    try:
+        return ZoneInfo(text)
+    except (KeyError, ValueError, OSError):
+        # No such file, one outside of the folder, or a folder.
+        raise WrongValue("time_zone_unknown", "must be an IANA time zone, as in Europe/Vienna") from None
+
+
+INTERVAL = one(
+    "interval",
+    member(Interval, "interval_unknown"),
+    "Also return `series`: the visits of each hour, at most 31 days of them, or day.",
+)
+TIME_ZONE = one(
+    "time_zone",
+    Kind({"type": "string", "examples": ["Europe/Vienna"]}, read_zone),
+    "The IANA time zone that days of `series` begin in. Default: UTC. Needs `interval`. An hour of UTC counts"
+    " for the day in which it begins.",
+)
+COMPARE = one("compare", FLAG, "Also return `before`: the period of the same length before `since`.")
+
+
 def register(api: Router, middleware: ApiMiddleware, stats: Stats, domains: Domains) -> None:
     """Declare the endpoints of statistics on *api*, the router of `/api/v1`."""
 
@@ -56,7 +81,7 @@ def register(api: Router, middleware: ApiMiddleware, stats: Stats, domains: Doma
             deadline_s=ADMIN_S,
             success=(200, LinkStats),
             problems=(404, 410, 422),
-            parameters=(DOMAIN, SINCE, UNTIL),
+            parameters=(DOMAIN, SINCE, UNTIL, INTERVAL, TIME_ZONE, COMPARE),
         )
     )
     async def get_link_stats(call: Call[None]) -> Response:
@@ -66,7 +91,8 @@ def register(api: Router, middleware: ApiMiddleware, stats: Stats, domains: Doma
             _time(request, "since"),
             _time(request, "until"),
         )
-        outcome = await stats.hourly(name, since=since, until=until) if name else None
+        extras = _extras(request)
+        outcome = await stats.hourly(name, since=since, until=until, extras=extras) if name else None
         if isinstance(outcome, HourlyStats):
             return json_response(200, stats_document(outcome, domains.index))
         return outcome_response(outcome, domains.index, call.principal)
@@ -80,14 +106,25 @@ def register(api: Router, middleware: ApiMiddleware, stats: Stats, domains: Doma
             deadline_s=ADMIN_S,
             success=(200, OverallStats),
             problems=(422,),
-            parameters=(SINCE, WIDE_UNTIL),
+            parameters=(SINCE, WIDE_UNTIL, INTERVAL, TIME_ZONE, COMPARE),
         )
     )
     async def get_stats(call: Call[None]) -> Response:
         if reach() != EVERYTHING:
             return errors.restricted()
         since, until = _time(call.request, "since"), _time(call.request, "until")
-        return json_response(200, overall_document(await stats.overall(since=since, until=until)))
+        overall = await stats.overall(since=since, until=until, extras=_extras(call.request))
+        return json_response(200, overall_document(overall))
+
+
+def _extras(request: Request) -> Extras:
+    reader = QueryReader(request)
+    interval, zone = reader.one(INTERVAL), reader.one(TIME_ZONE)
+    compares = reader.one(COMPARE) or False
+    if zone is not None and interval is None and not reader.errors:
+        reader.errors.append(FieldError("time_zone", "time_zone_without_interval", "needs interval"))
+    reader.check()
+    return Extras(interval, UTC if zone is None else zone, compares)
 
 
 def _time(request: Request, name: str) -> datetime | None:

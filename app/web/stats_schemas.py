@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 import msgspec
@@ -9,7 +10,8 @@ import msgspec
 from app.domain.domains import DomainIndex
 from app.domain.link_key import name_of
 from app.domain.visits import Dimension, Kind
-from app.service.stats import HOUR, HourlyStats, Overall, VisitStats
+from app.service.series import HOUR, Point
+from app.service.stats import Before, HourlyStats, Overall, VisitStats
 
 
 class HourlyClicks(msgspec.Struct):
@@ -53,12 +55,40 @@ class VisitCounts(msgspec.Struct):
     bot: list[ValueCount]
 
 
+class KindCounts(msgspec.Struct):
+    """Visits by who made them, in the hour or day that begins at `start`."""
+
+    start: datetime
+    people: int
+    bots: int
+    previews: int
+    prefetches: int
+
+
+class PeriodBefore(msgspec.Struct):
+    """Visits by who made them, and about how many visitors, in the period of the same length before."""
+
+    since: datetime
+    until: datetime
+    people: int
+    bots: int
+    previews: int
+    prefetches: int
+    visitors: int
+
+
 class OverallStats(msgspec.Struct):
-    """What the visits of all links looked like, in the hours that begin in [since, until)."""
+    """
+    What the visits of all links looked like, in the hours that begin in [since, until).
+
+    `series` with `interval`, `before` with `compare`; else they are null.
+    """
 
     since: datetime
     until: datetime
     visits: VisitCounts
+    series: list[KindCounts] | None
+    before: PeriodBefore | None
 
 
 class LinkStats(msgspec.Struct):
@@ -66,7 +96,7 @@ class LinkStats(msgspec.Struct):
     The redirects of a link: in total, and in each hour that begins in [since, until).
 
     Counts trail like `visits` of a link. A redirect counts in the hour in which its gateway flushes
-    its counts, about a second later.
+    its counts, about a second later. `series` with `interval`, `before` with `compare`; else they are null.
     """
 
     domain: str
@@ -76,6 +106,8 @@ class LinkStats(msgspec.Struct):
     until: datetime
     hours: list[HourlyClicks]
     visits: VisitCounts
+    series: list[KindCounts] | None
+    before: PeriodBefore | None
 
 
 def stats_document(stats: HourlyStats, domains: DomainIndex) -> LinkStats:
@@ -85,7 +117,30 @@ def stats_document(stats: HourlyStats, domains: DomainIndex) -> LinkStats:
     slug = stats.link.slug
     host = domains.of(slug).host
     visits = visit_counts(stats.visits)
-    return LinkStats(host, name_of(slug), stats.link.visits, stats.since, until, hours, visits)
+    series, before = _series(stats.series), _before(stats.before)
+    return LinkStats(
+        host, name_of(slug), stats.link.visits, stats.since, until, hours, visits, series, before
+    )
+
+
+def _kinds(by_kind: Mapping[str, int]) -> dict[str, int]:
+    return {
+        "people": by_kind.get(Kind.PERSON, 0),
+        "bots": by_kind.get(Kind.BOT, 0),
+        "previews": by_kind.get(Kind.PREVIEW, 0),
+        "prefetches": by_kind.get(Kind.PREFETCH, 0),
+    }
+
+
+def _series(points: Sequence[Point] | None) -> list[KindCounts] | None:
+    return None if points is None else [KindCounts(one.start, **_kinds(one.by_kind)) for one in points]
+
+
+def _before(before: Before | None) -> PeriodBefore | None:
+    if before is None:
+        return None
+    kinds = _kinds(before.by_kind)
+    return PeriodBefore(before.since, before.until, **kinds, visitors=before.visitors)
 
 
 def visit_counts(stats: VisitStats) -> VisitCounts:
@@ -107,4 +162,7 @@ def visit_counts(stats: VisitStats) -> VisitCounts:
 
 def overall_document(overall: Overall) -> OverallStats:
     """Return *overall* as the API shows it."""
-    return OverallStats(overall.since, overall.until, visit_counts(overall.visits))
+    visits = visit_counts(overall.visits)
+    return OverallStats(
+        overall.since, overall.until, visits, _series(overall.series), _before(overall.before)
+    )

@@ -9,7 +9,7 @@ from datetime import UTC, date, datetime, timedelta
 from app.domain.events import VisitsDescribed
 from app.domain.link import Slug
 from app.domain.visits import ALL_LINKS, MAX_VALUES, OTHER, Counts, Dimension, LinkVisits, ValueVisits
-from app.ports import Store
+from app.ports import HourVisits, Store
 from tests.contract.store_links import NOW
 
 HOUR = datetime(2030, 1, 31, 12, tzinfo=UTC)
@@ -164,3 +164,21 @@ async def test_old_visits_are_forgotten(store: Store) -> None:
         ValueVisits(BROWSER, "Firefox", 1)
     ]
     assert len(await store.visitor_sketches(A, first=DAY, last=DAY + timedelta(days=9))) == 1
+
+
+async def test_visits_by_hour_and_kind(store: Store) -> None:
+    kind = Dimension.KIND
+    await add(store, described(1, {kind: {"person": 2, "bot": 1}, BROWSER: {"Firefox": 2}}))
+    await add(store, described(2, {kind: {"person": 3}}, hour=HOUR + timedelta(hours=2)))
+    await add(store, described(3, {kind: {"person": 9}}, hour=HOUR + timedelta(hours=3)))
+    await add(store, described(4, {kind: {"person": 9}}, slug=B))
+
+    found = await store.visit_kinds(A, since=HOUR, until=HOUR + timedelta(hours=3))
+
+    assert list(found) == [
+        HourVisits(HOUR, "bot", 1),
+        HourVisits(HOUR, "person", 2),
+        HourVisits(HOUR + timedelta(hours=2), "person", 3),
+    ]
+    year = timedelta(days=366)
+    assert len(await store.visit_kinds(A, since=HOUR - year / 2, until=HOUR + year / 2)) == 4

@@ -229,3 +229,80 @@ def test_file_that_knows_no_places_keeps_a_gateway_from_starting(tmp_path):
     gateway = Gateway(settings, tmp_path)
     with pytest.raises(AssertionError, match="HOPGATE_GEO_FILE"), gateway:
         pass
+
+
+def test_visits_by_day_and_the_period_before(site):
+    slug = site.create()
+    site.visit(slug, VIENNA, 2, user_agent=FIREFOX)
+    site.visit(slug, VIENNA, 1, user_agent="curl/8.5.0")
+    site.settled(slug, 3)
+
+    shown = site.stats(slug, interval="day", time_zone="Asia/Kathmandu", compare="true")
+
+    assert 2 <= len(shown["series"]) <= 3
+    assert all(one["start"].endswith("T00:00:00+05:45") for one in shown["series"])
+    assert [sum(one[kind] for one in shown["series"]) for kind in ("people", "bots", "previews")] == [2, 1, 0]
+    assert shown["before"]["until"] == shown["since"]
+    assert kinds(shown["before"]) == shown["before"]["visitors"] == 0
+    # The hours of a link are the same that its series adds up.
+    by_hour = site.stats(slug, interval="hour")["series"]
+    assert [kinds(one) for one in by_hour] == [one["clicks"] for one in site.stats(slug)["hours"]]
+    plain = site.stats(slug)
+    assert (plain["series"], plain["before"]) == (None, None)
+    overall = site.api.get(f"{API}/stats", params={"interval": "day", "compare": "true"}).json()
+    assert sum(map(kinds, overall["series"])) == kinds(overall["visits"])
+
+
+@pytest.mark.parametrize("path", ["stats", "links/{slug}/stats"])
+@pytest.mark.parametrize(
+    ("query", "field"),
+    [
+        ("interval=week", "interval"),
+        ("interval=", "interval"),
+        ("interval=day&time_zone=Europe/Atlantis", "time_zone"),
+        ("interval=day&time_zone=../../etc/passwd", "time_zone"),
+        ("interval=day&time_zone=/etc/passwd", "time_zone"),
+        ("interval=day&time_zone=Europe", "time_zone"),
+        ("interval=day&time_zone=", "time_zone"),
+        ("interval=day&time_zone=%00", "time_zone"),
+        ("interval=day&time_zone=" + "a" * 5000, "time_zone"),
+        ("time_zone=UTC", "time_zone"),
+        ("compare=yes", "compare"),
+    ],
+)
+def test_parameters_that_are_wrong_are_named(site, path, query, field):
+    slug = site.create()
+
+    answer = site.api.get(f"{API}/{path.format(slug=slug)}?{query}")
+
+    assert answer.status_code == 422, answer.text
+    assert [error["field"] for error in answer.json()["errors"]] == [field]
+
+
+def test_hours_of_more_than_a_month_are_too_many(site):
+    query = {"since": "2030-01-01T00:00:00Z", "until": "2030-03-01T00:00:00Z", "interval": "hour"}
+
+    assert site.api.get(f"{API}/stats", params=query).status_code == 422
+    assert site.api.get(f"{API}/stats", params={**query, "interval": "day"}).status_code == 200
+
+
+def test_command_line_shows_days_and_the_period_before(tmp_path, cli):
+    settings = {"HOPGATE_DATA_DIR": str(tmp_path), "HOPGATE_BASE_URL": "http://hop.example"}
+    make_key(settings)
+    assert cli(settings, "links", "create", "https://example.com/", "--slug", "sale").returncode == 0
+
+    shown = cli(
+        settings, "links", "stats", "sale", "--interval", "day", "--time-zone", "Asia/Kathmandu", "--compare"
+    )
+
+    assert shown.returncode == 0, shown.stderr
+    assert "T00:00+05:45  no visits" in shown.stdout
+    assert "before: no visits, about 0 visitors" in shown.stdout
+    for options in (
+        ("--interval", "week"),
+        ("--time-zone", "UTC"),
+        ("--interval", "day", "--time-zone", "Europe/Atlantis"),
+    ):
+        refused = cli(settings, "links", "stats", "sale", *options)
+        assert refused.returncode != 0
+        assert options[-2] in refused.stderr

@@ -55,6 +55,7 @@ from app.ports import (
     ExportPage,
     ExternalIdTaken,
     FoundPage,
+    HourVisits,
     IdempotentRequest,
     ImportedLink,
     LinkHistory,
@@ -379,6 +380,10 @@ class PostgresStore(PostgresEvents):
         return await self._connections.run(
             partial(visit_counts.values, slug=slug, since=since, until=until, limit=limit)
         )
+
+    async def visit_kinds(self, slug: Slug, *, since: datetime, until: datetime) -> Sequence[HourVisits]:
+        asked = {"slug": slug, "since": since, "until": until}
+        return [HourVisits(*row) for row in await self._query(visit_counts.KINDS, asked)]
 
     async def visitor_sketches(self, slug: Slug, *, first: date, last: date) -> Sequence[bytes]:
         days = {"slug": slug, "first": first, "last": last}

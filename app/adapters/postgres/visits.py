@@ -87,6 +87,20 @@ _VALUES = f"""
     ) AS named
     GROUP BY dimension, name ORDER BY dimension, name = %(other)s, sum(visits) DESC, name
 """
+# A look at each hour: between them stand the rows of all other dimensions.
+KINDS = f"""
+    WITH slugs AS MATERIALIZED (SELECT unnest({_SLUGS}) AS slug)
+    SELECT given.hour, counted.value, sum(counted.visits)::bigint
+    FROM slugs, generate_series(
+            greatest(%(since)s, date_trunc('hour', {_BEGAN}, 'UTC')),
+            %(until)s::timestamptz - interval '1 hour', interval '1 hour'
+        ) AS given (hour),
+        LATERAL (
+            SELECT value, visits FROM visit_counts
+            WHERE visit_counts.slug = slugs.slug AND hour = given.hour AND dimension = 'kind' OFFSET 0
+        ) AS counted
+    GROUP BY given.hour, counted.value ORDER BY given.hour, counted.value
+"""
 SKETCHES = f"""
     SELECT sketch FROM visit_sketches
     WHERE slug = ANY({_SLUGS}) AND day <= %(last)s AND sketch <> ''::bytea

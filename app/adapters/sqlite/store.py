@@ -57,6 +57,7 @@ from app.ports import (
     ExportPage,
     ExternalIdTaken,
     FoundPage,
+    HourVisits,
     IdempotentRequest,
     ImportedLink,
     LinkHistory,
@@ -377,6 +378,11 @@ class SqliteStore(SqliteEvents):
         # A year of all links has a million rows.
         return await self._finder.read(
             lambda db: visit_counts.values(db, slug, since=since, until=until, limit=limit), ADMIN_S
+        )
+
+    async def visit_kinds(self, slug: Slug, *, since: datetime, until: datetime) -> Sequence[HourVisits]:
+        return await self._finder.read(
+            lambda db: visit_counts.kinds(db, slug, since=since, until=until), ADMIN_S
         )
 
     async def visitor_sketches(self, slug: Slug, *, first: date, last: date) -> Sequence[bytes]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import date, datetime
+from typing import cast
 
 import apsw
 
@@ -12,7 +13,7 @@ from app.adapters.visit_rows import visit_rows, visitors_by_slug
 from app.domain.events import VisitsDescribed
 from app.domain.link import Slug
 from app.domain.visits import MAX_VALUES, OTHER, Dimension, ValueVisits
-from app.ports import Merge
+from app.ports import HourVisits, Merge
 
 _HAS_VALUE = "SELECT 1 FROM visit_counts WHERE slug = ? AND hour = ? AND dimension = ? AND value = ?"
 _COUNT_VALUES = """
@@ -41,6 +42,16 @@ _VALUES = f"""
     )
     SELECT dimension, CASE WHEN place <= ?4 THEN value ELSE '' END AS name, sum(visits)
     FROM placed GROUP BY dimension, name ORDER BY dimension, name = '', sum(visits) DESC, name
+"""
+# A look at each hour: between them stand the rows of all other dimensions.
+_KINDS = f"""
+    WITH RECURSIVE given (hour) AS (
+        VALUES (?2) UNION ALL SELECT hour + 3600000000 FROM given WHERE hour + 3600000000 < ?3
+    ), slugs (slug) AS MATERIALIZED (SELECT * FROM {_SLUGS})
+    SELECT given.hour, value, sum(visits) FROM slugs CROSS JOIN given CROSS JOIN visit_counts AS counted
+        ON counted.slug = slugs.slug AND counted.hour = given.hour AND counted.dimension = 'kind'
+    WHERE given.hour > {_BEGAN} - 3600000000
+    GROUP BY given.hour, value ORDER BY given.hour, value
 """
 SKETCHES = f"""
     SELECT sketch FROM visit_sketches
@@ -93,6 +104,12 @@ def values(
     """As `VisitStore.visit_values`."""
     found = sql.rows(db, _VALUES, (slug, sql.micros(since), sql.micros(until), limit))
     return [ValueVisits(Dimension(by), value, visits) for by, value, visits in found]
+
+
+def kinds(db: apsw.Connection, slug: Slug, *, since: datetime, until: datetime) -> Sequence[HourVisits]:
+    """As `VisitStore.visit_kinds`."""
+    found = sql.rows(db, _KINDS, (slug, sql.micros(since), sql.micros(until)))
+    return [HourVisits(cast("datetime", sql.time(hour)), kind, visits) for hour, kind, visits in found]
 
 
 def sketches(db: apsw.Connection, slug: Slug, *, first: date, last: date) -> Sequence[bytes]:

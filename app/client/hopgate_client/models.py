@@ -99,7 +99,34 @@ class VisitCounts:
     browser: tuple[ValueCount, ...]
     os: tuple[ValueCount, ...]
     device: tuple[ValueCount, ...]
-    bot: tuple[ValueCount, ...]
+    source: tuple[ValueCount, ...] = ()
+    medium: tuple[ValueCount, ...] = ()
+    campaign: tuple[ValueCount, ...] = ()
+    bot: tuple[ValueCount, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class KindCounts:
+    """All visits of an hour or a day, by who made them; `start` has the offset of its time zone."""
+
+    start: datetime
+    people: int
+    bots: int
+    previews: int
+    prefetches: int
+
+
+@dataclass(frozen=True, slots=True)
+class PeriodBefore:
+    """All visits of the period of the same length before."""
+
+    since: datetime
+    until: datetime
+    people: int
+    bots: int
+    previews: int
+    prefetches: int
+    visitors: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +136,8 @@ class OverallStats:
     since: datetime
     until: datetime
     visits: VisitCounts
+    series: tuple[KindCounts, ...] | None = None
+    before: PeriodBefore | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +155,8 @@ class LinkStats:
     until: datetime
     hours: tuple[HourlyClicks, ...]
     visits: VisitCounts | None = None
+    series: tuple[KindCounts, ...] | None = None
+    before: PeriodBefore | None = None
 
 
 @dataclass(frozen=True, slots=True)

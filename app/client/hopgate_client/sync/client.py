@@ -88,9 +88,18 @@ class Hopgate:
         """Return what the key of this client is."""
         return models.read(models.Me, (self.send(Call("GET", "/me", repeat=Repeat.ALWAYS))).json())
 
-    def stats(self, *, since: Time | None = None, until: Time | None = None) -> models.OverallStats:
-        """Return what the visits of all links looked like; by default in the last 24 hours."""
-        call = Call("GET", "/stats", query(since=since, until=until), repeat=Repeat.ALWAYS)
+    def stats(
+        self,
+        *,
+        since: Time | None = None,
+        until: Time | None = None,
+        interval: str | None = None,
+        time_zone: str | None = None,
+        compare: bool | None = None,
+    ) -> models.OverallStats:
+        """Return what the visits of all links looked like; by default in 24 hours, the rest as for a link."""
+        asked = query(since=since, until=until, interval=interval, time_zone=time_zone, compare=compare)
+        call = Call("GET", "/stats", asked, repeat=Repeat.ALWAYS)
         return models.read(models.OverallStats, (self.send(call)).json())
 
     def invalidate(self, *slugs: str, domain: str | None = None) -> models.Invalidated:

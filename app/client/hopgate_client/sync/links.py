@@ -112,9 +112,25 @@ class Links:
         domain: str | None = None,
         since: Time | None = None,
         until: Time | None = None,
+        interval: str | None = None,
+        time_zone: str | None = None,
+        compare: bool | None = None,
     ) -> models.LinkStats:
-        """Return how often a link was visited, and what its visits looked like; by default in 24 hours."""
-        asked = query(domain=domain, since=since, until=until)
+        """
+        Return how often a link was visited, and what its visits looked like; by default in 24 hours.
+
+        Args:
+            interval: `hour` or `day`: adds `series`, of days in *time_zone* (`Europe/Vienna`; default UTC).
+            compare: adds the period `before`.
+        """
+        asked = query(
+            domain=domain,
+            since=since,
+            until=until,
+            interval=interval,
+            time_zone=time_zone,
+            compare=compare,
+        )
         call = Call("GET", _path(slug, "/stats"), asked, repeat=Repeat.ALWAYS)
         return models.read(models.LinkStats, (self._client.send(call)).json())
 

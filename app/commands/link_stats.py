@@ -1,0 +1,115 @@
+"""`hopgate links stats`: how often a link was visited, and what its visits looked like."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from app.commands import console
+from app.commands.help import Group
+from app.commands.links import DomainOption, SlugArgument, existing, key
+
+if TYPE_CHECKING:
+    from app.service.stats import Extras
+
+_KINDS = ("people", "bots", "previews", "prefetches")
+
+
+def declare(group: Group) -> None:
+    """Add the command to *group*."""
+    group.command("stats")(stats)
+
+
+def stats(
+    slug: SlugArgument,
+    *,
+    domain: DomainOption = None,
+    since: Annotated[
+        str | None,
+        typer.Option(metavar="TIME", help="2030-01-31T12:00:00Z. Default: 24 hours before the end."),
+    ] = None,
+    until: Annotated[
+        str | None, typer.Option(metavar="TIME", help="2030-01-31T12:00:00Z. Default: now.")
+    ] = None,
+    interval: Annotated[
+        str | None, typer.Option(metavar="hour|day", help="Also add all visits up by it, by who made them.")
+    ] = None,
+    time_zone: Annotated[
+        str | None, typer.Option(metavar="NAME", help="That days begin in: Europe/Vienna. Default: UTC.")
+    ] = None,
+    compare: Annotated[
+        bool, typer.Option("--compare", help="Also show the period of the same length before.")
+    ] = False,
+    json: console.Json = False,
+) -> None:
+    """Print how often a link was visited, in total and by the hour (UTC), and what its visits looked like."""
+    from app.bootstrap import new_stats, open_store
+    from app.domain.domains import DomainIndex
+    from app.web.stats_schemas import stats_document
+
+    settings = console.existing_store()
+    first, end = console.time(since), console.time(until)
+    extras = _extras(interval, time_zone, compares=compare)
+
+    async def work() -> Any:
+        async with open_store(settings) as store:
+            domains = DomainIndex(settings.public_url, await store.domains())
+            name = key(domains, domain, slug)
+            counted = new_stats(store)
+            if not name:
+                return None, domains
+            return await counted.hourly(name, since=first, until=end, extras=extras), domains
+
+    outcome, domains = console.run(work())
+    found = stats_document(existing(outcome, slug), domains)
+    if json:
+        console.show(found)
+    else:
+        say_stats(found)
+
+
+def say_stats(found: Any) -> None:
+    """Print *found*, statistics of a link as the API and its client have them, as people read them."""
+    from app.domain.visits import Dimension
+
+    console.say(f"{found.total:,} visits in total")
+    for hour in found.hours:
+        if hour.clicks:
+            console.say(f"{hour.hour:%Y-%m-%d %H}:00  {hour.clicks:,}")
+    visits = found.visits
+    if visits is None:
+        return
+    if any(getattr(visits, name) for name in _KINDS):
+        console.say(_kinds(visits))
+        console.say(f"about {visits.visitors:,} visitors")
+    for point in found.series or ():
+        console.say(f"{point.start.isoformat(timespec='minutes')}  {_kinds(point)}")
+    if found.before is not None:
+        console.say(f"before: {_kinds(found.before)}, about {found.before.visitors:,} visitors")
+    for dimension in Dimension:
+        named = () if dimension is Dimension.KIND else getattr(visits, dimension)
+        if named:
+            values = ", ".join(f"{one.value or 'other'} {one.visits:,}" for one in named)
+            console.say(f"{dimension}: {values}")
+
+
+def _extras(interval: str | None, time_zone: str | None, *, compares: bool) -> Extras:
+    from app.service.series import Interval
+    from app.service.stats import Extras
+    from app.web.parameters import WrongValue
+    from app.web.stats_api import read_zone
+
+    if interval not in (None, *(one.value for one in Interval)):
+        console.fail(f"--interval {interval!r} is neither hour nor day")
+    if time_zone is not None and interval is None:
+        console.fail("--time-zone needs --interval")
+    try:
+        zone = read_zone(time_zone or "UTC")
+    except WrongValue as error:
+        console.fail(f"--time-zone {time_zone!r} {error}")
+    return Extras(None if interval is None else Interval(interval), zone, compares)
+
+
+def _kinds(counts: Any) -> str:
+    return ", ".join(f"{getattr(counts, name):,} {name}" for name in _KINDS)
