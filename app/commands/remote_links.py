@@ -125,9 +125,16 @@ def stats(
 ) -> None:
     """Print how often a link was visited, in total and by the hour (UTC)."""
     first, end = console.time(since), console.time(until)
-    extras = {"interval": interval, "time_zone": time_zone, "compare": compare or None}
     with _about(slug):
-        found = gateway.links.stats(slug, domain=domain, since=first, until=end, **extras)
+        found = gateway.links.stats(
+            slug,
+            domain=domain,
+            since=first,
+            until=end,
+            interval=interval,
+            time_zone=time_zone,
+            compare=compare or None,
+        )
     if json:
         console.show(found)
     else:

@@ -33,6 +33,7 @@ ORDER = (
     *("listDeliveries", "replayWebhook", "removeWebhook", "followEvents"),
     *("addBlocks", "listBlocks", "unblockHost", "unblockSlug"),
     *("importLinks", "exportLinks"),
+    "getStats",
 )
 # They answer with lines.
 FILES = ("importLinks", "exportLinks", "followEvents")
