@@ -12,12 +12,12 @@ from app.console.rendering import Pages, Viewer
 from app.domain.errors import InvalidInput, Unavailable
 from app.domain.link import Link
 from app.domain.link_key import name_of
-from app.ports import ExternalIdTaken, VersionMismatch
+from app.ports import AddressTaken, ExternalIdTaken, VersionMismatch
 from app.resilience.admission import WorkKind
 from app.resilience.deadline import WRITE_S
 from app.service.history import NothingToUndo
 from app.service.keys import Scope
-from app.service.links import Removed
+from app.service.links import IsAlias, Removed
 from app.web import errors
 from app.web.middleware import Call
 from app.web.response import Response
@@ -115,7 +115,7 @@ class _Changes:
 
     def _refused(
         self,
-        outcome: Removed | VersionMismatch | ExternalIdTaken | NothingToUndo | None,
+        outcome: Removed | VersionMismatch | ExternalIdTaken | NothingToUndo | IsAlias | AddressTaken | None,
         form: drafts.Form,
         viewer: Viewer,
     ) -> Response:
@@ -128,8 +128,10 @@ class _Changes:
                 return self._pages.page(
                     "problem.html", viewer, status=409, heading=heading, detail=detail, back=back
                 )
-            case ExternalIdTaken():
+            case ExternalIdTaken() | AddressTaken():
                 return errors.undo_refused()
+            case IsAlias(link):
+                return self._on(link)
             case NothingToUndo():
                 return errors.nothing_to_undo()
             case None:

@@ -8,7 +8,8 @@ from datetime import datetime
 
 from app.console.rendering import parts_of
 from app.domain.visits import OTHER, Dimension, Kind
-from app.service.stats import HOUR, HourlyStats, VisitStats
+from app.service.series import HOUR
+from app.service.stats import HourlyStats, VisitStats
 
 # The columns of a chart that a narrow screen can show.
 _MOST_COLUMNS = 48
