@@ -112,4 +112,5 @@ def _extras(interval: str | None, time_zone: str | None, *, compares: bool) -> E
 
 
 def _kinds(counts: Any) -> str:
-    return ", ".join(f"{getattr(counts, name):,} {name}" for name in _KINDS)
+    told = ", ".join(f"{getattr(counts, name):,} {name}" for name in _KINDS)
+    return told if any(getattr(counts, name) for name in _KINDS) else "no visits"

@@ -110,6 +110,9 @@ def _operation(name: str, operation: Operation, path_parameters: Sequence[str]) 
     for problem in sorted({*operation.problems, *ALWAYS}):
         problem_content = _content("application/problem+json", schemas.Problem)
         responses[str(problem)] = {"description": _TITLES[problem], **problem_content}
+    if any(one.place == "query" for one in operation.parameters):
+        # The front or granian refuses the head; there is no body.
+        responses["431"] = {"description": "The query is too long"}
     first, *others = name.split("_")
     document: dict[str, Any] = {
         "operationId": first + "".join(word.title() for word in others),

@@ -63,7 +63,7 @@ def several(name: str, kind: Kind[T], most: int, description: str = "") -> Query
 
 def listed(name: str, kind: Kind[T], description: str = "") -> QueryParameter[T]:
     """Return a parameter that is sent once, with values that commas part."""
-    schema = {"type": "array", "items": kind.schema, "minItems": 1, "uniqueItems": True}
+    schema = {"type": "array", "items": kind.schema, "minItems": 1}
     return QueryParameter(name, "query", schema, description, kind=kind)
 
 

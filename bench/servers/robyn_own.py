@@ -36,6 +36,7 @@ class _LateServices:
         self.public_url = settings.public_url
         self.dialects = settings.spoken_dialects
         self.event_streams = settings.event_streams
+        self.console = None
         self._gateway = open_gateway(settings)
         self._opened: Services | None = None
 

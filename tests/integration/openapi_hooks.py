@@ -112,16 +112,18 @@ def asked(query: dict[str, Any], path: str, method: str) -> dict[str, Any]:
         case "/links/bulk":
             # The options of a body belong in it.
             return {}
-        case "/links" | "/tags" if method == "GET":
+        case "/links" | "/tags" | "/export" if method == "GET":
             left_out |= {"cursor", "tags_none"} | {name for name in query if name.endswith("_until")}
-        case "/links/{slug}/history" | "/blocks":
+        case "/links/{slug}/history" | "/blocks" | "/webhooks/{webhook_id}/deliveries":
             left_out.add("cursor")
         case "/links/{slug}/qr":
             # Colours that were made up have too little contrast, and a small code no room for a long URL.
             left_out |= {"color", "background"}
             if "size" in query and int(query["size"]) < 256:
                 left_out.add("size")
-        case "/links/{slug}/stats":
+        case "/links/{slug}/stats" | "/stats":
+            # Zones have names of their own, and are for intervals.
+            left_out.add("time_zone")
             left_out |= set() if "since" in query else {"until"}
             if "since" in query:
                 query = {**query, **in_range(query["since"], query.get("until"))}
@@ -133,8 +135,8 @@ def addressed(parameters: dict[str, Any], path: str) -> dict[str, Any]:
     match path:
         case "/blocks/hosts/{value}":
             return {"value": "evil1.example"}
-        case "/blocks/slugs/{value}":
-            return {"value": "blocked-1"}
+        case "/blocks/slugs/{slug}":
+            return {"slug": "blocked-1"}
         case "/domains/{host}":
             return {"host": f"h{len(str(parameters['host'])) % 50}.example"}
     return parameters

@@ -27,6 +27,7 @@ from hopgate_client.errors import (
     UnexpectedAnswer,
 )
 from hopgate_client.models import (
+    Alias,
     Block,
     BlocksAdded,
     Delivery,
@@ -64,6 +65,7 @@ from hopgate_client.sync.client import Hopgate
 __version__ = "0.1.0"
 
 __all__ = [
+    "Alias",
     "AnswerError",
     "AsyncHopgate",
     "Block",

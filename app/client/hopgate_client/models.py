@@ -17,6 +17,15 @@ M = TypeVar("M")
 # Fields stand in the order of the API. What older gateways do not answer has a default.
 
 
+@dataclass(frozen=True, slots=True)
+class Alias:
+    """A further slug at which a link is visited."""
+
+    domain: str
+    slug: str
+    short_url: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Link:
     """
@@ -51,6 +60,7 @@ class Link:
     created_at: datetime
     updated_at: datetime
     owner: str | None = None
+    aliases: tuple[Alias, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
