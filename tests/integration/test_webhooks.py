@@ -268,8 +268,9 @@ def test_changes_survive_a_killed_gateway(gateway, api):
         gateway.kill()
         failing = False
         gateway.start()
-        eventually(lambda: set(server.by_slug()) == set(slugs), 10, "all links")
-        eventually(lambda: all(hooks_done(api)), 10, "all are delivered")
+        # What was under way is leased for 90 s.
+        eventually(lambda: set(server.by_slug()) == set(slugs), 100, "all links")
+        eventually(lambda: all(hooks_done(api)), 100, "all are delivered")
 
 
 def hooks_done(api: httpx.Client) -> Iterator[bool]:
