@@ -47,6 +47,15 @@ def open_sockets() -> int:
     return sum(str(link).startswith("socket:") for link in links)
 
 
+async def is_answered(bus: RabbitBus) -> bool:
+    """Return whether the broker tells its depths: beside other load, one that is busy loses its connection."""
+    try:
+        await bus.depths()
+    except Unavailable:
+        return False
+    return True
+
+
 async def test_probes_leak_nothing_on_a_connection(broker: Broker) -> None:
     """A channel opened through aio_pika leaks 4 KiB, at every probe, until the connection ends."""
     bus = RabbitBus(broker.server.url, probe_s=0.001)
@@ -56,7 +65,7 @@ async def test_probes_leak_nothing_on_a_connection(broker: Broker) -> None:
         await until(lambda: is_up(bus))
         before = left_behind()
         for _ in range(10):
-            await bus.depths()
+            await until(lambda: is_answered(bus))
             await asyncio.sleep(0.01)
 
         assert left_behind() <= before
