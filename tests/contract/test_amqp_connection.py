@@ -48,7 +48,7 @@ def open_sockets() -> int:
 
 
 async def is_answered(bus: RabbitBus) -> bool:
-    """Return whether the broker tells its depths: beside other load, one that is busy loses its connection."""
+    """Return whether the broker tells its depths: one that is busy beside others may lose its connection."""
     try:
         await bus.depths()
     except Unavailable:
