@@ -191,7 +191,15 @@ def worker() -> None:
 
 
 @app.command()
-def migrate(*, json: console.Json = False) -> None:
+def migrate(
+    *,
+    to: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Go back to schema N, of an earlier release, with all stopped."),
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="With --to: do not ask for confirmation.")] = False,
+    json: console.Json = False,
+) -> None:
     """
     Migrate the database to the schema of this version; create it if it is embedded.
 
@@ -203,6 +211,9 @@ def migrate(*, json: console.Json = False) -> None:
 
     settings = _load()
     console.use_store(settings)
+    if to is not None:
+        _roll_back(settings, to, yes=yes, json=json)
+        return
     if settings.embedded:
         _make_folder(settings)
     check_servers(settings)
@@ -215,6 +226,22 @@ def migrate(*, json: console.Json = False) -> None:
         console.say("the schema is up to date")
     for line in console.run(told(settings)):
         console.note(line)
+
+
+def _roll_back(settings: Settings, to: int, *, yes: bool, json: bool) -> None:
+    from app.bootstrap import check_servers
+    from app.commands import roll_back as command
+
+    check_servers(settings)
+    for line in command.losses(settings, to):
+        console.note(line)
+    if not yes and not _agrees(f"Go back to schema {to}, and lose what these lines say?"):
+        console.fail("nothing was changed (with --yes it does not ask)")
+    undone = command.roll_back(settings, to, console.note)
+    if json:
+        console.show({"undone": undone, "schema": to})
+    else:
+        console.say(f"{undone} migration{'' if undone == 1 else 's'} undone: the schema is {to}")
 
 
 @app.command()

@@ -208,10 +208,16 @@ def _sync(path: Path) -> None:
 # --- PostgreSQL --------------------------------------------------------------------------
 
 
-def _restore_server(settings: Settings, url: str, source: Path, say: Say) -> None:
+def check_idle(url: str) -> None:
+    """
+    Check that no gateway and no worker is connected to the database *url*.
+
+    Raises:
+        DataInUse: one is.
+        Unavailable: the database does not answer.
+    """
     import psycopg
 
-    name = _parts(url).get("dbname", "")
     try:
         with psycopg.connect(url, connect_timeout=5) as connection:
             rows = connection.execute(
@@ -222,19 +228,25 @@ def _restore_server(settings: Settings, url: str, source: Path, say: Say) -> Non
         raise Unavailable("postgresql", str(error).partition("\n")[0]) from None
     if rows and rows[0]:
         raise running.DataInUse(f"{rows[0]} connections of gateways and workers are open: stop them first")
+
+
+def _restore_server(settings: Settings, url: str, source: Path, say: Say) -> None:
+    name = _parts(url).get("dbname", "")
+    check_idle(url)
     say("pg_restore runs")
     options = ["--clean", "--if-exists", "--no-owner", "--single-transaction", "--exit-on-error"]
     _run(url, ["pg_restore", *options, f"--dbname={name}", str(source)])
     # Redis holds versions that are newer than the restored ones, and newer wins.
     try:
-        dropped = asyncio.run(_empty_cache(settings))
+        dropped = asyncio.run(empty_cache(settings))
     except Unavailable as error:
         reason = f"{error.reason}. The store is restored; empty Redis before a gateway starts: FLUSHDB"
         raise Unavailable("redis", reason) from None
     say(f"restored; {dropped} cached links were dropped")
 
 
-async def _empty_cache(settings: Settings) -> int:
+async def empty_cache(settings: Settings) -> int:
+    """Drop every link from the cache; return how many those were. Raises Unavailable."""
     dropped = cursor = 0
     async with open_cache(settings, timeout_s=1.0) as cache:
         while True:

@@ -5,7 +5,7 @@ Several processes may migrate at once: one applies the pending migrations under 
 connection; the others wait and find none pending. Each migration is a transaction, in SQLite all of them
 together. What follows the line `OUTSIDE` of a file for PostgreSQL runs after the commit, each statement
 alone, and the migration counts when all of it is done: until then it is applied again, from its beginning.
-`NNNN.*.rollback.sql` undoes a migration; operators run it by hand, this module never does.
+`NNNN.*.rollback.sql` undoes a migration: see `app.migrations.rollback`.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     import psycopg
 
 LOCK_WAIT_S = 30
+LOCKED = f"another process has held the migration lock for over {LOCK_WAIT_S} s; end it, then retry"
 # What separates the transaction of a migration from the statements that run after it, and those.
 OUTSIDE = "-- Outside of a transaction, each alone: gateways read and write meanwhile.\n"
 _NEXT = "-- next\n"
@@ -98,37 +99,43 @@ def _migrations(technology: str) -> list[_Migration]:
 
 
 def _migrate_postgres(database_url: str) -> int:
-    import psycopg
-    from psycopg.conninfo import conninfo_to_dict
-
     done = 0
-    with _translated(database_url):
-        given = conninfo_to_dict(database_url)
-        with psycopg.connect(
-            database_url,
-            autocommit=True,
-            connect_timeout=5,
-            application_name="hopgate migrate",
-            # Of several hosts, the writable one.
-            target_session_attrs=str(given.get("target_session_attrs") or "primary"),
-        ) as connection:
-            connection.execute(f"SET lock_timeout = '{LOCK_WAIT_S}s'".encode())
-            _lock(connection)
-            connection.execute(
-                "CREATE TABLE IF NOT EXISTS schema_migrations"
-                " (version integer PRIMARY KEY, applied_at timestamptz NOT NULL DEFAULT now())"
-            )
-            row = connection.execute("SELECT coalesce(max(version), 0) FROM schema_migrations").fetchone()
-            present = row[0] if row else 0
-            for migration in _migrations("postgres"):
-                if migration.version > present:
-                    _apply(connection, migration)
-                    done += 1
+    with translated(database_url), connect(database_url) as connection:
+        connection.execute(
+            "CREATE TABLE IF NOT EXISTS schema_migrations"
+            " (version integer PRIMARY KEY, applied_at timestamptz NOT NULL DEFAULT now())"
+        )
+        row = connection.execute("SELECT coalesce(max(version), 0) FROM schema_migrations").fetchone()
+        present = row[0] if row else 0
+        for migration in _migrations("postgres"):
+            if migration.version > present:
+                _apply(connection, migration)
+                done += 1
     return done
 
 
 @contextmanager
-def _translated(database_url: str) -> Iterator[None]:
+def connect(database_url: str) -> Iterator[psycopg.Connection]:
+    """Connect to the primary, without a transaction, and hold the lock of migrations during the body."""
+    import psycopg
+    from psycopg.conninfo import conninfo_to_dict
+
+    given = conninfo_to_dict(database_url)
+    with psycopg.connect(
+        database_url,
+        autocommit=True,
+        connect_timeout=5,
+        application_name="hopgate migrate",
+        # Of several hosts, the writable one.
+        target_session_attrs=str(given.get("target_session_attrs") or "primary"),
+    ) as connection:
+        connection.execute(f"SET lock_timeout = '{LOCK_WAIT_S}s'".encode())
+        _lock(connection)
+        yield connection
+
+
+@contextmanager
+def translated(database_url: str) -> Iterator[None]:
     """Turn errors of the server at *database_url* into those that `migrate` declares."""
     import psycopg
     from psycopg.conninfo import conninfo_to_dict
@@ -136,7 +143,7 @@ def _translated(database_url: str) -> Iterator[None]:
     try:
         yield
     except psycopg.errors.LockNotAvailable as error:
-        raise Unavailable("postgresql", _LOCKED) from error
+        raise Unavailable("postgresql", LOCKED) from error
     except (psycopg.errors.FeatureNotSupported, psycopg.errors.UndefinedFile) as error:
         # The server lacks the files of an extension.
         raise WrongRole(
@@ -185,7 +192,7 @@ def _lock(connection: psycopg.Connection) -> None:
         if row is not None and row[0]:
             return
         if time.monotonic() > end:
-            raise Unavailable("postgresql", _LOCKED)
+            raise Unavailable("postgresql", LOCKED)
         time.sleep(0.1)
 
 
@@ -202,6 +209,22 @@ def _apply(connection: psycopg.Connection, migration: _Migration) -> None:
         connection.execute(note, [migration.version])
 
 
+@contextmanager
+def translated_sqlite(path: Path) -> Iterator[None]:
+    """Turn errors of SQLite about the file at *path* into those that `migrate` declares."""
+    import apsw
+
+    try:
+        yield
+    except apsw.BusyError as error:
+        raise Unavailable("sqlite", LOCKED) from error
+    except (
+        apsw.CantOpenError, apsw.CorruptError, apsw.FullError, apsw.IOError, apsw.NotADBError,
+        apsw.PermissionsError, apsw.ReadOnlyError,
+    ) as error:  # fmt: skip
+        raise Unavailable("sqlite", f"{path}: {error}") from error
+
+
 def _migrate_sqlite(path: Path) -> int:
     # Never the standard library's sqlite3, which is another copy of SQLite: closing a file in one
     # copy releases the locks that the other copy holds on it in the same process.
@@ -209,7 +232,7 @@ def _migrate_sqlite(path: Path) -> int:
 
     done = 0
     check_log(path)
-    try:
+    with translated_sqlite(path):
         connection = apsw.Connection(str(path))
         try:
             connection.set_busy_timeout(LOCK_WAIT_S * 1000)
@@ -229,14 +252,4 @@ def _migrate_sqlite(path: Path) -> int:
             connection.execute("COMMIT")
         finally:
             connection.close(force=True)  # rolls a failed transaction back
-    except apsw.BusyError as error:
-        raise Unavailable("sqlite", _LOCKED) from error
-    except (
-        apsw.CantOpenError, apsw.CorruptError, apsw.FullError, apsw.IOError, apsw.NotADBError,
-        apsw.PermissionsError, apsw.ReadOnlyError,
-    ) as error:  # fmt: skip
-        raise Unavailable("sqlite", f"{path}: {error}") from error
     return done
-
-
-_LOCKED = f"another process has held the migration lock for over {LOCK_WAIT_S} s; end it, then retry"

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import resource
+import subprocess
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -16,8 +19,9 @@ from app.commands import running
 from app.commands.backup import backup, restore
 from app.commands.export_links import UnwritableFile
 from app.commands.import_links import UnreadableFile
+from app.commands.roll_back import roll_back
 from app.domain.link import LinkFields, NewLink, Resolution, Slug
-from app.migrations import migrate
+from app.migrations import latest_version, migrate
 from app.ports import Store
 from app.settings import Settings
 from tests.contract.postgres_sessions import open_connected
@@ -166,3 +170,46 @@ def test_postgres_is_restored_and_the_cache_emptied(postgres, redis_server, tmp_
 
     assert asyncio.run(cached()) == 0
     assert asyncio.run(fill()) == {"a", "b"}
+
+
+# --- an earlier schema ---------------------------------------------------------------------------
+
+
+def hopgate(settings: Settings, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", "from app.cli import main; main()", *arguments],
+        env={**os.environ, "HOPGATE_DATA_DIR": str(settings.data_dir)},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_way_back_asks_first_and_names_what_is_lost(settings):
+    asyncio.run(embedded(settings, "kept"))
+
+    asked = hopgate(settings, "migrate", "--to", "10")
+    done = hopgate(settings, "migrate", "--to", "10", "--yes")
+    again = hopgate(settings, "migrate", "--to", "10", "--yes")
+    later = hopgate(settings, "migrate", "--to", "11", "--yes")
+    forth = hopgate(settings, "migrate")
+
+    assert asked.returncode == 1
+    assert "nothing was changed" in asked.stderr
+    assert "Destroys every webhook" in asked.stderr
+    assert (done.returncode, again.returncode, later.returncode) == (0, 0, 1)
+    count = latest_version("sqlite") - 10
+    assert f"{count} migrations undone: the schema is 10" in done.stdout
+    assert "0 migrations undone: the schema is 10" in again.stdout
+    assert "the schema is 10, earlier than 11" in later.stderr
+    assert f"{count} migrations applied" in forth.stdout
+    assert asyncio.run(embedded(settings)) == {"kept"}
+
+
+def test_way_back_refuses_while_a_gateway_serves(settings, said):
+    lock = running.announce(settings)
+    assert lock is not None
+
+    with lock, pytest.raises(running.DataInUse, match="stop it first"):
+        roll_back(settings, 10, said.append)

@@ -6,6 +6,8 @@ import os
 import subprocess
 import sys
 import zipfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -15,9 +17,15 @@ import pytest
 
 import app
 from app import migrations
+from app.adapters.postgres.store import PostgresStore
+from app.adapters.sqlite.store import SqliteStore
 from app.domain.errors import SettingsError, Unavailable
+from app.domain.link import LinkFields, Slug
 from app.migrations import WrongRole, latest_version, migrate, sqlite_path
+from app.migrations.rollback import roll_back, rollbacks
+from app.ports import Store
 from tests.contract.store_database import ODD_TAGS
+from tests.contract.store_links import NOW, added
 from tests.servers.postgres import PrivatePostgres
 
 ROOT = Path(app.__file__).parent.parent
@@ -52,6 +60,19 @@ def tables(url: str) -> set[object]:
     if url.startswith("sqlite:"):
         return {row[0] for row in execute(url, "SELECT name FROM sqlite_schema WHERE type = 'table'")}
     return {row[0] for row in execute(url, "SELECT tablename FROM pg_tables WHERE schemaname = 'public'")}
+
+
+@asynccontextmanager
+async def opened(url: str) -> AsyncIterator[Store]:
+    store: Store
+    if url.startswith("sqlite:"):
+        store = await SqliteStore.open(sqlite_path(url))
+    else:
+        store = await PostgresStore.open(url)
+    try:
+        yield store
+    finally:
+        await store.aclose()
 
 
 def python(*arguments: str, path: Path = ROOT) -> subprocess.Popen[str]:
@@ -91,6 +112,62 @@ def test_every_migration_has_a_rollback(url: str) -> None:
     assert not tables(url) & TABLES
     names = {path.name.split(".")[0] for path in directory.glob("*.sql")}
     assert names == {path.name.split(".")[0] for path in directory.glob("*.rollback.sql")}
+
+
+def test_rollbacks_say_what_they_destroy(url: str) -> None:
+    """An operator agrees to these lines."""
+    migrate(url)
+
+    steps = rollbacks(url, 1)
+
+    assert [step.version for step in steps] == list(
+        range(latest_version("sqlite" if url.startswith("sqlite:") else "postgres"), 1, -1)
+    )
+    quiet = {step.sql.partition("\n")[0] for step in steps if not step.loses}
+    assert not [line for line in quiet if line.startswith("DROP TABLE") and "store_epoch" not in line]
+
+
+async def test_links_outlive_the_way_back_and_forth(url: str) -> None:
+    """To each third schema and forward again: the gateway of then, and that of now, find every link."""
+    latest = migrate(url)
+    async with opened(url) as store:
+        await added(store, "kept", fields=LinkFields(long_url="https://example.com/kept", title="A title"))
+        await added(store, "gone")
+        await store.remove(Slug("gone"), expected_version=None, now=NOW)
+        before = await store.get(Slug("kept"))
+
+    for schema in range(latest - 1, 0, -3):
+        assert roll_back(url, schema) == latest - schema
+        targets = execute(url, "SELECT slug, long_url, removed_at IS NULL FROM links ORDER BY slug")
+        assert [(slug, bool(lives)) for slug, _, lives in targets] == [("gone", False), ("kept", True)]
+        assert targets[1][1] == "https://example.com/kept"
+        assert migrate(url) == latest - schema
+
+    async with opened(url) as store:
+        assert await store.get(Slug("kept")) == before
+        [link] = await added(store, "new")
+        assert link.slug == "new"
+
+
+@pytest.mark.parametrize("to", [0, -1, 99])
+def test_schemas_that_there_are_not(url: str, to: int) -> None:
+    latest = migrate(url)
+
+    with pytest.raises(SettingsError, match=f"1 to {latest}, not {to}"):
+        roll_back(url, to)
+    assert migrate(url) == 0
+
+
+def test_link_that_does_not_fit_into_the_schema_before_stops_the_way_back(postgres: PrivatePostgres) -> None:
+    url = postgres.create_database()
+    insert_link(url)
+    execute(url, f"UPDATE links SET slug = '{'s' * 65}'")
+
+    with pytest.raises(SettingsError, match=r"schema 4 cannot be undone.*remove or shorten"):
+        roll_back(url, 3)
+
+    assert [step.version for step in rollbacks(url, 3)] == [4]
+    assert migrate(url) == latest_version("postgres") - 4
 
 
 def test_sql_is_found_inside_an_archive(tmp_path: Path) -> None:
@@ -205,22 +282,11 @@ def insert_link(url: str) -> None:
         execute(url, A_LINK.format(tags="'{a}'", no="false", yes="true", t="now()"))
 
 
-def roll_back(url: str, name: str, number: int) -> None:
-    """Undo the migrations from *number* on, the latest first."""
-    scripts = (Path(migrations.__file__).parent / name).glob("*.rollback.sql")
-    for script in sorted(scripts, reverse=True):
-        if int(script.name[:4]) >= number:
-            execute(url, script.read_text())
-    undo = f"PRAGMA user_version = {number - 1}"
-    execute(url, undo if name == "sqlite" else f"DELETE FROM schema_migrations WHERE version >= {number}")
-
-
 def test_links_from_before_are_indexed(url: str) -> None:
     """The migration that adds an index to listings indexes the links that are there."""
     is_sqlite = url.startswith("sqlite:")
-    number, name = (6, "sqlite") if is_sqlite else (7, "postgres")
     migrate(url)
-    roll_back(url, name, number)
+    roll_back(url, 5 if is_sqlite else 6)
     insert_link(url)
 
     migrate(url)
@@ -236,7 +302,7 @@ def test_links_from_before_are_indexed(url: str) -> None:
 def test_odd_links_of_other_programs_do_not_stop_the_migration(tmp_path: Path, tags: str) -> None:
     url = f"sqlite:///{tmp_path / 'links.db'}"
     migrate(url)
-    roll_back(url, "sqlite", 6)
+    roll_back(url, 5)
     execute(url, A_LINK.format(tags=tags, no=0, yes=1, t=0))
 
     assert migrate(url) == latest_version("sqlite") - 5
@@ -248,7 +314,7 @@ def test_odd_links_of_other_programs_do_not_stop_the_migration(tmp_path: Path, t
 @pytest.mark.parametrize("tags", ["ARRAY[NULL, 'a']", "ARRAY[repeat('x', 6000), 'a']"])
 def test_odd_tags_in_postgresql_do_not_stop_the_migration(postgres: PrivatePostgres, tags: str) -> None:
     url = postgres.create_database()
-    roll_back(url, "postgres", 7)
+    roll_back(url, 6)
     execute(url, A_LINK.format(tags=tags, no="false", yes="true", t="now()"))
 
     migrate(url)
@@ -263,7 +329,7 @@ def test_odd_tags_in_postgresql_do_not_stop_the_migration(postgres: PrivatePostg
 @pytest.mark.services
 def test_link_that_no_index_takes_is_named_as_the_cause(postgres: PrivatePostgres) -> None:
     url = postgres.create_database()
-    roll_back(url, "postgres", 7)
+    roll_back(url, 6)
     execute(url, A_LINK.format(tags="'{a}'", no="false", yes="true", t="now()"))
     execute(
         url, "UPDATE links SET title = (SELECT string_agg(md5(n::text), '') FROM generate_series(1, 400) n)"
@@ -278,7 +344,7 @@ def test_interrupted_build_of_an_index_is_repeated(postgres: PrivatePostgres) ->
     """An index whose build was interrupted is there, and answers nothing."""
     url = postgres.create_database()
     insert_link(url)
-    roll_back(url, "postgres", 8)
+    roll_back(url, 7)
     execute(url, "DELETE FROM schema_migrations WHERE version = 7")
     execute(url, "UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'links_title'::regclass")
 
@@ -340,7 +406,7 @@ def test_links_from_before_have_a_history_from_now_on(url: str) -> None:
     is_sqlite = url.startswith("sqlite:")
     number, name, time = (10, "sqlite", "7") if is_sqlite else (11, "postgres", "'2030-01-31 12:00+00'")
     migrate(url)
-    roll_back(url, name, number)
+    roll_back(url, number - 1)
     insert_link(url)
 
     assert migrate(url) == latest_version(name) - number + 1
@@ -358,7 +424,7 @@ def test_links_from_before_have_a_history_from_now_on(url: str) -> None:
 def test_odd_links_of_other_programs_are_changed_as_before(tmp_path: Path, tags: str) -> None:
     url = f"sqlite:///{tmp_path / 'links.db'}"
     migrate(url)
-    roll_back(url, "sqlite", 10)
+    roll_back(url, 9)
     execute(url, A_LINK.format(tags=tags, no=0, yes=1, t=0))
 
     assert migrate(url) == latest_version("sqlite") - 9
@@ -372,7 +438,7 @@ def test_links_from_before_get_no_page_of_their_own(url: str) -> None:
     is_sqlite = url.startswith("sqlite:")
     number, name, time = (12, "sqlite", "7") if is_sqlite else (13, "postgres", "'2030-01-31 12:00+00'")
     migrate(url)
-    roll_back(url, name, number)
+    roll_back(url, number - 1)
     insert_link(url)
     execute(url, AN_OLD_EDIT.format(t=time))
 
@@ -388,7 +454,7 @@ def test_links_from_before_get_no_page_of_their_own(url: str) -> None:
         (4, "later still", None, None),
         (5, "later still", "x", None),
     ]
-    roll_back(url, name, number)
+    roll_back(url, number - 1)
     execute(url, AN_OLD_EDIT.format(t=time).replace("later", "last"))
     assert execute(url, "SELECT count(*) FROM link_history") == [(5,)]
 
@@ -397,7 +463,7 @@ def test_links_from_before_get_no_page_of_their_own(url: str) -> None:
 def test_history_takes_no_long_lock(postgres: PrivatePostgres) -> None:
     """A reader that stays in a transaction holds the migration up, which gives up instead of waiting."""
     url = postgres.create_database()
-    roll_back(url, "postgres", 11)
+    roll_back(url, 10)
     with psycopg.connect(url) as reader:
         reader.execute("SELECT * FROM links")
 
@@ -415,7 +481,7 @@ def test_links_and_keys_from_before_stay_what_they_are(url: str) -> None:
     number, name, time = (13, "sqlite", "7") if is_sqlite else (14, "postgres", "'2030-01-31 12:00+00'")
     secret, scopes = ("zeroblob(32)", "'[]'") if is_sqlite else ("decode(repeat('00', 32), 'hex')", "'{}'")
     migrate(url)
-    roll_back(url, name, number)
+    roll_back(url, number - 1)
     insert_link(url)
     execute(url, "UPDATE links SET created_by = 'key-1'")
     columns = "key_id, name, secret_hash, scopes, created_at"
