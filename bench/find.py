@@ -273,9 +273,7 @@ async def run(arguments: argparse.Namespace, place: Path) -> list[str]:
         for name in arguments.store:
             url = f"sqlite:///{place}/links.db"
             if name == "postgresql":
-                server = running.enter_context(
-                    PrivatePostgres(fsync=False, settings={"shared_buffers": "256MB"})
-                )
+                server = running.enter_context(PrivatePostgres(settings={"shared_buffers": "256MB"}))
                 url = server.create_database(migrated=False)
             begin = time.monotonic()
             migrate(url)

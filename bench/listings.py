@@ -292,7 +292,7 @@ def open_site(name: str, running: ExitStack, folder: Path, count: int) -> Site:
             **UNLIMITED,
         }
     else:
-        postgres = running.enter_context(PrivatePostgres(settings={"shared_buffers": "256MB"}))
+        postgres = running.enter_context(PrivatePostgres(fsync=True, settings={"shared_buffers": "256MB"}))
         redis = running.enter_context(PrivateRedis())
         rabbitmq = running.enter_context(PrivateRabbit())
         settings = stack_settings(postgres, redis, rabbitmq)

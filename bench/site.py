@@ -159,7 +159,9 @@ class Stack:
 
     def __init__(self, running: ExitStack) -> None:
         self._running = running
-        self.postgres = running.enter_context(PrivatePostgres(settings={"shared_buffers": "512MB"}))
+        self.postgres = running.enter_context(
+            PrivatePostgres(fsync=True, settings={"shared_buffers": "512MB"})
+        )
         self.redis = running.enter_context(PrivateRedis())
         self.rabbitmq = running.enter_context(PrivateRabbit())
         self._databases = 0

@@ -52,7 +52,7 @@ def main() -> None:
     arguments = parser.parse_args()
     with ExitStack() as running:
         folder = Path(running.enter_context(tempfile.TemporaryDirectory(prefix="hopgate-bench-")))
-        postgres = running.enter_context(PrivatePostgres())
+        postgres = running.enter_context(PrivatePostgres(fsync=True))
         redis = running.enter_context(PrivateRedis())
         rabbitmq = running.enter_context(PrivateRabbit())
         settings = stack_settings(postgres, redis, rabbitmq)

@@ -35,7 +35,7 @@ async def shown(replicas: Replicas, slug: Slug) -> Resolution | None:
 
 @pytest.fixture
 def primary() -> Iterator[PrivatePostgres]:
-    with PrivatePostgres(fsync=False) as server:
+    with PrivatePostgres() as server:
         yield server
 
 

@@ -32,7 +32,7 @@ def new(slug: str) -> list[NewLink]:
 
 @pytest.fixture(scope="module")
 def primary() -> Iterator[PrivatePostgres]:
-    with PrivatePostgres(fsync=False) as server:
+    with PrivatePostgres() as server:
         yield server
 
 

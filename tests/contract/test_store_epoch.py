@@ -103,7 +103,7 @@ async def test_copied_database_has_another_epoch(url: str, postgres: PrivatePost
 @pytest.mark.services
 async def test_files_put_back_have_another_epoch() -> None:
     """The same server, timeline, database and table: only the log is shorter than it was."""
-    with PrivatePostgres(fsync=False) as server:
+    with PrivatePostgres() as server:
         url = server.create_database(migrated=False)
         migrate(url)
         server.stop()
@@ -127,7 +127,7 @@ async def test_files_put_back_have_another_epoch() -> None:
 @pytest.mark.services
 async def test_promoted_standbys_have_epochs_of_their_own() -> None:
     """Two standbys that know nothing of each other both start timeline 2."""
-    with PrivatePostgres(fsync=False) as primary:
+    with PrivatePostgres() as primary:
         url = primary.create_database(migrated=False)
         migrate(url)
         epochs = [0]

@@ -11,7 +11,9 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
+from tests.integration.conftest import EmbeddedGateway
 from tests.servers import browser
+from tests.servers.hopgate import UNLIMITED, make_key
 
 # In an order in which each finds what it needs; the manual names what each answers with on success.
 ORDER = (
@@ -51,7 +53,18 @@ def examples(manual: str) -> dict[str, str]:
     return {name: html.unescape(command) for name, command in sections}
 
 
-def test_commands_of_the_manual_run_as_they_stand(embedded, admin_key, manual):
+def test_commands_of_the_manual_run_as_they_stand(tmp_path, manual):
+    """On a gateway of its own: the slugs of the manual are free there."""
+    settings = {
+        "HOPGATE_DATA_DIR": str(tmp_path / "data"),
+        "HOPGATE_BASE_URL": "http://hop.example",
+        **UNLIMITED,
+    }
+    with EmbeddedGateway(settings, tmp_path) as gateway:
+        run_examples(manual, urlsplit(gateway.url).netloc, make_key(settings))
+
+
+def run_examples(manual: str, address: str, admin_key: str) -> None:
     found = examples(manual)
     assert set(ORDER) == set(found)
     made: dict[str, str] = {}
@@ -62,7 +75,7 @@ def test_commands_of_the_manual_run_as_they_stand(embedded, admin_key, manual):
         if name == "followEvents":
             command += " --max-time 2"
         # The base URL of this gateway leads nowhere.
-        gateway = f"--connect-to ::{urlsplit(embedded.url).netloc}"
+        gateway = f"--connect-to ::{address}"
         shell = ["bash", "-c", f'{command} {gateway} --silent --write-out "\n%{{http_code}}"']
         run = subprocess.run(
             shell, env={"HOPGATE_KEY": admin_key, "PATH": "/usr/bin:/bin"}, capture_output=True, timeout=30

@@ -9,6 +9,7 @@ from collections import Counter
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from app.concurrency.expiry import Expiry
 from app.domain.link import LinkFields
 from app.telemetry import families
 from app.telemetry.buckets import BUCKETS_S, COARSE_S, FINE_S
@@ -137,6 +138,8 @@ async def test_request_in_flight_is_seen_and_counted_when_cancelled(application)
         await asyncio.Event().wait()
 
     resolver.resolve = never
+    # The metrics may take longer than a redirect is given.
+    application.services.redirects._expiry = Expiry(60)
     asking = asyncio.create_task(application.ask("/unseen"))
     await begun.wait()
 

@@ -17,7 +17,7 @@ class Servers:
     """One PostgreSQL (with fsync), one Redis and one RabbitMQ, used by one stage at a time."""
 
     def __init__(self) -> None:
-        self.postgres = PrivatePostgres()
+        self.postgres = PrivatePostgres(fsync=True)
         self.redis = PrivateRedis()
         self.rabbitmq = PrivateRabbit()
         self._running = ExitStack()
