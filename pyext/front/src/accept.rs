@@ -2,6 +2,8 @@
 //!
 //! The same as `app.web.accept`; the tests of both read one table of rows. Read for refusals alone.
 
+use std::cell::RefCell;
+
 use hyper::header::{ACCEPT, HeaderMap};
 
 /// Bytes of all lines together; no browser sends as many.
@@ -32,8 +34,34 @@ struct Wanted {
     program: [Match; 2],
 }
 
+thread_local! {
+    /// The last line that was read alone, and whether it asks for a page: visitors send one of a few lines, which
+    /// take longer to read than the rest of a refusal.
+    static LAST: RefCell<(Vec<u8>, bool)> = const { RefCell::new((Vec::new(), false)) };
+}
+
 /// Whether `headers` ask for HTML rather than JSON. What cannot be read asks for nothing.
 pub fn wants_page(headers: &HeaderMap) -> bool {
+    let mut lines = headers.get_all(ACCEPT).iter();
+    let (Some(line), None) = (lines.next(), lines.next()) else {
+        return read(headers);
+    };
+    LAST.with_borrow_mut(|(last, is_page)| {
+        if last != line.as_bytes() {
+            *is_page = read(headers);
+            last.clear();
+            // A longer one asks for nothing, and is not worth its memory.
+            last.extend_from_slice(
+                line.as_bytes()
+                    .get(..MAX_BYTES + 1)
+                    .unwrap_or(line.as_bytes()),
+            );
+        }
+        *is_page
+    })
+}
+
+fn read(headers: &HeaderMap) -> bool {
     let (mut wanted, mut left) = (Wanted::default(), MAX_BYTES);
     for value in headers.get_all(ACCEPT) {
         // What cannot be read is not shown to the control plane either.
@@ -185,6 +213,26 @@ mod tests {
                 row["page"].as_bool().unwrap(),
                 "{row}"
             );
+        }
+    }
+
+    #[test]
+    fn lines_are_told_apart_in_any_order() {
+        let wants = |lines: &[&str]| {
+            let values = lines
+                .iter()
+                .map(|line| HeaderValue::from_str(line).unwrap());
+            wants_page(&values.map(|value| (ACCEPT, value)).collect())
+        };
+
+        for _ in 0..2 {
+            assert!(wants(&["text/html"]));
+            assert!(wants(&["text/html"]));
+            assert!(!wants(&["text/html;q=0"]));
+            assert!(!wants(&[]));
+            assert!(!wants(&["text/html;q=0.5", "application/json"]));
+            assert!(wants(&["text/html;q=0.5"]));
+            assert!(!wants(&[""]));
         }
     }
 
