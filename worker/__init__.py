@@ -9,7 +9,7 @@ What a worker does, beside the gateways or inside an embedded one. `worker.main.
     outbox_depth.py   measures how much is in the outbox
     queue_depths.py   measures how much is in the queues of the broker
     webhooks.py       delivers what happens to links to webhooks
-    housekeeping.py   forgets requests and batches that cannot be repeated any more, and old events
+    housekeeping.py   forgets requests and batches that cannot be repeated any more, sessions, and old events
 
 Depends on ports and services only; `app.bootstrap` gives it the adapters.
 """

@@ -1,4 +1,4 @@
-"""Deletes what only detects repeated requests and batches, after a day, and the history of links, later."""
+"""Deletes what has no use any more: memory of requests and batches, sessions that are over, old history."""
 
 from __future__ import annotations
 
@@ -33,6 +33,10 @@ class _Store(ClickStore, IdempotencyStore, HistoryStore, VisitStore, VisitorKeyS
 
     async def forget_events(self, *, before: datetime, limit: int) -> int:
         """As `EventLogStore.forget_events`."""
+        ...
+
+    async def forget_sessions(self, *, before: datetime, limit: int) -> int:
+        """As `ConsoleSessionStore.forget_sessions`."""
         ...
 
 
@@ -82,6 +86,9 @@ class Housekeeping:
         now = min(self._clock(), self._started_at + elapsed)
         await self._store.forget_requests(before=now - REQUEST_MEMORY)
         await self._store.forget_batches(before=now - BATCH_MEMORY)
+        forgotten = _CHANGES
+        while forgotten == _CHANGES:
+            forgotten = await self._store.forget_sessions(before=now, limit=_CHANGES)
         forgotten = _CHANGES
         while forgotten == _CHANGES:
             forgotten = await self._store.forget_history(before=now - self._history, limit=_CHANGES)

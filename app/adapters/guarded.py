@@ -91,6 +91,12 @@ def guarded_store(store: Store, guards: StoreGuards) -> Store:
             Store.revoke_key: _calls(change),
             Store.rotate_key: _calls(change),
             Store.note_key_uses: _calls(bulk),
+            # sessions of the console
+            Store.add_session: _calls(change),
+            Store.get_session: _reads(lookup),
+            Store.list_sessions: _reads(bulk),
+            Store.end_session: _calls(change),
+            Store.forget_sessions: _calls(bulk),
             # blocks
             Store.add_blocks: _calls(change),
             Store.remove_blocks: _calls(change),

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import secrets
+import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 from app.bootstrap.dependencies import utc_now
-from app.ports import ApiKeyStore
+from app.ports import Store
 from app.service.keys import Authenticator
 from app.service.sessions import Sessions
 from app.settings import Settings
@@ -17,14 +18,20 @@ from app.web.services import Services
 
 
 def new_console(
-    settings: Settings, store: ApiKeyStore, authenticator: Authenticator
+    settings: Settings, store: Store, authenticator: Authenticator
 ) -> Callable[[Any, ApiMiddleware, Services], None] | None:
     """Return what declares its routes; None if it is off."""
     if settings.console == "off":
         return None
     from app.console.routes import register
 
-    sessions = Sessions(store, clock=utc_now, random=secrets.token_bytes, on_change=authenticator.forget)
+    sessions = Sessions(
+        store,
+        clock=utc_now,
+        monotonic=time.monotonic,
+        random=secrets.token_bytes,
+        on_change=authenticator.forget,
+    )
     return partial(
         register,
         sessions=sessions,

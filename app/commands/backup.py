@@ -7,7 +7,7 @@ import errno
 import os
 import subprocess
 from collections.abc import Callable, Mapping
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 
 from app.bootstrap import open_cache
@@ -19,6 +19,8 @@ from app.migrations import latest_version
 from app.settings import Settings
 
 _PAGES_A_STEP = 2_000
+# Not in a backup: a session that was ended meanwhile would count again after the restore.
+_SESSIONS = "console_sessions"
 # libpq's names of the parts of a URL, and of the variables that its programs read.
 _VARIABLES = {
     "host": "PGHOST",
@@ -56,11 +58,12 @@ def backup(settings: Settings, target: Path, say: Say) -> None:
             running.require_database(settings)
             _copy(settings.sqlite_path, draft, say)
             _check_copy(draft)
+            _end_sessions(draft)
         else:
             url = settings.database_url.get_secret_value()
             _parts(url)  # without the driver it ends here, before a word of progress
             say("pg_dump runs")
-            _run(url, ["pg_dump", "--format=custom", f"--file={draft}"])
+            _run(url, ["pg_dump", "--format=custom", f"--exclude-table-data={_SESSIONS}", f"--file={draft}"])
         _sync(draft)
         draft.rename(target)
         _sync(target.parent)
@@ -115,6 +118,7 @@ def _restore_file(settings: Settings, source: Path, say: Say) -> None:
             # Read through SQLite: a file with a log of its own is copied with what is in the log.
             _copy(source, draft, say)
             _check_copy(draft)
+            _end_sessions(draft)  # a copy by other means has them
             _sync(draft)
             # The log goes first: beside the restored file it would be replayed into it.
             for suffix in ("-wal", "-shm"):
@@ -197,6 +201,18 @@ def _check_copy(path: Path) -> None:
         raise UnreadableFile("the file is from a newer version of Hopgate")
 
 
+def _end_sessions(path: Path) -> None:
+    """Delete the sessions of the console in the copy *path*; an earlier schema has none."""
+    import apsw
+
+    try:
+        with closing(apsw.Connection(str(path))) as db:
+            if db.execute("SELECT 1 FROM sqlite_schema WHERE name = ?", (_SESSIONS,)).fetchall():
+                db.execute(f"DELETE FROM {_SESSIONS}")
+    except apsw.Error as error:
+        raise OSError(errno.EIO, os.strerror(errno.EIO)) from error
+
+
 def _sync(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:
@@ -236,6 +252,7 @@ def _restore_server(settings: Settings, url: str, source: Path, say: Say) -> Non
     say("pg_restore runs")
     options = ["--clean", "--if-exists", "--no-owner", "--single-transaction", "--exit-on-error"]
     _run(url, ["pg_restore", *options, f"--dbname={name}", str(source)])
+    _end_server_sessions(url)
     # Redis holds versions that are newer than the restored ones, and newer wins.
     try:
         dropped = asyncio.run(empty_cache(settings))
@@ -243,6 +260,18 @@ def _restore_server(settings: Settings, url: str, source: Path, say: Say) -> Non
         reason = f"{error.reason}. The store is restored; empty Redis before a gateway starts: FLUSHDB"
         raise Unavailable("redis", reason) from None
     say(f"restored; {dropped} cached links were dropped")
+
+
+def _end_server_sessions(url: str) -> None:
+    """Delete the sessions of the console: those of a dump by other means, and those before an old dump."""
+    import psycopg
+
+    try:
+        with psycopg.connect(url, connect_timeout=5) as connection:
+            if connection.execute("SELECT to_regclass(%s)", [_SESSIONS]).fetchone() != (None,):
+                connection.execute(f"DELETE FROM {_SESSIONS}".encode())
+    except psycopg.Error as error:
+        raise Unavailable("postgresql", str(error).partition("\n")[0]) from None
 
 
 async def empty_cache(settings: Settings) -> int:

@@ -13,8 +13,8 @@ from app.console.rendering import Pages, Viewer
 from app.domain.domains import DomainIndex
 from app.ports import Policy
 from app.resilience.admission import WorkKind
-from app.service.keys import Claim, Scope
-from app.service.sessions import SESSION_LIFETIME, Session
+from app.service.keys import Claim, Credential, Scope
+from app.service.sessions import SESSION_LIFETIME, SessionId, Sessions
 from app.web import errors
 from app.web import headers as fields
 from app.web.endpoint import Dialect, Endpoint, Operation
@@ -51,7 +51,7 @@ class Cookie:
         """Its name; with the prefix, browsers enforce what it promises."""
         return "__Host-hopgate_session" if self.is_secure else "hopgate_session"
 
-    def holding(self, session: Session) -> tuple[str, str]:
+    def holding(self, session: SessionId) -> tuple[str, str]:
         """Return the header that keeps *session*."""
         return self._header(session.text, int(SESSION_LIFETIME.total_seconds()))
 
@@ -59,12 +59,12 @@ class Cookie:
         """Return the header that forgets it."""
         return self._header("", 0)
 
-    def read(self, request: Request) -> Session | None:
+    def read(self, request: Request) -> SessionId | None:
         """Return the session that *request* has; None: it has none, or two."""
         # Browsers send one line; HTTP/2 lets them send several.
         pairs = [pair.strip().partition("=") for line in request.lines("cookie") for pair in line.split(";")]
         found = [value for name, _, value in pairs if name == self.name]
-        return Session.of(found[0]) if len(found) == 1 else None
+        return SessionId.of(found[0]) if len(found) == 1 else None
 
     def _header(self, value: str, seconds: int) -> tuple[str, str]:
         # What is bound to the host has the path of the whole host.
@@ -81,9 +81,16 @@ class Gate:
     """
 
     def __init__(
-        self, middleware: ApiMiddleware, pages: Pages, domains: DomainIndex, *, public_url: str
+        self,
+        middleware: ApiMiddleware,
+        pages: Pages,
+        domains: DomainIndex,
+        sessions: Sessions,
+        *,
+        public_url: str,
     ) -> None:
         self._middleware = middleware
+        self._sessions = sessions
         self._domains = domains
         self._pages = pages
         url = urlsplit(public_url)
@@ -102,7 +109,7 @@ class Gate:
         """Declare a page for keys with *scope*, or what *is_form* of one; goes below a decorator of Robyn."""
         operation = self._operation(scope, work=work, deadline_s=deadline_s, limit=limit, is_form=is_form)
         dialect = Dialect(
-            key=lambda request: self.cookie.read(request) or "",
+            key=self._credential,
             problem=lambda response, request: self._answer(response, request, is_form=is_form),
         )
 
@@ -160,6 +167,10 @@ class Gate:
             return await handler(request) if self._is_here(request) else errors.not_found()
 
         return for_robyn(Endpoint(handler.__name__, handle, reads=frozenset({"host"})))
+
+    def _credential(self, request: Request) -> Credential:
+        session = self.cookie.read(request)
+        return "" if session is None else self._sessions.reference(session)
 
     def refused(self, why: str) -> Response:
         """403: the page that says *why*."""

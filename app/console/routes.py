@@ -35,7 +35,7 @@ def register(
         token: makes an unpredictable name of letters and digits.
     """
     pages = Pages(language, urlsplit(services.public_url).path)
-    gate = Gate(middleware, pages, services.domains.index, public_url=services.public_url)
+    gate = Gate(middleware, pages, services.domains.index, sessions, public_url=services.public_url)
     overview.register(app, gate, pages, services)
     sign_in.register(app, gate, pages, sessions)
     links.register(app, gate, pages, services, clock=clock, token=token)

@@ -48,7 +48,8 @@ def register(app: Router, gate: Gate, pages: Pages, sessions: Sessions) -> None:
     @app.post(PATH)
     @gate.entrance(claim_of, refused, deadline_s=ADMIN_S)
     async def enter(call: Call[Any]) -> Response:
-        session = await sessions.begin(claim_of(call.request))
+        former = gate.cookie.read(call.request)
+        session = await sessions.begin(claim_of(call.request), instead_of=former)
         if session is None:
             return errors.unauthorized()
         return pages.redirect("/console", [gate.cookie.holding(session)])
@@ -56,7 +57,10 @@ def register(app: Router, gate: Gate, pages: Pages, sessions: Sessions) -> None:
     @app.post("/console/sign-out")
     @gate.page(None, deadline_s=ADMIN_S, is_form=True)
     async def leave(call: Call[Any], viewer: Viewer) -> Response:
-        del call, viewer
+        del viewer
+        session = gate.cookie.read(call.request)
+        if session is not None:
+            await sessions.end(session)
         forget = [gate.cookie.empty(), ("clear-site-data", '"cache"')]
         return pages.redirect(PATH, forget, why="left")
 

@@ -16,6 +16,7 @@ Data flows one way: store → event → cache. The cache never writes to the sto
     clicks.py            ClickStore        click totals and hours; also ClickSpool, on disk
     visit_quota.py       VisitQuotaStore   the leased quota of `max_visits`
     api_keys.py          ApiKeyStore       API keys
+    console_sessions.py  ConsoleSessionStore  who is signed in to the console
     blocks.py            BlockStore        blocked hosts and slugs
     domains.py           DomainStore       hosts that links are visited at
     events.py            EventLogStore     what happened to links, for programs outside
@@ -43,6 +44,7 @@ from app.ports.bus import (
 )
 from app.ports.cache import CachePage, LinkCache
 from app.ports.clicks import ClickSpool, ClickStore
+from app.ports.console_sessions import ConsoleSession, ConsoleSessionStore
 from app.ports.domains import DomainStore
 from app.ports.events import EventLogStore, EventPage
 from app.ports.find import (
@@ -113,6 +115,8 @@ __all__ = [
     "Changed",
     "ClickSpool",
     "ClickStore",
+    "ConsoleSession",
+    "ConsoleSessionStore",
     "Counted",
     "Decide",
     "Delivery",

@@ -8,6 +8,7 @@ from app.ports.api_keys import ApiKeyStore
 from app.ports.batches import BatchStore
 from app.ports.blocks import BlockStore
 from app.ports.clicks import ClickStore
+from app.ports.console_sessions import ConsoleSessionStore
 from app.ports.domains import DomainStore
 from app.ports.events import EventLogStore
 from app.ports.find import FindStore
@@ -33,6 +34,7 @@ class Store(
     VisitorKeyStore,
     VisitQuotaStore,
     ApiKeyStore,
+    ConsoleSessionStore,
     IdempotencyStore,
     BlockStore,
     DomainStore,

@@ -14,13 +14,14 @@ import math
 import re
 import unicodedata
 import zlib
+from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from functools import cache
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from app.concurrency.single_flight import SingleFlight
 from app.domain import networks
@@ -175,6 +176,38 @@ class Claim(Protocol):
         ...
 
 
+class Reference(ABC):
+    """What leads to a claim by a look-up of its own: a session of the console."""
+
+    @abstractmethod
+    def known(self) -> Claim | None:
+        """Return the claim, if it was there when it was last looked up; without a look-up."""
+
+    @abstractmethod
+    async def listed(self) -> Claim | None:
+        """
+        Return the claim, if it is in the list of all, which is at most a second old.
+
+        It costs the store as much for any number of references that lead nowhere as for one.
+
+        Raises:
+            Unavailable: the store did not answer.
+        """
+
+    @abstractmethod
+    async def claim(self) -> Claim | None:
+        """
+        Return the claim, which was looked up within the last second; None if there is none.
+
+        Raises:
+            Unavailable: the store did not answer.
+        """
+
+
+# The text of a key, or what stands for one.
+Credential: TypeAlias = "str | Claim | Reference"
+
+
 @dataclass(frozen=True, slots=True)
 class _TextClaim:
     """The text of a key."""
@@ -221,7 +254,7 @@ class Authenticator:
         self._listed: tuple[_Hashes, float] = ({}, -math.inf)
         self._listing: SingleFlight[str, _Hashes] = SingleFlight()
 
-    async def authenticate(self, text: str | Claim, *, stale_s: float = 0.0) -> Principal | Expired | None:
+    async def authenticate(self, text: Credential, *, stale_s: float = 0.0) -> Principal | Expired | None:
         """
         Return the principal of the key *text*; None if it is no key, or revoked.
 
@@ -231,7 +264,7 @@ class Authenticator:
             Unavailable: the store did not answer, and the key was not read within the last second, or
                 within *stale_s* after it.
         """
-        claim = claim_of(text)
+        claim = await text.claim() if isinstance(text, Reference) else claim_of(text)
         if claim is None:
             return None
         key_id = claim.key_id
@@ -261,26 +294,28 @@ class Authenticator:
         uses, self._uses = self._uses, {}
         return uses
 
-    def was_valid(self, text: str | Claim) -> bool:
+    def was_valid(self, text: Credential) -> bool:
         """Return whether the key *text* was valid when it was last used; without a look-up."""
-        return _holds(self._valid, text, self._clock())
+        claim = text.known() if isinstance(text, Reference) else claim_of(text)
+        return _holds(self._valid, claim, self._clock())
 
-    async def is_listed(self, text: str | Claim) -> bool:
+    async def is_listed(self, text: Credential) -> bool:
         """
         Return whether the key *text* is in the list of all keys, which is at most a second old.
 
         It costs the store as much for any number of invalid keys as for one. False if the store does
         not answer.
         """
-        if claim_of(text) is None:
-            return False
-        listed, until = self._listed
-        if self._monotonic() >= until:
-            try:
-                listed = await self._listing.do("", self._list)
-            except Unavailable:
+        try:
+            claim = await text.listed() if isinstance(text, Reference) else claim_of(text)
+            if claim is None:
                 return False
-        return _holds(listed, text, self._clock())
+            listed, until = self._listed
+            if self._monotonic() >= until:
+                listed = await self._listing.do("", self._list)
+        except Unavailable:
+            return False
+        return _holds(listed, claim, self._clock())
 
     async def _list(self) -> _Hashes:
         asked = self._monotonic()
@@ -335,9 +370,8 @@ def claim_of(text: str | Claim) -> Claim | None:
     return None if parts is None else _TextClaim(parts[0], _hash(parts[1]))
 
 
-def _holds(hashes: _Hashes, text: str | Claim, now: datetime) -> bool:
-    """Return whether *hashes*, by key id, have the one of the key *text*."""
-    claim = claim_of(text)
+def _holds(hashes: _Hashes, claim: Claim | None, now: datetime) -> bool:
+    """Return whether *hashes*, by key id, have the one of *claim*."""
     return claim is not None and claim.is_of(hashes.get(claim.key_id, ()), now)
 
 

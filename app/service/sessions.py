@@ -1,10 +1,10 @@
 """
 Sessions of the console, and the links that begin one: both stand for an API key, and hold nothing of it.
 
-A session is a random id and its HMAC under the hash of the key's secret. Every gateway can check it by the
-key alone, no store keeps it, and it ends with the secret: at a revocation, an expiry or a rotation. A sign-in
-link is the secret of a key of its own, hashed in another way than the texts of keys, so that no text is that
-key. The sign-in replaces its hash, which succeeds once.
+A session is a random id. The store has its hash, so nothing that is stored signs in. It ends with its row,
+and with the secret of the key that it began with: at a revocation, an expiry or a rotation. A sign-in link is
+the secret of a key of its own, hashed in another way than the texts of keys, so that no text is that key. The
+sign-in replaces its hash, which succeeds once.
 """
 
 from __future__ import annotations
@@ -12,64 +12,74 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
+import math
 import re
-from collections.abc import Callable
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from typing import Protocol, TypeVar
 
-from app.ports import ApiKey, ApiKeyStore
+from app.concurrency.single_flight import SingleFlight
+from app.ports import ApiKey, ApiKeyStore, ConsoleSession, ConsoleSessionStore
 from app.service import keys
-from app.service.keys import Claim, Scope
+from app.service.keys import Claim, Reference, Scope
+
+_V = TypeVar("_V")
 
 SESSION_LIFETIME = timedelta(hours=12)
 LINK_LIFETIME = timedelta(minutes=10)
+# Of one key; a further sign-in ends the oldest.
+MAX_SESSIONS = 100
 _ID_BYTES = 32
-_SESSION = re.compile(r"([0-9A-Za-z]{8})\.([0-9]{1,12})\.([A-Za-z0-9_-]{43})\.([A-Za-z0-9_-]{43})")
+_SESSION = re.compile(r"[A-Za-z0-9_-]{43}")
 _LINK = re.compile(r"([0-9A-Za-z]{8})\.([0-9]{1,12})\.([A-Za-z0-9_-]{43})")
 # Clocks of gateways differ a little.
 _AHEAD_S = 60
+# A session that was ended stops counting everywhere within this time.
+_CACHE_S = 1.0
+_MAX_CACHED = 10_000
+# As in `app.service.keys`: how old the list of all sessions may be.
+_LIST_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class Session:
-    """One sign-in of a key. Its `text` is secret, and so is its `form_token`, which its forms hold."""
+class SessionId:
+    """What the browser keeps of a session. It is secret, and so is its `form_token`, which its forms hold."""
 
-    key_id: str
-    began: int
-    nonce: str
-    mac: bytes
+    text: str
 
     @classmethod
-    def of(cls, text: str) -> Session | None:
-        """Return the session *text*; None if it is none."""
-        match = _SESSION.fullmatch(text)
-        if match is None:
-            return None
-        return cls(match[1], int(match[2]), match[3], _decoded(match[4]))
-
-    @classmethod
-    def begun(cls, key_id: str, secret_hash: bytes, *, began: int, nonce: bytes) -> Session:
-        """Return a new session of the key whose secret has *secret_hash*."""
-        text = _encoded(nonce)
-        return cls(key_id, began, text, _mac(secret_hash, key_id, began, text))
+    def of(cls, text: str) -> SessionId | None:
+        """Return the id that *text* is; None if it is none."""
+        return cls(text) if _SESSION.fullmatch(text) else None
 
     @property
-    def text(self) -> str:
-        """What the browser keeps."""
-        return f"{self.key_id}.{self.began}.{self.nonce}.{_encoded(self.mac)}"
+    def hash(self) -> bytes:
+        """What the store has of it."""
+        return hashlib.sha256(self.text.encode("ascii")).digest()
 
     @property
     def form_token(self) -> str:
-        """What a form must send beside the session: another site cannot know it."""
-        return _encoded(hmac.digest(self.mac, b"hopgate console form", "sha256"))
+        """What a form must send beside the session: other sites and readers of the store cannot know it."""
+        return _encoded(hmac.digest(self.text.encode("ascii"), b"hopgate console form", "sha256"))
+
+    def __repr__(self) -> str:
+        return "SessionId(...)"
+
+
+@dataclass(frozen=True, slots=True)
+class _SessionClaim:
+    """A session of the store: it counts as long as the secret of its key that it began with."""
+
+    session: ConsoleSession
+
+    @property
+    def key_id(self) -> str:
+        return self.session.key_id
 
     def is_of(self, hashes: tuple[bytes, ...], now: datetime) -> bool:
-        """Return whether it is a session of the key whose secrets have *hashes*, and not over."""
-        age_s = now.timestamp() - self.began
-        matches = [
-            hmac.compare_digest(self.mac, _mac(one, self.key_id, self.began, self.nonce)) for one in hashes
-        ]
-        return any(matches) and -_AHEAD_S <= age_s < SESSION_LIFETIME.total_seconds()
+        return self.session.secret_hash in hashes and now < self.session.expires_at
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,33 +132,49 @@ def new_link(
     return link, replace(key, secret_hash=link.hash, expires_at=now + LINK_LIFETIME + SESSION_LIFETIME)
 
 
+class _Store(ApiKeyStore, ConsoleSessionStore, Protocol):
+    """What sessions need of a store."""
+
+
 class Sessions:
     """
-    Begins sessions.
+    Begins and ends sessions, and finds them. Reads each from the store at most once a second.
 
     Args:
         random: so many unpredictable bytes.
+        monotonic: seconds that never go back.
         on_change: receives the id of a key whose sign-in link was used.
     """
 
     def __init__(
         self,
-        store: ApiKeyStore,
+        store: _Store,
         *,
         clock: Callable[[], datetime],
+        monotonic: Callable[[], float],
         random: Callable[[int], bytes],
         on_change: Callable[[str], None],
     ) -> None:
         self._store = store
         self._clock = clock
+        self._monotonic = monotonic
         self._random = random
         self._on_change = on_change
+        self._cache: OrderedDict[bytes, tuple[ConsoleSession | None, float]] = OrderedDict()
+        self._asking: SingleFlight[bytes, ConsoleSession | None] = SingleFlight()
+        # Only stored sessions get in, so ids that lead nowhere cannot evict them.
+        self._known: OrderedDict[bytes, ConsoleSession] = OrderedDict()
+        self._listed: tuple[Mapping[bytes, ConsoleSession], float] = ({}, -math.inf)
+        self._listing: SingleFlight[str, Mapping[bytes, ConsoleSession]] = SingleFlight()
 
-    async def begin(self, text: str | Claim) -> Session | None:
+    async def begin(self, text: str | Claim, *, instead_of: SessionId | None = None) -> SessionId | None:
         """
         Return a new session of the key *text*, or of a sign-in link, which was authenticated.
 
         None: the key is gone by now, or the link was used.
+
+        Args:
+            instead_of: the session that the browser has had, which ends.
 
         Raises:
             Unavailable: the store did not answer. A link may be used up.
@@ -163,8 +189,64 @@ class Sessions:
             found = await self._used(claim, now)
         if found is None:
             return None
-        nonce = self._random(_ID_BYTES)
-        return Session.begun(key.key_id, found, began=int(now.timestamp()), nonce=nonce)
+        if instead_of is not None:
+            await self.end(instead_of)
+        session_id = SessionId(_encoded(self._random(_ID_BYTES)))
+        session = ConsoleSession(
+            id_hash=session_id.hash,
+            key_id=key.key_id,
+            secret_hash=found,
+            created_at=now,
+            expires_at=now + SESSION_LIFETIME,
+        )
+        await self._store.add_session(session, keep=MAX_SESSIONS)
+        # The list of all may be from before: its first page must not depend on that.
+        _keep(self._known, session.id_hash, session)
+        return session_id
+
+    async def end(self, session_id: SessionId) -> None:
+        """End the session: here at once, elsewhere within a second. Raises Unavailable."""
+        await self._store.end_session(session_id.hash)
+        self._cache.pop(session_id.hash, None)
+        self._known.pop(session_id.hash, None)
+
+    def reference(self, session_id: SessionId) -> Reference:
+        """Return what finds the session of *session_id* for an `Authenticator`."""
+        return _SessionReference(self, session_id.hash)
+
+    def known(self, id_hash: bytes) -> ConsoleSession | None:
+        """Return the session that was there when it was last looked up; without a look-up."""
+        return self._known.get(id_hash)
+
+    async def find(self, id_hash: bytes) -> ConsoleSession | None:
+        """Return the session, looked up within the last second. Raises Unavailable."""
+        known = self._cache.get(id_hash)
+        if known is not None and self._monotonic() < known[1]:
+            return known[0]
+        return await self._asking.do(id_hash, lambda: self._ask(id_hash))
+
+    async def find_listed(self, id_hash: bytes) -> ConsoleSession | None:
+        """Return the session, if a list of all has it that is at most a second old. Raises Unavailable."""
+        listed, until = self._listed
+        if self._monotonic() >= until:
+            listed = await self._listing.do("", self._list)
+        return listed.get(id_hash)
+
+    async def _list(self) -> Mapping[bytes, ConsoleSession]:
+        asked = self._monotonic()
+        listed = {one.id_hash: one for one in await self._store.list_sessions()}
+        self._listed = (listed, asked + _LIST_S)
+        return listed
+
+    async def _ask(self, id_hash: bytes) -> ConsoleSession | None:
+        asked = self._monotonic()
+        session = await self._store.get_session(id_hash)
+        _keep(self._cache, id_hash, (session, asked + _CACHE_S))
+        if session is None:
+            self._known.pop(id_hash, None)
+        else:
+            _keep(self._known, id_hash, session)
+        return session
 
     async def _used(self, link: SignInLink, now: datetime) -> bytes | None:
         """Put a hash of nothing in the place of that of *link*; None if another sign-in has done so."""
@@ -174,13 +256,33 @@ class Sessions:
         return new if is_first else None
 
 
-def _mac(secret_hash: bytes, key_id: str, began: int, nonce: str) -> bytes:
-    return hmac.digest(secret_hash, f"hopgate console session {key_id}.{began}.{nonce}".encode(), "sha256")
+@dataclass(frozen=True, slots=True)
+class _SessionReference(Reference):
+    """Leads from the id of a session to what it claims."""
+
+    sessions: Sessions
+    id_hash: bytes
+
+    def known(self) -> Claim | None:
+        return _claim(self.sessions.known(self.id_hash))
+
+    async def listed(self) -> Claim | None:
+        return _claim(await self.sessions.find_listed(self.id_hash))
+
+    async def claim(self) -> Claim | None:
+        return _claim(await self.sessions.find(self.id_hash))
+
+
+def _claim(session: ConsoleSession | None) -> Claim | None:
+    return None if session is None else _SessionClaim(session)
+
+
+def _keep(cache: OrderedDict[bytes, _V], id_hash: bytes, value: _V) -> None:
+    cache[id_hash] = value
+    cache.move_to_end(id_hash)
+    if len(cache) > _MAX_CACHED:
+        cache.popitem(last=False)
 
 
 def _encoded(content: bytes) -> str:
     return base64.urlsafe_b64encode(content).decode().rstrip("=")
-
-
-def _decoded(text: str) -> bytes:
-    return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))

@@ -86,6 +86,12 @@ def traced_store(store: Store, tracing: Tracing, system: str) -> Store:
             Store.revoke_key: call("UPDATE", "api_keys"),
             Store.rotate_key: call("UPDATE", "api_keys"),
             Store.note_key_uses: call("UPDATE", "api_keys"),
+            # sessions of the console
+            Store.add_session: call("INSERT", "console_sessions"),
+            Store.get_session: call("SELECT", "console_sessions"),
+            Store.list_sessions: call("SELECT", "console_sessions"),
+            Store.end_session: call("DELETE", "console_sessions"),
+            Store.forget_sessions: call("DELETE", "console_sessions"),
             # blocks
             Store.add_blocks: call("INSERT", "blocks"),
             Store.remove_blocks: call("UPDATE", "blocks"),

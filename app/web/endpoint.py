@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple
 
 from app.ports import Policy
 from app.resilience.admission import WorkKind
-from app.service.keys import Claim, Scope
+from app.service.keys import Credential, Scope
 from app.web.request import Request
 from app.web.response import Response
 
@@ -116,7 +116,7 @@ class Dialect:
             do not announce their length are taken, as its clients send them.
     """
 
-    key: Callable[[Request], str | Claim]
+    key: Callable[[Request], Credential]
     problem: Callable[[Response, Request | None], Response]
     headers: frozenset[str] = frozenset()
     takes_chunks: bool = False

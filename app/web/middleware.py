@@ -12,7 +12,7 @@ from app.concurrency.time_limit import within
 from app.domain.errors import FieldError, InvalidInput, Overloaded, Unavailable
 from app.ports import Policy, RateLimiter
 from app.resilience.admission import AdmissionController
-from app.service.keys import Authenticator, Claim, Expired, Principal, Scope
+from app.service.keys import Authenticator, Credential, Expired, Principal, Scope
 from app.web import errors, schemas
 from app.web import headers as fields
 from app.web.endpoint import Dialect, Endpoint, Operation
@@ -151,7 +151,7 @@ class ApiMiddleware:
             return await handler(Call(request, principal, body))
 
     async def authorize(
-        self, scope: Scope | None, text: str | Claim, client: str, *, stale_s: float = 0.0
+        self, scope: Scope | None, text: Credential, client: str, *, stale_s: float = 0.0
     ) -> Principal | Response:
         """
         Return the principal of the key *text* within its limits, or the response for a key without *scope*.
@@ -190,7 +190,7 @@ class ApiMiddleware:
         return None
 
     async def _authenticated(
-        self, text: str | Claim, client: str, stale_s: float
+        self, text: Credential, client: str, stale_s: float
     ) -> Principal | Expired | Response | None:
         """
         Return the principal of the key *text*; None if it is invalid; 429 if *client* tries too many.

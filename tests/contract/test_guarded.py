@@ -27,6 +27,7 @@ from app.domain.webhooks import DeliveryState, EventFilter, Webhook
 from app.ports import (
     ApiKey,
     Attempted,
+    ConsoleSession,
     EventBus,
     ImportedLink,
     LinkCache,
@@ -60,6 +61,7 @@ HOOK = Webhook(
     created_at=NOW,
     updated_at=NOW,
 )
+SESSION = ConsoleSession(id_hash=bytes(32), key_id="k", secret_hash=bytes(32), created_at=NOW, expires_at=NOW)
 IMPORTED = ImportedLink(slug=SLUG, fields=FIELDS, created_at=NOW)
 
 # One call of each guarded method.
@@ -134,6 +136,11 @@ CALLS: dict[type[object], dict[str, Callable[[Any], Awaitable[Any]]]] = {
         "rotate_key": lambda store: store.rotate_key("k", old=b"o", new=b"n", old_until=NOW),
         "note_key_uses": lambda store: store.note_key_uses({"k": NOW}),
         "revoke_key": lambda store: store.revoke_key("k", now=NOW),
+        "add_session": lambda store: store.add_session(SESSION, keep=1),
+        "get_session": lambda store: store.get_session(b"h"),
+        "list_sessions": lambda store: store.list_sessions(),
+        "end_session": lambda store: store.end_session(b"h"),
+        "forget_sessions": lambda store: store.forget_sessions(before=NOW, limit=1),
     },
     LinkCache: {
         "get_many": lambda cache: cache.get_many([SLUG]),

@@ -22,11 +22,12 @@ from app.commands.import_links import UnreadableFile
 from app.commands.roll_back import roll_back
 from app.domain.link import LinkFields, NewLink, Resolution, Slug
 from app.migrations import latest_version, migrate
-from app.ports import Store
+from app.ports import ConsoleSession, Store
 from app.settings import Settings
 from tests.contract.postgres_sessions import open_connected
 
 NOW = datetime(2030, 1, 31, tzinfo=UTC)
+SESSION = ConsoleSession(id_hash=bytes(32), key_id="k", secret_hash=bytes(32), created_at=NOW, expires_at=NOW)
 
 
 async def add(store: Store, *slugs: str) -> None:
@@ -79,6 +80,28 @@ def test_embedded_store_is_restored_beside_a_left_over_log(settings, tmp_path, s
     assert asyncio.run(embedded(settings)) == {"a", "b"}
     assert asyncio.run(embedded(settings, "c")) == {"a", "b", "c"}
     assert "copy.db" in said[0]
+
+
+def test_backup_and_restore_sign_everyone_out(settings, tmp_path, said):
+    """A session that was ended since the backup would count again."""
+    copy, plain = tmp_path / "copy.db", tmp_path / "plain.db"
+
+    async def with_session(path: Path, *, more: bool = False) -> int:
+        store = await SqliteStore.open(path)
+        if more:
+            await store.add_session(SESSION, keep=9)
+        found = await store.list_sessions()
+        await store.aclose()
+        return len(found)
+
+    assert asyncio.run(with_session(settings.sqlite_path, more=True)) == 1
+    backup(settings, copy, said.append)
+    assert asyncio.run(with_session(copy)) == 0
+
+    plain.write_bytes(settings.sqlite_path.read_bytes())
+    assert asyncio.run(with_session(plain)) == 1
+    restore(settings, plain, said.append)
+    assert asyncio.run(with_session(settings.sqlite_path)) == 0
 
 
 def test_restore_refuses_while_a_gateway_serves(settings, tmp_path, said):
@@ -144,6 +167,8 @@ def test_postgres_is_restored_and_the_cache_emptied(postgres, redis_server, tmp_
     async def fill(*new: str) -> set[str]:
         store, cache = await open_connected(url), RedisCache(redis_server.url, timeout_s=20)
         await add(store, *new)
+        if "a" in new:
+            await store.add_session(SESSION, keep=9)
         found = await slugs(store)
         await cache.put(
             [Resolution.of(link) for link in (await store.get_many([Slug(s) for s in found])).values()]
@@ -161,6 +186,8 @@ def test_postgres_is_restored_and_the_cache_emptied(postgres, redis_server, tmp_
     asyncio.run(fill("a", "b"))
     backup(settings, tmp_path / "copy.dump", said.append)
     asyncio.run(fill("c"))
+    contents = ["pg_restore", "--data-only", "--file=-", str(tmp_path / "copy.dump")]
+    assert "COPY public.console_sessions" not in subprocess.check_output(contents, text=True)
     with (
         psycopg.connect(url, application_name="hopgate"),
         pytest.raises(running.DataInUse, match="stop them"),
@@ -170,6 +197,8 @@ def test_postgres_is_restored_and_the_cache_emptied(postgres, redis_server, tmp_
 
     assert asyncio.run(cached()) == 0
     assert asyncio.run(fill()) == {"a", "b"}
+    with psycopg.connect(url) as connection:
+        assert connection.execute("SELECT count(*) FROM console_sessions").fetchone() == (0,)
 
 
 # --- an earlier schema ---------------------------------------------------------------------------

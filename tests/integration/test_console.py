@@ -106,12 +106,15 @@ def test_wrong_key_gets_the_form_again(gateway, key):
 
 def test_session_of_another_text_is_none(gateway, console):
     text = console.http.cookies[COOKIE]
-    began = text.split(".")[1]
-    changed = [text[:-2] + "AA", text.replace(began, str(int(began) + 60)), "x", text + "x", gateway.key, ""]
+    # As releases before the table of sessions have set it.
+    former = f"{gateway.key.split('_')[1]}.1700000000.{'a' * 43}.{'a' * 43}"
+    changed = [text[:-2] + "AA", "A" * 43, former, "x", text + "x", gateway.key, ""]
 
     for one in changed:
         answer = httpx.get(f"{gateway.url}/console", headers={"Cookie": f"{COOKIE}={one}"})
         assert answer.status_code == 303, one
+        assert answer.headers["location"] == "/console/sign-in?why=over"
+        assert "Max-Age=0" in answer.headers["set-cookie"]
     twice = {"Cookie": f"{COOKIE}={text}; {COOKIE}={text}"}
     assert httpx.get(f"{gateway.url}/console", headers=twice).status_code == 303
 
@@ -151,12 +154,31 @@ def test_session_ends_with_its_key(gateway, end):
         assert "Max-Age=0" in over.headers["set-cookie"]
 
 
-def test_signing_out_forgets_the_session(console):
+def test_signing_out_ends_copies_of_the_cookie(gateway, console):
+    copy = {"Cookie": f"{COOKIE}={console.http.cookies[COOKIE]}"}
+    assert httpx.get(f"{gateway.url}/console", headers=copy).status_code == 200
+
     answer = console.send("/console/sign-out")
 
     assert answer.headers["location"] == "/console/sign-in?why=left"
     assert COOKIE not in console.http.cookies
     assert "You are signed out" in console.get(answer.headers["location"]).text
+    assert httpx.get(f"{gateway.url}/console", headers=copy).status_code == 303
+
+
+def test_sign_in_takes_no_session_that_was_there(gateway):
+    """Neither one that another has put into the browser, nor the one before, which ends."""
+    planted = "A" * 43
+    url = f"{gateway.url}/console/sign-in"
+    first = httpx.post(url, data={"key": gateway.key}, headers={"Cookie": f"{COOKIE}={planted}"})
+    second = httpx.post(
+        url, data={"key": gateway.key}, headers={"Cookie": f"{COOKIE}={first.cookies[COOKIE]}"}
+    )
+
+    texts = [planted, first.cookies[COOKIE], second.cookies[COOKIE]]
+    headers = [{"Cookie": f"{COOKIE}={text}"} for text in texts]
+    answers = [httpx.get(f"{gateway.url}/console", headers=one).status_code for one in headers]
+    assert answers == [303, 303, 200]
 
 
 def test_link_of_the_command_signs_in_once(gateway):

@@ -38,6 +38,14 @@ def test_session_holds_at_every_gateway_and_a_link_at_one(postgres, redis_server
                     statuses = sorted(answer.status_code for answer in answers)
                 assert statuses == [303, 401, 401, 401, 401, 401]
 
+            with ConsoleSession(first, key) as leaving:
+                left = {"Cookie": f"{COOKIE}={leaving.http.cookies[COOKIE]}"}
+                assert other.get("/console", headers=left).status_code == 200
+                assert leaving.send("/console/sign-out").status_code == 303
+            eventually(
+                lambda: other.get("/console", headers=left).status_code == 303, 10, "it is over elsewhere"
+            )
+
             assert hopgate(settings, "keys", "revoke", key.split("_")[1]).returncode == 0
             for gateway in (first, second):
                 eventually(
@@ -78,6 +86,10 @@ def test_pages_say_that_the_store_is_away(redis_server, rabbitmq, tmp_path):
             page = console.get("/console/links")
             assert "Temporarily unavailable" in page.text
             assert "retry-after" in page.headers
+            out = console.send("/console/sign-out")
+            assert (out.status_code, "set-cookie" in out.headers) == (503, False)
+            entering = httpx.post(f"{gateway.url}/console/sign-in", data={"key": key})
+            assert (entering.status_code, "Temporarily unavailable" in entering.text) == (503, True)
             assert COOKIE in console.http.cookies
             sent = console.send("/console/links/new", **new)
             assert sent.status_code == 503

@@ -67,9 +67,8 @@ def test_addresses_are_encoded(query):
     ],
 )
 def test_problem_becomes_a_page(problem, words):
-    gate = Gate(
-        MagicMock(), Pages("en", ""), DomainIndex("http://hop.example"), public_url="http://hop.example"
-    )
+    url = "http://hop.example"
+    gate = Gate(MagicMock(), Pages("en", ""), DomainIndex(url), MagicMock(), public_url=url)
 
     page = gate.problem(problem)
 

@@ -144,6 +144,10 @@ async def test_housekeeping_forgets_after_a_day():  # noqa: C901 - one class wit
             self.forgotten["events"] = before
             return 0
 
+        async def forget_sessions(self, *, before, limit):
+            self.forgotten["sessions"] = before
+            return 0
+
         async def history(self, slug, *, before, limit):
             raise AssertionError
 
@@ -189,6 +193,7 @@ async def test_housekeeping_forgets_after_a_day():  # noqa: C901 - one class wit
         "batches": NOW - BATCH_MEMORY,
         "history": NOW - HISTORY_MEMORY,
         "events": NOW - EVENT_MEMORY,
+        "sessions": NOW,
         "visits": NOW - VISIT_MEMORY,
         "keys": (NOW - timedelta(days=1)).date(),
     }

@@ -18,6 +18,7 @@ from psycopg import Rollback, errors
 
 from app.adapters.find_order import Effort
 from app.adapters.postgres import blocks as block_rows
+from app.adapters.postgres import console_sessions as session_rows
 from app.adapters.postgres import domains as domain_rows
 from app.adapters.postgres import find as finding
 from app.adapters.postgres import history as past
@@ -51,6 +52,7 @@ from app.ports import (
     ApiKey,
     BlockPage,
     Changed,
+    ConsoleSession,
     Decide,
     ExportPage,
     ExternalIdTaken,
@@ -433,6 +435,22 @@ class PostgresStore(PostgresEvents):
 
     async def note_key_uses(self, uses: Mapping[str, datetime]) -> None:
         await self._count(sql.NOTE_KEY_USES, {"ids": list(uses), "times": list(uses.values())})
+
+    async def add_session(self, session: ConsoleSession, *, keep: int) -> None:
+        await self._writing.run(partial(session_rows.add, session=session, keep=keep))
+
+    async def get_session(self, id_hash: bytes) -> ConsoleSession | None:
+        rows = await self._query(session_rows.SELECT, {"id_hash": id_hash})
+        return session_rows.session(rows[0]) if rows else None
+
+    async def list_sessions(self) -> Sequence[ConsoleSession]:
+        return [session_rows.session(row) for row in await self._query(session_rows.SELECT_ALL, {})]
+
+    async def end_session(self, id_hash: bytes) -> bool:
+        return await self._count(session_rows.END, {"id_hash": id_hash}) > 0
+
+    async def forget_sessions(self, *, before: datetime, limit: int) -> int:
+        return await self._count(session_rows.FORGET, {"before": before, "limit": limit})
 
     async def add_blocks(self, blocks: Sequence[Block], *, now: datetime) -> Sequence[Block]:
         return await self._writing.run(lambda connection: block_rows.add(connection, blocks, now))

@@ -27,6 +27,7 @@ from app.adapters.find_order import Effort, within
 from app.adapters.sqlite import aliases as addresses
 from app.adapters.sqlite import batches, find_sql, imports, sql
 from app.adapters.sqlite import blocks as block_rows
+from app.adapters.sqlite import console_sessions as session_rows
 from app.adapters.sqlite import domains as domain_rows
 from app.adapters.sqlite import history as past
 from app.adapters.sqlite import visits as visit_counts
@@ -53,6 +54,7 @@ from app.ports import (
     ApiKey,
     BlockPage,
     Changed,
+    ConsoleSession,
     Decide,
     ExportPage,
     ExternalIdTaken,
@@ -442,6 +444,23 @@ class SqliteStore(SqliteEvents):
     async def note_key_uses(self, uses: Mapping[str, datetime]) -> None:
         bindings = [(key_id, sql.micros(at)) for key_id, at in uses.items()]
         await self._writer.run(lambda db: db.executemany(sql.NOTE_KEY_USE, bindings).fetchall())
+
+    async def add_session(self, session: ConsoleSession, *, keep: int) -> None:
+        await self._writer.run(lambda db: session_rows.add(db, session, keep))
+
+    async def get_session(self, id_hash: bytes) -> ConsoleSession | None:
+        with translated():
+            return session_rows.get(self._reader, id_hash)
+
+    async def list_sessions(self) -> Sequence[ConsoleSession]:
+        with translated():
+            return session_rows.every(self._reader)
+
+    async def end_session(self, id_hash: bytes) -> bool:
+        return await self._writer.run(lambda db: session_rows.end(db, id_hash))
+
+    async def forget_sessions(self, *, before: datetime, limit: int) -> int:
+        return await self._writer.run(lambda db: session_rows.forget(db, before, limit))
 
     async def add_blocks(self, blocks: Sequence[Block], *, now: datetime) -> Sequence[Block]:
         return await self._writer.run(lambda db: block_rows.add(db, blocks, now))

@@ -1,0 +1,2 @@
+-- Ends every session of the console.
+DROP TABLE console_sessions;
