@@ -12,16 +12,25 @@ import logging
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Protocol
 
 from app.concurrency.stopping import stop
 from app.domain.errors import Unavailable
-from app.domain.webhooks import DeliveryState, RetryPolicy, Webhook, signed_headers
+from app.domain.webhooks import (
+    DeliveryState,
+    DisabledReason,
+    RetryPolicy,
+    Webhook,
+    asked_pause,
+    signed_headers,
+)
 from app.ports import (
     Attempted,
     DueDelivery,
     EventLogStore,
+    HookAnswer,
     Undeliverable,
     WebhookSender,
     WebhookStore,
@@ -44,6 +53,9 @@ _ATTEMPTS = 8
 _LEASE = timedelta(seconds=90)
 # Calls to the store at a time, of all webhooks: the others of the process need it too.
 _STORE_CALLS = 4
+_GONE = 410
+# With these a receiver asks for time, whatever it is sent; with others its `Retry-After` is for one delivery.
+_BUSY = (429, 503)
 
 
 class Store(EventLogStore, WebhookStore, Protocol):
@@ -84,6 +96,8 @@ class WebhookDispatcher:
         self._lane_ended = asyncio.Event()
         self._places = asyncio.Semaphore(_STORE_CALLS)
         self._is_away = False
+        # Ends of the pauses that receivers have asked this worker for, by webhook and version.
+        self._paused: dict[tuple[str, int], datetime] = {}
         self.attempts: Counter[str] = Counter(delivered=0, failed=0, dead=0)
         self.oldest_s: float | None = None
         self.pending: int | None = None
@@ -119,9 +133,11 @@ class WebhookDispatcher:
         waiting = [work.oldest for work in served if work.oldest is not None]
         self.oldest_s = max(0.0, (now - min(waiting)).total_seconds()) if waiting else 0.0
         self.pending = sum(work.pending for work in served)
+        self._paused = {key: until for key, until in self._paused.items() if until > now}
         for work in served:
             webhook = work.webhook
             has_work = work.is_due or (webhook.position < last and work.pending < _WINDOW)
+            has_work = has_work and (webhook.webhook_id, webhook.version) not in self._paused
             if has_work and webhook.webhook_id not in self._lanes:
                 self._start(work)
 
@@ -158,6 +174,8 @@ class WebhookDispatcher:
                 async with self._places:
                     attempted = {one.position: made for one, made in zip(due, outcomes, strict=True)}
                     await self._store.note_attempts(webhook.webhook_id, attempted)
+                    if any(made.status == _GONE for made in outcomes):
+                        await self._disable(webhook)
             return has_planned or bool(due)
         return False
 
@@ -171,6 +189,13 @@ class WebhookDispatcher:
             webhook.webhook_id, wanted, after=webhook.position, until=page.until, now=self._clock()
         )
 
+    async def _disable(self, webhook: Webhook) -> None:
+        """Send no more to a receiver that is gone for good, unless the webhook was changed meanwhile."""
+        gone = DisabledReason.RECEIVER_GONE
+        disabled = replace(webhook, enabled=False, disabled_reason=gone, updated_at=self._clock())
+        if await self._store.change_webhook(disabled):
+            log.warning("webhook %s is disabled: its receiver answers 410", webhook.webhook_id)
+
     async def _attempt(self, webhook: Webhook, due: DueDelivery) -> Attempted:
         now = self._clock()
         if due.event is None:
@@ -178,22 +203,38 @@ class WebhookDispatcher:
         body = self._view.message(due.event)
         headers = signed_headers(f"evt_{due.event.uid}", now, body, webhook.secrets(now))
         try:
-            status = await self._sender.send(webhook.url, headers, body)
+            answer = await self._sender.send(webhook.url, headers, body)
         except Undeliverable as error:
             return self._outcome(due, None, str(error))
-        if 200 <= status < 300:
-            return self._outcome(due, status, None)
-        return self._outcome(due, status, "a redirect is not followed" if 300 <= status < 400 else None)
+        asked = self._asked(webhook, answer)
+        is_redirect = 300 <= answer.status < 400
+        problem = "a redirect is not followed" if is_redirect else None
+        return self._outcome(due, answer.status, problem, asked=asked)
+
+    def _asked(self, webhook: Webhook, answer: HookAnswer) -> timedelta:
+        """Return how long the receiver asks to wait with a delivery; pause the webhook if it is busy."""
+        now = self._clock()
+        asked = self._retries.bounded(asked_pause(answer.retry_after, now))
+        if asked and answer.status in _BUSY:
+            key = webhook.webhook_id, webhook.version
+            self._paused[key] = max(now + asked, self._paused.get(key, now))
+        return asked
 
     def _outcome(
-        self, due: DueDelivery, status: int | None, problem: str | None, *, is_last: bool = False
+        self,
+        due: DueDelivery,
+        status: int | None,
+        problem: str | None,
+        *,
+        asked: timedelta = timedelta(0),
+        is_last: bool = False,
     ) -> Attempted:
         now = self._clock()
         if status is not None and 200 <= status < 300:
             state, pause = DeliveryState.DELIVERED, timedelta(0)
             self.attempts["delivered"] += 1
         else:
-            next_pause = None if is_last else self._retries.pause(due.attempts, self._random)
+            next_pause = None if is_last else self._retries.pause(due.attempts, self._random, asked=asked)
             state = DeliveryState.DEAD if next_pause is None else DeliveryState.PENDING
             pause = next_pause or timedelta(0)
             self.attempts["dead" if next_pause is None else "failed"] += 1

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from app.domain.link import Link, LinkFields, Slug
-from app.domain.webhooks import EventKind, LinkEvent, kind_of
+from app.domain.webhooks import DisabledReason, EventKind, LinkEvent, kind_of
 
 _CHANGES = (EventKind.CREATED, EventKind.CHANGED, EventKind.REMOVED)
 
@@ -49,6 +49,11 @@ def event_of(row: EventRow) -> LinkEvent | None:
         aliases=now.aliases if row.aliases is None else row.aliases,
     )
     return LinkEvent(position=row.position, uid=row.uid, kind=kind, at=row.at, link=link)
+
+
+def disabled_reason(text: str | None, *, is_enabled: bool) -> DisabledReason | None:
+    """Return the reason *text* of a webhook; an earlier release leaves it when it enables one."""
+    return None if is_enabled else next((one for one in DisabledReason if one == text), None)
 
 
 def events_of(rows: Iterable[EventRow]) -> tuple[LinkEvent, ...]:

@@ -54,7 +54,8 @@ def list_(*, json: console.Json = False) -> None:
         console.show([webhook_document(one) for one in found])
         return
     for one in found:
-        console.say(f"{one.webhook_id}  {one.url}{'' if one.enabled else '  (disabled)'}")
+        gone = ": the receiver answers 410" if one.disabled_reason is not None else ""
+        console.say(f"{one.webhook_id}  {one.url}{'' if one.enabled else f'  (disabled{gone})'}")
 
 
 @app.command("remove")

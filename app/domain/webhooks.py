@@ -10,10 +10,12 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
+import re
 import unicodedata
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 from enum import StrEnum
 
 from app.domain import target
@@ -27,6 +29,9 @@ MAX_WEBHOOKS = 100
 SECRET_PREFIX = "whsec_"  # noqa: S105 - what marks a secret is none
 SECRET_BYTES = 32
 _ID_LENGTH = 12
+# Longer than any date; what is more than that is no time that was meant.
+_MAX_TIME_LENGTH = 64
+_LONGEST_S = 10**9
 _BASE62 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 
 
@@ -82,13 +87,20 @@ class EventFilter:
         )
 
 
+class DisabledReason(StrEnum):
+    """Why a webhook was disabled without a client."""
+
+    RECEIVER_GONE = "receiver_gone"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Webhook:
     """
     Where events are sent.
 
-    `url` is canonical. `old_secret` signs as well until `old_until`. `position`: the events up to it were
-    planned. `version` grows with each change of the settings.
+    `url` is canonical. `disabled_reason`: None if it is enabled, or a client disabled it. `old_secret` signs
+    as well until `old_until`. `position`: the events up to it were planned. `version` grows with each change
+    of the settings.
     """
 
     webhook_id: str
@@ -96,6 +108,7 @@ class Webhook:
     name: str
     filter: EventFilter
     enabled: bool
+    disabled_reason: DisabledReason | None = None
     secret: bytes
     old_secret: bytes | None = None
     old_until: datetime | None = None
@@ -129,11 +142,37 @@ class RetryPolicy:
 
     pauses: tuple[timedelta, ...]
 
-    def pause(self, attempts: int, random: Callable[[], float]) -> timedelta | None:
-        """Return how long to wait after *attempts*, None: it is dead. *random* gives floats in [0, 1)."""
+    def pause(
+        self, attempts: int, random: Callable[[], float], *, asked: timedelta = timedelta(0)
+    ) -> timedelta | None:
+        """
+        Return how long to wait after *attempts*, None: it is dead.
+
+        Args:
+            random: gives floats in [0, 1).
+            asked: how long the receiver asks to wait, which counts as far as `bounded` says.
+        """
         if attempts > len(self.pauses):
             return None
-        return self.pauses[attempts - 1] * (0.8 + 0.4 * random())
+        return max(self.pauses[attempts - 1] * (0.8 + 0.4 * random()), self.bounded(asked))
+
+    def bounded(self, asked: timedelta) -> timedelta:
+        """Return *asked*, or the longest of the pauses if it is longer: no receiver keeps events for good."""
+        return min(asked, max(self.pauses, default=timedelta(0)))
+
+
+def asked_pause(text: str | None, now: datetime) -> timedelta:
+    """Return how long `Retry-After` asks to wait: seconds or a date; no time if *text* is neither."""
+    text = (text or "").strip()
+    if not text or len(text) > _MAX_TIME_LENGTH:
+        return timedelta(0)
+    if re.fullmatch("[0-9]+", text):
+        return timedelta(seconds=min(int(text), _LONGEST_S))
+    try:
+        at = parsedate_to_datetime(text)
+        return max(timedelta(0), (at if at.tzinfo else at.replace(tzinfo=UTC)) - now)
+    except (ValueError, TypeError, OverflowError, IndexError):
+        return timedelta(0)
 
 
 def new_id(choice: Callable[[str], str]) -> str:

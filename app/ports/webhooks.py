@@ -128,9 +128,17 @@ class Undeliverable(HopgateError):
     """A message was not sent, or not answered; the text is for the webhook's owner and names no secret."""
 
 
+@dataclass(frozen=True, slots=True)
+class HookAnswer:
+    """What a receiver says: a status, and its `Retry-After` as it was sent, if the status is no success."""
+
+    status: int
+    retry_after: str | None = None
+
+
 class WebhookSender(Protocol):
     """Sends messages to servers of others."""
 
-    async def send(self, url: str, headers: Mapping[str, str], body: bytes) -> int:
-        """Return the status of the answer. Takes a bounded time. Raises Undeliverable."""
+    async def send(self, url: str, headers: Mapping[str, str], body: bytes) -> HookAnswer:
+        """Return what the receiver answers. Takes a bounded time. Raises Undeliverable."""
         ...

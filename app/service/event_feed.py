@@ -80,7 +80,8 @@ class EventFeed:
         """
         Give what is *wanted* after *last_id*, or from now on; after *pause_s* without any an empty portion.
 
-        The first portion is given at once. Ends when *goes_on* says so, which is asked after each portion.
+        An empty *last_id* is none, as in browsers. The first portion is given at once. Ends when *goes_on*
+        says so, which is asked after each portion.
 
         Raises:
             InvalidInput: *last_id* is no id of this stream.
@@ -104,6 +105,12 @@ class EventFeed:
                     if shown:
                         yield Portion(shown, place)
                     continue
+                if self._last < place.position:
+                    # The store went back to an earlier state; or no position was asked for yet.
+                    place, is_reset = await self._started_again(place)
+                    if is_reset:
+                        yield Portion((), place, is_reset)
+                        continue
                 await self._wait(max(place.position, page.until), pause_s)
                 yield Portion((), place)
         finally:
@@ -111,7 +118,7 @@ class EventFeed:
 
     async def _start(self, last_id: str | None) -> tuple[Place, bool]:
         """Return the place to start at, and whether it is another one than was asked for."""
-        if last_id is not None:
+        if last_id:
             match = _ID.fullmatch(last_id)
             if match is None:
                 message = "is no id of this stream"
@@ -120,7 +127,13 @@ class EventFeed:
             if place.position == 0 or await self._mark_at(place.position) == place.mark:
                 return place, False
         last = await self._store.last_event()
-        return Place(last, await self._mark_at(last) or _NOTHING), last_id is not None
+        return Place(last, await self._mark_at(last) or _NOTHING), bool(last_id)
+
+    async def _started_again(self, place: Place) -> tuple[Place, bool]:
+        try:
+            return await self._start(str(place))
+        except Unavailable:
+            return place, False
 
     async def _mark_at(self, position: int) -> str | None:
         page = await self._store.events_after(position - 1, limit=1)

@@ -136,7 +136,11 @@ class Webhooks:
         return await self._change(webhook_id, lambda webhook: self._edited(webhook, asked))
 
     async def rotate(self, webhook_id: str, *, grace: timedelta) -> NewSecret | None:
-        """Give the webhook another secret; the present one signs as well for *grace*. None as `change`."""
+        """
+        Give the webhook another secret; the present one signs as well for *grace*, an older one no longer.
+
+        None as `change`.
+        """
         secret = self._token(SECRET_BYTES)
         until = self._clock() + grace
 
@@ -184,7 +188,7 @@ class Webhooks:
         body, message_id = self._test_message(now), f"test_{self._token(16).hex()}"
         headers = webhooks.signed_headers(message_id, now, body, webhook.secrets(now))
         try:
-            return Tested(await self._sender.send(webhook.url, headers, body), None)
+            return Tested((await self._sender.send(webhook.url, headers, body)).status, None)
         except Undeliverable as error:
             return Tested(None, str(error))
 
@@ -221,6 +225,8 @@ class Webhooks:
                 errors += error.errors
         if errors:
             raise InvalidInput(errors)
+        if "enabled" in found:
+            found["disabled_reason"] = None
         wanted = {name: found.pop(name) for name in ("kinds", "domain", "tag") if name in found}
         return replace(webhook, **found, filter=replace(webhook.filter, **wanted))
 

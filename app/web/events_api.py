@@ -90,6 +90,27 @@ def register(
         return await streams.started(call, wanted)
 
 
+class _Reader:
+    """The key that a stream is read with, and its address. `reach` is what it may see by now."""
+
+    def __init__(self, authenticator: Authenticator, key: str, client: str, within: Reach) -> None:
+        self._authenticator = authenticator
+        self._key = key
+        self._client = client
+        self.reach = within
+
+    async def may_read(self) -> bool:
+        """Ask the key again; while the store is away it counts."""
+        try:
+            principal = await self._authenticator.authenticate(self._key)
+        except Unavailable:
+            return True
+        if not isinstance(principal, Principal):
+            return False
+        self.reach = principal.reach
+        return principal.may(Scope.LINKS_READ) and principal.may_come_from(self._client)
+
+
 class _Streams:
     """The streams of this process."""
 
@@ -104,6 +125,7 @@ class _Streams:
     async def started(self, call: Call[None], wanted: EventFilter) -> Response:
         """Return a stream whose first portion is there: what is wrong with its id is an answer of its own."""
         _, key = fields.credentials(call.request.headers.get("authorization", ""))
+        reader = _Reader(self._authenticator, key, call.request.client, reach())
         checked_at = monotonic()
 
         async def goes_on() -> bool:
@@ -112,7 +134,7 @@ class _Streams:
                 return False
             if monotonic() - checked_at >= _TICK_S:
                 checked_at = monotonic()
-                return await self._may_read(key)
+                return await reader.may_read()
             return True
 
         portions = self._feed.read(
@@ -123,10 +145,10 @@ class _Streams:
             await portions.aclose()
             return Response(200, list(_HEADERS))
         # The stream goes on outside of the request, whose key it is for.
-        return Response(200, list(_HEADERS), stream=self._stream(first, portions, reach()))
+        return Response(200, list(_HEADERS), stream=self._stream(first, portions, reader))
 
     async def _stream(
-        self, first: Portion, portions: AsyncGenerator[Portion, None], within: Reach
+        self, first: Portion, portions: AsyncGenerator[Portion, None], reader: _Reader
     ) -> AsyncGenerator[bytes, None]:
         self.open += 1
         try:
@@ -134,7 +156,11 @@ class _Streams:
                 yield self._began(first)
                 sent_at = monotonic()
                 async for portion in portions:
-                    events = [pair for pair in portion.events if within.holds(pair[1].link)]
+                    if portion.is_reset:
+                        yield self._began(portion)
+                        sent_at = monotonic()
+                        continue
+                    events = [pair for pair in portion.events if reader.reach.holds(pair[1].link)]
                     if events:
                         yield self._messages(events)
                     elif monotonic() - sent_at >= _HEARTBEAT_S:
@@ -159,10 +185,3 @@ class _Streams:
             % (str(place).encode(), event.kind.encode(), view.message(event))
             for place, event in events
         )
-
-    async def _may_read(self, key: str) -> bool:
-        try:
-            principal = await self._authenticator.authenticate(key)
-        except Unavailable:
-            return True
-        return isinstance(principal, Principal) and principal.may(Scope.LINKS_READ)

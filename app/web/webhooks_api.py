@@ -12,7 +12,7 @@ from app.domain import lifetime
 from app.domain.errors import FieldError, InvalidInput
 from app.domain.link_key import name_of
 from app.domain.rules import MAX_TITLE_LENGTH
-from app.domain.webhooks import DeliveryState, EventKind, Webhook
+from app.domain.webhooks import DeliveryState, DisabledReason, EventKind, Webhook
 from app.ports import Delivery
 from app.resilience.admission import WorkKind
 from app.resilience.deadline import ADMIN_S, WRITE_S
@@ -111,7 +111,11 @@ class ReplayWebhook(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class WebhookDocument(msgspec.Struct, kw_only=True):
-    """A webhook without its secret. `old_secret_until`: until then the secret before signs as well."""
+    """
+    A webhook without its secret. `old_secret_until`: until then the secret before signs as well.
+
+    `disabled_reason` is `receiver_gone` if it was disabled because its receiver answered 410.
+    """
 
     webhook_id: str
     url: str
@@ -120,6 +124,7 @@ class WebhookDocument(msgspec.Struct, kw_only=True):
     domain: str | None
     tag: str | None
     enabled: bool
+    disabled_reason: DisabledReason | None
     created_at: datetime
     updated_at: datetime
     old_secret_until: datetime | None
@@ -382,6 +387,7 @@ def _values(webhook: Webhook) -> dict[str, Any]:
         "domain": webhook.filter.domain,
         "tag": webhook.filter.tag,
         "enabled": webhook.enabled,
+        "disabled_reason": webhook.disabled_reason,
         "created_at": webhook.created_at,
         "updated_at": webhook.updated_at,
         "old_secret_until": webhook.old_until,

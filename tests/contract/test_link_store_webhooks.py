@@ -7,8 +7,9 @@ from dataclasses import replace
 from datetime import timedelta
 
 from app.domain.link import Slug
-from app.domain.webhooks import DeliveryState, EventFilter, EventKind, Webhook
+from app.domain.webhooks import DeliveryState, DisabledReason, EventFilter, EventKind, Webhook
 from app.ports import Attempted, Store
+from tests.contract.store_database import Database
 from tests.contract.store_links import FIELDS, LATER, NOW, added
 
 HOOK = Webhook(
@@ -78,6 +79,20 @@ async def test_settings_change_at_the_version_that_was_read(store: Store) -> Non
     assert not await store.change_webhook(replace(other, name="late"))
 
     assert await store.webhooks() == [replace(other, version=2)]
+
+
+async def test_reason_is_of_a_webhook_that_is_disabled(store: Store, database: Database) -> None:
+    await store.add_webhook(HOOK, most=2)
+    gone = replace(HOOK, enabled=False, disabled_reason=DisabledReason.RECEIVER_GONE)
+
+    assert await store.change_webhook(gone)
+    assert await store.webhooks() == [replace(gone, version=2)]
+
+    # An earlier release enables it, a later one knows further reasons.
+    database.execute("UPDATE webhooks SET enabled = true")
+    assert await store.webhooks() == [replace(HOOK, version=2)]
+    database.execute("UPDATE webhooks SET enabled = false, disabled_reason = 'of_later'")
+    assert await store.webhooks() == [replace(HOOK, enabled=False, version=2)]
 
 
 async def test_removed_webhook_has_no_work(store: Store) -> None:

@@ -113,6 +113,11 @@ def test_stream_goes_on_after_the_last_id(api):
         assert [stream.next().data["data"]["slug"] for _ in slugs] == slugs
     with following(api, "0-00000000") as stream:
         assert stream.next().id.startswith("1-")
+    # Of clients that send the header before they have an id: from now on.
+    with following(api, "") as stream:
+        assert "event" not in stream.begun
+        slug = create(api)["slug"]
+        assert stream.next().data["data"]["slug"] == slug
 
 
 def test_unknown_place_is_a_reset(api):

@@ -189,6 +189,28 @@ def test_disabled_webhook_waits(api):
         assert other["enabled"]
 
 
+def test_receiver_that_is_gone_disables_its_webhook(gateway, api, cli):
+    status = 410
+    with HookServer(lambda _: status, headers={"Retry-After": "1"}) as server:
+        webhook = hooked(api, server)
+        path = f"{HOOKS}/{webhook['webhook_id']}"
+        assert (webhook["enabled"], webhook["disabled_reason"]) == (True, None)
+        slug = create(api)["slug"]
+        eventually(lambda: not api.get(path).json()["enabled"], what="it is disabled")
+
+        assert api.get(path).json()["disabled_reason"] == "receiver_gone"
+        listed = cli(gateway.settings, "webhooks", "list").stdout
+        assert f"{server.url}  (disabled: the receiver answers 410)" in listed
+        [waiting] = deliveries(api, webhook)
+        assert (waiting["state"], waiting["status"]) == ("pending", 410)
+
+        status = 204
+        again = api.patch(path, json={"enabled": True}).json()
+        assert (again["enabled"], again["disabled_reason"]) == (True, None)
+        eventually(lambda: deliveries(api, webhook)[0]["state"] == "delivered", what="what has waited")
+    assert {message.about[1] for message in server.messages} == {slug}
+
+
 def test_slow_and_dead_servers_delay_no_others(api):
     with HookServer(slow_s=60) as slow, HookServer() as well:
         hooked(api, slow)

@@ -13,6 +13,8 @@ from standardwebhooks.webhooks import Webhook
 
 from tests.servers.receiver import Answer, Receiver
 
+_NONE: Mapping[str, str] = {}
+
 
 class Message(NamedTuple):
     path: str
@@ -35,10 +37,18 @@ class HookServer(Receiver):
     Args:
         status: returns the status of the answer to a message; 0 ends the connection instead.
         slow_s: how long each answer takes.
+        headers: of each answer.
     """
 
-    def __init__(self, status: Callable[[Message], int] = lambda _: 204, *, slow_s: float = 0) -> None:
+    def __init__(
+        self,
+        status: Callable[[Message], int] = lambda _: 204,
+        *,
+        slow_s: float = 0,
+        headers: Mapping[str, str] = _NONE,
+    ) -> None:
         super().__init__()
+        self._headers = headers
         self._status = status
         self._slow_s = slow_s
         self.messages: list[Message] = []
@@ -55,7 +65,7 @@ class HookServer(Receiver):
         with self._lock:
             self.messages.append(message)
         status = self._status(message)
-        return Answer(status, "text/plain", b"ok") if status else None
+        return Answer(status, "text/plain", b"ok", self._headers) if status else None
 
     def about(self, slug: str) -> list[tuple[str, int]]:
         """Return what came about a link: kinds and versions, those that came again left out."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import threading
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
@@ -15,6 +16,7 @@ class Answer(NamedTuple):
     status: int
     media_type: str
     body: bytes
+    headers: Mapping[str, str] = {}
 
 
 class Receiver(ABC):
@@ -36,6 +38,8 @@ class Receiver(ABC):
                 self.send_response(answer.status)
                 self.send_header("content-type", answer.media_type)
                 self.send_header("content-length", str(len(answer.body)))
+                for name, value in answer.headers.items():
+                    self.send_header(name, value)
                 # An exporter does not wait for an answer that is late.
                 with suppress(ConnectionError):
                     self.end_headers()

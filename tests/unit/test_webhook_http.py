@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import socket
 import ssl
+import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import ExitStack, asynccontextmanager, suppress
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from app.adapters.webhook_http import HttpSender
+from app.adapters.webhook_http import HttpSender, LookUps
 from app.domain.addresses import may_connect
-from app.ports import Undeliverable
+from app.domain.webhooks import RetryPolicy, asked_pause
+from app.ports import HookAnswer, Undeliverable
 from tests.servers.certificates import Authority
 
 LOOPBACK = [ipaddress.ip_network("127.0.0.0/8")]
@@ -22,7 +26,7 @@ Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]
 
 @asynccontextmanager
 async def serving(
-    handler: Handler, host: str = "127.0.0.1", tls: ssl.SSLContext | None = None
+    handler: Handler, host: str = "127.0.0.1", tls: ssl.SSLContext | None = None, port: int = 0
 ) -> AsyncIterator[int]:
     writers: list[asyncio.StreamWriter] = []
 
@@ -31,7 +35,7 @@ async def serving(
         with suppress(ConnectionError, asyncio.IncompleteReadError):
             await handler(reader, writer)
 
-    server = await asyncio.start_server(handle, host, 0, ssl=tls)
+    server = await asyncio.start_server(handle, host, port, ssl=tls)
     try:
         yield server.sockets[0].getsockname()[1]
     finally:
@@ -50,9 +54,13 @@ def answering(text: bytes) -> Handler:
     return handle
 
 
-async def send(port: int, *, timeout_s: float = 5, host: str = "127.0.0.1", **more) -> int:
+async def answered(port: int, *, timeout_s: float = 5, host: str = "127.0.0.1", **more) -> HookAnswer:
     sender = HttpSender(**{"networks": LOOPBACK, "timeout_s": timeout_s, **more})
     return await sender.send(f"http://{host}:{port}/in?x=1", {"webhook-id": "evt_1"}, b"{}")
+
+
+async def send(port: int, **more) -> int:
+    return (await answered(port, **more)).status
 
 
 PUBLIC = ["1.1.1.1", "93.184.216.34", "2606:4700:4700::1111", "2a00:1450::1"]
@@ -145,6 +153,62 @@ async def test_refused_addresses_of_a_name_are_passed_over():
         assert await send(port, host="some.example", resolve=resolve) == 200
 
 
+async def test_address_that_cannot_be_reached_is_passed_over():
+    """A name with an IPv6 address, on a machine without a route to any."""
+
+    async def resolve(_host: str, _port: int) -> list[str]:
+        return ["2001:db8::1", "127.0.0.2", "127.0.0.1"]
+
+    networks = [*LOOPBACK, ipaddress.ip_network("2001:db8::/32")]
+    async with serving(answering(b"HTTP/1.1 200 OK\r\n\r\n")) as port:
+        assert await send(port, host="some.example", resolve=resolve, networks=networks) == 200
+
+
+async def test_silent_address_leaves_time_for_the_next():
+    async def resolve(_host: str, _port: int) -> list[str]:
+        return ["127.0.0.1", "127.0.0.2"]
+
+    # Connections to the first wait: its queue is full, and nothing takes them.
+    silent = socket.socket()
+    with silent, ExitStack() as waiting:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen(0)
+        port = silent.getsockname()[1]
+        for _ in range(4):
+            one = waiting.enter_context(socket.socket())
+            one.setblocking(False)
+            one.connect_ex(("127.0.0.1", port))
+        async with serving(answering(b"HTTP/1.1 200 OK\r\n\r\n"), "127.0.0.2", port=port):
+            assert await send(port, host="some.example", resolve=resolve, timeout_s=10) == 200
+
+
+async def test_port_0_is_no_other_port():
+    with pytest.raises(Undeliverable, match="connection failed"):
+        await send(0)
+
+
+async def test_silent_name_servers_delay_no_other_names():
+    """Each name is looked up once at a time, however many messages wait for it."""
+    asked: list[str] = []
+    ends = threading.Event()
+
+    def look_up(host: str, *_: object, **__: object) -> list[tuple[object, ...]]:
+        asked.append(host)
+        if host != "well.example":
+            ends.wait(30)
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", 1))]
+
+    sender = HttpSender(networks=LOOPBACK, timeout_s=20, resolve=LookUps(look_up).resolve)
+    async with serving(answering(b"HTTP/1.1 200 OK\r\n\r\n")) as port:
+        hosts = [f"silent{number}.example" for number in range(6)] * 8
+        waiting = [asyncio.create_task(sender.send(f"http://{host}:{port}/", {}, b"")) for host in hosts]
+        await asyncio.sleep(0)
+        assert (await sender.send(f"http://well.example:{port}/", {}, b"")).status == 200
+        assert len(asked) == 7
+        ends.set()
+        assert {(await task).status for task in waiting} == {200}
+
+
 async def test_redirect_is_not_followed():
     async with serving(answering(b"HTTP/1.1 302 Found\r\nLocation: http://169.254.169.254/\r\n\r\n")) as port:
         assert await send(port) == 302
@@ -165,6 +229,9 @@ async def test_proxy_of_the_environment_is_not_used(monkeypatch):
         b"HTTP/1.1 999 x\r\n\r\n",
         b"x" * 100_000,
         b"HTTP/1.1 100 x\r\n\r\n" * 50,
+        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n\x81\x00",
+        b"<html>the answer of HTTP/0.9</html>\n",
+        b"HTTP/1.1 100 x\r\n" + b"a" * 20_000 + b"\r\n\r\nHTTP/1.1 200 OK\r\n\r\n",
         b"HTTP/1.1 100 x\r\n" + b"a: b\r\n" * 10_000 + b"\r\n",
     ],
 )
@@ -176,6 +243,82 @@ async def test_garbage_is_no_answer(text):
     async with serving(handle) as port:
         with pytest.raises(Undeliverable, match="no HTTP"):
             await send(port)
+
+
+@pytest.mark.parametrize("informational", [b"", b"x: y\r\n", b"a: b\r\nlink: </x>; rel=preload\r\n"])
+async def test_informational_answers_are_passed_over(informational):
+    text = b"HTTP/1.1 100 Continue\r\n" + informational + b"\r\nHTTP/1.1 103 Early Hints\r\n\r\n"
+    async with serving(answering(text + b"HTTP/1.1 202 Accepted\r\ncontent-length: 0\r\n\r\n")) as port:
+        assert await send(port) == 202
+
+
+@pytest.mark.parametrize(
+    ("headers", "value"),
+    [
+        (b"retry-after: 120\r\n\r\n", "120"),
+        (
+            b"a: b\r\nRETRY-AFTER:Fri, 31 Dec 1999 23:59:59 GMT\nretry-after: 5\r\n\r\n",
+            "Fri, 31 Dec 1999 23:59:59 GMT",
+        ),
+        (b"retry-after: \xff\r\n\r\n", "\xff"),
+        (b"\r\nretry-after: 1\r\n", None),
+        (b"retry-after: 1\r\n", None),
+        (b"", None),
+        (b"x" * 100_000, None),
+        (b"a: b\r\n" * 10_000 + b"retry-after: 1\r\n\r\n", None),
+    ],
+)
+async def test_retry_after_of_a_failure_is_read_as_far_as_it_is_there(headers, value):
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await answering(b"HTTP/1.1 503 Busy\r\n" + headers)(reader, writer)
+        writer.close()
+
+    async with serving(handle) as port:
+        assert await answered(port) == HookAnswer(503, value)
+
+
+async def test_endless_headers_hide_no_status():
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await answering(b"HTTP/1.1 410 Gone\r\n")(reader, writer)
+        while True:
+            writer.write(b"a: b\r\n")
+            await writer.drain()
+            await asyncio.sleep(0.05)
+
+    async with serving(handle) as port:
+        assert await answered(port) == HookAnswer(410)
+
+
+AT = datetime(2030, 1, 31, 12, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        *[(None, 0), ("", 0), ("0", 0), (" 120 ", 120), ("9" * 60, 10**9), ("9" * 5000, 0)],
+        ("Thu, 31 Jan 2030 12:01:00 GMT", 60),
+        ("Thu, 31 Jan 2030 12:01:00 -0000", 60),
+        ("Thu, 31 Jan 2030 14:01:00 +0200", 60),
+        ("Thu, 31 Jan 2030 11:59:00 GMT", 0),
+        *[
+            (text, 0)
+            for text in ("-5", "1.5", "+5", "soon", "٣", "Fri, 99 Foo 2030", "1, 2", "12:00", "\xff")
+        ],
+    ],
+)
+def test_retry_after_is_seconds_or_a_date(text, seconds):
+    assert asked_pause(text, AT).total_seconds() == seconds
+
+
+def test_receiver_moves_an_attempt_no_further_than_the_longest_pause():
+    policy = RetryPolicy(pauses=(timedelta(seconds=10), timedelta(hours=1)))
+
+    def pause(attempts: int, **asked: float) -> float | None:
+        found = policy.pause(attempts, lambda: 0.5, asked=timedelta(**asked))
+        return None if found is None else found.total_seconds()
+
+    assert [pause(1), pause(1, seconds=5), pause(1, minutes=5), pause(1, days=9)] == [10, 10, 300, 3600]
+    assert pause(3, seconds=1) is None
 
 
 async def test_closed_connection_is_no_answer():
@@ -238,7 +381,7 @@ async def test_certificate_is_verified(tmp_path):
     handler = answering(b"HTTP/1.1 200 OK\r\n\r\n")
 
     async def ask(url: str, **more) -> int:
-        return await HttpSender(networks=LOOPBACK, timeout_s=5, **more).send(url, {}, b"{}")
+        return (await HttpSender(networks=LOOPBACK, timeout_s=5, **more).send(url, {}, b"{}")).status
 
     async with serving(handler, tls=tls) as port:
         trusting = ssl.create_default_context(cafile=str(authority.authority))

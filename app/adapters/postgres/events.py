@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from app.adapters.event_rows import EventRow, event_of, events_of
+from app.adapters.event_rows import EventRow, disabled_reason, event_of, events_of
 from app.adapters.postgres import sql
 from app.adapters.postgres.pool import Connection, Connections, rows_of
 from app.domain.webhooks import DeliveryState, EventFilter, LinkEvent, Webhook, kind_of
@@ -24,6 +24,7 @@ _WEBHOOK = {
     "domain": "text",
     "tag": "text",
     "enabled": "boolean",
+    "disabled_reason": "text",
     "secret": "bytea",
     "old_secret": "bytea",
     "old_until": "timestamptz",
@@ -101,7 +102,7 @@ _INSERT = f"""
     WHERE (SELECT count(*) FROM webhooks) < %(most)s RETURNING id
 """.replace("%(version)s", f"({_LAST}), %(version)s")
 _SELECT = f"SELECT {_COLUMNS} FROM webhooks ORDER BY created_at, id"
-_SET = ", ".join(f"{name} = %({name})s::{type_}" for name, type_ in list(_WEBHOOK.items())[1:10])
+_SET = ", ".join(f"{name} = %({name})s::{type_}" for name, type_ in list(_WEBHOOK.items())[1:11])
 _UPDATE = f"""
     UPDATE webhooks SET {_SET}, version = version + 1, updated_at = %(updated_at)s
     WHERE id = %(id)s AND version = %(version)s RETURNING id
@@ -326,6 +327,7 @@ def _values(webhook: Webhook) -> dict[str, Any]:
         "domain": webhook.filter.domain,
         "tag": webhook.filter.tag,
         "enabled": webhook.enabled,
+        "disabled_reason": webhook.disabled_reason,
         "secret": webhook.secret,
         "old_secret": webhook.old_secret,
         "old_until": webhook.old_until,
@@ -339,7 +341,8 @@ def _webhook(row: sql.Row) -> Webhook:
     values = dict(zip(_WEBHOOK, row, strict=True))
     kinds = frozenset(filter(None, map(kind_of, values.pop("kinds"))))
     wanted = EventFilter(kinds=kinds, domain=values.pop("domain"), tag=values.pop("tag"))
-    return Webhook(webhook_id=values.pop("id"), filter=wanted, **values)
+    reason = disabled_reason(values.pop("disabled_reason"), is_enabled=values["enabled"])
+    return Webhook(webhook_id=values.pop("id"), filter=wanted, disabled_reason=reason, **values)
 
 
 def _delivery(row: sql.Row) -> Delivery:

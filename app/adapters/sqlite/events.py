@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import apsw
 
-from app.adapters.event_rows import EventRow, event_of, events_of
+from app.adapters.event_rows import EventRow, disabled_reason, event_of, events_of
 from app.adapters.sqlite import sql
 from app.adapters.sqlite.writer import Writer, translated
 from app.domain.webhooks import DeliveryState, EventFilter, LinkEvent, Webhook, kind_of
@@ -17,8 +17,8 @@ from app.ports import Attempted, Delivery, DueDelivery, EventPage, WebhookWork
 _NEWEST = 2**63 - 1
 _STATES = ", ".join(f"h.{name}" for name in sql.FIELDS)
 _WEBHOOK = (
-    "id", "url", "name", "kinds", "domain", "tag", "enabled", "secret", "old_secret", "old_until", "position",
-    "version", "created_at", "updated_at",
+    "id", "url", "name", "kinds", "domain", "tag", "enabled", "disabled_reason", "secret", "old_secret",
+    "old_until", "position", "version", "created_at", "updated_at",
 )  # fmt: skip
 # The log's columns have names of their own: those of links stand beside them. A link may have another slug by
 # now, and a slug may be that of another link.
@@ -68,7 +68,7 @@ _INSERT = f"""
 """
 _SELECT = f"SELECT {', '.join(_WEBHOOK)} FROM webhooks ORDER BY created_at, id"
 _UPDATE = f"""
-    UPDATE webhooks SET {", ".join(f"{name} = :{name}" for name in _WEBHOOK[1:10])}, version = version + 1,
+    UPDATE webhooks SET {", ".join(f"{name} = :{name}" for name in _WEBHOOK[1:11])}, version = version + 1,
         updated_at = :updated_at
     WHERE id = :id AND version = :version
 """
@@ -294,6 +294,7 @@ def _values(webhook: Webhook) -> dict[str, Any]:
         "domain": webhook.filter.domain,
         "tag": webhook.filter.tag,
         "enabled": webhook.enabled,
+        "disabled_reason": webhook.disabled_reason,
         "secret": webhook.secret,
         "old_secret": webhook.old_secret,
         "old_until": sql.micros(webhook.old_until),
@@ -313,6 +314,7 @@ def _webhook(row: sql.Row) -> Webhook:
         name=values["name"],
         filter=EventFilter(kinds=kinds, domain=values["domain"], tag=values["tag"]),
         enabled=bool(values["enabled"]),
+        disabled_reason=disabled_reason(values["disabled_reason"], is_enabled=bool(values["enabled"])),
         secret=values["secret"],
         old_secret=values["old_secret"],
         old_until=sql.time(values["old_until"]),

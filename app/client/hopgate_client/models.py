@@ -381,7 +381,8 @@ class Webhook:
     """
     A server that events of links are sent to: those of `kinds`, or all without.
 
-    `old_secret_until`: until then the secret before the last rotation signs as well.
+    `old_secret_until`: until then the secret before the last rotation signs as well. `disabled_reason` is
+    `receiver_gone` if the webhook was disabled because its receiver answered 410.
     """
 
     webhook_id: str
@@ -394,6 +395,7 @@ class Webhook:
     created_at: datetime
     updated_at: datetime
     old_secret_until: datetime | None = None
+    disabled_reason: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

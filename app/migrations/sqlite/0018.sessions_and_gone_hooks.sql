@@ -8,3 +8,6 @@ CREATE TABLE console_sessions (
     expires_at  INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX console_sessions_key ON console_sessions (key_id, created_at);
+
+-- Why a webhook was disabled by the worker: its receiver answers 410. Webhooks that a client disables have none.
+ALTER TABLE webhooks ADD COLUMN disabled_reason TEXT;
