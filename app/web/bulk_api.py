@@ -240,11 +240,17 @@ class _Batches:
             whole = f"{request.method} lines {request.query_string}\n".encode() + digest
             return IdempotentRequest(principal.key_id, name, hashlib.sha256(whole).digest())
 
+        async def admit(count: int) -> Response | None:
+            # The client decides how long it sends: a key that was revoked changes nothing more.
+            return await self._middleware.lapsed(Scope.LINKS_WRITE, request) or await self._middleware.charge(
+                Policy.BULK, principal.key_id, count, longest_s=BATCH_BODY_S
+            )
+
         stream = Stream(
             Results(self._domains.index, principal),
             read=kind.reader(options, principal, owners),
             change=partial(_acting, principal, partial(kind.change, options)),
-            admit=partial(self._middleware.charge, Policy.BULK, principal.key_id, longest_s=BATCH_BODY_S),
+            admit=admit,
             request=None if key is None else named,
             ends=self._is_draining,
         )

@@ -24,6 +24,7 @@ from app.web.endpoint import Operation
 from app.web.find_links import DOMAIN, FILTERS, SORT, filters_of
 from app.web.middleware import ApiMiddleware, Call
 from app.web.parameters import QueryReader, member, one
+from app.web.request import Request
 from app.web.response import SECURITY_HEADERS, Response
 from app.web.robyn_app import Router
 
@@ -46,7 +47,7 @@ def register(
     is_draining: Callable[[], bool],
 ) -> None:
     """Declare the export of links on *api*, the router of `/api/v1`."""
-    files = _Files(exports, domains, is_draining)
+    files = _Files(exports, domains, middleware, is_draining)
 
     @api.get("/export")
     @middleware.endpoint(
@@ -71,19 +72,26 @@ def register(
         query = None if filters == Filters() else filters.query()
         if query is not None and filters.sort is None:
             query = replace(query, descending=False)
-        return files.answer(query, form, is_head=call.request.method == "HEAD")
+        return files.answer(query, form, call.request)
 
 
 class _Files:
     """Answers exports: a few at a time, a page each in memory."""
 
-    def __init__(self, exports: Exports, domains: Domains, is_draining: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        exports: Exports,
+        domains: Domains,
+        middleware: ApiMiddleware,
+        is_draining: Callable[[], bool],
+    ) -> None:
+        self._middleware = middleware
         self._exports = exports
         self._domains = domains
         self._is_draining = is_draining
         self._streams = 0
 
-    def answer(self, query: LinkQuery | None, form: ExportFormat, *, is_head: bool) -> Response:
+    def answer(self, query: LinkQuery | None, form: ExportFormat, request: Request) -> Response:
         if self._streams >= _STREAMS:
             return errors.overloaded()
         headers = [
@@ -91,13 +99,16 @@ class _Files:
             ("content-disposition", f'attachment; filename="links.{form}"'),
             *SECURITY_HEADERS,
         ]
-        if is_head:
+        if request.method == "HEAD":
             return Response(200, headers)
         # The stream goes on outside of the request, whose key says which links there are.
-        return Response(200, headers, stream=self._parts(self._exports.pages(query), form))
+        return Response(200, headers, stream=self._parts(self._exports.pages(query), form, request))
 
     async def _parts(
-        self, exported: AsyncGenerator[Sequence[tuple[Link, int]], None], form: ExportFormat
+        self,
+        exported: AsyncGenerator[Sequence[tuple[Link, int]], None],
+        form: ExportFormat,
+        request: Request,
     ) -> AsyncGenerator[bytes, None]:
         self._streams += 1
         try:
@@ -106,6 +117,9 @@ class _Files:
                 while True:
                     if self._is_draining():
                         yield _ended("the gateway stops", form)
+                        return
+                    if await self._middleware.lapsed(Scope.LINKS_READ, request) is not None:
+                        yield _ended("the key counts no longer", form)
                         return
                     async with within(ADMIN_S):
                         links = await anext(pages, None)

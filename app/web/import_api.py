@@ -154,13 +154,14 @@ class _Files:
             if file is not None and not is_taken:
                 file.close()
         headers = [("content-type", _LINES), *SECURITY_HEADERS]
-        parts = self._parts(call.principal, asked, reading, file, size)
+        parts = self._parts(call, asked, reading, file, size)
         return Response(200, headers, stream=parts)
 
     async def _parts(
-        self, principal: Principal, asked: _Asked, reading: Reading, file: BinaryIO, size: int
+        self, call: Call[None], asked: _Asked, reading: Reading, file: BinaryIO, size: int
     ) -> AsyncGenerator[bytes, None]:
         """Import *file*; yield lines. A client that is gone ends it after the batch under way."""
+        principal = call.principal
         tally = Tally(reading.unit)
         self._running += 1
         try:
@@ -173,6 +174,7 @@ class _Files:
                     progress = {"bytes": file.tell(), "of": size, **tally.counts}
                     yield refusals + _line({"progress": progress})
                     refusal = errors.overloaded() if self._is_draining() else None
+                    refusal = refusal or await self._middleware.lapsed(Scope.ADMIN, call.request)
                     refusal = refusal or await self._middleware.charge(
                         Policy.BULK, principal.key_id, len(batch), longest_s=BATCH_BODY_S
                     )

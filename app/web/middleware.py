@@ -177,6 +177,23 @@ class ApiMiddleware:
             return refusal
         return principal if scope is None or principal.may(scope) else errors.forbidden(scope)
 
+    async def lapsed(self, scope: Scope, request: Request) -> Response | None:
+        """
+        Return why the key of *request* may not go on with what needs *scope*; None if it may.
+
+        For answers that go on after their handler has returned. No limit is charged, and while the store is
+        away the key counts.
+        """
+        try:
+            principal = await self._authenticator.authenticate(bearer(request))
+        except Unavailable:
+            return None
+        if principal is None:
+            return errors.unauthorized()
+        if isinstance(principal, Expired):
+            return errors.key_expired()
+        return None if principal.may(scope) else errors.forbidden(scope)
+
     def _refusal(self, principal: Principal, client: str) -> Response | None:
         """Return why *principal* may do nothing now, from the address *client*."""
         limiter, rate = self._limiter, principal.rate_limit

@@ -133,6 +133,31 @@ def test_answers_come_while_lines_are_still_sent(api, embedded):
     assert [first["link"]["title"], second["link"]["title"], rest] == ["one", "two", b""]
 
 
+def test_lines_of_a_key_that_was_revoked_change_nothing_more(api, embedded):
+    """The client decides how long a stream goes on."""
+    key = make_key(embedded.settings, "links:write")
+    slugs = [fresh_slug() for _ in range(3)]
+    connection = http.client.HTTPConnection("127.0.0.1", embedded.port, timeout=30)
+    connection.putrequest("POST", BULK)
+    for name, value in (*TYPE.items(), ("Authorization", f"Bearer {key}"), ("Transfer-Encoding", "chunked")):
+        connection.putheader(name, value)
+    connection.endheaders()
+
+    def chunk(data: bytes) -> None:
+        connection.send(b"%x\r\n%b\r\n" % (len(data), data))
+
+    chunk(line(slug=slugs[0]))
+    answer = connection.getresponse()
+    assert json.loads(answer.readline())["status"] == 201
+    assert api.delete(f"/api/v1/keys/{key.split('_')[1]}").status_code == 204
+    chunk(line(slug=slugs[1]))
+    refused = json.loads(answer.readline())
+    assert (refused["status"], refused["error"]["code"]) == (401, "unauthorized")
+    assert answer.read() == b""
+    connection.close()
+    problem(api.get(f"{LINKS}/{slugs[1]}"), 404, "not_found")
+
+
 def test_client_that_hangs_up_leaves_whole_batches(api, embedded):
     """What is announced and does not come ends the request: lines after the last whole batch are left out."""
     slugs = [fresh_slug() for _ in range(MAX_LINES + 3)]

@@ -9,6 +9,7 @@ from urllib.parse import unquote
 
 import msgspec
 
+from app.concurrency.actors import reach
 from app.domain.domains import Domain, DomainIndex
 from app.domain.errors import FieldError, InvalidInput
 from app.domain.link import Link, LinkFields, Slug
@@ -24,7 +25,7 @@ from app.service.links import Created, IsAlias, Removed, SlugTaken
 from app.service.stats import HourlyStats
 from app.web import errors
 from app.web.dialects.bitly_problems import DIALECT
-from app.web.dialects.lookup import idempotent_request, shown
+from app.web.dialects.lookup import idempotent_request, shown, slug_taken
 from app.web.dialects.problems import json_body
 from app.web.endpoint import Operation
 from app.web.links_api import may_read
@@ -172,8 +173,7 @@ class _Bitlinks:
                 link = shown(outcome, sent, call.principal)
                 return json_response(201, bitlink(link, self._domains.index))
             case SlugTaken(link, slug):
-                name = name_of(slug or link.slug)
-                return errors.slug_taken(name, None, removed=link.removed_at is not None)
+                return slug_taken(name_of(slug or link.slug), link, call.principal)
             case RequestMismatch():
                 return errors.idempotency_key_reused()
             case ExternalIdTaken():
@@ -254,7 +254,9 @@ class _Bitlinks:
             message = f"is no group of this service, whose only one is {GROUP}"
             raise InvalidInput([FieldError("group_guid", "group_unknown", message)])
         host = None if body.domain in {None, "", BITLY_DOMAIN} else body.domain
-        return await self._domains.named(host)
+        domain = await self._domains.named(host)
+        reach().check_domain(domain)
+        return domain
 
     async def _key(self, domain: str, name: str) -> Slug | None:
         host = None if domain.lower() == BITLY_DOMAIN else domain
@@ -277,7 +279,7 @@ def _register_account(api: Router, middleware: ApiMiddleware, services: Services
     """Declare what clients ask for of the account: each key is a user, of the one group."""
 
     def group() -> dict[str, Any]:
-        hosts = [one.host for one in services.domains.index]
+        hosts = [one.host for one in services.domains.index if reach().has_domain(one.domain_id)]
         return {"guid": GROUP, "name": GROUP, "is_active": True, "bsds": hosts, "role": "org-admin"}
 
     @api.get("/user")

@@ -12,10 +12,12 @@ from app.domain.slug import is_well_formed
 from app.ports import IdempotentRequest, LinkCondition, LinkQuery
 from app.service.domains import Domains
 from app.service.find import Listings
-from app.service.keys import Principal, Scope
+from app.service.keys import Principal
 from app.service.links import Created
+from app.web import errors
 from app.web.links_api import idempotency_key
 from app.web.request import Request
+from app.web.response import Response
 
 # Programs that count pages read all before the one they want. Cursors of this service's own API do not.
 MAX_DEPTH = 10_000
@@ -48,10 +50,20 @@ async def key_at(address: str, domains: Domains) -> Slug | None:
 
 
 def shown(made: Created, sent: LinkFields, principal: Principal) -> Link:
-    """Return *made* as *principal* may see it: other keys may have changed it since it was *sent* first."""
-    if made.replayed and not principal.may(Scope.LINKS_READ):
+    """
+    Return *made* as *principal* may see it.
+
+    Other keys may have changed it since it was *sent* first, and may have it by now.
+    """
+    if made.replayed and not principal.may_see(made.link):
         return replace(made.link, fields=sent, visits=0)
     return made.link
+
+
+def slug_taken(name: str, link: Link, principal: Principal) -> Response:
+    """409: *link* has the slug; whether it was removed is for a key that may see it."""
+    is_removed = link.removed_at is not None and link.alias_of is None
+    return errors.slug_taken(name, None, removed=is_removed if principal.may_see(link) else None)
 
 
 async def reusable(query: LinkQuery, listings: Listings) -> Sequence[Link]:

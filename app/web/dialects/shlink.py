@@ -23,7 +23,7 @@ from app.service.links import Created, IsAlias, Links, Removed, SlugTaken
 from app.web import errors, patterns
 from app.web.dialects import shlink_creation
 from app.web.dialects import shlink_shapes as shapes
-from app.web.dialects.lookup import idempotent_request, shown, window
+from app.web.dialects.lookup import idempotent_request, shown, slug_taken, window
 from app.web.dialects.problems import json_body
 from app.web.dialects.shlink_problems import DIALECT, invalid_data, not_available, tag_conflict, tag_not_found
 from app.web.endpoint import Operation
@@ -188,8 +188,7 @@ class _ShortUrls:
                 link = shown(outcome, body.fields(), call.principal)
                 return json_response(200, shapes.short_url(link, self._domains.index))
             case SlugTaken(link):
-                slug = body.custom_slug or ""
-                return errors.slug_taken(slug, None, removed=link.removed_at is not None)
+                return slug_taken(body.custom_slug or "", link, call.principal)
             case RequestMismatch():
                 return errors.idempotency_key_reused()
             case ExternalIdTaken():
@@ -329,7 +328,7 @@ def _register_domains(api: Router, middleware: ApiMiddleware, domains: Domains) 
     @api.get("/domains")
     @middleware.endpoint(_READ, dialect=DIALECT)
     async def list_domains(_call: Call[None]) -> Response:
-        found = await domains.all()
+        found = [one for one in await domains.all() if reach().has_domain(one.domain_id)]
         listed = [shapes.domain(one, is_default=one is domains.index.default) for one in found]
         none = dict.fromkeys(("baseUrlRedirect", "regular404Redirect", "invalidShortUrlRedirect"))
         return json_response(200, {"domains": {"data": listed, "defaultRedirects": none}})
