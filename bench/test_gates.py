@@ -24,7 +24,8 @@ from app.service.clicks import ClickCounter
 from app.service.l1_cache import L1Cache
 from app.telemetry.requests import RequestMetrics
 from app.web.redirects import RedirectHandler, render
-from app.web.rsgi import RouteTable, RsgiApplication
+from app.web.route_table import RouteTable
+from app.web.rsgi import RsgiApplication
 
 SLUG = Slug("abcdefg")
 # What an answer from the L1 cache does not touch.

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from app.domain.origin import Origin
 from app.telemetry.requests import CANCELLED, REDIRECT_ROUTE, UNKNOWN_ROUTE
 from app.web.client import network_of
-from app.web.rsgi import Noted
+from app.web.scope import Noted
 
 if TYPE_CHECKING:
     from hopgate_front import Origin as Begun

@@ -21,7 +21,8 @@ from app.web import headers as fields
 from app.web.certificates import Certificates
 from app.web.front_misses import FrontMisses
 from app.web.front_records import LookUpOrigins, read_noted
-from app.web.rsgi import RsgiApplication, RsgiScope
+from app.web.rsgi import RsgiApplication
+from app.web.scope import RsgiScope
 
 log = logging.getLogger(__name__)
 

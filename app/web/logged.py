@@ -12,7 +12,8 @@ from app.telemetry.access_log import AccessLog
 from app.telemetry.requests import CANCELLED, METHODS, OTHER_METHOD, UNKNOWN_ROUTE
 from app.web.client import network_of
 from app.web.request_id import HEADER, given_request_id
-from app.web.rsgi import Noted, RsgiApplication, RsgiScope
+from app.web.rsgi import RsgiApplication
+from app.web.scope import Noted, RsgiScope
 from app.web.watched import WatchedProtocol
 
 # A handler failed beyond the last resort: the server answers by itself.

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from app.web.rsgi import RsgiApplication, RsgiScope
+from app.web.rsgi import RsgiApplication
+from app.web.scope import RsgiScope
 
 # Proxies hide these by their path, so they have no second one.
 _INTERNAL = frozenset({"/metrics", "/readyz", "/healthz", "/status"})

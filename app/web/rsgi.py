@@ -15,7 +15,7 @@ import signal
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing
 from time import monotonic
-from typing import Any, ClassVar, NamedTuple, Protocol
+from typing import Any, ClassVar
 
 from app.concurrency.origins import request_id
 from app.domain.errors import Overloaded
@@ -36,15 +36,13 @@ from app.web.request import Request, parse_query
 from app.web.request_id import failure_id, read_request_id, with_request_id
 from app.web.response import Response, check_headers, closing, empty_response
 from app.web.robyn_app import new_application, routes_of
+from app.web.route_table import SLUG, RouteTable
 from app.web.routes import register
+from app.web.scope import RsgiScope, host_of
 from app.web.services import Services
 
 log = logging.getLogger(__name__)
 
-# The parameter of a path that may have several segments.
-_SLUG = ":slug"
-# A path that a route with a parameter would take, and that no link has: see `app.domain.slug.RESERVED`.
-_NO_LINK = ["api", "v1", "links", "bulk"]
 _READS = ("GET", "HEAD")
 # Answers below it return the id of their request, whether the path exists or not.
 _API = "/api/"
@@ -58,113 +56,6 @@ _REDIRECTS = (*REDIRECT_CODES, 400, 404, 410, 429, 500, 503)
 _LOOKS = (200, 302, 304, 400, 404, 410, 429, 500, 503)
 # The tarpit delays these, so that a client that guesses slugs asks less often.
 _DELAYED = (404, 429)
-
-
-class Noted(NamedTuple):
-    """
-    What a front has decided about a request that it passed on; `began` in seconds of `time.monotonic`.
-
-    `is_missed`: its slug was not in the L1 cache, and has been looked up.
-    """
-
-    trace_id: int
-    span_id: int
-    is_recorded: bool
-    is_logged: bool
-    is_missed: bool
-    began: float
-
-
-class RsgiScope(Protocol):
-    """A request as RSGI 1.6 describes it. Behind a front, `noted` is what that has decided, if anything."""
-
-    method: str
-    path: str
-    query_string: str
-    client: str
-    http_version: str
-    headers: Any
-    authority: str | None
-    noted: Noted | None
-
-
-class RouteTable:
-    """Finds the endpoints of a path: literal paths first, then those with parameters."""
-
-    def __init__(self, routes: Sequence[Route]) -> None:
-        self._literal: dict[str, dict[str, Endpoint]] = {}
-        self._patterns: dict[tuple[str, ...], tuple[str, dict[str, Endpoint]]] = {}
-        # Those with a slug, which may have several segments; the longest first.
-        self._of_slugs: list[tuple[str, ...]] = []
-        # A header that any endpoint reads is checked on all of them.
-        self.headers = sorted({name for route in routes for name in route.endpoint.headers})
-        self.list_headers = frozenset(name for route in routes for name in route.endpoint.list_headers)
-        for route in routes:
-            parts = tuple(route.path.split("/")[1:])
-            if any(part.startswith(":") for part in parts):
-                _, methods = self._patterns.setdefault(parts, (template(route.path), {}))
-                methods[route.method] = route.endpoint
-            else:
-                self._literal.setdefault(route.path, {})[route.method] = route.endpoint
-        of_slugs = (pattern for pattern in self._patterns if _SLUG in pattern[1:])
-        self._of_slugs = sorted(of_slugs, key=len, reverse=True)
-
-    def is_literal(self, path: str) -> bool:
-        """Does a route without parameters own *path*?"""
-        return path in self._literal
-
-    def template(self, path: str) -> str | None:
-        """Return the route of *path* as OpenAPI writes it, such as `/{slug}`; None if it has none."""
-        found = self.find(path)
-        return None if found is None else found[0]
-
-    def find(self, path: str) -> tuple[str, dict[str, Endpoint], Mapping[str, str]] | None:
-        """Return the template of *path*, its endpoints by method, and its path parameters."""
-        methods = self._literal.get(path)
-        if methods is not None:
-            return path, methods, {}
-        parts = path.split("/")[1:]
-        if parts[1:] == [""] and suffix_of(parts[0]):
-            # A slash behind a slug is forgiven, so behind what follows one as well.
-            parts.pop()
-        if parts[: len(_NO_LINK)] == _NO_LINK:
-            return None
-        if not all(parts):
-            return None
-        for pattern in self._patterns:
-            if len(pattern) == len(parts) and _fits(pattern, parts):
-                return self._found(pattern, parts)
-        for pattern in self._of_slugs:
-            joined = _joined(pattern, parts)
-            if _fits(pattern, joined):
-                return self._found(pattern, joined)
-        return None
-
-    def _found(
-        self, pattern: tuple[str, ...], parts: Sequence[str]
-    ) -> tuple[str, dict[str, Endpoint], Mapping[str, str]]:
-        route, methods = self._patterns[pattern]
-        pairs = zip(pattern, parts, strict=True)
-        suffix = suffix_of(parts[0]) if route == REDIRECT_ROUTE else ""
-        return route + suffix, methods, {name[1:]: part for name, part in pairs if name.startswith(":")}
-
-
-def _fits(pattern: tuple[str, ...], parts: Sequence[str]) -> bool:
-    pairs = zip(pattern, parts, strict=True)
-    return all(name == part or name.startswith(":") for name, part in pairs)
-
-
-def _joined(pattern: tuple[str, ...], parts: list[str]) -> list[str]:
-    """
-    Return *parts* with those that the slug of *pattern* takes as one.
-
-    Granian decodes `%2F`, as some proxies do, so the slug `a/b` is not told from two segments. What stands
-    behind a slug is no last segment of one: see `app.domain.slug.RESERVED_LAST`.
-    """
-    start = pattern.index(_SLUG)
-    end = max(start + 1, len(parts) - (len(pattern) - start - 1))
-    joined = [*parts[:start], "/".join(parts[start:end]), *parts[end:]]
-    return joined if len(joined) == len(pattern) else [""] * len(pattern)
 
 
 class RsgiApplication:
@@ -315,7 +206,7 @@ class RsgiApplication:
 
     def _visited(self, scope: RsgiScope, path: str) -> Slug | None:
         """Return the link that a visit of *path* is for; None if it is for a page."""
-        slug = self._services.redirects.visited(_host(scope), path[1:])
+        slug = self._services.redirects.visited(host_of(scope), path[1:])
         return None if slug is None or self._table.is_literal(f"/{name_of(slug)}") else slug
 
     def _visit(
@@ -326,7 +217,7 @@ class RsgiApplication:
         if self._visited(scope, f"/{without_suffix(text)}") is None:
             return None
         found = self._table.find(f"/-{suffix_of(text)}")
-        return None if found is None else (*found[:2], {_SLUG[1:]: text})
+        return None if found is None else (*found[:2], {SLUG[1:]: text})
 
     def _template(self, scope: RsgiScope) -> str | None:
         """Return the route of *scope* as OpenAPI writes it; None if it has none."""
@@ -368,7 +259,7 @@ class RsgiApplication:
     async def _route(self, path: str, scope: RsgiScope, protocol: Any, exchange: Exchange) -> Response:
         found = self._table.find(path) or self._visit(scope, path)
         if found is None:
-            host = _host(scope)
+            host = host_of(scope)
             has_page = scope.method in _READS and self._domains.page(self._domains.at(host), 404) is not None
             if not has_page or path.startswith(_API):
                 return errors.not_found()
@@ -402,7 +293,7 @@ class RsgiApplication:
         try:
             query_string = scope.query_string
             query = parse_query(query_string)
-            named = {"host": _host(scope) or ""} if scope.authority else {}
+            named = {"host": host_of(scope) or ""} if scope.authority else {}
             request = Request(
                 method=scope.method,
                 path_params=path_params,
@@ -469,13 +360,6 @@ def _allowed_methods(method: str, methods: Mapping[str, Endpoint]) -> Response:
     allow = ", ".join(sorted({*methods, "OPTIONS", *(["HEAD"] if "GET" in methods else [])}))
     is_question = method == "OPTIONS"
     return empty_response(204, [("allow", allow)]) if is_question else errors.method_not_allowed(allow)
-
-
-def _host(scope: RsgiScope) -> str | None:
-    """Return what the request names as its host: a target with one wins (RFC 9112 3.2.2)."""
-    authority = scope.authority
-    host: str | None = authority.rpartition("@")[2] if authority else scope.headers.get("host")
-    return host
 
 
 def _send(protocol: Any, exchange: Exchange, response: Response) -> None:

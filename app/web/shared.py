@@ -15,7 +15,8 @@ from msgspec.structs import replace
 from app.telemetry.requests import Exchange
 from app.web.dialects import CHUNKED
 from app.web.response import Response
-from app.web.rsgi import RsgiApplication, RsgiScope
+from app.web.rsgi import RsgiApplication
+from app.web.scope import RsgiScope
 
 # What pages may ask for; every other path of the service is for visitors, or for operators.
 _SHARED = ("/api/", "/yourls-api.php", *CHUNKED.values())

@@ -12,7 +12,8 @@ from app.domain.origin import MAX_BAGGAGE, MAX_TRACESTATE, Parent, Trace, passed
 from app.settings.tracing import LOW_BITS, Sampling
 from app.telemetry.tracing import Attributes, Tracing, fail
 from app.web.client import is_trusted, peer_address
-from app.web.rsgi import Noted, RsgiApplication, RsgiScope
+from app.web.rsgi import RsgiApplication
+from app.web.scope import Noted, RsgiScope
 from app.web.watched import WatchedProtocol
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})

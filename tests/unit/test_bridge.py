@@ -12,7 +12,7 @@ from app.telemetry.logs import JsonFormatter
 from app.web.endpoint import Endpoint, Route
 from app.web.response import Response, UnsendableHeader, check_headers
 from app.web.robyn_app import new_application, public, routes_of
-from app.web.rsgi import RouteTable
+from app.web.route_table import RouteTable
 from tests.unit.declared_routes import declared_routes
 
 

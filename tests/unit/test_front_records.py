@@ -6,7 +6,7 @@ import pytest
 
 from app.telemetry.access_log import AccessLog
 from app.web.front_records import FrontRecords, LookUpOrigins, read_noted, watch
-from app.web.rsgi import Noted
+from app.web.scope import Noted
 from app.web.traced import server_attributes
 from tests.unit.spans import ALWAYS, NEVER, Spans
 from tests.unit.test_access_log import lines
