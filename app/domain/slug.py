@@ -40,6 +40,9 @@ ORDINARY = Lengths(3, 64)
 # What any link may have: other shorteners number their links from 1, or let people choose long names.
 MOVED = Lengths(1, 128)
 MAX_LENGTH = MOVED.most
+# As it is typed: a letter is four characters at most where its marks stand apart (NFD). Longer text is no
+# slug, and is not read: to normalise many marks in a row takes the square of their number.
+MAX_TYPED = 4 * MAX_LENGTH
 PLAIN = Kinds()
 ALL = Kinds(segments=True, unicode=True)
 # In UTF-8, with the prefix of another domain: what a block may name.
@@ -87,7 +90,9 @@ def as_pasted(text: str) -> str:
 
 
 def canonical(text: str, *, ignoring_case: bool = False) -> str:
-    """Return the spelling of *text* that is stored, and compared."""
+    """Return the spelling of *text* that is stored, and compared; text too long for any slug as it is."""
+    if len(text) > MAX_TYPED:
+        return text
     if text.isascii():
         return text.lower() if ignoring_case else text
     name = unicodedata.normalize("NFC", text.replace(_EMOJI_STYLE, ""))

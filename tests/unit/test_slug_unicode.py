@@ -91,6 +91,25 @@ def test_length_is_counted_in_characters_and_in_bytes():
         assert "240 bytes" in caught.value.errors[0].message
 
 
+def test_text_that_is_too_long_for_any_slug_is_left_alone():
+    """To sort the marks of a letter takes the square of their number."""
+    marks = "a" + "\u0323\u0301" * slug.MAX_TYPED
+    for ignoring_case in (False, True):
+        assert canonical(marks, ignoring_case=ignoring_case) == marks
+    assert not slug.is_well_formed(marks, ALL)
+    with pytest.raises(InvalidInput):
+        slug.parse(marks, MOVED, ALL)
+
+
+def test_no_spelling_of_a_slug_is_too_long():
+    letters = [letter for letter, script in scripts._scripts().items() if script != "Emoji"]
+    longest = max(letters, key=lambda one: len(unicodedata.normalize("NFD", one)) / len(one.encode()))
+    name = longest * (slug.MAX_BYTES // len(longest.encode()))
+
+    assert canonical(unicodedata.normalize("NFD", name)) == name == slug.parse(name, MOVED, ALL)
+    assert canonical("❤\ufe0f" * 80) == "❤" * 80
+
+
 @pytest.mark.parametrize(
     ("typed", "stored"),
     [
