@@ -103,7 +103,12 @@ _TONE = "[\U0001f3fb-\U0001f3ff]?"
 
 
 def problem(text: str) -> str | None:
-    """Return what is wrong with *text*, in canonical form, as the end of a sentence; ASCII is not judged."""
+    """
+    Return what is wrong with *text*, in canonical form, as the end of a sentence; ASCII is not judged.
+
+    All segments together have the scripts of one slug. What makes one emoji of several characters joins none
+    of two segments.
+    """
     letters = _emoji().sub("", text)
     if letters.isascii():
         return None

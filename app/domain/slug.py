@@ -155,7 +155,7 @@ def _problem(text: str) -> str | None:
             row = row + 1 if unicodedata.category(character)[0] == "M" else 0
             if row >= marks:
                 return "has too many marks in a row, or one that is first"
-    return scripts.problem(text.replace("/", ""))
+    return scripts.problem(text)
 
 
 def _refused(code: str, message: str) -> InvalidInput:

@@ -18,6 +18,7 @@ from app.domain.slug import ALL, MOVED, Kinds, canonical
 ACCEPTED = """
     über café naïve-x żółw straße привет ёлка ελλάδα हिन्दी ไทย ഫോൺ שלום مرحبا
     日本語 日本語-abc アイス 한국어 中文 ㄅㄆ 👍 👍🏽 👩‍💻 🇩🇪 ok👍 sale/été/🎉 🎉🎉 ßß
+    🎉/🎉 👩‍💻/🇩🇪 2026/привет/🎉 日本/sale роса/привет
 """.split()
 
 
@@ -47,6 +48,14 @@ def test_slug_of_one_script_or_of_emoji_is_accepted(text):
         ("abc\u200dd", "U+200D"),
         ("👍\u200d", "U+200D"),
         ("👍\u200dx", "U+200D"),
+        ("👩\u200d/💻", "U+200D"),
+        ("a/\u200d💻", "U+200D"),
+        ("🇩/🇪", "U+1F1E9"),
+        ("👍/🏽", "U+1F3FD"),
+        ("роса/🎉", "looks like another in ASCII"),
+        ("роса/2", "looks like another in ASCII"),
+        ("привет/日本語", "mixes scripts: Cyrillic, Han"),
+        ("привет/🎉/x", "mixes scripts: Cyrillic, Latin"),
         ("abc\u202e", "U+202E"),
         ("abc\u2066", "U+2066"),
         ("a\u00adbc", "U+00AD"),
