@@ -88,7 +88,9 @@ class AfterSlug:
         host, ending = request.headers.get("host"), _ending(text)
         slug = None
         if ending and (ending != _PREVIEW or self._has_preview):
-            slug = self._redirects.visited(host, slugs.as_pasted(text).removesuffix(ending))
+            name = slugs.as_pasted(text).removesuffix(ending)
+            # A look-up would have "no such link" in the cache, and that in place of the page.
+            slug = None if slugs.is_page(name) else self._redirects.visited(host, name)
         if slug is None:
             return self._redirects.unknown(host, request.client)
         if ending == _PREVIEW:

@@ -219,7 +219,8 @@ def new_front(
         proxy_protocol: whether the trusted proxies, and no others, connect, and name the client first.
         caps: of its connections.
         watch: what is reported of single requests; see `app.web.front_records`.
-        chunked: paths that end in a slash, below which bodies need not announce their length.
+        chunked: paths that end in a slash, below which other APIs have routes: bodies need not announce their
+            length there, and slugs of several segments may be routes.
         describes_visits: whether it keeps what visits look like, for `looks`.
     """
     uploads = [bulk_api.PATH, import_api.PATH, *chunked]
@@ -245,7 +246,7 @@ def new_front(
         trusted=[str(network) for network in trusted],
         proxy_protocol=proxy_protocol,
         base_path=base_path,
-        reserved=sorted(RESERVED),
+        reserved=sorted({*RESERVED, *(path.removeprefix("/") for path in chunked)}),
         bounds=HTTP_SECONDS.bounds_of((REDIRECT_ROUTE,)),
         tarpit=(tarpit.FREE_PER_S, tarpit.BURST, tarpit.DELAY_S, tarpit.MAX_HELD),
         max_body=MAX_BODY_BYTES,

@@ -145,6 +145,21 @@ def test_what_follows_a_slug_is_the_same(gateway, without_fast_path, slugs, end,
         assert answer.status in {200, 404, 410}
 
 
+@pytest.mark.parametrize("end", ["+", "%2B", ".qr", ".qr.png", "+."])
+@pytest.mark.parametrize("path", ["/healthz", "/docs", "/api"])
+def test_page_stays_after_it_is_asked_for_as_a_link(gateway, without_fast_path, path, end):
+    """An answer that is kept for its slug would take the place of the page."""
+    request = f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode()
+    before = same(gateway, without_fast_path, request)
+
+    answer = same(gateway, without_fast_path, request.replace(path.encode(), (path + end).encode()))
+
+    assert answer is not None
+    assert answer.status == 404
+    after = same(gateway, without_fast_path, request)
+    assert (before and before.status) == (after and after.status) == (404 if path == "/api" else 200)
+
+
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_link_response_is_the_same(gateway, without_fast_path, slugs, kind, method):
@@ -165,6 +180,7 @@ def test_link_response_is_the_same(gateway, without_fast_path, slugs, kind, meth
     [
         *("/unknown-slug", "/ab", "/" + "a" * 128, "/" + "a" * 129, "/a.b", "/%61bc"),
         *("/", "/x/y", "/healthz", "/robots.txt", "/a%00b", "/%ff", "/%C3%BC", "/x%2Fy"),
+        *(f"/{part * 3000}{end}" for part in ("a", "a/", "%CC%81") for end in ("", "+")),
     ],
 )
 def test_error_response_is_the_same(gateway, without_fast_path, path, method):

@@ -124,7 +124,8 @@ class Front:
         proxy_protocol: whether every connection begins with the PROXY protocol, which names the client;
             connections that are not from *trusted*, or begin otherwise, are closed then.
         base_path: the path that links may have before the slug: "", or "/like/this".
-        reserved: slugs in lower case that are pages of the control plane.
+        reserved: slugs in lower case that are left to the control plane: its pages, and all below them. One
+            that ends in a slash stands for those below it alone.
         bounds: of the histogram of answers, seconds, ascending.
         tarpit: delays 404 and 429: how many a second pass, how many at once, the delay of the others in
             seconds, and the most that are delayed at a time.

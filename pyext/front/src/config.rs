@@ -63,7 +63,8 @@ pub struct Config {
     pub limit_s: f64,
     /// Bounds of the buckets that answers are counted in, seconds.
     pub bounds: Vec<f64>,
-    /// Slugs in lower case that no link has: pages of the control plane.
+    /// Slugs in lower case that are left to the control plane: its pages, and all below them. One that ends in a
+    /// slash stands for those below it alone.
     pub reserved: Vec<String>,
     /// When negative answers are delayed.
     pub tarpit: TarpitConfig,

@@ -32,14 +32,6 @@ pub struct Domain {
 pub(crate) struct Visited<'a> {
     /// What the table and the control plane call it.
     pub(crate) key: Cow<'a, [u8]>,
-    prefix: usize,
-}
-
-impl Visited<'_> {
-    /// The slug without its domain.
-    pub(crate) fn name(&self) -> &[u8] {
-        &self.key[self.prefix..]
-    }
 }
 
 #[derive(Debug, Default)]
@@ -103,7 +95,6 @@ impl Domains {
         }
         Visited {
             key: Cow::Borrowed(name),
-            prefix: 0,
         }
     }
 
@@ -142,7 +133,6 @@ impl Domain {
         }
         Visited {
             key: Cow::Owned(key),
-            prefix: self.prefix.len(),
         }
     }
 }
@@ -166,10 +156,6 @@ mod tests {
         let domains = Domains::default();
         let key = |host: &str, name: &str| {
             let visited = domains.visited(host.as_bytes(), name.as_bytes());
-            assert_eq!(
-                visited.name().to_ascii_lowercase(),
-                name.to_ascii_lowercase().as_bytes()
-            );
             String::from_utf8(visited.key.to_vec()).unwrap()
         };
         assert_eq!(key("go.example", "Abc"), "Abc");

@@ -200,9 +200,7 @@ impl Plane {
         };
         match self.table.get(&visited.key, now) {
             Some(entry) => InTable::Entry(entry),
-            None if self.misses.is_open() && !self.reader.is_reserved(visited.name()) => {
-                InTable::Nothing(visited)
-            }
+            None if self.misses.is_open() => InTable::Nothing(visited),
             None => InTable::Other,
         }
     }

@@ -53,7 +53,9 @@ impl Reader {
 
     fn slug<'a>(&self, path: &'a str) -> Option<&'a [u8]> {
         let slug = self.name(path)?;
-        let is_slug = (1..=MAX_SLUG).contains(&slug.len()) && slug.iter().copied().all(is_plain);
+        let is_slug = (1..=MAX_SLUG).contains(&slug.len())
+            && slug.iter().copied().all(is_plain)
+            && !self.is_reserved(slug);
         is_slug.then_some(slug)
     }
 
@@ -67,7 +69,7 @@ impl Reader {
         let mut segments = slug.split(|byte| *byte == b'/');
         let is_slug = slug.len() <= MAX_SLUG
             && segments.all(|one| !one.is_empty() && one.iter().copied().all(is_plain))
-            && !self.is_reserved(slug.split(|byte| *byte == b'/').next()?);
+            && !self.is_below_reserved(slug);
         is_slug.then_some(slug)
     }
 
@@ -83,8 +85,7 @@ impl Reader {
 
     /// Whether the route of `path` is that of links, whatever the method.
     pub(crate) fn is_of_links(&self, path: &str) -> bool {
-        let slug = self.slug(path).filter(|slug| !self.is_reserved(slug));
-        slug.or_else(|| self.segments(path)).is_some()
+        self.slug(path).or_else(|| self.segments(path)).is_some()
     }
 
     /// Whether `path` is one of the API.
@@ -93,10 +94,18 @@ impl Reader {
         below.starts_with("/api/") || path.starts_with("/api/")
     }
 
-    /// Whether no link has `slug`.
-    pub(crate) fn is_reserved(&self, slug: &[u8]) -> bool {
+    /// Whether `slug`, of one segment, is a page, so that the control plane answers.
+    fn is_reserved(&self, slug: &[u8]) -> bool {
         let mut reserved = self.reserved.iter();
         reserved.any(|name| name.as_bytes().eq_ignore_ascii_case(slug))
+    }
+
+    /// Whether `slug`, of several segments, is below a page, or where routes are.
+    fn is_below_reserved(&self, slug: &[u8]) -> bool {
+        let Some(slash) = slug.iter().position(|byte| *byte == b'/') else {
+            return self.is_reserved(slug);
+        };
+        self.is_reserved(&slug[..slash]) || self.is_reserved(&slug[..=slash])
     }
 
     /// Whether `peer` is a trusted proxy.

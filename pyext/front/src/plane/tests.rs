@@ -51,7 +51,7 @@ pub(crate) fn config() -> Config {
             max_held: 10,
         },
         upstream: PathBuf::from("/nowhere"),
-        reserved: vec!["healthz".to_owned()],
+        reserved: vec!["healthz".to_owned(), "v4/".to_owned()],
         max_body: 65_536,
         uploads: Vec::new(),
         caps: Caps {

@@ -4,6 +4,7 @@ use hyper::header::HeaderValue;
 use super::*;
 use crate::body::AnswerBody;
 use crate::config::Config;
+use crate::domains::Domain;
 use crate::intent::Previews;
 use crate::limits::Limit;
 use crate::limits::tests::constant;
@@ -219,9 +220,32 @@ fn only_visits_are_spent() {
 #[test]
 fn reserved_slug_is_left_to_the_control_plane() {
     let plane = asking(config());
+    plane.reader.domains.set(vec![Domain {
+        host: b"".as_slice().into(),
+        prefix: b"".as_slice().into(),
+        is_case_sensitive: true,
+        expired: None,
+        has_segments: true,
+    }]);
+    for slug in [b"healthz".as_slice(), b"v4", b"v4/hot", b"v5/hot"] {
+        let times = Times::fresh(10.0);
+        let entry = Entry::new(slug, StatusCode::GONE, None, Forwarding::Off, 0, times);
+        plane.table.put(&[Arc::new(entry)]);
+    }
 
-    assert!(get(&plane, "/healthz").is_none());
-    assert!(get(&plane, "/HEALTHZ").is_none());
+    for path in [
+        "/healthz",
+        "/healthz.",
+        "/HEALTHZ",
+        "/healthz/x",
+        "/v4/hot",
+        "/V4/hot/",
+    ] {
+        assert!(get(&plane, path).is_none(), "{path}");
+    }
+    for path in ["/v4", "/v5/hot"] {
+        assert_eq!(get(&plane, path).unwrap().response.status(), 410, "{path}");
+    }
 }
 
 #[test]
