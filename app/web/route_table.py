@@ -35,9 +35,10 @@ class RouteTable:
         of_slugs = (pattern for pattern in self._patterns if SLUG in pattern[1:])
         self._of_slugs = sorted(of_slugs, key=len, reverse=True)
 
-    def is_literal(self, path: str) -> bool:
-        """Does a route without parameters own *path*?"""
-        return path in self._literal
+    def is_before_slug(self, slug: str) -> bool:
+        """Does a route own the path of *slug*, so that no link does?"""
+        path = f"/{slug}"
+        return path in self._literal or ("/" in slug and self.find(path) is not None)
 
     def template(self, path: str) -> str | None:
         """Return the route of *path* as OpenAPI writes it, such as `/{slug}`; None if it has none."""

@@ -49,7 +49,9 @@ _API = "/api/"
 # Never raised: a refusal has no stack that would tell anything.
 _OVERLOADED = Overloaded()
 # Routes that people come to by a link or by guessing.
-_FOR_PEOPLE = frozenset({REDIRECT_ROUTE, UNKNOWN_ROUTE, "/"})
+_FOR_PEOPLE = frozenset(
+    {REDIRECT_ROUTE, *(REDIRECT_ROUTE + suffix for suffix in SUFFIXES), UNKNOWN_ROUTE, "/"}
+)
 # What a redirect may be answered with.
 _REDIRECTS = (*REDIRECT_CODES, 400, 404, 410, 429, 500, 503)
 # What a request may be answered with that asks for what follows a slug.
@@ -207,7 +209,7 @@ class RsgiApplication:
     def _visited(self, scope: RsgiScope, path: str) -> Slug | None:
         """Return the link that a visit of *path* is for; None if it is for a page."""
         slug = self._services.redirects.visited(host_of(scope), path[1:])
-        return None if slug is None or self._table.is_literal(f"/{name_of(slug)}") else slug
+        return None if slug is None or self._table.is_before_slug(name_of(slug)) else slug
 
     def _visit(
         self, scope: RsgiScope, path: str

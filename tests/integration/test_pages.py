@@ -45,6 +45,7 @@ def gateway(request, tmp_path_factory) -> Iterator[Gateway]:
             links: dict[str, dict[str, object]] = {
                 "blocked-one": {"long_url": "https://blocked.example/"},
                 "gone-one": {"enabled": False},
+                "removed-one": {},
                 "over-one": {"enabled": False, "expired_url": "https://example.org/over"},
                 "over-blocked": {"enabled": False, "expired_url": "https://blocked.example/over"},
                 "counted": {"max_visits": 1, "expired_url": "https://example.org/over", "robots": "noindex"},
@@ -52,6 +53,7 @@ def gateway(request, tmp_path_factory) -> Iterator[Gateway]:
             for slug, fields in links.items():
                 body = {"long_url": "https://example.com/", "slug": slug, **fields}
                 assert api.post("/api/v1/links", json=body).status_code == 201
+            assert api.delete("/api/v1/links/removed-one").status_code == 204
             assert api.post("/api/v1/blocks", json={"hosts": ["blocked.example"]}).status_code == 200
         yield gateway
 
@@ -64,10 +66,17 @@ def page(gateway: Gateway, path: str) -> httpx.Response:
     ("path", "status", "title"),
     [
         ("/", 200, "Short links"),
-        ("/no-such-link", 404, "No such link"),
-        ("/gone-one", 410, "This link has ended"),
-        ("/blocked-one", 451, "This link is blocked"),
-        ("/over-blocked", 410, "This link has ended"),
+        *(
+            (f"/{slug}{end}", status, title)
+            for slug, status, title in (
+                ("no-such-link", 404, "No such link"),
+                ("gone-one", 410, "This link has ended"),
+                ("removed-one", 410, "This link has ended"),
+                ("blocked-one", 451, "This link is blocked"),
+                ("over-blocked", 410, "This link has ended"),
+            )
+            for end in ("", "+", ".qr", ".qr.png")
+        ),
     ],
 )
 def test_people_get_a_page(gateway, path, status, title):
@@ -86,8 +95,13 @@ def test_people_get_a_page(gateway, path, status, title):
 
 def test_programs_get_what_they_always_got(gateway):
     for path, status in (("/", 404), ("/no-such-link", 404), ("/gone-one", 410), ("/blocked-one", 451)):
-        answer = httpx.get(f"{gateway.url}{path}")
-        assert (answer.status_code, answer.headers["content-type"]) == (status, "application/problem+json")
+        for end in ("", "+", ".qr") if path != "/" else ("",):
+            answer = httpx.get(f"{gateway.url}{path}{end}")
+            assert (answer.status_code, answer.headers["content-type"]) == (
+                status,
+                "application/problem+json",
+            )
+            assert answer.headers["vary"] == "accept" or path == "/"
     missing = httpx.get(f"{gateway.url}/api/v1/nothing", headers={"Accept": BROWSER})
     assert missing.headers["content-type"] == "application/problem+json"
     assert "vary" not in missing.headers
@@ -95,6 +109,8 @@ def test_programs_get_what_they_always_got(gateway):
 
 def test_link_that_is_over_leads_to_its_own_page(gateway):
     assert page(gateway, "/over-one").headers["location"] == "https://example.org/over"
+    for end in ("+", ".qr"):  # spends no visit
+        assert page(gateway, f"/counted{end}").status_code == 200
     answers = [httpx.get(f"{gateway.url}/counted") for _ in range(3)]
 
     assert [answer.status_code for answer in answers] == [302, 302, 302]

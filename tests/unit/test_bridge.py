@@ -89,8 +89,18 @@ def test_literal_path_wins_over_parameter():
     assert table.find("/healthz") == ("/healthz", {"GET": literal}, {})
     assert table.find("/abc") == ("/{slug}", {"GET": parameter}, {"slug": "abc"})
     assert [table.find(path) for path in ("/", "", "/a/b", "//")] == [None] * 4
-    assert table.is_literal("/healthz")
-    assert not table.is_literal("/abc")
+    assert table.is_before_slug("healthz")
+    assert not table.is_before_slug("abc")
+
+
+def test_route_of_several_segments_wins_over_such_a_slug():
+    table = RouteTable(declared_routes(dialects={"bitly", "shlink"}))
+
+    for path in ("v4/shorten", "v4/bitlinks/hop.example/abc", "rest/health", "rest/v3/short-urls/a/b/visits"):
+        assert table.is_before_slug(path), path
+    for path in ("v4/other", "rest", "V4/shorten", "a/v4/shorten", "v4/bitlinks/abc"):
+        assert not table.is_before_slug(path), path
+    assert not RouteTable(declared_routes()).is_before_slug("v4/shorten")
 
 
 def test_headers_of_every_operation_are_checked():
