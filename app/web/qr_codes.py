@@ -10,7 +10,7 @@ from collections import OrderedDict
 from app.domain.errors import Overloaded
 from app.web import qr
 from app.web.qr import Format, Style
-from app.web.response import NO_SNIFFING, Response
+from app.web.response import NO_SNIFFING, Response, shown_as
 
 # Most are of a few kB.
 _MAX_KEPT = 128
@@ -96,5 +96,5 @@ def answer(image: bytes | None, wanted: Format, tag: str, *, name: str, is_publi
     ]
     if image is None:
         return Response(304, headers)
-    told = ("content-disposition", f'inline; filename="{name}.{wanted}"')
-    return Response(200, [("content-type", qr.MEDIA_TYPES[wanted]), told, *headers], image)
+    of_image = ("content-type", qr.MEDIA_TYPES[wanted]), shown_as(f"{name}.{wanted}")
+    return Response(200, [*of_image, *headers], image)

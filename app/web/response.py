@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncGenerator, Iterable, Sequence
+from urllib.parse import quote
 
 import msgspec
 from msgspec.structs import replace
@@ -24,6 +25,8 @@ SECURITY_HEADERS: Headers = [
 ]
 _encode = msgspec.json.Encoder().encode
 _NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9a-z]+\Z")
+# Of the name of a file: what a quoted string escapes, what it cannot have, and what RFC 8187 leaves as it is.
+_QUOTED, _UNPRINTABLE, _ATTRIBUTE = re.compile(r'["\\]'), re.compile(r"[^ -~]"), "!#$&+-.^_`|~"
 _VALUE = re.compile(r"[\x20-\x7e\t]*\Z")
 
 
@@ -68,6 +71,19 @@ def json_response(
 def text_response(status: int, text: bytes, media_type: str) -> Response:
     """Return *text* as it is."""
     return Response(status, [("content-type", media_type), *SECURITY_HEADERS], text)
+
+
+def shown_as(file: str) -> tuple[str, str]:
+    """
+    Return the header of an answer that a browser shows, and saves as *file*.
+
+    Names beyond ASCII stand there twice (RFC 6266 4.3, RFC 8187). Slashes become hyphens: a browser would
+    keep what follows the last one.
+    """
+    name = file.replace("/", "-")
+    plain = _QUOTED.sub(r"\\\g<0>", _UNPRINTABLE.sub("_", name))
+    extended = "" if plain == name else f"; filename*=UTF-8''{quote(name, safe=_ATTRIBUTE)}"
+    return ("content-disposition", f'inline; filename="{plain}"{extended}')
 
 
 def empty_response(status: int, headers: Iterable[tuple[str, str]] = ()) -> Response:

@@ -6,6 +6,7 @@ import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import quote
 
 import httpx
 import pytest
@@ -58,6 +59,27 @@ def test_code_leads_to_the_link(gateway):
         answer = fetched(gateway, f"/{link['slug']}.qr.png", at or BASE)
         assert read(answer.content) == link["short_url"]
     assert fetched(gateway, f"/{link['slug'].upper()}.qr.png", host).content == answer.content
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("a/b", 'filename="{}a-b.svg"'),
+        ("café/été", "filename=\"{0}caf_-_t_.svg\"; filename*=UTF-8''{0}caf%C3%A9-%C3%A9t%C3%A9.svg"),
+        ("🎉", "filename=\"{0}_.svg\"; filename*=UTF-8''{0}%F0%9F%8E%89.svg"),
+    ],
+)
+def test_file_of_a_code_has_the_name_of_its_link(gateway, name, shown):
+    """As RFC 6266 and RFC 8187 write it, whatever the slug has."""
+    host, mark = gateway.domain(multi_segment=True, unicode=True), slug()
+    link = gateway.link(host, slug=f"{mark}{name}")
+
+    public = fetched(gateway, f"/{link['slug']}.qr", host)
+    styled = drawn(gateway, quote(link["slug"], safe=""), f"?domain={host}")
+
+    for answer in (public, styled):
+        assert answer.status_code == 200, answer.text
+        assert answer.headers["content-disposition"] == f"inline; {shown.format(mark)}"
 
 
 def test_client_that_holds_the_code_gets_it_once(gateway):
