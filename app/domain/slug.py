@@ -67,6 +67,9 @@ _PASTED = "/.,) "
 RESERVED = frozenset(
     "api docs status console healthz readyz metrics robots.txt favicon.ico .well-known bulk".split()
 )
+# Below these the APIs of other shorteners have routes (see `app.web.dialects`): no first segments of several,
+# as a route goes before a link. Alone they are slugs.
+RESERVED_BELOW = frozenset(("rest", "v4"))
 # What the API has, or will have, behind a slug: no last segment, as in `/api/v1/links/a/b/stats`.
 RESERVED_LAST = frozenset(
     "stats history undo aliases alias rename owner owners transfer clicks visits qr preview rules".split()
@@ -136,6 +139,8 @@ def parse(text: str, lengths: Lengths = ORDINARY, kinds: Kinds = PLAIN) -> Slug:
     if wrong is not None:
         raise _refused("slug_unicode", wrong)
     first, _, last = text.rpartition("/")
+    if first and text.partition("/")[0].casefold() in RESERVED_BELOW:
+        raise _refused("slug_reserved", f"begins with {text.partition('/')[0]}/, which is reserved")
     if first and last.casefold() in RESERVED_LAST:
         raise _refused("slug_reserved", f"has a last segment that is reserved, {last}")
     return Slug(text)

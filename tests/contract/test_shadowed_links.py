@@ -30,6 +30,19 @@ async def test_links_with_a_reserved_path_are_found(store: Store):
     assert await shadowed(store, "https://hop.example") == ["console", "status"]
 
 
+async def test_links_below_the_routes_of_an_api_are_found(store: Store):
+    """They were made before such slugs were reserved; one is named for each path of a domain."""
+    settings = DomainSettings(multi_segment=True)
+    domain = await store.add_domain("go.example", settings, case_sensitive=True, now=NOW)
+    assert domain is not None
+    other = await store.add_domain("hop2.example", settings, case_sensitive=False, now=NOW)
+    assert other is not None
+    await added(store, *(domain.key(name) for name in ("v4/b", "v4/a", "v4", "v40/a", "rest")))
+    await added(store, *(other.key(name) for name in ("rest/v3/x", "resu/x", "a/v4/b")))
+
+    assert await shadowed(store, "https://hop.example") == ["go.example/v4/a", "hop2.example/rest/v3/x"]
+
+
 async def test_there_are_none(store: Store):
     await added(store, "help")
 

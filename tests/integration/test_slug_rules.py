@@ -6,6 +6,7 @@ import secrets
 from collections.abc import Iterator
 from subprocess import CompletedProcess
 
+import httpx
 import pytest
 
 from tests.integration.api_calls import LINKS, problem
@@ -16,7 +17,8 @@ from tests.servers.hopgate import eventually, hopgate
 
 @pytest.fixture(scope="module", params=[ALONE, FRONT], ids=["alone", "front"])
 def gateway(request, tmp_path_factory) -> Iterator[Serving]:
-    yield from serving(request.param, tmp_path_factory.mktemp("slugs"))
+    dialects = {"HOPGATE_DIALECTS": "bitly shlink"}
+    yield from serving({**request.param, **dialects}, tmp_path_factory.mktemp("slugs"))
 
 
 @pytest.fixture(scope="module")
@@ -110,6 +112,29 @@ def test_other_paths_are_no_slugs(gateway, host, name, code):
 
     error = problem(answer, 422, "invalid")["errors"][0]
     assert (error["field"], error["code"]) == ("slug", code)
+
+
+def test_route_goes_before_a_slug_of_several_segments(gateway, host):
+    """At the default domain as at others, and so no link can have it."""
+    assert gateway.api.patch(f"{DOMAINS}/{BASE}", json={"multi_segment": True}).status_code == 200
+    try:
+        for at in (host, BASE):
+            for path, status in (
+                ("rest/health", 200),
+                ("rest/v3/short-urls/none", 401),
+                ("v4/user", 403),
+                ("v4/shorten", 405),
+                ("v4/bitlinks/hop.example/none", 403),
+                ("v4/none", 404),
+            ):
+                for _ in range(2):  # nothing is kept of it
+                    found = httpx.get(f"{gateway.url}/{path}", headers={"Host": at})
+                    assert found.status_code == status, path
+                body = {"long_url": TARGET, "slug": path.replace(".", ""), "domain": at}
+                error = problem(gateway.api.post(LINKS, json=body), 422, "invalid")["errors"][0]
+                assert (error["field"], error["code"]) == ("slug", "slug_reserved")
+    finally:
+        gateway.api.patch(f"{DOMAINS}/{BASE}", json={"multi_segment": False})
 
 
 def test_domain_without_the_setting_refuses_segments(gateway):

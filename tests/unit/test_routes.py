@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from app.domain.slug import RESERVED, RESERVED_LAST
+from app.domain.slug import RESERVED, RESERVED_BELOW, RESERVED_LAST
 from app.resilience.admission import WorkKind
+from app.web.dialects import CHUNKED
 from tests.unit.declared_routes import declared_routes
 
 # Paths of pages to come, which no link must claim before.
@@ -19,6 +20,13 @@ def test_paths_of_the_service_are_reserved_as_slugs():
     assert first >= {"api", "healthz", "readyz", "metrics", "status", "robots.txt"}
     assert not first & TO_COME
     assert first | TO_COME | IN_THE_API == RESERVED
+
+
+def test_what_dialects_have_routes_below_is_no_first_segment():
+    below = {path.split("/")[1] for path in CHUNKED.values()}
+    paths = [route.path.split("/")[1:] for route in declared_routes(dialects={"bitly", "shlink", "yourls"})]
+
+    assert {first for first, *more in paths if more} - {"api", "console"} == below == RESERVED_BELOW
 
 
 def test_what_stands_behind_a_slug_in_the_api_is_no_last_segment():

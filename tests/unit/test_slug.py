@@ -103,6 +103,17 @@ def test_several_segments_need_a_domain_that_has_them(text):
     assert [error.code for error in caught.value.errors] == ["slug_segments"]
 
 
+@pytest.mark.parametrize("text", ["v4/shorten", "V4/x", "rest/v3/short-urls", "Rest/x/y"])
+def test_route_of_another_shortener_is_no_slug(text):
+    """Whether its API is on or not: it may be, later."""
+    with pytest.raises(InvalidInput) as caught:
+        slug.parse(text, slug.MOVED, slug.ALL)
+
+    assert [error.code for error in caught.value.errors] == ["slug_reserved"]
+    assert slug.is_well_formed(text, slug.ALL)
+    assert slug.parse(text.partition("/")[0], slug.MOVED)
+
+
 @pytest.mark.parametrize("text", ["api", "API", "Docs", "status", "console", "healthz", "readyz", "Metrics"])
 @pytest.mark.parametrize("lengths", [slug.ORDINARY, slug.MOVED])
 def test_path_of_the_service_is_reserved_in_any_case(text, lengths):
