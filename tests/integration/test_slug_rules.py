@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterator
 from subprocess import CompletedProcess
+from urllib.parse import quote
 
 import httpx
 import pytest
@@ -17,7 +18,7 @@ from tests.servers.hopgate import eventually, hopgate
 
 @pytest.fixture(scope="module", params=[ALONE, FRONT], ids=["alone", "front"])
 def gateway(request, tmp_path_factory) -> Iterator[Serving]:
-    dialects = {"HOPGATE_DIALECTS": "bitly shlink"}
+    dialects = {"HOPGATE_DIALECTS": "bitly shlink yourls"}
     yield from serving({**request.param, **dialects}, tmp_path_factory.mktemp("slugs"))
 
 
@@ -135,6 +136,26 @@ def test_route_goes_before_a_slug_of_several_segments(gateway, host):
                 assert (error["field"], error["code"]) == ("slug", "slug_reserved")
     finally:
         gateway.api.patch(f"{DOMAINS}/{BASE}", json={"multi_segment": False})
+
+
+@pytest.mark.parametrize("name", ["a/{}", "{}é", "é/{}/🎉"])
+def test_dialects_find_every_kind_of_slug(gateway, name):
+    host = gateway.domain(multi_segment=True, unicode=True)
+    link = gateway.link(host, slug=name.format(slug()))
+    path, key = quote(link["slug"], safe=""), gateway.api.headers["Authorization"].removeprefix("Bearer ")
+
+    found = gateway.api.get(
+        f"/rest/v3/short-urls/{path}", params={"domain": host}, headers={"X-Api-Key": key}
+    )
+    assert (found.status_code, found.json().get("longUrl")) == (200, link["long_url"])
+    short = link["short_url"].partition("://")[2]
+    for address in (short, f"{host}/{link['slug']}"):
+        found = gateway.api.post("/v4/expand", json={"bitlink_id": address})
+        assert found.json().get("long_url") == link["long_url"]
+        asked = {"action": "expand", "format": "simple", "signature": key, "shorturl": f"https://{address}"}
+        assert gateway.api.get("/yourls-api.php", params=asked).text == link["long_url"]
+    if "/" not in name:
+        assert gateway.api.get(f"/v4/bitlinks/{host}/{path}").json().get("long_url") == link["long_url"]
 
 
 def test_domain_without_the_setting_refuses_segments(gateway):

@@ -14,7 +14,7 @@ from app.domain.domains import Domain, DomainIndex
 from app.domain.errors import FieldError, InvalidInput
 from app.domain.link import Link, LinkFields, Slug
 from app.domain.link_key import name_of
-from app.domain.slug import MOVED, ORDINARY, is_well_formed
+from app.domain.slug import MOVED, ORDINARY
 from app.ports import ExternalIdTaken, Policy, RequestMismatch, VersionMismatch
 from app.resilience.admission import WorkKind
 from app.resilience.deadline import ADMIN_S, WRITE_S
@@ -187,7 +187,7 @@ class _Bitlinks:
         if isinstance(body, Response):
             return body
         domain, _, name = body.bitlink_id.partition("/")
-        link = await self._found(domain, name)
+        link = await self._found(domain, unquote(name))
         if link is None:
             return errors.not_found()
         whole = bitlink(link, self._domains.index)
@@ -264,7 +264,7 @@ class _Bitlinks:
             found = await self._domains.find(host)
         except InvalidInput:
             return None
-        return found.key(name) if found is not None and is_well_formed(name) else None
+        return None if found is None else found.known_key(name)
 
     async def _found(self, domain: str, name: str) -> Link | None:
         key = await self._key(domain, name)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
+from urllib.parse import unquote
 
 from app.domain.errors import FieldError, InvalidInput
 from app.domain.link import Link, LinkFields, Slug
-from app.domain.slug import is_well_formed
 from app.ports import IdempotentRequest, LinkCondition, LinkQuery
 from app.service.domains import Domains
 from app.service.find import Listings
@@ -35,7 +35,7 @@ async def key_at(address: str, domains: Domains) -> Slug | None:
     text = address.partition("://")[2] if address.startswith(("http://", "https://")) else address
     host, slash, _ = text.partition("/")
     if not slash:
-        return domains.index.default.key(text) if is_well_formed(text) else None
+        return domains.index.default.known_key(unquote(text))
     try:
         domain = await domains.find(host.partition(":")[0])
     except InvalidInput:
@@ -46,7 +46,7 @@ async def key_at(address: str, domains: Domains) -> Slug | None:
     prefix = domains.index.short_url(domain.key("")).partition("://")[2]
     given = f"{host.lower()}/{text[len(host) + 1 :]}"
     slug = given.removeprefix(prefix)
-    return domain.key(slug) if slug != given and is_well_formed(slug) else None
+    return domain.known_key(unquote(slug)) if slug != given else None
 
 
 def shown(made: Created, sent: LinkFields, principal: Principal) -> Link:

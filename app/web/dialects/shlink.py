@@ -12,7 +12,6 @@ from app.domain.domains import DomainIndex
 from app.domain.errors import FieldError
 from app.domain.link import Link, Slug
 from app.domain.reach import EVERYTHING
-from app.domain.slug import is_well_formed
 from app.ports import ExternalIdTaken, LinkCondition, LinkQuery, Policy, RequestMismatch, VersionMismatch
 from app.resilience.admission import WorkKind
 from app.resilience.deadline import ADMIN_S, WRITE_S
@@ -385,7 +384,7 @@ async def _key(request: Request, domains: Domains) -> Slug | None:
     text = unquote(request.path_params["slug"])
     host = request.query.get("domain")
     found = await domains.find(host or None, "domain")
-    return found.key(text) if found is not None and is_well_formed(text) else None
+    return None if found is None else found.known_key(text)
 
 
 def _shown(
