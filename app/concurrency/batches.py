@@ -84,21 +84,20 @@ class Batches(Generic[K]):
     async def _run(self) -> None:
         task = asyncio.current_task()
         try:
-            while self._waiting:
+            # Also without a key, if another batch has taken them: until now it counted as under way.
+            while self._waiting or self._goes_on(task):
                 batch = list(islice(self._waiting, self._max_batch))
                 with on_behalf_of(together(self._waiting.pop(key) for key in batch)):
                     await self._work(batch)
-                if not self._waiting:
-                    self._end(task)
         finally:
             # At once: a key added before the done callback of this task must start a new one.
             if task is not None:
                 self._under_way.discard(task)
 
-    def _end(self, task: asyncio.Task[None] | None) -> None:
-        """Call `on_end` as if *task* were over; it goes on with the keys that were added."""
+    def _goes_on(self, task: asyncio.Task[None] | None) -> bool:
+        """Call `on_end` as if *task* were over. Were keys added? It goes on with them."""
         if task is None:
-            return
+            return False
         self._under_way.discard(task)
         self._is_ending = True
         try:
@@ -107,3 +106,4 @@ class Batches(Generic[K]):
             self._is_ending = False
             if self._waiting:
                 self._under_way.add(task)
+        return bool(self._waiting)

@@ -54,6 +54,20 @@ async def test_key_added_as_batches_end_is_kept(work):
     assert work.batches == [["a", "b"], ["c"]]
 
 
+async def test_end_of_a_batch_whose_keys_another_has_taken_is_told(work):
+    """What waits for room, by `under_way`, would wait for ever."""
+    told: list[int] = []
+    batches: Batches[str] = Batches(
+        work, max_under_way=2, max_batch=10, on_end=lambda: told.append(batches.under_way)
+    )
+    for key in ("a", "b"):
+        batches.add(key)
+    await batches.drain()
+
+    assert work.batches == [["a", "b"]]
+    assert told == [1, 0]
+
+
 async def test_lone_key_starts_at_once(work):
     batches = Batches(work, max_under_way=2, max_batch=10)
     for key in ("a", "b"):
