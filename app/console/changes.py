@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, assert_never
 
 from app.console import drafts
+from app.console.checks import Checks
 from app.console.gate import Gate, form_of
 from app.console.link import PATH, key_of
 from app.console.links import RETRY, by_field
@@ -32,6 +33,8 @@ def register(app: Router, gate: Gate, pages: Pages, services: Services) -> None:
     form = gate.page(Scope.LINKS_WRITE, deadline_s=WRITE_S, work=WorkKind.WRITE, is_form=True)
     app.get("/console/link/edit")(look(changes.ask))
     app.post("/console/link/edit")(form(changes.edit))
+    check = gate.page(Scope.LINKS_WRITE, deadline_s=WRITE_S, is_form=True)
+    app.post("/console/link/edit/check")(check(changes.check))
     app.post("/console/link/remove")(form(changes.remove))
     app.post("/console/link/undo")(form(changes.undo))
 
@@ -44,6 +47,7 @@ class _Changes:
         self._links = services.links
         self._history = services.history
         self._domains = services.domains
+        self._checks = Checks(pages, services)
         self._on_error = services.on_error
 
     async def ask(self, call: Call[Any], viewer: Viewer) -> Response:
@@ -67,6 +71,19 @@ class _Changes:
                 return self._meanwhile(viewer, current, form)
             case _:
                 return self._refused(outcome, form, viewer)
+
+    async def check(self, call: Call[Any], viewer: Viewer) -> Response:
+        """Tell where the link would lead; nothing is changed."""
+        form: drafts.Form = {"enabled": "", **form_of(call.request)}
+        link = await self._found(form, viewer)
+        if isinstance(link, Response):
+            return link
+        found = self._checks.edit(form, link)
+        if form.get("as") == "json":
+            return found.document(self._pages)
+        # The version that the form was made from: it still says whether the link was changed since.
+        typed = {"errors": found.errors, "target": found.target, "version": _version(form)}
+        return self._form(viewer, link, form, **typed)
 
     async def _changed(self, link: Link, form: drafts.Form, viewer: Viewer) -> Any:
         if _version(form) != link.version:
@@ -147,7 +164,14 @@ class _Changes:
         return self._form(viewer, current, form, status=409, error=told, present=differing)
 
     def _form(self, viewer: Viewer, link: Link, form: drafts.Form, **values: Any) -> Response:
-        shown: dict[str, Any] = {"errors": {}, "error": "", "present": {}, **values}
+        shown: dict[str, Any] = {
+            "errors": {},
+            "error": "",
+            "present": {},
+            "target": "",
+            "version": link.version,
+            **values,
+        }
         index = self._domains.index
         return self._pages.page(
             "edit.html",
@@ -155,7 +179,6 @@ class _Changes:
             slug=name_of(link.slug),
             host=index.of(link.slug).host,
             short_url=index.short_url(link.slug),
-            version=link.version,
             form={**drafts.shown(link.fields), **form},
             **shown,
         )

@@ -14,3 +14,36 @@ for (const button of document.querySelectorAll("button[data-copies]")) {
     }
   });
 }
+
+// Tells, while a form is filled in, where the link would lead and whether its slug is free.
+for (const form of document.querySelectorAll("form[data-checks]")) {
+  const box = form.querySelector("[data-checked]");
+  const target = form.querySelector("[data-target]");
+  const said = document.getElementById("slug-said");
+  let timer, last;
+  const check = async () => {
+    last?.abort();
+    last = new AbortController();
+    const body = new URLSearchParams(new FormData(form));
+    body.set("as", "json");
+    try {
+      const sent = { method: "POST", body, redirect: "error", signal: last.signal };
+      const answer = await fetch(form.dataset.checks, sent);
+      if (!answer.ok) return;
+      const found = await answer.json();
+      target.textContent = found.target;
+      box.hidden = !found.target;
+      if (!said) return;
+      said.textContent = found.slug;
+      said.classList.toggle("error", found.slug_is_wrong);
+      form.elements.slug.ariaInvalid = found.slug_is_wrong ? "true" : null;
+      document.getElementById("slug-error")?.remove();
+    } catch {
+      // The form itself tells it when it is sent.
+    }
+  };
+  form.addEventListener("input", () => {
+    clearTimeout(timer);
+    timer = setTimeout(check, 400);
+  });
+}

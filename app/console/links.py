@@ -1,30 +1,24 @@
-"""The list of links, and the form for a new one."""
+"""The list of links."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, assert_never
+from typing import Any
 
-from app.console import drafts
-from app.console.gate import Gate, form_of
+from app.console.gate import Gate
 from app.console.rendering import Pages, Viewer
-from app.domain.errors import FieldError, InvalidInput, Unavailable
-from app.domain.link import Link, LinkFields
+from app.domain.errors import FieldError, InvalidInput
+from app.domain.link import LinkFields
 from app.domain.link_key import name_of
-from app.domain.slug import MOVED, ORDINARY
-from app.ports import ExternalIdTaken, IdempotentRequest, LinkCondition, Policy, RequestMismatch
-from app.resilience.admission import WorkKind
-from app.resilience.deadline import ADMIN_S, WRITE_S
+from app.ports import LinkCondition
+from app.resilience.deadline import ADMIN_S
 from app.service.domains import Domains
 from app.service.find import SORTS, Filters, Listing
 from app.service.keys import Principal, Scope
-from app.service.links import Created, SlugTaken
 from app.web import cursors
 from app.web.middleware import Call
-from app.web.request import Request
 from app.web.response import Response
 from app.web.robyn_app import Router
 from app.web.services import Services
@@ -64,34 +58,18 @@ def register(
     services: Services,
     *,
     clock: Callable[[], datetime],
-    token: Callable[[], str],
 ) -> None:
-    """
-    Declare the pages on *app*.
-
-    Args:
-        token: makes the name of one sending of a form.
-    """
-    links = _Links(pages, services, clock, token)
+    """Declare the page on *app*."""
+    links = _Links(pages, services, clock)
     app.get("/console/links")(gate.page(Scope.LINKS_READ, deadline_s=ADMIN_S)(links.show))
-    app.get("/console/links/new")(gate.page(Scope.LINKS_WRITE, deadline_s=ADMIN_S)(links.ask))
-    form = gate.page(
-        Scope.LINKS_WRITE, deadline_s=WRITE_S, work=WorkKind.WRITE, limit=Policy.CREATE, is_form=True
-    )
-    app.post("/console/links/new")(form(links.create))
 
 
 class _Links:
-    def __init__(
-        self, pages: Pages, services: Services, clock: Callable[[], datetime], token: Callable[[], str]
-    ) -> None:
+    def __init__(self, pages: Pages, services: Services, clock: Callable[[], datetime]) -> None:
         self._pages = pages
-        self._links = services.links
         self._listings = services.listings
         self._domains = services.domains
-        self._on_error = services.on_error
         self._clock = clock
-        self._token = token
 
     async def show(self, call: Call[Any], viewer: Viewer) -> Response:
         """Return one page of the links that pass the filters in the address."""
@@ -122,49 +100,6 @@ class _Links:
             sorts=list(SORTS),
         )
 
-    async def ask(self, call: Call[Any], viewer: Viewer) -> Response:
-        """Return the form for a new link."""
-        return self._form(viewer, {"long_url": call.request.query.get("long_url", "")})
-
-    async def create(self, call: Call[Any], viewer: Viewer) -> Response:
-        """Make the link; what was typed stays if a rule is broken."""
-        form = form_of(call.request)
-        try:
-            draft = drafts.draft_of(form)
-            domain = await self._domains.named(draft.domain)
-            outcome = await self._links.create(
-                draft.fields(domain.settings.redirect_code),
-                domain=domain,
-                custom_slug=draft.slug,
-                lengths=MOVED if call.principal.may(Scope.ADMIN) else ORDINARY,
-                request=_once(form, call.request, call.principal.key_id),
-            )
-        except InvalidInput as error:
-            return self._form(viewer, form, status=422, errors=by_field(error))
-        except Unavailable as error:
-            self._on_error(error)
-            # The same name once more: if the link was stored after all, it stays the only one.
-            again = {"once": form.get("once", ""), "error": self._pages.text("try_again")}
-            return self._form(viewer, form, status=503, headers=RETRY, **again)
-        match outcome:
-            case Created(link):
-                return self._made(viewer, link)
-            case SlugTaken():
-                wrong = {"slug": self._pages.text("slug_taken")}
-                return self._form(viewer, form, status=409, errors=wrong)
-            case ExternalIdTaken() | RequestMismatch():
-                return self._form(viewer, form, status=409, error=self._pages.text("sent_before"))
-            case _:
-                assert_never(outcome)
-
-    def _made(self, viewer: Viewer, link: Link) -> Response:
-        index = self._domains.index
-        if viewer.can_count:
-            host = index.of(link.slug).host
-            return self._pages.redirect("/console/link", slug=name_of(link.slug), domain=host, done="created")
-        # The key may not see the page of the link.
-        return self._form(viewer, {}, status=201, made=index.short_url(link.slug))
-
     def _rows(self, listing: Listing) -> Sequence[Row]:
         now, index = self._clock(), self._domains.index
         return [
@@ -178,16 +113,6 @@ class _Links:
             )
             for link in listing.links
         ]
-
-    def _form(self, viewer: Viewer, form: drafts.Form, **values: Any) -> Response:
-        shown: dict[str, Any] = {"errors": {}, "made": "", "error": "", "once": self._token(), **values}
-        return self._pages.page(
-            "new.html",
-            viewer,
-            form={**drafts.BLANK, **form},
-            hosts=hosts(self._domains, viewer.principal),
-            **shown,
-        )
 
 
 def by_field(error: InvalidInput) -> dict[str, str]:
@@ -222,11 +147,3 @@ async def _filters(asked: dict[str, str], domains: Domains) -> Filters:
 def hosts(domains: Domains, principal: Principal) -> list[str]:
     """Return the hosts that *principal* may make links for, the default one first."""
     return [one.host for one in domains.index if principal.reach.has_domain(one.domain_id)]
-
-
-def _once(form: drafts.Form, request: Request, key_id: str) -> IdempotentRequest | None:
-    """Return the name of this sending of the form: a page that is sent twice makes one link."""
-    name = form.get("once", "")
-    if not (name.isascii() and name.isalnum() and len(name) <= 64):
-        return None
-    return IdempotentRequest(key_id, f"console-{name}", hashlib.sha256(request.body).digest())

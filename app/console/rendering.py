@@ -27,6 +27,7 @@ _POLICY = "; ".join(
         "default-src 'none'",
         "style-src 'self'",
         "script-src 'self'",
+        "connect-src 'self'",
         "img-src 'self'",
         "form-action 'self'",
         "base-uri 'none'",
@@ -131,6 +132,11 @@ class Pages:
         """Return the answer that sends a browser on with GET."""
         own = [pair for pair in _HEADERS if pair[0] != "content-type"]
         return Response(303, [("location", self.url(path, **query)), *own, *headers])
+
+    def data(self, body: bytes) -> Response:
+        """Return the JSON *body*, which the script of a page asks for."""
+        own = [pair for pair in _HEADERS if pair[0] != "content-type"]
+        return Response(200, [("content-type", "application/json"), *own], body)
 
     def text(self, name: str, default: str = "") -> str:
         """Return the text *name*."""

@@ -180,13 +180,26 @@ class Links:
         self, new: NewLink, now: datetime, request: IdempotentRequest | None
     ) -> Added | Replayed | RequestMismatch | None:
         """Store *new* under the slug of a link that was removed long ago; None if that is not so."""
-        if self._cool_down is None:
+        if self._cool_down is None or not self._is_over(await self._store.get(new.slug), new.slug, now):
             return None
         before = now - self._cool_down
-        held = await self._store.get(new.slug)
-        if held is None or held.removed_at is None or held.removed_at >= before or held.slug != new.slug:
-            return None
         return await self._store.add([new], now=now, request=request, removed_before=before)
+
+    def _is_over(self, held: Link | None, name: Slug, now: datetime) -> bool:
+        """Was the link *held*, whose slug is *name*, removed long enough ago?"""
+        if self._cool_down is None or held is None or held.removed_at is None or held.slug != name:
+            return False
+        return held.removed_at < now - self._cool_down
+
+    async def is_free(self, name: Slug) -> bool:
+        """
+        Return whether a new link may have the slug, as `create` would find it now.
+
+        Raises:
+            Unavailable: the store did not answer.
+        """
+        held = await self._store.get(name)
+        return held is None or self._is_over(held, name, self._clock())
 
     async def _taken(self, names: Sequence[Slug]) -> SlugTaken | None:
         found = await self._store.get_many(names) if names else {}

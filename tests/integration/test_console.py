@@ -318,6 +318,49 @@ def test_form_with_errors_keeps_what_was_typed(gateway, console):
         assert f'aria-describedby="{field}-hint {field}-error"' in answer.text
 
 
+def test_preview_shows_the_target_and_stores_nothing(gateway, console):
+    console.create(long_url=TARGET, slug="previewed-taken")
+    form = {"long_url": "https://example.com/x?a=1#top", "utm_source": "news letter", "utm_term": ""}
+
+    page = console.send("/console/links/new/check", **form, slug="previewed", title='"> kept', once="abc1")
+    said = console.send("/console/links/new/check", **form, slug="previewed", **{"as": "json"})
+
+    target = "https://example.com/x?a=1&utm_source=news%20letter#top"
+    assert page.status_code == 200
+    assert target.replace("&", "&amp;") in page.text
+    assert "is free" in page.text
+    assert 'value="&#34;&gt; kept"' in page.text
+    assert 'name="once" value="abc1"' in page.text
+    assert said.json() == {"target": target, "slug": "is free", "slug_is_wrong": False}
+    assert said.headers["cache-control"] == "no-store"
+    assert gateway.link("previewed") is None
+    for typed, words in (
+        ({"slug": "previewed-taken"}, "is not free"),
+        ({"slug": "console"}, "is reserved"),
+        ({"slug": "no slug!"}, "characters of A-Z"),
+        ({"slug": "no slug!", "long_url": "not a url"}, "characters of A-Z"),
+    ):
+        found = console.send("/console/links/new/check", **{**form, **typed}, **{"as": "json"}).json()
+        assert (found["slug_is_wrong"], words in found["slug"]) == (True, True), typed
+    assert found["target"] == ""
+    assert console.http.post("/console/links/new/check", data=form).status_code == 403
+
+
+def test_preview_of_an_edit_shows_the_target_and_changes_nothing(gateway, console):
+    console.create(long_url="https://example.com/?utm_source=a&b=c", slug="edit-previewed")
+    form = {"slug": "edit-previewed", "version": "1", "long_url": "https://example.com/?utm_source=a&b=c"}
+
+    page = console.send("/console/link/edit/check", **form, utm_source="z", enabled="on", title="Kept")
+    said = console.send("/console/link/edit/check", **form, utm_source="", **{"as": "json"})
+    wrong = console.send("/console/link/edit/check", **{**form, "long_url": "ftp:x"}, enabled="on")
+
+    assert "https://example.com/?utm_source=z&amp;b=c" in page.text
+    assert 'value="Kept"' in page.text
+    assert said.json()["target"] == "https://example.com/?b=c"
+    assert 'id="long_url-error"' in wrong.text
+    assert gateway.link("edit-previewed")["version"] == 1
+
+
 def test_taken_slug_is_said_at_its_field(console):
     console.create(long_url=TARGET, slug="taken-one")
 
@@ -454,7 +497,12 @@ def test_restricted_key_sees_its_own_links(gateway, console):
         assert "visits ever" not in own.get("/console").text
         for path in ("/console/link", "/console/link/edit", "/console/link/qr"):
             assert own.get(path, slug="of-others").status_code == 404
-        for path in ("/console/link/edit", "/console/link/remove", "/console/link/undo"):
+        for path in (
+            "/console/link/edit",
+            "/console/link/edit/check",
+            "/console/link/remove",
+            "/console/link/undo",
+        ):
             assert own.send(path, slug="of-others", version="1", title="x").status_code == 404
         taken = own.create(long_url=TARGET, slug="of-others")
         assert taken.status_code == 409
@@ -480,7 +528,9 @@ def test_key_for_numbers_sees_numbers_alone(gateway, console):
             assert counting.get(path, slug="numbers").status_code == 403
         for path in (
             "/console/links/new",
+            "/console/links/new/check",
             "/console/link/edit",
+            "/console/link/edit/check",
             "/console/link/remove",
             "/console/link/undo",
         ):

@@ -148,6 +148,32 @@ def test_link_is_made_changed_removed_and_brought_back(window, gateway):
     assert "A new title" in window.text()
 
 
+def test_form_tells_the_target_and_the_slug_while_it_is_typed(window, gateway):
+    with ConsoleSession(gateway, gateway.key) as console:
+        assert console.create(long_url="https://example.com/", slug="typed-taken").status_code == 303
+    sign_in(window, gateway)
+    window.open(f"{gateway.url}/console/links/new")
+
+    def typed(slug: str) -> None:
+        window.run(f"""
+            document.querySelector('#long_url').value = 'https://example.com/';
+            document.querySelector('#utm_source').value = '<b>mail';
+            document.querySelector('#slug').value = {json.dumps(slug)};
+            document.querySelector('#slug').dispatchEvent(new Event('input', {{bubbles: true}}));
+        """)
+
+    typed("typed-taken")
+
+    said = "return document.querySelector('#slug-said').textContent"
+    eventually(lambda: "is not free" in window.run(said), 10, "the slug is said to be taken")
+    assert window.run("return document.querySelector('#slug').ariaInvalid") == "true"
+    target = "https://example.com/?utm_source=%3Cb%3Email"
+    assert window.run("return document.querySelector('[data-target]').innerText") == target
+    typed("typed-free")
+    eventually(lambda: window.run(said) == "is free", 10, "the slug is said to be free")
+    assert window.run("return document.querySelector('#slug').ariaInvalid") is None
+
+
 def test_hostile_texts_run_nothing(window, gateway):
     with ConsoleSession(gateway, gateway.key) as console, httpx.Client() as visitor:
         for number, text in enumerate(HOSTILE):

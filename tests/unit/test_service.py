@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import timedelta
 
 import pytest
 
@@ -184,3 +185,25 @@ async def test_taken_random_slug_is_drawn_again(embedded_store):
     made = [outcome.link.slug for outcome in outcomes if isinstance(outcome, Created)]
 
     assert made == ["aaaaaaa", "bbbbbbb", "ccccccc"]
+
+
+async def test_slug_is_free_as_a_create_finds_it(embedded_store):
+    now = [NOW]
+    links = Links(
+        embedded_store,
+        leave_to_relay,
+        clock=lambda: now[0],
+        choice=lambda text: text[0],
+        own_hosts=(),
+        cool_down=timedelta(days=1),
+    )
+
+    assert await links.is_free(SLUG)
+    await links.create(FIELDS, custom_slug=SLUG)
+    assert not await links.is_free(SLUG)
+    await links.remove(SLUG)
+    assert not await links.is_free(SLUG)
+    now[0] += timedelta(days=2)
+
+    assert await links.is_free(SLUG)
+    assert isinstance(await links.create(FIELDS, custom_slug=SLUG), Created)
