@@ -47,3 +47,12 @@ for (const form of document.querySelectorAll("form[data-checks]")) {
     timer = setTimeout(check, 400);
   });
 }
+
+for (const button of document.querySelectorAll("button[data-picks]")) {
+  const boxes = [...button.form.querySelectorAll("input[type=checkbox]")];
+  button.hidden = false;
+  button.addEventListener("click", () => {
+    const all = boxes.every(box => box.checked);
+    for (const box of boxes) box.checked = !all;
+  });
+}

@@ -60,6 +60,11 @@ def changes_of(form: Form, fields: LinkFields) -> Mapping[str, Any]:
     return schemas.converted(document, schemas.PatchLink).changes()
 
 
+def patch_of(form: Form) -> Mapping[str, Any]:
+    """Return the change that the fields of *form* are, each as it is shown; raises InvalidInput."""
+    return schemas.converted(_document(form), schemas.PatchLink).changes()
+
+
 def _document(form: Form) -> dict[str, Any]:
     """Return *form* as a document of the API; None: it says nothing of the field."""
     errors: list[FieldError] = []

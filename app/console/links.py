@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
+from urllib.parse import urlencode
 
 from app.console.gate import Gate
 from app.console.rendering import Pages, Viewer
@@ -25,7 +26,7 @@ from app.web.services import Services
 
 _PER_PAGE = 25
 RETRY = [("retry-after", "1")]
-_FILTERS = ("search", "tag", "state", "domain", "sort")
+FILTERS = ("search", "tag", "state", "domain", "sort")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,7 @@ class Row:
     host: str
     short_url: str
     fields: LinkFields
+    version: int
     visits: int
     condition: LinkCondition
 
@@ -73,7 +75,7 @@ class _Links:
 
     async def show(self, call: Call[Any], viewer: Viewer) -> Response:
         """Return one page of the links that pass the filters in the address."""
-        asked = {name: call.request.query.get(name, "").strip() for name in _FILTERS}
+        asked = {name: call.request.query.get(name, "").strip() for name in FILTERS}
         cursor = call.request.query.get("cursor") or None
         problems: Sequence[FieldError] = ()
         listing, next_cursor = Listing((), None, None), None
@@ -91,13 +93,14 @@ class _Links:
             status=422 if problems else 200,
             rows=self._rows(listing),
             asked=asked,
-            is_filtered=any(asked[name] for name in _FILTERS if name != "sort"),
+            is_filtered=any(asked[name] for name in FILTERS if name != "sort"),
             is_first=cursor is None,
             next_cursor=next_cursor,
             problems=problems,
             hosts=hosts(self._domains, call.principal),
             states=[one.value for one in LinkCondition],
             sorts=list(SORTS),
+            back=urlencode({name: value for name, value in asked.items() if value}),
         )
 
     def _rows(self, listing: Listing) -> Sequence[Row]:
@@ -108,6 +111,7 @@ class _Links:
                 index.of(link.slug).host,
                 index.short_url(link.slug),
                 link.fields,
+                link.version,
                 link.visits,
                 condition_of(link.fields, now),
             )

@@ -441,6 +441,76 @@ def test_removal_is_undone(gateway, console):
     assert gateway.link("removed") is not None
 
 
+def picks(page: str) -> dict[str, str]:
+    """Return the boxes of a list, or the fields of an undo, by the slugs that they name."""
+    found = re.findall(r'name="(pick-\d+)" value="([^"]+)"', page)
+    return {value.rpartition(" ")[2]: f"{name}={value}" for name, value in found}
+
+
+def picked(page: str, *slugs: str) -> dict[str, str]:
+    return dict(picks(page)[slug].split("=", 1) for slug in slugs)
+
+
+def test_several_links_are_changed_at_once_and_back(gateway, console):
+    for slug in ("many-1", "many-2", "many-3"):
+        console.create(long_url=TARGET, slug=slug, title="many", tags="many")
+    listed = console.get("/console/links", tag="many").text
+    both = picked(listed, "many-1", "many-2")
+    # Another changes one of them meanwhile.
+    console.send("/console/link/edit", slug="many-2", version="1", title="b", tags="many", enabled="on")
+
+    done = console.send("/console/links/bulk", **both, do="add_tag", tag="new tag", back="tag=many")
+
+    assert done.status_code == 200
+    assert "1 / 2" in done.text
+    assert "was changed meanwhile" in done.text
+    assert 'href="/console/links?tag=many"' in done.text
+    assert gateway.link("many-1")["tags"] == ["many", "new tag"]
+    assert gateway.link("many-2")["tags"] == ["many"]
+    assert set(picks(done.text)) == {"many-1"}
+    undone = console.send("/console/links/bulk/undo", **picked(done.text, "many-1"))
+    assert "1 / 1" in undone.text
+    assert gateway.link("many-1")["tags"] == ["many"]
+    everything = picked(console.get("/console/links", tag="many").text, "many-1", "many-2", "many-3")
+    same = console.send("/console/links/bulk", **everything, do="add_tag", tag="many").text
+    assert same.count("was so already") == 3
+    ends = {"do": "expire", "expires_at": "2090-01-31T12:30"}
+    assert "3 / 3" in console.send("/console/links/bulk", **everything, **ends).text
+    assert gateway.link("many-3")["expires_at"] == "2090-01-31T12:30:00Z"
+    everything = picked(console.get("/console/links", tag="many").text, "many-1", "many-2", "many-3")
+    assert "3 / 3" in console.send("/console/links/bulk", **everything, do="remove_tag", tag="many").text
+    listed = console.get("/console/links", search="many-").text
+    everything = picked(listed, "many-1", "many-2", "many-3")
+    gone = console.send("/console/links/bulk", **everything, do="remove").text
+    assert gateway.link("many-1") is None
+    again = console.send("/console/links/bulk", **everything, do="remove").text
+    assert again.count("The link was removed") == 3
+    back = console.send("/console/links/bulk/undo", **picked(gone, "many-1", "many-2", "many-3")).text
+    assert "3 / 3" in back
+    assert httpx.get(f"{gateway.url}/many-3").status_code == 302
+
+
+@pytest.mark.parametrize(
+    ("form", "words"),
+    [
+        ({"do": "add_tag", "tag": "x"}, "No link was selected"),
+        ({"do": "destroy", "pick-1": "1 127.0.0.1 bulk-wrong"}, "No link was selected"),
+        ({"do": "add_tag", "tag": "", "pick-1": "1 127.0.0.1 bulk-wrong"}, "tag"),
+        ({"do": "expire", "expires_at": "x", "pick-1": "1 127.0.0.1 bulk-wrong"}, "must be a date"),
+        ({"do": "remove", "pick-1": "1 no.example bulk-wrong"}, "There is nothing here"),
+        ({"do": "remove", "pick-1": "x 127.0.0.1 bulk-wrong"}, "was changed meanwhile"),
+        ({"do": "remove", "pick-1": "<b>"}, "There is nothing here"),
+    ],
+)
+def test_wrong_bulk_form_changes_nothing(gateway, console, form, words):
+    console.create(long_url=TARGET, slug="bulk-wrong")
+
+    answer = console.send("/console/links/bulk", **form)
+
+    assert words in answer.text
+    assert gateway.link("bulk-wrong")["version"] == 1
+
+
 def test_list_has_pages_filters_and_orders(gateway, console):
     for number in range(27):
         form = {"long_url": f"https://example.com/{number}", "slug": f"paged-{number:02}", "tags": "paged"}
@@ -504,6 +574,9 @@ def test_restricted_key_sees_its_own_links(gateway, console):
             "/console/link/undo",
         ):
             assert own.send(path, slug="of-others", version="1", title="x").status_code == 404
+        bulk = {"pick-1": "1 127.0.0.1 of-others", "do": "add_tag", "tag": "x"}
+        for path in ("/console/links/bulk", "/console/links/bulk/undo"):
+            assert "There is nothing here" in own.send(path, **bulk).text
         taken = own.create(long_url=TARGET, slug="of-others")
         assert taken.status_code == 409
         assert "Of others" not in taken.text
@@ -533,6 +606,8 @@ def test_key_for_numbers_sees_numbers_alone(gateway, console):
             "/console/link/edit/check",
             "/console/link/remove",
             "/console/link/undo",
+            "/console/links/bulk",
+            "/console/links/bulk/undo",
         ):
             assert counting.send(path, slug="numbers", version="2").status_code == 403
 
