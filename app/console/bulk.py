@@ -61,7 +61,7 @@ class Pick:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What became of one link; `undo` names it for the form that undoes it, or is empty."""
+    """What became of one link; `undo` names it for the form that undoes it."""
 
     slug: str
     host: str
@@ -134,8 +134,8 @@ class _Bulk:
             return errors.forbidden(Scope.LINKS_READ)
         if not picks:
             return None
-        count = len(picks)
-        return await self._middleware.charge(Policy.BULK, call.principal.key_id, count, longest_s=_LEASE_S)
+        key = call.principal.key_id
+        return await self._middleware.charge(Policy.BULK, key, len(picks), longest_s=_LEASE_S)
 
     async def _removed(self, picks: Sequence[Pick]) -> Sequence[ItemOutcome]:
         items = [RemovalItem(slug=pick.key, version=pick.version) for pick in picks]
@@ -240,7 +240,7 @@ def _edit_of(action: str, form: drafts.Form) -> _Edit | None:
         case "expire":
             patch = drafts.patch_of({"expires_at": form.get("expires_at", "")})
             return lambda link: None if link.fields.expires_at == patch["expires_at"] else patch
-    return None
+    return None  # the removal
 
 
 def _others(link: Link, tag: str) -> tuple[str, ...]:

@@ -511,6 +511,28 @@ def test_wrong_bulk_form_changes_nothing(gateway, console, form, words):
     assert gateway.link("bulk-wrong")["version"] == 1
 
 
+def test_tags_are_counted_renamed_and_taken(gateway, console):
+    for slug, tags in (("tagged-1", "old one, kept"), ("tagged-2", "old one"), ("tagged-3", "kept")):
+        console.create(long_url=TARGET, slug=slug, tags=tags)
+
+    renamed = console.send("/console/tags/rename", tag="old one", name="new one")
+
+    assert renamed.headers["location"] == "/console/tags?done=renamed&count=2"
+    assert gateway.link("tagged-1")["tags"] == ["new one", "kept"]
+    page = console.get(renamed.headers["location"])
+    assert "Links that were changed: 2" in page.text
+    assert 'href="/console/links?tag=new+one">new one</a>' in page.text
+    assert "old one" not in page.text
+    wrong = console.send("/console/tags/rename", tag="new one", name="new one")
+    assert wrong.status_code == 422
+    assert "must be another tag" in wrong.text
+    taken = console.send("/console/tags/remove", tag="kept")
+    assert taken.headers["location"] == "/console/tags?done=taken&count=2"
+    assert gateway.link("tagged-3")["tags"] == []
+    assert console.send("/console/tags/remove", tag="").status_code == 422
+    assert console.get("/console/tags", cursor="x").status_code == 422
+
+
 def test_list_has_pages_filters_and_orders(gateway, console):
     for number in range(27):
         form = {"long_url": f"https://example.com/{number}", "slug": f"paged-{number:02}", "tags": "paged"}
@@ -559,7 +581,9 @@ def test_restricted_key_sees_its_own_links(gateway, console):
     with ConsoleSession(gateway, key) as own:
         assert own.create(long_url=TARGET, slug="of-mine").status_code == 303
 
+        console.send("/console/link/edit", slug="of-others", version="1", tags="hidden-tag", enabled="on")
         listed = own.get("/console/links").text
+        assert "hidden-tag" not in own.get("/console/tags").text
 
         assert "of-mine" in listed
         assert "of-others" not in listed
@@ -580,7 +604,8 @@ def test_restricted_key_sees_its_own_links(gateway, console):
         taken = own.create(long_url=TARGET, slug="of-others")
         assert taken.status_code == 409
         assert "Of others" not in taken.text
-    assert gateway.link("of-others")["version"] == 1
+        assert own.send("/console/tags/remove", tag="hidden-tag").headers["location"].endswith("count=0")
+    assert gateway.link("of-others")["version"] == 2
 
 
 def test_key_for_numbers_sees_numbers_alone(gateway, console):
@@ -597,7 +622,13 @@ def test_key_for_numbers_sees_numbers_alone(gateway, console):
         for text in ("ecret", "hid<", "History", "Remove", "/console/link/edit"):
             assert text not in page.text, text
         assert counting.get("/console").status_code == 200
-        for path in ("/console/links", "/console/links/new", "/console/link/edit", "/console/link/qr"):
+        for path in (
+            "/console/links",
+            "/console/links/new",
+            "/console/link/edit",
+            "/console/link/qr",
+            "/console/tags",
+        ):
             assert counting.get(path, slug="numbers").status_code == 403
         for path in (
             "/console/links/new",
@@ -608,6 +639,8 @@ def test_key_for_numbers_sees_numbers_alone(gateway, console):
             "/console/link/undo",
             "/console/links/bulk",
             "/console/links/bulk/undo",
+            "/console/tags/rename",
+            "/console/tags/remove",
         ):
             assert counting.send(path, slug="numbers", version="2").status_code == 403
 
@@ -619,7 +652,14 @@ def test_key_that_only_writes_gets_the_short_url(gateway):
 
         assert made.status_code == 201
         assert f"{gateway.url}/written" in made.text
-        for path in ("/console/link/edit", "/console/link/remove", "/console/link/undo"):
+        for path in (
+            "/console/link/edit",
+            "/console/link/remove",
+            "/console/link/undo",
+            "/console/links/bulk",
+            "/console/tags/rename",
+            "/console/tags/remove",
+        ):
             assert writing.send(path, slug="written", version="1").status_code == 403
     assert gateway.link("written")["version"] == 1
 
