@@ -72,18 +72,15 @@ def _document(form: Form) -> dict[str, Any]:
     for name, typed in form.items():
         value = typed.strip()
         if name == "tags":
-            document[name] = [one.strip() for one in value.split(",") if one.strip()]
+            document[name] = read_list(value)
         elif name in {"long_url", "title"}:
             document[name] = value
         elif not value:
             document[name] = None
         elif name == "expires_at":
-            document[name] = _read_time(value, errors)
+            document[name] = read_time(value, errors)
         elif name == "max_visits":
-            if _NUMBER.fullmatch(value) is None:
-                errors.append(FieldError(name, "max_visits_invalid", "must be a whole number"))
-            else:
-                document[name] = int(value)
+            document[name] = read_number(name, value, errors)
         else:
             document[name] = value
     if errors:
@@ -91,7 +88,21 @@ def _document(form: Form) -> dict[str, Any]:
     return document
 
 
-def _read_time(text: str, errors: list[FieldError]) -> str:
+def read_number(name: str, text: str, errors: list[FieldError]) -> int | None:
+    """Return the number that *text* is; None if it is none, which joins *errors*."""
+    if _NUMBER.fullmatch(text) is not None:
+        return int(text)
+    errors.append(FieldError(name, f"{name}_invalid", "must be a whole number"))
+    return None
+
+
+def read_list(text: str) -> list[str]:
+    """Return what commas part in *text*."""
+    return [one.strip() for one in text.split(",") if one.strip()]
+
+
+def read_time(text: str, errors: list[FieldError]) -> str:
+    """Return the time *text* of a form, in UTC, as the API has it; what is wrong joins *errors*."""
     wrong = FieldError("expires_at", "time_invalid", "must be a date that exists, with a time")
     try:
         if _LOCAL_TIME.fullmatch(text) is None:

@@ -70,6 +70,11 @@ class Viewer:
         return self.can_read and self.can_write
 
     @property
+    def is_admin(self) -> bool:
+        """May it do everything?"""
+        return self.principal.may(Scope.ADMIN)
+
+    @property
     def can_count(self) -> bool:
         """May it see how often links are visited?"""
         return self.principal.may(Scope.STATS_READ)

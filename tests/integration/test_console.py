@@ -533,6 +533,60 @@ def test_tags_are_counted_renamed_and_taken(gateway, console):
     assert console.get("/console/tags", cursor="x").status_code == 422
 
 
+def test_domain_is_added_changed_and_removed(gateway, console):
+    form = {"host": "Go.Example", "case_sensitive": "on", "root_url": "https://www.example.com"}
+
+    added = console.send("/console/domains/new", **form, min_slug_length="2", robots="disallow")
+
+    assert added.headers["location"] == "/console/domains?done=added"
+    assert "https://www.example.com/" in console.get(added.headers["location"]).text
+    assert console.send("/console/domains/new", **form).status_code == 409
+    edit = console.get("/console/domains/edit", host="go.example").text
+    version = re.findall(r'name="version" value="(\d+)"', edit)[0]
+    fields = {"host": "go.example", "version": version, "min_slug_length": "2", "robots": "disallow"}
+    kept = {**fields, "root_url": "https://www.example.com/", "redirect_code": "302"}
+    same = console.send("/console/domains/edit", **kept)
+    assert same.headers["location"].endswith("done=unchanged")
+    done = console.send("/console/domains/edit", **{**kept, "root_url": ""}, unicode="on", slug_length="9")
+    assert done.headers["location"].endswith("done=changed")
+    stale = console.send("/console/domains/edit", **kept, expired_url="https://mine.example/")
+    assert stale.status_code == 409
+    assert 'value="https://mine.example/"' in stale.text
+    assert "By now: 9" in stale.text
+    headers = {"Authorization": f"Bearer {gateway.key}"}
+    stored = httpx.get(f"{gateway.url}/api/v1/domains/go.example", headers=headers).json()
+    assert (stored["root_url"], stored["unicode"], stored["slug_length"]) == (None, True, 9)
+    assert (stored["min_slug_length"], stored["robots"], stored["multi_segment"]) == (2, "disallow", False)
+    console.create(long_url=TARGET, slug="of-domain", domain="go.example")
+    used = console.send("/console/domains/remove", host="go.example")
+    assert used.status_code == 409
+    assert "of-domain" in used.text
+    console.send("/console/link/remove", slug="of-domain", domain="go.example", version="1")
+    gone = console.send("/console/domains/remove", host="go.example")
+    assert gone.headers["location"].endswith("done=removed")
+
+
+@pytest.mark.parametrize(
+    ("form", "words"),
+    [
+        ({"host": ""}, "must name a host"),
+        ({"host": '"><b>'}, 'id="host-error"'),
+        ({"host": "other.example", "root_url": "no url"}, 'id="root_url-error"'),
+        ({"host": "other.example", "slug_length": "x"}, "must be a whole number"),
+        ({"host": "other.example", "slug_length": "4"}, "must be 5 to 32"),
+        ({"host": "other.example", "redirect_code": "200"}, "must be one of"),
+        ({"host": "other.example", "robots": "x"}, 'id="robots-error"'),
+    ],
+)
+def test_wrong_domain_is_refused_at_its_field(console, form, words):
+    answer = console.send("/console/domains/new", **form)
+
+    assert answer.status_code == 422
+    assert words in answer.text
+    assert console.send("/console/domains/remove", host="127.0.0.1").status_code == 422
+    assert console.send("/console/domains/edit", host="").status_code == 404
+
+
 def test_list_has_pages_filters_and_orders(gateway, console):
     for number in range(27):
         form = {"long_url": f"https://example.com/{number}", "slug": f"paged-{number:02}", "tags": "paged"}
@@ -628,6 +682,7 @@ def test_key_for_numbers_sees_numbers_alone(gateway, console):
             "/console/link/edit",
             "/console/link/qr",
             "/console/tags",
+            "/console/domains",
         ):
             assert counting.get(path, slug="numbers").status_code == 403
         for path in (
@@ -662,6 +717,19 @@ def test_key_that_only_writes_gets_the_short_url(gateway):
         ):
             assert writing.send(path, slug="written", version="1").status_code == 403
     assert gateway.link("written")["version"] == 1
+
+
+def test_key_without_admin_manages_nothing(gateway):
+    key = gateway.run("keys", "create", "most", "--scope", "links:read", "--scope", "links:write")
+    with ConsoleSession(gateway, key) as most:
+        listed = most.get("/console/domains")
+
+        assert listed.status_code == 200
+        assert "/console/domains/" not in listed.text
+        for path in ("/console/domains/new", "/console/domains/edit"):
+            assert most.get(path, host="127.0.0.1").status_code == 403
+        for path in ("/console/domains/new", "/console/domains/edit", "/console/domains/remove"):
+            assert most.send(path, host="127.0.0.1").status_code == 403
 
 
 def test_history_names_the_key(gateway, console):
