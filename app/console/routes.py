@@ -6,7 +6,7 @@ from collections.abc import Callable
 from datetime import datetime
 from urllib.parse import urlsplit
 
-from app.console import bulk, changes, domains, link, links, new, overview, rendering, sign_in, tags
+from app.console import bulk, changes, domains, keys, link, links, new, overview, rendering, sign_in, tags
 from app.console.gate import Gate
 from app.console.rendering import Pages
 from app.service.sessions import Sessions
@@ -42,6 +42,7 @@ def register(
     bulk.register(app, gate, middleware, pages, services)
     tags.register(app, gate, pages, services)
     domains.register(app, gate, pages, services)
+    keys.register(app, gate, pages, services, clock=clock)
     new.register(app, gate, pages, services, token=token)
     link.register(app, gate, pages, services, clock=clock)
     changes.register(app, gate, pages, services)

@@ -587,6 +587,68 @@ def test_wrong_domain_is_refused_at_its_field(console, form, words):
     assert console.send("/console/domains/edit", host="").status_code == 404
 
 
+SECRET = re.compile(r'id="secret" readonly autocomplete="off" value="(hg_\w+)"')
+
+
+def me(gateway, key: str) -> httpx.Response:
+    return httpx.get(f"{gateway.url}/api/v1/me", headers={"Authorization": f"Bearer {key}"})
+
+
+def test_key_is_made_shown_once_rotated_and_revoked(gateway, console):
+    form = {"name": "for <b>reports", "scope-links:read": "on", "scope-stats:read": "on"}
+    limits = {"own_links": "on", "allowed_addresses": "127.0.0.0/8, ::1", "rate_limit": "500 per minute"}
+
+    made = console.send("/console/keys/new", **form, **limits, domains="127.0.0.1")
+
+    assert made.status_code == 201
+    assert made.headers["cache-control"] == "no-store"
+    key = SECRET.findall(made.text)[0]
+    known = me(gateway, key).json()
+    assert known["scopes"] == ["links:read", "stats:read"]
+    assert (known["own_links"], known["domains"]) == (True, ["127.0.0.1"])
+    assert known["allowed_addresses"] == ["127.0.0.0/8", "::1/128"]
+    listed = console.get("/console/keys").text
+    assert "for &lt;b&gt;reports" in listed
+    assert key not in listed
+    assert key.split("_")[2] not in listed
+    rotated = console.send("/console/keys/rotate", key_id=known["key_id"], grace="0")
+    other = SECRET.findall(rotated.text)[0]
+    assert other != key
+    assert me(gateway, other).status_code == 200
+    eventually(lambda: me(gateway, key).status_code == 401, 10, "the old secret is over")
+    revoked = console.send("/console/keys/revoke", key_id=known["key_id"])
+    assert revoked.headers["location"] == "/console/keys?done=revoked"
+    assert "The key is revoked." in console.get(revoked.headers["location"]).text
+    eventually(lambda: me(gateway, other).status_code == 401, 10, "the key is over")
+    assert console.send("/console/keys/rotate", key_id=known["key_id"], grace="1d").status_code == 404
+    assert console.send("/console/keys/rotate", key_id="none", grace="x").status_code == 422
+    assert console.send("/console/keys/revoke", key_id="none").status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("form", "words"),
+    [
+        ({"name": "x"}, 'id="scopes-error"'),
+        ({"scope-links:read": "on"}, 'id="name-error"'),
+        ({"name": "x", "scope-none": "on"}, 'id="scopes-error"'),
+        ({"name": "x", "scope-admin": "on", "own_links": "on"}, 'id="own_links-error"'),
+        ({"name": "x", "scope-links:read": "on", "domains": "no.example"}, 'id="domains-error"'),
+        ({"name": "x", "scope-links:read": "on", "allowed_addresses": "x"}, 'id="allowed_addresses-error"'),
+        ({"name": "x", "scope-links:read": "on", "domains": ","}, 'id="domains-error"'),
+        ({"name": "x", "scope-links:read": "on", "allowed_addresses": ","}, 'id="allowed_addresses-error"'),
+        ({"name": "x", "scope-links:read": "on", "rate_limit": "x"}, 'id="rate_limit-error"'),
+        ({"name": "x", "scope-links:read": "on", "expires_at": "x"}, 'id="expires_at-error"'),
+        ({"name": "x", "scope-links:read": "on", "expires_at": "2001-01-01T00:00"}, "lies in the past"),
+    ],
+)
+def test_wrong_key_is_refused_at_its_field(console, form, words):
+    answer = console.send("/console/keys/new", **form)
+
+    assert answer.status_code == 422
+    assert words in answer.text
+    assert SECRET.findall(answer.text) == []
+
+
 def test_list_has_pages_filters_and_orders(gateway, console):
     for number in range(27):
         form = {"long_url": f"https://example.com/{number}", "slug": f"paged-{number:02}", "tags": "paged"}
@@ -726,9 +788,16 @@ def test_key_without_admin_manages_nothing(gateway):
 
         assert listed.status_code == 200
         assert "/console/domains/" not in listed.text
-        for path in ("/console/domains/new", "/console/domains/edit"):
+        for path in ("/console/domains/new", "/console/domains/edit", "/console/keys", "/console/keys/new"):
             assert most.get(path, host="127.0.0.1").status_code == 403
-        for path in ("/console/domains/new", "/console/domains/edit", "/console/domains/remove"):
+        for path in (
+            "/console/domains/new",
+            "/console/domains/edit",
+            "/console/domains/remove",
+            "/console/keys/new",
+            "/console/keys/rotate",
+            "/console/keys/revoke",
+        ):
             assert most.send(path, host="127.0.0.1").status_code == 403
 
 
