@@ -56,3 +56,37 @@ for (const button of document.querySelectorAll("button[data-picks]")) {
     for (const box of boxes) box.checked = !all;
   });
 }
+
+// Sends a file and shows what becomes of it below its form, which keeps the file for the next step.
+for (const form of document.querySelectorAll("form[data-uploads]")) {
+  const result = document.getElementById("result");
+  const show = text => {
+    const page = new DOMParser().parseFromString(text, "text/html");
+    result.replaceChildren(...(page.getElementById("result") ?? page.getElementById("main")).childNodes);
+  };
+  form.addEventListener("submit", async event => {
+    event.preventDefault();
+    const body = new FormData(form);
+    body.set(event.submitter.name, event.submitter.value);
+    for (const button of form.querySelectorAll("button")) button.disabled = true;
+    try {
+      const answer = await fetch(form.action, { method: "POST", body });
+      if (answer.redirected) {
+        location.assign(answer.url);
+        return;
+      }
+      const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
+      let text = "";
+      for (let part = await reader.read(); !part.done; part = await reader.read()) {
+        text += part.value;
+        show(text);
+      }
+      result.querySelector("[tabindex]")?.focus();
+    } catch {
+      const said = document.getElementById("said");
+      said.textContent = form.dataset.uploads;
+    } finally {
+      for (const button of form.querySelectorAll("button")) button.disabled = false;
+    }
+  });
+}

@@ -109,7 +109,7 @@ class Gate:
         """Declare a page for keys with *scope*, or what *is_form* of one; goes below a decorator of Robyn."""
         operation = self._operation(scope, work=work, deadline_s=deadline_s, limit=limit, is_form=is_form)
         dialect = Dialect(
-            key=self._credential,
+            key=self.credential,
             problem=lambda response, request: self._answer(response, request, is_form=is_form),
         )
 
@@ -168,7 +168,8 @@ class Gate:
 
         return for_robyn(Endpoint(handler.__name__, handle, reads=frozenset({"host"})))
 
-    def _credential(self, request: Request) -> Credential:
+    def credential(self, request: Request) -> Credential:
+        """Return what stands for a key in *request*; empty without a session."""
         session = self.cookie.read(request)
         return "" if session is None else self._sessions.reference(session)
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -45,6 +46,10 @@ _HEADERS: Headers = [
     ("x-robots-tag", "noindex"),
     NO_SNIFFING,
 ]
+
+
+# Where a page grows; no value of a template can be this.
+_GROWS = "<!-- grows -->"
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +137,24 @@ class Pages:
         """Return the page of the template *name*."""
         text = self._environment.get_template(name).render(viewer=viewer, **values)
         return Response(status, [*_HEADERS, *headers], text.encode())
+
+    def growing(self, name: str, viewer: Viewer, parts: AsyncGenerator[str, None], **values: Any) -> Response:
+        """Return the page of the template *name*, which shows each of *parts* once it is there."""
+        template = self._environment.get_template(name)
+        head, _, tail = template.render(viewer=viewer, grows=True, **values).partition(_GROWS)
+
+        async def body() -> AsyncGenerator[bytes, None]:
+            yield head.encode()
+            async with aclosing(parts):
+                async for part in parts:
+                    yield part.encode()
+            yield tail.encode()
+
+        return Response(200, _HEADERS, stream=body())
+
+    def fragment(self, name: str, **values: Any) -> str:
+        """Return a part of a page, the template *name*."""
+        return self._environment.get_template(name).render(**values)
 
     def redirect(self, path: str, headers: Headers = (), **query: Any) -> Response:
         """Return the answer that sends a browser on with GET."""

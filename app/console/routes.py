@@ -6,9 +6,22 @@ from collections.abc import Callable
 from datetime import datetime
 from urllib.parse import urlsplit
 
-from app.console import bulk, changes, domains, keys, link, links, new, overview, rendering, sign_in, tags
-from app.console.gate import Gate
+from app.console import (
+    bulk,
+    changes,
+    domains,
+    imports,
+    keys,
+    link,
+    links,
+    new,
+    overview,
+    rendering,
+    sign_in,
+    tags,
+)
 from app.console.rendering import Pages
+from app.console.uploads import UploadGate
 from app.service.sessions import Sessions
 from app.web.middleware import ApiMiddleware
 from app.web.request import Request
@@ -35,7 +48,7 @@ def register(
         token: makes an unpredictable name of letters and digits.
     """
     pages = Pages(language, urlsplit(services.public_url).path)
-    gate = Gate(middleware, pages, services.domains.index, sessions, public_url=services.public_url)
+    gate = UploadGate(middleware, pages, services.domains.index, sessions, public_url=services.public_url)
     overview.register(app, gate, pages, services)
     sign_in.register(app, gate, pages, sessions)
     links.register(app, gate, pages, services, clock=clock)
@@ -43,6 +56,7 @@ def register(
     tags.register(app, gate, pages, services)
     domains.register(app, gate, pages, services)
     keys.register(app, gate, pages, services, clock=clock)
+    imports.register(app, gate, middleware, pages, services)
     new.register(app, gate, pages, services, token=token)
     link.register(app, gate, pages, services, clock=clock)
     changes.register(app, gate, pages, services)

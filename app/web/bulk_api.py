@@ -38,7 +38,7 @@ from app.web.bulk_stream import Lines, Stream
 from app.web.endpoint import Operation, Parameter, Upload
 from app.web.headers import is_lines
 from app.web.links_api import IDEMPOTENCY_KEY, idempotency_key
-from app.web.middleware import ApiMiddleware, Call
+from app.web.middleware import ApiMiddleware, Call, bearer
 from app.web.request import Request
 from app.web.response import SECURITY_HEADERS, Response
 from app.web.robyn_app import Router
@@ -242,9 +242,9 @@ class _Batches:
 
         async def admit(count: int) -> Response | None:
             # The client decides how long it sends: a key that was revoked changes nothing more.
-            return await self._middleware.lapsed(Scope.LINKS_WRITE, request) or await self._middleware.charge(
-                Policy.BULK, principal.key_id, count, longest_s=BATCH_BODY_S
-            )
+            return await self._middleware.lapsed(
+                Scope.LINKS_WRITE, bearer(request)
+            ) or await self._middleware.charge(Policy.BULK, principal.key_id, count, longest_s=BATCH_BODY_S)
 
         stream = Stream(
             Results(self._domains.index, principal),

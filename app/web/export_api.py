@@ -22,7 +22,7 @@ from app.service.link_export import Exports
 from app.web import errors
 from app.web.endpoint import Operation
 from app.web.find_links import DOMAIN, FILTERS, SORT, filters_of
-from app.web.middleware import ApiMiddleware, Call
+from app.web.middleware import ApiMiddleware, Call, bearer
 from app.web.parameters import QueryReader, member, one
 from app.web.request import Request
 from app.web.response import SECURITY_HEADERS, Response
@@ -118,7 +118,7 @@ class _Files:
                     if self._is_draining():
                         yield _ended("the gateway stops", form)
                         return
-                    if await self._middleware.lapsed(Scope.LINKS_READ, request) is not None:
+                    if await self._middleware.lapsed(Scope.LINKS_READ, bearer(request)) is not None:
                         yield _ended("the key counts no longer", form)
                         return
                     async with within(ADMIN_S):

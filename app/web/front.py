@@ -31,7 +31,7 @@ from app.telemetry.families import HTTP_SECONDS
 from app.telemetry.requests import REDIRECT_ROUTE, RequestMetrics
 from app.telemetry.samples import Samples
 from app.telemetry.sources import front_samples
-from app.web import bulk_api, errors, import_api
+from app.web import bulk_api, errors, import_api, import_files
 from app.web.body import MAX_BODY_BYTES
 from app.web.intent import PREVIEW_STARTS, PREVIEW_WORDS
 from app.web.pages import NO_PAGES, Pages
@@ -223,7 +223,7 @@ def new_front(
             length there, and slugs of several segments may be routes.
         describes_visits: whether it keeps what visits look like, for `looks`.
     """
-    uploads = [bulk_api.PATH, import_api.PATH, *chunked]
+    uploads = [bulk_api.PATH, import_api.PATH, import_files.CONSOLE_PATH, *chunked]
     away = Unavailable("the gateway", "its application did not answer")
     return Front(
         upstream=upstream,

@@ -177,15 +177,15 @@ class ApiMiddleware:
             return refusal
         return principal if scope is None or principal.may(scope) else errors.forbidden(scope)
 
-    async def lapsed(self, scope: Scope, request: Request) -> Response | None:
+    async def lapsed(self, scope: Scope, key: Credential) -> Response | None:
         """
-        Return why the key of *request* may not go on with what needs *scope*; None if it may.
+        Return why *key* may not go on with what needs *scope*; None if it may.
 
         For answers that go on after their handler has returned. No limit is charged, and while the store is
         away the key counts.
         """
         try:
-            principal = await self._authenticator.authenticate(bearer(request))
+            principal = await self._authenticator.authenticate(key)
         except Unavailable:
             return None
         if principal is None:

@@ -33,6 +33,10 @@ class ConsoleSession:
     def send(self, path: str, **form: str) -> httpx.Response:
         return self.http.post(path, data={"form_token": self.token, **form})
 
+    def upload(self, content: bytes, **form: str) -> httpx.Response:
+        fields = {"form_token": self.token, **form}
+        return self.http.post("/console/import", data=fields, files={"file": ("links.csv", content)})
+
     def create(self, **form: str) -> httpx.Response:
         page = self.get("/console/links/new").text
         return self.send("/console/links/new", once=_ONCE.findall(page)[0], **form)

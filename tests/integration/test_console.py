@@ -649,6 +649,84 @@ def test_wrong_key_is_refused_at_its_field(console, form, words):
     assert SECRET.findall(answer.text) == []
 
 
+ROWS = b"""long_url,slug,title
+https://example.com/1,import-1,<b>One
+not a url,import-2,Two
+https://example.com/3,no slug!,Three
+https://example.com/4,import-4,Four
+"""
+
+
+def test_file_is_checked_then_imported(gateway, console):
+    checked = console.upload(ROWS, do="check")
+
+    assert checked.status_code == 200
+    assert "Nothing was stored" in checked.text
+    assert "<dt>Refused rows</dt><dd>2</dd>" in checked.text
+    assert "<dt>New links</dt><dd>2</dd>" in checked.text
+    assert "<td>3</td><td>long_url:" in checked.text
+    assert "<td>4</td><td>slug:" in checked.text
+    assert checked.text.rstrip().endswith("</html>")
+    assert gateway.link("import-1") is None
+    done = console.upload(ROWS, do="import", format="csv")
+    assert "The import is done." in done.text
+    assert gateway.link("import-1")["title"] == "<b>One"
+    assert gateway.link("import-4") is not None
+    again = console.upload(ROWS.replace(b"Four", b"Fourth"), do="import", update="on", ignore="title")
+    assert "<dt>Already there</dt><dd>2</dd>" in again.text
+    renamed = console.upload(ROWS.replace(b"Four", b"Fourth"), do="import", update="on")
+    assert "<dt>Changed links</dt><dd>1</dd>" in renamed.text
+    assert gateway.link("import-4")["title"] == "Fourth"
+
+
+def test_large_file_grows_its_page(gateway, console):
+    rows = b"".join(b"https://example.com/large/%d,large-%d\n" % (n, n) for n in range(3_000))
+    content = b"long_url,slug\n" + rows
+
+    with console.http.stream(
+        "POST",
+        "/console/import",
+        data={"form_token": console.token, "do": "import"},
+        files={"file": ("links.csv", content)},
+    ) as answer:
+        parts = list(answer.iter_text())
+
+    page = "".join(parts)
+    assert "<dt>New links</dt><dd>3,000</dd>" in page
+    assert page.count(" %: Rows read ") > 3
+    assert "100 %: Rows read 3,000" in page
+    assert len(parts) > 3
+    assert gateway.link("large-2999") is not None
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04", b"\x00\x01", b'{"a": 1}', b"<b>\n<b>\n"])
+def test_unreadable_file_is_refused(console, content):
+    answer = console.upload(content, do="import")
+
+    assert answer.status_code == 422
+    assert "The file is refused" in answer.text
+    assert '<p class="wrong" role="alert">' in answer.text
+
+
+def test_forged_upload_stores_nothing(gateway, console):
+    file = {"file": ("links.csv", b"long_url,slug\nhttps://example.com/,forged-upload\n")}
+    form = {"form_token": console.token, "do": "import"}
+    for data, headers in (
+        ({"do": "import"}, {}),
+        ({**form, "form_token": "wrong"}, {}),
+        (form, {"Origin": "https://evil.example"}),
+        (form, {"Sec-Fetch-Site": "cross-site"}),
+    ):
+        answer = console.http.post("/console/import", data=data, files=file, headers=headers)
+        assert answer.status_code == 403, (data, headers)
+    assert console.send("/console/import", do="import").status_code == 403
+    headers = {"Content-Type": "multipart/form-data; boundary=x"}
+    assert console.http.post("/console/import", content=b"--x--", headers=headers).status_code == 403
+    without = httpx.post(f"{gateway.url}/console/import", data=form, files=file)
+    assert without.headers["location"] == "/console/sign-in?why=over"
+    assert gateway.link("forged-upload") is None
+
+
 def test_list_has_pages_filters_and_orders(gateway, console):
     for number in range(27):
         form = {"long_url": f"https://example.com/{number}", "slug": f"paged-{number:02}", "tags": "paged"}
@@ -788,7 +866,13 @@ def test_key_without_admin_manages_nothing(gateway):
 
         assert listed.status_code == 200
         assert "/console/domains/" not in listed.text
-        for path in ("/console/domains/new", "/console/domains/edit", "/console/keys", "/console/keys/new"):
+        for path in (
+            "/console/domains/new",
+            "/console/domains/edit",
+            "/console/keys",
+            "/console/keys/new",
+            "/console/import",
+        ):
             assert most.get(path, host="127.0.0.1").status_code == 403
         for path in (
             "/console/domains/new",
@@ -799,6 +883,7 @@ def test_key_without_admin_manages_nothing(gateway):
             "/console/keys/revoke",
         ):
             assert most.send(path, host="127.0.0.1").status_code == 403
+        assert most.upload(ROWS, do="import").status_code == 403
 
 
 def test_history_names_the_key(gateway, console):
