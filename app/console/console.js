@@ -90,3 +90,11 @@ for (const form of document.querySelectorAll("form[data-uploads]")) {
     }
   });
 }
+
+// A bookmark does nothing here: the policy of this page runs no script in an address.
+for (const link of document.querySelectorAll("a[data-drags]")) {
+  link.addEventListener("click", event => {
+    event.preventDefault();
+    document.getElementById("said").textContent = link.dataset.drags;
+  });
+}

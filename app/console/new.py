@@ -56,8 +56,9 @@ class _New:
         self._token = token
 
     async def ask(self, call: Call[Any], viewer: Viewer) -> Response:
-        """Return the form for a new link."""
-        return self._form(viewer, {"long_url": call.request.query.get("long_url", "")})
+        """Return the form for a new link, with what the address says of it; nothing is stored."""
+        query = call.request.query
+        return self._form(viewer, {name: query.get(name, "") for name in ("long_url", "title")})
 
     async def create(self, call: Call[Any], viewer: Viewer) -> Response:
         """Make the link; what was typed stays if a rule is broken."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
+from urllib.parse import quote
 
 from app.concurrency.actors import reach
 from app.console.gate import Gate
@@ -15,6 +17,16 @@ from app.web.middleware import Call
 from app.web.response import Response
 from app.web.robyn_app import Router
 from app.web.services import Services
+
+# What bookmarks may hold as it is.
+_READABLE = "()+=',.:?&;/"
+
+
+def bookmarklet(public_url: str) -> str:
+    """Return a bookmark that opens the form for a link to the page that a browser shows; it holds no key."""
+    form = json.dumps(f"{public_url}/console/links/new?long_url=")
+    here = f"{form}+encodeURIComponent(location.href)+'&title='+encodeURIComponent(document.title)"
+    return f"javascript:{quote(f'void(open({here}))', safe=_READABLE)}"
 
 
 def register(app: Router, gate: Gate, pages: Pages, services: Services) -> None:
@@ -36,5 +48,6 @@ def register(app: Router, gate: Gate, pages: Pages, services: Services) -> None:
             key_id=call.principal.key_id,
             until=call.principal.expires_at,
             hosts=hosts(services.domains, call.principal),
+            bookmarklet=bookmarklet(services.public_url) if viewer.can_write else "",
             is_restricted=reach() != EVERYTHING,
         )

@@ -34,6 +34,11 @@ class ConsoleGateway(Gateway):
         answer = httpx.get(f"{self.url}/api/v1/links/{slug}", headers=headers)
         return answer.json() if answer.status_code == 200 else None
 
+    def count(self) -> int:
+        headers = {"Authorization": f"Bearer {self.key}"}
+        params = {"count": "true"}
+        return int(httpx.get(f"{self.url}/api/v1/links", params=params, headers=headers).json()["count"])
+
 
 @pytest.fixture(scope="module", params=["off", "on"], ids=["alone", "front"])
 def gateway(request, tmp_path_factory) -> Iterator[ConsoleGateway]:
@@ -316,6 +321,19 @@ def test_form_with_errors_keeps_what_was_typed(gateway, console):
     for field in ("long_url", "slug"):
         assert f'id="{field}-error"' in answer.text
         assert f'aria-describedby="{field}-hint {field}-error"' in answer.text
+
+
+def test_bookmark_fills_the_form_and_stores_nothing(gateway, console):
+    count = gateway.count()
+
+    page = console.get("/console/links/new", long_url="https://example.com/marked", title='"> A <b>page')
+
+    assert 'value="https://example.com/marked"' in page.text
+    assert 'value="&#34;&gt; A &lt;b&gt;page"' in page.text
+    assert gateway.count() == count
+    bookmark = re.findall(r'href="(javascript:[^"]*)"', console.get("/console").text)[0]
+    assert f"{gateway.url}/console/links/new?long_url=" in bookmark
+    assert "hg_" not in bookmark
 
 
 def test_preview_shows_the_target_and_stores_nothing(gateway, console):

@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 from pathlib import Path
 from unittest.mock import MagicMock
+from urllib.parse import unquote
 
 import pytest
 
 from app.console.gate import Gate
+from app.console.overview import bookmarklet
 from app.console.rendering import Pages, texts
 from app.domain.domains import DomainIndex
 from app.domain.errors import Unavailable
@@ -50,6 +52,15 @@ def test_addresses_are_encoded(query):
     address = Pages("en", "/go").url("/console", **query)
     assert address.startswith("/go/console?a=%")
     assert "&" not in address
+
+
+def test_bookmark_opens_the_form_of_this_service_and_holds_nothing_else():
+    code = unquote(bookmarklet("https://hop.example/go").removeprefix("javascript:"))
+
+    assert code == (
+        'void(open("https://hop.example/go/console/links/new?long_url="+encodeURIComponent(location.href)'
+        "+'&title='+encodeURIComponent(document.title)))"
+    )
 
 
 @pytest.mark.parametrize(
