@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Iterator
+from pathlib import Path
 
 import httpx
 import pytest
 
+from app.ports import Refusal
+from app.web import errors
+from app.web.pages import load
+from tests.integration import accessibility
 from tests.integration.console_session import ConsoleSession
 from tests.servers import browser
 from tests.servers.browser import Browser
@@ -120,32 +126,124 @@ def path_of(window: Browser) -> str:
     return str(window.run("return location.pathname"))
 
 
-def test_link_is_made_changed_removed_and_brought_back(window, gateway):
-    sign_in(window, gateway)
-    window.open(f"{gateway.url}/console/links/new")
-    window.run("""
-        document.querySelector('#long_url').value = 'https://example.com/in-a-browser';
-        document.querySelector('#slug').value = 'in-a-browser';
-        document.querySelector('#expires_at').value = '2090-01-31T12:30:15';
+def post(
+    window: Browser, gateway: Gateway, path: str, fields: dict[str, str], file: str | None = None
+) -> None:
+    """Send a form from the page that is shown, with the token of its session; wait for the answer."""
+    window.run(f"""
+        document.documentElement.dataset.old = 'old';
+        const form = document.createElement('form');
+        const token = document.querySelector('[name=form_token]').value;
+        const fields = {{form_token: token, ...{json.dumps(fields)}}};
+        for (const [name, value] of Object.entries(fields)) {{
+          const field = document.createElement('input');
+          [field.type, field.name, field.value] = ['hidden', name, value];
+          form.append(field);
+        }}
+        const content = {json.dumps(file)};
+        if (content !== null) {{
+          const chosen = new DataTransfer();
+          chosen.items.add(new File([content], 'links.csv'));
+          const field = document.createElement('input');
+          [field.type, field.name, field.files] = ['file', 'file', chosen.files];
+          [form.enctype, form.hidden] = ['multipart/form-data', true];
+          form.append(field);
+        }}
+        form.method = 'post';
+        form.action = {json.dumps(gateway.url + path)};
+        document.body.append(form);
+        form.submit();
     """)
+    ready = "return document.readyState === 'complete' && !document.documentElement.dataset.old"
+    eventually(lambda: window.run(ready), 20, f"the answer of {path} is shown")
 
+
+def shows(window: Browser, text: str) -> None:
+    eventually(lambda: text in window.text(), 20, f"the page says: {text}")
+
+
+def fill(window: Browser, **values: str) -> None:
+    for name, value in values.items():
+        window.run(f"document.querySelector('main [name={name}]').value = {json.dumps(value)}")
+
+
+def test_walk_through_every_view(window, gateway):
+    sign_in(window, gateway)
+    window.run("document.querySelector('nav a[href$=new]').click()")
+    eventually(lambda: path_of(window) == "/console/links/new", 20, "the form is shown")
+    fill(
+        window,
+        long_url="https://example.com/in-a-browser",
+        slug="in-a-browser",
+        tags="walked",
+        utm_medium="walk",
+        expires_at="2090-01-31T12:30:15",
+    )
     submit(window, "main form")
-
-    eventually(lambda: "The link is there." in window.text(), 10, "the link is made")
+    shows(window, "The link is there.")
     assert "2090-01-31 12:30" in window.text()
+    assert "https://example.com/in-a-browser?utm_medium=walk" in window.text()
     assert window.run("return document.querySelector('.qr').naturalWidth") > 0
     assert window.run("return !document.querySelector('button[data-copies]').hidden") is True
     assert window.run("return document.styleSheets[0].cssRules.length") > 20
+
+    visit = httpx.get(f"{gateway.url}/in-a-browser")
+    assert visit.headers["location"] == "https://example.com/in-a-browser?utm_medium=walk"
+    own = f"{gateway.url}/console/link?slug=in-a-browser"
+
+    def is_counted() -> bool:
+        window.open(own)
+        return bool(window.run("return document.querySelector('#total').textContent") == "1")
+
+    eventually(is_counted, 20, "the visit is shown")
     window.run("document.querySelector('main a.button').click()")
-    eventually(lambda: path_of(window) == "/console/link/edit", 10, "the form is shown")
-    window.run("document.querySelector('#title').value = 'A new title'")
+    eventually(lambda: path_of(window) == "/console/link/edit", 20, "the form is shown")
+    fill(window, title="A new title")
     submit(window, "main form")
-    eventually(lambda: "The link is changed." in window.text(), 10, "the link is changed")
+    shows(window, "The link is changed.")
     submit(window, "form[action$=remove]")
-    eventually(lambda: "The link is removed" in window.text(), 10, "the link is removed")
+    shows(window, "The link is removed")
     submit(window, "form[action$=undo]")
-    eventually(lambda: "The last change is undone." in window.text(), 10, "the link is back")
+    shows(window, "The last change is undone.")
     assert "A new title" in window.text()
+
+    window.open(f"{gateway.url}/console/links?tag=walked")
+    window.run("document.querySelector('button[data-picks]').click()")
+    assert window.run("return document.querySelectorAll('main :checked[type=checkbox]').length") == 1
+    fill(window, do="add_tag")
+    window.run("document.querySelector('#bulk-tag').value = 'together'")
+    submit(window, "form[action$=bulk]")
+    shows(window, "Done: 1 / 1")
+    submit(window, "form[action$=undo]")
+    shows(window, "Done: 1 / 1")
+
+    window.open(f"{gateway.url}/console/import")
+    window.run("""
+        const chosen = new DataTransfer();
+        const rows = 'long_url,slug\\nhttps://example.com/,walked-in\\nno url,walked-out\\n';
+        chosen.items.add(new File([rows], 'links.csv'));
+        document.querySelector('#file').files = chosen.files;
+        document.querySelector('[value=check]').click();
+    """)
+    shows(window, "Nothing was stored.")
+    assert "1 × long_url" in window.text()
+    window.run("document.querySelector('[value=import]').click()")
+    shows(window, "The import is done.")
+    assert httpx.get(f"{gateway.url}/walked-in").status_code == 302
+    assert httpx.get(f"{gateway.url}/walked-out").status_code == 404
+
+    window.open(f"{gateway.url}/console/keys/new")
+    fill(window, name="walking")
+    window.run("document.querySelector('[name=\"scope-links:read\"]').checked = true")
+    submit(window, "main form")
+    shows(window, "It is shown this once")
+    key = window.run("return document.querySelector('#secret').value")
+    headers = {"Authorization": f"Bearer {key}"}
+    assert httpx.get(f"{gateway.url}/api/v1/links", headers=headers).status_code == 200
+    window.run("document.querySelector('form[action$=revoke]').requestSubmit()")
+    shows(window, "The key is revoked.")
+    is_over = lambda: httpx.get(f"{gateway.url}/api/v1/links", headers=headers).status_code == 401  # noqa: E731
+    eventually(is_over, 20, "the key is over")
 
 
 def test_form_tells_the_target_and_the_slug_while_it_is_typed(window, gateway):
@@ -210,6 +308,9 @@ def test_hostile_texts_run_nothing(window, gateway):
             ("/console/links?", "domain"),
             ("/console/links?", "cursor"),
             ("/console/links/new?", "long_url"),
+            ("/console/links/new?", "title"),
+            ("/console/tags?", "cursor"),
+            ("/console/domains/edit?", "host"),
             ("/console/link?", "slug"),
             (f"/console/link?slug=hostile-{number}&", "range"),
             (f"/console/link?slug=hostile-{number}&", "done"),
@@ -221,12 +322,7 @@ def test_hostile_texts_run_nothing(window, gateway):
         ):
             window.open(f"{gateway.url}{path}{httpx.QueryParams({field: text})}")
             opened += 1
-            assert window.run("return window.name") == "", (path, field, text)
-            loaded = window.run("return performance.getEntriesByType('resource').map(one => one.name)")
-            assert [one for one in loaded if not one.startswith(f"{gateway.url}/")] == []
-            assert (
-                window.run("return document.querySelectorAll('main script, base, iframe, style').length") == 0
-            )
+            check_nothing_ran(window, gateway, (path, field, text))
         # A form that is refused shows what was typed.
         window.open(f"{gateway.url}/console/links/new")
         window.run(f"""
@@ -237,11 +333,62 @@ def test_hostile_texts_run_nothing(window, gateway):
         eventually(lambda: "Nothing was stored" in window.text(), 10, "the form is refused")
         assert window.run("return window.name") == "", text
         assert window.run("return document.querySelector('#title').value") == text
-    assert opened == len(HOSTILE) * 14
+    assert opened == len(HOSTILE) * 17
+
+
+def check_nothing_ran(window: Browser, gateway: Gateway, what: object) -> None:
+    assert window.run("return window.name") == "", what
+    loaded = window.run("return performance.getEntriesByType('resource').map(one => one.name)")
+    assert [one for one in loaded if not one.startswith(f"{gateway.url}/")] == []
+    assert window.run("return document.querySelectorAll('main script, base, iframe, style').length") == 0
+
+
+def test_hostile_forms_run_nothing(window, gateway):
+    with ConsoleSession(gateway, gateway.key) as console:
+        for number, text in enumerate(HOSTILE):
+            made = console.create(long_url="https://example.com/", slug=f"tagged-{number}", tags=text)
+            assert made.status_code in (303, 422)
+    sign_in(window, gateway)
+    window.before_each_page(_WATCH)
+    window.run("window.name = ''")
+    pages = ("root_url", "not_found_url", "expired_url", "min_slug_length", "redirect_code", "robots")
+    sent: list[tuple[str, dict[str, str]]] = []
+    for text in HOSTILE:
+        restrictions = dict.fromkeys(("domains", "allowed_addresses", "rate_limit", "expires_at"), text)
+        forms = [
+            (
+                "/console/links/new/check",
+                {"long_url": f"https://example.com/?{text}", "slug": text, "title": text},
+            ),
+            (
+                "/console/links/bulk",
+                {"do": "add_tag", "tag": text, "pick-1": text, "pick-2": f"1 {text} {text}"},
+            ),
+            ("/console/tags/rename", {"tag": text, "name": f"{text},\n"}),
+            ("/console/domains/new", {"host": text, **dict.fromkeys(pages, text)}),
+            ("/console/keys/new", {"name": text, f"scope-{text}": "on", **restrictions}),
+            ("/console/keys/new", {"name": text, "scope-stats:read": "on"}),
+            ("/console/import", {"do": "check", "format": text, "ignore": text, "domain": text}),
+            ("/console/import", {"do": "check", "ignore": text}),
+        ]
+        for path, fields in forms:
+            file = f"long_url,title,{text}\n{text},x,x\nhttps://example.com/,{text},x\n"
+            post(window, gateway, path, fields, file if path == "/console/import" else None)
+            sent.append((path, fields))
+            check_nothing_ran(window, gateway, (path, fields))
+    for path in ("/console/tags", "/console/keys", "/console/links?search=tagged"):
+        window.open(f"{gateway.url}{path}")
+        check_nothing_ran(window, gateway, path)
+    assert len(sent) == len(HOSTILE) * 8
 
 
 def test_pages_can_be_read_and_fit(window, gateway, tmp_path):
-    """Some of its screenshots are in docs/images."""
+    """
+    Every view, light and dark, on a phone and wide: axe-core finds nothing, and nothing is cut off.
+
+    Some of its screenshots are in docs/images.
+    """
+    accessibility.load(window)
     with ConsoleSession(gateway, gateway.key) as console:
         furnish(gateway, console)
     sign_in(window, gateway)
@@ -252,25 +399,93 @@ def test_pages_can_be_read_and_fit(window, gateway, tmp_path):
         "new": "/console/links/new",
         "link": "/console/link?slug=spring-sale&range=24h",
         "edit": "/console/link/edit?slug=spring-sale",
+        "tags": "/console/tags",
+        "domains": "/console/domains",
+        "domain": "/console/domains/edit?host=go.example",
+        "new-domain": "/console/domains/new",
+        "keys": "/console/keys",
+        "new-key": "/console/keys/new",
+        "import": "/console/import",
         "missing": "/console/link?slug=no-such",
         "wrong": "/console/links?state=x",
         "sign-in": "/console/sign-in",
     }
     for name, path in views.items():
-        for screen, (width, height) in SCREENS.items():
-            for dark in (False, True):
-                window.look(width=width, height=height, dark=dark)
-                window.open(f"{gateway.url}{path}")
-                assert window.run(_FINDINGS) == [], name
-                assert window.run("return document.documentElement.scrollWidth") <= width, (name, screen)
-                shot = tmp_path / f"{name}-{screen}-{'dark' if dark else 'light'}.png"
-                shot.write_bytes(window.screenshot())
-    window.look(width=1280, height=800, dark=False)
-    window.open(f"{gateway.url}/console/links/new")
-    window.run("document.querySelector('#long_url').value = 'no url'")
-    submit(window, "main form")
-    eventually(lambda: "Nothing was stored" in window.text(), 10, "the form is refused")
-    assert window.run(_FINDINGS) == []
+        window.open(f"{gateway.url}{path}")
+        window.run("for (const one of document.querySelectorAll('main details')) one.open = true")
+        check_view(window, name, tmp_path)
+    wrong = {"long_url": "no url", "slug": "no slug!", "utm_source": "\t"}
+    answers: dict[str, tuple[str, dict[str, str]]] = {
+        "preview": ("/console/links/new/check", {"long_url": "https://example.com/", "slug": "jobs"}),
+        "refused-link": ("/console/links/new", wrong),
+        "stale-link": (
+            "/console/link/edit",
+            {"slug": "returns", "version": "9", "long_url": "https://a.example/"},
+        ),
+        "bulk": (
+            "/console/links/bulk",
+            {"do": "add_tag", "tag": "new", "pick-1": "1 127.0.0.1 returns", "pick-2": "9 127.0.0.1 jobs"},
+        ),
+        "refused-tag": ("/console/tags/rename", {"tag": "shop", "name": "shop"}),
+        "refused-domain": ("/console/domains/new", {"host": "no host", "root_url": "x", "robots": "x"}),
+        "refused-key": ("/console/keys/new", {"allowed_addresses": "x", "rate_limit": "x"}),
+        "issued-key": ("/console/keys/new", {"name": "reports", "scope-stats:read": "on"}),
+        "imported": ("/console/import", {"do": "check"}),
+        "removed": ("/console/link/remove", {"slug": "jobs", "version": "2"}),
+    }
+    rows = (
+        "long_url,slug,title",
+        "https://example.com/a,offer,Offer",
+        "https://example.com/b,no slug!,Two",
+        "x,third,3",
+    )
+    file = "\n".join((*rows, ""))
+    for name, (path, fields) in answers.items():
+        window.open(f"{gateway.url}/console/links")
+        post(window, gateway, path, fields, file if path == "/console/import" else None)
+        check_view(window, name, tmp_path)
+
+
+def test_pages_for_people_break_no_rule(window, gateway, tmp_path):
+    """Those of other statuses than visits have here are shown as they are sent."""
+    accessibility.load(window)
+    with ConsoleSession(gateway, gateway.key) as console:
+        console.create(long_url="https://example.com/there", slug="people-there", title="What is there")
+        console.create(long_url="https://example.com/", slug="people-gone")
+        console.send("/console/link/remove", slug="people-gone", version="1")
+    accepted = "text/html,application/xhtml+xml,*/*;q=0.8"
+    for path in ("", "/no-such-link", "/people-gone", "/people-there+"):
+        window.open(f"{gateway.url}{path or '/'}", Accept=accepted)
+        assert window.run("return document.querySelectorAll('main h1').length") == 1, path
+        check_view(window, f"people{path.replace('/', '-')}", tmp_path)
+    for language in ("en", "de"):
+        pages = load(language)
+        for problem in (
+            errors.unreadable("x"),
+            errors.blocked("http://hop.example/"),
+            errors.too_many_requests(Refusal(1, {})),
+            errors.overloaded(),
+        ):
+            page = pages.page_of(problem)
+            assert page is not None
+            content = base64.b64encode(page.body).decode()
+            window.open(f"data:text/html;charset=utf-8;base64,{content}")
+            check_view(window, f"people-{problem.status}-{language}", tmp_path)
+    window.run("document.querySelector('main').append(document.createElement('img'))")
+    assert [one for one in accessibility.violations(window) if one.startswith("image-alt")] != []
+
+
+def check_view(window: Browser, name: str, folder: Path) -> None:
+    """Check the page that is shown, on each screen and in both schemes."""
+    for screen, (width, height) in SCREENS.items():
+        for dark in (False, True):
+            window.look(width=width, height=height, dark=dark)
+            window.run("window.scrollTo(0, 0)")
+            shot = folder / f"{name}-{screen}-{'dark' if dark else 'light'}.png"
+            shot.write_bytes(window.screenshot())
+            assert accessibility.violations(window) == [], (name, screen, dark)
+            assert name.startswith("people") or window.run(_FINDINGS) == [], (name, screen, dark)
+            assert window.run("return document.documentElement.scrollWidth") <= width, (name, screen)
 
 
 def furnish(gateway: Gateway, console: ConsoleSession) -> None:
@@ -294,6 +509,9 @@ def furnish(gateway: Gateway, console: ConsoleSession) -> None:
         "/console/link/edit", **later, title="Spring sale 2026", utm_source="flyer", enabled="on"
     )
     assert sent.status_code == 303
+    for host, fields in {"go.example": {"root_url": "https://www.example.com/"}, "b.example": {}}.items():
+        added = console.send("/console/domains/new", host=host, **fields)
+        assert added.headers.get("location") == "/console/domains?done=added", added.text
     agents = (
         "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0",
         "Mozilla/5.0 (iPhone; CPU iPhone OS 18_5 like Mac OS X) AppleWebKit/605 Version/18.5 Safari/604.1",
