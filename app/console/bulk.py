@@ -31,7 +31,6 @@ from app.web.services import Services
 PATH = "/console/links/bulk"
 # What a form may ask for; the texts have each as `bulk_…`.
 ACTIONS = ("add_tag", "remove_tag", "expire", "remove")
-_PICK = "pick-"
 _LEASE_S = 0.5
 _Undone = (
     Link
@@ -52,7 +51,6 @@ _Edit = Callable[[Link], Mapping[str, Any] | None]
 class Pick:
     """A link that was selected, as its row has shown it."""
 
-    text: str
     slug: str
     host: str
     version: int
@@ -120,13 +118,13 @@ class _Bulk:
     async def _picks(self, form: drafts.Form) -> Sequence[Pick]:
         found = []
         for name, text in form.items():
-            if not name.startswith(_PICK):
+            if not name.startswith("pick-"):
                 continue
             version, _, rest = text.partition(" ")
             host, _, slug = rest.partition(" ")
             key = await key_of({"domain": host, "slug": slug}, self._domains)
             number = int(version) if version.isascii() and version.isdigit() and len(version) < 16 else 0
-            found.append(Pick(text, slug, host, number, key))
+            found.append(Pick(slug, host, number, key))
         return found
 
     async def _refused(self, call: Call[Any], viewer: Viewer, picks: Sequence[Pick]) -> Response | None:

@@ -27,6 +27,7 @@ PATH = "/console/keys"
 # How long the present secret counts beside the new one; the texts have each as `grace_…`.
 GRACES = ("1d", "1h", "7d", "0")
 _SCOPE = "scope-"
+_MOST = 500
 _TEXTS = ("name", "expires_at", "domains", "allowed_addresses", "rate_limit")
 
 
@@ -52,8 +53,9 @@ class _Keys:
         self._clock = clock
 
     async def show(self, call: Call[Any], viewer: Viewer) -> Response:
-        """List the keys, the newest first."""
-        return await self._list(viewer, is_revoked=call.request.query.get("done") == "revoked")
+        """List the keys that count, or all of them, the newest first."""
+        query = call.request.query
+        return await self._list(viewer, is_revoked=query.get("done") == "revoked", has_all="all" in query)
 
     async def ask(self, call: Call[Any], viewer: Viewer) -> Response:
         """Return the form for a new key."""
@@ -116,13 +118,19 @@ class _Keys:
     async def _shown(self, viewer: Viewer, issued: Issued, *, status: int = 200) -> Response:
         return await self._list(viewer, status=status, issued=issued)
 
-    async def _list(self, viewer: Viewer, *, status: int = 200, **values: Any) -> Response:
-        now, found = self._clock(), await self._keys.all()
+    async def _list(
+        self, viewer: Viewer, *, status: int = 200, has_all: bool = False, **values: Any
+    ) -> Response:
+        now = self._clock()
+        # Each sign-in by a link leaves a key that has ended.
+        found = [key for key in await self._keys.all() if has_all or key.is_live(now)]
         return self._pages.page(
             "keys.html",
             viewer,
             status=status,
-            keys=[self._row(key, now) for key in reversed(found)],
+            keys=[self._row(key, now) for key in found[: -_MOST - 1 : -1]],
+            has_all=has_all,
+            is_cut=len(found) > _MOST,
             own=viewer.principal.key_id,
             graces=list(GRACES),
             words={one: self._pages.text(f"grace_{one}") for one in GRACES},

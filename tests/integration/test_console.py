@@ -11,6 +11,7 @@ import pytest
 
 from tests.integration.console_session import ConsoleSession
 from tests.servers.hopgate import UNLIMITED, Gateway, eventually, hopgate, make_key
+from tests.servers.raw_http import answered
 
 COOKIE = "hopgate_session"
 TARGET = "https://example.com/a"
@@ -638,6 +639,8 @@ def test_key_is_made_shown_once_rotated_and_revoked(gateway, console):
     assert revoked.headers["location"] == "/console/keys?done=revoked"
     assert "The key is revoked." in console.get(revoked.headers["location"]).text
     eventually(lambda: me(gateway, other).status_code == 401, 10, "the key is over")
+    assert known["key_id"] not in console.get("/console/keys").text
+    assert known["key_id"] in console.get("/console/keys", all="1").text
     assert console.send("/console/keys/rotate", key_id=known["key_id"], grace="1d").status_code == 404
     assert console.send("/console/keys/rotate", key_id="none", grace="x").status_code == 422
     assert console.send("/console/keys/revoke", key_id="none").status_code == 404
@@ -742,6 +745,14 @@ def test_forged_upload_stores_nothing(gateway, console):
     assert console.http.post("/console/import", content=b"--x--", headers=headers).status_code == 403
     without = httpx.post(f"{gateway.url}/console/import", data=form, files=file)
     assert without.headers["location"] == "/console/sign-in?why=over"
+    cookie = f"{COOKIE}={console.http.cookies[COOKIE]}"
+    head = (
+        f"POST /console/import HTTP/1.1\r\nHost: 127.0.0.1\r\nCookie: {cookie}\r\n"
+        f"Content-Type: multipart/form-data; boundary=x\r\nContent-Length: {2**30}\r\n\r\n"
+    )
+    too_large = answered(int(gateway.url.rpartition(":")[2]), head.encode())
+    assert too_large.status == 413
+    assert b"That is too much at once" in too_large.body
     assert gateway.link("forged-upload") is None
 
 
