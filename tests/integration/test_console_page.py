@@ -246,6 +246,32 @@ def test_walk_through_every_view(window, gateway):
     eventually(is_over, 20, "the key is over")
 
 
+def test_forms_work_without_a_script(window, gateway):
+    sign_in(window, gateway)
+    window.run_scripts_of_pages(are_run=False)
+    try:
+        window.open(f"{gateway.url}/console/links/new")
+        assert window.run("return document.querySelector('[data-checked]').hidden") is True
+        fill(window, long_url="https://example.com/", slug="without-script", utm_source="mail")
+        window.run("document.querySelector('[formaction]').click()")
+        shows(window, "https://example.com/?utm_source=mail")
+        assert "is free" in window.text()
+        window.run("document.querySelector('main button').click()")
+        shows(window, "The link is there.")
+        window.open(f"{gateway.url}/console/import")
+        window.run("""
+            const chosen = new DataTransfer();
+            chosen.items.add(new File(['long_url,slug\\nno url,never\\n'], 'links.csv'));
+            document.querySelector('#file').files = chosen.files;
+            document.querySelector('[value=check]').click();
+        """)
+        shows(window, "Nothing was stored.")
+        assert path_of(window) == "/console/import"
+        assert window.run("return document.querySelector('#file').files.length") == 0
+    finally:
+        window.run_scripts_of_pages(are_run=True)
+
+
 def test_form_tells_the_target_and_the_slug_while_it_is_typed(window, gateway):
     with ConsoleSession(gateway, gateway.key) as console:
         assert console.create(long_url="https://example.com/", slug="typed-taken").status_code == 303

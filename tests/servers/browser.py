@@ -56,6 +56,10 @@ class Browser:
         """Return what *script*, the body of a function, returns in the page."""
         return self._call("execute/sync", script=script, args=[])
 
+    def run_scripts_of_pages(self, *, are_run: bool) -> None:
+        """Let pages run scripts from now on, or not; `run` runs its own all the same."""
+        self._devtools("Emulation.setScriptExecutionDisabled", value=not are_run)
+
     def look(self, *, width: int, height: int, dark: bool) -> None:
         """Show the page as on a screen of this size, in CSS pixels, and with this preference of its user."""
         size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}
