@@ -75,6 +75,8 @@ for (const form of document.querySelectorAll("form[data-uploads]")) {
         location.assign(answer.url);
         return;
       }
+      // A proxy in between may have answered.
+      if (!answer.headers.get("content-type")?.startsWith("text/html")) throw new Error(answer.status);
       const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
       let text = "";
       for (let part = await reader.read(); !part.done; part = await reader.read()) {
@@ -82,9 +84,8 @@ for (const form of document.querySelectorAll("form[data-uploads]")) {
         show(text);
       }
       result.querySelector("[tabindex]")?.focus();
-    } catch {
-      const said = document.getElementById("said");
-      said.textContent = form.dataset.uploads;
+    } catch (error) {
+      document.getElementById("said").textContent = `${form.dataset.uploads} (${error.message})`;
     } finally {
       for (const button of form.querySelectorAll("button")) button.disabled = false;
     }

@@ -150,7 +150,8 @@ class Pages:
                     yield part.encode()
             yield tail.encode()
 
-        return Response(200, _HEADERS, stream=body())
+        # nginx would collect it first.
+        return Response(200, [*_HEADERS, ("x-accel-buffering", "no")], stream=body())
 
     def fragment(self, name: str, **values: Any) -> str:
         """Return a part of a page, the template *name*."""

@@ -123,7 +123,8 @@ def submit(window: Browser, form: str) -> None:
 
 
 def path_of(window: Browser) -> str:
-    return str(window.run("return location.pathname"))
+    """Return where the page is that is shown; nothing while it is loaded."""
+    return str(window.run("return document.readyState === 'complete' ? location.pathname : ''"))
 
 
 def post(
@@ -159,7 +160,7 @@ def post(
 
 
 def shows(window: Browser, text: str) -> None:
-    eventually(lambda: text in window.text(), 20, f"the page says: {text}")
+    eventually(lambda: path_of(window) and text in window.text(), 20, f"the page says: {text}")
 
 
 def fill(window: Browser, **values: str) -> None:
@@ -215,7 +216,9 @@ def test_walk_through_every_view(window, gateway):
     submit(window, "form[action$=bulk]")
     shows(window, "Done: 1 / 1")
     submit(window, "form[action$=undo]")
-    shows(window, "Done: 1 / 1")
+    titled = "return document.title.startsWith('Undo')"
+    eventually(lambda: window.run(titled), 20, "the undo is shown")
+    assert "Done: 1 / 1" in window.text()
 
     window.open(f"{gateway.url}/console/import")
     window.run("""
@@ -227,6 +230,8 @@ def test_walk_through_every_view(window, gateway):
     """)
     shows(window, "Nothing was stored.")
     assert "1 × long_url" in window.text()
+    is_ready = "return !document.querySelector('[value=import]').disabled"
+    eventually(lambda: window.run(is_ready), 20, "the check is over")
     window.run("document.querySelector('[value=import]').click()")
     shows(window, "The import is done.")
     assert httpx.get(f"{gateway.url}/walked-in").status_code == 302

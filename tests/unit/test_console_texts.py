@@ -11,7 +11,7 @@ import pytest
 
 from app.console.gate import Gate
 from app.console.overview import bookmarklet
-from app.console.rendering import Pages, texts
+from app.console.rendering import Pages, Viewer, texts
 from app.domain.domains import DomainIndex
 from app.domain.errors import Unavailable
 from app.web import errors
@@ -90,3 +90,29 @@ def test_problem_becomes_a_page(problem, words):
     assert headers["cache-control"] == "no-store"
     assert headers.get("retry-after") == dict(problem.headers).get("retry-after")
     assert gate.problem(page) == page
+
+
+async def test_growing_page_shows_each_part_once_it_is_there():
+    pages, told = Pages("en", ""), []
+
+    async def parts():
+        for number in range(2):
+            told.append(number)
+            yield f"<p>{number}</p>"
+
+    viewer = Viewer(MagicMock(), "token")
+    form = {"format": "<!-- grows -->", "ignore": "<!-- grows -->", "domain": "", "update": ""}
+    page = pages.growing(
+        "import.html", viewer, parts(), form=form, error="", formats=[], hosts=["hop.example"], most=64
+    )
+
+    assert page.stream is not None
+    head = await anext(page.stream)
+    assert told == []
+    assert head.count(b"&lt;!-- grows --&gt;") == 1
+    assert b'name="form_token" value="token"' in head
+    assert await anext(page.stream) == b"<p>0</p>"
+    assert told == [0]
+    rest = [part async for part in page.stream]
+    assert rest[0] == b"<p>1</p>"
+    assert rest[1].rstrip().endswith(b"</html>")
