@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from typing import Any, NamedTuple
 
+import apsw
 import httpx
 import pytest
 
@@ -130,6 +131,23 @@ def test_unknown_place_is_a_reset(api):
     for wrong in ("x", "1", "-1-ffffffff", "9" * 30 + "-ffffffff"):
         found = problem(api.get(EVENTS, headers={"Last-Event-ID": wrong}), 422, "invalid")
         assert found["errors"][0]["field"] == "last-event-id"
+
+
+def test_open_stream_is_told_that_the_store_went_back(gateway, api):
+    create(api)
+    with following(api) as stream:
+        create(api)
+        lost = stream.next().id
+        with closing(apsw.Connection(f"{gateway.settings['HOPGATE_DATA_DIR']}/hopgate.db")) as db:
+            db.set_busy_timeout(10_000)
+            db.execute("DELETE FROM link_events WHERE position = (SELECT max(position) FROM link_events)")
+        reset = stream.next()
+        slug = create(api)["slug"]
+        after = stream.next()
+
+    assert reset.kind == "reset"
+    assert int(reset.id.partition("-")[0]) < int(lost.partition("-")[0])
+    assert after.data["data"]["slug"] == slug
 
 
 def test_filters_choose_events(api):
