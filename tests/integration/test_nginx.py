@@ -12,8 +12,8 @@ from contextlib import ExitStack, contextmanager
 import httpx
 import pytest
 
-from app.resilience.deadline import ADMIN_S
-from app.web import errors
+from app.resilience.deadline import ADMIN_S, BATCH_BODY_S, BATCH_S
+from app.web import bulk_api, errors, import_api, import_files
 from app.web.body import MAX_BODY_BYTES
 from app.web.response import Response
 from tests.servers.hopgate import eventually
@@ -73,11 +73,45 @@ def test_nginx_limits_match_those_of_a_gateway():
     text = (CONFIGURATION / "nginx.conf").read_text()
 
     def value(name: str) -> str:
-        [found] = re.findall(rf"^\s*{name}\s+(.*);$", text, re.MULTILINE)
+        found, *_ = re.findall(rf"^\s*{name}\s+(.*);$", text, re.MULTILINE)
+        return found
+
+    def value_of_streams(name: str) -> str:
+        [block] = re.findall(r"location ~ \^/\(\?:api/v1.*?\{(.*?)\n {8}\}", text, re.DOTALL)
+        [found] = re.findall(rf"^\s*{name}\s+(.*);$", block, re.MULTILINE)
         return found
 
     assert value("client_max_body_size") == value("client_body_buffer_size") == f"{MAX_BODY_BYTES // 1024}k"
     assert int(value("proxy_read_timeout").removesuffix("s")) > ADMIN_S
+    assert int(value_of_streams("client_body_timeout").removesuffix("s")) > BATCH_BODY_S
+    assert int(value_of_streams("proxy_send_timeout").removesuffix("s")) > BATCH_BODY_S
+    assert int(value_of_streams("proxy_read_timeout").removesuffix("s")) > BATCH_BODY_S + BATCH_S
+
+
+@pytest.mark.parametrize("path", [bulk_api.PATH, import_api.PATH, import_files.CONSOLE_PATH])
+def test_large_bodies_reach_a_gateway_as_they_come(tmp_path, path):
+    """nginx bounds the bodies of other paths, and reads them before it asks a gateway."""
+    reply = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}"
+    head = asked(f"POST {path} HTTP/1.1", HOST, f"Content-Length: {100 * MAX_BODY_BYTES}")
+    with nginx_before(tmp_path, reply, reply) as (client, upstreams):
+        answer = answered(client.base_url.port or 0, head + b"slug,long_url\r\n")
+
+    assert answer.status == 200
+    assert sum(len(upstream.requests) for upstream in upstreams) == 1
+
+
+def test_events_and_exports_are_passed_on_as_they_come():
+    [streams] = re.findall(r"location ~ (\S+) \{", (CONFIGURATION / "nginx.conf").read_text())
+
+    for path in ("/api/v1/events", "/api/v1/export"):
+        assert re.match(streams, path)
+    for path in ("/api/v1/links/bulky", "/api/v1/import/x", "/x/console/import", "/events"):
+        assert not re.match(streams, path)
+
+
+def test_slug_of_several_segments_in_a_path_of_an_api_is_forwarded(alone):
+    for path in ("/api/v1/links/a%2Fb", "/api/v1/links/x%2fstats?a=b", "/rest/v3/short-urls/a%2Fb"):
+        assert answered(alone.port, asked(f"DELETE {path} HTTP/1.1", HOST)).status == 503
 
 
 def test_nginx_retries_visits_but_no_writes(tmp_path):
@@ -131,11 +165,7 @@ REFUSALS = {
     "page of operators": (asked("GET /status HTTP/1.1", HOST), 404, "not_found"),
     "its own page": (asked("GET /.problem HTTP/1.1", HOST), 404, "not_found"),
     "escaped slash": (asked("GET /api%2Fv1/links HTTP/1.1", HOST), 404, "not_found"),
-    "escaped slash in a parameter": (
-        asked("GET /api/v1/links/x%2fstats?a=b HTTP/1.1", HOST),
-        404,
-        "not_found",
-    ),
+    "escaped slash in a slug": (asked("GET /x%2fstats?a=b HTTP/1.1", HOST), 404, "not_found"),
     "TRACE": (asked("TRACE /x HTTP/1.1", HOST), 405, "method_not_allowed"),
     "CONNECT": (asked("CONNECT /x HTTP/1.1", HOST), 405, "method_not_allowed"),
     "long body": (asked(POST, HOST, f"Content-Length: {MAX_BODY_BYTES + 1}"), 413, "body_too_large"),
