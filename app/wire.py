@@ -120,7 +120,7 @@ class _Described(msgspec.Struct, tag_field="kind", tag="visits", forbid_unknown_
 
 _Message = _Changed | _Missed | _Counted | _Described
 
-_DIMENSIONS = frozenset(str(dimension) for dimension in Dimension)
+_DIMENSIONS = {str(dimension): dimension for dimension in Dimension}
 _encoder = msgspec.json.Encoder()
 # The errors of a decoder; UnicodeDecodeError comes from invalid UTF-8 inside a string.
 _UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
@@ -179,7 +179,7 @@ def decode_event(body: bytes) -> Event:
 
 
 def _link_visits(one: _LinkVisits) -> LinkVisits:
-    counts = {Dimension(by): counts for by, counts in one.by.items() if by in _DIMENSIONS}
+    counts = {_DIMENSIONS[by]: counts for by, counts in one.by.items() if by in _DIMENSIONS}
     return LinkVisits(counts, one.visitors)
 
 

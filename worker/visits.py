@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 
 from app.domain.errors import UnexpectedEvent
 from app.domain.events import Event, VisitsDescribed, WorkQueue
-from app.domain.link import Slug
-from app.domain.visits import ALL_LINKS, Dimension, LinkVisits
 from app.ports import Merge, VisitStore
+
+# Of the descriptions that are added in one transaction.
+_MAX_VALUES = 40_000
 
 
 class VisitConsumer:
@@ -30,27 +29,33 @@ class VisitConsumer:
 
     async def handle(self, events: Sequence[Event]) -> int:
         """
-        Add every description in *events*, each in a transaction of its own; return how many were known.
+        Add all *events*, in as few transactions as are short enough; return how many were known.
 
         Raises:
             Unavailable: repeating is safe, none is counted twice.
             UnexpectedEvent: one of *events* is no description; the bus dead-letters it.
         """
-        stale = 0
+        described: list[VisitsDescribed] = []
         for event in events:
             if not isinstance(event, VisitsDescribed):
                 raise UnexpectedEvent(WorkQueue.VISITS, event)
-            described = replace(event, visits={**event.visits, ALL_LINKS: together(event.visits)})
-            stale += not await self._store.add_visits(described, now=self._clock(), merge=self._merge)
+            described.append(event)
+        stale = 0
+        for part in _parts(described):
+            stale += await self._store.add_visits(part, now=self._clock(), merge=self._merge)
         return stale
 
 
-def together(visits: Mapping[Slug, LinkVisits]) -> LinkVisits:
-    """Return the *visits* of several links as if they were of one."""
-    counts: dict[Dimension, Counter[str]] = {}
-    visitors: set[int] = set()
-    for one in visits.values():
-        for dimension, values in one.counts.items():
-            counts.setdefault(dimension, Counter()).update(values)
-        visitors.update(one.visitors)
-    return LinkVisits({name: dict(values) for name, values in counts.items()}, tuple(visitors))
+def _parts(described: Iterable[VisitsDescribed]) -> Iterator[Sequence[VisitsDescribed]]:
+    """Part *described* by the number of values, so that each part is added in a fraction of a second."""
+    part: list[VisitsDescribed] = []
+    values = 0
+    for one in described:
+        added = sum(len(by) for visits in one.visits.values() for by in visits.counts.values())
+        if part and values + added > _MAX_VALUES:
+            yield part
+            part, values = [], 0
+        part.append(one)
+        values += added
+    if part:
+        yield part

@@ -14,17 +14,12 @@ _LOG_REGISTERS = 14
 
 def merge(held: bytes | None, visitors: Collection[int]) -> bytes:
     """Return the sketch *held*, or an empty one, with *visitors*. It takes milliseconds."""
-    from datasketches import hll_sketch, hll_union, tgt_hll_type
+    from datasketches import hll_sketch, tgt_hll_type
 
-    new = hll_sketch(_LOG_REGISTERS, tgt_hll_type.HLL_4)
+    sketch = hll_sketch(_LOG_REGISTERS, tgt_hll_type.HLL_4) if held is None else hll_sketch.deserialize(held)
     for one in visitors:
-        new.update(one)
-    if held is None:
-        return bytes(new.serialize_compact())
-    union = hll_union(_LOG_REGISTERS)
-    union.update(hll_sketch.deserialize(held))
-    union.update(new)
-    return bytes(union.get_result(tgt_hll_type.HLL_4).serialize_compact())
+        sketch.update(one)
+    return bytes(sketch.serialize_compact())
 
 
 def count(sketches: Iterable[bytes]) -> int:

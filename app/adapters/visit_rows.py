@@ -2,33 +2,88 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from datetime import date, datetime
 from typing import NamedTuple
 
 from app.domain.events import VisitsDescribed
 from app.domain.link import Slug
-from app.domain.visits import Dimension
+from app.domain.visits import ALL_LINKS, Dimension
 
 
-class Row(NamedTuple):
-    """The visits of one value."""
+class Columns(NamedTuple):
+    """Visits by value, a list for each column, in the order of slug, dimension and value."""
 
-    slug: Slug
-    dimension: Dimension
-    value: str
-    visits: int
-
-
-def visit_rows(described: VisitsDescribed) -> list[Row]:
-    """Return one row for each value, most visits first within a dimension."""
-    return [
-        Row(slug, dimension, value, visits)
-        for slug, one in described.visits.items()
-        for dimension, values in one.counts.items()
-        for value, visits in sorted(values.items(), key=lambda pair: (-pair[1], pair[0]))
-    ]
+    slugs: list[Slug]
+    dimensions: list[str]
+    values: list[str]
+    visits: list[int]
 
 
-def visitors_by_slug(described: VisitsDescribed) -> Mapping[Slug, tuple[int, ...]]:
-    """Return the visitors of the links that have any."""
-    return {slug: one.visitors for slug, one in sorted(described.visits.items()) if one.visitors}
+class Folded(NamedTuple):
+    """
+    Several descriptions added up, `ALL_LINKS` included.
+
+    `counts`: by hour. `visitors`: by day (UTC), in the order of their slugs.
+    """
+
+    counts: Mapping[datetime, Columns]
+    visitors: Mapping[date, Mapping[Slug, set[int]]]
+
+
+_Counts = dict[Slug, dict[Dimension, dict[str, int]]]
+
+
+def folded(described: Iterable[VisitsDescribed]) -> Folded:
+    """Return *described* added up, for its links and for all of them together."""
+    hours: dict[datetime, _Counts] = {}
+    days: dict[date, dict[Slug, set[int]]] = {}
+    for one in described:
+        counts = hours.setdefault(one.hour, {})
+        visitors = days.setdefault(one.hour.date(), {})
+        for slug, visits in one.visits.items():
+            _add(counts.setdefault(slug, {}), visits.counts)
+            if visits.visitors:
+                visitors.setdefault(slug, set()).update(visits.visitors)
+    for counts in hours.values():
+        counts[ALL_LINKS] = _together(counts)
+    for visitors in days.values():
+        if visitors:
+            visitors[ALL_LINKS] = set().union(*visitors.values())
+    return Folded(
+        {hour: _columns(counts) for hour, counts in hours.items()},
+        {day: dict(sorted(visitors.items())) for day, visitors in days.items() if visitors},
+    )
+
+
+def _add(counts: dict[Dimension, dict[str, int]], added: Mapping[Dimension, Mapping[str, int]]) -> None:
+    for dimension, values in added.items():
+        held = counts.get(dimension)
+        if held is None:
+            counts[dimension] = dict(values)
+            continue
+        for value, visits in values.items():
+            held[value] = held.get(value, 0) + visits
+
+
+def _together(counts: _Counts) -> dict[Dimension, dict[str, int]]:
+    total: dict[Dimension, dict[str, int]] = {}
+    for slug, one in counts.items():
+        if slug != ALL_LINKS:
+            _add(total, one)
+    return total
+
+
+def _columns(counts: _Counts) -> Columns:
+    columns = Columns([], [], [], [])
+    for slug in sorted(counts):
+        one = counts[slug]
+        for dimension in sorted(one):
+            # A list of one is common, and sorted for nothing.
+            values = one[dimension]
+            named = sorted(values) if len(values) > 1 else list(values)
+            columns.values.extend(named)
+            columns.visits.extend(map(values.__getitem__, named))
+            columns.slugs.extend([slug] * len(named))
+            columns.dimensions.extend([str(dimension)] * len(named))
+    return columns

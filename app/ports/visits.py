@@ -31,15 +31,14 @@ class VisitStore(Protocol):
     Raises (every method): Unavailable.
     """
 
-    async def add_visits(self, described: VisitsDescribed, *, now: datetime, merge: Merge) -> bool:
+    async def add_visits(self, described: Sequence[VisitsDescribed], *, now: datetime, merge: Merge) -> int:
         """
-        Add *described* to the hours of its links, once per `batch`.
+        Add all of *described* to the hours of their links and of `ALL_LINKS`, each `batch` once, or none.
 
-        `ALL_LINKS` is a link like the others here. Beyond `MAX_VALUES` values of a dimension in an hour of a
-        link, further ones are added to `OTHER`. *merge* is called for the sketch of each link's day (UTC);
-        it may block.
+        Beyond `MAX_VALUES` values of a dimension in an hour of a link, further ones are added to `OTHER`.
+        *merge* is called for the sketch of each link's day (UTC); it may block.
 
-        False: this batch was added before, and `ClickStore.forget_batches` has not forgotten it since.
+        Return how many had been added before, and `ClickStore.forget_batches` has not forgotten since.
         """
         ...
 

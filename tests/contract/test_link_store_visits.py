@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Collection
 from datetime import UTC, date, datetime, timedelta
 
+import pytest
+
 from app.domain.events import VisitsDescribed
 from app.domain.link import Slug
 from app.domain.visits import ALL_LINKS, MAX_VALUES, OTHER, Counts, Dimension, LinkVisits, ValueVisits
@@ -31,7 +33,7 @@ def listed(held: bytes | None, visitors: Collection[int]) -> bytes:
 
 
 async def add(store: Store, one: VisitsDescribed) -> bool:
-    return await store.add_visits(one, now=NOW, merge=listed)
+    return await store.add_visits([one], now=NOW, merge=listed) == 0
 
 
 async def values(store: Store, slug: Slug = A, limit: int = 10) -> list[tuple[Dimension, str, int]]:
@@ -107,11 +109,53 @@ async def test_values_of_an_hour_are_bounded(store: Store) -> None:
     assert [one[1:] for one in found if one[0] is OS] == [("Hurd", 1), ("Linux", 1)]
 
 
-async def test_all_links_are_counted_like_one(store: Store) -> None:
-    await add(store, described(1, {BROWSER: {"Firefox": 2}}, slug=ALL_LINKS))
+async def test_all_links_are_counted_together(store: Store) -> None:
+    await add(store, described(1, {BROWSER: {"Firefox": 2}}, visitors=(1, 2)))
+    await add(store, described(2, {BROWSER: {"Firefox": 1, "Edge": 1}}, visitors=(2, 3), slug=B))
 
-    assert await values(store, ALL_LINKS) == [(BROWSER, "Firefox", 2)]
-    assert await values(store) == []
+    assert await values(store, ALL_LINKS) == [(BROWSER, "Firefox", 3), (BROWSER, "Edge", 1)]
+    assert list(await store.visitor_sketches(ALL_LINKS, first=DAY, last=DAY)) == [b"1 2 3"]
+
+
+async def test_batches_are_added_together_each_once(store: Store) -> None:
+    first = described(1, {BROWSER: {"Firefox": 1}}, visitors=(1,))
+    later = described(3, {BROWSER: {"Edge": 8}}, visitors=(3,), hour=HOUR + timedelta(days=1))
+    await add(store, first)
+
+    given = [first, described(2, {BROWSER: {"Firefox": 2}}, visitors=(2,), slug=B), later, later]
+    known = await store.add_visits(given, now=NOW, merge=listed)
+
+    assert known == 2
+    assert await values(store) == [(BROWSER, "Firefox", 1)]
+    assert await values(store, ALL_LINKS) == [(BROWSER, "Firefox", 3)]
+    hour = {"since": later.hour, "until": later.hour + timedelta(hours=1)}
+    assert list(await store.visit_values(A, **hour, limit=5)) == [ValueVisits(BROWSER, "Edge", 8)]
+    days = {"first": DAY, "last": DAY + timedelta(days=1)}
+    assert sorted(await store.visitor_sketches(ALL_LINKS, **days)) == [b"1 2", b"3"]
+
+
+async def test_batches_that_fail_together_are_added_later(store: Store) -> None:
+    given = [described(n, {BROWSER: {"Firefox": 1}}, visitors=(n,)) for n in range(3)]
+
+    def broken(held: bytes | None, visitors: Collection[int]) -> bytes:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await store.add_visits(given, now=NOW, merge=broken)
+
+    assert await values(store) == await values(store, ALL_LINKS) == []
+    assert await store.add_visits(given, now=NOW, merge=listed) == 0
+    assert await values(store) == [(BROWSER, "Firefox", 3)]
+
+
+async def test_values_of_several_batches_are_bounded_together(store: Store) -> None:
+    given = [described(n, {BROWSER: {f"b{n % 150}": 1 + n % 2, OTHER: 1}}) for n in range(300)]
+
+    await asyncio.gather(*(store.add_visits(given[n::3], now=NOW, merge=listed) for n in range(3)))
+
+    found = [(value, visits) for _, value, visits in await values(store, limit=1000)]
+    assert len(found) == MAX_VALUES + 1
+    assert sum(visits for _, visits in found) == 300 + 450
 
 
 async def test_visitors_of_a_day_share_a_sketch(store: Store) -> None:
@@ -157,9 +201,9 @@ async def test_old_visits_are_forgotten(store: Store) -> None:
         await add(store, described(n, {BROWSER: {"Firefox": 1}}, visitors=(n,), hour=hour))
 
     end = HOUR + timedelta(days=2)
-    forgotten = [await store.forget_visits(before=end, limit=1) for _ in range(3)]
+    forgotten = [await store.forget_visits(before=end, limit=2) for _ in range(3)]
 
-    assert forgotten == [2, 2, 0]
+    assert forgotten == [4, 4, 0]
     assert list(await store.visit_values(A, since=HOUR, until=HOUR + timedelta(days=9), limit=5)) == [
         ValueVisits(BROWSER, "Firefox", 1)
     ]

@@ -373,7 +373,7 @@ class PostgresStore(PostgresEvents):
     async def forget_batches(self, *, before: datetime) -> int:
         return await self._count(sql.FORGET_BATCHES, {"before": before})
 
-    async def add_visits(self, described: VisitsDescribed, *, now: datetime, merge: Merge) -> bool:
+    async def add_visits(self, described: Sequence[VisitsDescribed], *, now: datetime, merge: Merge) -> int:
         return await self._writing.run(partial(visit_counts.add, described=described, now=now, merge=merge))
 
     async def visit_values(

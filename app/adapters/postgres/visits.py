@@ -3,44 +3,68 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import datetime
+from collections.abc import Collection, Mapping, Sequence
+from datetime import date, datetime
 
-from app.adapters.postgres import sql
+from msgspec import json
+
 from app.adapters.postgres.pool import Connection, rows_of
-from app.adapters.visit_rows import Row, visit_rows, visitors_by_slug
+from app.adapters.visit_rows import folded
 from app.domain.events import VisitsDescribed
 from app.domain.link import Slug
 from app.domain.visits import MAX_VALUES, OTHER, Dimension, ValueVisits
 from app.ports import Merge
 
-_BATCH = """
-    INSERT INTO click_batches (id, folded_at) VALUES (%(batch)s, %(now)s)
+# Of all processes that add visits to one database.
+_LOCK = 0x686F70_7669736974
+
+# One addition at a time: all of them update the rows of '*', and the bound on the values of an hour is exact.
+# Each row is found by its key; a plan that reads the table would be made before there are statistics of it.
+_BEGIN = f"""
+    SELECT pg_advisory_xact_lock({_LOCK}), set_config('enable_seqscan', 'off', true),
+        set_config('enable_bitmapscan', 'off', true), set_config('enable_mergejoin', 'off', true),
+        set_config('enable_hashjoin', 'off', true)
+"""
+_BATCHES = """
+    INSERT INTO click_batches (id, folded_at)
+    SELECT DISTINCT id, %(now)s::timestamptz FROM unnest(%(batches)s::text[]) AS id ORDER BY id
     ON CONFLICT (id) DO NOTHING RETURNING id
 """
-# Values that have a row keep it; of the others, those with the most visits get the rows that are left. Rows
-# are added in the order of their key, so that two batches wait for each other instead of deadlocking.
+# Values that have a row keep it. Others get one while there is room, those with the most visits first.
+# Columns come as JSON: the driver takes a microsecond for each value of an array.
 _ADD = """
     WITH incoming AS MATERIALIZED (
-        SELECT slug, dimension, value, visits
-        FROM unnest(%(slugs)s::text[], %(dimensions)s::text[], %(values)s::text[], %(visits)s::bigint[])
-            AS given (slug, dimension, value, visits)
-    ), held AS MATERIALIZED (
-        SELECT slug, dimension, count(*) AS rows FROM visit_counts
-        WHERE hour = %(hour)s AND slug IN (SELECT DISTINCT slug FROM incoming) AND value <> %(other)s
-        GROUP BY slug, dimension
-    ), placed AS (
-        SELECT incoming.*, counted.value IS NOT NULL AS is_held, coalesce(held.rows, 0) + row_number() OVER (
-            PARTITION BY incoming.slug, incoming.dimension, counted.value IS NULL
-            ORDER BY incoming.visits DESC, incoming.value
-        ) AS place
+        SELECT slug, dimension, value, visits::bigint, number FROM ROWS FROM (
+            json_array_elements_text(%(slugs)s::json), json_array_elements_text(%(dimensions)s::json),
+            json_array_elements_text(%(values)s::json), json_array_elements_text(%(visits)s::json)
+        ) WITH ORDINALITY AS given (slug, dimension, value, visits, number)
+    ), updated AS (
+        UPDATE visit_counts AS counted SET visits = counted.visits + incoming.visits
         FROM incoming
-        LEFT JOIN held ON held.slug = incoming.slug AND held.dimension = incoming.dimension
-        LEFT JOIN visit_counts AS counted ON counted.slug = incoming.slug AND counted.hour = %(hour)s
+        WHERE counted.slug = incoming.slug AND counted.hour = %(hour)s
             AND counted.dimension = incoming.dimension AND counted.value = incoming.value
+            AND incoming.value <> %(other)s
+        RETURNING incoming.number
+    ), ranked AS (
+        SELECT incoming.*, row_number() OVER (
+            PARTITION BY slug, dimension, value = %(other)s ORDER BY visits DESC, value
+        ) AS rank
+        FROM incoming WHERE number NOT IN (SELECT number FROM updated)
+    ), counted AS (
+        SELECT ranked.*, CASE WHEN rank = 1 AND value <> %(other)s THEN (
+            SELECT count(*) FROM visit_counts AS held
+            WHERE held.slug = ranked.slug AND held.hour = %(hour)s AND held.dimension = ranked.dimension
+                AND held.value <> %(other)s
+        ) END AS held
+        FROM ranked
+    ), placed AS (
+        SELECT slug, dimension, value, visits,
+            rank + max(held) OVER (PARTITION BY slug, dimension, value = %(other)s) AS place
+        FROM counted
     ), added AS MATERIALIZED (
         SELECT slug, dimension, name, sum(visits)::bigint AS visits
         FROM placed, LATERAL (
-            SELECT CASE WHEN is_held OR place <= %(most)s THEN value ELSE %(other)s::text END AS name
+            SELECT CASE WHEN place <= %(most)s THEN value ELSE %(other)s::text END AS name
         ) AS named
         GROUP BY slug, dimension, name
         ORDER BY slug COLLATE "C", dimension COLLATE "C", name COLLATE "C"
@@ -124,25 +148,29 @@ FORGET_SKETCHES = """
 FORGET_KEYS = "DELETE FROM visitor_keys WHERE day < %(before)s"
 
 
-async def add(connection: Connection, described: VisitsDescribed, *, now: datetime, merge: Merge) -> bool:
+async def add(
+    connection: Connection, described: Sequence[VisitsDescribed], *, now: datetime, merge: Merge
+) -> int:
     """As `VisitStore.add_visits`."""
-    rows = visit_rows(described)
     async with connection.transaction():
-        if not await rows_of(connection, _BATCH, {"batch": described.batch, "now": now}):
-            return False
-        await connection.execute(
-            _ADD.encode(), {**_columns(rows), "hour": described.hour, "most": MAX_VALUES}
-        )
-        await _merge(connection, described, merge)
-    return True
+        await connection.execute(_BEGIN.encode())
+        of_batch = {one.batch: one for one in described}
+        new = await rows_of(connection, _BATCHES, {"batches": list(of_batch), "now": now})
+        together = await asyncio.to_thread(folded, [of_batch[batch] for (batch,) in new])
+        for hour, counts in together.counts.items():
+            columns = {name: json.encode(column).decode() for name, column in counts._asdict().items()}
+            given = {**columns, "hour": hour, "most": MAX_VALUES, "other": OTHER}
+            await connection.execute(_ADD.encode(), given)
+        for day, visitors in together.visitors.items():
+            await _add_visitors(connection, day, visitors, merge)
+    return len(described) - len(new)
 
 
-async def _merge(connection: Connection, described: VisitsDescribed, merge: Merge) -> None:
-    visitors = visitors_by_slug(described)
-    if not visitors:
-        return
-    of_day = {"day": described.hour.date(), "slugs": list(visitors)}
-    await connection.execute(_BEGIN_SKETCHES.encode(), of_day)
+async def _add_visitors(
+    connection: Connection, day: date, visitors: Mapping[Slug, Collection[int]], merge: Merge
+) -> None:
+    of_day = {"day": day, "slugs": list(visitors)}
+    await connection.execute(_BEGIN_SKETCHES.encode(), of_day, prepare=False)
     held = await rows_of(connection, _LOCK_SKETCHES, of_day)
 
     def merged() -> list[bytes]:
@@ -150,7 +178,7 @@ async def _merge(connection: Connection, described: VisitsDescribed, merge: Merg
 
     sketches = await asyncio.to_thread(merged)
     given = {**of_day, "slugs": [slug for slug, _ in held], "sketches": sketches}
-    await connection.execute(_SET_SKETCHES.encode(), given)
+    await connection.execute(_SET_SKETCHES.encode(), given, prepare=False)
 
 
 async def values(
@@ -168,13 +196,3 @@ async def forget(connection: Connection, *, before: datetime, limit: int) -> int
     days = {"before": before.date(), "limit": limit}
     sketches = await connection.execute(FORGET_SKETCHES.encode(), days)
     return counts.rowcount + sketches.rowcount
-
-
-def _columns(rows: list[Row]) -> sql.Parameters:
-    return {
-        "slugs": [row.slug for row in rows],
-        "dimensions": [str(row.dimension) for row in rows],
-        "values": [row.value for row in rows],
-        "visits": [row.visits for row in rows],
-        "other": OTHER,
-    }

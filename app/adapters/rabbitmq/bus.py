@@ -212,15 +212,22 @@ class RabbitBus:
         )
 
 
+# One message may have hundreds of kilobytes.
+_CLICKS_AT_A_TIME = 20
+# The more are added at a time, the less a visit costs: many are of the same link and hour.
+DESCRIPTIONS_AT_A_TIME = 60
+
+
 def _prefetch(queue: WorkQueue) -> int:
     """Return how many unacknowledged messages a consumer of *queue* may hold."""
     match queue:
         case WorkQueue.CACHE:
             # One batch is processed while the next is delivered.
             return MAX_BATCH + MAX_BATCH // 2
-        case WorkQueue.CLICKS | WorkQueue.VISITS:
-            # One message may have hundreds of kilobytes.
-            return 20
+        case WorkQueue.CLICKS:
+            return _CLICKS_AT_A_TIME
+        case WorkQueue.VISITS:
+            return DESCRIPTIONS_AT_A_TIME
         case _:
             assert_never(queue)
 

@@ -371,7 +371,7 @@ class SqliteStore(SqliteEvents):
         bindings = (sql.micros(before),)
         return await self._writer.run(lambda db: len(sql.rows(db, sql.FORGET_BATCHES, bindings)))
 
-    async def add_visits(self, described: VisitsDescribed, *, now: datetime, merge: Merge) -> bool:
+    async def add_visits(self, described: Sequence[VisitsDescribed], *, now: datetime, merge: Merge) -> int:
         return await self._writer.run(lambda db: visit_counts.add(db, described, now, merge))
 
     async def visit_values(

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import date, datetime
+from itertools import groupby, repeat
+from operator import itemgetter
 from typing import cast
 
 import apsw
 
 from app.adapters.sqlite import sql
-from app.adapters.visit_rows import visit_rows, visitors_by_slug
+from app.adapters.visit_rows import Columns, folded
 from app.domain.events import VisitsDescribed
 from app.domain.link import Slug
 from app.domain.visits import MAX_VALUES, OTHER, Dimension, ValueVisits
 from app.ports import HourVisits, Merge
 
-_HAS_VALUE = "SELECT 1 FROM visit_counts WHERE slug = ? AND hour = ? AND dimension = ? AND value = ?"
+# Returns the number of the row if there was one to add to.
+_ADD_TO = """
+    UPDATE visit_counts SET visits = visits + ?5
+    WHERE slug = ?1 AND hour = ?2 AND dimension = ?3 AND value = ?4 RETURNING ?6
+"""
 _COUNT_VALUES = """
-    SELECT count(*) FROM visit_counts WHERE slug = ? AND hour = ? AND dimension = ? AND value <> ''
+    SELECT dimension, count(*) FROM visit_counts WHERE slug = ? AND hour = ? AND value <> ''
+    GROUP BY dimension
 """
 _ADD = """
     INSERT INTO visit_counts (slug, hour, dimension, value, visits) VALUES (?, ?, ?, ?, ?)
@@ -71,31 +78,61 @@ _FORGET_SKETCHES = """
 _FORGET_KEYS = "DELETE FROM visitor_keys WHERE day < ?"
 
 
-def add(db: apsw.Connection, described: VisitsDescribed, now: datetime, merge: Merge) -> bool:
+def add(db: apsw.Connection, described: Iterable[VisitsDescribed], now: datetime, merge: Merge) -> int:
     """As `VisitStore.add_visits`."""
-    if not sql.rows(db, sql.INSERT_BATCH, (described.batch, sql.micros(now))):
-        return False
-    hour = sql.micros(described.hour)
-    room: dict[tuple[Slug, Dimension], int] = {}
-    for slug, dimension, value, visits in visit_rows(described):
-        of_dimension = (slug, hour, str(dimension))
-        name = value
-        if value and not sql.rows(db, _HAS_VALUE, (*of_dimension, value)):
-            key = (slug, dimension)
-            if key not in room:
-                [(held,)] = sql.rows(db, _COUNT_VALUES, of_dimension)
-                room[key] = MAX_VALUES - held
-            if room[key] > 0:
-                room[key] -= 1
-            else:
-                name = OTHER
-        sql.rows(db, _ADD, (*of_dimension, name, visits))
-    day = _number(described.hour.date())
-    for slug, visitors in visitors_by_slug(described).items():
-        held_sketch = sql.rows(db, _SKETCH, (slug, day))
-        sketch = merge(held_sketch[0][0] if held_sketch else None, visitors)
-        sql.rows(db, _SET_SKETCH, (slug, day, sketch))
-    return True
+    known = 0
+    new: list[VisitsDescribed] = []
+    for one in described:
+        if sql.rows(db, sql.INSERT_BATCH, (one.batch, sql.micros(now))):
+            new.append(one)
+        else:
+            known += 1
+    together = folded(new)
+    for hour, counts in together.counts.items():
+        _add_counts(db, cast("int", sql.micros(hour)), counts)
+    for day, visitors in together.visitors.items():
+        _add_visitors(db, _number(day), visitors, merge)
+    return known
+
+
+def _add_counts(db: apsw.Connection, hour: int, counts: Columns) -> None:
+    slugs, dimensions, named, visits = counts
+    numbers = range(len(slugs))
+    hours = repeat(hour, len(slugs))
+    given = zip(slugs, hours, dimensions, named, visits, numbers, strict=True)
+    found = {number for (number,) in db.executemany(_ADD_TO, given)}
+    missing = [
+        (slug, dimension, name, n)
+        for slug, dimension, name, n, number in zip(*counts, numbers, strict=True)
+        if number not in found
+    ]
+    placed: list[tuple[str, int, str, str, int]] = []
+    for slug, of_slug in groupby(missing, itemgetter(0)):
+        held: dict[str, int] = dict(sql.rows(db, _COUNT_VALUES, (slug, hour)))
+        for dimension, of_dimension in groupby(of_slug, itemgetter(1)):
+            room = MAX_VALUES - held.get(dimension, 0)
+            values = [(name, n) for _, _, name, n in of_dimension]
+            placed += [(slug, hour, dimension, name, n) for name, n in _placed(values, room)]
+    db.executemany(_ADD, placed)
+
+
+def _placed(values: list[tuple[str, int]], room: int) -> Iterable[tuple[str, int]]:
+    """Return *values* if there is *room*, else those with the most visits and the sum of the others."""
+    if len(values) <= room:
+        return values
+    named = sorted((one for one in values if one[0]), key=lambda one: (-one[1], one[0]))[: max(0, room)]
+    others = sum(n for _, n in values) - sum(n for _, n in named)
+    return [*named, (OTHER, others)] if others else named
+
+
+def _add_visitors(
+    db: apsw.Connection, day: int, visitors: Mapping[Slug, Collection[int]], merge: Merge
+) -> None:
+    sketches = []
+    for slug, added in visitors.items():
+        held = sql.rows(db, _SKETCH, (slug, day))
+        sketches.append((slug, day, merge(held[0][0] if held else None, added)))
+    db.executemany(_SET_SKETCH, sketches)
 
 
 def values(
