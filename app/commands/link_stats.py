@@ -13,7 +13,17 @@ from app.commands.links import DomainOption, SlugArgument, existing, key
 if TYPE_CHECKING:
     from app.service.stats import Extras
 
+Csv = Annotated[bool, typer.Option("--csv", help="Print CSV, a line for each number.")]
+
 _KINDS = ("people", "bots", "previews", "prefetches")
+_SINGULAR = {
+    "people": "person",
+    "bots": "bot",
+    "previews": "preview",
+    "prefetches": "prefetch",
+    "visits": "visit",
+    "visitors": "visitor",
+}
 
 
 def declare(group: Group) -> None:
@@ -41,6 +51,7 @@ def stats(
     compare: Annotated[
         bool, typer.Option("--compare", help="Also show the period of the same length before.")
     ] = False,
+    csv: Csv = False,
     json: console.Json = False,
 ) -> None:
     """Print how often a link was visited, in total and by the hour (UTC), and what its visits looked like."""
@@ -48,6 +59,7 @@ def stats(
     from app.domain.domains import DomainIndex
     from app.web.stats_schemas import stats_document
 
+    check_forms(csv=csv, json=json)
     settings = console.existing_store()
     first, end = console.time(since), console.time(until)
     extras = _extras(interval, time_zone, compares=compare)
@@ -63,7 +75,23 @@ def stats(
 
     outcome, domains = console.run(work())
     found = stats_document(existing(outcome, slug), domains)
-    if json:
+    show_stats(found, csv=csv, json=json)
+
+
+def check_forms(*, csv: bool, json: bool) -> None:
+    """Fail if both are asked for."""
+    if csv and json:
+        console.fail("--csv and --json exclude each other")
+
+
+def show_stats(found: Any, *, csv: bool, json: bool) -> None:
+    """Print *found* in the form that the options name."""
+    from app.web.stats_csv import stats_csv
+
+    if csv:
+        for line in stats_csv(found).splitlines():
+            console.say(line)
+    elif json:
         console.show(found)
     else:
         say_stats(found)
@@ -73,7 +101,7 @@ def say_stats(found: Any) -> None:
     """Print *found*, statistics of a link as the API and its client have them, as people read them."""
     from app.domain.visits import Dimension
 
-    console.say(f"{found.total:,} visits in total")
+    console.say(f"{_counted('visits', found.total)} in total")
     for hour in found.hours:
         if hour.clicks:
             console.say(f"{hour.hour:%Y-%m-%d %H}:00  {hour.clicks:,}")
@@ -82,11 +110,11 @@ def say_stats(found: Any) -> None:
         return
     if any(getattr(visits, name) for name in _KINDS):
         console.say(_kinds(visits))
-        console.say(f"about {visits.visitors:,} visitors")
+        console.say(f"about {_counted('visitors', visits.visitors)}")
     for point in found.series or ():
         console.say(f"{point.start.isoformat(timespec='minutes')}  {_kinds(point)}")
     if found.before is not None:
-        console.say(f"before: {_kinds(found.before)}, about {found.before.visitors:,} visitors")
+        console.say(f"before: {_kinds(found.before)}, about {_counted('visitors', found.before.visitors)}")
     for dimension in Dimension:
         named = () if dimension is Dimension.KIND else getattr(visits, dimension)
         if named:
@@ -112,5 +140,9 @@ def _extras(interval: str | None, time_zone: str | None, *, compares: bool) -> E
 
 
 def _kinds(counts: Any) -> str:
-    told = ", ".join(f"{getattr(counts, name):,} {name}" for name in _KINDS)
+    told = ", ".join(_counted(name, getattr(counts, name)) for name in _KINDS)
     return told if any(getattr(counts, name) for name in _KINDS) else "no visits"
+
+
+def _counted(name: str, number: int) -> str:
+    return f"{number:,} {_SINGULAR[name] if number == 1 else name}"

@@ -12,7 +12,7 @@ import typer
 from hopgate_client import Gone, Hopgate, HopgateError, Link, LinkHistory, NotFound, PreconditionFailed
 
 from app.commands import console, find_links, link_history
-from app.commands.link_stats import say_stats
+from app.commands.link_stats import check_forms, show_stats
 from app.commands.links import fields_elsewhere
 from app.commands.remote import doubt
 
@@ -121,9 +121,11 @@ def stats(
     interval: str | None,
     time_zone: str | None,
     compare: bool,
+    csv: bool,
     json: bool,
 ) -> None:
     """Print how often a link was visited, in total and by the hour (UTC)."""
+    check_forms(csv=csv, json=json)
     first, end = console.time(since), console.time(until)
     with _about(slug):
         found = gateway.links.stats(
@@ -135,10 +137,7 @@ def stats(
             time_zone=time_zone,
             compare=compare or None,
         )
-    if json:
-        console.show(found)
-    else:
-        say_stats(found)
+    show_stats(found, csv=csv, json=json)
 
 
 def history(gateway: Hopgate, *, slug: str, domain: str | None, limit: int, json: bool) -> None:

@@ -1,13 +1,14 @@
 """
-Whether a request prefers a page for people to a document for programs (RFC 9110 12.5.1).
+Whether a request prefers a page for people, or CSV, to a document for programs (RFC 9110 12.5.1).
 
-The front decides the same by itself (`pyext/front/src/accept.rs`); the tests of both read one table of rows.
+Of pages, the front decides the same by itself (`pyext/front/src/accept.rs`); the tests of both read one
+table of rows.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -21,6 +22,7 @@ _WEIGHT = re.compile(r"([01])(?:\.([0-9]{0,3}))?")
 # Whatever separates them is no part of a quoted string, which ends with the line if it has no other end.
 _RANGES, _PARAMETERS = (re.compile(rf'(?:[^"{mark}]|"(?:[^"\\]|\\.)*+(?:"|\\?$))*+') for mark in (",", ";"))
 _PAGE = ("text", "html")
+_CSV = ("text", "csv")
 _PROGRAM = (("application", "problem+json"), ("application", "json"))
 
 # A weight in thousandths, and how exactly the media type was named.
@@ -34,17 +36,26 @@ def wants_page(headers: Any) -> bool:
     return sum(map(len, lines)) <= MAX_LENGTH and _prefers_page(tuple(lines))
 
 
+def wants_csv(lines: Sequence[str]) -> bool:
+    """Do *lines*, those of `Accept`, ask for CSV rather than JSON? Malformed ones do not."""
+    return sum(map(len, lines)) <= MAX_LENGTH and _prefers(lines, _CSV, _PROGRAM)
+
+
 # Most clients send one of few values.
 @lru_cache(maxsize=128)
 def _prefers_page(lines: tuple[str, ...]) -> bool:
+    return _prefers(lines, _PAGE, _PROGRAM)
+
+
+def _prefers(lines: Sequence[str], wanted: tuple[str, str], others: Sequence[tuple[str, str]]) -> bool:
     ranges: list[tuple[str, str, int]] = []
     try:
         for line in lines:
             ranges += _ranges(line)
     except ValueError:
         return False
-    page = _best(ranges, _PAGE)
-    return page[0] > 0 and page > max(_best(ranges, own) for own in _PROGRAM)
+    best = _best(ranges, wanted)
+    return best[0] > 0 and best > max(_best(ranges, own) for own in others)
 
 
 def _best(ranges: Iterable[tuple[str, str, int]], own: tuple[str, str]) -> _Match:

@@ -69,6 +69,7 @@ class Operation:
         upload: how large bodies are taken; None: they are refused.
         takes: media types of a body that is a file, whatever it says; empty: it is none.
         gives: media types of an answer that is text; empty: it is JSON.
+        gives_too: media types of an answer that is text, in place of JSON where it is asked for.
         stream_type: the media type of a success that has no end, and no schema.
         asks_others: the answer waits for a server of others, whose time says nothing of the load.
     """
@@ -88,6 +89,7 @@ class Operation:
     upload: Upload | None = None
     takes: tuple[str, ...] = ()
     gives: tuple[str, ...] = ()
+    gives_too: tuple[str, ...] = ()
     stream_type: str | None = None
     asks_others: bool = False
 

@@ -101,6 +101,8 @@ def _operation(name: str, operation: Operation, path_parameters: Sequence[str]) 
     if operation.media_types:
         # No schema: the body is a file.
         responses[str(status)]["content"] = {media_type: {} for media_type in operation.media_types}
+    texts = {media_type: {"schema": _TEXT} for media_type in operation.gives_too}
+    responses[str(status)].get("content", {}).update(texts)
     if operation.stream_type is not None:
         responses[str(status)]["content"] = {operation.stream_type: {"schema": _TEXT}}
     responses |= {

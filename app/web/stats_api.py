@@ -15,15 +15,19 @@ from app.service.keys import Scope
 from app.service.series import Interval
 from app.service.stats import Extras, HourlyStats, Stats
 from app.web import errors, schemas
+from app.web.accept import wants_csv
 from app.web.endpoint import Operation, Parameter
 from app.web.links_api import DOMAIN, key_in_path, outcome_response
 from app.web.middleware import ApiMiddleware, Call
-from app.web.parameters import FLAG, TIME, Kind, QueryReader, WrongValue, member, one
+from app.web.parameters import FLAG, TIME, Kind, QueryReader, WrongValue, choice, member, one
 from app.web.request import Request
-from app.web.response import Response, json_response
+from app.web.response import SECURITY_HEADERS, Response, json_response
 from app.web.robyn_app import Router
+from app.web.stats_csv import stats_csv
 from app.web.stats_schemas import LinkStats, OverallStats, overall_document, stats_document
 
+_CSV = "text/csv"
+_VARY = ("vary", "accept")
 SINCE = Parameter(
     "since",
     "query",
@@ -69,6 +73,14 @@ TIME_ZONE = one(
 COMPARE = one("compare", FLAG, "Also return `before`: the period of the same length before `since`.")
 
 
+FORMAT = one(
+    "format",
+    choice(("json", "csv"), "format_unknown"),
+    "JSON, or CSV for spreadsheets: a line for each number, in the columns section, start, value and visits."
+    " Default: what `Accept` prefers, else JSON.",
+)
+
+
 def register(api: Router, middleware: ApiMiddleware, stats: Stats, domains: Domains) -> None:
     """Declare the endpoints of statistics on *api*, the router of `/api/v1`."""
 
@@ -81,7 +93,8 @@ def register(api: Router, middleware: ApiMiddleware, stats: Stats, domains: Doma
             deadline_s=ADMIN_S,
             success=(200, LinkStats),
             problems=(404, 410, 422),
-            parameters=(DOMAIN, SINCE, UNTIL, INTERVAL, TIME_ZONE, COMPARE),
+            parameters=(DOMAIN, SINCE, UNTIL, INTERVAL, TIME_ZONE, COMPARE, FORMAT),
+            gives_too=(_CSV,),
         )
     )
     async def get_link_stats(call: Call[None]) -> Response:
@@ -94,7 +107,7 @@ def register(api: Router, middleware: ApiMiddleware, stats: Stats, domains: Doma
         extras = _extras(request)
         outcome = await stats.hourly(name, since=since, until=until, extras=extras) if name else None
         if isinstance(outcome, HourlyStats):
-            return json_response(200, stats_document(outcome, domains.index))
+            return _answer(request, stats_document(outcome, domains.index))
         return outcome_response(outcome, domains.index, call.principal)
 
     @api.get("/stats")
@@ -106,7 +119,8 @@ def register(api: Router, middleware: ApiMiddleware, stats: Stats, domains: Doma
             deadline_s=ADMIN_S,
             success=(200, OverallStats),
             problems=(422,),
-            parameters=(SINCE, WIDE_UNTIL, INTERVAL, TIME_ZONE, COMPARE),
+            parameters=(SINCE, WIDE_UNTIL, INTERVAL, TIME_ZONE, COMPARE, FORMAT),
+            gives_too=(_CSV,),
         )
     )
     async def get_stats(call: Call[None]) -> Response:
@@ -114,11 +128,29 @@ def register(api: Router, middleware: ApiMiddleware, stats: Stats, domains: Doma
             return errors.restricted()
         since, until = _time(call.request, "since"), _time(call.request, "until")
         overall = await stats.overall(since=since, until=until, extras=_extras(call.request))
-        return json_response(200, overall_document(overall))
+        return _answer(call.request, overall_document(overall))
+
+
+def _answer(request: Request, found: LinkStats | OverallStats) -> Response:
+    if not _is_csv(request):
+        return json_response(200, found, [_VARY])
+    headers = [
+        ("content-type", f"{_CSV}; charset=utf-8"),
+        ("content-disposition", 'attachment; filename="stats.csv"'),
+        *SECURITY_HEADERS,
+        _VARY,
+    ]
+    return Response(200, headers, stats_csv(found).encode())
+
+
+def _is_csv(request: Request) -> bool:
+    named = QueryReader(request).one(FORMAT)
+    return wants_csv(request.lines("accept")) if named is None else named == "csv"
 
 
 def _extras(request: Request) -> Extras:
     reader = QueryReader(request)
+    reader.one(FORMAT)
     interval, zone = reader.one(INTERVAL), reader.one(TIME_ZONE)
     compares = reader.one(COMPARE) or False
     if zone is not None and interval is None and not reader.errors:

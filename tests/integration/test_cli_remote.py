@@ -142,9 +142,10 @@ def test_stats_tell_what_visits_looked_like(both, run, visitor):
     slug = fresh_slug()
     done(run("links", "create", TARGET, "--slug", slug))
     visitor.get(f"/{slug}", headers={"User-Agent": "curl/8.5.0"})
-    eventually(lambda: "0 people, 1 bots" in done(run("links", "stats", slug)), every=0.5)
+    eventually(lambda: "0 people, 1 bot," in done(run("links", "stats", slug)), every=0.5)
 
     assert "\nbot: " in done(both("links", "stats", slug))
+    assert "bot,,curl,1\n" in done(both("links", "stats", slug, "--csv"))
     assert json.loads(done(both("links", "stats", slug, "--json")))["visits"]["bots"] == 1
 
 

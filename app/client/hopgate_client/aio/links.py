@@ -134,6 +134,30 @@ class Links:
         call = Call("GET", _path(slug, "/stats"), asked, repeat=Repeat.ALWAYS)
         return models.read(models.LinkStats, (await self._client.send(call)).json())
 
+    async def stats_csv(
+        self,
+        slug: str,
+        *,
+        domain: str | None = None,
+        since: Time | None = None,
+        until: Time | None = None,
+        interval: str | None = None,
+        time_zone: str | None = None,
+        compare: bool | None = None,
+    ) -> str:
+        """Return the same as CSV, a line for each number: section, start, value, visits."""
+        asked = query(
+            domain=domain,
+            since=since,
+            until=until,
+            interval=interval,
+            time_zone=time_zone,
+            compare=compare,
+            format="csv",
+        )
+        call = Call("GET", _path(slug, "/stats"), asked, repeat=Repeat.ALWAYS)
+        return (await self._client.send(call)).body.decode()
+
     async def history(
         self,
         slug: str,

@@ -102,6 +102,21 @@ class Hopgate:
         call = Call("GET", "/stats", asked, repeat=Repeat.ALWAYS)
         return models.read(models.OverallStats, (self.send(call)).json())
 
+    def stats_csv(
+        self,
+        *,
+        since: Time | None = None,
+        until: Time | None = None,
+        interval: str | None = None,
+        time_zone: str | None = None,
+        compare: bool | None = None,
+    ) -> str:
+        """Return the same as CSV, a line for each number: section, start, value, visits."""
+        asked = query(
+            since=since, until=until, interval=interval, time_zone=time_zone, compare=compare, format="csv"
+        )
+        return (self.send(Call("GET", "/stats", asked, repeat=Repeat.ALWAYS))).body.decode()
+
     def invalidate(self, *slugs: str, domain: str | None = None) -> models.Invalidated:
         """Make every cache of the gateway read links again."""
         body = given(slugs=slugs, domain=domain)
