@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from datetime import date, datetime
 from typing import NamedTuple
 
@@ -31,17 +31,29 @@ class Folded(NamedTuple):
     visitors: Mapping[date, Mapping[Slug, set[int]]]
 
 
+def slugs_of(described: Iterable[VisitsDescribed]) -> list[Slug]:
+    """Return the slugs in *described*, each once."""
+    return list(dict.fromkeys(slug for one in described for slug in one.visits))
+
+
 _Counts = dict[Slug, dict[Dimension, dict[str, int]]]
 
 
-def folded(described: Iterable[VisitsDescribed]) -> Folded:
-    """Return *described* added up, for its links and for all of them together."""
+def folded(described: Iterable[VisitsDescribed], undescribed: Collection[str]) -> Folded:
+    """
+    Return *described* added up, for its links and for all of them together.
+
+    Args:
+        undescribed: links whose visits are left out.
+    """
     hours: dict[datetime, _Counts] = {}
     days: dict[date, dict[Slug, set[int]]] = {}
     for one in described:
         counts = hours.setdefault(one.hour, {})
         visitors = days.setdefault(one.hour.date(), {})
         for slug, visits in one.visits.items():
+            if slug in undescribed:
+                continue
             _add(counts.setdefault(slug, {}), visits.counts)
             if visits.visitors:
                 visitors.setdefault(slug, set()).update(visits.visitors)

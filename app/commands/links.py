@@ -88,6 +88,10 @@ ExpiredUrl = Annotated[
 Robots = Annotated[
     str | None, typer.Option(metavar="WORDS", help="Rules for crawlers, such as noindex, or none.")
 ]
+Analytics = Annotated[
+    bool | None,
+    typer.Option("--analytics/--no-analytics", help="Describe visits in statistics, or only count them."),
+]
 
 
 @app.command("create")
@@ -115,6 +119,7 @@ def create(
     utm_content: UtmContent = None,
     expired_url: ExpiredUrl = None,
     robots: Robots = None,
+    analytics: Analytics = None,
     expires_in: ExpiresIn = None,
     json: console.Json = False,
 ) -> None:
@@ -148,6 +153,7 @@ def create(
         utm_content=utm_content,
         expired_url=expired_url,
         robots=robots,
+        analytics=analytics,
     )
     fields = utm.patched(LinkFields(long_url=long_url), given)
 
@@ -211,6 +217,7 @@ def edit(
     utm_content: UtmContent = None,
     expired_url: ExpiredUrl = None,
     robots: Robots = None,
+    analytics: Analytics = None,
     expires_in: ExpiresIn = None,
     owner: Annotated[
         str | None, typer.Option(metavar="ID", help="The API key that owns the link from now on, or none.")
@@ -245,6 +252,7 @@ def edit(
         utm_content=utm_content,
         expired_url=expired_url,
         robots=robots,
+        analytics=analytics,
     )
     lifetime = _lifetime(expires_in, expires_at)
     if owner not in (None, "none"):

@@ -57,7 +57,7 @@ class _Changes:
 
     async def edit(self, call: Call[Any], viewer: Viewer) -> Response:
         """Change what differs from the version that the form was made from."""
-        form: drafts.Form = {"enabled": "", **form_of(call.request)}
+        form: drafts.Form = {"enabled": "", "analytics": "", **form_of(call.request)}
         link = await self._found(form, viewer)
         if isinstance(link, Response):
             return link

@@ -13,7 +13,7 @@ from app.domain.link import LinkFields
 from app.web import schemas
 
 Form = Mapping[str, str]
-# What a form shows of a link; `enabled` is a box that is sent when it is ticked.
+# What a form shows of a link; `enabled` and `analytics` are boxes that are sent when they are ticked.
 FIELDS = ("long_url", "title", "tags", "expires_at", "max_visits", *utm.NAMES)
 BLANK: Form = {"slug": "", "domain": "", **dict.fromkeys(FIELDS, ""), "enabled": "on"}
 # As browsers send a `datetime-local`.
@@ -31,6 +31,7 @@ def shown(fields: LinkFields) -> Form:
         "expires_at": _shown_time(fields.expires_at),
         "max_visits": "" if fields.max_visits is None else str(fields.max_visits),
         "enabled": "on" if fields.enabled else "",
+        "analytics": "on" if fields.analytics else "",
         **found,
     }
 
@@ -55,6 +56,9 @@ def changes_of(form: Form, fields: LinkFields) -> Mapping[str, Any]:
     is_enabled = form.get("enabled", "") == "on"
     if is_enabled != fields.enabled:
         document["enabled"] = is_enabled
+    # Of a form that has no such box, nothing is said of it.
+    if "has_analytics" in form and (form.get("analytics", "") == "on") != fields.analytics:
+        document["analytics"] = not fields.analytics
     if not document:
         return {}
     return schemas.converted(document, schemas.PatchLink).changes()

@@ -31,6 +31,7 @@ class LinkFields:
     same names.
     `expired_url` is where visitors go once the link is expired, disabled or without visits, in canonical
     form; None: where those of its domain go. `robots` is the value of `X-Robots-Tag`.
+    `analytics`: statistics describe its visits; otherwise they are only counted.
     """
 
     long_url: str
@@ -46,6 +47,7 @@ class LinkFields:
     override_query: bool = False
     expired_url: str | None = None
     robots: str | None = None
+    analytics: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

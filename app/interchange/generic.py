@@ -62,6 +62,7 @@ GENERIC = Dialect(
         external_id="external_id",
         expired_url="expired_url",
         robots="robots",
+        analytics="analytics",
         created_at="created_at created dateCreated creationDate",
         visits="visits visitCount totalClicks clicks clickCount hits",
         spent_visits="spent_visits",

@@ -32,6 +32,7 @@ USUAL: dict[str, Converter] = {
     "external_id": values.text,
     "expired_url": values.url,
     "robots": values.text,
+    "analytics": values.flag,
     "created_at": values.moment(),
     "visits": values.number,
     "domain": values.text,

@@ -35,7 +35,8 @@ class VisitStore(Protocol):
         """
         Add all of *described* to the hours of their links and of `ALL_LINKS`, each `batch` once, or none.
 
-        Beyond `MAX_VALUES` values of a dimension in an hour of a link, further ones are added to `OTHER`.
+        Of links without `analytics` nothing is added, by any slug that they have or had. Beyond `MAX_VALUES`
+        values of a dimension in an hour of a link, further ones are added to `OTHER`.
         *merge* is called for the sketch of each link's day (UTC); it may block.
 
         Return how many had been added before, and `ClickStore.forget_batches` has not forgotten since.

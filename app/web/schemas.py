@@ -144,6 +144,13 @@ _Robots = Annotated[
         f" {', '.join(rules.ROBOTS)}.",
     ),
 ]
+_Analytics = Annotated[
+    bool,
+    described(
+        description="Whether statistics describe visits: where they come from, with what program, in which"
+        " language. Otherwise they are counted, and nothing else is kept of them."
+    ),
+]
 _Owner = Annotated[
     str,
     described(
@@ -166,8 +173,8 @@ Reuse = Annotated[
     bool,
     described(
         description="Answer with the oldest link that has the same target, `title`, `tags`, `redirect_code`,"
-        " `forward_query` and `override_query`, if there is one (200); make one otherwise (201). Links that"
-        " are disabled, removed, blocked, limited by time or visits, or have an `external_id`, an"
+        " `forward_query`, `override_query` and `analytics`, if there is one (200); make one otherwise (201)."
+        " Links that are disabled, removed, blocked, limited by time or visits, or have an `external_id`, an"
         " `expired_url` or `robots` are never reused. Needs `links:read` as well; excludes `slug` and those"
         " fields."
     ),
@@ -198,6 +205,7 @@ class CreateLink(msgspec.Struct, forbid_unknown_fields=True):
     utm_content: _Utm | None = None
     expired_url: _ExpiredUrl | None = None
     robots: _Robots | None = None
+    analytics: _Analytics = True
     expires_in: ExpiresIn | None = None
     reuse: Reuse = False
 

@@ -26,6 +26,7 @@ FULL = LinkFields(
     override_query=True,
     expired_url="https://example.org/over?a=b#c",
     robots="noindex, nofollow",
+    analytics=False,
 )
 REQUEST = IdempotentRequest("key-1", "order-7", b"digest")
 

@@ -8,7 +8,7 @@ from datetime import timedelta
 from app.concurrency.actors import acting_as
 from app.domain.events import ClicksCounted, VisitsDescribed
 from app.domain.link import LinkFields, NewLink, Slug
-from app.domain.visits import Dimension, LinkVisits
+from app.domain.visits import ALL_LINKS, Dimension, LinkVisits
 from app.domain.webhooks import DeliveryState, EventFilter, Webhook
 from app.ports import Added, Batch, Changed, Found, Store, Wanted
 from tests.contract.store_links import FIELDS, LATER, NOW, added
@@ -193,6 +193,22 @@ async def test_link_that_took_a_slug_over_has_no_earlier_visits(store: Store) ->
 
     assert [(one.value, one.visits) for one in found] == [("Edge", 1)]
     assert await sketched(store, A) == {b"2"}
+
+
+async def test_visits_of_a_link_without_analytics_are_not_described(store: Store) -> None:
+    await added(store, A, D)
+    await readdressed(store, A, A, B, version=1)
+    await readdressed(store, A, C, A, version=2)
+    changed = await store.update(C, replace(FIELDS, analytics=False), expected_version=3, now=NOW)
+    assert isinstance(changed, Changed)
+
+    for n, slug in enumerate((A, B, C, D)):
+        await add_visits(store, visits(n, slug, "Firefox", n))
+
+    assert await values(store, C) == []
+    assert await sketched(store, C) == set()
+    assert await values(store, ALL_LINKS) == await values(store, D) == [(Dimension.BROWSER, "Firefox", 1)]
+    assert await sketched(store, ALL_LINKS) == {b"3"}
 
 
 # --- quotas and owners -------------------------------------------------------------------

@@ -96,6 +96,7 @@ async def test_batch_sees_what_is_wanted(store: Store) -> None:
         {"redirect_code": 301},
         {"forward_query": True},
         {"override_query": True},
+        {"analytics": False},
         {"long_url": "https://example.com/other"},
     ],
     ids=lambda change: next(iter(change)),

@@ -38,6 +38,7 @@ _fields = st.builds(
     enabled=st.booleans(),
     max_visits=st.none() | st.integers(1, 2**53 - 1),
     override_query=st.booleans(),
+    analytics=st.booleans(),
 )
 _requests = st.builds(
     IdempotentRequest, st.sampled_from(["s", "t"]), st.sampled_from(["k", "l"]), st.sampled_from([b"1", b"2"])

@@ -58,7 +58,13 @@ def test_link_from_create_to_undo(hopgate):
 
 def test_every_field_of_a_link_is_sent_and_read(clients, embedded, hopgate):
     utm = {f"utm_{name}": name for name in ("source", "medium", "campaign", "term", "content")}
-    wanted = {**utm, "expired_url": f"{TARGET}/over", "robots": "noindex", "forward_query": True}
+    wanted = {
+        **utm,
+        "expired_url": f"{TARGET}/over",
+        "robots": "noindex",
+        "forward_query": True,
+        "analytics": False,
+    }
 
     made = hopgate.links.create(TARGET, **wanted, override_query=True)
 
@@ -87,6 +93,8 @@ def test_stats_count_visits(hopgate, visitor):
     assert stats.until > stats.since
     assert stats.visits.people == 0
     assert [one.visits for one in stats.visits.bot] == [1]
+    assert "visits,,bots,1\n" in hopgate.links.stats_csv(slug, since=since)
+    assert hopgate.stats_csv(since=since, interval="day").startswith("section,start,value,visits\n")
     whole = hopgate.stats(since=since)
     assert (whole.since, whole.until) == (stats.since, stats.until)
     assert whole.visits.bots >= 1

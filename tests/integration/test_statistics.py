@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -277,6 +278,56 @@ def test_parameters_that_are_wrong_are_named(site, path, query, field):
 
     assert answer.status_code == 422, answer.text
     assert [error["field"] for error in answer.json()["errors"]] == [field]
+
+
+def test_statistics_as_csv(site):
+    slug = site.create()
+    site.visit(f"{slug}?utm_campaign=%3D1%2B1&utm_source=a%22b%2Cc", VIENNA, 2, user_agent=FIREFOX)
+    site.visit(slug, VIENNA, 1, user_agent="curl/8.5.0")
+    site.settled(slug, 3)
+    path, query = f"{API}/links/{slug}/stats", {"interval": "day", "compare": "true"}
+    whole = site.api.get(path, params=query).json()
+
+    answer = site.api.get(path, params={**query, "format": "csv"})
+
+    assert answer.headers["content-type"] == "text/csv; charset=utf-8"
+    assert "attachment" in answer.headers["content-disposition"]
+    header, *lines = csv.reader(answer.text.splitlines())
+    assert header == ["section", "start", "value", "visits"]
+    assert lines[0] == ["total", "", "", "3"]
+    assert ["campaign", "", "'=1+1", "2"] in lines
+    assert ["source", "", 'a"b,c', "2"] in lines
+    assert ["visits", "", "people", "2"] in lines
+    assert ["visits", "", "visitors", "1"] in lines
+    assert ["series", whole["series"][-1]["start"], "bots", "1"] in lines
+    assert ["before", whole["before"]["since"], "visitors", "0"] in lines
+    hours = [[line[1], int(line[3])] for line in lines if line[0] == "hours"]
+    assert hours == [[one["hour"], one["clicks"]] for one in whole["hours"]]
+    for accept, is_csv in (("text/csv", True), ("text/csv;q=0.5, application/json", False), ("*/*", False)):
+        for asked in (path, f"{API}/stats"):
+            shown = site.api.get(asked, headers={"Accept": accept})
+            assert (shown.headers["content-type"] == "text/csv; charset=utf-8") is is_csv
+            assert shown.headers["vary"] == "accept"
+    assert site.api.get(path, headers={"Accept": "text/csv"}, params={"format": "json"}).json()["total"] == 3
+    refused = site.api.get(path, params={"format": "xml"})
+    assert (refused.status_code, refused.json()["errors"][0]["field"]) == (422, "format")
+
+
+def test_visits_of_a_link_without_analytics_are_only_counted(site):
+    slug, other = site.create(), site.create()
+    changed = site.api.patch(f"{API}/links/{slug}", json={"analytics": False})
+    assert (changed.status_code, changed.json()["analytics"]) == (200, False)
+    before = kinds(site.api.get(f"{API}/stats").json()["visits"])
+
+    site.visit(slug, VIENNA, 2, user_agent=FIREFOX)
+    site.visit(other, VIENNA, 1, user_agent=FIREFOX)
+    site.settled(other, 1)
+    eventually(lambda: site.stats(slug)["total"] == 2, 15, "clicks are counted")
+
+    visits = site.stats(slug)["visits"]
+    assert (kinds(visits), visits["visitors"]) == (0, 0)
+    assert kinds(site.api.get(f"{API}/stats").json()["visits"]) == before + 1
+    assert site.api.post(f"{API}/links/{slug}/undo").json()["analytics"] is True
 
 
 def test_hours_of_more_than_a_month_are_too_many(site):

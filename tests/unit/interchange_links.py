@@ -54,6 +54,7 @@ _BY_NAME = {
     "override_query": st.booleans(),
     "expired_url": st.none() | LONG_URLS,
     "robots": st.none() | st.lists(st.sampled_from(rules.ROBOTS), min_size=1, unique=True).map(", ".join),
+    "analytics": st.booleans(),
 }
 
 

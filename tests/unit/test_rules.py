@@ -27,6 +27,7 @@ EVERYTHING = LinkFields(
     override_query=True,
     expired_url="https://example.com/over",
     robots="noindex, nofollow",
+    analytics=False,
 )
 
 

@@ -49,6 +49,7 @@ FIELDS = {
     "override_query": _Column("boolean"),
     "expired_url": _Column("text"),
     "robots": _Column("text"),
+    "analytics": _Column("boolean"),
 }
 _NEW = {
     "slug": "text",
@@ -194,7 +195,8 @@ SELECT_REUSABLE = f"""
         SELECT asked.number, one.id
         FROM json_to_recordset(%(asked)s::json) AS asked(
             number integer, long_url text, title text, tags text[], redirect_code smallint,
-            forward_query boolean, override_query boolean, first text, "end" text, later text, owner text
+            forward_query boolean, override_query boolean, analytics boolean,
+            first text, "end" text, later text, owner text
         ) CROSS JOIN LATERAL (
             SELECT links.id FROM links
             WHERE hashtextextended(links.long_url, 0) = hashtextextended(asked.long_url, 0)
@@ -204,7 +206,7 @@ SELECT_REUSABLE = f"""
                 AND links.expired_url IS NULL AND links.robots IS NULL
                 AND links.title = asked.title AND links.tags = asked.tags
                 AND links.redirect_code = asked.redirect_code AND links.forward_query = asked.forward_query
-                AND links.override_query = asked.override_query
+                AND links.override_query = asked.override_query AND links.analytics = asked.analytics
                 AND (links.slug >= asked.first AND links.slug < asked."end" OR links.slug >= asked.later)
                 AND (asked.owner IS NULL OR {OWNER} = asked.owner)
                 AND NOT EXISTS (

@@ -9,7 +9,7 @@ from datetime import date, datetime
 from msgspec import json
 
 from app.adapters.postgres.pool import Connection, rows_of
-from app.adapters.visit_rows import folded
+from app.adapters.visit_rows import folded, slugs_of
 from app.domain.events import VisitsDescribed
 from app.domain.link import Slug
 from app.domain.visits import MAX_VALUES, OTHER, Dimension, ValueVisits
@@ -29,6 +29,13 @@ _BATCHES = """
     INSERT INTO click_batches (id, folded_at)
     SELECT DISTINCT id, %(now)s::timestamptz FROM unnest(%(batches)s::text[]) AS id ORDER BY id
     ON CONFLICT (id) DO NOTHING RETURNING id
+"""
+# By each slug that a link has or had.
+_UNDESCRIBED = """
+    SELECT own.slug FROM json_array_elements_text(%(slugs)s::json) AS asked (slug)
+        JOIN links AS own ON own.slug = asked.slug
+        LEFT JOIN links AS target ON target.slug = coalesce(own.alias_of, own.was_of)
+    WHERE NOT coalesce(target.analytics, own.analytics)
 """
 # Values that have a row keep it. Others get one while there is room, those with the most visits first.
 # Columns come as JSON: the driver takes a microsecond for each value of an array.
@@ -156,7 +163,11 @@ async def add(
         await connection.execute(_BEGIN.encode())
         of_batch = {one.batch: one for one in described}
         new = await rows_of(connection, _BATCHES, {"batches": list(of_batch), "now": now})
-        together = await asyncio.to_thread(folded, [of_batch[batch] for (batch,) in new])
+        added = [of_batch[batch] for (batch,) in new]
+        undescribed = await rows_of(
+            connection, _UNDESCRIBED, {"slugs": json.encode(slugs_of(added)).decode()}
+        )
+        together = await asyncio.to_thread(folded, added, {slug for (slug,) in undescribed})
         for hour, counts in together.counts.items():
             columns = {name: json.encode(column).decode() for name, column in counts._asdict().items()}
             given = {**columns, "hour": hour, "most": MAX_VALUES, "other": OTHER}

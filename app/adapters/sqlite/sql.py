@@ -91,6 +91,7 @@ FIELDS = {
     "override_query": _FLAG,
     "expired_url": _SAME,
     "robots": _SAME,
+    "analytics": _FLAG,
 }
 _LINK = {
     "slug": _SAME,
@@ -179,6 +180,7 @@ SELECT_REUSABLE = f"""
         AND expired_url IS NULL AND robots IS NULL
         AND title = :title AND tags = :tags AND redirect_code = :redirect_code
         AND forward_query = :forward_query AND override_query = :override_query
+        AND analytics = :analytics
         AND (+slug >= :first AND +slug < :end OR +slug >= :later)
         AND (:owner IS NULL OR {OWNER} = :owner)
         AND NOT EXISTS (

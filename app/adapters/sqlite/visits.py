@@ -11,12 +11,18 @@ from typing import cast
 import apsw
 
 from app.adapters.sqlite import sql
-from app.adapters.visit_rows import Columns, folded
+from app.adapters.visit_rows import Columns, folded, slugs_of
 from app.domain.events import VisitsDescribed
 from app.domain.link import Slug
 from app.domain.visits import MAX_VALUES, OTHER, Dimension, ValueVisits
 from app.ports import HourVisits, Merge
 
+# By each slug that a link has or had.
+_UNDESCRIBED = """
+    SELECT own.slug FROM json_each(?) AS asked JOIN links AS own ON own.slug = asked.value
+        LEFT JOIN links AS target ON target.slug = coalesce(own.alias_of, own.was_of)
+    WHERE NOT coalesce(target.analytics, own.analytics)
+"""
 # Returns the number of the row if there was one to add to.
 _ADD_TO = """
     UPDATE visit_counts SET visits = visits + ?5
@@ -87,7 +93,8 @@ def add(db: apsw.Connection, described: Iterable[VisitsDescribed], now: datetime
             new.append(one)
         else:
             known += 1
-    together = folded(new)
+    slugs = sql.json(slugs_of(new))
+    together = folded(new, {slug for (slug,) in sql.rows(db, _UNDESCRIBED, (slugs,))})
     for hour, counts in together.counts.items():
         _add_counts(db, cast("int", sql.micros(hour)), counts)
     for day, visitors in together.visitors.items():

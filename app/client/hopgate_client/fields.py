@@ -29,6 +29,7 @@ class LinkFields(TypedDict, total=False):
     override_query: bool
     expired_url: str | None
     robots: str | None
+    analytics: bool
     utm_source: str | None
     utm_medium: str | None
     utm_campaign: str | None

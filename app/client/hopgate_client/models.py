@@ -50,6 +50,7 @@ class Link:
     override_query: bool = False
     expired_url: str | None = None
     robots: str | None = None
+    analytics: bool = True
     utm_source: str | None = None
     utm_medium: str | None = None
     utm_campaign: str | None = None
