@@ -99,3 +99,5 @@ class Housekeeping:
         forgotten = _CHANGES
         while forgotten >= _CHANGES:
             forgotten = await self._store.forget_visits(before=now - self._visits, limit=_CHANGES)
+        while await self._store.roll_up_visits(since=now - self._visits, until=now):
+            pass

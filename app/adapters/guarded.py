@@ -74,6 +74,7 @@ def guarded_store(store: Store, guards: StoreGuards) -> Store:
             Store.forget_batches: _calls(bulk),
             # visits
             Store.add_visits: _calls(bulk),
+            Store.roll_up_visits: _calls(bulk),
             Store.visit_values: _reads(bulk),
             Store.visit_kinds: _reads(bulk),
             Store.visitor_sketches: _reads(bulk),

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Collection, Iterable, Mapping
 from datetime import date, datetime
 from typing import NamedTuple
 
 from app.domain.events import VisitsDescribed
 from app.domain.link import Slug
-from app.domain.visits import ALL_LINKS, Dimension
+from app.domain.visits import ALL_LINKS, ALL_LINKS_BY_DAY, Dimension
 
 
 class Columns(NamedTuple):
@@ -29,6 +30,20 @@ class Folded(NamedTuple):
 
     counts: Mapping[datetime, Columns]
     visitors: Mapping[date, Mapping[Slug, set[int]]]
+
+
+def day_of(hour: datetime) -> datetime:
+    """Return the start of the day (UTC) of *hour*."""
+    return hour.replace(hour=0)
+
+
+def by_day(counts: Columns) -> Columns:
+    """Return the visits of all links in *counts*, for the day in which their hour is."""
+    end = bisect_right(counts.slugs, ALL_LINKS)
+    start = bisect_left(counts.slugs, ALL_LINKS)
+    part = slice(start, end)
+    slugs = [ALL_LINKS_BY_DAY] * (end - start)
+    return Columns(slugs, counts.dimensions[part], counts.values[part], counts.visits[part])
 
 
 def slugs_of(described: Iterable[VisitsDescribed]) -> list[Slug]:

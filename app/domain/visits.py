@@ -21,6 +21,10 @@ MAX_VALUES = 100
 OTHER = ""
 # In the place of a link: all links together. No link has it as its key.
 ALL_LINKS = Slug("*")
+# The same by the day (UTC), once that is over: a year of hours takes seconds to add up.
+ALL_LINKS_BY_DAY = Slug("*day")
+# Values of a dimension that are counted apart in such a day; further ones are counted as OTHER.
+MAX_DAY_VALUES = 300
 UNKNOWN = "unknown"
 # Referrers of visits that come from no page.
 DIRECT = "direct"

@@ -43,6 +43,17 @@ class VisitStore(Protocol):
         """
         ...
 
+    async def roll_up_visits(self, *, since: datetime, until: datetime) -> bool:
+        """
+        Add the hours of `ALL_LINKS` up for one day (UTC) that begins and ends in [*since*, *until*).
+
+        Other methods answer the same before and after that, but sooner: of a day with more than
+        `MAX_DAY_VALUES` values of a dimension, those beyond are in `OTHER` from then on.
+
+        False: there is no such day that has visits and is not added up.
+        """
+        ...
+
     async def visit_values(
         self, slug: Slug, *, since: datetime, until: datetime, limit: int
     ) -> Sequence[ValueVisits]:

@@ -38,18 +38,20 @@ def points(
     Hours are those of UTC: one that begins before midnight counts for the day that ends, also where zones are
     no whole hours apart.
     """
-    counts: dict[datetime, Counter[str]] = {
-        start: Counter() for start in _starts(since, until, interval, zone)
-    }
+    # Of each hour once: a zone takes its time, and a year has four counts in each of 8,760 hours.
+    starts = dict(_starts(since, until, interval, zone))
+    counts: dict[datetime, Counter[str]] = {start: Counter() for start in starts.values()}
     for one in hours:
-        counts[_start(one.hour, interval, zone)][one.kind] += one.visits
+        counts[starts[one.hour]][one.kind] += one.visits
     return tuple(Point(start.astimezone(zone), by_kind) for start, by_kind in counts.items())
 
 
-def _starts(since: datetime, until: datetime, interval: Interval, zone: tzinfo) -> Iterator[datetime]:
+def _starts(
+    since: datetime, until: datetime, interval: Interval, zone: tzinfo
+) -> Iterator[tuple[datetime, datetime]]:
     hour = since
     while hour < until:
-        yield _start(hour, interval, zone)
+        yield hour, _start(hour, interval, zone)
         hour += HOUR
 
 

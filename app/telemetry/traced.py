@@ -68,6 +68,7 @@ def traced_store(store: Store, tracing: Tracing, system: str) -> Store:
             Store.add_clicks: call("INSERT", "click_totals"),
             Store.hourly_clicks: call("SELECT", "click_hours"),
             Store.add_visits: call("INSERT", "visit_counts"),
+            Store.roll_up_visits: call("INSERT", "visit_counts"),
             Store.visit_values: call("SELECT", "visit_counts"),
             Store.visit_kinds: call("SELECT", "visit_counts"),
             Store.visitor_sketches: call("SELECT", "visit_sketches"),

@@ -120,6 +120,7 @@ CALLS: dict[type[object], dict[str, Callable[[Any], Awaitable[Any]]]] = {
         "hourly_clicks": lambda store: store.hourly_clicks(SLUG, since=NOW, until=NOW),
         "spent_visits": lambda store: store.spent_visits([SLUG]),
         "add_visits": lambda store: store.add_visits([DESCRIBED], now=NOW, merge=merge),
+        "roll_up_visits": lambda store: store.roll_up_visits(since=NOW, until=NOW),
         "visit_values": lambda store: store.visit_values(SLUG, since=NOW, until=NOW, limit=5),
         "visitor_sketches": lambda store: store.visitor_sketches(SLUG, first=NOW.date(), last=NOW.date()),
         "visitor_key": lambda store: store.visitor_key(NOW.date(), b"k" * 32),

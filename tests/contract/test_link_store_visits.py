@@ -10,7 +10,16 @@ import pytest
 
 from app.domain.events import VisitsDescribed
 from app.domain.link import Slug
-from app.domain.visits import ALL_LINKS, MAX_VALUES, OTHER, Counts, Dimension, LinkVisits, ValueVisits
+from app.domain.visits import (
+    ALL_LINKS,
+    MAX_DAY_VALUES,
+    MAX_VALUES,
+    OTHER,
+    Counts,
+    Dimension,
+    LinkVisits,
+    ValueVisits,
+)
 from app.ports import HourVisits, Store
 from tests.contract.store_links import NOW
 
@@ -226,3 +235,90 @@ async def test_visits_by_hour_and_kind(store: Store) -> None:
     ]
     year = timedelta(days=366)
     assert len(await store.visit_kinds(A, since=HOUR - year / 2, until=HOUR + year / 2)) == 4
+
+
+# --- days of all links -------------------------------------------------------------------
+
+
+async def rolled_up(store: Store, *, since: datetime, until: datetime) -> int:
+    days = 0
+    while await store.roll_up_visits(since=since, until=until):
+        days += 1
+    return days
+
+
+async def test_days_add_up_to_the_same_as_their_hours(store: Store) -> None:
+    begin = HOUR.replace(hour=0) - timedelta(days=3)
+    for n, hour in enumerate((-1, 0, 5, 23, 24, 47, 49, 71, 72, 75)):
+        counts = {BROWSER: {f"b{n % 4}": n + 1, OTHER: 1}, Dimension.KIND: {"person": n + 2}}
+        await add(store, described(n, counts, hour=begin + timedelta(hours=hour), slug=(A, B)[n % 2]))
+    ranges = [
+        (begin + timedelta(hours=first), begin + timedelta(hours=last))
+        for first, last in (
+            (-24, 96),
+            (0, 24),
+            (0, 72),
+            (1, 72),
+            (0, 71),
+            (5, 6),
+            (20, 60),
+            (25, 47),
+            (72, 96),
+        )
+    ]
+
+    async def answers() -> list[list[ValueVisits]]:
+        return [
+            list(await store.visit_values(ALL_LINKS, since=since, until=until, limit=limit))
+            for since, until in ranges
+            for limit in (1, 9)
+        ]
+
+    before = await answers()
+    assert await rolled_up(store, since=begin, until=begin + timedelta(hours=71)) == 2
+    assert await answers() == before
+    assert await rolled_up(store, since=begin, until=begin + timedelta(hours=72)) == 1
+    assert await answers() == before
+
+    # What arrives late counts in its day as well.
+    late = described(99, {BROWSER: {"late": 50, "b1": 7}}, hour=begin + timedelta(hours=30))
+    await add(store, late)
+    day = {"since": begin + timedelta(hours=24), "until": begin + timedelta(hours=48)}
+    found = await store.visit_values(ALL_LINKS, **day, limit=9)
+    assert [one.visits for one in found if one.value in {"late", "b1"}] == [50, 13]
+    assert list(found) == list(await store.visit_values(ALL_LINKS, **day, limit=900))
+
+
+async def test_values_of_a_day_are_bounded(store: Store) -> None:
+    begin = HOUR.replace(hour=0)
+    for hour in range(5):
+        counts = {BROWSER: {f"b{hour} {n:02}": 1 + (n == hour) for n in range(MAX_VALUES)}}
+        await add(store, described(hour, counts, hour=begin + timedelta(hours=hour)))
+    day = {"since": begin, "until": begin + timedelta(days=1)}
+
+    assert await rolled_up(store, **day) == 1
+
+    found = {one.value: one.visits for one in await store.visit_values(ALL_LINKS, **day, limit=1000)}
+    assert len(found) == MAX_DAY_VALUES + 1
+    assert sum(found.values()) == 5 * (MAX_VALUES + 1)
+    assert {f"b{hour} {hour:02}": 2 for hour in range(5)}.items() <= found.items()
+    await add(store, described(9, {BROWSER: {"late": 1}}, hour=begin))
+    found = {one.value: one.visits for one in await store.visit_values(ALL_LINKS, **day, limit=1000)}
+    assert len(found) == MAX_DAY_VALUES + 1
+    assert sum(found.values()) == 5 * (MAX_VALUES + 1) + 1
+
+
+async def test_day_that_is_partly_forgotten_has_its_other_hours(store: Store) -> None:
+    begin = HOUR.replace(hour=0)
+    for n in range(4):
+        await add(store, described(n, {BROWSER: {"Firefox": 10**n}}, hour=begin + timedelta(hours=6 * n)))
+    day = {"since": begin, "until": begin + timedelta(days=1)}
+    assert await rolled_up(store, **day) == 1
+
+    end = begin + timedelta(hours=12)
+    while await store.forget_visits(before=end, limit=100):
+        pass
+
+    assert await rolled_up(store, since=end, until=begin + timedelta(days=9)) == 0
+    found = await store.visit_values(ALL_LINKS, **day, limit=9)
+    assert list(found) == [ValueVisits(BROWSER, "Firefox", 1100)]

@@ -164,6 +164,10 @@ async def test_housekeeping_forgets_after_a_day():  # noqa: C901 - one class wit
         async def add_visits(self, described, *, now, merge):
             raise AssertionError
 
+        async def roll_up_visits(self, *, since, until):
+            self.rolled_up = since, until
+            return False
+
         async def visit_values(self, slug, *, since, until, limit):
             raise AssertionError
 
@@ -197,6 +201,8 @@ async def test_housekeeping_forgets_after_a_day():  # noqa: C901 - one class wit
         "visits": NOW - VISIT_MEMORY,
         "keys": (NOW - timedelta(days=1)).date(),
     }
+
+    assert store.rolled_up == (NOW - VISIT_MEMORY, NOW)
 
     # A step of the clock forgets nothing early; the time that passes does.
     times, seconds = [NOW], [0.0]

@@ -376,6 +376,9 @@ class PostgresStore(PostgresEvents):
     async def add_visits(self, described: Sequence[VisitsDescribed], *, now: datetime, merge: Merge) -> int:
         return await self._writing.run(partial(visit_counts.add, described=described, now=now, merge=merge))
 
+    async def roll_up_visits(self, *, since: datetime, until: datetime) -> bool:
+        return await self._writing.run(partial(visit_counts.roll_up, since=since, until=until))
+
     async def visit_values(
         self, slug: Slug, *, since: datetime, until: datetime, limit: int
     ) -> Sequence[ValueVisits]:

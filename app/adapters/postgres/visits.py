@@ -9,10 +9,18 @@ from datetime import date, datetime
 from msgspec import json
 
 from app.adapters.postgres.pool import Connection, rows_of
-from app.adapters.visit_rows import folded, slugs_of
+from app.adapters.visit_rows import Columns, by_day, day_of, folded, slugs_of
 from app.domain.events import VisitsDescribed
 from app.domain.link import Slug
-from app.domain.visits import MAX_VALUES, OTHER, Dimension, ValueVisits
+from app.domain.visits import (
+    ALL_LINKS,
+    ALL_LINKS_BY_DAY,
+    MAX_DAY_VALUES,
+    MAX_VALUES,
+    OTHER,
+    Dimension,
+    ValueVisits,
+)
 from app.ports import Merge
 
 # Of all processes that add visits to one database.
@@ -118,6 +126,79 @@ _VALUES = f"""
     ) AS named
     GROUP BY dimension, name ORDER BY dimension, name = %(other)s, sum(visits) DESC, name
 """
+# Days that are added up, and the hours of the others. It looks at one row of each day: EXISTS would become a
+# join with all of them.
+_VALUES_OF_ALL = f"""
+    WITH days AS MATERIALIZED (
+        SELECT day FROM generate_series(
+            date_trunc('day', %(since)s::timestamptz - interval '1 us', 'UTC') + interval '24 hours',
+            %(until)s::timestamptz - interval '24 hours', interval '24 hours'
+        ) AS day
+        WHERE (
+            SELECT true FROM visit_counts WHERE slug = '{ALL_LINKS_BY_DAY}' AND hour = day LIMIT 1
+        ) IS NOT NULL
+    ), counted AS (
+        SELECT dimension, value, visits FROM days, LATERAL (
+            SELECT dimension, value, visits FROM visit_counts
+            WHERE slug = '{ALL_LINKS_BY_DAY}' AND hour = day OFFSET 0
+        ) AS held
+        UNION ALL
+        SELECT dimension, value, visits FROM generate_series(
+            %(since)s::timestamptz, %(until)s::timestamptz - interval '1 hour', interval '1 hour'
+        ) AS given (hour), LATERAL (
+            SELECT dimension, value, visits FROM visit_counts
+            WHERE slug = '{ALL_LINKS}' AND visit_counts.hour = given.hour OFFSET 0
+        ) AS held
+        WHERE date_trunc('day', given.hour, 'UTC') NOT IN (SELECT day FROM days)
+    ), summed AS (
+        SELECT dimension, value, sum(visits)::bigint AS visits FROM counted GROUP BY dimension, value
+    ), placed AS (
+        SELECT *, row_number() OVER (
+            PARTITION BY dimension ORDER BY value = %(other)s, visits DESC, value
+        ) AS place FROM summed
+    )
+    SELECT dimension, name, sum(visits)::bigint
+    FROM placed, LATERAL (
+        SELECT CASE WHEN place <= %(limit)s THEN value ELSE %(other)s::text END AS name
+    ) AS named
+    GROUP BY dimension, name ORDER BY dimension, name = %(other)s, sum(visits) DESC, name
+"""
+_IS_ROLLED_UP = f"SELECT 1 FROM visit_counts WHERE slug = '{ALL_LINKS_BY_DAY}' AND hour = %(day)s LIMIT 1"
+# The latest day first: it is asked for most.
+_DAY_TO_ROLL_UP = f"""
+    SELECT day FROM generate_series(
+        greatest(
+            date_trunc('day', %(since)s::timestamptz - interval '1 us', 'UTC') + interval '24 hours',
+            date_trunc('day', (SELECT min(hour) FROM visit_counts WHERE slug = '{ALL_LINKS}'), 'UTC')
+        ),
+        %(until)s::timestamptz - interval '24 hours', interval '24 hours'
+    ) AS day
+    WHERE (
+            SELECT true FROM visit_counts WHERE slug = '{ALL_LINKS_BY_DAY}' AND hour = day LIMIT 1
+        ) IS NULL AND (
+            SELECT true FROM visit_counts
+            WHERE slug = '{ALL_LINKS}' AND hour >= day AND hour < day + interval '24 hours' LIMIT 1
+        )
+    ORDER BY day DESC LIMIT 1
+"""
+_ROLL_UP = f"""
+    INSERT INTO visit_counts (slug, hour, dimension, value, visits)
+    SELECT '{ALL_LINKS_BY_DAY}', %(day)s, dimension, name, sum(visits)::bigint
+    FROM (
+        SELECT *, row_number() OVER (
+            PARTITION BY dimension, value = %(other)s ORDER BY visits DESC, value
+        ) AS place
+        FROM (
+            SELECT dimension, value, sum(visits) AS visits FROM visit_counts
+            WHERE slug = '{ALL_LINKS}' AND hour >= %(day)s
+                AND hour < %(day)s::timestamptz + interval '24 hours'
+            GROUP BY dimension, value
+        ) AS summed
+    ) AS placed, LATERAL (
+        SELECT CASE WHEN place <= {MAX_DAY_VALUES} THEN value ELSE %(other)s::text END AS name
+    ) AS named
+    GROUP BY dimension, name
+"""
 # A look at each hour: between them stand the rows of all other dimensions.
 KINDS = f"""
     WITH slugs AS MATERIALIZED (SELECT unnest({_SLUGS}) AS slug)
@@ -169,12 +250,19 @@ async def add(
         )
         together = await asyncio.to_thread(folded, added, {slug for (slug,) in undescribed})
         for hour, counts in together.counts.items():
-            columns = {name: json.encode(column).decode() for name, column in counts._asdict().items()}
-            given = {**columns, "hour": hour, "most": MAX_VALUES, "other": OTHER}
-            await connection.execute(_ADD.encode(), given)
+            await _add_counts(connection, hour, counts, MAX_VALUES)
+            begin = day_of(hour)
+            if await rows_of(connection, _IS_ROLLED_UP, {"day": begin}):
+                await _add_counts(connection, begin, by_day(counts), MAX_DAY_VALUES)
         for day, visitors in together.visitors.items():
             await _add_visitors(connection, day, visitors, merge)
     return len(described) - len(new)
+
+
+async def _add_counts(connection: Connection, hour: datetime, counts: Columns, most: int) -> None:
+    columns = {name: json.encode(column).decode() for name, column in counts._asdict().items()}
+    given = {**columns, "hour": hour, "most": most, "other": OTHER}
+    await connection.execute(_ADD.encode(), given)
 
 
 async def _add_visitors(
@@ -192,12 +280,22 @@ async def _add_visitors(
     await connection.execute(_SET_SKETCHES.encode(), given, prepare=False)
 
 
+async def roll_up(connection: Connection, *, since: datetime, until: datetime) -> bool:
+    """As `VisitStore.roll_up_visits`."""
+    async with connection.transaction():
+        await connection.execute(_BEGIN.encode())
+        for (day,) in await rows_of(connection, _DAY_TO_ROLL_UP, {"since": since, "until": until}):
+            await connection.execute(_ROLL_UP.encode(), {"day": day, "other": OTHER})
+            return True
+    return False
+
+
 async def values(
     connection: Connection, slug: Slug, *, since: datetime, until: datetime, limit: int
 ) -> list[ValueVisits]:
     """As `VisitStore.visit_values`."""
     asked = {"slug": slug, "since": since, "until": until, "limit": limit, "other": OTHER}
-    found = await rows_of(connection, _VALUES, asked)
+    found = await rows_of(connection, _VALUES_OF_ALL if slug == ALL_LINKS else _VALUES, asked)
     return [ValueVisits(Dimension(by), value, visits) for by, value, visits in found]
 
 

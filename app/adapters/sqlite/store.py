@@ -374,6 +374,9 @@ class SqliteStore(SqliteEvents):
     async def add_visits(self, described: Sequence[VisitsDescribed], *, now: datetime, merge: Merge) -> int:
         return await self._writer.run(lambda db: visit_counts.add(db, described, now, merge))
 
+    async def roll_up_visits(self, *, since: datetime, until: datetime) -> bool:
+        return await self._writer.run(lambda db: visit_counts.roll_up(db, since, until))
+
     async def visit_values(
         self, slug: Slug, *, since: datetime, until: datetime, limit: int
     ) -> Sequence[ValueVisits]:

@@ -11,10 +11,18 @@ from typing import cast
 import apsw
 
 from app.adapters.sqlite import sql
-from app.adapters.visit_rows import Columns, folded, slugs_of
+from app.adapters.visit_rows import Columns, by_day, day_of, folded, slugs_of
 from app.domain.events import VisitsDescribed
 from app.domain.link import Slug
-from app.domain.visits import MAX_VALUES, OTHER, Dimension, ValueVisits
+from app.domain.visits import (
+    ALL_LINKS,
+    ALL_LINKS_BY_DAY,
+    MAX_DAY_VALUES,
+    MAX_VALUES,
+    OTHER,
+    Dimension,
+    ValueVisits,
+)
 from app.ports import HourVisits, Merge
 
 # By each slug that a link has or had.
@@ -70,6 +78,61 @@ SKETCHES = f"""
     SELECT sketch FROM visit_sketches
     WHERE slug IN {_SLUGS} AND day >= ?2 AND day <= ?3 AND day >= {_BEGAN} / 86400000000
 """
+_DAY_US = 86_400_000_000
+# Days that are added up, and the hours of the others.
+_VALUES_OF_ALL = f"""
+    WITH RECURSIVE hours (hour) AS (
+        VALUES (?1) UNION ALL SELECT hour + 3600000000 FROM hours WHERE hour + 3600000000 < ?2
+    ), days (day) AS MATERIALIZED (
+        SELECT hour FROM hours WHERE hour % {_DAY_US} = 0 AND hour + {_DAY_US} <= ?2
+            AND EXISTS (
+                SELECT 1 FROM visit_counts AS held
+                WHERE held.slug = '{ALL_LINKS_BY_DAY}' AND held.hour = hours.hour
+            )
+    ), counted AS (
+        SELECT dimension, value, visits FROM days CROSS JOIN visit_counts
+            ON slug = '{ALL_LINKS_BY_DAY}' AND hour = day
+        UNION ALL
+        SELECT dimension, value, visits FROM hours CROSS JOIN visit_counts AS held
+            ON held.slug = '{ALL_LINKS}' AND held.hour = hours.hour
+        WHERE hours.hour - hours.hour % {_DAY_US} NOT IN (SELECT day FROM days)
+    ), summed AS (
+        SELECT dimension, value, sum(visits) AS visits FROM counted GROUP BY dimension, value
+    ), placed AS (
+        SELECT *, row_number() OVER (PARTITION BY dimension ORDER BY value = '', visits DESC, value) AS place
+        FROM summed
+    )
+    SELECT dimension, CASE WHEN place <= ?3 THEN value ELSE '' END AS name, sum(visits)
+    FROM placed GROUP BY dimension, name ORDER BY dimension, name = '', sum(visits) DESC, name
+"""
+_IS_ROLLED_UP = f"SELECT 1 FROM visit_counts WHERE slug = '{ALL_LINKS_BY_DAY}' AND hour = ? LIMIT 1"
+# The latest day first: it is asked for most.
+_DAY_TO_ROLL_UP = f"""
+    WITH RECURSIVE days (day) AS (
+        SELECT ?2 / {_DAY_US} * {_DAY_US} - {_DAY_US}
+        UNION ALL SELECT day - {_DAY_US} FROM days WHERE day - {_DAY_US} >= ?1
+    )
+    SELECT day FROM days
+    WHERE day >= max(?1, (SELECT min(hour) FROM visit_counts WHERE slug = '{ALL_LINKS}') - {_DAY_US})
+        AND NOT EXISTS (SELECT 1 FROM visit_counts WHERE slug = '{ALL_LINKS_BY_DAY}' AND hour = day)
+        AND EXISTS (
+            SELECT 1 FROM visit_counts WHERE slug = '{ALL_LINKS}' AND hour >= day AND hour < day + {_DAY_US}
+        )
+    LIMIT 1
+"""
+_ROLL_UP = f"""
+    INSERT INTO visit_counts (slug, hour, dimension, value, visits)
+    SELECT '{ALL_LINKS_BY_DAY}', ?1, dimension,
+        CASE WHEN place <= {MAX_DAY_VALUES} THEN value ELSE '' END AS name, sum(visits)
+    FROM (
+        SELECT *, row_number() OVER (PARTITION BY dimension, value = '' ORDER BY visits DESC, value) AS place
+        FROM (
+            SELECT dimension, value, sum(visits) AS visits FROM visit_counts
+            WHERE slug = '{ALL_LINKS}' AND hour >= ?1 AND hour < ?1 + {_DAY_US} GROUP BY dimension, value
+        )
+    )
+    GROUP BY dimension, name
+"""
 _NEW_KEY = "INSERT INTO visitor_keys (day, key) VALUES (?, ?) ON CONFLICT DO NOTHING"
 _KEY = "SELECT key FROM visitor_keys WHERE day = ?"
 _FORGET_COUNTS = """
@@ -96,13 +159,16 @@ def add(db: apsw.Connection, described: Iterable[VisitsDescribed], now: datetime
     slugs = sql.json(slugs_of(new))
     together = folded(new, {slug for (slug,) in sql.rows(db, _UNDESCRIBED, (slugs,))})
     for hour, counts in together.counts.items():
-        _add_counts(db, cast("int", sql.micros(hour)), counts)
+        _add_counts(db, cast("int", sql.micros(hour)), counts, MAX_VALUES)
+        begin = cast("int", sql.micros(day_of(hour)))
+        if sql.rows(db, _IS_ROLLED_UP, (begin,)):
+            _add_counts(db, begin, by_day(counts), MAX_DAY_VALUES)
     for day, visitors in together.visitors.items():
         _add_visitors(db, _number(day), visitors, merge)
     return known
 
 
-def _add_counts(db: apsw.Connection, hour: int, counts: Columns) -> None:
+def _add_counts(db: apsw.Connection, hour: int, counts: Columns, most: int) -> None:
     slugs, dimensions, named, visits = counts
     numbers = range(len(slugs))
     hours = repeat(hour, len(slugs))
@@ -117,7 +183,7 @@ def _add_counts(db: apsw.Connection, hour: int, counts: Columns) -> None:
     for slug, of_slug in groupby(missing, itemgetter(0)):
         held: dict[str, int] = dict(sql.rows(db, _COUNT_VALUES, (slug, hour)))
         for dimension, of_dimension in groupby(of_slug, itemgetter(1)):
-            room = MAX_VALUES - held.get(dimension, 0)
+            room = most - held.get(dimension, 0)
             values = [(name, n) for _, _, name, n in of_dimension]
             placed += [(slug, hour, dimension, name, n) for name, n in _placed(values, room)]
     db.executemany(_ADD, placed)
@@ -142,18 +208,31 @@ def _add_visitors(
     db.executemany(_SET_SKETCH, sketches)
 
 
+def roll_up(db: apsw.Connection, since: datetime, until: datetime) -> bool:
+    """As `VisitStore.roll_up_visits`."""
+    for (day,) in sql.rows(db, _DAY_TO_ROLL_UP, (sql.micros(since), sql.micros(until))):
+        sql.rows(db, _ROLL_UP, (day,))
+        return True
+    return False
+
+
 def values(
     db: apsw.Connection, slug: Slug, *, since: datetime, until: datetime, limit: int
 ) -> list[ValueVisits]:
     """As `VisitStore.visit_values`."""
-    found = sql.rows(db, _VALUES, (slug, sql.micros(since), sql.micros(until), limit))
+    hours = (sql.micros(since), sql.micros(until))
+    if slug == ALL_LINKS:
+        found = sql.rows(db, _VALUES_OF_ALL, (*hours, limit))
+    else:
+        found = sql.rows(db, _VALUES, (slug, *hours, limit))
     return [ValueVisits(Dimension(by), value, visits) for by, value, visits in found]
 
 
 def kinds(db: apsw.Connection, slug: Slug, *, since: datetime, until: datetime) -> Sequence[HourVisits]:
     """As `VisitStore.visit_kinds`."""
     found = sql.rows(db, _KINDS, (slug, sql.micros(since), sql.micros(until)))
-    return [HourVisits(cast("datetime", sql.time(hour)), kind, visits) for hour, kind, visits in found]
+    times = {hour: cast("datetime", sql.time(hour)) for hour in {hour for hour, _, _ in found}}
+    return [HourVisits(times[hour], kind, visits) for hour, kind, visits in found]
 
 
 def sketches(db: apsw.Connection, slug: Slug, *, first: date, last: date) -> Sequence[bytes]:
