@@ -6,8 +6,10 @@ import asyncio
 from collections.abc import Collection
 from datetime import UTC, date, datetime, timedelta
 
+import psycopg
 import pytest
 
+from app.adapters.postgres.visits import FORGET_COUNTS, KINDS
 from app.domain.events import VisitsDescribed
 from app.domain.link import Slug
 from app.domain.visits import (
@@ -22,6 +24,7 @@ from app.domain.visits import (
 )
 from app.ports import HourVisits, Store
 from tests.contract.store_links import NOW
+from tests.servers.postgres import PrivatePostgres
 
 HOUR = datetime(2030, 1, 31, 12, tzinfo=UTC)
 DAY = date(2030, 1, 31)
@@ -322,3 +325,25 @@ async def test_day_that_is_partly_forgotten_has_its_other_hours(store: Store) ->
     assert await rolled_up(store, since=end, until=begin + timedelta(days=9)) == 0
     found = await store.visit_values(ALL_LINKS, **day, limit=9)
     assert list(found) == [ValueVisits(BROWSER, "Firefox", 1100)]
+
+
+@pytest.mark.services
+def test_old_visits_are_found_by_their_index(postgres: PrivatePostgres) -> None:
+    """In blocks that were used again, any other way reads them all; no look-up of a link takes this one."""
+    with psycopg.connect(postgres.create_database(), autocommit=True) as connection:
+        connection.execute(
+            "INSERT INTO visit_counts (slug, hour, dimension, value, visits)"
+            " SELECT 's' || s, timestamptz '2030-01-01 00:00Z' + interval '1 hour' * h, 'kind', 'person', 1"
+            " FROM generate_series(1, 200) AS s, generate_series(1, 100) AS h ORDER BY random()"
+        )
+        connection.execute("ANALYZE visit_counts")
+        before = {"before": datetime(2030, 1, 1, 3, tzinfo=UTC), "limit": 100}
+        of_link = {"slug": "s7", "since": HOUR, "until": HOUR + timedelta(hours=1)}
+
+        plans = [
+            str(connection.execute(f"EXPLAIN {statement}".encode(), given).fetchall())
+            for statement, given in ((FORGET_COUNTS, before), (KINDS, of_link))
+        ]
+
+    assert ["visit_counts_utc" in plan for plan in plans] == [True, False]
+    assert "visit_counts_pkey" in plans[1]

@@ -225,7 +225,9 @@ KEY = """
 """
 FORGET_COUNTS = """
     DELETE FROM visit_counts WHERE ctid = ANY(ARRAY(
-        SELECT ctid FROM visit_counts WHERE hour < %(before)s LIMIT %(limit)s
+        SELECT ctid FROM visit_counts
+        WHERE hour AT TIME ZONE 'UTC' < %(before)s::timestamptz AT TIME ZONE 'UTC'
+        ORDER BY hour AT TIME ZONE 'UTC' LIMIT %(limit)s
     ))
 """
 FORGET_SKETCHES = """

@@ -1,4 +1,6 @@
 -- Visits of every link are described again.
+DROP INDEX IF EXISTS visit_counts_utc;
+CREATE INDEX IF NOT EXISTS visit_counts_hour ON visit_counts USING brin (hour);
 DROP TRIGGER link_history ON links;
 DROP TRIGGER link_events_changed ON links;
 CREATE OR REPLACE FUNCTION hopgate_link_history() RETURNS trigger LANGUAGE plpgsql

@@ -52,3 +52,12 @@ CREATE TRIGGER link_events_changed AFTER UPDATE OF long_url, title, tags, redire
         OR OLD.owner IS DISTINCT FROM NEW.owner OR OLD.slug <> NEW.slug OR OLD.aliases <> NEW.aliases
         OR (OLD.removed_at IS NULL) <> (NEW.removed_at IS NULL)))
     EXECUTE FUNCTION hopgate_link_events_changed();
+
+-- Outside of a transaction, each alone: gateways read and write meanwhile.
+-- What is forgotten is found by this one. In blocks that were used again old hours and new ones stand together, so a
+-- BRIN index finds all of them. Of an expression, as a plain index of hours would be taken for the hours of a link.
+DROP INDEX CONCURRENTLY IF EXISTS visit_counts_utc;
+-- next
+CREATE INDEX CONCURRENTLY visit_counts_utc ON visit_counts ((hour AT TIME ZONE 'UTC'));
+-- next
+DROP INDEX CONCURRENTLY IF EXISTS visit_counts_hour;
