@@ -21,7 +21,7 @@ from app.adapters.postgres.store import PostgresStore
 from app.adapters.sqlite.store import SqliteStore
 from app.domain.errors import SettingsError, Unavailable
 from app.domain.link import LinkFields, Slug
-from app.migrations import WrongRole, latest_version, migrate, sqlite_path
+from app.migrations import OUTSIDE, WrongRole, latest_version, migrate, sqlite_path
 from app.migrations.rollback import roll_back, rollbacks
 from app.ports import Store
 from tests.contract.store_database import ODD_TAGS
@@ -351,6 +351,24 @@ def test_interrupted_build_of_an_index_is_repeated(postgres: PrivatePostgres) ->
     assert migrate(url) == latest_version("postgres") - 6
     assert execute(url, "SELECT count(*) FROM pg_index WHERE NOT indisvalid") == [(0,)]
     assert execute(url, "SELECT count(*) FROM link_index") == [(1,)]
+
+
+@pytest.mark.services
+def test_every_migration_that_was_interrupted_is_repeated(postgres: PrivatePostgres) -> None:
+    """What builds indexes outside of a transaction counts at its end, and is begun again until then."""
+    url = postgres.create_database()
+    directory = Path(migrations.__file__).parent / "postgres"
+    texts = {
+        int(path.name[:4]): path.read_text()
+        for path in directory.glob("*.sql")
+        if "rollback" not in path.name
+    }
+
+    for version in sorted((number for number, text in texts.items() if OUTSIDE in text), reverse=True):
+        roll_back(url, version - 1)
+        execute(url, texts[version].partition(OUTSIDE)[0])
+
+        assert migrate(url) == latest_version("postgres") - version + 1
 
 
 @pytest.mark.services

@@ -1,7 +1,7 @@
 -- Whether statistics describe the visits of a link. A default of the column, so no row needs to be rewritten or read.
 SET LOCAL lock_timeout = '5s';  -- what waits for a table makes others wait behind it
-ALTER TABLE links ADD COLUMN analytics boolean NOT NULL DEFAULT true;
-ALTER TABLE link_history ADD COLUMN analytics boolean NOT NULL DEFAULT true;
+ALTER TABLE links ADD COLUMN IF NOT EXISTS analytics boolean NOT NULL DEFAULT true;
+ALTER TABLE link_history ADD COLUMN IF NOT EXISTS analytics boolean NOT NULL DEFAULT true;
 CREATE OR REPLACE FUNCTION hopgate_link_history() RETURNS trigger LANGUAGE plpgsql
 SECURITY DEFINER SET search_path FROM CURRENT AS $$
 BEGIN
