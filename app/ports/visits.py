@@ -67,8 +67,15 @@ class VisitStore(Protocol):
         """
         ...
 
-    async def visit_kinds(self, slug: Slug, *, since: datetime, until: datetime) -> Sequence[HourVisits]:
-        """Return the visits of *slug* in the same hours, by hour and kind, in the order of both."""
+    async def visit_kinds(
+        self, slug: Slug, *, since: datetime, until: datetime, in_days: bool = False
+    ) -> Sequence[HourVisits]:
+        """
+        Return the visits of *slug* in the same hours, by hour and kind, in the order of both.
+
+        Args:
+            in_days: of `ALL_LINKS`, all visits of a day (UTC) may be those of its first hour: that is sooner.
+        """
         ...
 
     async def visitor_sketches(self, slug: Slug, *, first: date, last: date) -> Sequence[bytes]:

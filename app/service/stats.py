@@ -189,14 +189,15 @@ class Stats:
     ) -> tuple[Point, ...] | None:
         if extras.interval is None:
             return None
-        hours = await self._visits.visit_kinds(slug, since=first, until=end)
+        in_days = extras.interval is Interval.DAY and str(extras.zone) == "UTC"
+        hours = await self._visits.visit_kinds(slug, since=first, until=end, in_days=in_days)
         return points(hours, first, end, extras.interval, extras.zone)
 
     async def _before(self, slug: Slug, first: datetime, end: datetime) -> Before:
         """Return the visits of the period of the same length before *first*."""
         start = first - (end - first)
         by_kind: Counter[str] = Counter()
-        for one in await self._visits.visit_kinds(slug, since=start, until=first):
+        for one in await self._visits.visit_kinds(slug, since=start, until=first, in_days=True):
             by_kind[one.kind] += one.visits
         return Before(start, first, by_kind, await self._visitors(slug, start, first))
 

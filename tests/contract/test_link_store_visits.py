@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Collection
 from datetime import UTC, date, datetime, timedelta
 
@@ -277,11 +278,22 @@ async def test_days_add_up_to_the_same_as_their_hours(store: Store) -> None:
             for limit in (1, 9)
         ]
 
+    async def days(*, in_days: bool) -> list[tuple[int, date, str, int]]:
+        """The visits of each kind in each day of each range."""
+        added: Counter[tuple[int, date, str]] = Counter()
+        for n, (since, until) in enumerate(ranges):
+            for one in await store.visit_kinds(ALL_LINKS, since=since, until=until, in_days=in_days):
+                added[n, one.hour.astimezone(UTC).date(), one.kind] += one.visits
+        return sorted((*key, visits) for key, visits in added.items())
+
     before = await answers()
     assert await rolled_up(store, since=begin, until=begin + timedelta(hours=71)) == 2
     assert await answers() == before
     assert await rolled_up(store, since=begin, until=begin + timedelta(hours=72)) == 1
     assert await answers() == before
+    assert await days(in_days=True) == await days(in_days=False)
+    whole = {"since": begin, "until": begin + timedelta(days=3)}
+    assert len(await store.visit_kinds(ALL_LINKS, **whole, in_days=True)) == 3
 
     # What arrives late counts in its day as well.
     late = described(99, {BROWSER: {"late": 50, "b1": 7}}, hour=begin + timedelta(hours=30))

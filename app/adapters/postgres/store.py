@@ -41,7 +41,7 @@ from app.domain.events import ClicksCounted, VisitsDescribed
 from app.domain.link import Link, LinkFields, NewLink, Resolution, Slug
 from app.domain.origin import Origin
 from app.domain.reach import EVERYTHING, Reach
-from app.domain.visits import ValueVisits
+from app.domain.visits import ALL_LINKS, ValueVisits
 from app.migrations import latest_version
 from app.ports import (
     MAX_RETAGGED,
@@ -386,9 +386,12 @@ class PostgresStore(PostgresEvents):
             partial(visit_counts.values, slug=slug, since=since, until=until, limit=limit)
         )
 
-    async def visit_kinds(self, slug: Slug, *, since: datetime, until: datetime) -> Sequence[HourVisits]:
+    async def visit_kinds(
+        self, slug: Slug, *, since: datetime, until: datetime, in_days: bool = False
+    ) -> Sequence[HourVisits]:
+        statement = visit_counts.KINDS_IN_DAYS if in_days and slug == ALL_LINKS else visit_counts.KINDS
         asked = {"slug": slug, "since": since, "until": until}
-        return [HourVisits(*row) for row in await self._query(visit_counts.KINDS, asked)]
+        return [HourVisits(*row) for row in await self._query(statement, asked)]
 
     async def visitor_sketches(self, slug: Slug, *, first: date, last: date) -> Sequence[bytes]:
         days = {"slug": slug, "first": first, "last": last}

@@ -128,7 +128,7 @@ _VALUES = f"""
 """
 # Days that are added up, and the hours of the others. It looks at one row of each day: EXISTS would become a
 # join with all of them.
-_VALUES_OF_ALL = f"""
+_DAYS = f"""
     WITH days AS MATERIALIZED (
         SELECT day FROM generate_series(
             date_trunc('day', %(since)s::timestamptz - interval '1 us', 'UTC') + interval '24 hours',
@@ -137,7 +137,9 @@ _VALUES_OF_ALL = f"""
         WHERE (
             SELECT true FROM visit_counts WHERE slug = '{ALL_LINKS_BY_DAY}' AND hour = day LIMIT 1
         ) IS NOT NULL
-    ), counted AS (
+    )
+"""
+_VALUES_OF_ALL = f"""{_DAYS}, counted AS (
         SELECT dimension, value, visits FROM days, LATERAL (
             SELECT dimension, value, visits FROM visit_counts
             WHERE slug = '{ALL_LINKS_BY_DAY}' AND hour = day OFFSET 0
@@ -212,6 +214,20 @@ KINDS = f"""
             WHERE visit_counts.slug = slugs.slug AND hour = given.hour AND dimension = 'kind' OFFSET 0
         ) AS counted
     GROUP BY given.hour, counted.value ORDER BY given.hour, counted.value
+"""
+KINDS_IN_DAYS = f"""{_DAYS}
+    SELECT given.hour, counted.value, counted.visits FROM (
+        SELECT day AS hour, '{ALL_LINKS_BY_DAY}' AS slug FROM days
+        UNION ALL
+        SELECT hour, '{ALL_LINKS}' FROM generate_series(
+            %(since)s::timestamptz, %(until)s::timestamptz - interval '1 hour', interval '1 hour'
+        ) AS hour
+        WHERE date_trunc('day', hour, 'UTC') NOT IN (SELECT day FROM days)
+    ) AS given, LATERAL (
+        SELECT value, visits FROM visit_counts
+        WHERE slug = given.slug AND hour = given.hour AND dimension = 'kind' OFFSET 0
+    ) AS counted
+    ORDER BY given.hour, counted.value
 """
 SKETCHES = f"""
     SELECT sketch FROM visit_sketches

@@ -385,9 +385,11 @@ class SqliteStore(SqliteEvents):
             lambda db: visit_counts.values(db, slug, since=since, until=until, limit=limit), ADMIN_S
         )
 
-    async def visit_kinds(self, slug: Slug, *, since: datetime, until: datetime) -> Sequence[HourVisits]:
+    async def visit_kinds(
+        self, slug: Slug, *, since: datetime, until: datetime, in_days: bool = False
+    ) -> Sequence[HourVisits]:
         return await self._finder.read(
-            lambda db: visit_counts.kinds(db, slug, since=since, until=until), ADMIN_S
+            lambda db: visit_counts.kinds(db, slug, since=since, until=until, in_days=in_days), ADMIN_S
         )
 
     async def visitor_sketches(self, slug: Slug, *, first: date, last: date) -> Sequence[bytes]:

@@ -80,7 +80,7 @@ SKETCHES = f"""
 """
 _DAY_US = 86_400_000_000
 # Days that are added up, and the hours of the others.
-_VALUES_OF_ALL = f"""
+_DAYS = f"""
     WITH RECURSIVE hours (hour) AS (
         VALUES (?1) UNION ALL SELECT hour + 3600000000 FROM hours WHERE hour + 3600000000 < ?2
     ), days (day) AS MATERIALIZED (
@@ -89,7 +89,9 @@ _VALUES_OF_ALL = f"""
                 SELECT 1 FROM visit_counts AS held
                 WHERE held.slug = '{ALL_LINKS_BY_DAY}' AND held.hour = hours.hour
             )
-    ), counted AS (
+    )
+"""
+_VALUES_OF_ALL = f"""{_DAYS}, counted AS (
         SELECT dimension, value, visits FROM days CROSS JOIN visit_counts
             ON slug = '{ALL_LINKS_BY_DAY}' AND hour = day
         UNION ALL
@@ -104,6 +106,15 @@ _VALUES_OF_ALL = f"""
     )
     SELECT dimension, CASE WHEN place <= ?3 THEN value ELSE '' END AS name, sum(visits)
     FROM placed GROUP BY dimension, name ORDER BY dimension, name = '', sum(visits) DESC, name
+"""
+_KINDS_IN_DAYS = f"""{_DAYS}, given (slug, hour) AS (
+        SELECT '{ALL_LINKS_BY_DAY}', day FROM days
+        UNION ALL SELECT '{ALL_LINKS}', hour FROM hours
+            WHERE hour - hour % {_DAY_US} NOT IN (SELECT day FROM days)
+    )
+    SELECT given.hour, value, visits FROM given CROSS JOIN visit_counts AS counted
+        ON counted.slug = given.slug AND counted.hour = given.hour AND counted.dimension = 'kind'
+    ORDER BY given.hour, value
 """
 _IS_ROLLED_UP = f"SELECT 1 FROM visit_counts WHERE slug = '{ALL_LINKS_BY_DAY}' AND hour = ? LIMIT 1"
 # The latest day first: it is asked for most.
@@ -228,9 +239,15 @@ def values(
     return [ValueVisits(Dimension(by), value, visits) for by, value, visits in found]
 
 
-def kinds(db: apsw.Connection, slug: Slug, *, since: datetime, until: datetime) -> Sequence[HourVisits]:
+def kinds(
+    db: apsw.Connection, slug: Slug, *, since: datetime, until: datetime, in_days: bool
+) -> Sequence[HourVisits]:
     """As `VisitStore.visit_kinds`."""
-    found = sql.rows(db, _KINDS, (slug, sql.micros(since), sql.micros(until)))
+    hours = (sql.micros(since), sql.micros(until))
+    if in_days and slug == ALL_LINKS:
+        found = sql.rows(db, _KINDS_IN_DAYS, hours)
+    else:
+        found = sql.rows(db, _KINDS, (slug, *hours))
     times = {hour: cast("datetime", sql.time(hour)) for hour in {hour for hour, _, _ in found}}
     return [HourVisits(times[hour], kind, visits) for hour, kind, visits in found]
 
