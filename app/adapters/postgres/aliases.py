@@ -53,8 +53,9 @@ _NOTE = f"""
 """
 # The counts of a link follow its slug, and so do its events to come. What its visits looked like is read by
 # all of its slugs.
+# A slug that another link got meanwhile stays its own: the change of the link meets it, and is refused.
+_FREE = b"DELETE FROM links WHERE slug = %(to)s AND (alias_of = %(slug)s OR was_of = %(slug)s)"
 _MOVE = (
-    b"DELETE FROM links WHERE slug = %(to)s",
     b"""
         INSERT INTO click_totals (slug, clicks) SELECT %(to)s, clicks FROM click_totals WHERE slug = %(slug)s
         ON CONFLICT (slug) DO UPDATE SET clicks = click_totals.clicks + excluded.clicks
@@ -143,9 +144,12 @@ async def _readdress(
             return AddressTaken(one)
     values = {**whose, "slug": slug, "to": to, "aliases": list(wanted.aliases)}
     if to != slug:
+        await connection.execute(_FREE, values)
+    # Before its counts: a create takes the slug of a link first, and what counts it then.
+    [row] = await rows_of(connection, _READDRESS, values)
+    if to != slug:
         for statement in _MOVE:
             await connection.execute(statement, values)
-    [row] = await rows_of(connection, _READDRESS, values)
     link = sql.link(row)
     put = {"now": whose["now"], "link": to}
     if not await _put(connection, wanted.aliases, {**put, "alias_of": to, "was_of": None}):
