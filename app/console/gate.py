@@ -105,12 +105,20 @@ class Gate:
         work: WorkKind = WorkKind.LIST,
         limit: Policy | None = None,
         is_form: bool = False,
+        keeps_query: bool = False,
     ) -> Callable[[Handler], RobynHandler]:
-        """Declare a page for keys with *scope*, or what *is_form* of one; goes below a decorator of Robyn."""
+        """
+        Declare a page for keys with *scope*, or what *is_form* of one; goes below a decorator of Robyn.
+
+        Args:
+            keeps_query: it is the form for a new link, to which a sign-in leads back, as it was filled in.
+        """
         operation = self._operation(scope, work=work, deadline_s=deadline_s, limit=limit, is_form=is_form)
         dialect = Dialect(
             key=self.credential,
-            problem=lambda response, request: self._answer(response, request, is_form=is_form),
+            problem=lambda response, request: self._answer(
+                response, request, is_form=is_form, keeps_query=keeps_query
+            ),
         )
 
         def declare(handler: Handler) -> RobynHandler:
@@ -185,13 +193,16 @@ class Gate:
         own = [pair for pair in response.headers if pair[0] not in _OF_DOCUMENT]
         return self._page(response.status, document.get("detail", ""), own, title=document["title"])
 
-    def _answer(self, response: Response, request: Request | None, *, is_form: bool) -> Response:
+    def _answer(
+        self, response: Response, request: Request | None, *, is_form: bool, keeps_query: bool
+    ) -> Response:
         if response.status != 401:
             return self.problem(response)
         # Without a session there is nothing to say of one that is over.
         is_over = request is not None and any(self.cookie.name in line for line in request.lines("cookie"))
         why = "over" if is_over or is_form else None
-        return self._pages.redirect("/console/sign-in", [self.cookie.empty()], why=why)
+        new = request.query_string if request is not None and keeps_query else ""
+        return self._pages.redirect("/console/sign-in", [self.cookie.empty()], why=why, new=new)
 
     def _page(self, status: int, detail: str, headers: Headers = (), *, title: str = "") -> Response:
         return self._pages.page(

@@ -38,7 +38,7 @@ def register(app: Router, gate: Gate, pages: Pages, services: Services, *, token
         token: makes the name of one sending of a form.
     """
     new = _New(pages, services, token)
-    app.get(PATH)(gate.page(Scope.LINKS_WRITE, deadline_s=ADMIN_S)(new.ask))
+    app.get(PATH)(gate.page(Scope.LINKS_WRITE, deadline_s=ADMIN_S, keeps_query=True)(new.ask))
     form = gate.page(
         Scope.LINKS_WRITE, deadline_s=WRITE_S, work=WorkKind.WRITE, limit=Policy.CREATE, is_form=True
     )

@@ -5,19 +5,22 @@ from __future__ import annotations
 from typing import Any
 
 from app.console.gate import Gate, form_of, is_form_of
+from app.console.new import PATH as NEW_LINK
 from app.console.rendering import Pages, Viewer
 from app.resilience.deadline import ADMIN_S
 from app.service.keys import Claim
 from app.service.sessions import Sessions, SignInLink
 from app.web import errors
 from app.web.middleware import Call
-from app.web.request import Request
+from app.web.request import Request, parse_query
 from app.web.response import Response
 from app.web.robyn_app import Router
 
 PATH = "/console/sign-in"
 # Why the browser was sent here.
 _REASONS = ("over", "left")
+# The fields of a new link that a bookmark fills in.
+_FILLED = ("long_url", "title")
 
 
 def register(app: Router, gate: Gate, pages: Pages, sessions: Sessions) -> None:
@@ -34,15 +37,17 @@ def register(app: Router, gate: Gate, pages: Pages, sessions: Sessions) -> None:
             link=link.text if link else "",
             notice=pages.text(f"notice_{why}") if why in _REASONS else "",
             error="",
+            new=request.query.get("new", ""),
         )
 
-    def refused(response: Response, _request: Request | None) -> Response:
+    def refused(response: Response, request: Request | None) -> Response:
         if response.status != 401 or not response.body.startswith(b"{"):
             return gate.problem(response)
         challenge = [pair for pair in response.headers if pair[0] == "www-authenticate"]
         error = pages.text("wrong_key")
+        new = "" if request is None else form_of(request).get("new", "")
         return pages.page(
-            "sign_in.html", None, status=401, headers=challenge, link="", notice="", error=error
+            "sign_in.html", None, status=401, headers=challenge, link="", notice="", error=error, new=new
         )
 
     @app.post(PATH)
@@ -52,7 +57,9 @@ def register(app: Router, gate: Gate, pages: Pages, sessions: Sessions) -> None:
         session = await sessions.begin(claim_of(call.request), instead_of=former)
         if session is None:
             return errors.unauthorized()
-        return pages.redirect("/console", [gate.cookie.holding(session)])
+        kept = [gate.cookie.holding(session)]
+        new = filled_in(form_of(call.request).get("new", ""))
+        return pages.redirect(NEW_LINK, kept, **new) if new else pages.redirect("/console", kept)
 
     @app.post("/console/sign-out")
     @gate.page(None, deadline_s=ADMIN_S, is_form=True)
@@ -63,6 +70,15 @@ def register(app: Router, gate: Gate, pages: Pages, sessions: Sessions) -> None:
             await sessions.end(session)
         forget = [gate.cookie.empty(), ("clear-site-data", '"cache"')]
         return pages.redirect(PATH, forget, why="left")
+
+
+def filled_in(query: str) -> dict[str, str]:
+    """Return what *query* fills into the form for a new link; nothing if it cannot be read."""
+    try:
+        values = parse_query(query).values
+    except ValueError:
+        return {}
+    return {name: values[name] for name in _FILLED if values.get(name)}
 
 
 def claim_of(request: Request) -> str | Claim:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import html
 import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from urllib.parse import parse_qsl, urlsplit
 
 import httpx
 import pytest
@@ -335,6 +337,31 @@ def test_bookmark_fills_the_form_and_stores_nothing(gateway, console):
     bookmark = re.findall(r'href="(javascript:[^"]*)"', console.get("/console").text)[0]
     assert f"{gateway.url}/console/links/new?long_url=" in bookmark
     assert "hg_" not in bookmark
+
+
+def test_sign_in_leads_back_to_the_form_that_a_bookmark_filled(gateway):
+    marked = {"long_url": "https://example.com/?a=1&b=2", "title": '"> A\r\nX: y', "slug": "not-kept"}
+
+    asked = httpx.get(f"{gateway.url}/console/links/new", params=marked)
+    page = httpx.get(f"{gateway.url}{asked.headers['location']}").text
+    [new] = re.findall(r'name="new" value="([^"]*)"', page)
+    wrong = httpx.post(f"{gateway.url}/console/sign-in", data={"key": "no", "new": html.unescape(new)})
+    form = {"key": gateway.key, "new": html.unescape(new)}
+    signed_in = httpx.post(f"{gateway.url}/console/sign-in", data=form)
+
+    assert f'name="new" value="{new}"' in wrong.text
+    place = urlsplit(signed_in.headers["location"])
+    assert (signed_in.status_code, place.netloc, place.path) == (303, "", "/console/links/new")
+    assert dict(parse_qsl(place.query)) == {name: marked[name] for name in ("long_url", "title")}
+
+
+@pytest.mark.parametrize(
+    "new", ["//evil.example", "https://evil.example/", "&".join("a" * 200), "long_url=", "%ff=%0d"]
+)
+def test_sign_in_leads_nowhere_else(gateway, new):
+    answer = httpx.post(f"{gateway.url}/console/sign-in", data={"key": gateway.key, "new": new})
+
+    assert (answer.status_code, answer.headers["location"]) == (303, "/console")
 
 
 def test_preview_shows_the_target_and_stores_nothing(gateway, console):
