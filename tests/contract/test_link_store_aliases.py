@@ -191,7 +191,7 @@ async def test_one_of_several_renames_wins(store: Store) -> None:
 
 
 async def test_rename_and_create_of_one_slug(store: Store) -> None:
-    """Whichever is first. Each takes what the other one takes in the same order, so neither ends in a deadlock."""
+    """Whichever is first. Both take what the other one takes in the same order, without a deadlock."""
     for number in range(12):
         old, wanted = Slug(f"old-{number}"), Slug(f"wanted-{number}")
         await added(store, old)
