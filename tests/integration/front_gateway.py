@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 from prometheus_client.parser import text_string_to_metric_families
@@ -37,6 +39,18 @@ def total(gateway: Gateway, name: str, **labels: str) -> float:
         for sample in family.samples
         if sample.name == name and labels.items() <= sample.labels.items()
     )
+
+
+def settled(read: Callable[[], float]) -> float:
+    """Return what *read* returns once it stays the same for two seconds: the front counts each second."""
+    value, since = read(), time.monotonic()
+    deadline = since + 30
+    while time.monotonic() < since + 2:
+        assert time.monotonic() < deadline, "it goes on changing"
+        time.sleep(0.1)
+        if (found := read()) != value:
+            value, since = found, time.monotonic()
+    return value
 
 
 def workers_of(gateway: Gateway) -> list[int]:

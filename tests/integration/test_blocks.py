@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from tests.integration.front_gateway import ALONE, FRONT, get, is_of_the_front, total
+from tests.integration.front_gateway import ALONE, FRONT, get, is_of_the_front, settled, total
 from tests.servers.hopgate import UNLIMITED, Gateway, eventually, hopgate, make_key
 
 LINKS, BLOCKS = "/api/v1/links", "/api/v1/blocks"
@@ -306,7 +306,7 @@ def test_doctor_and_metrics_show_the_count(gateway):
 def test_451_is_counted_by_its_status(gateway):
     path = gateway.link("https://fine.example/")
     gateway.block(slugs=[path[1:]])
-    before = total(gateway, "hopgate_redirects_total", status="451")
+    before = settled(lambda: total(gateway, "hopgate_redirects_total", status="451"))
 
     for _ in range(10):
         assert gateway.api.get(path).status_code == 451

@@ -11,7 +11,7 @@ import pytest
 
 from tests.integration.api_calls import LINKS, problem
 from tests.integration.domain_gateway import BASE, DOMAINS, PAGES, TARGET, Serving, serving
-from tests.integration.front_gateway import ALONE, FRONT, total
+from tests.integration.front_gateway import ALONE, FRONT, settled, total
 from tests.servers.hopgate import UNLIMITED, Gateway, eventually, hopgate, make_key
 
 
@@ -266,7 +266,7 @@ def test_redirects_of_domains_are_counted_once(gateway):
         return total(gateway, "hopgate_redirects_total")
 
     gateway.becomes(host, f"/{link['slug']}", (302, link["long_url"]))
-    before = answered()
+    before = settled(answered)
     for _ in range(4):
         gateway.visit(host, f"/{link['slug']}")
         gateway.visit(host, "/nothing")
