@@ -12,7 +12,7 @@ from hopgate_limiter.contrib import _arguments
 from hopgate_limiter.contrib._answers import problem
 from hopgate_limiter.contrib._call import Call
 from hopgate_limiter.contrib._keys import KeyOf, by_address
-from hopgate_limiter.contrib._paths import NoRule, PathRules
+from hopgate_limiter.contrib._paths import NO_RULE, PathRules
 from hopgate_limiter.contrib._proxies import TrustedProxies
 
 CostOf: TypeAlias = int | Callable[[Call], int]
@@ -283,10 +283,12 @@ class RateLimits:
         if not self._rules:
             return self.default
         found = self._rules.find(method, path)
-        if isinstance(found, NoRule) and path.endswith("/") and path != "/":
+        if found is not NO_RULE:
+            return found
+        if path.endswith("/") and path != "/":
             # Many routers serve a path with and without a slash at its end; an exempt one has to be exact.
             found = self._rules.find(method, path.rstrip("/")) or found
-        return self.default if isinstance(found, NoRule) else found
+        return self.default if found is NO_RULE else found
 
     def check(self, limit: Limit, route: str, call: Call, charges: Charges) -> Decision | None:
         """
@@ -301,8 +303,18 @@ class RateLimits:
         asked = self._asked(limit, route, call)
         if asked is None:
             return None
-        _, key, cost = asked
-        decision = limit.limiter.hit(key, cost)
+        limiter, key, cost = asked
+        decision = limiter.hit(key, cost)
+        # As `_admits`, for what there is most of: one call less.
+        if (
+            charges.decision is None
+            and decision.allowed
+            and not limit.is_shadow
+            and decision.source != "shadow"
+        ):
+            charges.made.append(asked)
+            charges.decision = decision
+            return None
         if _admits(limit, asked, decision, charges):
             return None
         if not _is_shadow(limit, decision):

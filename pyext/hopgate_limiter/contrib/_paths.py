@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from enum import Enum
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 T = TypeVar("T")
 
@@ -16,6 +16,10 @@ class NoRule(Enum):
     """No rule matches: None would be a rule, too."""
 
     FOUND = "no rule"
+
+
+# Looking a member of an Enum up costs as much as looking a path up.
+NO_RULE: Final = NoRule.FOUND
 
 
 class PathRules(Generic[T]):
@@ -57,12 +61,13 @@ class PathRules(Generic[T]):
         methods = ("HEAD", "GET", "") if method == "HEAD" else (method, "")
         if self._exact:
             for only in methods:
-                if (only, path) in self._exact:
-                    return self._exact[only, path]
+                found = self._exact.get((only, path), NO_RULE)
+                if found is not NO_RULE:
+                    return found
         for only, pattern, rule in self._patterns:
             if only in methods and pattern.fullmatch(path):
                 return rule
-        return NoRule.FOUND
+        return NO_RULE
 
 
 def _compiled(path: str) -> re.Pattern[str]:

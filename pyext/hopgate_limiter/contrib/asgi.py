@@ -78,7 +78,10 @@ class AsgiCall(Call):
 def path_in(scope: Scope) -> str:
     """Return the path below the mount point: a scope's path begins with its root path."""
     path: str = scope["path"]
-    root: str = scope.get("root_path", "").rstrip("/")
+    root: str = scope.get("root_path", "")
+    if not root:
+        return path
+    root = root.rstrip("/")
     if root and path.startswith(root) and (len(path) == len(root) or path[len(root)] == "/"):
         return path[len(root) :] or "/"
     return path
@@ -155,10 +158,17 @@ class HeadersMiddleware:
 
 
 def _with_headers(send: Send, limits: RateLimits, charges: Charges) -> Send:
+    style = limits.header_style
+
     # Not a coroutine function: what it returns is awaited all the same, for one coroutine less a message.
     def send_with_headers(message: Message) -> Awaitable[None]:
-        if message["type"] == "http.response.start":
-            ours = _fields(limits, charges, message["status"])
+        if message["type"] == "http.response.start" and (decision := charges.decision) is not None:
+            status = message["status"]
+            ours = (
+                _fields(limits, charges, status)
+                if style is None
+                else decision._fields(style, 300 <= status < 400)
+            )
             if ours:
                 theirs = message.get("headers", ())
                 for name, _ in theirs:
@@ -173,11 +183,6 @@ def _with_headers(send: Send, limits: RateLimits, charges: Charges) -> Send:
 
 def _fields(limits: RateLimits, charges: Charges, status: int) -> list[tuple[bytes, bytes]]:
     """Return `limits.headers` as ASGI has them."""
-    decision, style = charges.decision, limits.header_style
-    if decision is None:
-        return []
-    if style is not None:
-        return decision._fields(style, 300 <= status < 400)
     headers = limits.headers(charges, status)
     return [(name.lower().encode(), value.encode()) for name, value in headers.items()]
 

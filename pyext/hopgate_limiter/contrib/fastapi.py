@@ -264,21 +264,29 @@ def _route(scope: Any) -> Any:
 class _Labels:
     """Names of the routes that have a limit, made once for each route and mount point."""
 
-    __slots__ = ("_known",)
+    __slots__ = ("_known", "_last")
 
     def __init__(self) -> None:
+        # Most limits have one route.
+        self._last: tuple[Any, str, str] = (None, "", "")
         # By the id of a route, which the entry keeps alive.
         self._known: dict[tuple[int, str], tuple[Any, str]] = {}
 
     def of(self, scope: Any) -> str:
-        route, root = _route(scope), scope.get("root_path", "")
+        included = scope.get("fastapi")
+        route = _route(scope) if included is not None else scope.get("route")
+        root = scope.get("root_path", "")
         if route is None:
             return _label(scope)
+        last_route, last_root, label = self._last
+        if route is last_route and root == last_root:
+            return label
         known = self._known.get((id(route), root))
         if known is None:
             if len(self._known) >= _MAX_LABELS:
                 self._known.clear()
             known = self._known[id(route), root] = route, _label(scope)
+        self._last = route, root, known[1]
         return known[1]
 
 
