@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any, BinaryIO
 
-from app.console import drafts, multipart
+from app.console import drafts
 from app.console.links import by_field, hosts
 from app.console.rendering import Pages, Viewer
 from app.console.uploads import UploadGate
@@ -61,15 +60,13 @@ class _Imports:
 
         async def receive(file: BinaryIO) -> Asked | Response:
             with self._files.new_file() as body:
-                form = await self._gate.opened(call, viewer, body, file_field=_FILE)
+                form = await self._gate.opened(call, viewer, body, file_field=_FILE, to=file)
                 if isinstance(form, Response):
                     return form
                 typed.update(form.fields)
-                start, end = form.place or (0, 0)
-                if start == end:
+                if not form.size:
                     told = self._pages.text("import_no_file")
                     raise InvalidInput([FieldError(_FILE, "file_missing", told)])
-                await asyncio.to_thread(multipart.copy, body, (start, end), file)
             return _asked(typed)
 
         try:

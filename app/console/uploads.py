@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, BinaryIO
 
-from app.console import multipart
+from app.console import file_form
 from app.console.gate import TOKEN, Gate, Handler
 from app.console.rendering import Viewer
 from app.service.keys import Scope
@@ -33,7 +33,7 @@ class UploadGate(Gate):
             plain: Endpoint = page.endpoint  # type: ignore[attr-defined]
             if plain.operation is None or plain.dialect is None:
                 raise TypeError(handler)
-            operation = replace(plain.operation, upload=upload, takes=(multipart.TYPE,))
+            operation = replace(plain.operation, upload=upload, takes=(file_form.TYPE,))
             dialect = plain.dialect
 
             async def answer(call: Call[Any]) -> Response:
@@ -52,18 +52,22 @@ class UploadGate(Gate):
         return declare
 
     async def opened(
-        self, call: Call[Any], viewer: Viewer, body: BinaryIO, *, file_field: str
-    ) -> multipart.FileForm | Response:
-        """Write the body of *call* to *body*; return its form, or the answer that refuses it."""
-        boundary = multipart.boundary_of(call.request.headers.get("content-type", ""))
+        self, call: Call[Any], viewer: Viewer, body: BinaryIO, *, file_field: str, to: BinaryIO
+    ) -> file_form.FileForm | Response:
+        """
+        Write the body of *call* to *body*, and the file in it to *to*.
+
+        Returns its form, or the answer that refuses it: what is in *to* is that of another site then.
+        """
+        boundary = file_form.boundary_of(call.request.headers.get("content-type", ""))
         if boundary is None:
             return self.refused("forged")
         refusal = await received(call.request, body)
         if refusal is not None:
             return refusal
         try:
-            form = await asyncio.to_thread(multipart.read, body, boundary, file_field=file_field)
-        except multipart.Malformed:
+            form = await asyncio.to_thread(file_form.read, body, boundary, file_field=file_field, to=to)
+        except file_form.Malformed:
             return self.refused("forged")
         sent = form.fields.get(TOKEN, "")
         is_own = hmac.compare_digest(sent.encode(), viewer.form_token.encode())

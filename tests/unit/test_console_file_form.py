@@ -7,13 +7,13 @@ import tempfile
 import httpx
 import pytest
 
-from app.console import multipart
+from app.console import file_form
 
 
-def form(content: bytes, boundary: bytes = b"b") -> multipart.FileForm:
-    with tempfile.TemporaryFile() as body:
+def form(content: bytes, boundary: str = "b") -> file_form.FileForm:
+    with tempfile.TemporaryFile() as body, tempfile.TemporaryFile() as file:
         body.write(content)
-        return multipart.read(body, boundary, file_field="file")
+        return file_form.read(body, boundary, file_field="file", to=file)
 
 
 @pytest.mark.parametrize(
@@ -23,17 +23,16 @@ def form(content: bytes, boundary: bytes = b"b") -> multipart.FileForm:
 def test_file_and_fields_come_back_as_they_were_sent(content):
     fields = {"form_token": "t", "ignore": "a, ü", "empty": ""}
     request = httpx.Request("POST", "http://a", data=fields, files={"file": ('x"y.csv', content)})
-    boundary = multipart.boundary_of(request.headers["content-type"])
+    boundary = file_form.boundary_of(request.headers["content-type"])
     assert boundary is not None
 
     with tempfile.TemporaryFile() as body, tempfile.TemporaryFile() as file:
         body.write(request.read())
-        found = multipart.read(body, boundary, file_field="file")
-        assert found.place is not None
-        multipart.copy(body, found.place, file)
+        found = file_form.read(body, boundary, file_field="file", to=file)
         file.seek(0)
 
         assert file.read() == content
+    assert found.size == len(content)
     assert found.fields == fields
 
 
@@ -52,10 +51,11 @@ def test_file_and_fields_come_back_as_they_were_sent(content):
         b'--b\r\nContent-Disposition: form-data; name="a"\r\n\r\n' + b"x" * 9000 + b"\r\n--b--",
         b"--b\r\n" + b"x" * 9000 + b'\r\nContent-Disposition: form-data; name="a"\r\n\r\n\r\n--b--',
         b'--b\r\nContent-Disposition: form-data; name="a"\r\n\r\n\r\n' * 99 + b"--b--",
+        b'--b\r\nContent-Disposition: form-data; name="file"\r\n\r\nx\r\n' * 2 + b"--b--",
     ],
 )
 def test_what_is_no_form_is_refused(content):
-    with pytest.raises(multipart.Malformed):
+    with pytest.raises(file_form.Malformed):
         form(content)
 
 
@@ -64,4 +64,4 @@ def test_what_is_no_form_is_refused(content):
     ["", "text/csv", "multipart/form-data", "multipart/form-data; boundary=", "multipart/mixed; boundary=b"],
 )
 def test_other_types_have_no_boundary(media_type):
-    assert multipart.boundary_of(media_type) is None
+    assert file_form.boundary_of(media_type) is None
