@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import random
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 
 import httpx
 import pytest
@@ -97,7 +99,54 @@ class Changes(threading.Thread):
                     self.unknown.add(slug)
 
 
+class Follower(threading.Thread):
+    """Follows the stream of events, at the other gateway when one ends it, from the last id that it has."""
+
+    def __init__(self, site: Site) -> None:
+        super().__init__(daemon=True)
+        self._site = site
+        self._last_id = "0-00000000"
+        self.ends = threading.Event()
+        self.seen: dict[str, list[int]] = defaultdict(list)
+        self.streams = 0
+
+    def run(self) -> None:
+        while not self.ends.is_set():
+            gateway = self._site.gateways[self.streams % 2]
+            self.streams += 1
+            with suppress(httpx.HTTPError), self._site.client(gateway) as client:
+                self._follow(client)
+            self.ends.wait(0.2)
+
+    def _follow(self, client: httpx.Client) -> None:
+        headers = {"Last-Event-ID": self._last_id}
+        # Longer than two heartbeats apart.
+        with client.stream("GET", "/api/v1/events", headers=headers, timeout=25) as answer:
+            if answer.status_code != 200:
+                return
+            event: dict[str, str] = {}
+            for line in answer.iter_lines():
+                if self.ends.is_set():
+                    return
+                name, _, value = line.partition(": ")
+                if line:
+                    event[name] = value
+                    continue
+                self._take(event)
+                event = {}
+
+    def _take(self, event: dict[str, str]) -> None:
+        assert event.get("event") != "reset", "the stream lost its place"
+        if "data" in event:
+            link = json.loads(event["data"])["data"]
+            self.seen[link["slug"]].append(link["version"])
+        self._last_id = event.get("id", self._last_id)
+
+
 def test_nothing_acknowledged_is_lost_and_links_stay_in_order(site):
+    """By webhooks and by the stream of events, through killed workers and gateways, and a broker away."""
+    follower = Follower(site)
+    follower.start()
     with HookServer(lambda _: 500 if random.random() < 0.05 else 204) as server:
         webhook = site.api.post(HOOKS, json={"url": server.url}).json()
         writers = [Changes(site, gateway, f"w{n}") for n, gateway in enumerate(site.gateways)]
@@ -131,7 +180,17 @@ def test_nothing_acknowledged_is_lost_and_links_stay_in_order(site):
 
         # Leases of the killed workers end after a minute and a half.
         eventually(is_whole, 110, "every acknowledged change", every=0.5)
+        eventually(
+            lambda: all(version in follower.seen[slug] for slug, version in expected.items()),
+            30,
+            "every acknowledged change in the stream",
+            every=0.5,
+        )
+        follower.ends.set()
 
+    assert follower.streams > 1, "the gateway that was followed was killed"
+    for slug, version in expected.items():
+        assert list(dict.fromkeys(follower.seen[slug])) == list(range(1, version + 1)), slug
     seen = server.by_slug()
     assert len(expected) > 20
     assert set(seen) <= set(expected) | unknown
