@@ -181,7 +181,9 @@ def test_domain_without_case_finds_every_spelling(gateway):
     assert link["slug"] == "spring-sale"
     gateway.becomes(host, "/SPRING-sale", (302, link["long_url"]))
     assert gateway.visit(host, "/spring-sale") == (302, link["long_url"])
-    assert gateway.api.get(f"{LINKS}/SPRING-SALE", params={"domain": host}).json() == link
+    shown = gateway.api.get(f"{LINKS}/SPRING-SALE", params={"domain": host}).json()
+    # The visits may be counted by now.
+    assert {**shown, "visits": 0} == link
     taken = gateway.api.post(LINKS, json={"long_url": TARGET, "slug": "SPRING-SALE", "domain": host})
     problem(taken, 409, "slug_taken")
     random = gateway.link(host)["slug"]
