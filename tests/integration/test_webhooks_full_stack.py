@@ -190,7 +190,9 @@ def test_nothing_acknowledged_is_lost_and_links_stay_in_order(site):
 
     assert follower.streams > 1, "the gateway that was followed was killed"
     for slug, version in expected.items():
-        assert list(dict.fromkeys(follower.seen[slug])) == list(range(1, version + 1)), slug
+        # In order and without a gap; a change without an answer may be there as well.
+        versions = list(dict.fromkeys(follower.seen[slug]))
+        assert versions == list(range(1, max(version, len(versions)) + 1)), slug
     seen = server.by_slug()
     assert len(expected) > 20
     assert set(seen) <= set(expected) | unknown
