@@ -101,17 +101,22 @@ def _migrations(technology: str) -> list[_Migration]:
 def _migrate_postgres(database_url: str) -> int:
     done = 0
     with translated(database_url), connect(database_url) as connection:
-        connection.execute(
-            "CREATE TABLE IF NOT EXISTS schema_migrations"
-            " (version integer PRIMARY KEY, applied_at timestamptz NOT NULL DEFAULT now())"
-        )
-        row = connection.execute("SELECT coalesce(max(version), 0) FROM schema_migrations").fetchone()
-        present = row[0] if row else 0
+        present = version_of(connection)
         for migration in _migrations("postgres"):
             if migration.version > present:
                 _apply(connection, migration)
                 done += 1
     return done
+
+
+def version_of(connection: psycopg.Connection) -> int:
+    """Return the schema of a PostgreSQL database; 0 is an empty one, which has a table for it from now on."""
+    connection.execute(
+        "CREATE TABLE IF NOT EXISTS schema_migrations"
+        " (version integer PRIMARY KEY, applied_at timestamptz NOT NULL DEFAULT now())"
+    )
+    row = connection.execute("SELECT coalesce(max(version), 0) FROM schema_migrations").fetchone()
+    return row[0] if row else 0
 
 
 @contextmanager

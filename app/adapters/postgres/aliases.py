@@ -51,10 +51,10 @@ _NOTE = f"""
     SELECT slug, %(version)s, {sql.FIRST_ATTEMPT_AT}, %(origin)s::text
     FROM unnest(%(slugs)s::text[]) AS ended(slug)
 """
-# The counts of a link follow its slug, and so do its events to come. What its visits looked like is read by
-# all of its slugs.
 # A slug that another link got meanwhile stays its own: the change of the link meets it, and is refused.
 _FREE = b"DELETE FROM links WHERE slug = %(to)s AND (alias_of = %(slug)s OR was_of = %(slug)s)"
+# The counts of a link follow its slug, and so do its events to come. What its visits looked like is read by
+# all of its slugs.
 _MOVE = (
     b"""
         INSERT INTO click_totals (slug, clicks) SELECT %(to)s, clicks FROM click_totals WHERE slug = %(slug)s
