@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any, assert_never
 from urllib.parse import parse_qsl
 
@@ -17,11 +18,21 @@ from app.domain.link import Link, Slug
 from app.domain.link_key import name_of
 from app.ports import AddressTaken, ExternalIdTaken, Policy, VersionMismatch
 from app.resilience.deadline import BATCH_S
-from app.service.batch_plans import EditItem, Fault, ItemOutcome, Kept, Missing, RemovalItem, Stored, Taken
-from app.service.bulk import BatchDone
+from app.service.batch_plans import (
+    EditItem,
+    Fault,
+    ItemOutcome,
+    Kept,
+    Missing,
+    RemovalItem,
+    SlugFixed,
+    Stored,
+    Taken,
+)
+from app.service.bulk import BatchDone, BatchOutcome
 from app.service.history import NothingToUndo
 from app.service.keys import Scope
-from app.service.links import IsAlias, Removed
+from app.service.links import IsAlias, Removed, SlugTaken
 from app.web import errors
 from app.web.middleware import ApiMiddleware, Call
 from app.web.response import Response
@@ -29,8 +40,6 @@ from app.web.robyn_app import Router
 from app.web.services import Services
 
 PATH = "/console/links/bulk"
-# What a form may ask for; the texts have each as `bulk_…`.
-ACTIONS = ("add_tag", "remove_tag", "expire", "remove")
 _LEASE_S = 0.5
 _Undone = (
     Link
@@ -45,6 +54,15 @@ _Undone = (
 )
 # How the link of an item is changed; None: it is as it was asked for already.
 _Edit = Callable[[Link], Mapping[str, Any] | None]
+
+
+class Action(StrEnum):
+    """What a form may ask for; the texts have each as `bulk_…`."""
+
+    ADD_TAG = "add_tag"
+    REMOVE_TAG = "remove_tag"
+    EXPIRE = "expire"
+    REMOVE = "remove"
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +111,8 @@ class _Bulk:
         refusal = await self._refused(call, viewer, picks)
         if refusal is not None:
             return refusal
-        action = form.get("do", "")
-        if not picks or action not in ACTIONS:
+        action = next((one for one in Action if one == form.get("do")), None)
+        if not picks or action is None:
             return self._page(viewer, form, (), status=422, error=self._pages.text("bulk_nothing"))
         try:
             edit = _edit_of(action, form)
@@ -140,12 +158,13 @@ class _Bulk:
         return _outcomes(await self._bulk.remove(items, render=lambda _: b""))
 
     async def _edited(self, picks: Sequence[Pick], edit: _Edit) -> Sequence[ItemOutcome]:
+        links = await self._links.get_many([pick.key for pick in picks if pick.key])
         kept: dict[int, ItemOutcome] = {}
         items: dict[int, EditItem] = {}
         for number, pick in enumerate(picks):
-            link = await self._links.get(pick.key) if pick.key else None
-            patch = edit(link) if isinstance(link, Link) else {}
-            if patch is None and isinstance(link, Link):
+            link = links.get(pick.key) if pick.key else None
+            patch = edit(link) if link is not None else {}
+            if patch is None and link is not None:
                 kept[number] = Kept(link)
             else:
                 # What is no link any more, or another version, is refused for that.
@@ -172,16 +191,21 @@ class _Bulk:
         match outcome:
             case Stored(link) | Taken(link):
                 return self._done(pick, link)
-            case Kept():
-                return self._told(pick, "bulk_kept", is_done=True)
-            case VersionMismatch():
-                return self._told(pick, "bulk_meanwhile")
             case Fault(InvalidInput() as error):
                 return Result(pick.slug, pick.host, "; ".join(by_field(error).values()), is_done=False)
+            case Kept():
+                told = "bulk_kept"
+            case VersionMismatch():
+                told = "bulk_meanwhile"
             case Removed():
-                return self._told(pick, "problem_410")
+                told = "problem_410"
+            case Missing():
+                told = "problem_404"
+            case Fault() | SlugTaken() | ExternalIdTaken() | SlugFixed() | IsAlias():
+                told = "bulk_refused"
             case _:
-                return self._told(pick, "problem_404" if isinstance(outcome, Missing) else "bulk_refused")
+                assert_never(outcome)
+        return self._told(pick, told, is_done=isinstance(outcome, Kept))
 
     def _undone(self, pick: Pick, outcome: _Undone) -> Result:
         match outcome:
@@ -227,23 +251,28 @@ class _Bulk:
         )
 
 
-def _edit_of(action: str, form: drafts.Form) -> _Edit | None:
+def _edit_of(action: Action, form: drafts.Form) -> _Edit | None:
     """Return what the form asks for; None: the removal. Raises InvalidInput."""
     tag = form.get("tag", "").strip()
     match action:
-        case "add_tag":
+        case Action.ADD_TAG:
             return lambda link: None if tag in link.fields.tags else {"tags": (*link.fields.tags, tag)}
-        case "remove_tag":
+        case Action.REMOVE_TAG:
             return lambda link: {"tags": _others(link, tag)} if tag in link.fields.tags else None
-        case "expire":
+        case Action.EXPIRE:
             patch = drafts.patch_of({"expires_at": form.get("expires_at", "")})
             return lambda link: None if link.fields.expires_at == patch["expires_at"] else patch
-    return None  # the removal
+        case Action.REMOVE:
+            return None
+        case _:
+            assert_never(action)
 
 
 def _others(link: Link, tag: str) -> tuple[str, ...]:
     return tuple(one for one in link.fields.tags if one != tag)
 
 
-def _outcomes(done: object) -> Sequence[ItemOutcome]:
-    return done.outcomes if isinstance(done, BatchDone) else ()
+def _outcomes(done: BatchOutcome) -> Sequence[ItemOutcome]:
+    if not isinstance(done, BatchDone):
+        raise TypeError(done)  # answers from before are for requests with a name
+    return done.outcomes

@@ -15,8 +15,7 @@ from app.domain.errors import FieldError, InvalidInput
 from app.ports import ApiKey
 from app.resilience.deadline import ADMIN_S, WRITE_S
 from app.service.key_management import Issued
-from app.service.key_restrictions import Restrictions
-from app.service.keys import Scope, parse_scopes
+from app.service.keys import Scope
 from app.web import errors, keys_api, schemas
 from app.web.middleware import Call
 from app.web.response import Response
@@ -79,25 +78,11 @@ class _Keys:
         try:
             if wrong:
                 raise InvalidInput(wrong)
-            issued = await self._made(call, schemas.converted(document, keys_api.CreateKey))
+            wanted = schemas.converted(document, keys_api.CreateKey)
+            issued = await keys_api.issue(wanted, self._keys, self._domains, by=call.principal)
         except InvalidInput as error:
             return self._form(viewer, form, status=422, errors=by_field(error))
         return await self._shown(viewer, issued, status=201)
-
-    async def _made(self, call: Call[Any], wanted: keys_api.CreateKey) -> Issued:
-        ids = [(await self._domains.named(host, "domains")).domain_id for host in wanted.domains or ()]
-        return await self._keys.create(
-            wanted.name,
-            parse_scopes(wanted.scopes),
-            by=call.principal,
-            expires_at=wanted.expires_at,
-            restrictions=Restrictions(
-                own_links=wanted.own_links,
-                domains=frozenset(ids) if wanted.domains else None,
-                allowed_addresses=wanted.allowed_addresses,
-                rate_limit=wanted.rate_limit,
-            ),
-        )
 
     async def revoke(self, call: Call[Any], viewer: Viewer) -> Response:
         """Revoke a key: that of this session ends it."""

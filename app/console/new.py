@@ -27,6 +27,8 @@ from app.web.robyn_app import Router
 from app.web.services import Services
 
 PATH = "/console/links/new"
+# The fields that the address of the form fills in, as a bookmark does.
+FILLED = ("long_url", "title")
 _BLANK: dict[str, Any] = {"errors": {}, "made": "", "error": "", "target": "", "slug_said": ""}
 
 
@@ -58,7 +60,7 @@ class _New:
     async def ask(self, call: Call[Any], viewer: Viewer) -> Response:
         """Return the form for a new link, with what the address says of it; nothing is stored."""
         query = call.request.query
-        return self._form(viewer, {name: query.get(name, "") for name in ("long_url", "title")})
+        return self._form(viewer, {name: query.get(name, "") for name in FILLED})
 
     async def create(self, call: Call[Any], viewer: Viewer) -> Response:
         """Make the link; what was typed stays if a rule is broken."""

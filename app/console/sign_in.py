@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from app.console.gate import Gate, form_of, is_form_of
+from app.console.new import FILLED
 from app.console.new import PATH as NEW_LINK
 from app.console.rendering import Pages, Viewer
 from app.resilience.deadline import ADMIN_S
@@ -19,8 +20,6 @@ from app.web.robyn_app import Router
 PATH = "/console/sign-in"
 # Why the browser was sent here.
 _REASONS = ("over", "left")
-# The fields of a new link that a bookmark fills in.
-_FILLED = ("long_url", "title")
 
 
 def register(app: Router, gate: Gate, pages: Pages, sessions: Sessions) -> None:
@@ -78,7 +77,7 @@ def filled_in(query: str) -> dict[str, str]:
         values = parse_query(query).values
     except ValueError:
         return {}
-    return {name: values[name] for name in _FILLED if values.get(name)}
+    return {name: values[name] for name in FILLED if values.get(name)}
 
 
 def claim_of(request: Request) -> str | Claim:

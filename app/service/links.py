@@ -221,6 +221,20 @@ class Links:
         link = await self._reached(name)
         return Removed(link) if link is not None and link.removed_at is not None else link
 
+    async def get_many(self, names: Sequence[Slug]) -> Mapping[Slug, Link]:
+        """
+        Return the links of *names* that the key reaches and that are not removed, by their slugs.
+
+        Raises:
+            Unavailable: the store did not answer.
+        """
+        found = await self._store.get_many(names)
+        return {
+            name: link
+            for name, link in found.items()
+            if link.slug == name and link.removed_at is None and reach().holds(link)
+        }
+
     async def _reached(self, name: Slug) -> Link | None:
         link = await self._store.get(name)
         return link if link is not None and reach().holds(link) else None

@@ -18,7 +18,7 @@ from app.resilience.deadline import ADMIN_S, WRITE_S
 from app.service.domains import Domains
 from app.service.key_management import Issued, KeyManagement
 from app.service.key_restrictions import Restrictions
-from app.service.keys import Scope, parse_scopes
+from app.service.keys import Principal, Scope, parse_scopes
 from app.web import errors, patterns, schemas
 from app.web.endpoint import Operation
 from app.web.middleware import ApiMiddleware, Call
@@ -181,20 +181,7 @@ def register_keys(
         body=CreateKey,
     )
     async def create_key(call: Call[CreateKey]) -> Response:
-        wanted = call.body
-        issued = await keys.create(
-            wanted.name,
-            parse_scopes(wanted.scopes),
-            by=call.principal,
-            expires_at=wanted.expires_at,
-            expires_in=schemas.lifetime_of(wanted.expires_in, wanted.expires_at),
-            restrictions=Restrictions(
-                own_links=wanted.own_links,
-                domains=await _ids(wanted.domains, domains),
-                allowed_addresses=wanted.allowed_addresses,
-                rate_limit=wanted.rate_limit,
-            ),
-        )
+        issued = await issue(call.body, keys, domains, by=call.principal)
         return _issued(201, issued, domains.index)
 
     @api.delete("/keys/:key_id")
@@ -246,6 +233,23 @@ def register_keys(
             return errors.unauthorized()
         own = {} if key.rate_limit is None else {"requests": key.rate_limit}
         return json_response(200, Me(**key_values(key, domains.index), limits={**limits, **own}))
+
+
+async def issue(wanted: CreateKey, keys: KeyManagement, domains: Domains, *, by: Principal) -> Issued:
+    """Make the key that is *wanted*, for the holder of *by*. Raises InvalidInput and Unavailable."""
+    return await keys.create(
+        wanted.name,
+        parse_scopes(wanted.scopes),
+        by=by,
+        expires_at=wanted.expires_at,
+        expires_in=schemas.lifetime_of(wanted.expires_in, wanted.expires_at),
+        restrictions=Restrictions(
+            own_links=wanted.own_links,
+            domains=await _ids(wanted.domains, domains),
+            allowed_addresses=wanted.allowed_addresses,
+            rate_limit=wanted.rate_limit,
+        ),
+    )
 
 
 async def _ids(hosts: Sequence[str] | None, domains: Domains) -> frozenset[int] | None:
