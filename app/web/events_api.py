@@ -7,19 +7,17 @@ from contextlib import aclosing
 from time import monotonic
 
 from app.concurrency.actors import reach
-from app.domain.errors import Unavailable
 from app.domain.reach import Reach
 from app.domain.webhooks import EventFilter, EventKind, LinkEvent
 from app.resilience.admission import WorkKind
 from app.resilience.deadline import ADMIN_S
 from app.service.domains import Domains
 from app.service.event_feed import EventFeed, Place, Portion
-from app.service.keys import Authenticator, Principal, Scope
+from app.service.keys import Scope
 from app.service.webhooks import checked_kinds
 from app.web import errors, patterns
-from app.web import headers as fields
 from app.web.endpoint import Operation, Parameter
-from app.web.middleware import ApiMiddleware, Call
+from app.web.middleware import ApiMiddleware, Call, bearer
 from app.web.parameters import Kind, QueryReader, listed, one, printable
 from app.web.response import SECURITY_HEADERS, Response
 from app.web.robyn_app import Router
@@ -56,12 +54,11 @@ def register(
     feed: EventFeed,
     domains: Domains,
     *,
-    authenticator: Authenticator,
     most: int,
     is_draining: Callable[[], bool],
 ) -> None:
     """Declare the stream on *api*, the router of `/api/v1`; *most* are served at a time."""
-    streams = _Streams(feed, authenticator, is_draining)
+    streams = _Streams(feed, middleware, is_draining)
 
     @api.get("/events")
     @middleware.endpoint(
@@ -90,42 +87,18 @@ def register(
         return await streams.started(call, wanted)
 
 
-class _Reader:
-    """The key that a stream is read with, and its address. `reach` is what it may see by now."""
-
-    def __init__(self, authenticator: Authenticator, key: str, client: str, within: Reach) -> None:
-        self._authenticator = authenticator
-        self._key = key
-        self._client = client
-        self.reach = within
-
-    async def may_read(self) -> bool:
-        """Ask the key again; while the store is away it counts."""
-        try:
-            principal = await self._authenticator.authenticate(self._key)
-        except Unavailable:
-            return True
-        if not isinstance(principal, Principal):
-            return False
-        self.reach = principal.reach
-        return principal.may(Scope.LINKS_READ) and principal.may_come_from(self._client)
-
-
 class _Streams:
     """The streams of this process."""
 
-    def __init__(
-        self, feed: EventFeed, authenticator: Authenticator, is_draining: Callable[[], bool]
-    ) -> None:
+    def __init__(self, feed: EventFeed, middleware: ApiMiddleware, is_draining: Callable[[], bool]) -> None:
         self._feed = feed
-        self._authenticator = authenticator
+        self._middleware = middleware
         self._is_draining = is_draining
         self.open = 0
 
     async def started(self, call: Call[None], wanted: EventFilter) -> Response:
         """Return a stream whose first portion is there: what is wrong with its id is an answer of its own."""
-        _, key = fields.credentials(call.request.headers.get("authorization", ""))
-        reader = _Reader(self._authenticator, key, call.request.client, reach())
+        key = bearer(call.request)
         checked_at = monotonic()
 
         async def goes_on() -> bool:
@@ -134,7 +107,7 @@ class _Streams:
                 return False
             if monotonic() - checked_at >= _TICK_S:
                 checked_at = monotonic()
-                return await reader.may_read()
+                return await self._middleware.lapsed(Scope.LINKS_READ, key) is None
             return True
 
         portions = self._feed.read(
@@ -145,10 +118,10 @@ class _Streams:
             await portions.aclose()
             return Response(200, list(_HEADERS))
         # The stream goes on outside of the request, whose key it is for.
-        return Response(200, list(_HEADERS), stream=self._stream(first, portions, reader))
+        return Response(200, list(_HEADERS), stream=self._stream(first, portions, reach()))
 
     async def _stream(
-        self, first: Portion, portions: AsyncGenerator[Portion, None], reader: _Reader
+        self, first: Portion, portions: AsyncGenerator[Portion, None], within: Reach
     ) -> AsyncGenerator[bytes, None]:
         self.open += 1
         try:
@@ -160,7 +133,7 @@ class _Streams:
                         yield self._began(portion)
                         sent_at = monotonic()
                         continue
-                    events = [pair for pair in portion.events if reader.reach.holds(pair[1].link)]
+                    events = [pair for pair in portion.events if within.holds(pair[1].link)]
                     if events:
                         yield self._messages(events)
                     elif monotonic() - sent_at >= _HEARTBEAT_S:

@@ -97,7 +97,6 @@ def register(application: Any, services: Services) -> None:
         middleware,
         services.events,
         services.domains,
-        authenticator=services.authenticator,
         most=services.event_streams,
         is_draining=services.is_draining,
     )
