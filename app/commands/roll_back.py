@@ -23,9 +23,11 @@ def losses(settings: Settings, to: int) -> list[str]:
     """
     if settings.embedded:
         running.require_database(settings)
+        with running.stopped(settings):
+            steps = rollback.rollbacks(settings.store_url, to)
     else:
         check_idle(settings.store_url)
-    steps = rollback.rollbacks(settings.store_url, to)
+        steps = rollback.rollbacks(settings.store_url, to)
     return [f"{step.version:>4}  {step.loses}" for step in steps if step.loses]
 
 

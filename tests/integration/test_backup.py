@@ -19,7 +19,7 @@ from app.commands import running
 from app.commands.backup import backup, restore
 from app.commands.export_links import UnwritableFile
 from app.commands.import_links import UnreadableFile
-from app.commands.roll_back import roll_back
+from app.commands.roll_back import losses, roll_back
 from app.domain.link import LinkFields, NewLink, Resolution, Slug
 from app.migrations import latest_version, migrate
 from app.ports import ConsoleSession, Store
@@ -240,5 +240,8 @@ def test_way_back_refuses_while_a_gateway_serves(settings, said):
     lock = running.announce(settings)
     assert lock is not None
 
-    with lock, pytest.raises(running.DataInUse, match="stop it first"):
-        roll_back(settings, 10, said.append)
+    with lock:
+        with pytest.raises(running.DataInUse, match="stop it first"):
+            losses(settings, 10)
+        with pytest.raises(running.DataInUse, match="stop it first"):
+            roll_back(settings, 10, said.append)

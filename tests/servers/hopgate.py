@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Self
 
 from app.migrations import migrate
-from tests.servers import processes
+from tests.servers import processes, watcher
 from tests.servers.command_server import CommandServer
 from tests.servers.ports import free_ports
 from tests.servers.raw_http import exchange
@@ -42,9 +42,18 @@ def command(*arguments: str) -> list[str]:
 
 
 def environment(settings: Mapping[str, str]) -> dict[str, str]:
-    """Return this environment with exactly these Hopgate settings."""
+    """
+    Return this environment with exactly these Hopgate settings.
+
+    Without a data folder among them it is one of the tests, not the one that a gateway here serves from.
+    """
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("HOPGATE_")}
-    return {**inherited, **settings}
+    return {**inherited, "HOPGATE_DATA_DIR": str(_data_folder()), **settings}
+
+
+@cache
+def _data_folder() -> Path:
+    return watcher.make_directory("hopgate-data-")
 
 
 def hopgate(
