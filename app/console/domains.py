@@ -16,7 +16,7 @@ from app.resilience.admission import WorkKind
 from app.resilience.deadline import ADMIN_S, WRITE_S
 from app.service.domains import DomainInUse, DomainTaken
 from app.service.keys import Scope
-from app.web import domains_api, errors, schemas
+from app.web import domains_api, errors, i_json
 from app.web.middleware import Call
 from app.web.response import Response
 from app.web.robyn_app import Router
@@ -73,7 +73,7 @@ class _Domains:
                 "host": form.get("host", "").strip(),
                 "case_sensitive": form["case_sensitive"] == "on",
             }
-            body = schemas.converted(document, domains_api.AddDomain)
+            body = i_json.converted(document, domains_api.AddDomain)
             settings = DomainSettings(**{name: getattr(body, name) for name in _NAMES})
             outcome = await self._domains.add(body.host, settings, case_sensitive=body.case_sensitive)
         except InvalidInput as error:
@@ -113,7 +113,7 @@ class _Domains:
             }
             if not document:
                 return self._pages.redirect(PATH, done="unchanged")
-            patch = schemas.converted(document, domains_api.PatchDomain).changes()
+            patch = i_json.converted(document, domains_api.PatchDomain).changes()
             changed = await self._domains.change(domain.host, patch)
         except InvalidInput as error:
             return self._form(viewer, form, domain, status=422, errors=by_field(error))

@@ -10,7 +10,7 @@ from typing import Any
 from app.domain import utm
 from app.domain.errors import FieldError, InvalidInput
 from app.domain.link import LinkFields
-from app.web import schemas
+from app.web import i_json, schemas
 
 Form = Mapping[str, str]
 # What a form shows of a link; `enabled` and `analytics` are boxes that are sent when they are ticked.
@@ -45,7 +45,7 @@ def draft_of(form: Form) -> schemas.CreateLink:
     }
     document |= {name: form[name].strip() for name in ("slug", "domain") if form.get(name, "").strip()}
     document.setdefault("long_url", "")
-    return schemas.converted(document, schemas.CreateLink)
+    return i_json.converted(document, schemas.CreateLink)
 
 
 def changes_of(form: Form, fields: LinkFields) -> Mapping[str, Any]:
@@ -61,12 +61,12 @@ def changes_of(form: Form, fields: LinkFields) -> Mapping[str, Any]:
         document["analytics"] = not fields.analytics
     if not document:
         return {}
-    return schemas.converted(document, schemas.PatchLink).changes()
+    return i_json.converted(document, schemas.PatchLink).changes()
 
 
 def patch_of(form: Form) -> Mapping[str, Any]:
     """Return the change that the fields of *form* are, each as it is shown; raises InvalidInput."""
-    return schemas.converted(_document(form), schemas.PatchLink).changes()
+    return i_json.converted(_document(form), schemas.PatchLink).changes()
 
 
 def _document(form: Form) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from app.ports import ApiKey
 from app.resilience.deadline import ADMIN_S, WRITE_S
 from app.service.key_management import Issued
 from app.service.keys import Scope
-from app.web import errors, keys_api, schemas
+from app.web import errors, i_json, keys_api
 from app.web.middleware import Call
 from app.web.response import Response
 from app.web.robyn_app import Router
@@ -78,7 +78,7 @@ class _Keys:
         try:
             if wrong:
                 raise InvalidInput(wrong)
-            wanted = schemas.converted(document, keys_api.CreateKey)
+            wanted = i_json.converted(document, keys_api.CreateKey)
             issued = await keys_api.issue(wanted, self._keys, self._domains, by=call.principal)
         except InvalidInput as error:
             return self._form(viewer, form, status=422, errors=by_field(error))

@@ -24,7 +24,7 @@ from app.service.bulk import BatchDone, BatchOutcome, BulkLinks, Render
 from app.service.domains import Domains
 from app.service.key_management import KeyManagement
 from app.service.keys import Principal, Scope
-from app.web import bulk_items, errors, schemas
+from app.web import bulk_items, errors, i_json
 from app.web.bulk_results import Results
 from app.web.bulk_schemas import (
     MAX_BATCH_BYTES,
@@ -305,7 +305,7 @@ def _read(body: bytes, schema: type) -> tuple[Any, Sequence[object]]:
     if documents:
         members["links"] = []
     # Without items, `links` is missing, or no array: this says so.
-    return schemas.converted(members, OPTIONS[schema]), documents
+    return i_json.converted(members, OPTIONS[schema]), documents
 
 
 def _finds(options: Any, documents: Sequence[object]) -> bool:

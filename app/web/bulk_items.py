@@ -14,11 +14,12 @@ from app.domain.slug import Lengths
 from app.service.batch_plans import EditItem, Fault, NewItem, RemovalItem
 from app.service.bulk import BulkLinks
 from app.service.key_management import check_owner
-from app.web import schemas
+from app.web import i_json, schemas
 from app.web.bulk_schemas import MAX_ITEMS, EditedLink, NamedLink
-from app.web.schemas import CreateLink, UnreadableBody
+from app.web.i_json import UnreadableBody
+from app.web.schemas import CreateLink
 
-_decoder = json.JSONDecoder(**schemas.STRICT)
+_decoder = json.JSONDecoder(**i_json.STRICT)
 _SPACE = re.compile(r"[ \t\n\r]*")
 
 Item = TypeVar("Item")
@@ -34,7 +35,7 @@ def read_batch(body: bytes) -> tuple[dict[str, Any], Sequence[object]]:
         UnreadableBody: it is no JSON object, or no I-JSON.
         InvalidInput: `links` is no array of 1 to `MAX_ITEMS`.
     """
-    with schemas.readable():
+    with i_json.readable():
         return _Reader(body.decode("utf-8")).read()
 
 
@@ -55,7 +56,7 @@ def new_item(
     """Return what reads a link to make; *reuse* holds for all of them, if the key *may_find* any."""
 
     def read(document: Any) -> NewItem:
-        draft = schemas.converted(document, CreateLink)
+        draft = i_json.converted(document, CreateLink)
         if draft.reuse and not may_find:
             raise InvalidInput([FieldError("reuse", "scope_missing", "needs the scope links:read as well")])
         domain = domains.served(draft.domain)
@@ -80,7 +81,7 @@ def edit_item(domains: DomainIndex, owners: Collection[str] | None, document: An
     Args:
         owners: whom links may be handed to; None: the key may hand none over.
     """
-    edit = schemas.converted(document, EditedLink)
+    edit = i_json.converted(document, EditedLink)
     patch, expires_in, owner = edit.changes(), edit.lifetime(), edit.new_owner()
     if owner is not None and owners is None:
         raise InvalidInput([FieldError("owner", "scope_missing", "needs the scope admin")])
@@ -100,7 +101,7 @@ def removal_item(domains: DomainIndex, document: Any) -> RemovalItem:
     """Return the removal that *document* asks for."""
     if isinstance(document, str):
         return RemovalItem(slug=_key(domains, document, None))
-    named = schemas.converted(document, NamedLink)
+    named = i_json.converted(document, NamedLink)
     return RemovalItem(slug=_key(domains, named.slug, named.domain), version=named.version)
 
 
@@ -160,7 +161,7 @@ class _Reader:
         except StopIteration:
             raise ValueError(f"a value is expected at character {self._at}") from None
         if self._has_escapes:
-            schemas.check_surrogates(value)
+            i_json.check_surrogates(value)
         return value
 
     def _skip(self) -> None:

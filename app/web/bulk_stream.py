@@ -22,7 +22,7 @@ from app.ports import Answered, IdempotentRequest, RequestMismatch
 from app.resilience.deadline import BATCH_BODY_S, BATCH_S
 from app.service.batch_plans import Fault, ItemOutcome
 from app.service.bulk import BatchDone, BatchOutcome, Render
-from app.web import errors, schemas
+from app.web import errors, i_json
 from app.web.body import MAX_BODY_BYTES
 from app.web.bulk_results import Results
 from app.web.response import Response
@@ -222,8 +222,8 @@ class Stream:
             message = f"is longer than {MAX_BODY_BYTES} bytes"
             return Fault(InvalidInput([FieldError("body", "line_too_long", message)]))
         try:
-            return self._read(schemas.document_of(line.text))
-        except (InvalidInput, schemas.UnreadableBody) as error:
+            return self._read(i_json.document_of(line.text))
+        except (InvalidInput, i_json.UnreadableBody) as error:
             return Fault(error)
 
     def _rendered(self, batch: Sequence[Line], outcomes: Sequence[ItemOutcome]) -> bytes:

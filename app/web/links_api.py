@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Awaitable, Callable, Sequence
-from typing import TypeVar, assert_never
+from typing import Annotated, TypeVar, assert_never
 
+import msgspec
 from msgspec.structs import replace
 
 from app.domain.domains import Domain, DomainIndex
@@ -60,6 +61,23 @@ DOMAIN = Parameter(
     {"type": "string", "maxLength": MAX_HOST_LENGTH, "pattern": patterns.HOST, "examples": ["go.example"]},
     description="The host of the link's domain. Default: that of the base URL.",
 )
+
+MAX_SLUGS = 1000
+_Slugs = Annotated[list[str], schemas.described(minItems=1, maxItems=MAX_SLUGS, examples=[["spring-sale"]])]
+
+
+class Invalidate(msgspec.Struct, forbid_unknown_fields=True):
+    """The body of `POST /api/v1/cache/invalidate`."""
+
+    slugs: _Slugs
+    domain: schemas.Domain | None = None
+
+
+class Invalidated(msgspec.Struct):
+    """The outcome of an invalidation; `unknown` are the slugs that no link has."""
+
+    invalidated: int
+    unknown: list[str]
 
 
 def register_links(
@@ -199,21 +217,21 @@ def register_cache(api: Router, middleware: ApiMiddleware, links: Links, domains
             scope=Scope.CACHE_WRITE,
             work=WorkKind.LIST,
             deadline_s=ADMIN_S,
-            success=(202, schemas.Invalidated),
+            success=(202, Invalidated),
             problems=(411, 413, 415, 422),
         ),
-        body=schemas.Invalidate,
+        body=Invalidate,
     )
-    async def invalidate(call: Call[schemas.Invalidate]) -> Response:
-        if not 1 <= len(call.body.slugs) <= schemas.MAX_SLUGS:
-            message = f"must name 1 to {schemas.MAX_SLUGS} slugs"
+    async def invalidate(call: Call[Invalidate]) -> Response:
+        if not 1 <= len(call.body.slugs) <= MAX_SLUGS:
+            message = f"must name 1 to {MAX_SLUGS} slugs"
             raise InvalidInput([FieldError("slugs", "slugs_count", message)])
         domain = await domains.named(call.body.domain)
         keys = {slug: domain.known_key(slug) for slug in call.body.slugs}
         asked = dict.fromkeys(key for key in keys.values() if key is not None)
         found = set(await links.invalidate(list(asked)))
         unknown = [slug for slug, key in keys.items() if key not in found]
-        return json_response(202, schemas.Invalidated(len(found), unknown))
+        return json_response(202, Invalidated(len(found), unknown))
 
 
 _Outcome = Link | VersionMismatch | ExternalIdTaken | Removed | IsAlias | None

@@ -13,7 +13,7 @@ from app.domain.errors import FieldError, InvalidInput, Overloaded, Unavailable
 from app.ports import Policy, RateLimiter
 from app.resilience.admission import AdmissionController
 from app.service.keys import Authenticator, Credential, Expired, Principal, Scope
-from app.web import errors, schemas
+from app.web import errors, i_json
 from app.web import headers as fields
 from app.web.endpoint import Dialect, Endpoint, Operation
 from app.web.request import Request
@@ -119,7 +119,7 @@ class ApiMiddleware:
         except InvalidInput as error:
             self._on_error(error)
             return errors.invalid(error)
-        except schemas.UnreadableBody as error:
+        except i_json.UnreadableBody as error:
             return errors.unreadable(str(error))
         except Overloaded as error:
             self._on_error(error)
@@ -146,7 +146,7 @@ class ApiMiddleware:
             return self._refuse(operation.limit, principal.key_id)
         # A large body is read by its handler.
         is_read = operation.body is not None and operation.upload is None
-        body = schemas.read(request.body, operation.body) if is_read and operation.body else None
+        body = i_json.read(request.body, operation.body) if is_read and operation.body else None
         with acting_as(principal.key_id, principal.reach):
             return await handler(Call(request, principal, body))
 

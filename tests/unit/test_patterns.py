@@ -16,7 +16,7 @@ from app.domain import rules, slug, target
 from app.domain.errors import InvalidInput
 from app.ports import LinkQuery, Position
 from app.service import stats
-from app.web import conditions, cursors, patterns, schemas
+from app.web import conditions, cursors, i_json, patterns, schemas
 
 GOOD = "https://example.com/"
 UTF_8 = st.characters(codec="utf-8")
@@ -36,7 +36,7 @@ def is_described(body: dict) -> bool:
 def is_accepted(body: dict) -> bool:
     """Do the rules accept *body*, from a key with the scope admin?"""
     try:
-        draft = schemas.read(json.dumps(body).encode(), schemas.CreateLink)
+        draft = i_json.read(json.dumps(body).encode(), schemas.CreateLink)
         rules.checked(draft.fields(), own_hosts=())
         if draft.slug is not None:
             slug.parse(draft.slug, slug.MOVED)

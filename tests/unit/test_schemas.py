@@ -11,7 +11,8 @@ from app.domain import utm
 from app.domain.domains import DomainIndex
 from app.domain.errors import InvalidInput
 from app.domain.link import Link, LinkFields, Slug
-from app.web.schemas import NOT_FIELDS, CreateLink, LinkDocument, PatchLink, link_document, read
+from app.web.i_json import read
+from app.web.schemas import NOT_FIELDS, CreateLink, LinkDocument, PatchLink, link_document
 from tests.contract.store_links import FULL, NOW
 
 DEFAULTS = {field.name: field.default for field in fields(LinkFields)}

@@ -1,4 +1,8 @@
-"""What the gateway answers with. Members that a later gateway adds are ignored."""
+"""
+What the gateway answers with. Members that a later gateway adds are ignored.
+
+One module: programs import these names from one place, in the order in which the API describes them.
+"""
 
 from __future__ import annotations
 

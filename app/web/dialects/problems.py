@@ -7,7 +7,7 @@ from typing import TypeVar
 
 import msgspec
 
-from app.web import errors, schemas
+from app.web import errors, i_json
 from app.web import headers as fields
 from app.web.request import Request
 from app.web.response import SECURITY_HEADERS, Response
@@ -46,9 +46,9 @@ def is_plain(request: Request) -> bool:
 
 
 def json_body(request: Request, schema: type[T]) -> T | Response:
-    """Return the body as *schema*, or the answer that refuses it. Raises as `app.web.schemas.read` does."""
+    """Return the body as *schema*, or the answer that refuses it. Raises as `app.web.i_json.read` does."""
     if not fields.is_json(request.headers.get("content-type", "")):
         return errors.not_json()
     if not is_plain(request):
         return errors.encoded()
-    return schemas.read(request.body, schema)
+    return i_json.read(request.body, schema)
