@@ -1,4 +1,8 @@
-"""The console in a browser: hostile texts in every field and view, what can be read, and how it looks."""
+"""
+The console in a browser: hostile texts in every field and view, what can be read, and how it looks.
+
+One file: all of its tests share one browser, one gateway and what `furnish` puts there, which take longest.
+"""
 
 from __future__ import annotations
 
