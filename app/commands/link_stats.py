@@ -89,8 +89,8 @@ def show_stats(found: Any, *, csv: bool, json: bool) -> None:
     from app.web.stats_csv import stats_csv
 
     if csv:
-        for line in stats_csv(found).splitlines():
-            console.say(line)
+        # Whole: a value may have a character that ends a line elsewhere.
+        console.say(stats_csv(found).removesuffix("\n"))
     elif json:
         console.show(found)
     else:

@@ -15,7 +15,7 @@ import pytest
 from mmdb_writer import MMDBWriter
 from netaddr import IPSet  # type: ignore[import-untyped]
 
-from tests.servers.hopgate import UNLIMITED, Gateway, eventually, make_key
+from tests.servers.hopgate import UNLIMITED, Gateway, eventually, hopgate, make_key
 
 API = "/api/v1"
 FIREFOX = "Mozilla/5.0 (X11; Linux x86_64; rv:120.0) Gecko/20100101 Firefox/120.0"
@@ -282,7 +282,8 @@ def test_parameters_that_are_wrong_are_named(site, path, query, field):
 
 def test_statistics_as_csv(site):
     slug = site.create()
-    site.visit(f"{slug}?utm_campaign=%3D1%2B1&utm_source=a%22b%2Cc", VIENNA, 2, user_agent=FIREFOX)
+    campaign = "utm_campaign=%3D1%2B1&utm_source=a%22b%2Cc&utm_medium=x%E2%80%A8y"
+    site.visit(f"{slug}?{campaign}", VIENNA, 2, user_agent=FIREFOX)
     site.visit(slug, VIENNA, 1, user_agent="curl/8.5.0")
     site.settled(slug, 3)
     path, query = f"{API}/links/{slug}/stats", {"interval": "day", "compare": "true"}
@@ -292,7 +293,11 @@ def test_statistics_as_csv(site):
 
     assert answer.headers["content-type"] == "text/csv; charset=utf-8"
     assert "attachment" in answer.headers["content-disposition"]
-    header, *lines = csv.reader(answer.text.splitlines())
+    header, *lines = csv.reader(answer.text.split("\n")[:-1])
+    # A character that ends a line for Python, and for no reader of CSV.
+    assert ["medium", "", "x\u2028y", "2"] in lines
+    printed = hopgate({"HOPGATE_DATA_DIR": str(site.data)}, "links", "stats", slug, "--csv").stdout
+    assert "medium,,x\\u2028y,2" in printed.split("\n")
     assert header == ["section", "start", "value", "visits"]
     assert lines[0] == ["total", "", "", "3"]
     assert ["campaign", "", "'=1+1", "2"] in lines
