@@ -11,28 +11,31 @@ from typing import TYPE_CHECKING
 
 from app.bootstrap.front_records import new_access_log, open_records
 from app.bootstrap.tracing import Traces
+from app.domain.domains import DomainIndex
 from app.ports import Policy
+from app.service.l1_cache import L1
 from app.settings import Settings
 from app.telemetry.metrics import Source
 from app.telemetry.requests import RequestMetrics
 from app.web.blocked import blocked_answer
 from app.web.pages import Pages
 from app.web.redirects import RedirectHandler
+from app.web.response import Response
 
 if TYPE_CHECKING:
     from hopgate_front import Front
 
     from app.adapters.native_limiter import NativeRateLimiter
-    from app.web.front import FrontTable
     from app.web.health import Probe
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DataPlane:
-    """The front of a process, its table for the L1 cache, and what moves its counts to the other metrics."""
+    """The front of a process, what makes its L1 cache, and what moves its counts to the other metrics."""
 
     front: Front
-    table: FrontTable
+    l1: Callable[..., L1[Response]]
+    set_domains: Callable[[DomainIndex], None]
     probe: Probe
     source: Callable[[RequestMetrics, RedirectHandler], Source]
 
@@ -47,8 +50,9 @@ async def open_data_plane(
         return
     from app.web.certificates import Certificates
     from app.web.dialects import CHUNKED
-    from app.web.front import FrontMetrics, FrontTable, new_front, ping
+    from app.web.front import FrontMetrics, new_front, ping, set_domains
     from app.web.front_records import watch
+    from app.web.native_l1 import NativeL1Cache
 
     access_log = new_access_log(settings)
     front = new_front(
@@ -72,7 +76,8 @@ async def open_data_plane(
                 certificates.secure(front)
             yield DataPlane(
                 front=front,
-                table=FrontTable(front),
+                l1=partial(NativeL1Cache, front),
+                set_domains=partial(set_domains, front),
                 probe=partial(ping, settings.front_socket),
                 source=lambda requests, redirects: FrontMetrics(front, requests, redirects).samples,
             )

@@ -23,7 +23,7 @@ from app.domain.link import Resolution, Slug
 from app.domain.origin import Origin
 from app.ports import EventBus, LinkCache, LinkReplica, LinkStore
 from app.resilience.admission import AdmissionController, WorkKind
-from app.service.l1_cache import L1Cache, L1Entry
+from app.service.l1_cache import L1, L1Entry
 
 T = TypeVar("T")
 
@@ -42,7 +42,7 @@ class Crowd(Protocol):
     """
     What waits for many look-ups: the requests of a data plane.
 
-    The answers that the L1 cache keeps reach it by `app.service.l1_cache.HotTable`, which it fills.
+    The answers that the L1 cache keeps reach it by that cache: it is the table of the data plane.
     """
 
     def awaited(self, slugs: Sequence[Slug]) -> Sequence[Slug]:
@@ -86,7 +86,7 @@ class LayerCounts:
 
 class Resolver(Generic[T]):
     """
-    Resolves slugs to responses of type T (see `L1Cache`), at most two seconds stale.
+    Resolves slugs to responses of type T (see `L1`), at most two seconds stale.
 
     With a *replica*, a change that this process missed and that Redis does not hold shows up to
     `REPLICA_LAG_S` later still. Only the store decides that a slug is unknown: a cache miss, or a
@@ -95,7 +95,7 @@ class Resolver(Generic[T]):
 
     def __init__(
         self,
-        l1: L1Cache[T],
+        l1: L1[T],
         cache: LinkCache,
         store: LinkStore,
         bus: EventBus,

@@ -1,20 +1,20 @@
 """
 The front: the native data plane that answers hot redirects, in front of this application.
 
-It owns the public sockets, and answers every redirect: from what `FrontTable` holds, which
-`app.web.front_misses` fills. It passes every other request on to granian, which serves the application on a
-private Unix socket.
+It owns the public sockets, and answers every redirect: from its table, which is the L1 cache of the process
+(`app.web.native_l1`) and which `app.web.front_misses` fills. It passes every other request on to granian,
+which serves the application on a private Unix socket.
 """
 
 from __future__ import annotations
 
 import asyncio
-import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from hopgate_front import Front, Limit, Row, Template, Watch
+from hopgate_front import Front
 from msgspec.structs import replace
 
 from app.concurrency import tarpit
@@ -22,10 +22,10 @@ from app.domain.domains import DomainIndex
 from app.domain.errors import Unavailable
 from app.domain.link import REDIRECT_CODES, Resolution, Slug
 from app.domain.slug import RESERVED
-from app.domain.visits import Look
+from app.domain.visits import Look, Outcome
 from app.ports import Refusal
 from app.resilience.deadline import FRONT_ANSWER_S, REDIRECT_S
-from app.service.l1_cache import L1Entry
+from app.service.l1_cache import BOUNDS, L1Bounds
 from app.settings import IpNetwork
 from app.telemetry.families import HTTP_SECONDS
 from app.telemetry.requests import REDIRECT_ROUTE, RequestMetrics
@@ -36,11 +36,10 @@ from app.web.body import MAX_BODY_BYTES
 from app.web.intent import PREVIEW_STARTS, PREVIEW_WORDS
 from app.web.pages import NO_PAGES, Pages
 from app.web.redirects import RedirectHandler, render
-from app.web.response import ROBOTS, Response
+from app.web.response import Response
 
-# Of the life of an entry: a visitor after that has it renewed, so that none waits for a link that is visited
-# often.
-RENEWED_AFTER = 0.8
+if TYPE_CHECKING:
+    from hopgate_front.types import Limit, Template, Watch
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,74 +62,19 @@ class Caps:
     connections: int = 16_384
 
 
-class FrontTable:
-    """The table of a front, for `app.service.l1_cache.L1Cache`."""
-
-    def __init__(self, front: Front) -> None:
-        self.remove = front.remove
-        self.clear = front.clear
-        self._put_many = front.put_many
-        self._set_domains = front.set_domains
-        self._send_once = front.send_once
-        self._take_clicks = front.take_clicks
-
-    def set_domains(self, domains: DomainIndex) -> None:
-        """Look links up by *domains* from now on."""
-        self._set_domains(
-            [
-                (
-                    "" if one is domains.default else one.host,
-                    one.key(""),
-                    one.case_sensitive,
-                    domains.page(one, 410),
-                    one.has_segments,
-                )
-                for one in domains
-            ]
-        )
-
-    def put_many(self, entries: Sequence[L1Entry[Response]], now: float) -> None:
-        """Hold *entries*, made at *now*, and answer the requests that wait for their slugs."""
-        self._put_many([_row(entry, now + RENEWED_AFTER * (entry.fresh_until - now)) for entry in entries])
-
-    def send_once(self, entry: L1Entry[Response]) -> None:
-        """Answer the requests that wait for the slug of *entry*."""
-        self._send_once([_row(entry, math.inf)])
-
-    def take_clicks(self) -> Iterable[tuple[Slug, int]]:
-        """Return the redirects sent since the last call, by slug."""
-        return [(Slug(slug), clicks) for slug, clicks in self._take_clicks()]
-
-
-def _row(entry: L1Entry[Response], renew_from: float) -> Row:
-    resolution, answer = entry.resolution, entry.answer
-    metered_version = answer.metered_version
-    robots = None
-    if resolution.robots is not None:
-        robots = next((value for name, value in answer.headers if name == ROBOTS), None)
-    expired = None if answer.exhausted is None else answer.exhausted.headers[0][1]
-    spends = answer.spends
-    extras = (robots, expired, spends) if robots or expired or spends else None
-    if not answer.is_visit:
-        times = renew_from, entry.fresh_until, -math.inf, math.inf
-        # `page_of` puts the page first.
-        page = answer.headers[0][1] if answer.stands_for else None
-        return resolution.slug, answer.stands_for or answer.status, page, 0, 0, times, extras
-    expires_at = resolution.expires_at
-    return (
-        resolution.slug,
-        answer.status,
-        answer.headers[0][1],  # `render` puts the target first
-        1 + answer.override_query if answer.forward_query else 0,
-        metered_version,
-        (
-            renew_from,
-            entry.fresh_until,
-            # If the application is late, no time is left to spend a visit in.
-            -math.inf if metered_version else entry.stale_until,
-            math.inf if expires_at is None else expires_at,
-        ),
-        extras,
+def set_domains(front: Front, domains: DomainIndex) -> None:
+    """Have *front* look links up by *domains* from now on."""
+    front.set_domains(
+        [
+            (
+                "" if one.is_default else one.host,
+                one.key(""),
+                one.case_sensitive,
+                domains.page(one, 410),
+                one.has_segments,
+            )
+            for one in domains
+        ]
     )
 
 
@@ -170,11 +114,18 @@ def looks(front: Front) -> tuple[Sequence[tuple[Look, int]], int]:
                 user_agent=agent,
                 objects="o" in flags,
                 is_ahead="a" in flags,
+                outcome=_outcome(flags),
             ),
             visits,
         )
         for (slug, referrer, language, client, flags, campaign, agent), visits in kinds
     ], dropped
+
+
+def _outcome(flags: str) -> Outcome:
+    if "m" in flags:
+        return Outcome.MISSED
+    return Outcome.GONE if "g" in flags else Outcome.VISIT
 
 
 async def ping(private: Path) -> None:
@@ -203,6 +154,7 @@ def new_front(
     watch: Watch | None = None,
     chunked: Sequence[str] = (),
     describes_visits: bool = False,
+    bounds: L1Bounds = BOUNDS,
 ) -> Front:
     """
     Return a front that answers as this application does, without its threads.
@@ -222,6 +174,7 @@ def new_front(
         chunked: paths that end in a slash, below which other APIs have routes: bodies need not announce their
             length there, and slugs of several segments may be routes.
         describes_visits: whether it keeps what visits look like, for `looks`.
+        bounds: of its table, the L1 cache.
     """
     uploads = [bulk_api.PATH, import_api.PATH, import_files.CONSOLE_PATH, *chunked]
     away = Unavailable("the gateway", "its application did not answer")
@@ -254,6 +207,7 @@ def new_front(
         caps=(caps.head_s, caps.write_s, caps.answer_s, caps.connections),
         limit_s=REDIRECT_S,
         monotonic=monotonic,
+        bounds_of_table=(bounds.entries, bounds.absent, bounds.long, bounds.min_versions),
         watch=watch,
         describes_visits=describes_visits,
     )

@@ -19,8 +19,8 @@ from app.web.client import network_of
 from app.web.scope import Noted
 
 if TYPE_CHECKING:
-    from hopgate_front import Origin as Begun
-    from hopgate_front import Record, Watch
+    from hopgate_front.types import Origin as Begun
+    from hopgate_front.types import Record, Watch
 
     from app.settings.tracing import Sampling
     from app.telemetry.access_log import AccessLog

@@ -7,10 +7,13 @@ from ipaddress import IPv6Address, ip_address, ip_network
 from typing import Any
 
 from app.domain.link import Slug
-from app.domain.visits import Look
+from app.domain.visits import Look, Outcome
 from app.web.intent import is_ahead
+from app.web.response import Response
+from app.web.scope import RsgiScope
 
 _MAX_AGENT, _MAX_HOST, _MAX_LANGUAGE, _MAX_CAMPAIGN = 300, 253, 35, 600
+_OUTCOMES = {404: Outcome.MISSED, 410: Outcome.GONE}
 _CAMPAIGN = ("utm_source=", "utm_medium=", "utm_campaign=")
 
 
@@ -35,6 +38,23 @@ def look_of(slug: str, client: str, headers: Any, target: str = "", query: str =
         objects=get("dnt") == "1" or get("sec-gpc") == "1",
         is_ahead=is_ahead(headers),
         campaign=_campaign(target, query) if "utm_" in target or "utm_" in query else "",
+    )
+
+
+def look_of_answer(slug: str, client: str, scope: RsgiScope, response: Response) -> Look | None:
+    """Return the look of a GET of *slug* by *client* that ends with *response*; None: it is not counted."""
+    headers = scope.headers
+    if response.is_visit:
+        return look_of(slug, client, headers, response.headers[0][1], scope.query_string)
+    outcome = _OUTCOMES.get(response.stands_for or response.status)
+    if outcome is None:
+        return None
+    get = headers.get
+    return Look(
+        slug=Slug(slug),
+        user_agent=(get("user-agent") or "")[:_MAX_AGENT],
+        objects=get("dnt") == "1" or get("sec-gpc") == "1",
+        outcome=outcome,
     )
 
 

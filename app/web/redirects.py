@@ -27,7 +27,7 @@ from app.domain.target import escaped, is_plain, uri_reference
 from app.ports import Policy, RateLimiter
 from app.resilience.deadline import REDIRECT_S
 from app.service.clicks import ClickCounter
-from app.service.l1_cache import L1Cache
+from app.service.l1_cache import L1
 from app.service.resolver import Crowd, Resolver
 from app.service.visit_quota import VisitQuota
 from app.web import errors
@@ -168,7 +168,7 @@ class RedirectHandler:
 
     def __init__(
         self,
-        l1: L1Cache[Response],
+        l1: L1[Response],
         resolver: Resolver[Response],
         limiter: RateLimiter,
         clicks: ClickCounter,

@@ -30,7 +30,7 @@ from app.web.body import LargeBody, is_small, read_body
 from app.web.client import client_address, is_local, peer_address
 from app.web.endpoint import Endpoint, Route, template
 from app.web.intent import intent_of
-from app.web.look import look_of
+from app.web.look import look_of, look_of_answer
 from app.web.redirects import with_query
 from app.web.request import Request, parse_query
 from app.web.request_id import failure_id, read_request_id, with_request_id
@@ -164,12 +164,16 @@ class RsgiApplication:
                     if response is None:
                         response = await self._look_up(scope, slug, client, is_head=is_head)
                     await self._send_later(scope, protocol, exchange, response)
-                if self._note_visit and response.is_visit and not is_head:
-                    target = response.headers[0][1]
-                    self._note_visit(look_of(slug, client, scope.headers, target, scope.query_string))
+                if not is_head:
+                    self._note(scope, slug, client, response)
                 return
         with self._requests.exchange(method, started) as exchange:
             await _send_any(protocol, exchange, await self._dispatch(scope, protocol, exchange))
+
+    def _note(self, scope: RsgiScope, slug: str, client: str, response: Response) -> None:
+        """Note a GET of *slug* if *response* makes it a visit, or says that there is no link."""
+        if self._note_visit and (look := look_of_answer(slug, client, scope, response)):
+            self._note_visit(look)
 
     async def _send_later(
         self, scope: RsgiScope, protocol: Any, exchange: Exchange, response: Response
@@ -254,6 +258,10 @@ class RsgiApplication:
             response = await self._route(path, scope, protocol, exchange)
         finally:
             request_id.reset(token)
+        if exchange.route == REDIRECT_ROUTE and scope.method == "GET" and not response.is_visit:
+            # No link can have this slug, so it is counted without it.
+            domain = self._domains.at(host_of(scope))
+            self._note(scope, self._visited(scope, path) or domain.key(""), "", response)
         if path.startswith(_API):
             return with_request_id(response, given)
         return self._negotiated(scope, response) if exchange.route in _FOR_PEOPLE else response

@@ -6,10 +6,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from prometheus_client.parser import text_string_to_metric_families
-
 from tests.servers.hopgate import UNLIMITED, Gateway, hopgate, make_store
 from tests.servers.raw_http import RawAnswer, answered
+from tests.unit.exposition import samples
 
 FRONT = {"HOPGATE_FRONT": "on"}
 # As it was before: tests that have it keep that arrangement right.
@@ -33,12 +32,7 @@ def is_of_the_front(answer: RawAnswer) -> bool:
 def total(gateway: Gateway, name: str, **labels: str) -> float:
     """Return the sum of the samples *name* with these labels."""
     text = get(gateway, "/metrics").body.decode()
-    return sum(
-        sample.value
-        for family in text_string_to_metric_families(text)
-        for sample in family.samples
-        if sample.name == name and labels.items() <= sample.labels.items()
-    )
+    return sum(one.value for one in samples(text, name) if labels.items() <= one.labels.items())
 
 
 def settled(read: Callable[[], float]) -> float:

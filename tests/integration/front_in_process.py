@@ -9,27 +9,27 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from pathlib import Path
 
 from app.adapters.memory.bus import InProcessBus
 from app.adapters.memory.cache import MemoryCache
 from app.adapters.native_limiter import NativeRateLimiter
 from app.domain.link import LinkFields
-from app.ports import Policy
 from app.resilience.admission import AdmissionController
 from app.service.clicks import ClickCounter
-from app.service.l1_cache import L1Cache
+from app.service.l1_cache import BOUNDS, L1Bounds
 from app.service.links import Links, leave_to_relay
 from app.service.resolver import Resolver
 from app.service.visit_quota import VisitQuota
 from app.telemetry.requests import RequestMetrics
 from app.web import errors
-from app.web.front import FrontMetrics, FrontTable, new_front
+from app.web.front import FrontMetrics
 from app.web.front_misses import FrontMisses
+from app.web.native_l1 import NativeL1Cache
 from app.web.pages import load
 from app.web.redirects import RedirectHandler, render
 from app.web.response import Response
 from tests.conftest import NOW
+from tests.contract.l1_caches import LIMITS, alone
 from tests.servers.raw_http import RawAnswer, exchange
 from tests.unit.services import CountingStore
 
@@ -39,29 +39,20 @@ TARGET = "https://example.com/"
 class AloneFront:
     """Serves the links of *store* on `port`, from the running event loop."""
 
-    def __init__(self, store: CountingStore) -> None:
+    def __init__(self, store: CountingStore, bounds: L1Bounds = BOUNDS) -> None:
         pages = load("en")
-        limiter = NativeRateLimiter(dict.fromkeys(Policy, "1000000/s burst 1000000"))
-        self.front = new_front(
-            Path("/nowhere"),
-            redirect_limit=limiter.functions(Policy.REDIRECT),
-            not_found_limit=limiter.functions(Policy.NOT_FOUND),
-            trusted=(),
-            base_path="",
-            blocked=errors.blocked("http://hop.example/"),
-            monotonic=time.monotonic,
-            pages=pages,
-        )
+        limiter = NativeRateLimiter(LIMITS)
+        self.front = alone(limiter, pages=pages, bounds=bounds)
         self.store, self.cache = store, MemoryCache()
         self.admission = AdmissionController(monotonic=time.monotonic)
         self.clicks = ClickCounter()
         self.errors: list[Exception] = []
-        self.l1 = L1Cache(
+        self.l1 = NativeL1Cache(
+            self.front,
             render,
             monotonic=time.monotonic,
             wall=time.time,
             clicked=self.clicks.count,
-            hot=FrontTable(self.front),
         )
         self.resolver = Resolver(self.l1, self.cache, store, InProcessBus(), self.admission)
         self.quota = VisitQuota(store, monotonic=time.monotonic, leases=self.front)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import math
 import socket
 import threading
 import time
@@ -123,7 +122,7 @@ def test_answers_to_pipelined_requests_that_are_not_read_end():
     with alone(caps=Caps(write_s=0.3)) as alone_, alone_.connect() as connection:
         end = time.monotonic() + 1000
         target = "https://example.com/" + "a" * 2000
-        alone_.front.put_many([("hot", 302, target, False, 0, (end, end, end, math.inf), None)])
+        alone_.front.offer_many([("hot", 1, 0, 302, target, 302, 0, end, None)], time.monotonic(), end)
         connection.settimeout(1)
         with contextlib.suppress(OSError):
             while True:

@@ -10,8 +10,10 @@ from collections import Counter
 import pytest
 
 from app.domain.errors import Overloaded, Unavailable
+from app.domain.events import LinkChanged
 from app.domain.link import Slug
 from app.service import l1_cache
+from app.service.l1_cache import L1Bounds
 from app.service.resolver import Resolver
 from app.web import errors
 from app.web.redirects import RedirectHandler
@@ -53,6 +55,41 @@ async def test_look_up_is_one_for_all_that_wait(alone):
     alone.metrics.samples()
     assert alone.redirects.missed == 30
     assert alone.redirects.answered == {302: 20, 404: 10}
+
+
+async def test_visitors_of_what_their_batch_evicts_are_answered(embedded_store):
+    """The table has room for one of those that are read together."""
+    with AloneFront(CountingStore(embedded_store), L1Bounds(entries=1)).serving() as alone:
+        for slug in ("aaa", "bbb", "ccc"):
+            await alone.create(slug)
+
+        answers = await alone.ask("aaa", "bbb", "ccc")
+
+    assert [answer.status for answer in answers] == [302] * 3
+    assert len(alone.l1) == 1
+
+
+async def test_outdated_answer_of_the_last_source_is_sent_and_not_kept(alone):
+    """It has nothing later, and visitors wait."""
+    await alone.create("known")
+    alone.l1.on_changes([LinkChanged(Slug("known"), 5)])
+
+    assert [answer.status for answer in await alone.ask("known", "known")] == [302, 302]
+    assert len(alone.l1) == 0
+
+
+async def test_blocked_answer_is_the_one_that_is_sent(alone, monkeypatch):
+    """The table holds what Python renders, also what it renders again."""
+    await alone.create("known")
+    [before] = await alone.ask("known")
+    monkeypatch.setattr(alone.l1, "_render", lambda *_: errors.blocked("http://hop.example/"))
+
+    alone.l1.render_again([Slug("known")])
+
+    [after] = await alone.ask("known")
+    assert (before.status, after.status) == (302, 451)
+    assert alone.store.looked_up == ["known"]
+    assert [one.long_url for one in alone.l1.held()] == [TARGET]
 
 
 async def test_absent_store_is_503_for_all_that_wait(alone):

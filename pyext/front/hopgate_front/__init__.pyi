@@ -1,91 +1,20 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TypeAlias, final
+from typing import final
 
-__all__ = [
-    "Front",
-    "Limit",
-    "Origin",
-    "Page",
-    "Record",
-    "Row",
-    "Template",
-    "VisitKind",
-    "Watch",
-    "Words",
-    "check_tls",
-    "intent_of",
-    "with_query",
-]
+from hopgate_front.types import (
+    Limit,
+    Origin,
+    Record,
+    ResolutionFields,
+    Row,
+    Template,
+    VisitKind,
+    Watch,
+    Words,
+)
 
-Page: TypeAlias = tuple[Sequence[tuple[str, str]], bytes]
-"""Headers and body of a page for people."""
-
-Template: TypeAlias = tuple[int, Sequence[tuple[str, str]], bytes, Page | None]
-"""An answer: status, headers, body; and the page in place of both for requests whose Accept prefers HTML."""
-
-Limit: TypeAlias = tuple[object, object | None]
-"""Capsules of `hopgate_limiter.Limiter`: by client, and by IPv6 network of 48 bits."""
-
-Watch: TypeAlias = tuple[tuple[int, bool, float] | None, int | None, int]
-"""
-What is reported of single requests.
-
-1. Spans; None: there are none. Traces whose low 64 bits are below this bound are recorded or, if the second
-   is true, those that a trusted caller records; others if they take so many seconds, or fail.
-2. The bound of the access log, likewise; None: there are no lines.
-3. How many records wait at most. Lines of requests under way have more room, one for each connection.
-"""
-
-Origin: TypeAlias = tuple[int, int, float, str, str]
-"""A recorded request: its trace, its span, when it began, and the tracestate and baggage of its caller."""
-
-Record: TypeAlias = tuple[
-    tuple[int, int, int, str],
-    tuple[float, float, int],
-    tuple[bool, bool, bool, bool, bool],
-    tuple[str, str],
-    tuple[str, str],
-]
-"""
-A request that the front answered, in five parts. Times are those of `time.monotonic`, in seconds.
-
-1. Its trace, its span, its parent (0: none), and the tracestate of that.
-2. When it began, how long it took, and its status (0: the connection ended).
-3. Whether it is recorded, has a late span, has a line, was a miss, has the route of links.
-4. Its method, and the version of HTTP.
-5. The address of the client or its IPv6 network, and the id that it gave the request.
-"""
-
-Row: TypeAlias = tuple[
-    str,
-    int,
-    str | None,
-    int,
-    int,
-    tuple[float, float, float, float],
-    tuple[str | None, str | None, str | None] | None,
-]
-"""
-What is answered for a slug: by the template of a status.
-
-Slug, status; the target of a redirect, or the page in place of a refusal; what a query does:
-0 nothing, 1 it is added to the target's, 2 likewise, in place of parameters of the same names;
-the version of a link with a limit of its visits, or 0; and times of `time.monotonic`: when a request has it
-looked up anew, until when it is sent, and until when it is sent if the control plane is late; in unix
-seconds, when the link expires. Few links have the rest: `X-Robots-Tag`, where visitors go once the link
-has no visit left, and of an alias the key whose visits it spends.
-"""
-
-Words: TypeAlias = tuple[Sequence[str], Sequence[str]]
-"""In lower case, what a `User-Agent` may hold, and what it may begin with."""
-
-VisitKind: TypeAlias = tuple[str, str, str, str, str, str, str]
-"""
-What a visit looks like: the slug, the host in `Referer`, the first language of `Accept-Language`, the address
-of the client or its IPv6 network, flags, the `utm_` parameters of its target and of its query, and
-`User-Agent`. Of the flags, `o` objects to tracking, and `a` is a prefetch.
-"""
+__all__ = ["Front", "Held", "check_tls", "intent_of", "with_query"]
 
 def with_query(location: str, query: str, is_overriding: bool) -> str:
     """For tests: return *location* with *query* added to its own, or in place of the same names."""
@@ -100,6 +29,14 @@ def check_tls(chain: bytes, key: bytes) -> None:
     Raises:
         ValueError: as there.
     """
+
+@final
+class Held:
+    """The entries of a table at one time."""
+
+    def __len__(self) -> int: ...
+    def part(self, start: int, end: int) -> list[ResolutionFields]:
+        """Return the links from the place *start* on, before *end*."""
 
 @final
 class Front:
@@ -138,6 +75,8 @@ class Front:
             the most connections at a time.
         limit_s: the deadline of a redirect, seconds.
         monotonic: `time.monotonic`, which is read once.
+        bounds_of_table: how many entries are held, the oldest of which are evicted; of these, slugs that no
+            link has, and links with long targets; and minimum versions of slugs without an entry.
         watch: what is reported of single requests; None: nothing, and it costs nothing. A request that is
             passed on has what was decided in the header `x-hopgate-noted`: "TRACE-SPAN-FLAGS-BEGAN".
         describes_visits: whether what visits look like is counted, for `take_visits`.
@@ -169,6 +108,7 @@ class Front:
         caps: tuple[float, float, float, int],
         limit_s: float,
         monotonic: Callable[[], float],
+        bounds_of_table: tuple[int, int, int, int],
         watch: Watch | None = None,
         describes_visits: bool = False,
     ) -> Front: ...
@@ -207,22 +147,61 @@ class Front:
             ValueError: a page cannot be sent.
         """
 
-    def put_many(self, rows: list[Row]) -> None:
+    def offer_many(self, rows: list[Row], now: float, until: float) -> list[bool]:
         """
-        Hold *rows*, and answer the requests that wait for their slugs.
+        Hold *rows*, read at *now*, and answer the requests that wait for their slugs.
+
+        Until *until*, they may be sent stale, and versions before theirs are refused.
+
+        Returns:
+            Which were accepted; the others are of another epoch, or older than what is known.
 
         Raises:
             ValueError: a target cannot be sent; nothing is held.
         """
 
-    def send_once(self, rows: list[Row]) -> None:
-        """Answer the requests that wait for these slugs; hold nothing. Raises ValueError as `put_many`."""
+    def renew_many(self, rows: list[Row], now: float, *, are_read: bool) -> None:
+        """
+        Hold *rows* in place of the entries of their slugs; those that are fresh answer requests that wait.
+
+        Their links are the same, and what is answered is not. What is not held stays so. The entries become
+        the newest if they *are_read*. Raises ValueError as `offer_many`.
+        """
+
+    def send_once(self, rows: list[Row], now: float) -> None:
+        """Answer the requests that wait for these slugs; hold nothing. Raises ValueError as `offer_many`."""
+
+    def accepts(self, slug: str, version: int, epoch: int, now: float) -> bool:
+        """Return whether `offer_many` would hold this."""
+
+    def change_many(self, changes: Sequence[tuple[str, int]], until: float) -> list[bool]:
+        """
+        Drop entries older than *changes*, by slug and version, and refuse such until *until*.
+
+        Returns:
+            Which of them are new here.
+        """
+
+    def entry(self, slug: str) -> tuple[ResolutionFields, float, float] | None:
+        """Return the link that is held for *slug*, until when it is sent, and until when stale."""
+
+    def without_fresh(self, slugs: Sequence[str], now: float) -> list[str]:
+        """Return those of *slugs* whose entry would not be sent at *now*, or that have none."""
+
+    def held(self) -> Held:
+        """Return all entries as they are now."""
+
+    def without_target(self) -> list[str]:
+        """Return the slugs of held entries whose links have no target."""
 
     def remove(self, slug: str) -> None:
-        """Answer *slug* no more."""
+        """Answer *slug* no more; older versions are still refused."""
 
     def clear(self) -> None:
-        """Answer no slug any more."""
+        """Answer no slug any more; older versions are still refused."""
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Forget all slugs, and accept links of *epoch* alone."""
 
     def __len__(self) -> int:
         """Return how many slugs are held, expired ones included."""
@@ -265,8 +244,8 @@ class Front:
         Return what requests still wait for: each once, until it is answered.
 
         Returns:
-            Slugs to look up: `put_many`, `send_once`, `send_held` or `refuse` them. Slugs of which visits are
-            to be leased, and for which version: answer by `leased` or `refuse_lease`. Whether there are
+            Slugs to look up: `offer_many`, `send_once`, `send_held` or `refuse` them. Slugs of which visits
+            are to be leased, and for which version: answer by `leased` or `refuse_lease`. Whether there are
             renewals.
         """
 

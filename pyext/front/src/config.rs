@@ -4,9 +4,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::address::Network;
+use crate::clock::Clock;
 use crate::intent::Previews;
 use crate::limits::Limit;
 use crate::sampling::Sampling;
+use crate::table;
 use crate::tarpit::TarpitConfig;
 use crate::template::Template;
 
@@ -76,10 +78,12 @@ pub struct Config {
     pub uploads: Vec<String>,
     /// What connections may take.
     pub caps: Caps,
-    /// What the clock of the control plane shows now, seconds that never go back.
-    pub monotonic: f64,
+    /// The clock of the control plane.
+    pub clock: Clock,
     /// What is reported of single requests; None: nothing.
     pub watch: Option<WatchConfig>,
     /// Whether what visits look like is counted.
     pub describes_visits: bool,
+    /// How much the table holds.
+    pub table: table::Bounds,
 }

@@ -7,10 +7,13 @@ use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use foldhash::quality::RandomState;
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
+use tokio::sync::oneshot::error::RecvError;
+use tokio::time::{Instant, timeout_at};
 
 use crate::table::Entry;
 use crate::template::Template;
@@ -33,6 +36,49 @@ pub enum Leased {
     Unlimited(u64),
     /// The control plane refuses.
     Refused(Arc<Template>),
+}
+
+/// How long the first slug waits for others while slugs gather, and how many of them wait for no more. A batch costs
+/// as much as several of its slugs, and each guess of a scan takes its client a tenth of a second anyway.
+const GATHERS_FOR: Duration = Duration::from_millis(3);
+const GATHERS: usize = 64;
+
+/// A request that waits for the look-up of a slug.
+#[derive(Debug)]
+pub struct Pending {
+    /// How the look-up ended.
+    pub ended: oneshot::Receiver<Found>,
+    /// Of the first of those that gather.
+    gathering: Option<Gathering>,
+}
+
+/// Slugs gather, and the bell does not ring for them before this is dropped.
+#[derive(Debug)]
+struct Gathering(Arc<Misses>);
+
+impl Drop for Gathering {
+    fn drop(&mut self) {
+        let misses = &self.0;
+        misses.ring_if(misses.look_ups.untaken() >= misses.ring_from.load(Ordering::SeqCst));
+    }
+}
+
+impl Pending {
+    /// Waits until the look-up has ended, or until `end`; the first of those that gather rings the bell meanwhile.
+    pub async fn ended_by(self, end: Instant) -> Option<Result<Found, RecvError>> {
+        let Self {
+            mut ended,
+            gathering,
+        } = self;
+        if let Some(gathering) = gathering {
+            let gathered = end.min(Instant::now() + GATHERS_FOR);
+            if let Ok(found) = timeout_at(gathered, &mut ended).await {
+                return Some(found);
+            }
+            drop(gathering);
+        }
+        timeout_at(end, ended).await.ok()
+    }
 }
 
 /// The questions that wait for the control plane.
@@ -85,12 +131,18 @@ impl Misses {
         self.is_open.load(Ordering::Relaxed)
     }
 
-    /// Waits for the look-up of `slug`, and begins it if none is under way.
-    pub fn look_up(&self, slug: &[u8]) -> oneshot::Receiver<Found> {
-        let (receiver, untaken) = self.look_ups.join(slug, 0);
+    /// Waits for the look-up of `slug`, and begins it if none is under way: with others that follow, if they gather.
+    pub fn look_up(self: &Arc<Self>, slug: &[u8], gathers: bool) -> Pending {
+        let (ended, untaken) = self.look_ups.join(slug, 0);
+        let is_first = gathers && untaken == Some(1);
         // Ordered by the lock of the questions: `ring_from` looks at them after its change.
-        self.ring_if(untaken == Some(self.ring_from.load(Ordering::SeqCst)));
-        receiver
+        let ring_from = self.ring_from.load(Ordering::SeqCst);
+        let least = if gathers { GATHERS } else { 1 };
+        self.ring_if(untaken == Some(ring_from.max(least)));
+        Pending {
+            ended,
+            gathering: is_first.then(|| Gathering(Arc::clone(self))),
+        }
     }
 
     /// Waits for a lease of `slug`, made for `version` or later, unless one for an earlier version is under way.
@@ -130,6 +182,13 @@ impl Misses {
     /// The slugs to look up anew, since the last call.
     pub fn take_renewals(&self) -> Vec<Box<[u8]>> {
         std::mem::take(&mut *self.renewals.lock())
+    }
+
+    /// How often the bell has rung since the last call.
+    #[cfg(test)]
+    pub(crate) fn rings(&self) -> usize {
+        let mut bytes = [0; 64];
+        (&self.heard).read(&mut bytes).unwrap_or(0)
     }
 
     fn ring_if(&self, is_first: bool) {

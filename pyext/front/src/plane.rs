@@ -1,5 +1,7 @@
 //! The decision about a request: answered here, or by the control plane.
 
+mod answers;
+mod refusals;
 mod waiting;
 pub(crate) mod watch;
 
@@ -9,29 +11,26 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::body::Body;
-use hyper::header::{HeaderMap, HeaderName, HeaderValue, LOCATION};
+use hyper::header::HeaderMap;
 use hyper::{Request, Response, StatusCode};
-use tokio::sync::oneshot;
 
 use crate::body::AnswerBody;
 use crate::client::{ClientKeys, Visitor};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::domains::{Domains, Visited};
-use crate::intent::{Intent, Previews};
+use crate::intent::Previews;
 use crate::limits::{Limit, Verdict};
-use crate::misses::{Leased, Misses};
-use crate::query;
-use crate::quota::{Leases, Spent};
+use crate::misses::Misses;
+use crate::quota::Leases;
 use crate::recorder::Recorder;
 use crate::request::{Reader, head_size};
 use crate::request_id::{self, REQUEST_ID};
 use crate::seen::Seen;
-use crate::table::{Entry, Forwarding, Table};
+use crate::table::{Entry, Table};
 use crate::tarpit::{Held, Tarpit};
 use crate::template::Template;
 use crate::upstream::Unanswered;
-use crate::utm;
 use crate::visit::Visit;
 use waiting::WaitsFor;
 use watch::Watch;
@@ -41,7 +40,6 @@ pub(crate) use waiting::Waits;
 /// The largest head of a request, its line and its headers. hyper's own limit holds only for a head that does
 /// not come at once.
 const MAX_HEAD: usize = 32_768;
-const ROBOTS: HeaderName = HeaderName::from_static("x-robots-tag");
 
 /// What becomes of a request.
 #[derive(Debug)]
@@ -87,7 +85,7 @@ pub struct Plane {
     /// Counts what was.
     pub recorder: Recorder,
     /// What is being looked up.
-    pub misses: Misses,
+    pub misses: Arc<Misses>,
     /// Follows single requests; None: none is reported.
     pub watch: Option<Watch>,
     pub(crate) reader: Reader,
@@ -121,8 +119,8 @@ impl Plane {
     pub fn new(config: Config) -> io::Result<Self> {
         let statuses = config.templates.iter().map(Template::status);
         Ok(Self {
-            table: Table::default(),
-            misses: Misses::new()?,
+            table: Table::new(config.table),
+            misses: Arc::new(Misses::new()?),
             recorder: Recorder::new(config.bounds, statuses),
             watch: config
                 .watch
@@ -150,7 +148,7 @@ impl Plane {
             max_body: config.max_body,
             uploads: config.uploads,
             limit_s: config.limit_s,
-            clock: Clock::new(config.monotonic),
+            clock: config.clock,
         })
     }
 
@@ -267,114 +265,9 @@ impl Plane {
             waits_for: WaitsFor::LookUp {
                 slug: slug.into(),
                 is_charged: !is_known,
-                ended: self.misses.look_up(slug),
+                pending: self.misses.look_up(slug, self.tarpit.is_delaying(now)),
             },
         })
-    }
-
-    /// The response that `entry` stands for, to `visit`; what it has to wait for, if the link has a limit of its
-    /// visits and none is leased. Up to the version `unlimited`, it is known to have none any more.
-    fn sent(
-        &self,
-        entry: &Arc<Entry>,
-        visit: &Visit<'_>,
-        client: &ClientKeys,
-        now: f64,
-        unlimited: u64,
-    ) -> Result<Answer, oneshot::Receiver<Leased>> {
-        let Some(location) = &entry.location else {
-            let is_delayed = entry.status == StatusCode::NOT_FOUND;
-            return Ok(Answer {
-                response: self.template(entry.status).response_to(visit.headers),
-                delay: is_delayed.then(|| self.tarpit.hold(now)).flatten(),
-            });
-        };
-        if !entry.status.is_redirection() {
-            let is_delayed = entry.status == StatusCode::NOT_FOUND;
-            return Ok(Answer {
-                response: self.page(location.clone(), entry.robots()),
-                delay: is_delayed.then(|| self.tarpit.hold(now)).flatten(),
-            });
-        }
-        if entry.metered_version == 0 {
-            return Ok(self.redirect(entry, location, visit, client, !visit.is_head));
-        }
-        let is_visit = match self.intent(visit) {
-            // The browser would show its answer to a visitor without asking again.
-            Intent::Prefetch => {
-                return Ok(at_once(self.not_prefetched.response_to(visit.headers)));
-            }
-            Intent::Preview => false,
-            Intent::Visit => true,
-        };
-        if entry.metered_version <= unlimited {
-            return Ok(self.redirect(entry, location, visit, client, is_visit));
-        }
-        let quota = entry.quota();
-        match self
-            .leases
-            .take(quota, entry.metered_version, is_visit, now)
-        {
-            Spent::Yes => Ok(self.redirect(entry, location, visit, client, is_visit)),
-            Spent::Exhausted => Ok(at_once(self.exhausted(entry, visit))),
-            Spent::NeedsLease(version) => Err(self.misses.lease(quota, version)),
-        }
-    }
-
-    /// The answer to a visit of a link that has none left: its own page, or that of its domain.
-    fn exhausted(&self, entry: &Entry, visit: &Visit<'_>) -> Response<AnswerBody> {
-        if let Some(page) = entry.expired() {
-            return self.page(page.clone(), entry.robots());
-        }
-        match self.reader.domains.expired(entry.as_ref()) {
-            Some(page) => self.page(page, None),
-            None => self.template(StatusCode::GONE).response_to(visit.headers),
-        }
-    }
-
-    /// The redirect to a page that a link or its domain has in place of a refusal.
-    fn page(&self, location: HeaderValue, robots: Option<&HeaderValue>) -> Response<AnswerBody> {
-        self.template(StatusCode::FOUND).with(|headers| {
-            headers.insert(LOCATION, location);
-            tell(headers, robots);
-        })
-    }
-
-    fn redirect(
-        &self,
-        entry: &Arc<Entry>,
-        location: &HeaderValue,
-        visit: &Visit<'_>,
-        client: &ClientKeys,
-        is_click: bool,
-    ) -> Answer {
-        if is_click {
-            self.table.click(entry);
-            if let Some(seen) = &self.seen {
-                let target = std::str::from_utf8(location.as_bytes()).unwrap_or_default();
-                let queries = [utm::query_of(target), visit.query.unwrap_or_default()];
-                seen.note((**entry).as_ref(), &client.own, visit.headers, queries);
-            }
-        }
-        let location = match visit.query.filter(|query| query::adds(query)) {
-            Some(query) if entry.forwarding != Forwarding::Off => {
-                forwarded(location, query, entry.forwarding)
-            }
-            _ => location.clone(),
-        };
-        at_once(self.template(entry.status).with(|headers| {
-            headers.insert(LOCATION, location);
-            tell(headers, entry.robots());
-        }))
-    }
-
-    /// Why a metered link is requested.
-    fn intent(&self, visit: &Visit<'_>) -> Intent {
-        if visit.is_head {
-            Intent::Preview
-        } else {
-            self.previews.intent_of(visit.headers)
-        }
     }
 
     fn refused(&self, limit: &Limit, client: &ClientKeys, request: &HeaderMap, now: f64) -> Answer {
@@ -426,20 +319,6 @@ impl Plane {
             .find(|template| template.status() == status)
             .unwrap_or(&self.failed)
     }
-}
-
-/// Adds the rules for crawlers.
-fn tell(headers: &mut HeaderMap, robots: Option<&HeaderValue>) {
-    if let Some(robots) = robots {
-        headers.insert(ROBOTS, robots.clone());
-    }
-}
-
-fn forwarded(location: &HeaderValue, query: &str, forwarding: Forwarding) -> HeaderValue {
-    let location = location.to_str().expect("targets are ASCII");
-    let is_overriding = forwarding == Forwarding::Overriding;
-    let joined = query::with_query(location, query, is_overriding);
-    HeaderValue::try_from(joined).expect("queries are escaped")
 }
 
 fn at_once(response: Response<AnswerBody>) -> Answer {

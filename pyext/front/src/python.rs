@@ -1,4 +1,6 @@
 //! The Python API of the crate: converts arguments and results, and decides nothing itself.
+//!
+//! The methods of a class stand in one block: `PyO3` takes several only by a further dependency that collects them.
 
 mod convert;
 mod reports;
@@ -12,17 +14,19 @@ use std::time::Duration;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedStr;
-use pyo3::types::{PyCapsule, PyList};
+use pyo3::types::{PyCapsule, PyList, PyTuple};
 
 use self::convert::{
-    Capsules, DomainParts, Parts, answer, domain, entries, limit, network, of_system, of_words,
-    template, templates, text,
+    Capsules, DomainParts, Parts, answer, domain, fields, limit, network, of_system, of_words,
+    offers, renewed, template, templates, text,
 };
 use self::reports::{OriginParts, RecordParts, Watched, parts, watch_config};
+use crate::clock::Clock;
 use crate::config::{Caps, Config};
 use crate::misses::{Found, Leased};
 use crate::plane::Plane;
 use crate::quota::Spent;
+use crate::table::{Bounds, Entry, Offer};
 use crate::tarpit::TarpitConfig;
 use crate::tls::Tls;
 
@@ -39,7 +43,7 @@ mod _native {
     #[pymodule_export]
     use super::convert::{intent_of, with_query};
     #[pymodule_export]
-    use super::{Front, check_tls};
+    use super::{Front, Held, check_tls};
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
@@ -70,7 +74,7 @@ struct Front {
 #[pymethods]
 impl Front {
     #[new]
-    #[pyo3(signature = (*, upstream, templates, unsure, cut_off, late, not_prefetched, previews, redirect_limit, not_found_limit, trusted, proxy_protocol, base_path, reserved, bounds, tarpit, max_body, uploads, caps, limit_s, monotonic, watch=None, describes_visits=false))]
+    #[pyo3(signature = (*, upstream, templates, unsure, cut_off, late, not_prefetched, previews, redirect_limit, not_found_limit, trusted, proxy_protocol, base_path, reserved, bounds, tarpit, max_body, uploads, caps, limit_s, monotonic, bounds_of_table, watch=None, describes_visits=false))]
     #[allow(clippy::too_many_arguments)] // all of them named
     fn new(
         upstream: PathBuf,
@@ -93,12 +97,14 @@ impl Front {
         caps: (f64, f64, f64, usize),
         limit_s: f64,
         monotonic: &Bound<'_, PyAny>,
+        bounds_of_table: (usize, usize, usize, usize),
         watch: Option<Watched>,
         describes_visits: bool,
     ) -> PyResult<Self> {
         let mut limiters = Vec::new();
         let (free_per_s, burst, delay_s, max_held) = tarpit;
         let (head_s, write_s, answer_s, connections) = caps;
+        let (entries, absent, long, min_versions) = bounds_of_table;
         let config = Config {
             base_path,
             reserved,
@@ -134,8 +140,13 @@ impl Front {
             },
             watch: watch.map(watch_config),
             describes_visits,
-            // Last: the clock of the front is behind by what comes after it.
-            monotonic: monotonic.call0()?.extract()?,
+            table: Bounds {
+                entries,
+                absent,
+                long,
+                min_versions,
+            },
+            clock: Clock::like(|| monotonic.call0()?.extract())?,
         };
         Ok(Self {
             inner: crate::Front::new(config).map_err(of_system)?,
@@ -163,17 +174,80 @@ impl Front {
         Ok(())
     }
 
-    fn put_many(&self, rows: &Bound<'_, PyList>) -> PyResult<()> {
-        let entries = entries(rows)?;
+    fn offer_many(&self, rows: &Bound<'_, PyList>, now: f64, until: f64) -> PyResult<Vec<bool>> {
+        let (plane, offers) = (self.plane(), offers(rows, now, until)?);
+        let accepted = plane.table.offer(&offers, now, until);
+        let both = offers.iter().zip(&accepted);
+        let kept = both.filter_map(|(offer, is_accepted)| match offer {
+            Offer::Entry(entry) if *is_accepted => Some(entry),
+            Offer::Entry(_) | Offer::Unsendable { .. } => None,
+        });
+        answer(plane, kept);
+        Ok(accepted)
+    }
+
+    #[pyo3(signature = (rows, now, *, are_read))]
+    fn renew_many(&self, rows: &Bound<'_, PyList>, now: f64, are_read: bool) -> PyResult<()> {
         let plane = self.plane();
-        plane.table.put(&entries);
-        answer(plane, &entries);
+        let renewed = renewed(rows, now, &plane.table)?;
+        let are_held = plane.table.renew(&renewed, are_read);
+        let both = renewed.iter().zip(are_held);
+        // What is not fresh answers no request that waits for what is.
+        let fresh = both.filter(|(entry, is_held)| *is_held && now < entry.times().fresh_until);
+        answer(plane, fresh.map(|(entry, _)| entry));
         Ok(())
     }
 
-    fn send_once(&self, rows: &Bound<'_, PyList>) -> PyResult<()> {
-        answer(self.plane(), &entries(rows)?);
+    fn send_once(&self, rows: &Bound<'_, PyList>, now: f64) -> PyResult<()> {
+        let offers = offers(rows, now, f64::NEG_INFINITY)?;
+        let entries = offers.iter().filter_map(|offer| match offer {
+            Offer::Entry(entry) => Some(entry),
+            Offer::Unsendable { .. } => None,
+        });
+        answer(self.plane(), entries);
         Ok(())
+    }
+
+    fn accepts(&self, slug: &str, version: u64, epoch: i64, now: f64) -> bool {
+        let table = &self.plane().table;
+        table.accepts(slug.as_bytes(), version, epoch, now)
+    }
+
+    #[allow(clippy::needless_pass_by_value)] // the form that arguments come in
+    fn change_many(&self, changes: Vec<(PyBackedStr, u64)>, until: f64) -> Vec<bool> {
+        self.plane().table.change(&changes, until)
+    }
+
+    fn entry<'py>(
+        &self,
+        py: Python<'py>,
+        slug: &str,
+    ) -> PyResult<Option<(Bound<'py, PyTuple>, f64, f64)>> {
+        let held = self.plane().table.held(slug.as_bytes());
+        let parts = held.map(|entry| {
+            let times = entry.times();
+            Ok((fields(py, &entry)?, times.fresh_until, times.stale_until))
+        });
+        parts.transpose()
+    }
+
+    #[allow(clippy::needless_pass_by_value)] // as above
+    fn without_fresh(&self, slugs: Vec<PyBackedStr>, now: f64) -> Vec<PyBackedStr> {
+        let table = &self.plane().table;
+        let missing = slugs.into_iter();
+        missing
+            .filter(|slug| table.get(slug.as_bytes(), now).is_none())
+            .collect()
+    }
+
+    fn held(&self) -> Held {
+        Held(self.plane().table.all())
+    }
+
+    fn without_target(&self) -> Vec<String> {
+        let all = self.plane().table.all().into_iter();
+        let without = all.filter(|entry| !entry.has_target());
+        without.map(|entry| text((*entry).as_ref())).collect()
     }
 
     fn remove(&self, slug: &str) {
@@ -182,6 +256,10 @@ impl Front {
 
     fn clear(&self) {
         self.plane().table.clear();
+    }
+
+    fn begin_epoch(&self, epoch: i64) {
+        self.plane().table.begin_epoch(epoch);
     }
 
     fn __len__(&self) -> usize {
@@ -270,7 +348,7 @@ impl Front {
         slugs.map(|slug| text(&slug)).collect()
     }
 
-    #[allow(clippy::needless_pass_by_value)] // the form that arguments come in
+    #[allow(clippy::needless_pass_by_value)] // as above
     fn awaited(&self, slugs: Vec<PyBackedStr>) -> Vec<usize> {
         let slugs = slugs.iter().map(|slug| slug.as_bytes());
         self.plane().misses.look_ups.awaited(slugs)
@@ -410,6 +488,28 @@ impl Front {
 
     fn end(&self, py: Python<'_>) {
         py.detach(|| self.inner.end());
+    }
+}
+
+/// The entries of a table at one time; see the stub.
+#[pyclass(frozen, module = "hopgate_front")]
+struct Held(Vec<Arc<Entry>>);
+
+#[pymethods]
+impl Held {
+    fn __len__(&self) -> usize {
+        self.0.len()
+    }
+
+    fn part<'py>(
+        &self,
+        py: Python<'py>,
+        start: usize,
+        end: usize,
+    ) -> PyResult<Vec<Bound<'py, PyTuple>>> {
+        let end = end.min(self.0.len());
+        let part = self.0.get(start..end).unwrap_or_default();
+        part.iter().map(|entry| fields(py, entry)).collect()
     }
 }
 

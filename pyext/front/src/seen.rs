@@ -1,5 +1,7 @@
 //! What visits look like, until the control plane takes it: visits that look alike are counted together.
 
+mod refused;
+
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,6 +13,9 @@ use parking_lot::Mutex;
 
 use crate::intent::is_ahead;
 use crate::utm;
+
+pub use refused::Refusal;
+use refused::Refused;
 
 /// Kinds of visits that are counted apart, at most; further ones are dropped, and counted as such.
 const MAX_KINDS: usize = 20_000;
@@ -40,7 +45,7 @@ pub struct Kind {
     pub language: Vec<u8>,
     /// The address of the client, or its IPv6 network.
     pub client: Vec<u8>,
-    /// `o`: it objects to tracking; `a`: it is a prefetch.
+    /// `o`: it objects to tracking; `a`: it is a prefetch; `m`: no link was found, `g`: one that is over.
     pub flags: Vec<u8>,
     /// The `utm_` parameters of the target, then those of the visit's query.
     pub campaign: Vec<u8>,
@@ -48,11 +53,14 @@ pub struct Kind {
     pub agent: Vec<u8>,
 }
 
+type Counts = HashMap<Box<[u8]>, u64, RandomState>;
+
 /// How often there were visits of each kind. All threads of the front count; the control plane takes.
 #[derive(Debug, Default)]
 pub struct Seen {
     /// By the parts of the kind, each with its end: one allocation for a kind, none for a visit.
-    counts: Mutex<HashMap<Box<[u8]>, u64, RandomState>>,
+    counts: Mutex<Counts>,
+    refused: Refused,
     dropped: AtomicU64,
 }
 
@@ -77,10 +85,15 @@ impl Seen {
         });
     }
 
-    /// The visits since the last call.
+    /// Counts a request for `slug` with these `headers` that has no redirect.
+    pub fn note_refusal(&self, slug: &[u8], refusal: Refusal, headers: &HeaderMap) {
+        self.refused.note(slug, refusal, headers);
+    }
+
+    /// The visits since the last call, then the requests without a redirect.
     pub fn take(&self) -> Vec<(Kind, u64)> {
         let counts = std::mem::take(&mut *self.counts.lock());
-        let kinds = counts.into_iter();
+        let kinds = counts.into_iter().chain(self.refused.take());
         kinds
             .filter_map(|(parts, count)| Some((kind(&parts)?, count)))
             .collect()
@@ -115,7 +128,7 @@ fn write_parts(
     parts.push(END);
     parts.extend_from_slice(client.as_bytes());
     parts.push(END);
-    if [DNT, GPC].iter().any(|name| is_one(headers.get(name))) {
+    if objects(headers) {
         parts.push(OBJECTS);
     }
     if is_ahead(headers) {
@@ -124,9 +137,17 @@ fn write_parts(
     parts.push(END);
     utm::write(parts, queries);
     parts.push(END);
+    write_agent(parts, headers);
+}
+
+fn write_agent(parts: &mut Vec<u8>, headers: &HeaderMap) {
     if let Some(agent) = readable(headers, USER_AGENT) {
         parts.extend_from_slice(cut(agent, MAX_AGENT));
     }
+}
+
+fn objects(headers: &HeaderMap) -> bool {
+    [DNT, GPC].iter().any(|name| is_one(headers.get(name)))
 }
 
 /// The first line of a header. The control plane is not shown what is no visible ASCII.

@@ -34,7 +34,7 @@ fn expires() -> Extras {
     Extras {
         robots: Some(HeaderValue::from_static("noindex")),
         expired: Some(HeaderValue::from_static("https://example.com/over")),
-        quota: None,
+        ..Extras::default()
     }
 }
 
@@ -91,7 +91,7 @@ fn link_has_its_own_page_and_tells_crawlers() {
     let target = || Some(HeaderValue::from_static("https://example.com/"));
     let times = Times::fresh(10.0);
     let entries = [
-        Entry::new(
+        Entry::answering(
             b"live",
             StatusCode::FOUND,
             target(),
@@ -99,7 +99,7 @@ fn link_has_its_own_page_and_tells_crawlers() {
             0,
             times,
         ),
-        Entry::new(
+        Entry::answering(
             b"over",
             StatusCode::GONE,
             target(),
@@ -107,7 +107,7 @@ fn link_has_its_own_page_and_tells_crawlers() {
             0,
             times,
         ),
-        Entry::new(
+        Entry::answering(
             b"spent",
             StatusCode::FOUND,
             target(),

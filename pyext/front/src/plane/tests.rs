@@ -1,3 +1,5 @@
+//! Decisions about requests, one test each, by the same plane, clients and entries: those of pages stand apart.
+
 use std::net::SocketAddr;
 
 use bytes::Bytes;
@@ -9,7 +11,7 @@ use crate::config::Caps;
 use crate::config::WatchConfig;
 use crate::intent::Previews;
 use crate::limits::tests::{constant, counting};
-use crate::table::{Extras, Forwarding, Times};
+use crate::table::{Bounds, Extras, Forwarding, Times};
 use crate::tarpit::TarpitConfig;
 
 pub(crate) fn template(status: u16, header: (&str, &str), body: &str) -> Template {
@@ -60,9 +62,15 @@ pub(crate) fn config() -> Config {
             answer: Duration::from_secs(12),
             connections: 16_384,
         },
-        monotonic: 0.0,
+        clock: Clock::new(0.0),
         watch: None,
         describes_visits: false,
+        table: Bounds {
+            entries: 100,
+            absent: 100,
+            long: 100,
+            min_versions: 100,
+        },
     }
 }
 
@@ -87,7 +95,7 @@ pub(crate) fn filled(config: Config) -> Plane {
     let put = |slug: &[u8], status, location: Option<&HeaderValue>, forwards, metered_version| {
         let times = Times::fresh(10.0);
         let location = location.cloned();
-        let entry = Entry::new(slug, status, location, forwards, metered_version, times);
+        let entry = Entry::answering(slug, status, location, forwards, metered_version, times);
         plane.table.put(&[Arc::new(entry)]);
     };
     put(b"hot", StatusCode::FOUND, Some(&target), Forwarding::Off, 0);
@@ -181,12 +189,13 @@ fn clicks_are_described() {
     }
 
     let seen = plane.seen.as_ref().unwrap().take();
-    let [(kind, 2)] = seen.as_slice() else {
+    let [(kind, 2), (refused, 1)] = seen.as_slice() else {
         panic!("{seen:?}");
     };
     assert_eq!(kind.slug, b"hot");
     assert_eq!(kind.client, b"192.0.2.1");
     assert_eq!(kind.agent, b"Mozilla/5.0");
+    assert_eq!(refused.flags, b"g");
     assert_eq!(plane.table.take_clicks()[0].1, 2);
 }
 
@@ -250,7 +259,7 @@ fn entry_is_renewed_by_its_first_late_visit() {
         renew_from: 8.0,
         ..Times::fresh(10.0)
     };
-    let entry = Entry::new(b"gone", StatusCode::GONE, None, Forwarding::Off, 0, times);
+    let entry = Entry::answering(b"gone", StatusCode::GONE, None, Forwarding::Off, 0, times);
     plane.table.put(&[Arc::new(entry)]);
 
     for now in [1.0, 8.5, 9.0] {
@@ -333,7 +342,7 @@ fn alias_spends_the_visits_of_its_link() {
     let target = HeaderValue::from_static("https://example.com/");
     let times = Times::fresh(10.0);
     let off = Forwarding::Off;
-    let alias = Entry::new(b"alias", StatusCode::FOUND, Some(target), off, 3, times);
+    let alias = Entry::answering(b"alias", StatusCode::FOUND, Some(target), off, 3, times);
     let quota = Some(Box::from(&b"metered"[..]));
     let extras = Extras {
         quota,

@@ -10,7 +10,7 @@ use tokio::time::{Instant, timeout_at};
 use super::{Answer, Plane, at_once};
 use crate::client::ClientKeys;
 use crate::limits::Verdict;
-use crate::misses::{Found, Leased};
+use crate::misses::{Found, Leased, Pending};
 use crate::table::Entry;
 use crate::visit::Visit;
 
@@ -35,7 +35,7 @@ pub(super) enum WaitsFor {
         slug: Box<[u8]>,
         /// Whether a unit of the not-found limit is taken.
         is_charged: bool,
-        ended: oneshot::Receiver<Found>,
+        pending: Pending,
     },
     /// A visit of a link that the table holds.
     Lease(Arc<Entry>, oneshot::Receiver<Leased>),
@@ -56,9 +56,9 @@ impl Plane {
             WaitsFor::LookUp {
                 slug,
                 is_charged,
-                ended,
+                pending,
             } => {
-                let found = self.found(&slug, timeout_at(end, ended).await.ok(), visit);
+                let found = self.found(&slug, pending.ended_by(end).await, visit);
                 let answer = match self.charged(&found, &client, is_charged, visit) {
                     Some(refused) => refused,
                     None => match found {

@@ -8,7 +8,7 @@ use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 use pyo3::exceptions::{PyOSError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::pybacked::{PyBackedBytes, PyBackedStr};
-use pyo3::types::{PyCapsule, PyList};
+use pyo3::types::{PyCapsule, PyList, PyTuple};
 
 use crate::address::Network;
 use crate::domains::Domain;
@@ -16,7 +16,7 @@ use crate::intent::{Intent, Previews};
 use crate::limits::{Limit, Limiter, LimiterApi};
 use crate::misses::Found;
 use crate::plane::Plane;
-use crate::table::{Entry, Extras, Forwarding, Times};
+use crate::table::{Entry, Extras, Link, Marks, Offer, Table, Times};
 use crate::template::Template;
 
 /// A limiter's functions, by client and by IPv6 network.
@@ -25,20 +25,27 @@ pub(super) type Capsules<'py> = (Bound<'py, PyCapsule>, Option<Bound<'py, PyCaps
 pub(super) type Page = (Vec<(String, String)>, PyBackedBytes);
 /// Status, headers, body, and the page in their place.
 pub(super) type Parts = (u16, Vec<(String, String)>, PyBackedBytes, Option<Page>);
-/// Slug, status, target, what it does with queries, version of a metered link, times, and what few links have; see
-/// the stub.
+/// What few links have: rules for crawlers and the page for the time after it, as they are sent; the key whose visits
+/// are spent; begin and end; and its texts, as far as they are not sent.
+type Rare = (
+    Option<PyBackedStr>,
+    Option<PyBackedStr>,
+    Option<PyBackedStr>,
+    (Option<f64>, Option<f64>),
+    [Option<String>; 3],
+);
+/// Slug, version, epoch, status (0: it cannot be sent), target or page, status of its redirects, marks, until when it
+/// is fresh, and what few links have; see the stub.
 pub(super) type Row = (
     PyBackedStr,
+    u64,
+    i64,
     u16,
     Option<PyBackedStr>,
+    u16,
     u8,
-    u64,
-    (f64, f64, f64, f64),
-    Option<(
-        Option<PyBackedStr>,
-        Option<PyBackedStr>,
-        Option<PyBackedStr>,
-    )>,
+    f64,
+    Option<Rare>,
 );
 
 /// For tests: `location` with `query` added to its own.
@@ -73,55 +80,100 @@ pub(super) fn of_words((anywhere, at_start): (Vec<String>, Vec<String>)) -> Prev
 }
 
 /// Sends `entries` to the requests that wait for their slugs.
-pub(super) fn answer(plane: &Plane, entries: &[Arc<Entry>]) {
-    let answers = entries.iter().map(|entry| {
+pub(super) fn answer<'e>(plane: &Plane, entries: impl IntoIterator<Item = &'e Arc<Entry>>) {
+    let answers = entries.into_iter().map(|entry| {
         let slug: &[u8] = (**entry).as_ref();
         (slug, Found::Entry(Arc::clone(entry)))
     });
     plane.misses.look_ups.answer(answers);
 }
 
-pub(super) fn entries(rows: &Bound<'_, PyList>) -> PyResult<Vec<Arc<Entry>>> {
+/// What `rows` offer at `now`; they may be sent stale until `stale_until`.
+pub(super) fn offers(rows: &Bound<'_, PyList>, now: f64, stale_until: f64) -> PyResult<Vec<Offer>> {
     rows.iter()
         .map(|row| {
-            let (slug, number, location, forwarding, metered_version, times, extras) =
-                row.extract::<Row>()?;
-            let (renew_from, fresh_until, stale_until, expires_at) = times;
-            let times = Times {
-                renew_from,
-                fresh_until,
-                stale_until,
-                expires_at,
-            };
-            let entry = Entry::new(
-                slug.as_bytes(),
-                status(number)?,
-                header(location.as_deref())?,
-                self::forwarding(forwarding)?,
-                metered_version,
-                times,
-            );
-            Ok(Arc::new(match extras {
-                None => entry,
-                Some((robots, expired, quota)) => entry.with_extras(Extras {
-                    robots: header(robots.as_deref())?,
-                    expired: header(expired.as_deref())?,
-                    quota: quota.map(|key| key.as_bytes().into()),
-                }),
-            }))
+            let row = row.extract::<Row>()?;
+            let (slug, version, epoch, status, ..) = &row;
+            if *status == 0 {
+                return Ok(Offer::Unsendable {
+                    slug: slug.as_bytes().into(),
+                    version: *version,
+                    epoch: *epoch,
+                });
+            }
+            let entry = entry(row, now, |_| stale_until)?;
+            Ok(Offer::Entry(Arc::new(entry)))
         })
         .collect()
 }
 
-fn forwarding(number: u8) -> PyResult<Forwarding> {
-    match number {
-        0 => Ok(Forwarding::Off),
-        1 => Ok(Forwarding::Added),
-        2 => Ok(Forwarding::Overriding),
-        _ => Err(PyValueError::new_err(format!(
-            "forwarding is 0 to 2, not {number}"
-        ))),
-    }
+/// The entries that `rows` are at `now`; they may be sent stale as long as those that the table has.
+pub(super) fn renewed(
+    rows: &Bound<'_, PyList>,
+    now: f64,
+    table: &Table,
+) -> PyResult<Vec<Arc<Entry>>> {
+    let stale_until = |slug: &[u8]| {
+        let held = table.held(slug);
+        held.map_or(f64::NEG_INFINITY, |entry| entry.times().stale_until)
+    };
+    rows.iter()
+        .map(|row| Ok(Arc::new(entry(row.extract()?, now, stale_until)?)))
+        .collect()
+}
+
+fn entry(row: Row, now: f64, stale_until: impl Fn(&[u8]) -> f64) -> PyResult<Entry> {
+    let (slug, version, epoch, number, location, redirect_code, marks, fresh_until, rare) = row;
+    let link = Link {
+        version,
+        epoch,
+        redirect_code,
+        marks: Marks(marks),
+    };
+    let answer = (status(number)?, header(location.as_deref())?);
+    let extras = rare.map(|(robots, expired, quota, valid, texts)| {
+        Ok::<_, PyErr>(Extras {
+            robots: header(robots.as_deref())?,
+            expired: header(expired.as_deref())?,
+            quota: quota.map(|key| key.as_bytes().into()),
+            valid,
+            texts: texts.map(|text| text.map(String::into_boxed_str)),
+        })
+    });
+    let slug = slug.as_bytes();
+    let times = Times::new(now, fresh_until, stale_until(slug));
+    Ok(Entry::new(slug, link, answer, extras.transpose()?, times))
+}
+
+/// The link that `entry` was made of: the fields of a `Resolution`, in their order.
+pub(super) fn fields<'py>(py: Python<'py>, entry: &Entry) -> PyResult<Bound<'py, PyTuple>> {
+    let none = Extras::default();
+    let (link, extras) = (entry.link(), entry.extras().unwrap_or(&none));
+    let sent = |header: Option<&HeaderValue>| header.map(|value| text(value.as_bytes()));
+    let [target, over, robots] = &extras.texts;
+    let known = |text: &Option<Box<str>>| text.as_deref().map(str::to_owned);
+    let location = entry.location.as_ref();
+    let location = location.filter(|_| entry.status.is_redirection());
+    let (valid_from, expires_at) = extras.valid;
+    let (has, version) = (|mark| link.marks.has(mark), link.version);
+    let first = (
+        text(entry.as_ref()),
+        version,
+        known(target).or_else(|| sent(location)),
+        link.redirect_code,
+        has(Marks::FORWARDS),
+        valid_from,
+        expires_at,
+        has(Marks::METERED),
+        link.epoch,
+        has(Marks::OVERRIDES),
+        known(over).or_else(|| sent(extras.expired.as_ref())),
+        known(robots).or_else(|| sent(extras.robots.as_ref())),
+    );
+    let spends = extras.quota.as_deref().map(text);
+    let all = first.into_pyobject(py)?.into_sequence();
+    all.concat((spends,).into_pyobject(py)?.as_sequence())?
+        .to_tuple()
 }
 
 /// Host, prefix of the keys, whether its slugs have case, the page of links without visits, and whether slugs may

@@ -39,7 +39,7 @@ fn found(entry: Entry) -> Found {
 
 fn link(slug: &[u8], times: Times) -> Entry {
     let target = HeaderValue::from_static("https://example.com/later");
-    Entry::new(
+    Entry::answering(
         slug,
         StatusCode::FOUND,
         Some(target),
@@ -77,7 +77,7 @@ fn absent_slug_is_404_after_its_look_up() {
 
     let answer = later(&plane, &request, || {
         let times = Times::fresh(10.0);
-        let entry = Entry::new(
+        let entry = Entry::answering(
             b"later",
             StatusCode::NOT_FOUND,
             None,
@@ -229,7 +229,7 @@ fn reserved_slug_is_left_to_the_control_plane() {
     }]);
     for slug in [b"healthz".as_slice(), b"v4", b"v4/hot", b"v5/hot"] {
         let times = Times::fresh(10.0);
-        let entry = Entry::new(slug, StatusCode::GONE, None, Forwarding::Off, 0, times);
+        let entry = Entry::answering(slug, StatusCode::GONE, None, Forwarding::Off, 0, times);
         plane.table.put(&[Arc::new(entry)]);
     }
 
@@ -263,4 +263,27 @@ fn not_found_limit_refuses_before_a_look_up() {
     assert!(plane.misses.look_ups.take().is_empty());
     assert_eq!(plane.recorder.take_missed(), 1);
     assert_eq!(plane.recorder.take_looked_up(), [(429, 1)]);
+}
+
+#[test]
+fn look_ups_gather_while_answers_are_delayed() {
+    let plane = asking(config());
+    let ask = |target: &str| {
+        let request = request("GET", target, &[HOST], "");
+        match plane.decide(&request, &visitor("192.0.2.1"), 0.0) {
+            Decision::Wait(waits) => waits,
+            Decision::Answer(_) | Decision::Pass => panic!("{target} is looked up"),
+        }
+    };
+    let alone = ask("/one");
+    assert_eq!(plane.misses.rings(), 1, "at once");
+    assert_eq!(plane.misses.look_ups.take().len(), 1);
+    while get(&plane, "/absent").unwrap().delay.is_none() {}
+
+    let gathered = [ask("/two"), ask("/three"), ask("/four")];
+
+    assert_eq!(plane.misses.rings(), 0);
+    drop(gathered);
+    assert_eq!(plane.misses.rings(), 1);
+    drop(alone);
 }
