@@ -16,7 +16,7 @@ import msgspec
 
 from app.domain.errors import PoisonMessage
 from app.domain.events import ClicksCounted, Event, LinkChanged, LinksMissed, VisitsDescribed, WorkQueue
-from app.domain.link import DEFAULT_REDIRECT_CODE, Resolution, Slug
+from app.domain.link import DEFAULT_REDIRECT_CODE, REDIRECT_CODES, Resolution, Slug
 from app.domain.origin import MAX_BAGGAGE, MAX_TRACESTATE, Origin, passed_on, read_traceparent
 from app.domain.slug import MAX_LENGTH
 from app.domain.visits import MAX_VALUE_LENGTH, Dimension, LinkVisits
@@ -289,8 +289,8 @@ def decode_origin(text: str | None) -> Origin | None:
 class _Entry(msgspec.Struct, omit_defaults=True):
     """A resolution without slug and version. Entries of an older release lack newer fields."""
 
-    # First, and left out if it is 0: the Lua script of the cache reads it.
-    epoch: int = 0
+    # First, and left out if it is 0: the Lua script of the cache reads it. A bigint of the store.
+    epoch: Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)] = 0
     url: str | None = None
     code: int = DEFAULT_REDIRECT_CODE
     query: bool = False
@@ -333,6 +333,8 @@ def decode_resolution(slug: Slug, value: bytes) -> Resolution | None:
     try:
         entry = _entry_decoder.decode(body)
     except _UNREADABLE:
+        return None
+    if entry.code not in REDIRECT_CODES:
         return None
     return Resolution(
         slug=slug,

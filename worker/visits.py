@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 
 from app.domain.errors import UnexpectedEvent
 from app.domain.events import Event, VisitsDescribed, WorkQueue
+from app.domain.visit_parts import parts_of
 from app.ports import Merge, VisitStore
 
-# Of the descriptions that are added in one transaction.
-_MAX_VALUES = 40_000
+# Of the links in one transaction, about; it is over as soon as there are as many.
+MAX_ROWS = 40_000
 
 
 class VisitConsumer:
@@ -41,21 +42,6 @@ class VisitConsumer:
                 raise UnexpectedEvent(WorkQueue.VISITS, event)
             described.append(event)
         stale = 0
-        for part in _parts(described):
+        for part in parts_of(described, MAX_ROWS, lambda _: 1):
             stale += await self._store.add_visits(part, now=self._clock(), merge=self._merge)
         return stale
-
-
-def _parts(described: Iterable[VisitsDescribed]) -> Iterator[Sequence[VisitsDescribed]]:
-    """Part *described* by the number of values, so that each part is added in a fraction of a second."""
-    part: list[VisitsDescribed] = []
-    values = 0
-    for one in described:
-        added = sum(len(by) for visits in one.visits.values() for by in visits.counts.values())
-        if part and values + added > _MAX_VALUES:
-            yield part
-            part, values = [], 0
-        part.append(one)
-        values += added
-    if part:
-        yield part

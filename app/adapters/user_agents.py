@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import re
-from functools import lru_cache
+from functools import cache, lru_cache
+from typing import TYPE_CHECKING
 
 from app.domain.visits import UNKNOWN, Agent
+
+if TYPE_CHECKING:
+    from ua_parser import Parser
 
 # Browsers of people begin like this; HTTP libraries and most other programs do not.
 _BROWSER = re.compile(r"(?:Mozilla|Opera)/")
@@ -27,21 +31,31 @@ _DESKTOPS = ("Windows", "Mac OS X", "Linux", "Chrome OS", "Ubuntu", "Fedora", "F
 _MAX_KNOWN = 4096
 
 
+@cache
+def rules() -> Parser:
+    """
+    Return the rules of this process for browsers and systems.
+
+    Compiling them keeps every thread waiting, for 50 ms of a processor. Those of devices take 70 more, and
+    tell bots that their names tell as well.
+    """
+    from ua_parser import Parser
+    from ua_parser.loaders import load_lazy_builtins
+    from ua_parser.regex import Resolver
+
+    browsers, systems, _ = load_lazy_builtins()
+    return Parser(Resolver((browsers, systems, [])))
+
+
 class UserAgents:
     """
     Reads `User-Agent` by the rules of ua-parser. Calls may come from any thread.
 
-    Made before requests are served: compiling the rules keeps every thread waiting, for 50 ms of a processor.
-    Those of devices take 70 more, and tell bots that their names tell as well.
+    Made before requests are served, as it compiles the rules.
     """
 
     def __init__(self) -> None:
-        from ua_parser import Parser
-        from ua_parser.loaders import load_lazy_builtins
-        from ua_parser.regex import Resolver
-
-        browsers, systems, _ = load_lazy_builtins()
-        self._rules = Parser(Resolver((browsers, systems, [])))
+        self._rules = rules()
         self.agent = lru_cache(maxsize=_MAX_KNOWN)(self._agent)
 
     def _agent(self, user_agent: str) -> Agent:

@@ -80,7 +80,7 @@ from app.ports.rate_limiter import Counted, Policy, RateLimiter, Refusal
 from app.ports.replica import REPLICA_LAG_S, LinkReplica
 from app.ports.store import Store
 from app.ports.visit_quota import MAX_QUOTA_LEASE, VisitQuotaStore
-from app.ports.visits import Agents, HourVisits, Merge, Places, VisitorKeyStore, VisitStore
+from app.ports.visits import Agents, Merge, PeriodVisits, Places, VisitorKeyStore, VisitStore
 from app.ports.webhooks import (
     Attempted,
     Delivery,
@@ -135,7 +135,6 @@ __all__ = [
     "FoundPage",
     "HistoryStore",
     "HookAnswer",
-    "HourVisits",
     "IdempotencyStore",
     "IdempotentRequest",
     "ImportStore",
@@ -156,6 +155,7 @@ __all__ = [
     "OutboxStore",
     "Page",
     "PastChange",
+    "PeriodVisits",
     "Places",
     "Policy",
     "Position",

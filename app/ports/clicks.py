@@ -19,7 +19,7 @@ class ClickStore(Protocol):
 
     async def add_clicks(self, counted: ClicksCounted, *, now: datetime) -> bool:
         """
-        Add *counted* to the totals and hours of its slugs, once per `batch`.
+        Add *counted* to the totals and hours of its slugs, once per `batch`, without slugs that no link has.
 
         False: this batch was added before, and `forget_batches` has not forgotten it since.
         """

@@ -16,10 +16,10 @@ Merge = Callable[[bytes | None, Collection[int]], bytes]
 
 
 @dataclass(frozen=True, slots=True)
-class HourVisits:
-    """The visits of one kind in the hour that begins at `hour`, in UTC."""
+class PeriodVisits:
+    """The visits of one kind in the period that begins at `start`."""
 
-    hour: datetime
+    start: datetime
     kind: str
     visits: int
 
@@ -33,7 +33,11 @@ class VisitStore(Protocol):
 
     async def add_visits(self, described: Sequence[VisitsDescribed], *, now: datetime, merge: Merge) -> int:
         """
-        Add all of *described* to the hours of their links and of `ALL_LINKS`, each `batch` once, or none.
+        Add *described* to the hours of their links and totals, each `batch` once.
+
+        What is much is added by parts. If one fails, those before are added, and repeating the call is safe.
+
+        Totals are those of all links, of their domains and of the tags that they have at that time.
 
         Of links without `analytics` nothing is added, by any slug that they have or had. Beyond `MAX_VALUES`
         values of a dimension in an hour of a link, further ones are added to `OTHER`.
@@ -45,7 +49,9 @@ class VisitStore(Protocol):
 
     async def roll_up_visits(self, *, since: datetime, until: datetime) -> bool:
         """
-        Add the hours of `ALL_LINKS` up for one day (UTC) that begins and ends in [*since*, *until*).
+        Add the hours of totals up for one day (UTC) that begins and ends in [*since*, *until*).
+
+        Of many totals a call adds up a part.
 
         Other methods answer the same before and after that, but sooner: of a day with more than
         `MAX_DAY_VALUES` values of a dimension, those beyond are in `OTHER` from then on.
@@ -58,7 +64,7 @@ class VisitStore(Protocol):
         self, slug: Slug, *, since: datetime, until: datetime, limit: int
     ) -> Sequence[ValueVisits]:
         """
-        Return the visits of the link *slug*, or of `ALL_LINKS`, in hours that begin in [*since*, *until*).
+        Return the visits of *slug*, a link or a total, in hours that begin in [*since*, *until*).
 
         Those are the visits of each slug that the link has or had.
 
@@ -68,18 +74,20 @@ class VisitStore(Protocol):
         ...
 
     async def visit_kinds(
-        self, slug: Slug, *, since: datetime, until: datetime, in_days: bool = False
-    ) -> Sequence[HourVisits]:
+        self, slug: Slug, *, starts: Sequence[datetime], until: datetime
+    ) -> Sequence[PeriodVisits]:
         """
-        Return the visits of *slug* in the same hours, by hour and kind, in the order of both.
+        Return the visits of *slug*, a link or a total, by period and kind, in the order of both.
 
         Args:
-            in_days: of `ALL_LINKS`, all visits of a day (UTC) may be those of its first hour: that is sooner.
+            starts: the first hour of each period, in their order, at least one; a period ends where the next
+                one begins.
+            until: the end of the last one.
         """
         ...
 
     async def visitor_sketches(self, slug: Slug, *, first: date, last: date) -> Sequence[bytes]:
-        """Return the sketches of visitors of the link *slug* on the days from *first* to *last* (UTC)."""
+        """Return the sketches of visitors of *slug*, a link or a total, from *first* to *last* (UTC)."""
         ...
 
     async def forget_visits(self, *, before: datetime, limit: int) -> int:

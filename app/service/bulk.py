@@ -32,6 +32,8 @@ _DELIVERED = 500
 
 # Makes the answer that is kept with an idempotent request.
 Render = Callable[[Sequence[ItemOutcome]], bytes]
+# Called in the thread that decides, with what is about to be written: what it begins may be in vain.
+Begin = Callable[[Sequence[ItemOutcome]], object]
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,16 +89,17 @@ class BulkLinks:
         if item.expires_in is not None:
             fields = replace(fields, expires_at=now + item.expires_in)
         fields, wanted = self._checked_draft(fields, custom_slug, lengths, domain=domain, now=now)
-        # Written out: `replace` would take as long as the rest.
-        item = NewItem(
-            fields=fields,
-            slug=wanted,
-            named=item.named,
-            domain=domain,
-            names_domain=item.names_domain,
-            reuse=item.reuse,
-            expires_in=item.expires_in,
-        )
+        if fields is not item.fields or wanted is not item.slug:
+            # Written out: `replace` would take as long as the rest.
+            item = NewItem(
+                fields=fields,
+                slug=wanted,
+                named=item.named,
+                domain=domain,
+                names_domain=item.names_domain,
+                reuse=item.reuse,
+                expires_in=item.expires_in,
+            )
         if item.reuse:
             check_reusable(item)
         return item
@@ -109,6 +112,7 @@ class BulkLinks:
         atomic: bool = False,
         request: IdempotentRequest | None = None,
         render: Render,
+        begin: Begin | None = None,
     ) -> BatchOutcome:
         """Store *items*, which are `checked`; *upserts* change the links that have their external ids."""
         plan = Creates(
@@ -119,7 +123,7 @@ class BulkLinks:
             reach=reach(),
             owner=owner_of(actor()),
         )
-        return await self._run(plan, atomic=atomic, request=request, render=render)
+        return await self._run(plan, atomic=atomic, request=request, render=render, begin=begin)
 
     async def change(
         self,
@@ -128,10 +132,11 @@ class BulkLinks:
         atomic: bool = False,
         request: IdempotentRequest | None = None,
         render: Render,
+        begin: Begin | None = None,
     ) -> BatchOutcome:
         """Change links."""
         plan = Edits(items, edited=self._edited, reach=reach())
-        return await self._run(plan, atomic=atomic, request=request, render=render)
+        return await self._run(plan, atomic=atomic, request=request, render=render, begin=begin)
 
     async def remove(
         self,
@@ -140,9 +145,11 @@ class BulkLinks:
         atomic: bool = False,
         request: IdempotentRequest | None = None,
         render: Render,
+        begin: Begin | None = None,
     ) -> BatchOutcome:
         """Remove links."""
-        return await self._run(Removals(items, reach=reach()), atomic=atomic, request=request, render=render)
+        plan = Removals(items, reach=reach())
+        return await self._run(plan, atomic=atomic, request=request, render=render, begin=begin)
 
     async def _run(
         self,
@@ -151,6 +158,7 @@ class BulkLinks:
         atomic: bool,
         request: IdempotentRequest | None,
         render: Render,
+        begin: Begin | None,
     ) -> BatchOutcome:
         decided: list[Planned] = []
 
@@ -159,6 +167,8 @@ class BulkLinks:
             decided[:] = [planned]
             if atomic and not all(map(succeeded, planned.outcomes)):
                 return None
+            if begin is not None:
+                begin(planned.outcomes)
             return planned.links.batch(render(planned.outcomes) if request is not None else b"")
 
         outcome = await self._store.write_batch(plan.wanted(), decide, now=self._clock(), request=request)

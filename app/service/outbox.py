@@ -25,7 +25,7 @@ from app.domain.link import Link, Resolution, Slug
 from app.ports import Changed, EventBus, OutboxEvent, OutboxStore
 from app.resilience.deadline import SYNC_CACHE_S
 from app.service.cache_sync import CacheSync
-from app.service.l1_cache import L1Cache
+from app.service.l1_cache import L1
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +58,7 @@ class OutboxPublisher:
         store: OutboxStore,
         bus: EventBus,
         sync: CacheSync,
-        local: L1Cache[Any] | None = None,
+        local: L1[Any] | None = None,
         *,
         wall: Callable[[], float] = time.time,
     ) -> None:

@@ -1,17 +1,19 @@
-"""Visits in the order of time: by the hour or by the day of a time zone, from counts by the hour."""
+"""Visits in the order of time: by the hour or by the day of a time zone."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
 from enum import Enum
 from typing import assert_never
 
-from app.ports import HourVisits
+from app.ports import PeriodVisits
 
 HOUR = timedelta(hours=1)
+# Days have more hours, as a rule; those that do not are found by the hour.
+_LEAP = 21 * HOUR
 
 
 class Interval(Enum):
@@ -29,30 +31,36 @@ class Point:
     by_kind: Mapping[str, int]
 
 
+def starts_of(since: datetime, until: datetime, interval: Interval, zone: tzinfo) -> Sequence[datetime]:
+    """
+    Return the first hour of each hour or day in [*since*, *until*), of whole hours of UTC.
+
+    An hour that begins before midnight counts for the day that ends, also where zones are no whole hours
+    apart.
+    """
+    starts, hour, begin = [since], since, _start(since, interval, zone)
+    while True:
+        after = hour + _LEAP
+        if hour != starts[-1] or _start(after, interval, zone) != begin:
+            after = hour + HOUR
+        if after >= until:
+            return starts
+        hour = after
+        if _start(hour, interval, zone) != begin:
+            begin = _start(hour, interval, zone)
+            starts.append(hour)
+
+
 def points(
-    hours: Iterable[HourVisits], since: datetime, until: datetime, interval: Interval, zone: tzinfo
+    visits: Iterable[PeriodVisits], starts: Sequence[datetime], interval: Interval, zone: tzinfo
 ) -> tuple[Point, ...]:
-    """
-    Return a point for each hour or day in [*since*, *until*), those without visits as well.
-
-    Hours are those of UTC: one that begins before midnight counts for the day that ends, also where zones are
-    no whole hours apart.
-    """
-    # Of each hour once: a zone takes its time, and a year has four counts in each of 8,760 hours.
-    starts = dict(_starts(since, until, interval, zone))
-    counts: dict[datetime, Counter[str]] = {start: Counter() for start in starts.values()}
-    for one in hours:
-        counts[starts[one.hour]][one.kind] += one.visits
-    return tuple(Point(start.astimezone(zone), by_kind) for start, by_kind in counts.items())
-
-
-def _starts(
-    since: datetime, until: datetime, interval: Interval, zone: tzinfo
-) -> Iterator[tuple[datetime, datetime]]:
-    hour = since
-    while hour < until:
-        yield hour, _start(hour, interval, zone)
-        hour += HOUR
+    """Return a point for each of *starts*, those without visits as well."""
+    found: dict[datetime, Counter[str]] = {start: Counter() for start in starts}
+    for one in visits:
+        found[one.start][one.kind] += one.visits
+    return tuple(
+        Point(_start(start, interval, zone).astimezone(zone), by_kind) for start, by_kind in found.items()
+    )
 
 
 def _start(hour: datetime, interval: Interval, zone: tzinfo) -> datetime:

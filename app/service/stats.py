@@ -3,32 +3,41 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
 
 from app.concurrency.actors import reach
+from app.domain.domains import Domain, DomainIndex
 from app.domain.errors import FieldError, InvalidInput
 from app.domain.link import Link, Slug
-from app.domain.visits import ALL_LINKS, Dimension, Kind, ValueVisits
+from app.domain.reach import EVERYTHING
+from app.domain.visits import (
+    ALL_LINKS,
+    Dimension,
+    Kind,
+    ValueVisits,
+    refusals_of,
+    total_of_domain,
+    total_of_tag,
+)
 from app.ports import ClickStore, LinkStore, VisitStore
 from app.service.links import Removed
-from app.service.series import HOUR, Interval, Point, points
+from app.service.series import HOUR, Interval, Point, points, starts_of
 
 DEFAULT_RANGE = timedelta(hours=24)
 MAX_RANGE = timedelta(days=31)
 # Without hours, a longer range takes no more room.
 MAX_WIDE_RANGE = timedelta(days=366)
-# Values of each dimension.
-TOP = 10
+# Values of each dimension that are named, by default and at most.
+TOP, MAX_TOP = 10, 250
 _FIRST, _LAST = datetime(2000, 1, 1, tzinfo=UTC), datetime(9999, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
 class VisitStats:
     """
-    What visits looked like in some hours: the `TOP` values of each dimension, most visits first.
+    What visits looked like in some hours: the values of each dimension with the most visits, most first.
 
     `visitors`: about how many people there were in the days of these hours (UTC), with a standard error of
     0.65 percent. A visitor counts once a day at least: the next day has other hashes.
@@ -51,12 +60,14 @@ class Extras:
     """
     What a request wants besides: visits by *interval* in the days of *zone*, and the period before.
 
-    Without an interval there is no series.
+    Without an interval there is no series. `top`: how many values of each dimension are
+    named, 1 to `MAX_TOP`.
     """
 
     interval: Interval | None = None
     zone: tzinfo = UTC
     compares: bool = False
+    top: int = TOP
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,12 +81,26 @@ class Before:
 
 
 @dataclass(frozen=True, slots=True)
+class Refusals:
+    """
+    Requests without a redirect: how many there were by `Outcome`, and the slugs that most asked for.
+
+    A request for no link has no tags: of a tag there are none.
+    """
+
+    by_outcome: Mapping[str, int]
+    missing: tuple[ValueVisits, ...] = ()
+    series: tuple[Point, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Overall:
-    """The visits of all links in the hours that begin in [`since`, `until`); the rest if it is asked for."""
+    """The visits of a total in the hours that begin in [`since`, `until`); the rest if it is asked for."""
 
     since: datetime
     until: datetime
     visits: VisitStats
+    refusals: Refusals
     series: tuple[Point, ...] | None = None
     before: Before | None = None
 
@@ -97,6 +122,31 @@ class HourlyStats:
 
 
 NO_EXTRAS = Extras()
+
+
+def total(index: DomainIndex, domain: Domain | None, tag: str | None) -> Slug:
+    """
+    Return the total of the links of *domain* or of those with *tag*; without both that of all links.
+
+    Raises:
+        InvalidInput: both are asked for; no total is of both.
+    """
+    if domain is not None and tag is not None:
+        raise InvalidInput([FieldError("tag", "tag_with_domain", "and domain exclude each other")])
+    if tag is not None:
+        return total_of_tag(tag)
+    # The only domain has all links, those from before visits were counted by domain as well.
+    if domain is None or len(index.known()) == 1:
+        return ALL_LINKS
+    return total_of_domain(domain.domain_id)
+
+
+def reaches_total(domain: Domain | None) -> bool:
+    """May the present key read the total of *domain*, or of all links for None? Owners have no totals."""
+    within = reach()
+    if domain is None:
+        return within == EVERYTHING
+    return within.owner is None and within.has_domain(domain.domain_id)
 
 
 class Stats:
@@ -148,7 +198,7 @@ class Stats:
             return Removed(link)
         clicks = await self._clicks.hourly_clicks(link.slug, since=first, until=end)
         hours = range((end - first) // HOUR)
-        visits = await self._described(link.slug, first, end)
+        visits = await self._described(link.slug, first, end, extras.top)
         return HourlyStats(
             link,
             first,
@@ -160,13 +210,19 @@ class Stats:
 
     async def overall(
         self,
+        of: Slug = ALL_LINKS,
         *,
         since: datetime | None = None,
         until: datetime | None = None,
         extras: Extras = NO_EXTRAS,
     ) -> Overall:
         """
-        Return what the visits of all links looked like, in a range as in `hourly`, at most 366 days.
+        Return what the visits of a total looked like, in a range as in `hourly`, at most 366 days.
+
+        It asks for no reach: the caller does.
+
+        Args:
+            of: as `total` returns it.
 
         Raises:
             InvalidInput: the range is empty, too long or has no time zone.
@@ -179,9 +235,19 @@ class Stats:
         return Overall(
             first,
             end,
-            await self._described(ALL_LINKS, first, end),
-            await self._series(ALL_LINKS, first, end, extras),
-            await self._before(ALL_LINKS, first, end) if extras.compares else None,
+            await self._described(of, first, end, extras.top),
+            await self._refusals(of, first, end, extras),
+            await self._series(of, first, end, extras),
+            await self._before(of, first, end) if extras.compares else None,
+        )
+
+    async def _refusals(self, of: Slug, first: datetime, end: datetime, extras: Extras) -> Refusals:
+        total = refusals_of(of)
+        values = await self._visits.visit_values(total, since=first, until=end, limit=TOP)
+        return Refusals(
+            {one.value: one.visits for one in values if one.dimension is Dimension.KIND},
+            tuple(one for one in values if one.dimension is Dimension.MISSING),
+            await self._series(total, first, end, extras),
         )
 
     async def _series(
@@ -189,20 +255,20 @@ class Stats:
     ) -> tuple[Point, ...] | None:
         if extras.interval is None:
             return None
-        in_days = extras.interval is Interval.DAY and str(extras.zone) == "UTC"
-        hours = await self._visits.visit_kinds(slug, since=first, until=end, in_days=in_days)
-        return points(hours, first, end, extras.interval, extras.zone)
+        # A year of a zone takes milliseconds.
+        starts = await asyncio.to_thread(starts_of, first, end, extras.interval, extras.zone)
+        visits = await self._visits.visit_kinds(slug, starts=starts, until=end)
+        return points(visits, starts, extras.interval, extras.zone)
 
     async def _before(self, slug: Slug, first: datetime, end: datetime) -> Before:
         """Return the visits of the period of the same length before *first*."""
         start = first - (end - first)
-        by_kind: Counter[str] = Counter()
-        for one in await self._visits.visit_kinds(slug, since=start, until=first, in_days=True):
-            by_kind[one.kind] += one.visits
+        visits = await self._visits.visit_kinds(slug, starts=[start], until=first)
+        by_kind = {one.kind: one.visits for one in visits}
         return Before(start, first, by_kind, await self._visitors(slug, start, first))
 
-    async def _described(self, slug: Slug, first: datetime, end: datetime) -> VisitStats:
-        values = await self._visits.visit_values(slug, since=first, until=end, limit=TOP)
+    async def _described(self, slug: Slug, first: datetime, end: datetime, top: int) -> VisitStats:
+        values = await self._visits.visit_values(slug, since=first, until=end, limit=top)
         return VisitStats(tuple(values), await self._visitors(slug, first, end))
 
     async def _visitors(self, slug: Slug, first: datetime, end: datetime) -> int:

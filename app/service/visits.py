@@ -30,9 +30,11 @@ from app.domain.visits import (
     Kind,
     LinkVisits,
     Look,
+    Outcome,
     Place,
 )
 from app.ports import Agents, Places, VisitorKeyStore
+from app.service import refusals
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +57,11 @@ _UTM = {
 }
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
+# Of a look, all but its link and its address; and what they tell: the kind of visit, the values of its
+# dimensions, and whether its address may be read as well.
+_Headers = tuple[str, str, str, str, bool, bool]
+_Told = tuple[Kind, Sequence[tuple[Dimension, str]], bool]
+
 
 class VisitNotes:
     """
@@ -65,11 +72,14 @@ class VisitNotes:
 
     def __init__(self) -> None:
         self._counts: Counter[Look] = Counter()
+        self._refusals = refusals.RefusalNotes()
         self.dropped = 0
 
     def note(self, look: Look) -> None:
-        """Count one visit that looks like *look*. Does no I/O."""
-        if look in self._counts or len(self._counts) < _MAX_LOOKS:
+        """Count one visit that looks like *look*, or a request without a redirect. Does no I/O."""
+        if look.outcome is not Outcome.VISIT:
+            self._refusals.note(look)
+        elif look in self._counts or len(self._counts) < _MAX_LOOKS:
             self._counts[look] += 1
         else:
             self.dropped += 1
@@ -77,7 +87,8 @@ class VisitNotes:
     def take(self) -> Sequence[tuple[Look, int]]:
         """Return the counts and reset them."""
         taken, self._counts = list(self._counts.items()), Counter()
-        return taken
+        # Last: what is too much is left out from the end.
+        return [*taken, *self._refusals.take()]
 
 
 class VisitorKeys:
@@ -188,66 +199,105 @@ class VisitDescriber:
         self, looks: Sequence[tuple[Look, int]], key: bytes, end: float
     ) -> tuple[Sequence[tuple[Slug, LinkVisits]], int, int]:
         """Return visits by links, how many *looks* were read until *end*, and visits of unreadable ones."""
-        counts: defaultdict[Slug, defaultdict[Dimension, Counter[str]]] = defaultdict(
-            lambda: defaultdict(Counter)
-        )
+        counts: dict[Slug, dict[Dimension, dict[str, int]]] = {}
         visitors: defaultdict[Slug, set[int]] = defaultdict(set)
+        # Many visits have the same headers, whatever their links are. To read them costs more than the rest.
+        known: dict[_Headers, _Told] = {}
         read = unread = 0
         for look, visits in looks:
             if read and self._monotonic() >= end:
                 break
             read += 1
             try:
-                kind, values = self._read(look)
+                if look.outcome is not Outcome.VISIT:
+                    _add(counts, *self._refusal(look), visits)
+                    continue
+                headers = (
+                    look.referrer,
+                    look.language,
+                    look.campaign,
+                    look.user_agent,
+                    look.objects,
+                    look.is_ahead,
+                )
+                told = known.get(headers)
+                if told is None:
+                    told = known[headers] = self._read(look)
+                kind, values, is_described = told
+                if is_described and kind is Kind.PERSON:
+                    values = (*values, *self._place(look.client))
+                    visitors[look.slug].add(visitor(key, look))
             except Exception:
                 # The last resort: rules and files of others see what any client sends, and clicks must go on.
                 if not unread:
                     log.exception("a visit could not be described")
                 unread += visits
                 continue
-            by = counts[look.slug]
-            by[Dimension.KIND][kind] += visits
-            for dimension, value in values:
-                by[dimension][value] += visits
-            if kind is Kind.PERSON and not self._is_left_alone(look):
-                visitors[look.slug].add(visitor(key, look))
+            _add(counts, look.slug, values, visits)
         described = [
             (slug, LinkVisits({name: _most(values) for name, values in by.items()}, tuple(visitors[slug])))
             for slug, by in counts.items()
         ]
         return described, read, unread
 
-    def _is_left_alone(self, look: Look) -> bool:
-        return self._honours_objections and look.objects
-
-    def _read(self, look: Look) -> tuple[Kind, Sequence[tuple[Dimension, str]]]:
+    def _read(self, look: Look) -> _Told:
         agent = self._agents.agent(look.user_agent)
         kind = kind_of(look, agent)
-        if self._is_left_alone(look):
-            return kind, ()
-        return kind, [(dimension, _cut(value)) for dimension, value in self._values(kind, look, agent)]
+        whole = (Dimension.KIND, str(kind))
+        if self._honours_objections and look.objects:
+            return kind, (whole,), False
+        return kind, (whole, *_each_cut(_values(kind, look, agent))), True
 
-    def _values(self, kind: Kind, look: Look, agent: Agent) -> Iterable[tuple[Dimension, str]]:
-        if kind is not Kind.PERSON:
-            if agent.bot is not None:
-                yield Dimension.BOT, agent.bot
-            return
-        place: Place = self._places.place(look.client)
-        yield Dimension.REFERRER, referrer(look.referrer)
-        yield Dimension.LANGUAGE, language(look.language)
-        yield Dimension.BROWSER, agent.browser
-        yield Dimension.OS, agent.os
-        yield Dimension.DEVICE, agent.device
-        yield Dimension.COUNTRY, place.country
-        yield Dimension.CITY, place.city
-        yield from campaign(look.campaign).items()
+    def _refusal(self, look: Look) -> tuple[Slug, Sequence[tuple[Dimension, str]]]:
+        """Return the total that *look*, a request without a redirect, counts for, and its values."""
+        has_name = not (self._honours_objections and look.objects)
+        has_name = has_name and self._agents.agent(look.user_agent).bot is None
+        return refusals.total_of(look), refusals.values(look, has_name=has_name)
+
+    def _place(self, client: str) -> Iterable[tuple[Dimension, str]]:
+        place: Place = self._places.place(client)
+        return _each_cut([(Dimension.COUNTRY, place.country), (Dimension.CITY, place.city)])
 
 
-def _most(values: Counter[str]) -> Mapping[str, int]:
+def _values(kind: Kind, look: Look, agent: Agent) -> Iterable[tuple[Dimension, str]]:
+    """Return what the headers of *look* tell; its address tells the place of a person."""
+    if kind is not Kind.PERSON:
+        if agent.bot is not None:
+            yield Dimension.BOT, agent.bot
+        return
+    yield Dimension.REFERRER, referrer(look.referrer)
+    yield Dimension.LANGUAGE, language(look.language)
+    yield Dimension.BROWSER, agent.browser
+    yield Dimension.OS, agent.os
+    yield Dimension.DEVICE, agent.device
+    yield from campaign(look.campaign).items()
+
+
+def _each_cut(values: Iterable[tuple[Dimension, str]]) -> Iterable[tuple[Dimension, str]]:
+    return [(dimension, _cut(value)) for dimension, value in values]
+
+
+def _add(
+    counts: dict[Slug, dict[Dimension, dict[str, int]]],
+    slug: Slug,
+    values: Iterable[tuple[Dimension, str]],
+    visits: int,
+) -> None:
+    """Add *visits* of *slug* to each of *values*, one of a dimension."""
+    by = counts.get(slug)
+    if by is None:
+        counts[slug] = {dimension: {value: visits} for dimension, value in values}
+        return
+    for dimension, value in values:
+        of = by.setdefault(dimension, {})
+        of[value] = of.get(value, 0) + visits
+
+
+def _most(values: Mapping[str, int]) -> Mapping[str, int]:
     """Return the values with the most visits, as many as the store holds; `OTHER` has the rest."""
     if len(values) <= MAX_VALUES:
-        return dict(values)
-    ordered = sorted(values.items(), key=lambda pair: (-pair[1], pair[0]))
+        return values
+    ordered = sorted(values.items(), key=lambda pair: (pair[0] == OTHER, -pair[1], pair[0]))
     return {**dict(ordered[:MAX_VALUES]), OTHER: sum(visits for _, visits in ordered[MAX_VALUES:])}
 
 
@@ -269,6 +319,9 @@ def _parts(found: Iterable[tuple[Slug, LinkVisits]]) -> Iterator[Mapping[Slug, L
 
 def _pieces(visits: LinkVisits) -> Iterator[LinkVisits]:
     """Part *visits* by the number of visitors."""
+    if len(visits.visitors) <= _MAX_VISITORS:
+        yield visits
+        return
     yield LinkVisits(visits.counts, visits.visitors[:_MAX_VISITORS])
     for start in range(_MAX_VISITORS, len(visits.visitors), _MAX_VISITORS):
         yield LinkVisits({}, visits.visitors[start : start + _MAX_VISITORS])

@@ -12,7 +12,6 @@ import pytest
 
 from app.adapters.memory.bus import InProcessBus
 from app.adapters.rabbitmq.bus import RabbitBus
-from app.migrations import migrate
 from app.ports import Store
 from tests.contract.bus_parties import QUEUES, RETRY_DELAYS_S, Broker, MakeBus, is_up, until
 from tests.contract.guards import guarded_rabbit
@@ -24,13 +23,6 @@ from tests.contract.store_database import (
 )
 from tests.servers.rabbitmq import PrivateRabbit
 from tests.servers.redis_sentinel import PrivateSentinels
-
-
-@pytest.fixture(scope="session")
-def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("template") / "links.db"
-    migrate(f"sqlite:///{path}")
-    return path
 
 
 @pytest.fixture(

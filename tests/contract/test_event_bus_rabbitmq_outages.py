@@ -151,6 +151,34 @@ async def test_closed_connections_are_restored(
 
 
 @pytest.mark.services
+async def test_listener_that_reconnects_is_reported(broker: Broker) -> None:
+    """Without it no announcement arrives, and `on_gap` follows: the bus is not well before."""
+    goes_on = asyncio.Event()
+
+    async def sleep(seconds: float) -> None:
+        task = asyncio.current_task()
+        if task is not None and task.get_name() == "amqp-listener":
+            await goes_on.wait()
+        await asyncio.sleep(seconds)
+
+    bus, listener = RabbitBus(broker.server.url, random=lambda: 0.1, sleep=sleep), Listener()
+    try:
+        await bus.listen(listener)
+        await until(lambda: is_up(bus))
+        assert listener.gaps == 1
+        await asyncio.to_thread(broker.server.ctl, "close_all_connections", "testing")
+        # The publishing connection is back, so nothing else is missing.
+        await until(lambda: publish_timed(bus, changed(1)), within_s=10)
+        with pytest.raises(Unavailable, match="no announcements of changes arrive"):
+            await bus.ping()
+        goes_on.set()
+        await until(lambda: is_up(bus), within_s=5)
+        assert listener.gaps == 2
+    finally:
+        await bus.aclose()
+
+
+@pytest.mark.services
 async def test_broker_in_a_resource_alarm(make_rabbit: MakeBus, broker: Broker) -> None:
     """It accepts connections but confirms nothing: `publish` is False within 2 s; consuming continues."""
     bus, handler = await make_rabbit(), Handler()

@@ -127,7 +127,7 @@ CALLS: dict[type[object], dict[str, Callable[[Any], Awaitable[Any]]]] = {
         "forget_visits": lambda store: store.forget_visits(before=NOW, limit=5),
         "forget_visitor_keys": lambda store: store.forget_visitor_keys(before=NOW.date()),
         "forget_batches": lambda store: store.forget_batches(before=NOW),
-        "visit_kinds": lambda store: store.visit_kinds(SLUG, since=NOW, until=NOW),
+        "visit_kinds": lambda store: store.visit_kinds(SLUG, starts=[NOW], until=NOW),
         "lease_quota": lambda store: store.lease_quota(SLUG),
         "quota_left": lambda store: store.quota_left(SLUG),
         "return_quota": lambda store: store.return_quota(SLUG, 1, 1),

@@ -52,6 +52,15 @@ async def test_batch_is_stored_exactly_with_an_event_each(store: Store, database
     assert await changes(store, database) == Counter([("kept", 1), ("one", 1), ("two", 3), ("kept", 2)])
 
 
+async def test_new_links_of_a_batch_differ_in_anything(store: Store) -> None:
+    """Whatever they have in common, and whatever one of them alone has."""
+    alike = [link("full", FULL), link("also", replace(FULL, external_id="another"))]
+    for links in (alike, [link("plain"), link("odd", replace(FULL, external_id="third"), version=4)]):
+        await store.write_batch(Wanted(), lambda _found, links=links: Batch(added=links), now=NOW)  # type: ignore[misc]
+
+        assert await store.get_many([one.slug for one in links]) == {one.slug: one for one in links}
+
+
 async def test_batch_that_decides_for_nothing_writes_nothing(store: Store) -> None:
     nothing = await store.write_batch(Wanted(), lambda _found: None, now=NOW, request=REQUEST)
 

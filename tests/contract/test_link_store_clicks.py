@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 from app.domain.events import ClicksCounted
 from app.domain.link import Slug
-from app.ports import Changed, Replayed, Store
+from app.ports import Changed, Replayed, Store, Totals
 from tests.contract.store_database import Database
 from tests.contract.store_links import NOW, REQUEST, added, changes, new
 
@@ -67,6 +67,7 @@ async def test_concurrent_copies_of_a_batch_count_once(store: Store) -> None:
 
 async def test_concurrent_batches_of_same_slugs_add_up(store: Store) -> None:
     slugs = [f"s{n:03}" for n in range(200)]
+    await added(store, *map(Slug, slugs))
     orders = (slugs, slugs[::-1])
 
     answers = await asyncio.gather(
@@ -105,7 +106,30 @@ async def test_every_read_shows_the_click_total(store: Store) -> None:
     assert [link.visits for link in links] == [7] * 5
 
 
+async def test_clicks_without_a_link_are_left_out(store: Store) -> None:
+    """As those of a link that a restored backup has not: the next link of the slug would begin with them."""
+    await added(store, A)
+
+    assert await store.add_clicks(batch(1, aaa=2, bbb=3), now=NOW)
+
+    assert await store.totals(limit_s=5) == Totals(1, 2)
+    await added(store, B)
+    assert [await visits(store, slug) for slug in (A, B)] == [2, 0]
+    assert await hours(store, B) == {}
+    assert await store.totals(limit_s=5) == Totals(2, 2)
+
+
+async def test_clicks_of_a_removed_link_are_of_no_total(store: Store) -> None:
+    await added(store, A, B)
+    await store.add_clicks(batch(1, aaa=2, bbb=3), now=NOW)
+
+    await store.remove(B, expected_version=None, now=NOW)
+
+    assert await store.totals(limit_s=5) == Totals(1, 2)
+
+
 async def test_hours_are_within_the_range(store: Store) -> None:
+    await added(store, A)
     for n in range(5):
         await store.add_clicks(batch(n, HOUR + timedelta(hours=n), aaa=n + 1), now=NOW)
 

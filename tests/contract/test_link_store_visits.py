@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from collections.abc import Collection
 from datetime import UTC, date, datetime, timedelta
 
@@ -23,7 +22,7 @@ from app.domain.visits import (
     LinkVisits,
     ValueVisits,
 )
-from app.ports import HourVisits, Store
+from app.ports import PeriodVisits, Store
 from tests.contract.store_links import NOW
 from tests.servers.postgres import PrivatePostgres
 
@@ -214,9 +213,9 @@ async def test_old_visits_are_forgotten(store: Store) -> None:
         await add(store, described(n, {BROWSER: {"Firefox": 1}}, visitors=(n,), hour=hour))
 
     end = HOUR + timedelta(days=2)
-    forgotten = [await store.forget_visits(before=end, limit=2) for _ in range(3)]
+    forgotten = [await store.forget_visits(before=end, limit=2) for _ in range(4)]
 
-    assert forgotten == [4, 4, 0]
+    assert forgotten == [4, 4, 4, 0]
     assert list(await store.visit_values(A, since=HOUR, until=HOUR + timedelta(days=9), limit=5)) == [
         ValueVisits(BROWSER, "Firefox", 1)
     ]
@@ -230,15 +229,18 @@ async def test_visits_by_hour_and_kind(store: Store) -> None:
     await add(store, described(3, {kind: {"person": 9}}, hour=HOUR + timedelta(hours=3)))
     await add(store, described(4, {kind: {"person": 9}}, slug=B))
 
-    found = await store.visit_kinds(A, since=HOUR, until=HOUR + timedelta(hours=3))
+    starts = [HOUR, HOUR + timedelta(hours=1), HOUR + timedelta(hours=2)]
+    found = await store.visit_kinds(A, starts=starts, until=HOUR + timedelta(hours=3))
 
     assert list(found) == [
-        HourVisits(HOUR, "bot", 1),
-        HourVisits(HOUR, "person", 2),
-        HourVisits(HOUR + timedelta(hours=2), "person", 3),
+        PeriodVisits(HOUR, "bot", 1),
+        PeriodVisits(HOUR, "person", 2),
+        PeriodVisits(HOUR + timedelta(hours=2), "person", 3),
     ]
-    year = timedelta(days=366)
-    assert len(await store.visit_kinds(A, since=HOUR - year / 2, until=HOUR + year / 2)) == 4
+    begin = HOUR - timedelta(days=15)
+    assert [
+        one.visits for one in await store.visit_kinds(A, starts=[begin], until=begin + timedelta(days=31))
+    ] == [1, 14]
 
 
 # --- days of all links -------------------------------------------------------------------
@@ -278,22 +280,27 @@ async def test_days_add_up_to_the_same_as_their_hours(store: Store) -> None:
             for limit in (1, 9)
         ]
 
-    async def days(*, in_days: bool) -> list[tuple[int, date, str, int]]:
-        """The visits of each kind in each day of each range."""
-        added: Counter[tuple[int, date, str]] = Counter()
-        for n, (since, until) in enumerate(ranges):
-            for one in await store.visit_kinds(ALL_LINKS, since=since, until=until, in_days=in_days):
-                added[n, one.hour.astimezone(UTC).date(), one.kind] += one.visits
-        return sorted((*key, visits) for key, visits in added.items())
+    cuts = (0, 1, 12, 13, 23)
 
+    async def parts() -> list[list[PeriodVisits]]:
+        """The visits of each range, whole, by days that begin at several hours, and by the hour."""
+        found = []
+        for since, until in ranges:
+            hours = [since + n * timedelta(hours=1) for n in range((until - since) // timedelta(hours=1))]
+            of_cuts = [[since, *(one for one in hours[1:] if one.hour == cut)] for cut in cuts]
+            found += [
+                list(await store.visit_kinds(ALL_LINKS, starts=starts, until=until))
+                for starts in ([since], hours, *of_cuts)
+            ]
+        return found
+
+    before_parts = await parts()
     before = await answers()
     assert await rolled_up(store, since=begin, until=begin + timedelta(hours=71)) == 2
     assert await answers() == before
     assert await rolled_up(store, since=begin, until=begin + timedelta(hours=72)) == 1
     assert await answers() == before
-    assert await days(in_days=True) == await days(in_days=False)
-    whole = {"since": begin, "until": begin + timedelta(days=3)}
-    assert len(await store.visit_kinds(ALL_LINKS, **whole, in_days=True)) == 3
+    assert await parts() == before_parts
 
     # What arrives late counts in its day as well.
     late = described(99, {BROWSER: {"late": 50, "b1": 7}}, hour=begin + timedelta(hours=30))
@@ -350,7 +357,7 @@ def test_old_visits_are_found_by_their_index(postgres: PrivatePostgres) -> None:
         )
         connection.execute("ANALYZE visit_counts")
         before = {"before": datetime(2030, 1, 1, 3, tzinfo=UTC), "limit": 100}
-        of_link = {"slug": "s7", "since": HOUR, "until": HOUR + timedelta(hours=1)}
+        of_link = {"slug": "s7", "hours": "[526069]"}
 
         plans = [
             str(connection.execute(f"EXPLAIN {statement}".encode(), given).fetchall())

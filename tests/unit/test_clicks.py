@@ -18,7 +18,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 from app.adapters.file_spool import FileSpool
 from app.adapters.memory.bus import InProcessBus
 from app.domain.errors import Unavailable
-from app.domain.link import Resolution, Slug
+from app.domain.link import LinkFields, NewLink, Resolution, Slug
 from app.service import clicks as clicks_module
 from app.service.clicks import ClickCounter, ClickPublisher
 from app.service.l1_cache import L1Cache
@@ -223,6 +223,8 @@ async def test_refused_batches_are_kept_and_published_in_order(bus, spool):
 
 
 async def test_unconfirmed_batch_is_repeated_under_its_id(bus, spool, embedded_store):
+    link = NewLink(slug=Slug("aaa"), fields=LinkFields(long_url="https://example.com/"))
+    await embedded_store.add([link], now=NOW)
     clicks, consumer = counting(bus, spool), ClickConsumer(embedded_store, clock=lambda: NOW)
     bus.confirms = False
     clicks.click("aaa", 5)

@@ -6,12 +6,15 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from app.adapters.sketches import count
+from app.adapters.sketches import count, merge
+from app.console.numbers import EXTRAS, visits_of
+from app.console.rendering import texts
 from app.domain.errors import InvalidInput
-from app.domain.events import ClicksCounted
+from app.domain.events import ClicksCounted, VisitsDescribed
 from app.domain.link import LinkFields, NewLink, Slug
+from app.domain.visits import OTHER, Dimension, LinkVisits
 from app.service.links import Removed
-from app.service.stats import HourlyStats, Stats
+from app.service.stats import Extras, HourlyStats, Stats
 from tests.conftest import NOW
 
 SLUG = Slug("abc")
@@ -92,3 +95,40 @@ async def test_unknown_and_removed_links(stats, embedded_store):
     assert await stats.hourly(Slug("nope")) is None
     await embedded_store.remove(SLUG, expected_version=None, now=NOW)
     assert isinstance(await stats.hourly(SLUG), Removed)
+
+
+@pytest.fixture
+async def visited(embedded_store, stats):
+    """One visit from the last of these countries, two from the one before, and so on."""
+    countries = [f"A{letter}" for letter in "DEFGILMOQRSTUWXZ"] + ["BA", "BB", "BD", "BE", "BF", "BG", "BH"]
+    counts = {Dimension.COUNTRY: {code: len(countries) - n for n, code in enumerate(countries)}}
+    described = VisitsDescribed("0" * 32, NOW, {SLUG: LinkVisits(counts)})
+    await embedded_store.add_visits([described], now=NOW, merge=merge)
+    return countries
+
+
+async def test_values_are_named_up_to_the_number_asked_for(stats, visited):
+    for top in (1, 10, len(visited) - 1, len(visited), 250):
+        for found in (
+            await stats.hourly(SLUG, extras=Extras(top=top)),
+            await stats.overall(extras=Extras(top=top)),
+        ):
+            named = [(one.value, one.visits) for one in found.visits.of(Dimension.COUNTRY)]
+
+            whole = [(code, len(visited) - n) for n, code in enumerate(visited)]
+            rest = sum(visits for _, visits in whole[top:])
+            assert named == whole[:top] + ([(OTHER, rest)] if rest else [])
+
+
+async def test_map_of_the_console_shades_every_country_and_its_table_ten(stats, visited):
+    for found in (await stats.hourly(SLUG, extras=EXTRAS), await stats.overall(extras=EXTRAS)):
+        shown = visits_of(found.visits, texts("en"))
+
+        [table] = shown.tables
+        assert shown.map is not None
+        # Antarctica has no shape.
+        assert {one.code for one in shown.map.countries} == set(visited) - {"AQ"}
+        assert shown.map.others == 0
+        assert len(table.rows) == 11
+        beyond = sum(range(1, len(visited) - 9))
+        assert table.rows[-1][:2] == (texts("en")["value_other"], beyond)

@@ -1,154 +1,20 @@
-"""What visits look like: which values a request has, and that no address leaves the process."""
+"""Visits are described in bounded time and room, and no address leaves the process."""
 
 from __future__ import annotations
 
 import asyncio
 import itertools
-import json
 from collections import Counter
-from dataclasses import replace
-from datetime import UTC, datetime, timedelta
-from pathlib import Path
+from datetime import timedelta
 
 import pytest
+from msgspec.structs import replace
 
-from app.adapters.places import MmdbPlaces, NoPlaces
-from app.adapters.sketches import count, merge
-from app.adapters.user_agents import UserAgents
-from app.domain.errors import SettingsError, Unavailable
 from app.domain.link import Slug
-from app.domain.visits import MAX_VALUES, OTHER, Agent, Dimension, Kind, Look, Place
-from app.service.visits import (
-    VisitDescriber,
-    VisitNotes,
-    VisitorKeys,
-    campaign,
-    language,
-    referrer,
-    visitor,
-)
-from app.web.look import look_of
-from app.wire import decode_event, encode_event
-
-NOON = datetime(2030, 1, 31, 12, 34, tzinfo=UTC)
-SALE = Slug("sale")
-FIREFOX = "Mozilla/5.0 (X11; Linux x86_64; rv:120.0) Gecko/20100101 Firefox/120.0"
-IPHONE = (
-    "Mozilla/5.0 (iPhone; CPU iPhone OS 17_0 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko)"
-    " Version/17.0 Mobile/15E148 Safari/604.1"
-)
-PIXEL = (
-    "Mozilla/5.0 (Linux; Android 13; Pixel 7) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/112.0.0.0"
-    " Mobile Safari/537.36"
-)
-TABLET = PIXEL.replace("Pixel 7", "SM-X900").replace(" Mobile", "")
-EDGE = (
-    "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/91.0.4472.124"
-    " Safari/537.36 Edg/91.0.864.59"
-)
-GOOGLE = "Mozilla/5.0 (compatible; Googlebot/2.1; +http://www.google.com/bot.html)"
-
-
-class Keys:
-    """A store of visitor keys that may be away."""
-
-    def __init__(self):
-        self.keys = {}
-        self.is_away = False
-
-    async def visitor_key(self, day, proposed):
-        if self.is_away:
-            raise Unavailable("store", "away")
-        return self.keys.setdefault(day, proposed)
-
-    async def forget_visitor_keys(self, *, before):
-        raise AssertionError
-
-
-def describer(looks, *, places=None, honours=False, keys=None, agents=None, monotonic=lambda: 0.0):
-    numbers = itertools.count()
-    return VisitDescriber(
-        looks if callable(looks) else lambda: looks,
-        VisitorKeys(keys or Keys(), random=lambda size: bytes([next(numbers) % 256]) * size),
-        agents or UserAgents(),
-        places or NoPlaces(),
-        honours_objections=honours,
-        monotonic=monotonic,
-        new_id=lambda: f"{next(numbers):032x}",
-    )
-
-
-async def take(one, now=NOON):
-    one.cut(now)
-    return await one.take()
-
-
-async def described(*looks, **options):
-    [event] = await take(describer([(look, 1) for look in looks], **options))
-    assert decode_event(encode_event(event)) == event
-    return event
-
-
-@pytest.mark.parametrize(
-    ("user_agent", "agent"),
-    [
-        (FIREFOX, Agent("Firefox", "Linux", "desktop")),
-        (IPHONE, Agent("Mobile Safari", "iOS", "phone")),
-        (PIXEL, Agent("Chrome Mobile", "Android", "phone")),
-        (TABLET, Agent("Chrome", "Android", "tablet")),
-        (EDGE, Agent("Edge", "Windows", "desktop")),
-        (GOOGLE, Agent(bot="Googlebot")),
-        ("Mozilla/5.0 (compatible; Yahoo! Slurp; http://help.yahoo.com/slurp)", Agent(bot="Yahoo! Slurp")),
-        ("Mozilla/5.0 (compatible; Qwantify/2.4w; +https://www.qwant.com/)", Agent(bot="Qwantify")),
-        ("Mediapartners-Google", Agent(bot="Mediapartners-Google")),
-        ("Twitterbot/1.0", Agent(bot="Twitterbot", is_preview=True)),
-        ("facebookexternalhit/1.1", Agent(bot="FacebookBot", is_preview=True)),
-        ("curl/8.5.0", Agent(bot="curl")),
-        ("python-requests/2.31", Agent(bot="Python Requests")),
-        ("Own-Tool/1", Agent(bot="Own-Tool")),
-        ("", Agent(bot="unknown")),
-        ("\0\ud800", Agent(bot="unknown")),
-        ("Mozilla/5.0", Agent()),
-        ("Mozilla/5.0 (Linux; Android 9; CUBOT_X19) Mobile", Agent(os="Android", device="phone")),
-    ],
-)
-def test_user_agents(user_agent, agent):
-    found = UserAgents().agent(user_agent)
-
-    assert (found.bot, found.is_preview) == (agent.bot, agent.is_preview)
-    assert found.device == agent.device
-    if agent.browser != "unknown":
-        assert (found.browser, found.os) == (agent.browser, agent.os)
-
-
-@pytest.mark.parametrize(
-    ("host", "value"),
-    [
-        ("", "direct"),
-        ("News.Example", "news.example"),
-        ("www.news.example", "news.example"),
-        ("news.example.", "news.example"),
-        ("localhost", "localhost"),
-        ("[2001:db8::1]", "[2001:db8::1]"),
-        ("com.example.app", "com.example.app"),
-        ("<script>", "unknown"),
-        ("a b", "unknown"),
-        ("nodots", "unknown"),
-    ],
-)
-def test_referrers(host, value):
-    assert referrer(host) == value
-
-
-@pytest.mark.parametrize(
-    ("tag", "value"),
-    [
-        *[("de-AT", "de"), ("EN", "en"), ("gsw", "gsw")],
-        *[("*", "unknown"), ("", "unknown"), ("english", "unknown")],
-    ],
-)
-def test_languages(tag, value):
-    assert language(tag) == value
+from app.domain.visits import MAX_VALUES, OTHER, Agent, Dimension, Kind, Look
+from app.service.visits import VisitNotes, VisitorKeys, visitor
+from app.wire import encode_event
+from tests.unit.visitors import FIREFOX, GOOGLE, NOON, SALE, Keys, described, describer, take
 
 
 async def test_values_of_people_and_of_bots():
@@ -345,20 +211,6 @@ async def test_key_of_a_store_that_hangs_is_not_waited_for():
         assert await keys.of(NOON.date()) == b"k" * 32
 
 
-@pytest.mark.parametrize(
-    ("parameters", "told"),
-    [
-        ("", {}),
-        ("utm_source=mail&utm_campaign=Spring%20Sale", {"source": "mail", "campaign": "Spring Sale"}),
-        ("utm_campaign=a&utm_medium=qr&utm_campaign=b", {"medium": "qr", "campaign": "b"}),
-        ("utm_source=", {}),
-        ("utm_source=%C3%BC+1", {"source": "ü 1"}),
-    ],
-)
-def test_campaigns(parameters, told):
-    assert campaign(parameters) == told
-
-
 async def test_no_value_has_what_stores_refuse():
     event = await described(
         Look(slug=SALE, user_agent=FIREFOX, campaign="utm_source=a%00b&utm_medium=%FF&utm_campaign=%ED%A0%80")
@@ -368,83 +220,3 @@ async def test_no_value_has_what_stores_refuse():
         [value] = event.visits[SALE].counts[by]
         assert "\ufffd" in value
         assert "\0" not in value
-
-
-def test_notes_are_bounded():
-    notes = VisitNotes()
-    for number in range(20_002):
-        notes.note(Look(slug=Slug(str(number))))
-    notes.note(Look(slug=Slug("1")))
-
-    taken = dict(notes.take())
-    assert (len(taken), notes.dropped) == (20_000, 2)
-    assert taken[Look(slug=Slug("1"))] == 2
-
-
-def test_places_of_a_file(tmp_path):
-    from mmdb_writer import MMDBWriter
-    from netaddr import IPSet  # type: ignore[import-untyped]
-
-    writer = MMDBWriter(ip_version=6, ipv4_compatible=True)
-    maxmind = {"country": {"iso_code": "AT"}, "city": {"names": {"en": "Vienna"}}}
-    writer.insert_network(IPSet(["192.0.2.0/24", "2001:db8::/32"]), maxmind)
-    writer.insert_network(IPSet(["198.51.100.0/24"]), {"country_code": "de", "city": "Berlin"})
-    writer.to_db_file(str(tmp_path / "geo.mmdb"))
-
-    places = MmdbPlaces(tmp_path / "geo.mmdb")
-
-    assert places.place("192.0.2.1") == Place("AT", "Vienna, AT")
-    assert places.place("2001:db8:1:2::/64") == Place("AT", "Vienna, AT")
-    assert places.place("198.51.100.7") == Place("DE", "Berlin, DE")
-    assert places.place("203.0.113.1") == Place()
-    assert places.place("nonsense") == Place()
-    places.close()
-
-
-@pytest.mark.parametrize("content", [None, b"", b"no database"])
-def test_file_that_knows_no_places_is_named(tmp_path, content):
-    path = tmp_path / "geo.mmdb"
-    if content is not None:
-        path.write_bytes(content)
-
-    with pytest.raises(SettingsError, match=r"HOPGATE_GEO_FILE: .*geo\.mmdb"):
-        MmdbPlaces(path)
-
-
-def test_sketch_counts_within_two_percent():
-    sketch = merge(None, ())
-    for start in range(0, 100_000, 20_000):
-        sketch = merge(sketch, [number * 7919 for number in range(start, start + 25_000)])
-
-    assert abs(count([sketch]) - 105_000) < 2_100
-    assert count([merge(None, [1, 2, 3]), merge(None, [3, 4])]) == 4
-    assert count([]) == 0
-
-
-# Read by the tests of the front as well.
-LOOKS = json.loads((Path(__file__).parents[1] / "data" / "looks.json").read_text())
-
-
-class Headers:
-    """As granian shows them: `get` knows the first line of each, and only visible ASCII is shown."""
-
-    def __init__(self, lines):
-        self._lines = lines
-
-    def get(self, name):
-        first = next((value for key, value in self._lines if key == name), None)
-        return first if first is None or first.isascii() else None
-
-    def get_all(self, name):
-        return [value for key, value in self._lines if key == name and value.isascii()]
-
-
-@pytest.mark.parametrize("row", LOOKS["rows"], ids=lambda row: str(row["headers"])[:60])
-def test_look_of_a_request(row):
-    look = look_of("sale", row["client"], Headers(row["headers"]), row["target"], row["query"])
-
-    assert look == Look(slug=SALE, **row["look"])
-
-
-def test_address_of_ipv4_within_ipv6_is_that_of_ipv4():
-    assert look_of("sale", "::ffff:192.0.2.1", Headers([])).client == "192.0.2.1"

@@ -342,9 +342,10 @@ def test_any_bytes_are_event_or_poison(raw: bytes) -> None:
         b"", b"|", b"1", b"1|", b"|{}", b"x|{}", b"-1|{}", b"+1|{}", b"1.5|{}", b" 1|{}", b"1_0|{}",
         b"nan|{}", b"1|{", b"1|[]", b"1|null", b'1|{"url":5}', b'1|{"code":"302"}', b'1|{"end":"x"}',
         b'1|{"query":1}', b'1|{"start":NaN}', b"1|\xff", "²|{}".encode(), b"9" * 17 + b"|{}",
-        b"1|" + b"[" * 100_000,
+        b'1|{"epoch":9223372036854775808}', b'1|{"epoch":-9223372036854775809}', b'1|{"code":200}',
+        b'1|{"code":304}', b'1|{"code":-302}', b'1|{"code":65838}', b"1|" + b"[" * 100_000,
     ],
-    ids=lambda value: repr(value[:20]),
+    ids=lambda value: repr(value[:32]),
 )  # fmt: skip
 def test_unreadable_cache_entry_is_a_miss(value: bytes) -> None:
     assert decode_resolution(Slug("abc"), value) is None

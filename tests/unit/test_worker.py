@@ -171,7 +171,7 @@ async def test_housekeeping_forgets_after_a_day():  # noqa: C901 - one class wit
         async def visit_values(self, slug, *, since, until, limit):
             raise AssertionError
 
-        async def visit_kinds(self, slug, *, since, until, in_days=False):
+        async def visit_kinds(self, slug, *, starts, until):
             raise AssertionError
 
         async def visitor_sketches(self, slug, *, first, last):

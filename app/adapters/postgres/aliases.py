@@ -248,7 +248,7 @@ async def _add(
         owner=owner_of(whose["actor"]),
     )
     rows: Sequence[sql.Row] = await rows_of(
-        connection, sql.WRITE_ADDED, {"links": sql.links_json([link]), **whose}
+        connection, sql.WRITE_ADDRESSED, {**sql.added_values([link]), **whose}
     )
     if not rows:
         return None

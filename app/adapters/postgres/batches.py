@@ -108,7 +108,7 @@ async def _write(connection: Connection, batch: Batch, whose: sql.Parameters) ->
     """Write *batch*, which is *whose*; None if not all of it could be written."""
     rows: list[sql.Row] = []
     if batch.added:
-        values = {"links": sql.links_json(batch.added), **whose}
+        values = {**sql.added_values(batch.added), **whose}
         rows += await rows_of(connection, sql.WRITE_ADDED, values)
     if batch.changed:
         values = {"links": sql.batch_json(batch.changed), **whose}

@@ -208,11 +208,16 @@ def walk(query: LinkQuery, after: Position | None, rows: int | None) -> str:
 
 
 def stream(query: LinkQuery, after: Position | None, driver: Driver) -> str:
-    """Return the statement that walks the ids of *driver* in their order, which is that of *query*."""
+    """
+    Return the statement that walks the ids of *driver* in their order, which is that of *query*.
+
+    Where no index has them in it they are sorted; links are read until the page is full in any case.
+    """
     bound = "" if after is None else f"WHERE {_beyond(query, 'driver')}"
     order = order_by(query, "driver")
-    source = f"(SELECT id FROM ({driver.ids}) AS driver {bound} ORDER BY {order} OFFSET 0) AS driver {_LINKS}"
-    return _page(driver.rest, source, checks(driver.rest), order)
+    distinct = "" if driver.ordered else "DISTINCT"
+    ids = f"SELECT {distinct} id FROM ({driver.ids}) AS driver {bound} ORDER BY {order} OFFSET 0"
+    return _page(driver.rest, f"({ids}) AS driver {_LINKS}", checks(driver.rest), order)
 
 
 def gather(query: LinkQuery, after: Position | None, driver: Driver) -> str:
@@ -241,9 +246,14 @@ def counting(query: LinkQuery) -> str:
     return f"SELECT count(*) FROM links {joined} WHERE {' AND '.join(found)}"
 
 
+# Each part reads one index or table from end to end, which takes less than a join of all links.
 TOTALS = f"""
-    SELECT count(*), coalesce(sum(clicks), 0)::bigint
-    FROM links LEFT JOIN click_totals USING (slug) WHERE links.{_IS_LISTED}
+    SELECT
+        (SELECT count(*) FROM links WHERE {_IS_LISTED}),
+        ((SELECT coalesce(sum(clicks), 0) FROM click_totals) - (
+            SELECT coalesce(sum(clicks), 0)
+            FROM links JOIN click_totals USING (slug) WHERE removed_at IS NOT NULL
+        ))::bigint
 """
 
 

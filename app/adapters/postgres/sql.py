@@ -155,20 +155,27 @@ SELECT_IMPORTED = f"""
 """
 
 
-# The links of a batch. What is new is stored as `INSERT_LINKS` does, at any version.
+# The links of a batch. What is new is stored in the order of `INSERT_LINKS`, at any version; it raises if
+# there is one already. What all of them have in common stands apart: a large document costs the most to read.
 WRITE_ADDED = f"""
     WITH asked AS MATERIALIZED (
-        SELECT nextval('links_id_seq') AS id, a.*
-        FROM json_to_recordset(%(links)s::json) AS a({_NEW_TYPES})
+        SELECT nextval('links_id_seq') AS id,
+            {", ".join(f"coalesce(one.{name}, common.{name}) AS {name}" for name in _NEW)}
+        FROM json_to_record(%(common)s::json) AS common({_NEW_TYPES})
+            CROSS JOIN json_to_recordset(%(links)s::json) AS one({_NEW_TYPES})
     ), stored AS (
         INSERT INTO links (id, {", ".join(_NEW)}, created_by)
         SELECT asked.*, %(actor)s::text FROM asked ORDER BY slug COLLATE "C", id
-        ON CONFLICT DO NOTHING RETURNING slug, version
+        RETURNING slug, version
     )
     INSERT INTO outbox (slug, version, next_attempt_at, origin)
     SELECT slug, version, {FIRST_ATTEMPT_AT}, %(origin)s::text FROM stored
     RETURNING id, slug, version, origin, {_EPOCH}
 """
+# The same for a link with aliases; without a row if there is one already.
+WRITE_ADDRESSED = WRITE_ADDED.replace(
+    "RETURNING slug, version", "ON CONFLICT DO NOTHING RETURNING slug, version", 1
+)
 WRITE_CHANGED = f"""
     WITH asked AS MATERIALIZED (
         SELECT * FROM json_to_recordset(%(links)s::json)
@@ -282,16 +289,20 @@ SELECT_EXPORT = f"""
     SELECT {LINK}, visits_taken, id FROM links WHERE removed_at IS NULL AND id > %(after)s
     ORDER BY id LIMIT %(limit)s
 """
-# SKIP LOCKED: concurrent calls take other rows instead of waiting.
+# SKIP LOCKED: concurrent calls take other rows instead of waiting. Two ranges of one index, and an array of
+# ids: otherwise a backlog is read whole for each batch of it, by the planner's choice.
 TAKE_EVENTS = """
-    WITH due AS (
-        SELECT id FROM outbox
-        WHERE next_attempt_at <= now() OR next_attempt_at > now() + make_interval(secs => %(longest_s)s)
+    WITH due AS MATERIALIZED (
+        SELECT id FROM outbox WHERE next_attempt_at <= now()
         ORDER BY next_attempt_at, id LIMIT %(limit)s FOR UPDATE SKIP LOCKED
+    ), far AS MATERIALIZED (
+        SELECT id FROM outbox WHERE next_attempt_at > now() + make_interval(secs => %(longest_s)s)
+        ORDER BY next_attempt_at, id LIMIT greatest(%(limit)s - (SELECT count(*) FROM due), 0)
+        FOR UPDATE SKIP LOCKED
     )
     UPDATE outbox SET next_attempt_at = now() + make_interval(secs => %(lease_s)s), attempts = attempts + 1
-    FROM due WHERE outbox.id = due.id
-    RETURNING outbox.id, slug, version, origin, extract(epoch FROM created_at)::float8
+    WHERE id = ANY(ARRAY(SELECT id FROM due UNION ALL SELECT id FROM far))
+    RETURNING id, slug, version, origin, extract(epoch FROM created_at)::float8
 """
 DROP_EVENTS = "DELETE FROM outbox WHERE id = ANY(%(ids)s::bigint[])"
 # A row from the future is as old as the clock was set back, at least: it must not hide.
@@ -317,7 +328,7 @@ ADD_CLICKS = """
         ON CONFLICT (id) DO NOTHING RETURNING id
     ), counted AS MATERIALIZED (
         SELECT coalesce(alias_of, was_of, key) COLLATE "C" AS slug, sum(value::bigint)::bigint AS clicks
-        FROM batch CROSS JOIN json_each_text(%(clicks)s::json) LEFT JOIN links ON links.slug = key
+        FROM batch CROSS JOIN json_each_text(%(clicks)s::json) JOIN links ON links.slug = key
         -- Older ones are those of the link that had the slug before.
         WHERE first_version IS NULL OR first_version = 1 OR date_trunc('hour', created_at, 'UTC') <= %(hour)s
         GROUP BY 1 ORDER BY 1
@@ -494,6 +505,20 @@ def reusable_json(asked: Sequence[Reusable]) -> str:
 def links_json(links: Sequence[Link]) -> str:
     """Return new *links* as `INSERT_LINKS` takes them."""
     return _encoder.encode([_new_values(link) for link in links]).decode()
+
+
+def added_values(links: Sequence[Link]) -> Parameters:
+    """Return new *links*, at least one, as `WRITE_ADDED` takes them."""
+    columns = {name: [getattr(link.fields, name) for link in links] for name in FIELDS}
+    columns |= {name: [getattr(link, name) for link in links] for name in _NEW_OF_LINK}
+    common = {name: values[0] for name, values in columns.items() if values.count(values[0]) == len(values)}
+    common.pop("slug", None)  # of a single link: each has a member of its own
+    names = [name for name in columns if name not in common]
+    rows = zip(*(columns[name] for name in names), strict=True)
+    return {
+        "common": _encoder.encode(common).decode(),
+        "links": _encoder.encode([dict(zip(names, row, strict=True)) for row in rows]).decode(),
+    }
 
 
 def imported_json(links: Sequence[tuple[Link, int]]) -> str:

@@ -41,7 +41,7 @@ from app.domain.events import ClicksCounted, VisitsDescribed
 from app.domain.link import Link, LinkFields, NewLink, Resolution, Slug
 from app.domain.origin import Origin
 from app.domain.reach import EVERYTHING, Reach
-from app.domain.visits import ALL_LINKS, ValueVisits
+from app.domain.visits import ValueVisits
 from app.migrations import latest_version
 from app.ports import (
     MAX_RETAGGED,
@@ -57,7 +57,6 @@ from app.ports import (
     ExportPage,
     ExternalIdTaken,
     FoundPage,
-    HourVisits,
     IdempotentRequest,
     ImportedLink,
     LinkHistory,
@@ -67,6 +66,7 @@ from app.ports import (
     OutboxDepth,
     OutboxEvent,
     Page,
+    PeriodVisits,
     Position,
     Replayed,
     RequestMismatch,
@@ -387,11 +387,9 @@ class PostgresStore(PostgresEvents):
         )
 
     async def visit_kinds(
-        self, slug: Slug, *, since: datetime, until: datetime, in_days: bool = False
-    ) -> Sequence[HourVisits]:
-        statement = visit_counts.KINDS_IN_DAYS if in_days and slug == ALL_LINKS else visit_counts.KINDS
-        asked = {"slug": slug, "since": since, "until": until}
-        return [HourVisits(*row) for row in await self._query(statement, asked)]
+        self, slug: Slug, *, starts: Sequence[datetime], until: datetime
+    ) -> Sequence[PeriodVisits]:
+        return await self._connections.run(partial(visit_counts.kinds, slug=slug, starts=starts, until=until))
 
     async def visitor_sketches(self, slug: Slug, *, first: date, last: date) -> Sequence[bytes]:
         days = {"slug": slug, "first": first, "last": last}

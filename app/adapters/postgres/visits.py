@@ -4,12 +4,23 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection, Mapping, Sequence
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 
 from msgspec import json
 
 from app.adapters.postgres.pool import Connection, rows_of
-from app.adapters.visit_rows import Columns, by_day, day_of, folded, slugs_of
+from app.adapters.visit_periods import PeriodPlan, number_of
+from app.adapters.visit_rows import (
+    TOTALS_AT_A_TIME,
+    Columns,
+    Traits,
+    by_day,
+    day_of,
+    folded,
+    parts_by_tags,
+    slugs_of,
+    totals_in,
+)
 from app.domain.events import VisitsDescribed
 from app.domain.link import Slug
 from app.domain.visits import (
@@ -20,8 +31,10 @@ from app.domain.visits import (
     OTHER,
     Dimension,
     ValueVisits,
+    by_day_of,
+    is_total,
 )
-from app.ports import Merge
+from app.ports import Merge, PeriodVisits
 
 # Of all processes that add visits to one database.
 _LOCK = 0x686F70_7669736974
@@ -38,12 +51,13 @@ _BATCHES = """
     SELECT DISTINCT id, %(now)s::timestamptz FROM unnest(%(batches)s::text[]) AS id ORDER BY id
     ON CONFLICT (id) DO NOTHING RETURNING id
 """
-# By each slug that a link has or had.
-_UNDESCRIBED = """
-    SELECT own.slug FROM json_array_elements_text(%(slugs)s::json) AS asked (slug)
+# Links without statistics and those with tags, by each slug that they have or had.
+_TRAITS = """
+    SELECT own.slug, coalesce(target.analytics, own.analytics), coalesce(target.tags, own.tags)
+    FROM json_array_elements_text(%(slugs)s::json) AS asked (slug)
         JOIN links AS own ON own.slug = asked.slug
         LEFT JOIN links AS target ON target.slug = coalesce(own.alias_of, own.was_of)
-    WHERE NOT coalesce(target.analytics, own.analytics)
+    WHERE NOT coalesce(target.analytics, own.analytics) OR coalesce(target.tags, own.tags) <> '{}'
 """
 # Values that have a row keep it. Others get one while there is room, those with the most visits first.
 # Columns come as JSON: the driver takes a microsecond for each value of an array.
@@ -126,30 +140,30 @@ _VALUES = f"""
     ) AS named
     GROUP BY dimension, name ORDER BY dimension, name = %(other)s, sum(visits) DESC, name
 """
-# Days that are added up, and the hours of the others. It looks at one row of each day: EXISTS would become a
-# join with all of them.
-_DAYS = f"""
+# Days of a total that are added up, and the hours of the others. It looks at one row of each day: with EXISTS
+# the plan joins all of them.
+_DAYS = """
     WITH days AS MATERIALIZED (
         SELECT day FROM generate_series(
             date_trunc('day', %(since)s::timestamptz - interval '1 us', 'UTC') + interval '24 hours',
             %(until)s::timestamptz - interval '24 hours', interval '24 hours'
         ) AS day
         WHERE (
-            SELECT true FROM visit_counts WHERE slug = '{ALL_LINKS_BY_DAY}' AND hour = day LIMIT 1
+            SELECT true FROM visit_counts WHERE slug = %(days)s AND hour = day LIMIT 1
         ) IS NOT NULL
     )
 """
-_VALUES_OF_ALL = f"""{_DAYS}, counted AS (
+_VALUES_OF_TOTAL = f"""{_DAYS}, counted AS (
         SELECT dimension, value, visits FROM days, LATERAL (
             SELECT dimension, value, visits FROM visit_counts
-            WHERE slug = '{ALL_LINKS_BY_DAY}' AND hour = day OFFSET 0
+            WHERE slug = %(days)s AND hour = day OFFSET 0
         ) AS held
         UNION ALL
         SELECT dimension, value, visits FROM generate_series(
             %(since)s::timestamptz, %(until)s::timestamptz - interval '1 hour', interval '1 hour'
         ) AS given (hour), LATERAL (
             SELECT dimension, value, visits FROM visit_counts
-            WHERE slug = '{ALL_LINKS}' AND visit_counts.hour = given.hour OFFSET 0
+            WHERE slug = %(slug)s AND visit_counts.hour = given.hour OFFSET 0
         ) AS held
         WHERE date_trunc('day', given.hour, 'UTC') NOT IN (SELECT day FROM days)
     ), summed AS (
@@ -165,8 +179,13 @@ _VALUES_OF_ALL = f"""{_DAYS}, counted AS (
     ) AS named
     GROUP BY dimension, name ORDER BY dimension, name = %(other)s, sum(visits) DESC, name
 """
-_IS_ROLLED_UP = f"SELECT 1 FROM visit_counts WHERE slug = '{ALL_LINKS_BY_DAY}' AND hour = %(day)s LIMIT 1"
-# The latest day first: it is asked for most.
+_ROLLED_UP = f"""
+    SELECT total FROM unnest(%(totals)s::text[]) AS total WHERE (
+        SELECT true FROM visit_counts
+        WHERE slug = '{ALL_LINKS_BY_DAY}' || substr(total, {len(ALL_LINKS) + 1}) AND hour = %(day)s LIMIT 1
+    )
+"""
+# The latest day first: it is asked for most. All links are added up last, so a day without them is not done.
 _DAY_TO_ROLL_UP = f"""
     SELECT day FROM generate_series(
         greatest(
@@ -183,51 +202,71 @@ _DAY_TO_ROLL_UP = f"""
         )
     ORDER BY day DESC LIMIT 1
 """
+# A look-up for each total, wherever the next one begins. ALL_LINKS comes last.
 _ROLL_UP = f"""
+    WITH RECURSIVE totals (slug) AS (
+        SELECT '{ALL_LINKS}' COLLATE "C" UNION ALL SELECT (
+            SELECT min(slug) FROM visit_counts WHERE slug > totals.slug AND slug < '{ALL_LINKS_BY_DAY}'
+        ) FROM totals WHERE totals.slug IS NOT NULL
+    ), chosen AS MATERIALIZED (
+        SELECT slug, '{ALL_LINKS_BY_DAY}' || substr(slug, {len(ALL_LINKS) + 1}) AS days FROM totals
+        WHERE (
+                SELECT true FROM visit_counts AS held WHERE held.slug = totals.slug AND held.hour >= %(day)s
+                    AND held.hour < %(day)s::timestamptz + interval '24 hours' LIMIT 1
+            ) AND (
+                SELECT true FROM visit_counts AS held
+                WHERE held.slug = '{ALL_LINKS_BY_DAY}' || substr(totals.slug, {len(ALL_LINKS) + 1})
+                    AND held.hour = %(day)s LIMIT 1
+            ) IS NULL
+        ORDER BY slug DESC LIMIT {TOTALS_AT_A_TIME}
+    )
     INSERT INTO visit_counts (slug, hour, dimension, value, visits)
-    SELECT '{ALL_LINKS_BY_DAY}', %(day)s, dimension, name, sum(visits)::bigint
+    SELECT days, %(day)s, dimension, name, sum(visits)::bigint
     FROM (
         SELECT *, row_number() OVER (
-            PARTITION BY dimension, value = %(other)s ORDER BY visits DESC, value
+            PARTITION BY days, dimension, value = %(other)s ORDER BY visits DESC, value
         ) AS place
         FROM (
-            SELECT dimension, value, sum(visits) AS visits FROM visit_counts
-            WHERE slug = '{ALL_LINKS}' AND hour >= %(day)s
-                AND hour < %(day)s::timestamptz + interval '24 hours'
-            GROUP BY dimension, value
+            SELECT days, dimension, value, sum(visits) AS visits FROM chosen, LATERAL (
+                SELECT dimension, value, visits FROM visit_counts AS held
+                WHERE held.slug = chosen.slug AND hour >= %(day)s
+                    AND hour < %(day)s::timestamptz + interval '24 hours' OFFSET 0
+            ) AS counted
+            GROUP BY days, dimension, value
         ) AS summed
     ) AS placed, LATERAL (
         SELECT CASE WHEN place <= {MAX_DAY_VALUES} THEN value ELSE %(other)s::text END AS name
     ) AS named
-    GROUP BY dimension, name
+    GROUP BY days, dimension, name
 """
 # A look at each hour: between them stand the rows of all other dimensions.
 KINDS = f"""
     WITH slugs AS MATERIALIZED (SELECT unnest({_SLUGS}) AS slug)
-    SELECT given.hour, counted.value, sum(counted.visits)::bigint
-    FROM slugs, generate_series(
-            greatest(%(since)s, date_trunc('hour', {_BEGAN}, 'UTC')),
-            %(until)s::timestamptz - interval '1 hour', interval '1 hour'
-        ) AS given (hour),
+    SELECT given.number, counted.value, sum(counted.visits)::bigint
+    FROM slugs, (
+            SELECT text::bigint AS number, to_timestamp(text::bigint * 3600) AS hour
+            FROM json_array_elements_text(%(hours)s::json) AS text
+        ) AS given,
         LATERAL (
             SELECT value, visits FROM visit_counts
             WHERE visit_counts.slug = slugs.slug AND hour = given.hour AND dimension = 'kind' OFFSET 0
         ) AS counted
-    GROUP BY given.hour, counted.value ORDER BY given.hour, counted.value
+    WHERE given.hour >= coalesce(date_trunc('hour', {_BEGAN}, 'UTC'), '-infinity')
+    GROUP BY given.number, counted.value
 """
-KINDS_IN_DAYS = f"""{_DAYS}
-    SELECT given.hour, counted.value, counted.visits FROM (
-        SELECT day AS hour, '{ALL_LINKS_BY_DAY}' AS slug FROM days
-        UNION ALL
-        SELECT hour, '{ALL_LINKS}' FROM generate_series(
-            %(since)s::timestamptz, %(until)s::timestamptz - interval '1 hour', interval '1 hour'
-        ) AS hour
-        WHERE date_trunc('day', hour, 'UTC') NOT IN (SELECT day FROM days)
-    ) AS given, LATERAL (
-        SELECT value, visits FROM visit_counts
-        WHERE slug = given.slug AND hour = given.hour AND dimension = 'kind' OFFSET 0
-    ) AS counted
-    ORDER BY given.hour, counted.value
+_KINDS_OF_DAYS = """
+    SELECT (extract(epoch FROM day) / 3600)::bigint, counted.value, counted.visits
+    FROM generate_series(
+            %(first)s::timestamptz, %(until)s::timestamptz - interval '1 us', interval '24 hours'
+        ) AS day,
+        LATERAL (
+            SELECT value, visits FROM visit_counts
+            WHERE slug = %(days)s AND hour = day AND dimension = 'kind' OFFSET 0
+        ) AS counted
+"""
+_HELD = """
+    SELECT (SELECT min(hour) FROM visit_counts WHERE slug = %(slug)s),
+        (SELECT max(hour) FROM visit_counts WHERE slug = %(slug)s)
 """
 SKETCHES = f"""
     SELECT sketch FROM visit_sketches
@@ -258,20 +297,32 @@ async def add(
     connection: Connection, described: Sequence[VisitsDescribed], *, now: datetime, merge: Merge
 ) -> int:
     """As `VisitStore.add_visits`."""
+    found = await rows_of(connection, _TRAITS, {"slugs": json.encode(slugs_of(described)).decode()})
+    undescribed = {slug for slug, is_described, _ in found if not is_described}
+    traits = Traits(undescribed, {slug: tags for slug, _, tags in found})
+    known = 0
+    for part in parts_by_tags(described, traits):
+        known += await _add(connection, part, now, merge, traits)
+    return known
+
+
+async def _add(
+    connection: Connection, described: Sequence[VisitsDescribed], now: datetime, merge: Merge, traits: Traits
+) -> int:
     async with connection.transaction():
         await connection.execute(_BEGIN.encode())
         of_batch = {one.batch: one for one in described}
         new = await rows_of(connection, _BATCHES, {"batches": list(of_batch), "now": now})
         added = [of_batch[batch] for (batch,) in new]
-        undescribed = await rows_of(
-            connection, _UNDESCRIBED, {"slugs": json.encode(slugs_of(added)).decode()}
-        )
-        together = await asyncio.to_thread(folded, added, {slug for (slug,) in undescribed})
+        together = await asyncio.to_thread(folded, added, traits)
         for hour, counts in together.counts.items():
             await _add_counts(connection, hour, counts, MAX_VALUES)
             begin = day_of(hour)
-            if await rows_of(connection, _IS_ROLLED_UP, {"day": begin}):
-                await _add_counts(connection, begin, by_day(counts), MAX_DAY_VALUES)
+            of_day = {"day": begin, "totals": totals_in(counts)}
+            added_up = await rows_of(connection, _ROLLED_UP, of_day)
+            if added_up:
+                days = by_day(counts, {slug for (slug,) in added_up})
+                await _add_counts(connection, begin, days, MAX_DAY_VALUES)
         for day, visitors in together.visitors.items():
             await _add_visitors(connection, day, visitors, merge)
     return len(described) - len(new)
@@ -313,8 +364,36 @@ async def values(
 ) -> list[ValueVisits]:
     """As `VisitStore.visit_values`."""
     asked = {"slug": slug, "since": since, "until": until, "limit": limit, "other": OTHER}
-    found = await rows_of(connection, _VALUES_OF_ALL if slug == ALL_LINKS else _VALUES, asked)
+    if is_total(slug):
+        found = await rows_of(connection, _VALUES_OF_TOTAL, {**asked, "days": by_day_of(slug)})
+    else:
+        found = await rows_of(connection, _VALUES, asked)
     return [ValueVisits(Dimension(by), value, visits) for by, value, visits in found]
+
+
+async def kinds(
+    connection: Connection, slug: Slug, *, starts: Sequence[datetime], until: datetime
+) -> Sequence[PeriodVisits]:
+    """As `VisitStore.visit_kinds`."""
+    held, of_days = (number_of(starts[0]), number_of(until)), []
+    # All of it is of one moment: days are their hours.
+    async with connection.transaction():
+        await connection.execute(b"SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+        if is_total(slug):
+            [(oldest, latest)] = await rows_of(connection, _HELD, {"slug": slug})
+            if oldest is None:
+                return []
+            held = number_of(oldest), number_of(latest)
+            asked = {
+                "days": by_day_of(slug),
+                "first": day_of(max(starts[0], oldest).astimezone(UTC)),
+                "until": until,
+            }
+            of_days = await rows_of(connection, _KINDS_OF_DAYS, asked)
+        plan = PeriodPlan(starts, until, held, {day for day, _, _ in of_days})
+        hours = {"slug": slug, "hours": json.encode(plan.hours).decode()}
+        of_hours = await rows_of(connection, KINDS, hours)
+    return plan.summed(of_hours, of_days)
 
 
 async def forget(connection: Connection, *, before: datetime, limit: int) -> int:

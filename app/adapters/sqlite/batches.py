@@ -8,6 +8,7 @@ from datetime import datetime
 import apsw
 
 from app.adapters.sqlite import sql
+from app.adapters.sqlite.writer import NothingStored
 from app.domain.link import Link, Slug
 from app.domain.link_key import AFTER_OTHERS, DEFAULT_ID, keys_between
 from app.ports import (
@@ -32,18 +33,20 @@ def write_batch(
     now: datetime,
     origin: str | None,
     actor: str | None,
-) -> Sequence[Changed] | Answered | RequestMismatch | None:
-    """Do what `BatchStore.write_batch` says; None if a slug was taken meanwhile: nothing was stored."""
+) -> Sequence[Changed] | Answered | RequestMismatch:
+    """
+    Do what `BatchStore.write_batch` says.
+
+    Raises:
+        NothingStored: a slug was taken meanwhile.
+    """
     if request is not None and (known := _answer(db, request)) is not None:
         return known
     batch = decide(_read(db, wanted))
     if batch is None:
         return ()
-    db.execute("SAVEPOINT batch")
     changes = _write(db, batch, origin, actor)
-    if changes is None:
-        db.execute("ROLLBACK TO batch")
-    elif request is not None:
+    if request is not None:
         values = (
             request.scope,
             request.key,
@@ -53,7 +56,6 @@ def write_batch(
             batch.answer,
         )
         db.execute(sql.INSERT_ANSWER, values)
-    db.execute("RELEASE batch")
     return changes
 
 
@@ -90,23 +92,27 @@ def _read(db: apsw.Connection, wanted: Wanted) -> Found:
     return Found(links=links, external_ids=external_ids, reusable=reusable)
 
 
-def _write(db: apsw.Connection, batch: Batch, origin: str | None, actor: str | None) -> list[Changed] | None:
-    for link in batch.added:
-        db.execute(sql.WRITE_ADDED, {**sql.link_values(link), "actor": actor})
-        if not db.changes():
-            return None
+def _write(db: apsw.Connection, batch: Batch, origin: str | None, actor: str | None) -> list[Changed]:
+    events = _add(db, batch.added, origin, actor) if batch.added else []
     for link, replaced in batch.changed:
         db.execute(sql.WRITE_CHANGED, {**sql.link_values(link), "replaced": replaced, "actor": actor})
         if not db.changes():
-            return None
-    links = [*batch.added, *(link for link, _ in batch.changed)]
-    events = [
-        sql.event(
-            sql.rows(db, sql.INSERT_EVENT, (link.slug, link.version, origin))[0][0],
-            link.slug,
-            link.version,
-            origin,
-        )
-        for link in links
+            raise NothingStored
+    changed = [link for link, _ in batch.changed]
+    events += [sql.rows(db, sql.INSERT_EVENT, (one.slug, one.version, origin))[0][0] for one in changed]
+    return [
+        Changed(link, sql.event(event_id, link.slug, link.version, origin))
+        for link, event_id in zip((*batch.added, *changed), events, strict=True)
     ]
-    return [Changed(link, event) for link, event in zip(links, events, strict=True)]
+
+
+def _add(db: apsw.Connection, links: Sequence[Link], origin: str | None, actor: str | None) -> list[int]:
+    """Store *links*, which are new, and return the ids of their outbox rows."""
+    db.execute(sql.STAGE)
+    db.executemany(sql.FILL_STAGE, map(sql.link_values, links))
+    db.execute(sql.WRITE_ADDED, (actor,))
+    if db.changes() < len(links):
+        raise NothingStored
+    ids = [row[0] for row in sql.rows(db, sql.INSERT_EVENTS, (origin,))]
+    db.execute(sql.CLEAR_STAGE)
+    return ids

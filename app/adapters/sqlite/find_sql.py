@@ -209,9 +209,14 @@ def counting(query: LinkQuery, driver: Driver | None) -> str:
     return f"SELECT count(*) FROM {begin} {joined} WHERE {' AND '.join([_IS_LISTED, *_checks(query)])}"
 
 
+# Each part reads one index from end to end: a join of all links takes thirty times as long.
 TOTALS = f"""
-    SELECT count(*), coalesce(sum(clicks), 0)
-    FROM links LEFT JOIN click_totals ON click_totals.slug = links.slug WHERE {_IS_LISTED}
+    SELECT
+        (SELECT count(*) FROM links INDEXED BY links_created WHERE {_IS_LISTED}),
+        (SELECT coalesce(sum(clicks), 0) FROM click_totals) - (
+            SELECT coalesce(sum(clicks), 0) FROM links INDEXED BY links_removed
+            CROSS JOIN click_totals ON click_totals.slug = links.slug WHERE links.removed_at IS NOT NULL
+        )
 """
 
 

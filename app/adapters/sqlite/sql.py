@@ -190,11 +190,16 @@ SELECT_REUSABLE = f"""
     ORDER BY id LIMIT 1
 """
 _WRITTEN = [name for name in _LINK if name not in {*_COMPUTED, "aliases", "alias_of"}]
+# The new links of a batch are bound row by row to a table without triggers, and stored by one statement: each
+# statement that runs triggers begins a journal of its own, and copies the pages that it changes to it.
+STAGE = f"CREATE TEMP TABLE IF NOT EXISTS staged ({', '.join(_WRITTEN)})"
+FILL_STAGE = f"INSERT INTO staged VALUES ({', '.join(f':{name}' for name in _WRITTEN)})"
 WRITE_ADDED = f"""
     INSERT INTO links ({", ".join(_WRITTEN)}, created_by)
-    VALUES ({", ".join(f":{name}" for name in _WRITTEN)}, :actor)
+    SELECT {", ".join(_WRITTEN)}, ? FROM staged WHERE true ORDER BY rowid
     ON CONFLICT DO NOTHING
 """
+CLEAR_STAGE = "DELETE FROM staged"
 WRITE_CHANGED = f"""
     UPDATE links SET {", ".join(f"{name} = :{name}" for name in _WRITTEN if name != "slug")},
         changed_by = :version || ' ' || :actor, owner = coalesce(:owner, '')
@@ -211,6 +216,10 @@ INSERT_EVENT = f"""
     INSERT INTO outbox (slug, version, origin, next_attempt_at, created_at)
     VALUES (?, ?, ?, {_NOW} + {round(OUTBOX_GRACE_S * 1_000_000)}, {_NOW}) RETURNING id
 """
+# Those of `WRITE_ADDED`.
+INSERT_EVENTS = INSERT_EVENT.replace("VALUES (?, ?, ?,", "SELECT slug, version, ?,").replace(
+    ") RETURNING id", " FROM staged ORDER BY rowid RETURNING id"
+)
 TAKE_EVENTS = f"""
     UPDATE outbox SET next_attempt_at = {_NOW} + ?1, attempts = attempts + 1 WHERE id IN (
         SELECT id FROM outbox WHERE next_attempt_at <= {_NOW} OR next_attempt_at > {_NOW} + ?3
@@ -239,7 +248,7 @@ INSERT_BATCH = "INSERT INTO click_batches (id, folded_at) VALUES (?, ?) ON CONFL
 # Older clicks are those of the link that had the slug before.
 _COUNTED = """
     SELECT coalesce(alias_of, was_of, key) AS slug, sum(value) AS clicks
-    FROM json_each(?1) LEFT JOIN links ON links.slug = key
+    FROM json_each(?1) JOIN links ON links.slug = key
     WHERE first_version IS NULL OR first_version = 1 OR created_at < ?2 + 3600000000
     GROUP BY 1
 """

@@ -15,6 +15,7 @@ beside this one.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import date, datetime
 from functools import partial
 from pathlib import Path
@@ -33,7 +34,8 @@ from app.adapters.sqlite import history as past
 from app.adapters.sqlite import visits as visit_counts
 from app.adapters.sqlite.events import SqliteEvents
 from app.adapters.sqlite.find import EFFORT, Finder
-from app.adapters.sqlite.writer import OLD_SCHEMA, Writer, translated
+from app.adapters.sqlite.writer import OLD_SCHEMA, NothingStored, Writer, translated
+from app.adapters.visit_rows import parts_by_tags
 from app.concurrency.actors import actor, owner_of
 from app.concurrency.origins import origin
 from app.domain.blocks import Block, BlockChange
@@ -59,7 +61,6 @@ from app.ports import (
     ExportPage,
     ExternalIdTaken,
     FoundPage,
-    HourVisits,
     IdempotentRequest,
     ImportedLink,
     LinkHistory,
@@ -69,6 +70,7 @@ from app.ports import (
     OutboxDepth,
     OutboxEvent,
     Page,
+    PeriodVisits,
     Position,
     Replayed,
     RequestMismatch,
@@ -218,11 +220,13 @@ class SqliteStore(SqliteEvents):
                 if not db.changes():
                     return []
 
-        return await self._writer.run(work)
+        return await self._writer.run(work, alone=True)
 
     async def add_imported(self, links: Sequence[ImportedLink], *, now: datetime) -> Sequence[Link | None]:
         maker = actor()
-        return await self._writer.run(lambda db: imports.insert(db, links, now, maker)) if links else ()
+        if not links:
+            return ()
+        return await self._writer.run(lambda db: imports.insert(db, links, now, maker), alone=True)
 
     async def find_imported(self, keys: Sequence[str]) -> Mapping[str, Slug]:
         with translated():
@@ -305,9 +309,8 @@ class SqliteStore(SqliteEvents):
             actor=actor(),
         )
         for _ in range(_BATCH_TRIES):
-            outcome = await self._writer.run(work)
-            if outcome is not None:
-                return outcome
+            with suppress(NothingStored):
+                return await self._writer.run(work, alone=True)
         raise Contended("sqlite", f"{_BATCH_TRIES} random slugs in a row were taken")
 
     async def history(self, slug: Slug, *, before: int | None, limit: int) -> LinkHistory | None:
@@ -372,10 +375,15 @@ class SqliteStore(SqliteEvents):
         return await self._writer.run(lambda db: len(sql.rows(db, sql.FORGET_BATCHES, bindings)))
 
     async def add_visits(self, described: Sequence[VisitsDescribed], *, now: datetime, merge: Merge) -> int:
-        return await self._writer.run(lambda db: visit_counts.add(db, described, now, merge))
+        traits = await self._writer.run(lambda db: visit_counts.traits(db, described))
+        known = 0
+        for part in parts_by_tags(described, traits):
+            work = partial(visit_counts.add, described=part, now=now, merge=merge, of_links=traits)
+            known += await self._writer.run(work, alone=True)
+        return known
 
     async def roll_up_visits(self, *, since: datetime, until: datetime) -> bool:
-        return await self._writer.run(lambda db: visit_counts.roll_up(db, since, until))
+        return await self._writer.run(lambda db: visit_counts.roll_up(db, since, until), alone=True)
 
     async def visit_values(
         self, slug: Slug, *, since: datetime, until: datetime, limit: int
@@ -386,10 +394,10 @@ class SqliteStore(SqliteEvents):
         )
 
     async def visit_kinds(
-        self, slug: Slug, *, since: datetime, until: datetime, in_days: bool = False
-    ) -> Sequence[HourVisits]:
+        self, slug: Slug, *, starts: Sequence[datetime], until: datetime
+    ) -> Sequence[PeriodVisits]:
         return await self._finder.read(
-            lambda db: visit_counts.kinds(db, slug, since=since, until=until, in_days=in_days), ADMIN_S
+            lambda db: visit_counts.kinds(db, slug, starts=starts, until=until), ADMIN_S
         )
 
     async def visitor_sketches(self, slug: Slug, *, first: date, last: date) -> Sequence[bytes]:
@@ -571,6 +579,7 @@ def _connect(path: Path, busy_timeout_s: float) -> apsw.Connection:
     db.set_busy_timeout(round(busy_timeout_s * 1000))
     db.pragma("journal_mode", "wal")
     db.pragma("synchronous", "full")  # an acknowledged write survives a power cut
+    db.pragma("temp_store", "memory")  # the folder of temporary files may be read-only
     return db
 
 

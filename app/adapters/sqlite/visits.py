@@ -9,9 +9,20 @@ from operator import itemgetter
 from typing import cast
 
 import apsw
+from msgspec import json
 
 from app.adapters.sqlite import sql
-from app.adapters.visit_rows import Columns, by_day, day_of, folded, slugs_of
+from app.adapters.visit_periods import PeriodPlan, number_of
+from app.adapters.visit_rows import (
+    TOTALS_AT_A_TIME,
+    Columns,
+    Traits,
+    by_day,
+    day_of,
+    folded,
+    slugs_of,
+    totals_in,
+)
 from app.domain.events import VisitsDescribed
 from app.domain.link import Slug
 from app.domain.visits import (
@@ -22,14 +33,17 @@ from app.domain.visits import (
     OTHER,
     Dimension,
     ValueVisits,
+    by_day_of,
+    is_total,
 )
-from app.ports import HourVisits, Merge
+from app.ports import Merge, PeriodVisits
 
-# By each slug that a link has or had.
-_UNDESCRIBED = """
-    SELECT own.slug FROM json_each(?) AS asked JOIN links AS own ON own.slug = asked.value
+# Links without statistics and those with tags, by each slug that they have or had.
+_TRAITS = """
+    SELECT own.slug, coalesce(target.analytics, own.analytics), coalesce(target.tags, own.tags)
+    FROM json_each(?) AS asked JOIN links AS own ON own.slug = asked.value
         LEFT JOIN links AS target ON target.slug = coalesce(own.alias_of, own.was_of)
-    WHERE NOT coalesce(target.analytics, own.analytics)
+    WHERE NOT coalesce(target.analytics, own.analytics) OR coalesce(target.tags, own.tags) <> '[]'
 """
 # Returns the number of the row if there was one to add to.
 _ADD_TO = """
@@ -66,20 +80,31 @@ _VALUES = f"""
 """
 # A look at each hour: between them stand the rows of all other dimensions.
 _KINDS = f"""
-    WITH RECURSIVE given (hour) AS (
-        VALUES (?2) UNION ALL SELECT hour + 3600000000 FROM given WHERE hour + 3600000000 < ?3
-    ), slugs (slug) AS MATERIALIZED (SELECT * FROM {_SLUGS})
-    SELECT given.hour, value, sum(visits) FROM slugs CROSS JOIN given CROSS JOIN visit_counts AS counted
-        ON counted.slug = slugs.slug AND counted.hour = given.hour AND counted.dimension = 'kind'
-    WHERE given.hour > {_BEGAN} - 3600000000
-    GROUP BY given.hour, value ORDER BY given.hour, value
+    WITH slugs (slug) AS MATERIALIZED (SELECT * FROM {_SLUGS})
+    SELECT given.value, counted.value, sum(visits)
+    FROM slugs CROSS JOIN json_each(?2) AS given CROSS JOIN visit_counts AS counted
+        ON counted.slug = slugs.slug AND counted.hour = given.value * 3600000000
+            AND counted.dimension = 'kind'
+    WHERE given.value * 3600000000 > {_BEGAN} - 3600000000
+    GROUP BY given.value, counted.value
+"""
+_KINDS_OF_DAYS = """
+    WITH RECURSIVE days (day) AS (
+        VALUES (?2) UNION ALL SELECT day + 24 FROM days WHERE day + 24 < ?3
+    )
+    SELECT day, value, visits FROM days CROSS JOIN visit_counts AS counted
+        ON counted.slug = ?1 AND counted.hour = day * 3600000000 AND counted.dimension = 'kind'
+"""
+_HELD = """
+    SELECT (SELECT min(hour) FROM visit_counts WHERE slug = ?1) / 3600000000,
+        (SELECT max(hour) FROM visit_counts WHERE slug = ?1) / 3600000000
 """
 SKETCHES = f"""
     SELECT sketch FROM visit_sketches
     WHERE slug IN {_SLUGS} AND day >= ?2 AND day <= ?3 AND day >= {_BEGAN} / 86400000000
 """
 _DAY_US = 86_400_000_000
-# Days that are added up, and the hours of the others.
+# Days of a total that are added up, and the hours of the others.
 _DAYS = f"""
     WITH RECURSIVE hours (hour) AS (
         VALUES (?1) UNION ALL SELECT hour + 3600000000 FROM hours WHERE hour + 3600000000 < ?2
@@ -87,16 +112,16 @@ _DAYS = f"""
         SELECT hour FROM hours WHERE hour % {_DAY_US} = 0 AND hour + {_DAY_US} <= ?2
             AND EXISTS (
                 SELECT 1 FROM visit_counts AS held
-                WHERE held.slug = '{ALL_LINKS_BY_DAY}' AND held.hour = hours.hour
+                WHERE held.slug = ?4 AND held.hour = hours.hour
             )
     )
 """
-_VALUES_OF_ALL = f"""{_DAYS}, counted AS (
+_VALUES_OF_TOTAL = f"""{_DAYS}, counted AS (
         SELECT dimension, value, visits FROM days CROSS JOIN visit_counts
-            ON slug = '{ALL_LINKS_BY_DAY}' AND hour = day
+            ON slug = ?4 AND hour = day
         UNION ALL
         SELECT dimension, value, visits FROM hours CROSS JOIN visit_counts AS held
-            ON held.slug = '{ALL_LINKS}' AND held.hour = hours.hour
+            ON held.slug = ?3 AND held.hour = hours.hour
         WHERE hours.hour - hours.hour % {_DAY_US} NOT IN (SELECT day FROM days)
     ), summed AS (
         SELECT dimension, value, sum(visits) AS visits FROM counted GROUP BY dimension, value
@@ -104,20 +129,16 @@ _VALUES_OF_ALL = f"""{_DAYS}, counted AS (
         SELECT *, row_number() OVER (PARTITION BY dimension ORDER BY value = '', visits DESC, value) AS place
         FROM summed
     )
-    SELECT dimension, CASE WHEN place <= ?3 THEN value ELSE '' END AS name, sum(visits)
+    SELECT dimension, CASE WHEN place <= ?5 THEN value ELSE '' END AS name, sum(visits)
     FROM placed GROUP BY dimension, name ORDER BY dimension, name = '', sum(visits) DESC, name
 """
-_KINDS_IN_DAYS = f"""{_DAYS}, given (slug, hour) AS (
-        SELECT '{ALL_LINKS_BY_DAY}', day FROM days
-        UNION ALL SELECT '{ALL_LINKS}', hour FROM hours
-            WHERE hour - hour % {_DAY_US} NOT IN (SELECT day FROM days)
+_ROLLED_UP = f"""
+    SELECT asked.value FROM json_each(?1) AS asked WHERE EXISTS (
+        SELECT 1 FROM visit_counts AS held
+        WHERE held.slug = '{ALL_LINKS_BY_DAY}' || substr(asked.value, {len(ALL_LINKS) + 1}) AND held.hour = ?2
     )
-    SELECT given.hour, value, visits FROM given CROSS JOIN visit_counts AS counted
-        ON counted.slug = given.slug AND counted.hour = given.hour AND counted.dimension = 'kind'
-    ORDER BY given.hour, value
 """
-_IS_ROLLED_UP = f"SELECT 1 FROM visit_counts WHERE slug = '{ALL_LINKS_BY_DAY}' AND hour = ? LIMIT 1"
-# The latest day first: it is asked for most.
+# The latest day first: it is asked for most. All links are added up last, so a day without them is not done.
 _DAY_TO_ROLL_UP = f"""
     WITH RECURSIVE days (day) AS (
         SELECT ?2 / {_DAY_US} * {_DAY_US} - {_DAY_US}
@@ -131,15 +152,33 @@ _DAY_TO_ROLL_UP = f"""
         )
     LIMIT 1
 """
+# A look-up for each total, wherever the next one begins. ALL_LINKS comes last.
+_TOTALS_TO_ROLL_UP = f"""
+    WITH RECURSIVE totals (slug) AS (
+        SELECT '{ALL_LINKS}' UNION ALL SELECT (
+            SELECT min(slug) FROM visit_counts WHERE slug > totals.slug AND slug < '{ALL_LINKS_BY_DAY}'
+        ) FROM totals WHERE totals.slug IS NOT NULL
+    )
+    SELECT slug FROM totals
+    WHERE EXISTS (
+            SELECT 1 FROM visit_counts AS held
+            WHERE held.slug = totals.slug AND held.hour >= ?1 AND held.hour < ?1 + {_DAY_US}
+        ) AND NOT EXISTS (
+            SELECT 1 FROM visit_counts AS held
+            WHERE held.slug = '{ALL_LINKS_BY_DAY}' || substr(totals.slug, {len(ALL_LINKS) + 1})
+                AND held.hour = ?1
+        )
+    ORDER BY slug DESC LIMIT {TOTALS_AT_A_TIME}
+"""
 _ROLL_UP = f"""
     INSERT INTO visit_counts (slug, hour, dimension, value, visits)
-    SELECT '{ALL_LINKS_BY_DAY}', ?1, dimension,
+    SELECT ?3, ?1, dimension,
         CASE WHEN place <= {MAX_DAY_VALUES} THEN value ELSE '' END AS name, sum(visits)
     FROM (
         SELECT *, row_number() OVER (PARTITION BY dimension, value = '' ORDER BY visits DESC, value) AS place
         FROM (
             SELECT dimension, value, sum(visits) AS visits FROM visit_counts
-            WHERE slug = '{ALL_LINKS}' AND hour >= ?1 AND hour < ?1 + {_DAY_US} GROUP BY dimension, value
+            WHERE slug = ?2 AND hour >= ?1 AND hour < ?1 + {_DAY_US} GROUP BY dimension, value
         )
     )
     GROUP BY dimension, name
@@ -158,8 +197,22 @@ _FORGET_SKETCHES = """
 _FORGET_KEYS = "DELETE FROM visitor_keys WHERE day < ?"
 
 
-def add(db: apsw.Connection, described: Iterable[VisitsDescribed], now: datetime, merge: Merge) -> int:
-    """As `VisitStore.add_visits`."""
+def traits(db: apsw.Connection, described: Iterable[VisitsDescribed]) -> Traits:
+    """Return the traits of the links in *described*."""
+    found = sql.rows(db, _TRAITS, (sql.json(slugs_of(described)),))
+    undescribed = {slug for slug, is_described, _ in found if not is_described}
+    return Traits(undescribed, {slug: json.decode(tags) for slug, _, tags in found})
+
+
+def add(
+    db: apsw.Connection,
+    *,
+    described: Iterable[VisitsDescribed],
+    now: datetime,
+    merge: Merge,
+    of_links: Traits,
+) -> int:
+    """Add a part of what `VisitStore.add_visits` is given, as it says."""
     known = 0
     new: list[VisitsDescribed] = []
     for one in described:
@@ -167,13 +220,14 @@ def add(db: apsw.Connection, described: Iterable[VisitsDescribed], now: datetime
             new.append(one)
         else:
             known += 1
-    slugs = sql.json(slugs_of(new))
-    together = folded(new, {slug for (slug,) in sql.rows(db, _UNDESCRIBED, (slugs,))})
+    together = folded(new, of_links)
     for hour, counts in together.counts.items():
         _add_counts(db, cast("int", sql.micros(hour)), counts, MAX_VALUES)
         begin = cast("int", sql.micros(day_of(hour)))
-        if sql.rows(db, _IS_ROLLED_UP, (begin,)):
-            _add_counts(db, begin, by_day(counts), MAX_DAY_VALUES)
+        added_up = sql.rows(db, _ROLLED_UP, (sql.json(totals_in(counts)), begin))
+        if added_up:
+            days = by_day(counts, {slug for (slug,) in added_up})
+            _add_counts(db, begin, days, MAX_DAY_VALUES)
     for day, visitors in together.visitors.items():
         _add_visitors(db, _number(day), visitors, merge)
     return known
@@ -222,7 +276,8 @@ def _add_visitors(
 def roll_up(db: apsw.Connection, since: datetime, until: datetime) -> bool:
     """As `VisitStore.roll_up_visits`."""
     for (day,) in sql.rows(db, _DAY_TO_ROLL_UP, (sql.micros(since), sql.micros(until))):
-        sql.rows(db, _ROLL_UP, (day,))
+        for (total,) in sql.rows(db, _TOTALS_TO_ROLL_UP, (day,)):
+            sql.rows(db, _ROLL_UP, (day, total, by_day_of(total)))
         return True
     return False
 
@@ -232,24 +287,30 @@ def values(
 ) -> list[ValueVisits]:
     """As `VisitStore.visit_values`."""
     hours = (sql.micros(since), sql.micros(until))
-    if slug == ALL_LINKS:
-        found = sql.rows(db, _VALUES_OF_ALL, (*hours, limit))
+    if is_total(slug):
+        found = sql.rows(db, _VALUES_OF_TOTAL, (*hours, slug, by_day_of(slug), limit))
     else:
         found = sql.rows(db, _VALUES, (slug, *hours, limit))
     return [ValueVisits(Dimension(by), value, visits) for by, value, visits in found]
 
 
 def kinds(
-    db: apsw.Connection, slug: Slug, *, since: datetime, until: datetime, in_days: bool
-) -> Sequence[HourVisits]:
+    db: apsw.Connection, slug: Slug, *, starts: Sequence[datetime], until: datetime
+) -> Sequence[PeriodVisits]:
     """As `VisitStore.visit_kinds`."""
-    hours = (sql.micros(since), sql.micros(until))
-    if in_days and slug == ALL_LINKS:
-        found = sql.rows(db, _KINDS_IN_DAYS, hours)
-    else:
-        found = sql.rows(db, _KINDS, (slug, *hours))
-    times = {hour: cast("datetime", sql.time(hour)) for hour in {hour for hour, _, _ in found}}
-    return [HourVisits(times[hour], kind, visits) for hour, kind, visits in found]
+    first, end = number_of(starts[0]), number_of(until)
+    # All of it is of one moment: days are their hours.
+    with db:
+        held, of_days = (first, end), []
+        if is_total(slug):
+            [(oldest, latest)] = sql.rows(db, _HELD, (slug,))
+            if oldest is None:
+                return []
+            held, begin = (oldest, latest), max(first, oldest)
+            of_days = sql.rows(db, _KINDS_OF_DAYS, (by_day_of(slug), begin - begin % 24, end))
+        plan = PeriodPlan(starts, until, held, {day for day, _, _ in of_days})
+        of_hours = sql.rows(db, _KINDS, (slug, sql.json(plan.hours)))
+    return plan.summed(of_hours, of_days)
 
 
 def sketches(db: apsw.Connection, slug: Slug, *, first: date, last: date) -> Sequence[bytes]:
