@@ -86,6 +86,7 @@ class RabbitBus:
         self._publishing = self._connection("publisher", self._publisher.session)
         self._consumers: dict[WorkQueue, Consumer] = {}
         self._receiving: list[SupervisedConnection] = []
+        self._listeners: list[SupervisedConnection] = []  # of `_receiving`
         self._is_closed = False
 
     def start(self) -> None:
@@ -136,7 +137,7 @@ class RabbitBus:
         async def session(connection: AbstractConnection, ready: Callable[[], None]) -> None:
             await _listen(connection, ready, listener)
 
-        self._receive("listener", session)
+        self._listeners.append(self._receive("listener", session))
 
     async def consume(
         self, queue: WorkQueue, handler: EventHandler, observer: DeliveryObserver = _UNOBSERVED
@@ -159,12 +160,15 @@ class RabbitBus:
         self._receive(f"consumer of {queue}", consumer.session)
 
     async def ping(self) -> None:
-        """One round trip, on the publishing connection."""
+        """One round trip, on the publishing connection; consumers and listeners have their own."""
         lost = [queue for queue, consumer in self._consumers.items() if not consumer.is_consuming]
         if lost:
             raise Unavailable("rabbitmq", f"no active consumer of {', '.join(lost)}")
         if CACHE_QUEUE not in await self._depths([CACHE_QUEUE]):
             raise Unavailable("rabbitmq", f"has no queue {CACHE_QUEUE}")
+        # Last: if all connections are lost, the others say why.
+        if not all(connection.is_ready for connection in self._listeners):
+            raise Unavailable("rabbitmq", "no announcements of changes arrive")
 
     async def depths(self) -> Mapping[str, int]:
         """Return how many messages are ready in each queue; missing queues are left out."""
@@ -199,12 +203,13 @@ class RabbitBus:
             reason = redacted(f"{type(error).__name__}: {error}")
             raise Unavailable("rabbitmq", reason) from error
 
-    def _receive(self, name: str, session: Session) -> None:
+    def _receive(self, name: str, session: Session) -> SupervisedConnection:
         if self._is_closed:
             raise Unavailable("rabbitmq", "the bus is closed")
         connection = self._connection(name, session)
         self._receiving.append(connection)
         connection.start()
+        return connection
 
     def _connection(self, name: str, session: Session) -> SupervisedConnection:
         return SupervisedConnection(

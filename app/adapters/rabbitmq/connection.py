@@ -99,6 +99,11 @@ class SupervisedConnection:
         """Why the last attempt failed, without credentials; empty once a session is ready."""
         return self._failure
 
+    @property
+    def is_ready(self) -> bool:
+        """Whether a session is ready, as far as this process knows: a probe tells within `PROBE_S`."""
+        return self._is_ready
+
     def start(self) -> None:
         """Start connecting in the background. Idempotent."""
         if self._task is None:
@@ -112,7 +117,6 @@ class SupervisedConnection:
 
     async def _supervise(self) -> None:
         while not self._is_closed:
-            self._is_ready = False
             try:
                 await self._connect_and_run()
                 reason = "the session ended"
@@ -124,11 +128,12 @@ class SupervisedConnection:
             delay_s = self._random() * min(_LONGEST_DELAY_S, _FIRST_DELAY_S * 2**doublings)
             self._failures += 1
             # A node that was lost may be back; one that refused is not asked again at once.
-            self._node += not self._is_ready
+            was_ready, self._is_ready = self._is_ready, False
+            self._node += not was_ready
             logger.warning(
                 "rabbitmq connection %s %s: %s; reconnecting in %.2f s",
                 self._name,
-                "lost" if self._is_ready else "failed",
+                "lost" if was_ready else "failed",
                 self._failure,
                 delay_s,
             )

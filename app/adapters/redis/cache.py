@@ -15,6 +15,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import NoScriptError, RedisError
 from redis.maint_notifications import MaintNotificationsConfig
 
+from app.adapters.redis.shared_connection import SharedConnection
 from app.domain.cache_ttl import time_to_live_s
 from app.domain.errors import SettingsError, Unavailable
 from app.domain.link import Resolution, Slug
@@ -55,7 +56,7 @@ class RedisCache:
 
     A call waits at most `timeout_s` for a connection, `connect_timeout_s` where a new one
     has to be opened, and `timeout_s` for each reply. Nothing is retried: on the redirect path
-    the store is the fallback.
+    the store is the fallback. Batch reads share one connection, beside those of all other calls.
     """
 
     def __init__(
@@ -74,7 +75,7 @@ class RedisCache:
             url: `redis://`, `rediss://` or `unix://`; options in its query override these.
             timeout_s: for each reply, and for a free connection.
             connect_timeout_s: for opening a connection.
-            max_connections: the most calls in flight.
+            max_connections: the most calls in flight, batch reads aside.
             random: returns floats in [0, 1), for the jitter of the times to live.
 
         Raises:
@@ -110,6 +111,7 @@ class RedisCache:
             )
             # redis-py rejects unknown options only when it makes a connection.
             self._client.connection_pool.make_connection()  # type: ignore[no-untyped-call]
+            self._reads = SharedConnection(self._client.connection_pool.make_connection)
         except (TypeError, ValueError):
             raise SettingsError(
                 "the URL of Redis has an option that its driver does not know, or whose value it cannot parse"
@@ -117,10 +119,13 @@ class RedisCache:
 
     async def get_many(self, slugs: Sequence[Slug]) -> Mapping[Slug, Resolution]:
         """One round trip."""
-        keys = [cache_key(slug) for slug in slugs]
-        async with self._connection_slot():
+        if not slugs:
+            return {}
+        try:
             # A key of another type was not written by Hopgate; MGET reports it as a miss, as it should.
-            values = await self._client.mget(keys) if keys else []
+            values = await self._reads.execute("MGET", *map(cache_key, slugs))
+        except (RedisError, OSError) as error:
+            raise self._unavailable(error) from error
         return decoded(slugs, values)
 
     async def put(self, resolutions: Sequence[Resolution]) -> int:
@@ -147,6 +152,7 @@ class RedisCache:
 
     async def aclose(self) -> None:
         try:
+            await self._reads.aclose()
             await self._client.aclose()
         except (RedisError, OSError) as error:
             raise self._unavailable(error) from error
