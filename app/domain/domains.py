@@ -95,6 +95,11 @@ class Domain:
         return key_of(self.domain_id, name) if slugs.is_well_formed(name, kinds) else None
 
     @property
+    def is_default(self) -> bool:
+        """Is it the domain of the base URL? An index makes its object anew with each look at the domains."""
+        return self.domain_id == DEFAULT_ID
+
+    @property
     def kinds(self) -> slugs.Kinds:
         """The kinds of slugs that its links may have."""
         return slugs.Kinds(segments=self.has_segments, unicode=self.has_unicode)
@@ -128,11 +133,12 @@ class DomainIndex:
 
     def replace(self, domains: Iterable[Domain]) -> None:
         """Know these, removed ones included, and no others."""
-        default = Domain(domain_id=DEFAULT_ID, host=self._default_host)
-        self._by_id = {DEFAULT_ID: default} | {one.domain_id: one for one in domains}
-        self._by_id[DEFAULT_ID] = self.default = replace(self._by_id[DEFAULT_ID], host=self._default_host)
-        others = (one for one in self._by_id.values() if one is not self.default and not one.removed)
+        known = {one.domain_id: one for one in (Domain(domain_id=DEFAULT_ID, host=""), *domains)}
+        default = known[DEFAULT_ID] = replace(known[DEFAULT_ID], host=self._default_host)
+        others = (one for one in known.values() if not one.is_default and not one.removed)
+        # Exports are written by other threads meanwhile: each of these is whole at any time.
         self._by_host = {one.host: one for one in others if one.host != self._default_host}
+        self._by_id, self.default = known, default
         # Most services have no other: their requests need no look at the host.
         self.has_others = bool(self._by_host)
 
@@ -144,7 +150,7 @@ class DomainIndex:
     @property
     def hidden(self) -> Domain | None:
         """The further domain whose host is that of the base URL by now: its links are served nowhere."""
-        others = (one for one in self._by_id.values() if one is not self.default and not one.removed)
+        others = (one for one in self._by_id.values() if not one.is_default and not one.removed)
         return next((one for one in others if one.host == self._default_host), None)
 
     def with_page_at(self, host: str) -> Domain | None:
@@ -204,7 +210,7 @@ class DomainIndex:
     def shown(self, key: str) -> str:
         """Return how people tell the link *key* from others: by its slug, behind the host of its domain."""
         domain = self.of(key)
-        return name_of(key) if domain is self.default else f"{domain.host}/{name_of(key)}"
+        return name_of(key) if domain.is_default else f"{domain.host}/{name_of(key)}"
 
     def knows(self, key: str) -> bool:
         """Is the domain of the link *key* here? Another process may have added it a moment ago."""

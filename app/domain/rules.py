@@ -7,6 +7,7 @@ import re
 from collections.abc import Collection
 from dataclasses import replace
 from datetime import UTC, datetime
+from typing import Any
 
 from app.domain import target
 from app.domain.errors import FieldError, InvalidInput
@@ -71,7 +72,7 @@ def checked(fields: LinkFields, *, own_hosts: Collection[str], policy: TargetPol
     if errors:
         raise InvalidInput(errors)
     # What has no canonical form of its own stays as it is.
-    return replace(
+    return _changed(
         fields,
         long_url=long_url,
         tags=tags,
@@ -112,6 +113,14 @@ def edited(
     if not kept.keys() >= _FORWARDING and fields.forward_query and _takes_no_query(fields.long_url):
         raise InvalidInput([_NOT_FORWARDED])
     return fields
+
+
+def _changed(fields: LinkFields, **canonical: Any) -> LinkFields:
+    """Return *fields* with those in *canonical* form; most are sent in it, and a copy is slow to make."""
+    same = all(getattr(fields, name) == value for name, value in canonical.items())
+    # Equal times may have other zones.
+    is_timeless = canonical["valid_from"] is None and canonical["expires_at"] is None
+    return fields if same and is_timeless else replace(fields, **canonical)
 
 
 def _takes_no_query(long_url: str) -> bool:

@@ -57,8 +57,14 @@ _SEGMENTS = re.compile(rf"(?:{_WIDER})+(?:/(?:{_WIDER})+)*\Z")
 _EMOJI_STYLE, _DOTTED = "\ufe0f", "i\u0307"
 _MARKS = 3  # that may follow a letter
 
-# No slug ends with one of these.
-_PASTED = "/.,) "
+# What ends a sentence, a quotation, a bracket or a line, or cannot be seen. No slug has one of these.
+_PASTED = (
+    "/.,) "
+    ";:!?'\"]}>*\\`|\t\n\r"
+    # A quotation is closed by what opens one in another language.
+    "…’‘”“»«›‹–—。、，；：！？）］】」』"
+    "\u00a0\u00ad\u2009\u200b\u200c\u200e\u200f\u2028\u2029\u202f\u2060\u3000\ufeff"
+)
 
 # First path segments of the service: those of `app.web.routes`, and those that pages to come will have.
 # Compared case-folded, so that no look-alike of a page can be claimed. A segment with a dot is no slug

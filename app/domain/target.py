@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection
-from typing import TYPE_CHECKING
 
 import ada_url
 
@@ -20,16 +19,14 @@ from app.domain.errors import FieldError, InvalidInput
 from app.domain.own_hosts import is_own
 from app.domain.policy import WEB, WEB_ONLY, TargetPolicy
 
-if TYPE_CHECKING:
-    from ada_url.ada_adapter import ParseAttributes
-
 # Counted in canonical form. Servers and proxies take request lines of 8 kB.
 MAX_LENGTH = 8192
 # As it is typed: more is not worth a parser's time.
 _MAX_TYPED = 65_536
 MAX_HOST_LENGTH = 253
+_HOST_TOO_LONG = f"must name a host of at most {MAX_HOST_LENGTH} characters"
 _DEFAULT_PORTS = {"http:": 80, "https:": 443}
-_PARTS = ("href", "username", "password", "protocol", "hostname", "port", "pathname")
+_PARTS = ("username", "password", "protocol", "hostname", "port", "pathname")
 
 # The WHATWG parser drops or rewrites these characters. In a target they are a mistake or an attempt
 # to hide something, so they are refused before parsing.
@@ -47,6 +44,12 @@ _OUTSIDE_PART = re.compile(r"[\"<>\\^`{|}\[\]#]|%(?![0-9A-Fa-f]{2})")
 _PERHAPS_OUTSIDE = re.compile(r"[\"<>\\^`{|}\[\]]|%(?![0-9A-Fa-f]{2})|#.*#")
 # Most URLs, told apart by one pass over a set of characters.
 _PLAIN = re.compile(r"[A-Za-z0-9._~:/?@!$&'()*+,;=-]+\Z")
+# The canonical form of most targets: a name as host, without user, port and fragment. Its parts are the
+# scheme, the host and the path.
+_PLAIN_PAGE = re.compile(
+    r"(https?:)//((?:[a-z0-9_-]{1,63}\.)*[a-z0-9_-]{1,63}\.?)(/[A-Za-z0-9._~:/@!$&'()*+,;=-]*)"
+    r"(?:\?[A-Za-z0-9._~:/?@!$&'()*+,;=-]*)?\Z"
+)
 _HOST = re.compile(r"https?://(\[[^\]]*\]|[^/?#:]+)")
 _MORE_THAN_A_HOST = re.compile(r"[/?#@:\[\]]")
 _AFTER_AUTHORITY = re.compile(r"[/?#]")
@@ -99,17 +102,26 @@ def _check_length(href: str) -> None:
 
 def _web_target(text: str, own_hosts: Collection[str]) -> str:
     try:
-        url = ada_url.parse_url(text, _PARTS)
+        href = ada_url.normalize_url(text)
     except ValueError:
         raise _invalid("url_malformed", "is not a valid URL") from None
-    href = uri_reference(url["href"])
+    plain = _PLAIN_PAGE.match(href)
+    # Parts of the canonical form are read off: to ask the parser for each takes as long as all the rest.
+    if plain is not None and len(plain[2]) <= MAX_HOST_LENGTH:
+        _check_length(href)
+        _check_not_doubled(text, plain[2])
+        _check_not_own(plain[2], _DEFAULT_PORTS[plain[1]], plain[3], own_hosts)
+        return href
+    url = ada_url.parse_url(text, _PARTS)
+    href = uri_reference(href)
     _check_length(href)
     if url["username"] or url["password"]:
         raise _invalid("url_credentials", "must not contain a user name or password")
     _check_host(url["hostname"])
     _check_not_doubled(text, url["hostname"])
-    _check_not_own(url, own_hosts)
-    if url["port"] == "0":
+    port = int(url["port"] or _DEFAULT_PORTS[url["protocol"]])
+    _check_not_own(url["hostname"], port, url["pathname"], own_hosts)
+    if port == 0:
         raise _invalid("url_port", "port 0 cannot be connected to")
     return href
 
@@ -153,6 +165,9 @@ def canonical_host(text: str) -> str:
     Raises:
         InvalidInput: it is no host of a target, or more than a host; the field is `long_url`.
     """
+    # As it is typed: an address with thousands of zeros is a short one in canonical form.
+    if len(text) > MAX_HOST_LENGTH:
+        raise _invalid("url_host", _HOST_TOO_LONG)
     bare = text.rpartition("]")[2] if text.startswith("[") else text
     if _MORE_THAN_A_HOST.search(bare):
         raise _invalid("url_host", "must be a host alone, without scheme, port or path")
@@ -206,7 +221,7 @@ def is_emittable(location: str) -> bool:
 
 def _check_host(host: str) -> None:
     if not host or len(host) > MAX_HOST_LENGTH:
-        raise _invalid("url_host", f"must name a host of at most {MAX_HOST_LENGTH} characters")
+        raise _invalid("url_host", _HOST_TOO_LONG)
     bare = host.removesuffix(".")
     if not host.startswith("[") and any(not 1 <= len(label) <= 63 for label in bare.split(".")):
         raise _invalid("url_host", "has an empty host label, or one over 63 characters")
@@ -220,11 +235,9 @@ def _check_not_doubled(text: str, host: str) -> None:
         raise _invalid("url_host", message)
 
 
-def _check_not_own(url: ParseAttributes, own_hosts: Collection[str]) -> None:
-    if own_hosts:
-        port = int(url["port"] or _DEFAULT_PORTS[url["protocol"]])
-        if is_own(url["hostname"], port, url["pathname"], own_hosts):
-            raise _own()
+def _check_not_own(host: str, port: int, path: str, own_hosts: Collection[str]) -> None:
+    if own_hosts and is_own(host, port, path, own_hosts):
+        raise _own()
 
 
 def _own() -> InvalidInput:

@@ -19,7 +19,7 @@ from app.domain.rules import text_problem
 # `utm_id` and those of a single vendor are parameters like any other.
 NAMES = ("utm_source", "utm_medium", "utm_campaign", "utm_term", "utm_content")
 MAX_LENGTH = 255
-_NONE: Mapping[str, str | None] = dict.fromkeys(NAMES)
+_NONE: dict[str, str | None] = dict.fromkeys(NAMES)
 _WITH_SERVER = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 
 
@@ -36,7 +36,7 @@ def shown(long_url: str) -> Mapping[str, str | None]:
     for parameter in _parts(long_url)[1]:
         name, _, value = parameter.partition("=")
         found.setdefault(unquote_plus(name), value)
-    return {name: _readable(found.get(name, "")) for name in NAMES}
+    return _NONE | {name: _readable(found[name]) for name in found.keys() & _NONE.keys()}
 
 
 def merged(long_url: str, wanted: Mapping[str, str | None]) -> str:

@@ -200,7 +200,7 @@ class Domains:
         domain = await self.find(host)
         if domain is None:
             return None
-        if domain is self._index.default:
+        if domain.is_default:
             raise InvalidInput([FieldError("host", "domain_default", "is that of the base URL")])
         left = await self._one(LinkQuery(domain=domain.domain_id))
         if left is not None:
@@ -246,6 +246,10 @@ class NoAnswers:
         """None are held."""
         return ()
 
+    def without_target(self) -> Sequence[Slug]:
+        """None are held."""
+        return ()
+
     def render_again(self, slugs: Collection[Slug]) -> None:
         """Nothing is rendered."""
 
@@ -287,7 +291,7 @@ class DomainWatch(Polled[Domain]):
     def pages_changed(self) -> None:
         """Send visitors to the pages of domains as what decides over them says now."""
         self._changed(self._index)
-        self._l1.render_again([one.slug for one in self._l1.held() if one.long_url is None])
+        self._l1.render_again(self._l1.without_target())
 
     async def first_look(self) -> None:
         """Read all domains; without an answer in time, those of the copy: no start waits longer."""
@@ -342,13 +346,15 @@ class DomainWatch(Polled[Domain]):
 
     async def _render(self, touched: Collection[int]) -> None:
         """Render the answers anew that the domains *touched* give."""
-        slugs = [one.slug for one in self._l1.held() if split_key(one.slug)[0] in touched]
-        done = 0
+        held, done = self._l1.held(), 0
         try:
-            while done < len(slugs):
-                self._l1.render_again(slugs[done : done + SLICE])
+            while done < len(held):
+                self._render_some(held[done : done + SLICE], touched)
                 done += SLICE
                 await asyncio.sleep(0)
         finally:
             # Cancelled: the change is not read again, so the rest follows now.
-            self._l1.render_again(slugs[done:])
+            self._render_some(held[done:], touched)
+
+    def _render_some(self, held: Sequence[Resolution], touched: Collection[int]) -> None:
+        self._l1.render_again([one.slug for one in held if split_key(one.slug)[0] in touched])

@@ -29,11 +29,15 @@ class Answers(Protocol):
     """The part of an L1 cache that a change concerns."""
 
     def held(self) -> Sequence[Resolution]:
-        """As `L1Cache.held`."""
+        """As `L1.held`."""
+        ...
+
+    def without_target(self) -> Sequence[Slug]:
+        """As `L1.without_target`."""
         ...
 
     def render_again(self, slugs: Collection[Slug]) -> None:
-        """As `L1Cache.render_again`."""
+        """As `L1.render_again`."""
         ...
 
 

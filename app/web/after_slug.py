@@ -19,8 +19,9 @@ from app.resilience.admission import AdmissionController, WorkKind
 from app.resilience.deadline import REDIRECT_S
 from app.service.domains import Domains
 from app.service.links import Links
-from app.web import errors, preview, qr_codes
-from app.web.qr import Format, Style
+from app.web import errors, preview, qr, qr_codes
+from app.web.qr import Format
+from app.web.qr_logo import Logo
 from app.web.redirects import RedirectHandler
 from app.web.request import Request
 from app.web.response import Response
@@ -29,7 +30,6 @@ _PREVIEW, _QR = "+", ".qr"
 # As documents and metrics call them.
 SUFFIXES = (_PREVIEW, _QR)
 _FORMATS: dict[str, Format] = {_QR: "svg", ".qr.svg": "svg", ".qr.png": "png"}
-_STYLE = Style()
 # Requests that a code counts as if it has to be drawn: so one client takes a tenth of a processor at most,
 # under the limit that ships.
 DRAWING_COST = 5
@@ -59,6 +59,7 @@ class AfterSlug:
 
     Args:
         has_preview: False: what is asked for by `+` is not there.
+        logo: of the codes; None if they have none.
         on_error: is notified of each error that leaves something out of an answer, or ends a request.
     """
 
@@ -72,6 +73,7 @@ class AfterSlug:
         admission: AdmissionController,
         tarpit: Tarpit,
         has_preview: bool,
+        logo: Logo | None,
         on_error: Callable[[Exception], None],
     ) -> None:
         self._redirects = redirects
@@ -81,6 +83,7 @@ class AfterSlug:
         self._admission = admission
         self._tarpit = tarpit
         self._has_preview = has_preview
+        self._style = qr.public_style(logo)
         self._on_error = on_error
 
     async def answer(self, request: Request, text: str) -> Response:
@@ -107,16 +110,16 @@ class AfterSlug:
 
     async def _code(self, request: Request, slug: Slug, wanted: Format) -> Response:
         text = self._domains.index.short_url(slug)
-        tag = qr_codes.etag(text, wanted, _STYLE)
+        tag = qr_codes.etag(text, wanted, self._style)
         is_held = qr_codes.is_held(tag, request.headers.get("if-none-match"))
-        is_free = is_held or self._codes.has(text, wanted, _STYLE)
+        is_free = is_held or self._codes.has(text, wanted, self._style)
         found = await self._look(slug, request.client, cost=1 if is_free else DRAWING_COST)
         if not _redirects(found):
             return found
         image = None
         if not is_held:
             try:
-                image = await self._codes.image(text, wanted, _STYLE)
+                image = await self._codes.image(text, wanted, self._style)
             except Overloaded as error:
                 self._on_error(error)
                 return errors.overloaded()

@@ -48,7 +48,7 @@ def owner_of(text: str) -> str:
     return "" if text == "none" else text
 
 
-_TAG = printable(1, rules.MAX_TAG_LENGTH, "tag_invalid", pattern=patterns.PRINTABLE, examples=["spring"])
+ONE_TAG = printable(1, rules.MAX_TAG_LENGTH, "tag_invalid", pattern=patterns.PRINTABLE, examples=["spring"])
 # The rules of these are those of the domain, which `Filters` applies.
 _SEARCH = Kind(
     {
@@ -59,7 +59,7 @@ _SEARCH = Kind(
     },
     str,
 )
-_HOST = Kind(
+HOST_OF_DOMAIN = Kind(
     {
         "type": "string",
         "maxLength": target.MAX_HOST_LENGTH,
@@ -71,7 +71,6 @@ _HOST = Kind(
 _LONG_URL = Kind(
     {
         "type": "string",
-        "format": "uri",
         "maxLength": target.MAX_LENGTH,
         "pattern": patterns.TARGET,
         "examples": ["https://example.com/a?b=c"],
@@ -95,11 +94,11 @@ SEARCH = one(
     " ss, and how a character is composed play no part. Targets are searched"
     " as they are shown: `xn--…`, `%C3%A4`.",
 )
-TAG = several("tag", _TAG, MAX_FILTER_TAGS, "Links with this tag. Sent several times: with any of them.")
-TAGS_ALL = several("tags_all", _TAG, MAX_FILTER_TAGS, "Links that have each of these tags.")
-TAGS_NONE = several("tags_none", _TAG, MAX_FILTER_TAGS, "Links that have none of these tags.")
-HOST = one("host", _HOST, "Links whose target is on this host, whatever the port; no subdomains.")
-DOMAIN = one("domain", _HOST, "Links that are visited at this host; of every domain without it.")
+TAG = several("tag", ONE_TAG, MAX_FILTER_TAGS, "Links with this tag. Sent several times: with any of them.")
+TAGS_ALL = several("tags_all", ONE_TAG, MAX_FILTER_TAGS, "Links that have each of these tags.")
+TAGS_NONE = several("tags_none", ONE_TAG, MAX_FILTER_TAGS, "Links that have none of these tags.")
+HOST = one("host", HOST_OF_DOMAIN, "Links whose target is on this host, whatever the port; no subdomains.")
+DOMAIN = one("domain", HOST_OF_DOMAIN, "Links that are visited at this host; of every domain without it.")
 LONG_URL = one("long_url", _LONG_URL, "Links with this target, compared in canonical form.")
 OWNER = one(
     "owner",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
+from operator import attrgetter
 from typing import Annotated, Any, ClassVar, get_type_hints
 
 import msgspec
@@ -212,7 +213,7 @@ class CreateLink(msgspec.Struct, forbid_unknown_fields=True):
         Raises:
             InvalidInput: a UTM parameter is none.
         """
-        sent = {field.name: getattr(self, field.name) for field in _FIELDS}
+        sent = dict(zip(_FIELD_NAMES, _field_values(self), strict=True))
         if self.redirect_code is msgspec.UNSET:
             sent["redirect_code"] = redirect_code
         wanted = {name: value for name in utm.NAMES if (value := getattr(self, name)) is not None}
@@ -248,6 +249,8 @@ class _Address(msgspec.Struct):
 # derive them.
 NOT_FIELDS = ("slug", "domain", "expires_in", "reuse", *utm.NAMES)
 _FIELDS = [field for field in msgspec.structs.fields(CreateLink) if field.name not in NOT_FIELDS]
+_FIELD_NAMES = tuple(field.name for field in _FIELDS)
+_field_values = attrgetter(*_FIELD_NAMES)
 _Changes: Any = msgspec.defstruct(
     "_Changes",
     [
@@ -368,18 +371,20 @@ class ItemProblem(msgspec.Struct):
 
 def link_document(link: Link, domains: DomainIndex) -> LinkDocument:
     """Return *link*, which is of one of *domains*, as the API shows it."""
+    shown = utm.shown(link.fields.long_url)
+    # By place, in the order of the declarations: by name would take several times as long.
     return LinkDocument(
-        domain=domains.of(link.slug).host,
-        slug=name_of(link.slug),
-        short_url=domains.short_url(link.slug),
-        **{field.name: getattr(link.fields, field.name) for field in _FIELDS},
-        **utm.shown(link.fields.long_url),
-        visits=link.visits,
-        version=link.version,
-        created_at=link.created_at,
-        updated_at=link.updated_at,
-        owner=link.owner,
-        aliases=alias_documents(link.aliases, domains),
+        domains.of(link.slug).host,
+        name_of(link.slug),
+        domains.short_url(link.slug),
+        *_field_values(link.fields),
+        *[shown[name] for name in utm.NAMES],
+        link.visits,
+        link.version,
+        link.created_at,
+        link.updated_at,
+        link.owner,
+        alias_documents(link.aliases, domains),
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Iterator
+from urllib.parse import quote
 
 import pytest
 
@@ -211,8 +212,31 @@ def test_shortest_slug_is_a_setting(gateway):
 def test_pasted_ends_are_no_part_of_a_slug(gateway, host):
     for at in (BASE, host):
         link = gateway.link(at)
-        for end in ("/", ".", ",", ")", ").", "%20", "./"):
+        for end in (
+            "/",
+            ".",
+            ",",
+            ")",
+            ").",
+            "%20",
+            "./",
+            ";",
+            "!",
+            ":",
+            "'",
+            "%22",
+            "%3E",
+            "%3F",
+            "*",
+            "%0A",
+            "!%22)",
+        ):
             gateway.becomes(at, f"/{link['slug']}{end}", (302, link["long_url"]))
+        for end in "…’”“»«—。）\u00a0\u200b\ufeff":
+            gateway.becomes(at, f"/{link['slug']}{quote(end)}", (302, link["long_url"]))
+        assert gateway.visit(at, f"/{link['slug']}+!")[0] == 200
+        for end in ("%00", "%7F", "&", "=", "@", "(", "%3C", "$", "~"):
+            assert gateway.visit(at, f"/{link['slug']}{end}")[0] == 404, end
     for path in ("/docs/", "/metrics.", "/api/", "/healthz)", "/%20", "/.", "//"):
         assert gateway.visit(BASE, path)[0] == 404, path
 

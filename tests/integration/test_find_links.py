@@ -229,6 +229,7 @@ def test_changed_cursor_is_refused(api, mark):
         ("host=u@a.example", "host", "url_host"),
         ("host=a%00b", "host", "url_forbidden_character"),
         ("host=a..b", "host", "url_host"),
+        ("host=" + "0" * 254, "host", "url_host"),
         ("long_url=", "long_url", "url_empty"),
         ("long_url=a.example", "long_url", "url_scheme"),
         ("state=gone", "state", "state_invalid"),

@@ -212,3 +212,14 @@ def test_table_is_that_of_unicode():
 
 def run_perl(perl: str, program: str) -> str:
     return subprocess.run([perl, "-e", program], capture_output=True, text=True, check=True).stdout
+
+
+def test_what_is_pasted_behind_a_slug_ends_none():
+    """So no link is hidden by what is cut off, whatever kinds of slugs its domain has."""
+    seen = "/.,) ;:!?'\"]}>*\\`|\t\r\n…’‘”“»«›‹–—。、，；：！？）］】」』"
+    for end in seen + "\xa0\xad\u200b\u200c\u200e\u2028\u3000\ufeff":
+        assert slug.as_pasted(f"grün{end}{end}") == "grün"
+        with pytest.raises(InvalidInput):
+            slug.parse(f"grün{end}", kinds=ALL)
+    for end in "_-9zé😀":
+        assert slug.as_pasted(f"grün{end}") == f"grün{end}"

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import re
 
+import ada_url
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -237,3 +238,35 @@ def test_parts_name_what_decides_where_a_target_leads(url, expected):
 )
 def test_host_is_shown_in_unicode(url, expected):
     assert target.unicode_host(url) == expected
+
+
+_PIECES = st.sampled_from(
+    "a B é 127 0x7f 1.2 . .. / // : :80 :443 @ u:p@ ? # & = % %41 [::1] ~ ' + - _ xn-- \u3002".split()
+)
+
+
+@given(st.sampled_from(["http://", "https://"]), st.lists(_PIECES, min_size=1, max_size=12))
+def test_parts_of_a_plain_page_are_those_of_the_parser(scheme: str, pieces: list[str]) -> None:
+    text = scheme + "".join(pieces)
+    try:
+        url = ada_url.parse_url(text)
+    except ValueError:
+        return
+    plain = target._PLAIN_PAGE.match(url["href"])
+    if plain is not None:
+        assert plain.groups() == (url["protocol"], url["hostname"], url["pathname"])
+        assert (url["username"], url["password"], url["port"], url["hash"]) == ("", "", "", "")
+        assert target.uri_reference(url["href"]) == url["href"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["0" * 254, "[" + "0" * 252 + "]", "a." * 127, "\u00ad" * 250 + "a.example"],
+    ids=["address", "IPv6 address", "name", "soft hyphens"],
+)
+def test_host_alone_is_short_as_it_is_typed(text: str) -> None:
+    """Its canonical form may be shorter: `0.0.0.0`, `a.example`."""
+    with pytest.raises(InvalidInput) as refused:
+        target.canonical_host(text)
+
+    assert [one.code for one in refused.value.errors] == ["url_host"]
