@@ -21,9 +21,9 @@ ENV RUSTUP_HOME=/usr/local/rustup \
 WORKDIR /build
 
 # What runs: the layer that takes longest to make changes least often.
-COPY requirements/otel.txt requirements/sentry.txt requirements/
+COPY requirements/otel.txt requirements/sentry.txt requirements/logo.txt requirements/
 RUN python -m venv /opt/hopgate \
-    && /opt/hopgate/bin/pip install --require-hashes -r requirements/otel.txt -r requirements/sentry.txt
+    && /opt/hopgate/bin/pip install --require-hashes -r requirements/otel.txt -r requirements/sentry.txt -r requirements/logo.txt
 
 # What builds, apart from it.
 COPY requirements/run.txt requirements/

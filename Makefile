@@ -1,6 +1,6 @@
 # The only list of commands. `make help` shows it.
 .DEFAULT_GOAL := help
-.PHONY: help run services otel sentry remote test test-unit test-python test-rust test-long test-faults lint lint-python lint-rust fmt bench bench-limiter bench-gates wheels lock up down clean
+.PHONY: help run services otel sentry logo remote test test-unit test-python test-rust test-long test-faults lint lint-python lint-rust fmt bench bench-limiter bench-gates wheels lock up down clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 WHEELS := $(VENV)/wheels
 PIP := PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pip --disable-pip-version-check --quiet
 # Most tests wait for servers, so more of them run at once than there are processors.
-WORKERS ?= 6
+WORKERS ?= 4
 PYTEST := $(BIN)/python -m pytest --quiet
 SHARED := --dist=loadgroup --no-loadscope-reorder --numprocesses
 # The files that have tests marked `alone`: tests/conftest.py sees to it that there are no others.
@@ -78,6 +78,11 @@ $(VENV)/.sentry: $(VENV)/.services requirements/sentry.txt
 	@$(PIP) install --require-hashes -r requirements/sentry.txt
 	@touch $@
 
+$(VENV)/.logo: $(VENV)/.native requirements/logo.txt
+	@echo "Installing what QR codes with a logo need ..."
+	@$(PIP) install --require-hashes -r requirements/logo.txt
+	@touch $@
+
 $(VENV)/.remote: $(VENV)/.native requirements/remote.txt app/client/pyproject.toml
 	@echo "Installing what commands need for a gateway elsewhere ..."
 	@$(PIP) install --require-hashes -r requirements/remote.txt
@@ -124,6 +129,7 @@ lock: $(VENV)/.dev ## Resolve the dependencies anew and write the lock files.
 	$(BIN)/uv pip compile --quiet --universal --upgrade --generate-hashes --no-header --no-emit-package hopgate-limiter --no-emit-package hopgate-front --extra services -c requirements/dev.txt pyproject.toml -o requirements/services.txt
 	$(BIN)/uv pip compile --quiet --universal --upgrade --generate-hashes --no-header --no-emit-package hopgate-limiter --no-emit-package hopgate-front --extra services --extra otel -c requirements/dev.txt pyproject.toml -o requirements/otel.txt
 	$(BIN)/uv pip compile --quiet --universal --upgrade --generate-hashes --no-header --no-emit-package hopgate-limiter --no-emit-package hopgate-front --extra services --extra sentry -c requirements/dev.txt pyproject.toml -o requirements/sentry.txt
+	$(BIN)/uv pip compile --quiet --universal --upgrade --generate-hashes --no-header --no-emit-package hopgate-limiter --no-emit-package hopgate-front --extra logo -c requirements/dev.txt pyproject.toml -o requirements/logo.txt
 	$(BIN)/uv pip compile --quiet --universal --upgrade --generate-hashes --no-header --no-emit-package hopgate-limiter --no-emit-package hopgate-front --no-emit-package hopgate-client --extra remote -c requirements/dev.txt pyproject.toml -o requirements/remote.txt
 	$(BIN)/uv pip compile --quiet --universal --upgrade --generate-hashes --no-header --group bench -c requirements/dev.txt -o requirements/bench.txt
 	$(BIN)/uv pip compile --quiet --universal --upgrade --generate-hashes --no-header --group fuzz -c requirements/dev.txt -o requirements/fuzz.txt
@@ -141,13 +147,16 @@ otel: $(VENV)/.otel ## Install what traces need; then set OTEL_EXPORTER_OTLP_END
 
 sentry: $(VENV)/.sentry ## Install what reports of errors to Sentry need; then set SENTRY_DSN.
 
+logo: $(VENV)/.logo ## Install what QR codes with a logo need; then set HOPGATE_QR_LOGO.
+
 remote: $(VENV)/.remote ## Install what commands need for a gateway elsewhere; then set HOPGATE_URL and HOPGATE_KEY.
 
 test: test-rust test-python ## Run all tests; they start their own PostgreSQL, Redis and RabbitMQ.
 
+# Cargo would look for a part in make's jobs that it is not given, and warn of that.
 test-rust:
 	@$(need_rust)
-	@$(IDLE) cargo test --quiet --workspace
+	@MAKEFLAGS= $(IDLE) cargo test --quiet --workspace
 
 test-python: $(VENV)/.dev $(VENV)/.clients
 	@$(BIN)/python -m tests.servers

@@ -10,9 +10,9 @@ from __future__ import annotations
 import os
 import sys
 from contextlib import suppress
-from functools import partial
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -20,7 +20,9 @@ from app import __version__
 from app.commands import (
     blocks,
     console,
+    dlq,
     domains,
+    inspection,
     keys,
     link_aliases,
     link_history,
@@ -28,6 +30,7 @@ from app.commands import (
     links,
     list_links,
     qr_code,
+    total_stats,
     transfer,
     webhooks,
 )
@@ -35,6 +38,8 @@ from app.commands.help import Group
 from app.domain.errors import HopgateError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from app.settings import Settings
 
 app = Group(
@@ -49,19 +54,25 @@ link_history.declare(links.app)
 qr_code.declare(links.app)
 list_links.declare(links.app)
 transfer.declare(links.app)
-dlq_app = Group(help="List, replay and drop dead letters.")
+total_stats.declare(app)
 app.add_typer(blocks.app, name="blocks")
 app.add_typer(domains.app, name="domains")
 app.add_typer(webhooks.app, name="webhooks")
 app.add_typer(keys.app, name="keys")
 app.add_typer(links.app, name="links")
-app.add_typer(dlq_app, name="dlq")
+app.add_typer(dlq.app, name="dlq")
+
+
+@cache
+def runner() -> Callable[[], object]:
+    """Return what runs the command that `sys.argv` names."""
+    return typer.main.get_command(app)
 
 
 def main() -> None:
     """Run the command; an error is printed as one line, without a traceback."""
     try:
-        app()
+        runner()()
     except SystemExit as ended:
         if not ended.code:
             console.print_store()
@@ -235,7 +246,7 @@ def _roll_back(settings: Settings, to: int, *, yes: bool, json: bool) -> None:
     check_servers(settings)
     for line in command.losses(settings, to):
         console.note(line)
-    if not yes and not _agrees(f"Go back to schema {to}, and lose what these lines say?"):
+    if not yes and not console.agrees(f"Go back to schema {to}, and lose what these lines say?"):
         console.fail("nothing was changed (with --yes it does not ask)")
     undone = command.roll_back(settings, to, console.note)
     if json:
@@ -264,17 +275,9 @@ def restore(
     from app.commands import backup as command
 
     settings = console.settings()
-    if not yes and not _agrees("Replace every link in the store by the backup?"):
+    if not yes and not console.agrees("Replace every link in the store by the backup?"):
         console.fail("nothing was restored (with --yes it does not ask)")
     command.restore(settings, file, console.note)
-
-
-def _agrees(question: str) -> bool:
-    """Ask on the terminal; without one, or at the end of its input, the answer is no."""
-    try:
-        return typer.confirm(question, err=True)
-    except typer.Abort:
-        return False
 
 
 @app.command("console")
@@ -307,163 +310,13 @@ def open_console(
         console.say(url)
 
 
-@app.command()
-def doctor(*, json: console.Json = False) -> None:
-    """Check settings and every dependency; name what fails, with a remedy. Exits with 1 if one fails."""
-    from app.commands import doctor as command
-
-    settings = console.settings()
-    findings = console.run(command.examine(settings))
-    if json:
-        console.show(findings)
-    else:
-        for finding in findings:
-            console.say(f"{finding.mark:<4} {finding.name:<10} {finding.detail}")
-            if finding.remedy:
-                console.say(f"     {'':<10} → {finding.remedy}")
-    if not all(finding.healthy for finding in findings):
-        raise SystemExit(1)
-
-
-@app.command()
-def top(
-    *,
-    url: Annotated[
-        str | None,
-        typer.Option(
-            metavar="URL",
-            help="The gateway to read, or the HOPGATE_METRICS_BIND of a worker. Default: HOPGATE_URL, or the"
-            " gateway that serves from the data folder, or HOPGATE_BIND.",
-        ),
-    ] = None,
-    once: Annotated[
-        bool, typer.Option("--once", help="Show the figures of one second and exit, as without a terminal.")
-    ] = False,
-    json: Annotated[bool, typer.Option("--json", help="Print them as JSON and exit.")] = False,
-) -> None:
-    """
-    Show what a gateway does, second by second. Ctrl-C ends it.
-
-    It reads /metrics and /readyz, and needs no key.
-    """
-    from app.commands import running
-    from app.commands import top as command
-    from app.commands.local import LocalConnection
-
-    settings = _load()
-    url = url or settings.url
-    if url is None:
-        settings = running.as_running(settings)
-        source = command.Source(settings.local_url, connect=partial(LocalConnection, settings))
-    else:
-        source = command.Source(url.rstrip("/"))
-    command.show(source, once=once, as_json=json, say=console.show)
-
-
-@app.command()
-def check(
-    *,
-    repair: Annotated[
-        bool, typer.Option("--repair", help="Drop wrong entries, and make every cache read them again.")
-    ] = False,
-    json: console.Json = False,
-) -> None:
-    """Compare every cached entry with the store. Exits with 1 if one is wrong and not repaired."""
-    from app.commands import check as command
-
-    settings = console.settings()
-    found = console.run(command.check(settings, repair=repair))
-    if json:
-        console.show(found)
-    else:
-        for one in found.wrong:
-            console.say(f"{one.slug}  {one.fault}: cached version {one.cached}, stored version {one.stored}")
-        repaired = ", all of them repaired" if found.repaired else ""
-        console.say(f"{found.checked:,} cached entries, {len(found.wrong):,} wrong{repaired}")
-    if found.wrong and not found.repaired:
-        raise SystemExit(1)
-
-
-@dlq_app.command("list")
-def dlq_list(
-    *,
-    limit: Annotated[
-        int,
-        typer.Option(
-            metavar="NUMBER", min=1, max=10_000, help="The most to show of each queue, oldest first."
-        ),
-    ] = 20,
-    json: console.Json = False,
-) -> None:
-    """List the dead letters: events that failed six times, or cannot be read. None is removed."""
-    command, settings = _dead_letters()
-    found = console.run(command.listed(settings, limit))
-    if json:
-        console.show(found)
-        return
-    for one in found.letters:
-        console.say(f"{one.event:<24} {one.attempts} attempts  {one.reason}")
-    console.say(f"{found.depth} dead letters" if found.depth != 1 else "1 dead letter")
-
-
-@dlq_app.command("replay")
-def dlq_replay(
-    *,
-    limit: Annotated[
-        int | None,
-        typer.Option(metavar="NUMBER", min=1, help="The most to replay, oldest first. Default: all."),
-    ] = None,
-    json: console.Json = False,
-) -> None:
-    """Return dead letters to the queue of the workers. Unreadable ones stay."""
-    command, settings = _dead_letters()
-    replayed, unreadable = console.run(command.replay(settings, limit))
-    if json:
-        console.show({"replayed": replayed, "unreadable": unreadable})
-    else:
-        left = f", {unreadable} left: they cannot be read" if unreadable else ""
-        console.say(f"{replayed} replayed{left}")
-
-
-@dlq_app.command("drop")
-def dlq_drop(
-    *,
-    unreadable: Annotated[
-        bool, typer.Option("--unreadable", help="Drop only those that cannot be read.")
-    ] = False,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")] = False,
-    json: console.Json = False,
-) -> None:
-    """
-    Delete dead letters for good.
-
-    `hopgate check --repair` repairs the cache entries that they stood for. The clicks of dropped
-    batches are lost.
-    """
-    command, settings = _dead_letters()
-    if not yes and not _agrees("Delete them for good?"):
-        console.fail("nothing was dropped")
-    dropped = console.run(command.drop(settings, unreadable_only=unreadable))
-    if json:
-        console.show({"dropped": dropped})
-    else:
-        console.say(f"{dropped} dropped")
+inspection.declare(app)
 
 
 def _load() -> Settings:
     from app import settings as environment
 
     return environment.load()
-
-
-def _dead_letters() -> tuple[Any, Settings]:
-    """Return the commands on dead letters, and the settings of a stack."""
-    settings = console.settings()
-    if settings.embedded:
-        console.fail("an embedded gateway has no dead letters: there is no broker between it and its worker")
-    from app.commands import dead_letters
-
-    return dead_letters, settings
 
 
 if __name__ == "__main__":

@@ -13,13 +13,14 @@ from app.ports import Store
 from app.service.keys import Authenticator
 from app.service.sessions import Sessions
 from app.settings import Settings
+from app.web.health import Readiness
 from app.web.middleware import ApiMiddleware
 from app.web.services import Services
 
 
 def new_console(
     settings: Settings, store: Store, authenticator: Authenticator
-) -> Callable[[Any, ApiMiddleware, Services], None] | None:
+) -> Callable[[Any, ApiMiddleware, Services, Readiness], None] | None:
     """Return what declares its routes; None if it is off."""
     if settings.console == "off":
         return None

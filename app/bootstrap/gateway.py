@@ -64,7 +64,7 @@ from app.service.history import History
 from app.service.imports import Imports
 from app.service.key_management import KeyManagement, KeyUses
 from app.service.keys import Authenticator
-from app.service.l1_cache import L1Cache
+from app.service.l1_cache import L1, L1Cache
 from app.service.link_export import Exports
 from app.service.links import Links
 from app.service.outbox import OutboxPublisher
@@ -91,6 +91,7 @@ from app.telemetry.sources import (
     redirect_samples,
     visit_samples,
 )
+from app.web import qr_logo
 from app.web.blocked import rendering
 from app.web.pages import DEFAULT_LANGUAGE, Pages, load
 from app.web.redirects import RedirectHandler
@@ -185,6 +186,7 @@ async def open_gateway(settings: Settings) -> AsyncIterator[Services]:
             tracing=traces.tracing,
             front=None if plane is None else plane.front,
             has_preview=settings.preview == "on",
+            qr_logo=qr_logo.of(settings.qr_logo),
             note_visit=None if redirects.described is None else redirects.described.notes.note,
             console=new_console(settings, to.store, api.authenticator),
         )
@@ -197,7 +199,7 @@ async def open_gateway(settings: Settings) -> AsyncIterator[Services]:
 class Redirects:
     """The parts of the redirect path that other parts of a gateway need."""
 
-    l1: L1Cache[Response]
+    l1: L1[Response]
     resolver: Resolver[Response]
     clicks: ClickPublisher
     handler: RedirectHandler
@@ -243,13 +245,13 @@ async def open_redirects(
     """The redirect path: L1 cache, resolver, click counting and visit quota."""
     counter = ClickCounter()
     ages = ChangeAges(time.time)
-    l1: L1Cache[Response] = L1Cache(
+    new_l1: Callable[..., L1[Response]] = L1Cache if plane is None else plane.l1
+    l1 = new_l1(
         rendering(policy, settings.public_url, domains),
         monotonic=time.monotonic,
         wall=time.time,
         clicked=counter.count,
         noted=ages.note,
-        hot=None if plane is None else plane.table,
     )
     async with AsyncExitStack() as stack:
         opened = await stack.enter_async_context(open_replicas(settings, to.guards, to.pools))
@@ -268,7 +270,7 @@ async def open_redirects(
             domains,
             l1,
             copy=None if settings.embedded else DomainFile(settings.data_dir / "domains"),
-            changed=(lambda _: None) if plane is None else plane.table.set_domains,
+            changed=(lambda _: None) if plane is None else plane.set_domains,
         )
 
         blocks = BlockWatch(to.store, index, l1, copy=copy, hosts_changed=hosts.pages_changed)
@@ -313,7 +315,7 @@ async def open_redirects(
 async def open_clicks(
     settings: Settings,
     counter: ClickCounter,
-    l1: L1Cache[Response],
+    l1: L1[Response],
     bus: EventBus,
     described: Descriptions | None,
 ) -> AsyncIterator[ClickPublisher]:

@@ -9,6 +9,7 @@ from datetime import timedelta
 from urllib.parse import urlsplit
 
 from app.adapters import sketches
+from app.adapters.random_choice import random_choice
 from app.bootstrap.dependencies import open_store, utc_now
 from app.bootstrap.tracing import open_traces
 from app.domain import own_hosts as own
@@ -131,7 +132,7 @@ def new_bulk_links(
         deliver,
         appear,
         clock=utc_now,
-        choice=secrets.choice,
+        choice=random_choice,
         own_hosts=own_hosts(settings),
         policy=policy,
     )

@@ -69,6 +69,14 @@ def print_store() -> None:
         note(f"using {store}")
 
 
+def agrees(question: str) -> bool:
+    """Ask on the terminal; without one, or at the end of its input, the answer is no."""
+    try:
+        return typer.confirm(question, err=True)
+    except typer.Abort:
+        return False
+
+
 def show(document: Any) -> None:
     """Print *document* as JSON; what a terminal would obey is escaped."""
     import msgspec

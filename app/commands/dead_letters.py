@@ -1,4 +1,4 @@
-"""`hopgate dlq`: lists, replays and drops dead letters."""
+"""What `hopgate dlq` does with dead letters: reads, replays and drops them."""
 
 from __future__ import annotations
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -13,6 +14,18 @@ from app.commands.links import DomainOption, SlugArgument, existing, key
 if TYPE_CHECKING:
     from app.service.stats import Extras
 
+Since = Annotated[
+    str | None, typer.Option(metavar="TIME", help="2030-01-31T12:00:00Z. Default: 24 hours before the end.")
+]
+Until = Annotated[str | None, typer.Option(metavar="TIME", help="2030-01-31T12:00:00Z. Default: now.")]
+IntervalOption = Annotated[
+    str | None, typer.Option(metavar="hour|day", help="Also add all visits up by it, by who made them.")
+]
+TimeZone = Annotated[
+    str | None, typer.Option(metavar="NAME", help="That days begin in: Europe/Vienna. Default: UTC.")
+]
+Compare = Annotated[bool, typer.Option("--compare", help="Also show the period of the same length before.")]
+Top = Annotated[int, typer.Option(min=1, max=250, help="How many values of each field are named.")]
 Csv = Annotated[bool, typer.Option("--csv", help="Print CSV, a line for each number.")]
 
 _KINDS = ("people", "bots", "previews", "prefetches")
@@ -35,22 +48,12 @@ def stats(
     slug: SlugArgument,
     *,
     domain: DomainOption = None,
-    since: Annotated[
-        str | None,
-        typer.Option(metavar="TIME", help="2030-01-31T12:00:00Z. Default: 24 hours before the end."),
-    ] = None,
-    until: Annotated[
-        str | None, typer.Option(metavar="TIME", help="2030-01-31T12:00:00Z. Default: now.")
-    ] = None,
-    interval: Annotated[
-        str | None, typer.Option(metavar="hour|day", help="Also add all visits up by it, by who made them.")
-    ] = None,
-    time_zone: Annotated[
-        str | None, typer.Option(metavar="NAME", help="That days begin in: Europe/Vienna. Default: UTC.")
-    ] = None,
-    compare: Annotated[
-        bool, typer.Option("--compare", help="Also show the period of the same length before.")
-    ] = False,
+    since: Since = None,
+    until: Until = None,
+    interval: IntervalOption = None,
+    time_zone: TimeZone = None,
+    compare: Compare = False,
+    top: Top = 10,
     csv: Csv = False,
     json: console.Json = False,
 ) -> None:
@@ -62,7 +65,7 @@ def stats(
     check_forms(csv=csv, json=json)
     settings = console.existing_store()
     first, end = console.time(since), console.time(until)
-    extras = _extras(interval, time_zone, compares=compare)
+    extras = extras_of(interval, time_zone, compares=compare, top=top)
 
     async def work() -> Any:
         async with open_store(settings) as store:
@@ -98,31 +101,44 @@ def show_stats(found: Any, *, csv: bool, json: bool) -> None:
 
 
 def say_stats(found: Any) -> None:
-    """Print *found*, statistics of a link as the API and its client have them, as people read them."""
-    from app.domain.visits import Dimension
+    """Print *found*, statistics as the API and its client have them, as people read them."""
+    from app.domain.visits import OF_VISITS
 
-    console.say(f"{_counted('visits', found.total)} in total")
-    for hour in found.hours:
-        if hour.clicks:
-            console.say(f"{hour.hour:%Y-%m-%d %H}:00  {hour.clicks:,}")
+    if hasattr(found, "total"):
+        console.say(f"{_counted('visits', found.total)} in total")
+        for hour in found.hours:
+            if hour.clicks:
+                console.say(f"{hour.hour:%Y-%m-%d %H}:00  {hour.clicks:,}")
     visits = found.visits
     if visits is None:
         return
-    if any(getattr(visits, name) for name in _KINDS):
+    if not hasattr(found, "total") or any(getattr(visits, name) for name in _KINDS):
         console.say(_kinds(visits))
         console.say(f"about {_counted('visitors', visits.visitors)}")
     for point in found.series or ():
-        console.say(f"{point.start.isoformat(timespec='minutes')}  {_kinds(point)}")
+        told = f"{point.start.isoformat(timespec='minutes')}  {_kinds(point)}"
+        console.say(f"{told}, {_refusals(point)}" if hasattr(point, "missed") else told)
     if found.before is not None:
         console.say(f"before: {_kinds(found.before)}, about {_counted('visitors', found.before.visitors)}")
-    for dimension in Dimension:
-        named = () if dimension is Dimension.KIND else getattr(visits, dimension)
-        if named:
-            values = ", ".join(f"{one.value or 'other'} {one.visits:,}" for one in named)
-            console.say(f"{dimension}: {values}")
+    for dimension in OF_VISITS:
+        _say_values(dimension, getattr(visits, dimension))
+    if hasattr(found, "missing"):
+        console.say(f"without a redirect: {_refusals(found)}")
+        _say_values("missing", found.missing)
 
 
-def _extras(interval: str | None, time_zone: str | None, *, compares: bool) -> Extras:
+def _say_values(title: str, values: Iterable[Any]) -> None:
+    told = ", ".join(f"{one.value or 'other'} {one.visits:,}" for one in values)
+    if told:
+        console.say(f"{title}: {told}")
+
+
+def _refusals(counts: Any) -> str:
+    return f"{counts.missed:,} missed, {counts.gone:,} gone"
+
+
+def extras_of(interval: str | None, time_zone: str | None, *, compares: bool, top: int) -> Extras:
+    """Return what the options ask for besides, or fail."""
     from app.service.series import Interval
     from app.service.stats import Extras
     from app.web.parameters import WrongValue
@@ -136,7 +152,7 @@ def _extras(interval: str | None, time_zone: str | None, *, compares: bool) -> E
         zone = read_zone(time_zone or "UTC")
     except WrongValue as error:
         console.fail(f"--time-zone {time_zone!r} {error}")
-    return Extras(None if interval is None else Interval(interval), zone, compares)
+    return Extras(None if interval is None else Interval(interval), zone, compares, top)
 
 
 def _kinds(counts: Any) -> str:

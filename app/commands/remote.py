@@ -24,6 +24,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "links list": (_LINKS, "list_"),
     "links search": (_LINKS, "list_"),
     "links stats": (_LINKS, "stats"),
+    "stats": (_OTHERS, "stats"),
     "links history": (_LINKS, "history"),
     "links undo": (_LINKS, "undo"),
     "links import": (_OTHERS, "import_"),

@@ -121,6 +121,7 @@ def stats(
     interval: str | None,
     time_zone: str | None,
     compare: bool,
+    top: int,
     csv: bool,
     json: bool,
 ) -> None:
@@ -136,6 +137,7 @@ def stats(
             interval=interval,
             time_zone=time_zone,
             compare=compare or None,
+            top=top,
         )
     show_stats(found, csv=csv, json=json)
 

@@ -1,4 +1,4 @@
-"""`hopgate links import` and `export`, `domains`, `keys` and `blocks` for a gateway elsewhere."""
+"""`hopgate stats`, `links import` and `export`, `domains`, `keys` and `blocks` for a gateway elsewhere."""
 
 from __future__ import annotations
 
@@ -14,10 +14,43 @@ from hopgate_client import Domain, Hopgate, HopgateError, NotFound
 from app.commands import blocks, console, domains, keys
 from app.commands.export_links import for_terminal, replacing
 from app.commands.import_links import opened, print_report
+from app.commands.link_stats import check_forms, show_stats
 from app.domain.blocks import Block, BlockKind
 from app.interchange.inert import terminal_safe
 from app.interchange.report import ImportReport, Reason, Summary
 from app.interchange.writing import ExportFormat
+
+# --- statistics ----------------------------------------------------------------------------
+
+
+def stats(
+    gateway: Hopgate,
+    *,
+    domain: str | None,
+    tag: str | None,
+    since: str | None,
+    until: str | None,
+    interval: str | None,
+    time_zone: str | None,
+    compare: bool,
+    top: int,
+    csv: bool,
+    json: bool,
+) -> None:
+    """Print what visits looked like: of all links, or of those of a domain or with a tag."""
+    check_forms(csv=csv, json=json)
+    found = gateway.stats(
+        domain=domain,
+        tag=tag,
+        since=console.time(since),
+        until=console.time(until),
+        interval=interval,
+        time_zone=time_zone,
+        compare=compare or None,
+        top=top,
+    )
+    show_stats(found, csv=csv, json=json)
+
 
 # --- files ---------------------------------------------------------------------------------
 

@@ -41,14 +41,17 @@ class AddressInUse(HopgateError):
 
 def check_pages(settings: Settings) -> None:
     """
-    Check that the pages for people can be made.
+    Check that the pages for people can be made, and QR codes with a logo drawn.
 
     Raises:
-        SettingsError: there is no such language, or a template that cannot be used.
+        SettingsError: there is no such language, or a template or a logo that cannot be used.
     """
+    from app.web import qr_logo
     from app.web.pages import load
 
     load(settings.language, settings.pages)
+    if settings.qr_logo is not None:
+        qr_logo.load(settings.qr_logo)
 
 
 def check_address(settings: Settings) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hmac
 import json
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
@@ -106,14 +106,18 @@ class Gate:
         limit: Policy | None = None,
         is_form: bool = False,
         keeps_query: bool = False,
+        asks_others: bool = False,
+        stale_key_s: float = 0.0,
     ) -> Callable[[Handler], RobynHandler]:
         """
         Declare a page for keys with *scope*, or what *is_form* of one; goes below a decorator of Robyn.
 
         Args:
             keeps_query: it is the form for a new link, to which a sign-in leads back, as it was filled in.
+            asks_others: as of `Operation`, and so is *stale_key_s*.
         """
         operation = self._operation(scope, work=work, deadline_s=deadline_s, limit=limit, is_form=is_form)
+        operation = replace(operation, asks_others=asks_others, stale_key_s=stale_key_s)
         dialect = Dialect(
             key=self.credential,
             problem=lambda response, request: self._answer(
@@ -216,7 +220,7 @@ class Gate:
 
     def _is_here(self, request: Request) -> bool:
         """Is the request for the host of the base URL? Hosts of other domains have no console."""
-        return self._domains.at(request.headers.get("host")) is self._domains.default
+        return self._domains.at(request.headers.get("host")).is_default
 
     def _forged(self, request: Request) -> Response | None:
         """Return the answer to a form that another site may have sent; nothing was done yet."""

@@ -10,7 +10,7 @@ import msgspec
 
 from app.console.gate import Gate
 from app.console.links import condition_of
-from app.console.numbers import numbers_of
+from app.console.numbers import EXTRAS, numbers_of
 from app.console.rendering import Pages, Viewer
 from app.domain.errors import InvalidInput
 from app.domain.link import Link, Slug
@@ -30,9 +30,8 @@ _CHANGES = 10
 # What the address may say was done; the page shows the text of it alone.
 _DONE = frozenset({"created", "changed", "unchanged", "undone"})
 # How far the numbers reach back, by what the address says.
-_RANGES = {"24h": timedelta(hours=24), "7d": timedelta(days=7), "30d": timedelta(days=30)}
+RANGES = {"24h": timedelta(hours=24), "7d": timedelta(days=7), "30d": timedelta(days=30)}
 _DEFAULT_RANGE = "7d"
-_STYLE = qr.Style(size=256)
 
 
 def register(
@@ -41,15 +40,16 @@ def register(
     """Declare the pages on *app*."""
     links, domains = services.links, services.domains
     codes = qr_codes.QrCodes()
+    style = qr.public_style(services.qr_logo, size=256)
 
     @app.get(PATH)
     @gate.page(Scope.STATS_READ, deadline_s=ADMIN_S)
     async def show(call: Call[Any], viewer: Viewer) -> Response:
         query = call.request.query
         key, now = await key_of(query, domains), clock()
-        wanted = query.get("range", "")
-        wanted = wanted if wanted in _RANGES else _DEFAULT_RANGE
-        counted = await services.stats.hourly(key, since=now - _RANGES[wanted]) if key else None
+        wanted = range_of(query)
+        since = now - RANGES[wanted]
+        counted = await services.stats.hourly(key, since=since, extras=EXTRAS) if key else None
         if counted is None or key is None:
             return errors.not_found()
         link, done = counted.link, query.get("done", "")
@@ -65,7 +65,8 @@ def register(
             is_removed=link.removed_at is not None,
             numbers=numbers_of(counted, pages.texts) if isinstance(counted, HourlyStats) else None,
             wanted=wanted,
-            ranges=list(_RANGES),
+            ranges=list(RANGES),
+            is_live=services.event_streams > 0,
             notice=pages.text(f"notice_{done}") if done in _DONE else "",
             **await past(key, query.get("cursor") or None, viewer),
         )
@@ -90,8 +91,8 @@ def register(
         if not isinstance(link, Link):
             return errors.not_found()
         text = domains.index.short_url(link.slug)
-        image = await codes.image(text, "svg", _STYLE)
-        tag = qr_codes.etag(text, "svg", _STYLE)
+        image = await codes.image(text, "svg", style)
+        tag = qr_codes.etag(text, "svg", style)
         return qr_codes.answer(image, "svg", tag, name=name_of(link.slug), is_public=False)
 
 
@@ -103,6 +104,12 @@ async def key_of(named: Mapping[str, str], domains: Domains) -> Slug | None:
     except InvalidInput:
         return None
     return domain.known_key(text) if domain is not None else None
+
+
+def range_of(query: Mapping[str, str]) -> str:
+    """Return the name of the range of time that *query* asks for, or of the one that is shown without."""
+    wanted = query.get("range", "")
+    return wanted if wanted in RANGES else _DEFAULT_RANGE
 
 
 def _shown(change: history_api.LinkChangeDocument) -> dict[str, Any]:

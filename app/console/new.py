@@ -27,8 +27,8 @@ from app.web.robyn_app import Router
 from app.web.services import Services
 
 PATH = "/console/links/new"
-# The fields that the address of the form fills in, as a bookmark does.
-FILLED = ("long_url", "title")
+# The fields that the address of the form fills in, as a bookmark and the table of missing slugs do.
+FILLED = ("long_url", "title", "slug", "domain")
 _BLANK: dict[str, Any] = {"errors": {}, "made": "", "error": "", "target": "", "slug_said": ""}
 
 

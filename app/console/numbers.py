@@ -4,48 +4,46 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 
-from app.console.rendering import parts_of
-from app.domain.visits import OTHER, Dimension, Kind
-from app.service.series import HOUR
-from app.service.stats import HourlyStats, VisitStats
+from app.console import countries
+from app.console.chart import Chart, chart_of
+from app.domain.visits import OTHER, UNKNOWN, Dimension, Kind, Outcome, ValueVisits
+from app.service.series import Interval
+from app.service.stats import MAX_TOP, TOP, Extras, HourlyStats, Refusals, VisitStats
 
-# The columns of a chart that a narrow screen can show.
-_MOST_COLUMNS = 48
 _SHOWN = (
     *(Dimension.REFERRER, Dimension.COUNTRY, Dimension.BROWSER, Dimension.OS, Dimension.DEVICE),
     *(Dimension.LANGUAGE, Dimension.BOT),
 )
 
-
-@dataclass(frozen=True, slots=True)
-class Column:
-    """The clicks of one hour, or of several, and their height in 100."""
-
-    begins: datetime
-    clicks: int
-    height: int
+# What pages ask for: the map shades each country, tables show `TOP` values.
+EXTRAS = Extras(Interval.HOUR, top=MAX_TOP)
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """One dimension: its values with their visits; `most` is the largest of these."""
+    """
+    One dimension: its values with their visits and their percent of all; `most` is the largest of the visits.
+
+    `is_unknown`: no visit has a value.
+    """
 
     title: str
-    rows: Sequence[tuple[str, int]]
+    rows: Sequence[tuple[str, int, str]]
     most: int
+    is_unknown: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Visits:
-    """What visits looked like."""
+    """What visits looked like; `map` if a country of theirs is known."""
 
     people: int
     visitors: int
     bots: int
     others: int
     tables: Sequence[Table]
+    map: countries.WorldMap | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,36 +52,67 @@ class Numbers:
 
     total: int
     clicks: int
-    hours: int
-    columns: Sequence[Column]
+    chart: Chart
     visits: Visits
 
 
+@dataclass(frozen=True, slots=True)
+class NotFound:
+    """Requests for no link, those for a link that is over, and the slugs asked for most; "" has others."""
+
+    missed: int
+    gone: int
+    rows: Sequence[tuple[str, int]]
+
+
+def not_found_of(refusals: Refusals) -> NotFound | None:
+    """Return *refusals* as pages show them; None if there are none."""
+    missed, gone = (refusals.by_outcome.get(one, 0) for one in (Outcome.MISSED, Outcome.GONE))
+    if not missed and not gone:
+        return None
+    return NotFound(missed, gone, [(one.value, one.visits) for one in refusals.missing])
+
+
 def numbers_of(stats: HourlyStats, texts: Mapping[str, str]) -> Numbers:
-    """Return *stats* as the page of a link shows them; hours share columns if there are many."""
-    together = 1 if len(stats.hours) <= _MOST_COLUMNS else 24
-    starts = range(0, len(stats.hours), together)
-    clicks = [sum(stats.hours[start : start + together]) for start in starts]
-    columns = [
-        Column(stats.since + start * HOUR, count, height)
-        for start, (count, height) in zip(starts, parts_of(clicks), strict=True)
-    ]
-    return Numbers(stats.link.visits, sum(clicks), together, columns, visits_of(stats.visits, texts))
+    """Return *stats* as the page of a link shows them."""
+    chart = chart_of(stats.hours, stats.since, stats.series, texts)
+    return Numbers(stats.link.visits, sum(stats.hours), chart, visits_of(stats.visits, texts))
 
 
 def visits_of(stats: VisitStats, texts: Mapping[str, str]) -> Visits:
     """Return *stats* with the titles and the values that *texts* has words for."""
     tables = []
     for dimension in _SHOWN:
-        values = stats.of(dimension)
+        values = _most(stats.of(dimension))
         if values:
-            rows = [(_named(one.value, texts), one.visits) for one in values]
+            total = sum(one.visits for one in values)
+            rows = [
+                (_named(dimension, one.value, texts), one.visits, _share(one.visits, total)) for one in values
+            ]
             most = max(one.visits for one in values)
-            tables.append(Table(texts[f"dimension_{dimension}"], rows, most))
+            is_unknown = {one.value for one in values} == {UNKNOWN}
+            tables.append(Table(texts[f"dimension_{dimension}"], rows, most, is_unknown))
     people, bots = stats.by(Kind.PERSON), stats.by(Kind.BOT)
     others = stats.by(Kind.PREVIEW) + stats.by(Kind.PREFETCH)
-    return Visits(people, stats.visitors, bots, others, tables)
+    drawn = countries.map_of(stats.of(Dimension.COUNTRY), texts["language"])
+    return Visits(people, stats.visitors, bots, others, tables, drawn)
 
 
-def _named(value: str, texts: Mapping[str, str]) -> str:
+def _most(values: Sequence[ValueVisits]) -> Sequence[ValueVisits]:
+    """Return the first `TOP` of *values*, and `OTHER` with the visits of the rest, if there are any."""
+    named, rest = values[:TOP], values[TOP:]
+    if not rest:
+        return values
+    return [*named, ValueVisits(rest[0].dimension, OTHER, sum(one.visits for one in rest))]
+
+
+def _share(visits: int, total: int) -> str:
+    # No value that has visits has nothing of them.
+    return f"{visits / total:.0%}" if visits * 100 >= total else "<1%"
+
+
+def _named(dimension: Dimension, value: str, texts: Mapping[str, str]) -> str:
+    country = countries.name_of(value, texts["language"]) if dimension is Dimension.COUNTRY else None
+    if country is not None:
+        return country
     return texts.get("value_other" if value == OTHER else f"value_{value}", value)

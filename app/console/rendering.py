@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import tomllib
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -20,9 +20,11 @@ if TYPE_CHECKING:
     import jinja2
 
 DEFAULT_LANGUAGE = "en"
-STYLE, SCRIPT = "/console/style.css", "/console/script.js"
-_MEDIA_TYPES = {STYLE: "text/css; charset=utf-8", SCRIPT: "text/javascript; charset=utf-8"}
-_FILES = {STYLE: "console.css", SCRIPT: "console.js"}
+STYLE, SCRIPT, LIVE = "/console/style.css", "/console/script.js", "/console/live.js"
+WORLD = "/console/world.svg"
+_MEDIA_TYPES = {STYLE: "text/css; charset=utf-8", WORLD: "image/svg+xml"}
+_SCRIPT_TYPE = "text/javascript; charset=utf-8"
+_FILES = {STYLE: "console.css", SCRIPT: "console.js", LIVE: "live.js", WORLD: "world/world.svg"}
 _POLICY = "; ".join(
     (
         "default-src 'none'",
@@ -111,12 +113,14 @@ class Pages:
             undefined=jinja2.StrictUndefined,
             auto_reload=False,
         )
-        environment.filters |= {"number": self._number, "time": _time, "minute": _minute}
+        environment.filters |= {"number": self.number, "time": _time, "minute": _minute}
         environment.globals |= {
             "t": self.texts,
             "url": self.url,
             "style": self._versioned(STYLE),
             "script": self._versioned(SCRIPT),
+            "live_script": self._versioned(LIVE),
+            "world": self._versioned(WORLD),
         }
         return environment
 
@@ -171,7 +175,8 @@ class Pages:
         """Return the text *name*."""
         return self.texts.get(name, default)
 
-    def _number(self, value: int) -> str:
+    def number(self, value: int) -> str:
+        """Return *value* as pages show it."""
         return f"{value:,}".replace(",", self.texts["thousands"])
 
     def _versioned(self, path: str) -> str:
@@ -182,7 +187,11 @@ def asset(path: str, version: str | None) -> Response:
     """Return the file at *path*; a browser keeps it for good if it asked for this *version*."""
     is_present = version == _digest(path)
     caching = "public, max-age=31536000, immutable" if is_present else "no-cache"
-    headers = [("content-type", _MEDIA_TYPES[path]), ("cache-control", caching), NO_SNIFFING]
+    headers = [
+        ("content-type", _MEDIA_TYPES.get(path, _SCRIPT_TYPE)),
+        ("cache-control", caching),
+        NO_SNIFFING,
+    ]
     return Response(200, headers, _file(_FILES[path]))
 
 
@@ -193,12 +202,6 @@ def texts(language: str) -> Mapping[str, str]:
     if not file.is_file():
         file = folder.joinpath(f"{DEFAULT_LANGUAGE}.toml")
     return tomllib.loads(file.read_text("utf-8"))
-
-
-def parts_of(counts: Sequence[int]) -> Sequence[tuple[int, int]]:
-    """Return each of *counts* with its height in a chart of 100 units; a count above 0 is seen."""
-    most = max(counts, default=0)
-    return [(count, max(1, round(count * 100 / most)) if count else 0) for count in counts]
 
 
 def _template(name: str) -> str:

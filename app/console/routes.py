@@ -10,10 +10,12 @@ from app.console import (
     bulk,
     changes,
     domains,
+    health,
     imports,
     keys,
     link,
     links,
+    live,
     new,
     overview,
     rendering,
@@ -23,6 +25,7 @@ from app.console import (
 from app.console.rendering import Pages
 from app.console.uploads import UploadGate
 from app.service.sessions import Sessions
+from app.web.health import Readiness
 from app.web.middleware import ApiMiddleware
 from app.web.request import Request
 from app.web.response import Response
@@ -34,6 +37,7 @@ def register(
     app: Router,
     middleware: ApiMiddleware,
     services: Services,
+    readiness: Readiness,
     *,
     sessions: Sessions,
     language: str,
@@ -60,6 +64,13 @@ def register(
     new.register(app, gate, pages, services, token=token)
     link.register(app, gate, pages, services, clock=clock)
     changes.register(app, gate, pages, services)
+    live.register(app, gate, middleware, pages, services, clock=clock)
+    health.register(app, gate, pages, services, readiness)
+
+    @app.get(rendering.LIVE)
+    @public
+    async def live_script(request: Request) -> Response:
+        return rendering.asset(rendering.LIVE, request.query.get("v"))
 
     @app.get(rendering.STYLE)
     @public
@@ -70,3 +81,8 @@ def register(
     @public
     async def script(request: Request) -> Response:
         return rendering.asset(rendering.SCRIPT, request.query.get("v"))
+
+    @app.get(rendering.WORLD)
+    @public
+    async def world(request: Request) -> Response:
+        return rendering.asset(rendering.WORLD, request.query.get("v"))

@@ -81,7 +81,7 @@ def _values(link: Link, spent_visits: int, domains: DomainIndex) -> dict[str, ob
     found: dict[str, object] = {
         "slug": name_of(link.slug),
         # The default one may have another host where the file is read.
-        "domain": None if domain is domains.default else domain.host,
+        "domain": None if domain.is_default else domain.host,
         "aliases": tuple(map(domains.shown, link.aliases)),
         "created_at": link.created_at,
         "visits": link.visits,

@@ -195,12 +195,12 @@ class Reference(ABC):
         """
 
     @abstractmethod
-    async def claim(self) -> Claim | None:
+    async def claim(self, *, stale_s: float = 0.0) -> Claim | None:
         """
         Return the claim, which was looked up within the last second; None if there is none.
 
         Raises:
-            Unavailable: the store did not answer.
+            Unavailable: the store did not answer, and the claim was not looked up within *stale_s* before.
         """
 
 
@@ -264,7 +264,7 @@ class Authenticator:
             Unavailable: the store did not answer, and the key was not read within the last second, or
                 within *stale_s* after it.
         """
-        claim = await text.claim() if isinstance(text, Reference) else claim_of(text)
+        claim = await text.claim(stale_s=stale_s) if isinstance(text, Reference) else claim_of(text)
         if claim is None:
             return None
         key_id = claim.key_id

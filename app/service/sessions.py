@@ -21,6 +21,7 @@ from datetime import datetime, timedelta
 from typing import Protocol, TypeVar
 
 from app.concurrency.single_flight import SingleFlight
+from app.domain.errors import Unavailable
 from app.ports import ApiKey, ApiKeyStore, ConsoleSession, ConsoleSessionStore
 from app.service import keys
 from app.service.keys import Claim, Reference, Scope
@@ -218,12 +219,22 @@ class Sessions:
         """Return the session that was there when it was last looked up; without a look-up."""
         return self._known.get(id_hash)
 
-    async def find(self, id_hash: bytes) -> ConsoleSession | None:
-        """Return the session, looked up within the last second. Raises Unavailable."""
+    async def find(self, id_hash: bytes, *, stale_s: float = 0.0) -> ConsoleSession | None:
+        """
+        Return the session, looked up within the last second.
+
+        Raises:
+            Unavailable: the store did not answer, and the session was not looked up within *stale_s* before.
+        """
         known = self._cache.get(id_hash)
         if known is not None and self._monotonic() < known[1]:
             return known[0]
-        return await self._asking.do(id_hash, lambda: self._ask(id_hash))
+        try:
+            return await self._asking.do(id_hash, lambda: self._ask(id_hash))
+        except Unavailable:
+            if known is not None and self._monotonic() < known[1] + stale_s:
+                return known[0]
+            raise
 
     async def find_listed(self, id_hash: bytes) -> ConsoleSession | None:
         """Return the session, if a list of all has it that is at most a second old. Raises Unavailable."""
@@ -269,8 +280,8 @@ class _SessionReference(Reference):
     async def listed(self) -> Claim | None:
         return _claim(await self.sessions.find_listed(self.id_hash))
 
-    async def claim(self) -> Claim | None:
-        return _claim(await self.sessions.find(self.id_hash))
+    async def claim(self, *, stale_s: float = 0.0) -> Claim | None:
+        return _claim(await self.sessions.find(self.id_hash, stale_s=stale_s))
 
 
 def _claim(session: ConsoleSession | None) -> Claim | None:

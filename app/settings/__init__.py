@@ -102,6 +102,7 @@ class Settings(BaseSettings):
     analytics_days: Annotated[int, Field(ge=1, le=3650)] = 365
     respect_dnt: Literal["on", "off"] = "off"
     geo_file: Path | None = None
+    qr_logo: Path | None = None
     metrics_bind: str | None = None
     metrics_dir: Path | None = None
     # Set by `hopgate serve` for its workers: the public sockets, and the path of the private one.
@@ -146,7 +147,7 @@ class Settings(BaseSettings):
             values.check_service_url(url.get_secret_value(), _SCHEMES[str(info.field_name)])
         return value
 
-    @field_validator("data_dir", "tls_cert", "tls_key", "pages", "geo_file")
+    @field_validator("data_dir", "tls_cert", "tls_key", "pages", "geo_file", "qr_logo")
     @classmethod
     def _absolute(cls, value: Path | None) -> Path | None:
         return None if value is None else sources.absolute(value)

@@ -284,7 +284,7 @@ VISIT_SPOOL = Gauge(
     "hopgate_visit_spool_bytes",
     "Size of what visits looked like, on the local disk, that waits to be published.",
 )
-CLICKS_ADDED = Counter("hopgate_clicks_added", "Clicks that a worker has added to the totals in the store.")
+CLICKS_ADDED = Counter("hopgate_clicks_added", "Clicks in the batches that a worker has added to the store.")
 CLICKS_DROPPED = Counter(
     "hopgate_clicks_dropped", "Clicks lost because neither the broker nor the local disk accepted them."
 )

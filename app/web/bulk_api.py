@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import zlib
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import aclosing
 from dataclasses import dataclass
 from functools import partial
@@ -20,7 +21,7 @@ from app.ports import Answered, IdempotentRequest, Policy, RequestMismatch
 from app.resilience.admission import WorkKind
 from app.resilience.deadline import BATCH_BODY_S, BATCH_S
 from app.service.batch_plans import ItemOutcome
-from app.service.bulk import BatchDone, BatchOutcome, BulkLinks, Render
+from app.service.bulk import BatchDone, BatchOutcome, Begin, BulkLinks, Render
 from app.service.domains import Domains
 from app.service.key_management import KeyManagement
 from app.service.keys import Principal, Scope
@@ -65,7 +66,9 @@ REUSE = Parameter("reuse", "query", {"type": "boolean"}, description="As in the 
 # Whom links may be handed to; None: the key may hand none over.
 _Owners = Collection[str] | None
 # Makes the change of one kind of batch.
-_Change = Callable[[Any, Sequence[Any], IdempotentRequest | None, Render], Awaitable[BatchOutcome]]
+_Change = Callable[
+    [Any, Sequence[Any], IdempotentRequest | None, Render, Begin | None], Awaitable[BatchOutcome]
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,26 +100,27 @@ def register_bulk(
     creates = _Kind(
         CreateBatch,
         new_items,
-        lambda options, items, request, render: bulk.create(
+        lambda options, items, request, render, begin: bulk.create(
             items,
             upserts=options.upsert is not None,
             atomic=options.atomic,
             request=request,
             render=render,
+            begin=begin,
         ),
     )
     edits = _Kind(
         EditBatch,
         lambda _options, _principal, owners: partial(bulk_items.edit_item, domains.index, owners),
-        lambda options, items, request, render: bulk.change(
-            items, atomic=options.atomic, request=request, render=render
+        lambda options, items, request, render, begin: bulk.change(
+            items, atomic=options.atomic, request=request, render=render, begin=begin
         ),
     )
     removals = _Kind(
         RemovalBatch,
         lambda _options, _principal, _owners: partial(bulk_items.removal_item, domains.index),
-        lambda options, items, request, render: bulk.remove(
-            items, atomic=options.atomic, request=request, render=render
+        lambda options, items, request, render, begin: bulk.remove(
+            items, atomic=options.atomic, request=request, render=render, begin=begin
         ),
     )
 
@@ -165,6 +169,8 @@ class _Batches:
         self._is_draining = is_draining
         self._places = Bulkhead(_HELD, _WAITING)
         self._streams = 0
+        # The answer to a batch is encoded while the store writes it.
+        self._encoders = ThreadPoolExecutor(_HELD, "hopgate-bulk")
 
     async def serve(self, call: Call[Any], kind: _Kind) -> Response:
         key = idempotency_key(call.request)
@@ -204,16 +210,21 @@ class _Batches:
         items = await asyncio.to_thread(bulk_items.each, documents, read)
         del documents
         request = None if key is None else _request(call.request, principal, key, body)
+        encoded: list[Future[bytes]] = []
+
+        def begin(outcomes: Sequence[ItemOutcome]) -> Future[bytes]:
+            encoded[:] = [self._encoders.submit(results.encoded, outcomes)]
+            return encoded[-1]
 
         def render(outcomes: Sequence[ItemOutcome]) -> bytes:
-            return zlib.compress(results.encoded(outcomes), _LEVEL)
+            return zlib.compress(encoded[-1].result(), _LEVEL)
 
-        outcome = await kind.change(options, items, request, render)
+        outcome = await kind.change(options, items, request, render, begin)
         match outcome:
             case BatchDone(outcomes, stored):
                 if not stored:
                     return await asyncio.to_thread(results.refused, outcomes)
-                return _json(await asyncio.to_thread(results.encoded, outcomes))
+                return _json(await asyncio.wrap_future(encoded[-1]))
             case Answered(answer):
                 return _json(zlib.decompress(answer), ("idempotency-replayed", "true"))
             case RequestMismatch():
@@ -246,10 +257,15 @@ class _Batches:
                 Scope.LINKS_WRITE, bearer(request)
             ) or await self._middleware.charge(Policy.BULK, principal.key_id, count, longest_s=BATCH_BODY_S)
 
+        def change(
+            items: Sequence[Any], request: IdempotentRequest | None, render: Render
+        ) -> Awaitable[BatchOutcome]:
+            return kind.change(options, items, request, render, None)
+
         stream = Stream(
             Results(self._domains.index, principal),
             read=kind.reader(options, principal, owners),
-            change=partial(_acting, principal, partial(kind.change, options)),
+            change=partial(_acting, principal, change),
             admit=admit,
             request=None if key is None else named,
             ends=self._is_draining,

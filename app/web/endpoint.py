@@ -72,6 +72,7 @@ class Operation:
         gives_too: media types of an answer that is text, in place of JSON where it is asked for.
         stream_type: the media type of a success that has no end, and no schema.
         asks_others: the answer waits for a server of others, whose time says nothing of the load.
+        stale_key_s: while the store is away, a key counts that was read within so many seconds.
     """
 
     summary: str
@@ -92,6 +93,7 @@ class Operation:
     gives_too: tuple[str, ...] = ()
     stream_type: str | None = None
     asks_others: bool = False
+    stale_key_s: float = 0.0
 
     @property
     def query(self) -> frozenset[str]:

@@ -17,6 +17,7 @@ from app.service.keys import Scope
 from app.service.webhooks import checked_kinds
 from app.web import errors, patterns
 from app.web.endpoint import Operation, Parameter
+from app.web.event_streams import HEADERS, MEDIA_TYPE, RETRY_MS, TICK_S, OpenStreams
 from app.web.middleware import ApiMiddleware, Call, bearer
 from app.web.parameters import Kind, QueryReader, listed, one, printable
 from app.web.response import SECURITY_HEADERS, Response
@@ -24,11 +25,7 @@ from app.web.robyn_app import Router
 
 # Proxies close connections that are silent for half a minute.
 _HEARTBEAT_S = 10.0
-# How soon a drain and a revoked key end a stream.
-_TICK_S = 0.5
-_RETRY_MS = 2000
-_MEDIA_TYPE = "text/event-stream"
-_HEADERS = (("content-type", _MEDIA_TYPE), ("x-accel-buffering", "no"), *SECURITY_HEADERS)
+_HEADERS = (*HEADERS, *SECURITY_HEADERS)
 
 KINDS = listed(
     "kinds",
@@ -58,7 +55,7 @@ def register(
     is_draining: Callable[[], bool],
 ) -> None:
     """Declare the stream on *api*, the router of `/api/v1`; *most* are served at a time."""
-    streams = _Streams(feed, middleware, is_draining)
+    streams = _Streams(feed, OpenStreams(middleware, is_draining, most=most))
 
     @api.get("/events")
     @middleware.endpoint(
@@ -68,7 +65,7 @@ def register(
             work=WorkKind.LIST,
             deadline_s=ADMIN_S,
             success=(200, None),
-            stream_type=_MEDIA_TYPE,
+            stream_type=MEDIA_TYPE,
             problems=(422,),
             parameters=(KINDS, DOMAIN, TAG, LAST_EVENT_ID),
             asks_others=True,
@@ -81,7 +78,7 @@ def register(
         if host is not None:
             await domains.refresh()
             host = domains.index.served(host).host
-        if streams.open >= most:
+        if streams.open.are_full():
             return errors.overloaded()
         wanted = EventFilter(kinds=checked_kinds(kinds), domain=host, tag=tag)
         return await streams.started(call, wanted)
@@ -90,28 +87,19 @@ def register(
 class _Streams:
     """The streams of this process."""
 
-    def __init__(self, feed: EventFeed, middleware: ApiMiddleware, is_draining: Callable[[], bool]) -> None:
+    def __init__(self, feed: EventFeed, streams: OpenStreams) -> None:
         self._feed = feed
-        self._middleware = middleware
-        self._is_draining = is_draining
-        self.open = 0
+        self.open = streams
 
     async def started(self, call: Call[None], wanted: EventFilter) -> Response:
         """Return a stream whose first portion is there: what is wrong with its id is an answer of its own."""
-        key = bearer(call.request)
-        checked_at = monotonic()
+        end = self.open.watch(Scope.LINKS_READ, bearer(call.request))
 
         async def goes_on() -> bool:
-            nonlocal checked_at
-            if self._is_draining():
-                return False
-            if monotonic() - checked_at >= _TICK_S:
-                checked_at = monotonic()
-                return await self._middleware.lapsed(Scope.LINKS_READ, key) is None
-            return True
+            return await end() is None
 
         portions = self._feed.read(
-            wanted, call.request.headers.get("last-event-id"), pause_s=_TICK_S, goes_on=goes_on
+            wanted, call.request.headers.get("last-event-id"), pause_s=TICK_S, goes_on=goes_on
         )
         first = await anext(portions)
         if call.request.method == "HEAD":
@@ -123,8 +111,7 @@ class _Streams:
     async def _stream(
         self, first: Portion, portions: AsyncGenerator[Portion, None], within: Reach
     ) -> AsyncGenerator[bytes, None]:
-        self.open += 1
-        try:
+        with self.open.place():
             async with aclosing(portions):
                 yield self._began(first)
                 sent_at = monotonic()
@@ -142,11 +129,9 @@ class _Streams:
                     else:
                         continue
                     sent_at = monotonic()
-        finally:
-            self.open -= 1
 
     def _began(self, first: Portion) -> bytes:
-        began = f"retry: {_RETRY_MS}\nid: {first.place}\n"
+        began = f"retry: {RETRY_MS}\nid: {first.place}\n"
         if first.is_reset:
             began += 'event: reset\ndata: {"detail": "Events were missed: read the links anew"}\n'
         return f"{began}\n".encode()

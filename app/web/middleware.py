@@ -134,7 +134,8 @@ class ApiMiddleware:
         self, operation: Operation, handler: _Handler[Any], request: Request, dialect: Dialect | None
     ) -> Response:
         text = bearer(request) if dialect is None else dialect.key(request)
-        principal = await self.authorize(operation.scope, text, request.client)
+        stale_s = operation.stale_key_s
+        principal = await self.authorize(operation.scope, text, request.client, stale_s=stale_s)
         if isinstance(principal, Response):
             return principal
         if dialect is None:

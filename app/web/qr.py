@@ -6,6 +6,8 @@ A QR code is a square of modules, which are dark or light, with a margin of ligh
 
 from __future__ import annotations
 
+import base64
+import io
 import re
 import struct
 import zlib
@@ -14,6 +16,8 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from app.domain.errors import FieldError, InvalidInput
+from app.web import qr_logo
+from app.web.qr_logo import Logo
 
 Format = Literal["svg", "png"]
 MEDIA_TYPES: dict[Format, str] = {"svg": "image/svg+xml", "png": "image/png"}
@@ -46,7 +50,7 @@ class Style:
     How a QR code looks.
 
     `size`: width and height in pixels; `margin` in modules. `color` and `background` as #rrggbb or
-    #rrggbbaa, the # may be left out.
+    #rrggbbaa, the # may be left out. `logo`: in the middle; it needs error correction H.
     """
 
     size: int = 512
@@ -54,6 +58,12 @@ class Style:
     color: str = "#000000"
     background: str = "#ffffff"
     error_correction: str = "M"
+    logo: Logo | None = None
+
+
+def public_style(logo: Logo | None, *, size: int = 512) -> Style:
+    """Return how codes look that are drawn for everyone."""
+    return Style(size=size) if logo is None else Style(size=size, error_correction=qr_logo.LEVEL, logo=logo)
 
 
 def check(style: Style) -> None:
@@ -75,6 +85,9 @@ def check(style: Style) -> None:
     if style.error_correction not in LEVELS:
         message = f"must be one of {', '.join(LEVELS)}"
         errors.append(FieldError("error_correction", "error_correction_unknown", message))
+    elif style.logo is not None and style.error_correction != qr_logo.LEVEL:
+        message = f"must be {qr_logo.LEVEL} with a logo, which covers a part of the code"
+        errors.append(FieldError("error_correction", "error_correction_low", message))
     if errors:
         raise InvalidInput(errors)
     below = _over(color(style.background), _WHITE)
@@ -108,6 +121,8 @@ def draw(text: str, wanted: Format, style: Style) -> bytes:
     side = len(rows) + 2 * style.margin
     if style.size < side:
         raise InvalidInput([FieldError("size", "size_small", f"must be {side} or more for this link")])
+    if style.logo is not None:
+        rows = _without_middle(rows)
     return _svg(rows, style) if wanted == "svg" else _png(rows, style)
 
 
@@ -138,6 +153,16 @@ def _modules(text: str, error_correction: str) -> Sequence[Sequence[int]]:
         raise InvalidInput([FieldError("error_correction", "short_url_long", message)]) from None
 
 
+def _without_middle(rows: Sequence[Sequence[int]]) -> Sequence[Sequence[int]]:
+    """Return *rows* without the modules that a logo covers."""
+    hole = qr_logo.modules_of(len(rows))
+    start = (len(rows) - hole) // 2
+    kept = [list(row) for row in rows]
+    for row in kept[start : start + hole]:
+        row[start : start + hole] = [0] * hole
+    return kept
+
+
 def _svg(rows: Sequence[Sequence[int]], style: Style) -> bytes:
     side = len(rows) + 2 * style.margin
     above, below = color(style.color), color(style.background)
@@ -150,8 +175,20 @@ def _svg(rows: Sequence[Sequence[int]], style: Style) -> bytes:
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{style.size}" height="{style.size}"'
         f' viewBox="0 0 {side} {side}" shape-rendering="crispEdges">{ground}'
-        f'<path {_fill(above)} d="{path}"/></svg>'
+        f'<path {_fill(above)} d="{path}"/>{_image(len(rows), style)}</svg>'
     ).encode()
+
+
+def _image(modules: int, style: Style) -> str:
+    """Return the logo in a code of so many *modules*: half a module around it stays free."""
+    if style.logo is None:
+        return ""
+    side = qr_logo.modules_of(modules) - 1
+    at = style.margin + (modules - side) / 2
+    data = base64.b64encode(style.logo.png).decode()
+    return (
+        f'<image x="{at:g}" y="{at:g}" width="{side}" height="{side}" href="data:image/png;base64,{data}"/>'
+    )
 
 
 def _runs(row: Sequence[int]) -> Iterator[tuple[int, int]]:
@@ -173,9 +210,10 @@ def _fill(one: Color) -> str:
 
 def _png(rows: Sequence[Sequence[int]], style: Style) -> bytes:
     """Return a PNG of two colours. Modules have whole pixels; the margin takes those that are left."""
+    if style.logo is not None:
+        return _png_with(style.logo, rows, style)
     size = style.size
-    scale = size // (len(rows) + 2 * style.margin)
-    before = (size - scale * len(rows)) // 2
+    scale, before = _scaled(rows, style)
     width = (size + 7) // 8
 
     def line(bits: str) -> bytes:
@@ -202,6 +240,33 @@ def _png(rows: Sequence[Sequence[int]], style: Style) -> bytes:
 
 def _chunk(name: bytes, data: bytes) -> bytes:
     return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+
+def _scaled(rows: Sequence[Sequence[int]], style: Style) -> tuple[int, int]:
+    """Return the pixels of a module, and those before the first one."""
+    scale = style.size // (len(rows) + 2 * style.margin)
+    return scale, (style.size - scale * len(rows)) // 2
+
+
+def _png_with(logo: Logo, rows: Sequence[Sequence[int]], style: Style) -> bytes:
+    """Return a PNG with the colours of *logo*, which may be any."""
+    from PIL import Image
+
+    count = len(rows)
+    scale, before = _scaled(rows, style)
+    below, above = color(style.background), color(style.color)
+    dark = Image.frombytes("L", (count, count), bytes(255 * module for row in rows for module in row))
+    dark = dark.resize((scale * count, scale * count), Image.Resampling.NEAREST)
+    image = Image.new("RGBA", (style.size, style.size), (*below.rgb, below.alpha))
+    image.paste((*above.rgb, above.alpha), (before, before), dark)
+    # Half a module around it stays free.
+    shown = qr_logo.fitted(logo, scale * (qr_logo.modules_of(count) - 1))
+    middle = before + scale * count // 2
+    image.alpha_composite(shown, (middle - shown.width // 2, middle - shown.height // 2))
+    file = io.BytesIO()
+    # Runs are most of what there is to compress.
+    image.save(file, "PNG", compress_type=zlib.Z_RLE)
+    return file.getvalue()
 
 
 def _over(one: Color, ground: _Rgb) -> _Rgb:

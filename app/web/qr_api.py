@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import cast
 
+from app.domain.errors import FieldError, InvalidInput
 from app.domain.link import Link
 from app.domain.link_key import name_of
 from app.resilience.admission import WorkKind
@@ -11,12 +12,13 @@ from app.resilience.deadline import ADMIN_S
 from app.service.domains import Domains
 from app.service.keys import Scope
 from app.service.links import Links
-from app.web import qr, qr_codes
+from app.web import qr, qr_codes, qr_logo
 from app.web.endpoint import Operation, Parameter
 from app.web.links_api import DOMAIN, key_in_path, outcome_response
 from app.web.middleware import ApiMiddleware, Call
-from app.web.parameters import Kind, QueryReader, choice, number, one
+from app.web.parameters import FLAG, Kind, QueryReader, choice, number, one
 from app.web.qr import Style
+from app.web.qr_logo import Logo
 from app.web.response import Response
 from app.web.robyn_app import Router
 
@@ -39,8 +41,9 @@ BACKGROUND = one("background", _COLOR, "Of the rest, likewise. Default: ffffff; 
 LEVEL = one(
     "error_correction",
     choice(qr.LEVELS, "error_correction_unknown"),
-    "How much may be covered or dirty: 7, 15, 25 or 30 percent. Default: M.",
+    "How much may be covered or dirty: 7, 15, 25 or 30 percent. Default: M; with a logo H, and no other.",
 )
+LOGO = one("logo", FLAG, "Put the logo of the service in the middle (`HOPGATE_QR_LOGO`).")
 HELD = Parameter(
     "If-None-Match",
     "header",
@@ -51,9 +54,15 @@ HELD = Parameter(
 
 
 def register(
-    api: Router, middleware: ApiMiddleware, links: Links, domains: Domains, codes: qr_codes.QrCodes
+    api: Router,
+    middleware: ApiMiddleware,
+    links: Links,
+    domains: Domains,
+    codes: qr_codes.QrCodes,
+    *,
+    logo: Logo | None,
 ) -> None:
-    """Declare the endpoint on *api*, the router of `/api/v1`."""
+    """Declare the endpoint on *api*, the router of `/api/v1`; *logo* is that of the service."""
 
     @api.get("/links/:slug/qr")
     @middleware.endpoint(
@@ -66,21 +75,25 @@ def register(
             media_types=tuple(qr.MEDIA_TYPES.values()),
             empty=(304,),
             problems=(404, 410, 422),
-            parameters=(DOMAIN, FORMAT, SIZE, MARGIN, COLOR, BACKGROUND, LEVEL, HELD),
+            parameters=(DOMAIN, FORMAT, SIZE, MARGIN, COLOR, BACKGROUND, LEVEL, LOGO, HELD),
         )
     )
     async def get_link_qr(call: Call[None]) -> Response:
         reader = QueryReader(call.request)
         wanted = cast("qr.Format", reader.one(FORMAT) or "svg")
         margin = reader.one(MARGIN)
+        has_logo = reader.one(LOGO) or False
         style = Style(
             size=reader.one(SIZE) or _DEFAULT.size,
             margin=_DEFAULT.margin if margin is None else margin,
             color=_text(reader.one(COLOR), _DEFAULT.color),
             background=_text(reader.one(BACKGROUND), _DEFAULT.background),
-            error_correction=reader.one(LEVEL) or _DEFAULT.error_correction,
+            error_correction=reader.one(LEVEL) or (qr_logo.LEVEL if has_logo else _DEFAULT.error_correction),
+            logo=logo if has_logo else None,
         )
         reader.check()
+        if has_logo and logo is None:
+            raise InvalidInput([FieldError("logo", "logo_missing", "the service has none")])
         qr.check(style)
         name = await key_in_path(call.request, domains)
         link = await links.get(name) if name else None

@@ -19,9 +19,10 @@ _MAX_WAITING = 32
 # A short URL never changes, and neither does its code. A link may go, so caches ask once a day.
 _CACHING = "max-age=86400"
 # Grows with each change of what is drawn.
-_DRAWING = 1
+_DRAWING = 2
 _TAG = re.compile(r'(?:W/)?("[\x21\x23-\x7e]*")')
-_POLICY = ("content-security-policy", "default-src 'none'; frame-ancestors 'none'")
+# A logo stands in an SVG as data.
+_POLICY = ("content-security-policy", "default-src 'none'; img-src data:; frame-ancestors 'none'")
 
 _Key = tuple[str, Format, Style]
 

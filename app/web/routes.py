@@ -91,7 +91,7 @@ def register(application: Any, services: Services) -> None:
     domains_api.register(api, middleware, services.domains)
     webhooks_api.register(api, middleware, services.webhooks)
     codes = QrCodes()
-    qr_api.register(api, middleware, services.links, services.domains, codes)
+    qr_api.register(api, middleware, services.links, services.domains, codes, logo=services.qr_logo)
     events_api.register(
         api,
         middleware,
@@ -116,10 +116,11 @@ def register(application: Any, services: Services) -> None:
 
     application.include_router(api)
     _register_manual(application, description, services.public_url)
-    _register_operations(application, services, middleware)
+    readiness = health.Readiness()
+    _register_operations(application, services, middleware, readiness)
     _register_dialects(application, services, middleware)
     if services.console is not None:
-        services.console(application, middleware, services)
+        services.console(application, middleware, services, readiness)
     _register_redirect(application, services, codes)
 
 
@@ -139,13 +140,14 @@ def _register_manual(app: Router, description: Callable[[], Mapping[str, Any]], 
         return manual()
 
 
-def _register_operations(app: Router, services: Services, middleware: ApiMiddleware) -> None:
+def _register_operations(
+    app: Router, services: Services, middleware: ApiMiddleware, readiness: health.Readiness
+) -> None:
     """
     Declare what load balancers, scrapers and crawlers ask for, whatever the query, and the page of operators.
 
     A probe that appends something, and is refused, would take every gateway out of service at once.
     """
-    readiness = health.Readiness()
 
     @app.get("/healthz")
     @public
@@ -212,6 +214,7 @@ def _register_redirect(app: Router, services: Services, codes: QrCodes) -> None:
         admission=services.admission,
         tarpit=services.tarpit,
         has_preview=services.has_preview,
+        logo=services.qr_logo,
         on_error=services.on_error,
     )
 

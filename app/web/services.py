@@ -28,8 +28,9 @@ from app.settings import IpNetwork
 from app.telemetry.metrics import Metrics
 from app.telemetry.recent import RecentOverview
 from app.telemetry.requests import RequestMetrics
-from app.web.health import GuardStates, Probe
+from app.web.health import GuardStates, Probe, Readiness
 from app.web.pages import Pages
+from app.web.qr_logo import Logo
 from app.web.redirects import RedirectHandler
 
 if TYPE_CHECKING:
@@ -53,9 +54,10 @@ class Services:
     that a request ended with. `trace_id`: makes the id of a request that has none. `tracing`: makes the
     spans of requests; None if tracing is off. `front`: the data plane in front of the application; None if
     granian is alone. `target_schemes`: what targets may have, in lower case. `has_preview`: visitors may
-    ask where a link leads. `pages`: for people. `dialects`: the names of those that are on.
-    `note_visit`: keeps what a visit looks like; None if that is not kept. `console`: declares the routes
-    of the console on an application, behind the middleware; None if it is off.
+    ask where a link leads. `qr_logo`: in QR codes; None if they have none. `pages`: for people.
+    `dialects`: the names of those that are on. `note_visit`: keeps what a visit looks like; None if that is
+    not kept. `console`: declares the routes of the console on an application, behind the middleware; None if
+    it is off.
     """
 
     links: Links
@@ -95,5 +97,6 @@ class Services:
     tracing: Tracing | None = None
     front: Front | None = None
     has_preview: bool = True
+    qr_logo: Logo | None = None
     note_visit: Callable[[Look], None] | None = None
-    console: Callable[[Any, ApiMiddleware, Services], None] | None = None
+    console: Callable[[Any, ApiMiddleware, Services, Readiness], None] | None = None

@@ -7,19 +7,19 @@ from zoneinfo import ZoneInfo
 
 from app.concurrency.actors import reach
 from app.domain.errors import FieldError, InvalidInput
-from app.domain.reach import EVERYTHING
 from app.resilience.admission import WorkKind
 from app.resilience.deadline import ADMIN_S
 from app.service.domains import Domains
 from app.service.keys import Scope
 from app.service.series import Interval
-from app.service.stats import Extras, HourlyStats, Stats
+from app.service.stats import MAX_TOP, TOP, Extras, HourlyStats, Stats, reaches_total, total
 from app.web import errors, schemas
 from app.web.accept import wants_csv
 from app.web.endpoint import Operation, Parameter
+from app.web.find_links import HOST_OF_DOMAIN, ONE_TAG
 from app.web.links_api import DOMAIN, key_in_path, outcome_response
 from app.web.middleware import ApiMiddleware, Call
-from app.web.parameters import FLAG, TIME, Kind, QueryReader, WrongValue, choice, member, one
+from app.web.parameters import FLAG, TIME, Kind, QueryReader, WrongValue, choice, member, number, one
 from app.web.request import Request
 from app.web.response import SECURITY_HEADERS, Response, json_response
 from app.web.robyn_app import Router
@@ -70,9 +70,23 @@ TIME_ZONE = one(
     "The IANA time zone that days of `series` begin in. Default: UTC. Needs `interval`. An hour of UTC counts"
     " for the day in which it begins.",
 )
+OF_DOMAIN = one(
+    "domain",
+    HOST_OF_DOMAIN,
+    "Only of the links of this domain: also for keys that are restricted to domains, of which it is one.",
+)
+OF_TAG = one(
+    "tag",
+    ONE_TAG,
+    "Only of visits of links that had this tag when they were visited. It and `domain` exclude each other.",
+)
 COMPARE = one("compare", FLAG, "Also return `before`: the period of the same length before `since`.")
 
-
+MOST = one(
+    "top",
+    number(1, MAX_TOP, "top_invalid", TOP),
+    "How many values of each field are named, those with the most visits. The empty value has all others.",
+)
 FORMAT = one(
     "format",
     choice(("json", "csv"), "format_unknown"),
@@ -93,7 +107,7 @@ def register(api: Router, middleware: ApiMiddleware, stats: Stats, domains: Doma
             deadline_s=ADMIN_S,
             success=(200, LinkStats),
             problems=(404, 410, 422),
-            parameters=(DOMAIN, SINCE, UNTIL, INTERVAL, TIME_ZONE, COMPARE, FORMAT),
+            parameters=(DOMAIN, SINCE, UNTIL, INTERVAL, TIME_ZONE, COMPARE, MOST, FORMAT),
             gives_too=(_CSV,),
         )
     )
@@ -113,21 +127,28 @@ def register(api: Router, middleware: ApiMiddleware, stats: Stats, domains: Doma
     @api.get("/stats")
     @middleware.endpoint(
         Operation(
-            summary="Read what the visits of all links looked like",
+            summary="Read what the visits of all links looked like, or of those of a domain or with a tag",
             scope=Scope.LINKS_READ,
             work=WorkKind.LIST,
             deadline_s=ADMIN_S,
             success=(200, OverallStats),
             problems=(422,),
-            parameters=(SINCE, WIDE_UNTIL, INTERVAL, TIME_ZONE, COMPARE, FORMAT),
+            parameters=(OF_DOMAIN, OF_TAG, SINCE, WIDE_UNTIL, INTERVAL, TIME_ZONE, COMPARE, MOST, FORMAT),
             gives_too=(_CSV,),
         )
     )
     async def get_stats(call: Call[None]) -> Response:
-        if reach() != EVERYTHING:
+        reader = QueryReader(call.request)
+        host, tag = reader.one(OF_DOMAIN), reader.one(OF_TAG)
+        reader.check()
+        domain = None if host is None else await domains.named(host)
+        if domain is not None and reach().owner is None:
+            reach().check_domain(domain)
+        if not reaches_total(domain):
             return errors.restricted()
+        of = total(domains.index, domain, tag)
         since, until = _time(call.request, "since"), _time(call.request, "until")
-        overall = await stats.overall(since=since, until=until, extras=_extras(call.request))
+        overall = await stats.overall(of, since=since, until=until, extras=_extras(call.request))
         return _answer(call.request, overall_document(overall))
 
 
@@ -152,11 +173,11 @@ def _extras(request: Request) -> Extras:
     reader = QueryReader(request)
     reader.one(FORMAT)
     interval, zone = reader.one(INTERVAL), reader.one(TIME_ZONE)
-    compares = reader.one(COMPARE) or False
+    compares, top = reader.one(COMPARE) or False, reader.one(MOST) or TOP
     if zone is not None and interval is None and not reader.errors:
         reader.errors.append(FieldError("time_zone", "time_zone_without_interval", "needs interval"))
     reader.check()
-    return Extras(interval, UTC if zone is None else zone, compares)
+    return Extras(interval, UTC if zone is None else zone, compares, top)
 
 
 def _time(request: Request, name: str) -> datetime | None:

@@ -8,11 +8,12 @@ from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
-from app.domain.visits import Dimension
+from app.domain.visits import OF_VISITS
 from app.interchange.inert import guarded
 
 COLUMNS = ("section", "start", "value", "visits")
 _KINDS = ("people", "bots", "previews", "prefetches")
+_REFUSALS = ("missed", "gone")
 _Line = tuple[str, datetime | None, str, int]
 
 
@@ -21,8 +22,8 @@ def stats_csv(found: Any) -> str:
     Return *found*, statistics of a link or of all links as the API or its client has them.
 
     Sections are those of the JSON: `total` and `hours` of a link, `visits` by who made them, each dimension,
-    `series` and `before`. Visitors stand with the visits, as `visitors`. An empty value has all that are not
-    named.
+    `series` and `before`. Visitors stand with the visits, as `visitors`; so do, of all links, the requests
+    `missed` and `gone`. An empty value has all that are not named.
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -40,12 +41,16 @@ def _lines(found: Any) -> Iterator[_Line]:
     if found.visits is not None:
         yield from _kinds("visits", None, found.visits)
         yield "visits", None, "visitors", found.visits.visitors
-        for dimension in Dimension:
-            if dimension is not Dimension.KIND:
-                named: Iterable[Any] = getattr(found.visits, dimension)
-                yield from ((str(dimension), None, one.value, one.visits) for one in named)
+        for dimension in OF_VISITS:
+            named: Iterable[Any] = getattr(found.visits, dimension)
+            yield from ((str(dimension), None, one.value, one.visits) for one in named)
+    if hasattr(found, "missing"):
+        yield from _refusals("visits", None, found)
+        yield from (("missing", None, one.value, one.visits) for one in found.missing)
     for point in found.series or ():
         yield from _kinds("series", point.start, point)
+        if hasattr(point, "missed"):
+            yield from _refusals("series", point.start, point)
     if found.before is not None:
         yield from _kinds("before", found.before.since, found.before)
         yield "before", found.before.since, "visitors", found.before.visitors
@@ -53,6 +58,10 @@ def _lines(found: Any) -> Iterator[_Line]:
 
 def _kinds(section: str, start: datetime | None, counts: Any) -> Iterator[_Line]:
     return ((section, start, name, getattr(counts, name)) for name in _KINDS)
+
+
+def _refusals(section: str, start: datetime | None, counts: Any) -> Iterator[_Line]:
+    return ((section, start, name, getattr(counts, name)) for name in _REFUSALS)
 
 
 def _time(time: datetime) -> str:

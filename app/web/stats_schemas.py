@@ -9,7 +9,7 @@ import msgspec
 
 from app.domain.domains import DomainIndex
 from app.domain.link_key import name_of
-from app.domain.visits import Dimension, Kind
+from app.domain.visits import OF_VISITS, Kind, Outcome
 from app.service.series import HOUR, Point
 from app.service.stats import Before, HourlyStats, Overall, VisitStats
 
@@ -30,7 +30,7 @@ class ValueCount(msgspec.Struct):
 
 class VisitCounts(msgspec.Struct):
     """
-    What visits looked like: in all, and by the ten values of each dimension that most of them have.
+    What visits looked like: in all, and by the values of each dimension with most of them (ten, or `top`).
 
     `people`, `bots`, `previews` and `prefetches` are all visits; all that follows is of people alone, but for
     `bot`; `source`, `medium` and `campaign` have those that name one (`utm_source` and so on, in the query of
@@ -65,6 +65,13 @@ class KindCounts(msgspec.Struct):
     prefetches: int
 
 
+class TotalCounts(KindCounts):
+    """Visits by who made them, and requests without a redirect, in the hour or day that begins at `start`."""
+
+    missed: int
+    gone: int
+
+
 class PeriodBefore(msgspec.Struct):
     """Visits by who made them, and about how many visitors, in the period of the same length before."""
 
@@ -81,13 +88,19 @@ class OverallStats(msgspec.Struct):
     """
     What the visits of all links looked like, in the hours that begin in [since, until).
 
+    `missed`: requests for a slug that is no link (404); `gone`: for a link that is expired, disabled or out
+    of visits (410). `missing`: the ten slugs that most of the former asked for, as strangers typed them; an
+    empty value has all that are not named. None of these is a visit, and with `tag` there are none.
     `series` with `interval`, `before` with `compare`; else they are null.
     """
 
     since: datetime
     until: datetime
     visits: VisitCounts
-    series: list[KindCounts] | None
+    missed: int
+    gone: int
+    missing: list[ValueCount]
+    series: list[TotalCounts] | None
     before: PeriodBefore | None
 
 
@@ -147,8 +160,7 @@ def visit_counts(stats: VisitStats) -> VisitCounts:
     """Return *stats* as the API shows them."""
     listed = {
         str(dimension): [ValueCount(one.value, one.visits) for one in stats.of(dimension)]
-        for dimension in Dimension
-        if dimension is not Dimension.KIND
+        for dimension in OF_VISITS
     }
     return VisitCounts(
         people=stats.by(Kind.PERSON),
@@ -162,7 +174,25 @@ def visit_counts(stats: VisitStats) -> VisitCounts:
 
 def overall_document(overall: Overall) -> OverallStats:
     """Return *overall* as the API shows it."""
-    visits = visit_counts(overall.visits)
+    refusals = overall.refusals
     return OverallStats(
-        overall.since, overall.until, visits, _series(overall.series), _before(overall.before)
+        since=overall.since,
+        until=overall.until,
+        visits=visit_counts(overall.visits),
+        **_outcomes(refusals.by_outcome),
+        missing=[ValueCount(one.value, one.visits) for one in refusals.missing],
+        series=_series_of_total(overall),
+        before=_before(overall.before),
     )
+
+
+def _series_of_total(overall: Overall) -> list[TotalCounts] | None:
+    series, refused = overall.series, overall.refusals.series
+    if series is None or refused is None:
+        return None
+    pairs = zip(series, refused, strict=True)
+    return [TotalCounts(one.start, **_kinds(one.by_kind), **_outcomes(also.by_kind)) for one, also in pairs]
+
+
+def _outcomes(counts: Mapping[str, int]) -> dict[str, int]:
+    return {"missed": counts.get(Outcome.MISSED, 0), "gone": counts.get(Outcome.GONE, 0)}

@@ -25,7 +25,7 @@ from app.web.response import Response, json_response
 from app.web.services import Services
 
 # While the store is away, keys count that were read from it within this time: the page is for such times.
-_STALE_KEY_S = 600.0
+STALE_KEY_S = 600.0
 # A browser asks for a key only by this scheme, and sends it with what the page asks for.
 _CHALLENGE = ("www-authenticate", 'Basic realm="hopgate: the API key is the password", charset="UTF-8"')
 _FORMATS = ("html", "json")
@@ -55,16 +55,27 @@ async def status(
                 raise InvalidInput([FieldError("format", "format_unknown", message)])
             if wanted == "html":
                 return page()
-            dependencies, overview = await asyncio.gather(
-                readiness.dependencies(services.probes), services.recent.get()
-            )
+            found = await figures(services, readiness)
     except InvalidInput as error:
         services.on_error(error)
         return errors.invalid(error)
     except (Unavailable, TimeoutError) as error:
         services.on_error(error)
         return errors.unavailable(error)
-    return json_response(200, Status(__version__, dict(dependencies), overview))
+    return json_response(200, found)
+
+
+async def figures(services: Services, readiness: Readiness) -> Status:
+    """
+    Return the figures, about a second old at most. The first ones after a pause take a second.
+
+    Raises:
+        Unavailable: they cannot be read.
+    """
+    dependencies, overview = await asyncio.gather(
+        readiness.dependencies(services.probes), services.recent.get()
+    )
+    return Status(__version__, dict(dependencies), overview)
 
 
 async def _refusal(services: Services, middleware: ApiMiddleware, request: Request) -> Response | None:
@@ -72,7 +83,7 @@ async def _refusal(services: Services, middleware: ApiMiddleware, request: Reque
     if services.is_for_this_machine and request.is_local():
         return None
     text = key_of(request.headers.get("authorization", ""))
-    principal = await middleware.authorize(Scope.ADMIN, text, request.client, stale_s=_STALE_KEY_S)
+    principal = await middleware.authorize(Scope.ADMIN, text, request.client, stale_s=STALE_KEY_S)
     if not isinstance(principal, Response):
         return None
     if principal.status != 401:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
+from tests.integration.console_session import ConsoleSession
 from tests.servers.hopgate import UNLIMITED, Gateway, hopgate, make_key
 
 COOKIE = "hopgate_session"
@@ -41,9 +42,17 @@ class ConsoleGateway(Gateway):
 ARRANGEMENTS = (pytest.param("off", id="alone"), pytest.param("on", id="front"))
 
 
-def serving(front: str, folders: pytest.TempPathFactory) -> Iterator[ConsoleGateway]:
-    """Give a gateway with the front *on* or *off*."""
-    directory = folders.mktemp("console")
-    settings = {**UNLIMITED, "HOPGATE_DATA_DIR": str(directory / "data"), "HOPGATE_FRONT": front}
+def serving(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[ConsoleGateway]:
+    """Give a gateway with the front `on` or `off`."""
+    directory = tmp_path_factory.mktemp("console")
+    settings = {**UNLIMITED, "HOPGATE_DATA_DIR": str(directory / "data"), "HOPGATE_FRONT": request.param}
     with ConsoleGateway(settings, directory) as gateway:
         yield gateway
+
+
+def signed_in(gateway: ConsoleGateway) -> Iterator[ConsoleSession]:
+    """Give a session that may do everything."""
+    with ConsoleSession(gateway, gateway.key) as console:
+        yield console

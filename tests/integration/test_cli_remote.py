@@ -147,6 +147,11 @@ def test_stats_tell_what_visits_looked_like(both, run, visitor):
     assert "\nbot: " in done(both("links", "stats", slug))
     assert "bot,,curl,1\n" in done(both("links", "stats", slug, "--csv"))
     assert json.loads(done(both("links", "stats", slug, "--json")))["visits"]["bots"] == 1
+    assert "\nbot: " in done(both("stats", "--top", "250"))
+    assert "\nbot: " in done(both("links", "stats", slug, "--top", "1"))
+    assert "bot,,curl," in done(both("stats", "--domain", "hop.example", "--csv"))
+    assert json.loads(done(both("stats", "--tag", "never", "--json")))["visits"]["bots"] == 0
+    assert "is no domain" in failed(both("stats", "--domain", "never.example"))
 
 
 def test_what_is_wrong_is_said_as_at_home(both, run):
@@ -269,7 +274,7 @@ def test_every_other_command_is_refused_in_one_line(run, tmp_path):
 def test_manual_lists_the_commands():
     text = (Path(__file__).parents[2] / "docs" / "client.md").read_text().partition("| command |")[2]
     rows = re.findall(r"^\| (`.*?) \|", text, re.MULTILINE)
-    assert {name for row in rows for name in re.findall(r"`([a-z]+ [a-z]+)`", row)} == set(COMMANDS)
+    assert {name for row in rows for name in re.findall(r"`([a-z]+(?: [a-z]+)?)`", row)} == set(COMMANDS)
 
 
 def test_missing_client_is_named_with_its_installation(run, monkeypatch):

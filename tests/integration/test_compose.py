@@ -123,6 +123,20 @@ def test_hopgate_variables_are_valid_settings(services, monkeypatch):
     assert set(re.findall(r"HOPGATE_\w+", dockerfile)) <= known
 
 
+def test_builder_gets_all_that_the_image_copies():
+    dockerfile = (ROOT / "Dockerfile").read_text()
+    copied = {
+        name
+        for line in re.findall(r"^COPY (?!--)(.+) \S+$", dockerfile, re.MULTILINE)
+        for name in line.split()
+    }
+
+    let_through = re.findall(r"^!(.+)$", (ROOT / ".dockerignore").read_text(), re.MULTILINE)
+
+    assert "requirements/run.txt" in copied
+    assert copied <= set(let_through)
+
+
 def test_gateways_get_every_setting(services):
     """
     The data folder and the address are the image's; only workers have an address for metrics.

@@ -3,26 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from datetime import UTC, datetime
 
 import httpx
 import pytest
 
-from tests.integration.console_gateway import ARRANGEMENTS, COOKIE, TARGET, ConsoleGateway, serving
+from tests.integration.console_gateway import ARRANGEMENTS, COOKIE, TARGET, serving, signed_in
 from tests.integration.console_session import ConsoleSession
 from tests.servers.hopgate import eventually, make_key
 
-
-@pytest.fixture(scope="module", params=ARRANGEMENTS)
-def gateway(request, tmp_path_factory) -> Iterator[ConsoleGateway]:
-    yield from serving(request.param, tmp_path_factory)
-
-
-@pytest.fixture
-def console(gateway) -> Iterator[ConsoleSession]:
-    with ConsoleSession(gateway, gateway.key) as console:
-        yield console
+gateway = pytest.fixture(serving, scope="module", params=ARRANGEMENTS)
+console = pytest.fixture(signed_in)
 
 
 # --- sessions ------------------------------------------------------------------------------
@@ -269,6 +260,36 @@ def test_restricted_key_sees_its_own_links(gateway, console):
     assert gateway.link("of-others")["version"] == 2
 
 
+def test_overview_of_a_domain(gateway, console):
+    gateway.run("domains", "add", "numbers.example")
+    eventually(lambda: 'option value="">all domains' in console.get("/console").text, 5, "domain is known")
+    assert "<option selected>numbers.example" in console.get("/console", of="numbers.example").text
+    key = gateway.run("keys", "create", "one", "--domain", "numbers.example", "--scope", "links:read")
+    with ConsoleSession(gateway, key) as own:
+        pages = [own.get("/console", of=host).text for host in ("numbers.example", "", "127.0.0.1")]
+
+        assert ["visits of people" in page for page in pages] == [True, False, False]
+        assert all("127.0.0.1</option>" not in page and "all domains" not in page for page in pages)
+
+
+def test_overview_leads_from_a_missing_slug_to_the_form_for_it(gateway, console):
+    agent = {"User-Agent": "Mozilla/5.0 (X11; Linux x86_64; rv:120.0) Gecko/20100101 Firefox/120.0"}
+    for slug in ("not-yet", "not-yet", "%3Cb%3E"):
+        assert httpx.get(f"{gateway.url}/{slug}", headers=agent).status_code == 404
+    address = "/console/links/new?slug=not-yet"
+
+    for shown in (f'href="{address}"', "<td>all others</td>"):
+        eventually(lambda shown=shown: shown in console.get("/console").text, 10, f"{shown} is listed")
+    assert "Looked for, not found" in console.get("/console").text
+    form = console.get("/console/links/new", slug="not-yet").text
+    assert re.search(r'<input [^>]*name="slug"[^>]* value="not-yet"', form)
+    key = gateway.run("keys", "create", "reading", "--scope", "links:read")
+    with ConsoleSession(gateway, key) as reading:
+        page = reading.get("/console").text
+        assert "not-yet" in page
+        assert address not in page
+
+
 def test_key_for_numbers_sees_numbers_alone(gateway, console):
     console.create(
         long_url="https://example.com/secret-target", slug="numbers", title="Secret title", tags="hid"
@@ -333,12 +354,14 @@ def test_key_without_admin_manages_nothing(gateway):
 
         assert listed.status_code == 200
         assert "/console/domains/" not in listed.text
+        assert "/console/health" not in listed.text
         for path in (
             "/console/domains/new",
             "/console/domains/edit",
             "/console/keys",
             "/console/keys/new",
             "/console/import",
+            "/console/health",
         ):
             assert most.get(path, host="127.0.0.1").status_code == 403
         for path in (

@@ -4,26 +4,16 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Iterator
 from urllib.parse import parse_qsl, urlsplit
 
 import httpx
 import pytest
 
-from tests.integration.console_gateway import ARRANGEMENTS, TARGET, ConsoleGateway, serving
-from tests.integration.console_session import ConsoleSession
+from tests.integration.console_gateway import ARRANGEMENTS, TARGET, serving, signed_in
 from tests.servers.hopgate import eventually
 
-
-@pytest.fixture(scope="module", params=ARRANGEMENTS)
-def gateway(request, tmp_path_factory) -> Iterator[ConsoleGateway]:
-    yield from serving(request.param, tmp_path_factory)
-
-
-@pytest.fixture
-def console(gateway) -> Iterator[ConsoleSession]:
-    with ConsoleSession(gateway, gateway.key) as console:
-        yield console
+gateway = pytest.fixture(serving, scope="module", params=ARRANGEMENTS)
+console = pytest.fixture(signed_in)
 
 
 def test_new_link_is_visited_and_counted(gateway, console):
@@ -51,7 +41,7 @@ def test_new_link_is_visited_and_counted(gateway, console):
     for _ in range(3):
         assert httpx.get(f"{gateway.url}/counted").status_code == 302
     eventually(
-        lambda: '<span class="figure" id="total">3</span>' in console.page("counted").text, 15, "visits"
+        lambda: 'id="total" data-figure="total">3</span>' in console.page("counted").text, 15, "visits"
     )
     assert httpx.get(f"{gateway.url}/counted.qr").status_code == 200
     code = console.get("/console/link/qr", slug="counted")
@@ -96,7 +86,12 @@ def test_bookmark_fills_the_form_and_stores_nothing(gateway, console):
 
 
 def test_sign_in_leads_back_to_the_form_that_a_bookmark_filled(gateway):
-    marked = {"long_url": "https://example.com/?a=1&b=2", "title": '"> A\r\nX: y', "slug": "not-kept"}
+    marked = {
+        "long_url": "https://example.com/?a=1&b=2",
+        "title": '"> A\r\nX: y',
+        "slug": "kept",
+        "tags": "not-kept",
+    }
 
     asked = httpx.get(f"{gateway.url}/console/links/new", params=marked)
     page = httpx.get(f"{gateway.url}{asked.headers['location']}").text
@@ -108,7 +103,7 @@ def test_sign_in_leads_back_to_the_form_that_a_bookmark_filled(gateway):
     assert f'name="new" value="{new}"' in wrong.text
     place = urlsplit(signed_in.headers["location"])
     assert (signed_in.status_code, place.netloc, place.path) == (303, "", "/console/links/new")
-    assert dict(parse_qsl(place.query)) == {name: marked[name] for name in ("long_url", "title")}
+    assert dict(parse_qsl(place.query)) == {name: marked[name] for name in ("long_url", "title", "slug")}
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from app.console.live import ALL, LINK
 from tests.integration.console_session import ConsoleSession
 from tests.servers.hopgate import UNLIMITED, Gateway, hopgate, make_key
 
@@ -77,7 +78,7 @@ def test_hosts_of_other_domains_have_no_console(tmp_path, front):
 
 @FRONT
 def test_attempts_are_limited_as_those_of_the_api(tmp_path, front):
-    settings = settings_of(tmp_path, LIMIT_API="60/min burst 5", FRONT=front)
+    settings = settings_of(tmp_path, LIMIT_API="6/min burst 5", FRONT=front)
     key = make_key(settings)
     with Gateway(settings, tmp_path) as gateway:
         wrong = [httpx.post(f"{gateway.url}/console/sign-in", data={"key": "x"}) for _ in range(8)]
@@ -115,3 +116,18 @@ def test_other_language(tmp_path):
     with Gateway(settings, tmp_path) as gateway, ConsoleSession(gateway, key) as console:
         assert '<html lang="de">' in console.get("/console").text
         assert "Noch keine Links" in console.get("/console/links").text
+        assert "Alles antwortet." in console.get("/console/health").text
+
+
+def test_pages_without_streams_are_not_live(tmp_path):
+    settings = settings_of(tmp_path, EVENT_STREAMS="0")
+    key = make_key(settings)
+    with Gateway(settings, tmp_path) as gateway, ConsoleSession(gateway, key) as console:
+        assert console.create(long_url="https://example.com/", slug="still").status_code == 303
+        for path in ("/console", "/console/link?slug=still"):
+            page = console.get(path).text
+            assert "data-figure" in page
+            assert "live.js" not in page
+            assert "data-live" not in page
+        for path in (ALL, f"{LINK}?slug=still"):
+            assert console.get(path).status_code == 503

@@ -86,6 +86,11 @@ def test_pages_say_that_the_store_is_away(redis_server, rabbitmq, tmp_path):
             page = console.get("/console/links")
             assert "Temporarily unavailable" in page.text
             assert "retry-after" in page.headers
+            health = console.get("/console/health")
+            assert (health.status_code, "<p>store: " in health.text) == (200, True)
+            with ConsoleSession(gateway) as unknown:
+                unknown.http.cookies.set(COOKIE, "A" * 43)
+                assert unknown.get("/console/health").status_code == 503
             out = console.send("/console/sign-out")
             assert (out.status_code, "set-cookie" in out.headers) == (503, False)
             entering = httpx.post(f"{gateway.url}/console/sign-in", data={"key": key})

@@ -3,26 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 
 import httpx
 import pytest
 
-from tests.integration.console_gateway import ARRANGEMENTS, COOKIE, TARGET, ConsoleGateway, serving
-from tests.integration.console_session import ConsoleSession
+from tests.integration.console_gateway import ARRANGEMENTS, COOKIE, TARGET, serving, signed_in
 from tests.servers.hopgate import eventually
 from tests.servers.raw_http import answered
 
-
-@pytest.fixture(scope="module", params=ARRANGEMENTS)
-def gateway(request, tmp_path_factory) -> Iterator[ConsoleGateway]:
-    yield from serving(request.param, tmp_path_factory)
-
-
-@pytest.fixture
-def console(gateway) -> Iterator[ConsoleSession]:
-    with ConsoleSession(gateway, gateway.key) as console:
-        yield console
+gateway = pytest.fixture(serving, scope="module", params=ARRANGEMENTS)
+console = pytest.fixture(signed_in)
 
 
 def test_tags_are_counted_renamed_and_taken(gateway, console):
@@ -241,3 +231,15 @@ def test_forged_upload_stores_nothing(gateway, console):
     assert too_large.status == 413
     assert b"That is too much at once" in too_large.body
     assert gateway.link("forged-upload") is None
+
+
+def test_health_has_the_figures_of_the_page_of_operators(gateway, console):
+    page = console.get("/console/health")
+
+    found = httpx.get(f"{gateway.url}/status?format=json", auth=("", gateway.key)).json()
+    assert (page.status_code, page.headers["cache-control"]) == (200, "no-store")
+    assert "Everything answers." in page.text
+    assert f"Version {found['version']}." in page.text
+    assert page.text.count('<td class="count">answers</td>') == len(found["dependencies"])
+    assert ">front</th>" in page.text or "front" not in found["dependencies"]
+    assert '<a href="/console/health" aria-current="page">Health</a>' in page.text

@@ -82,9 +82,9 @@ class Stack:
             await store.aclose()
 
     def drain(self) -> None:
-        """Wait until every change has reached the cache."""
-        eventually(lambda: self.outbox_rows() == 0, 60, "the outbox is empty")
-        eventually(lambda: not any(self.queue_depths().values()), 30, "the queues are empty")
+        """Wait until every change has reached the cache. Each question opens a connection."""
+        eventually(lambda: self.outbox_rows() == 0, 60, "the outbox is empty", every=0.2)
+        eventually(lambda: not any(self.queue_depths().values()), 30, "the queues are empty", every=0.2)
 
     def check_ledger(self, slugs: list[str]) -> None:
         """Assert that *slugs* are cached as stored, and that outbox and all queues are empty."""

@@ -21,13 +21,12 @@ LINKS, TARGET = "/api/v1/links", "https://example.com/"
 
 
 class Site:
-    """Private servers, a gateway without and one with the front, and a client of each."""
+    """Servers, a gateway without and one with the front, and a client of each."""
 
-    def __init__(self, running: ExitStack, directory) -> None:
+    def __init__(self, running: ExitStack, directory, rabbitmq: PrivateRabbit) -> None:
         self.redis = running.enter_context(PrivateRedis())
-        self.settings = stack_settings(
-            running.enter_context(PrivatePostgres()), self.redis, running.enter_context(PrivateRabbit())
-        )
+        postgres = running.enter_context(PrivatePostgres())
+        self.settings = stack_settings(postgres, self.redis, rabbitmq)
         assert hopgate(self.settings, "migrate").returncode == 0
         headers = {"Authorization": f"Bearer {make_key(self.settings)}"}
         gateways = [
@@ -56,9 +55,9 @@ class Site:
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory) -> Iterator[Site]:
+def site(tmp_path_factory, rabbitmq) -> Iterator[Site]:
     with ExitStack() as running:
-        yield Site(running, tmp_path_factory.mktemp("history"))
+        yield Site(running, tmp_path_factory.mktemp("history"), rabbitmq)
 
 
 def test_restored_link_replaces_every_tombstone(site):

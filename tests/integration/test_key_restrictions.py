@@ -366,6 +366,20 @@ def test_statistics_of_all_links_are_for_keys_that_reach_all(gateway, holder_of)
     assert holder_of().get("/api/v1/stats").status_code == 200
     for restriction in ({"own_links": True}, {"domains": [BASE]}):
         problem(holder_of("links:read", **restriction).get("/api/v1/stats"), 403, "key_restricted")
+        problem(holder_of("links:read", **restriction).get("/api/v1/stats?tag=a"), 403, "key_restricted")
+
+
+def test_statistics_of_a_domain_are_for_keys_of_it(gateway, holder_of):
+    host = gateway.domain()
+    of_domain, of_base = f"/api/v1/stats?domain={host}", f"/api/v1/stats?domain={BASE}"
+    own = holder_of("links:read", domains=[host])
+
+    assert holder_of("links:read").get(of_domain).status_code == 200
+    assert own.get(of_domain).status_code == 200
+    answer = problem(own.get(of_base), 422, "invalid")
+    assert answer["errors"][0]["code"] == "domain_forbidden"
+    owner = holder_of("links:read", domains=[host], own_links=True)
+    problem(owner.get(of_domain), 403, "key_restricted")
 
 
 def test_export_of_a_key_that_was_revoked_ends(gateway, holder_of):

@@ -5,17 +5,21 @@ from __future__ import annotations
 import os
 import signal
 import socket
+from collections import defaultdict
+from functools import partial
 from pathlib import Path
 
 import httpx
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
 
 from tests.servers.hopgate import UNLIMITED, Gateway, Worker, eventually, hopgate, make_key
 from tests.servers.ports import free_ports
 from tests.servers.stack import stack_settings
+from tests.unit.exposition import samples
 
 pytestmark = [pytest.mark.services, pytest.mark.timeout(180)]
+# A page of metrics takes a gateway as long as a hundred redirects.
+until = partial(eventually, every=0.2)
 
 
 @pytest.fixture
@@ -25,23 +29,17 @@ def settings(postgres, redis_server, rabbitmq):
 
 def scrape(url: str) -> dict[str, float]:
     """The sum of all series of each metric."""
-    sums: dict[str, float] = {}
-    text = httpx.get(f"{url}/metrics").raise_for_status().text
-    for family in text_string_to_metric_families(text):
-        for sample in family.samples:
-            sums[sample.name] = sums.get(sample.name, 0) + sample.value
-    return sums
+    sums: dict[str, float] = defaultdict(float)
+    for name, _, value in samples(httpx.get(f"{url}/metrics").raise_for_status().text):
+        sums[name] += value
+    return dict(sums)
 
 
 def redirects_answered(url: str) -> float:
     """How many redirects are in the histogram of durations."""
     text = httpx.get(f"{url}/metrics").raise_for_status().text
-    return sum(
-        sample.value
-        for family in text_string_to_metric_families(text)
-        for sample in family.samples
-        if sample.name == "http_server_request_duration_seconds_count" and sample.labels["route"] == "/{slug}"
-    )
+    counts = samples(text, "http_server_request_duration_seconds_count")
+    return sum(one.value for one in counts if one.labels["route"] == "/{slug}")
 
 
 def workers_of(gateway: Gateway) -> list[int]:
@@ -54,19 +52,17 @@ def test_each_process_reports_for_all(settings, tmp_path, front):
     made = hopgate(settings, "links", "create", "https://example.com/", "--slug", "counted")
     assert made.returncode == 0, made.stderr
     with Gateway({**settings, "HOPGATE_WORKERS": "2", "HOPGATE_FRONT": front}, tmp_path) as gateway:
-        eventually(lambda: scrape(gateway.url).get("hopgate_processes") == 2, timeout=40, what="both report")
+        until(lambda: scrape(gateway.url).get("hopgate_processes") == 2, timeout=40, what="both report")
         for _ in range(100):  # each on a connection of its own: both processes get some
             assert httpx.get(f"{gateway.url}/counted").status_code == 302
-        eventually(
-            lambda: scrape(gateway.url)["hopgate_redirects_total"] == 100, what="all visits are counted"
-        )
+        until(lambda: scrape(gateway.url)["hopgate_redirects_total"] == 100, what="all visits are counted")
         for _ in range(20):  # from any of the processes
             assert scrape(gateway.url)["hopgate_redirects_total"] == 100
         assert redirects_answered(gateway.url) == 100
 
         cpu_s = scrape(gateway.url)["process_cpu_seconds_total"]
         os.kill(workers_of(gateway)[0], signal.SIGKILL)
-        eventually(
+        until(
             lambda: _answers(gateway) and scrape(gateway.url)["hopgate_processes"] == 2,
             timeout=30,
             what="a successor reports",
@@ -81,7 +77,7 @@ def test_each_process_reports_for_all(settings, tmp_path, front):
                 httpx.get(f"{gateway.url}{path}")
             return scrape(gateway.url)["hopgate_breaker_closed"] == 2 * 8
 
-        eventually(all_are_closed, timeout=30, what="every circuit breaker of both processes is closed")
+        until(all_are_closed, timeout=30, what="every circuit breaker of both processes is closed")
         series = scrape(gateway.url)
         assert series["hopgate_dependency_seconds_count"] > 0
         assert series["hopgate_clicks_dropped_total"] == 0
@@ -114,12 +110,12 @@ def test_worker_serves_its_own_metrics(settings, tmp_path):
             except httpx.HTTPError:
                 return False
 
-        eventually(reported, timeout=30, what="the worker answers")
+        until(reported, timeout=30, what="the worker answers")
         assert "hopgate_outbox_stalled_seconds" in scrape(f"http://{bind}")
         assert scrape(f"http://{bind}")["hopgate_errors_total"] == 0
         assert scrape(f"http://{bind}")["hopgate_processes"] == 1
         # The link's event is applied, and a second later its cached copy is checked.
-        eventually(
+        until(
             lambda: scrape(f"http://{bind}")["hopgate_cache_checked_total"] >= 1,
             timeout=30,
             what="the cache is sampled",
@@ -148,7 +144,7 @@ def test_a_change_is_followed_from_gateway_to_gateway(settings, tmp_path):
 
         # A gateway that has read a change already does not count its delivery: no visit before.
         seen = "hopgate_change_visible_seconds_count"
-        eventually(lambda: scrape(other.url)[seen] == 10, timeout=30, what="the other gateway has all")
+        until(lambda: scrape(other.url)[seen] == 10, timeout=30, what="the other gateway has all")
         for _ in range(7):
             assert httpx.get(f"{other.url}/s1").status_code == 302
         assert scrape(one.url)[seen] == 0
@@ -162,8 +158,8 @@ def test_a_change_is_followed_from_gateway_to_gateway(settings, tmp_path):
             except httpx.HTTPError:
                 return False
 
-        eventually(is_applied, timeout=60, what="clicks and changes are applied")
-        eventually(
+        until(is_applied, timeout=60, what="clicks and changes are applied")
+        until(
             lambda: scrape(worker).get("hopgate_queue_messages") == 0, timeout=60, what="the queues are empty"
         )
         series = scrape(worker)
@@ -185,21 +181,18 @@ def test_clients_that_hang_up_are_counted(tmp_path):
         def counted(method: str, route: str) -> dict[str, float]:
             text = httpx.get(f"{gateway.url}/metrics").raise_for_status().text
             return {
-                sample.labels["status"]: sample.value
-                for family in text_string_to_metric_families(text)
-                for sample in family.samples
-                if sample.name == "http_server_requests_total"
-                and (sample.labels["method"], sample.labels["route"]) == (method, route)
-                and sample.value
+                labels["status"]: value
+                for _, labels, value in samples(text, "http_server_requests_total")
+                if (labels["method"], labels["route"]) == (method, route) and value
             }
 
         for number in range(50):
             hang_up(b"GET /unknown-%d HTTP/1.1\r\nHost: a\r\n\r\n" % number)
             hang_up(b"POST /api/v1/links HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\n{")
 
-        eventually(lambda: counted("POST", "/api/v1/links") == {"400": 50}, timeout=30, what="bodies")
+        until(lambda: counted("POST", "/api/v1/links") == {"400": 50}, timeout=30, what="bodies")
         # granian may drop a request whose connection ends with it; no other is left without an outcome.
-        eventually(
+        until(
             lambda: scrape(gateway.url)["http_server_active_requests"] == 1,
             timeout=30,
             what="only the scrape itself is active",

@@ -253,3 +253,48 @@ def test_links_and_keys_from_before_stay_what_they_are(url: str) -> None:
     assert execute(url, f"SELECT slug FROM links WHERE {owner} = 'key-1'") == [("before",)]
     restrictions = "own_links, domains, allowed_addresses, rate_limit"
     assert execute(url, f"SELECT {restrictions} FROM api_keys") == [(False, None, None, None)]
+
+
+# --- what indexes links with less work ----------------------------------------------------
+
+ODD_TEXTS = (
+    *("plain", "".join(map(chr, range(32, 127))), "a\nB c/D.e:f-g?h=i_j&k%l+m", "tab\there"),
+    *("STRAẞE Σίσυφος İstanbul", "ｆｕｌｌ Ⅷ e\u0301", "漢字 🦆!", "~12~x"),
+    *(
+        "https://a.example",
+        "https://A.example:8080/x",
+        "https://a.example?q#f",
+        "https://[::1]:80/",
+        "https:///x",
+    ),
+    *("http://a.example/x", "mailto:a/b/c", "app://a/b/c", f"https://{'a' * 300}/", "https://a#b/c"),
+)
+
+
+@pytest.mark.services
+def test_cheaper_functions_index_links_as_before(postgres: PrivatePostgres) -> None:
+    url = postgres.create_database()
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(
+            "INSERT INTO links (slug, long_url, title, tags, aliases, redirect_code, forward_query, enabled,"
+            " version, created_at, updated_at, removed_at)"
+            " SELECT CASE WHEN n = 3 THEN '~7~' ELSE '' END || 's' || n, text, text, ARRAY[text, NULL],"
+            " CASE WHEN n < 4 THEN ARRAY['~3~alias', 'Two'] ELSE '{}' END, 302, false, true, 1, now(), now(),"
+            " CASE WHEN n = 5 THEN now() END FROM unnest(%s::text[]) WITH ORDINALITY AS odd(text, n)",
+            [list(ODD_TEXTS)],
+        )
+
+        def results() -> list[tuple[object, ...]]:
+            return connection.execute(
+                "SELECT hopgate_host(text), hopgate_fold(text), hopgate_letters(hopgate_fold(text))"
+                " FROM unnest(%s::text[]) AS odd(text)",
+                [list(ODD_TEXTS)],
+            ).fetchall()
+
+        indexed = connection.execute("SELECT * FROM link_index ORDER BY id").fetchall()
+        now = results()
+        roll_back(url, 20)
+
+        assert now == results()
+        assert indexed == connection.execute("SELECT * FROM links_searched ORDER BY id").fetchall()
+    assert len(indexed) == len(ODD_TEXTS) - 1

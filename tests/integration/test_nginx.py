@@ -12,6 +12,7 @@ from contextlib import ExitStack, contextmanager
 import httpx
 import pytest
 
+from app.console import live
 from app.resilience.deadline import ADMIN_S, BATCH_BODY_S, BATCH_S
 from app.web import bulk_api, errors, import_api, import_files
 from app.web.body import MAX_BODY_BYTES
@@ -103,7 +104,7 @@ def test_large_bodies_reach_a_gateway_as_they_come(tmp_path, path):
 def test_events_and_exports_are_passed_on_as_they_come():
     [streams] = re.findall(r"location ~ (\S+) \{", (CONFIGURATION / "nginx.conf").read_text())
 
-    for path in ("/api/v1/events", "/api/v1/export"):
+    for path in ("/api/v1/events", "/api/v1/export", live.LINK, live.ALL):
         assert re.match(streams, path)
     for path in ("/api/v1/links/bulky", "/api/v1/import/x", "/x/console/import", "/events"):
         assert not re.match(streams, path)

@@ -23,6 +23,7 @@ from tests.servers.stack import stack_settings
 
 pytestmark = [pytest.mark.services, pytest.mark.timeout(180)]
 LINKS = "/api/v1/links"
+NEW = {"long_url": "https://example.com/outage"}
 
 
 class World:
@@ -36,7 +37,7 @@ class World:
         self.api = api
 
     def create(self) -> str:
-        answer = self.api.post(LINKS, json={"long_url": "https://example.com/outage"})
+        answer = self.api.post(LINKS, json=NEW)
         assert answer.status_code == 201, answer.text
         return f"/{answer.json()['slug']}"
 
@@ -117,7 +118,9 @@ def test_known_links_redirect_without_postgresql(world):
         world.postgres.start()
 
     eventually(world.all_well, 20, "PostgreSQL is back")
-    assert world.api.get("/never-seen").status_code == 404
+    # Once in some hundred runs, on a busy machine, the first one was refused with 503.
+    eventually(lambda: world.status("/never-seen") == 404, 3, "links are looked up")
+    eventually(lambda: world.api.post(LINKS, json=NEW).status_code == 201, 3, "links are made")
     assert world.status(world.create()) == 302
 
 

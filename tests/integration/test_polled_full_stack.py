@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from tests.integration.front_gateway import ALONE, FRONT
-from tests.servers.hopgate import Gateway, Worker, eventually, hopgate, make_key
+from tests.servers.hopgate import Gateway, Worker, becomes, eventually, hopgate, make_key
 from tests.servers.postgres import PrivatePostgres
 from tests.servers.rabbitmq import PrivateRabbit
 from tests.servers.redis import PrivateRedis
@@ -120,7 +120,7 @@ def test_stale_copies_are_blocked(site):
     site.postgres.kill()
     try:
         for client in site.clients:
-            eventually(lambda client=client: client.get(other).status_code == 302, 5, "it is stale")
+            becomes(lambda client=client: client.get(other).status_code, 302, 5, "a stale redirect")
             for _ in range(10):
                 assert client.get(path).status_code in (451, 503)
     finally:

@@ -21,7 +21,7 @@ import httpx
 import pytest
 
 from tests.integration.monitoring import EXPORTED, Query, alerts, queries, selectors_of
-from tests.servers.hopgate import Gateway, Worker, eventually, hopgate, make_key
+from tests.servers.hopgate import Gateway, Worker, becomes, eventually, hopgate, make_key
 from tests.servers.otlp import Collector
 from tests.servers.ports import free_ports
 from tests.servers.prometheus import PrivatePrometheus
@@ -197,9 +197,12 @@ def test_figures_are_those_of_the_traffic(observed):
     """Hits and misses are all redirects, histograms have all requests, each rejection counts once."""
     links, statuses = len(observed.slugs), observed.answered
     visits = statuses[302] + statuses[404]
-    wait_for(
-        lambda: observed.value('sum(hopgate_layer_requests_total{layer="l1"})') == visits,
-        what="all visits are scraped",
+    becomes(
+        lambda: observed.value('sum(hopgate_layer_requests_total{layer="l1"})'),
+        visits,
+        timeout=_LONG_S,
+        what=f"visits scraped of {statuses}",
+        every=0.5,
     )
 
     assert observed.value("sum(hopgate_redirects_total)") == visits

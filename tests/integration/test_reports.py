@@ -20,6 +20,7 @@ from app.settings.reports import report_settings
 from app.telemetry.reports import ErrorReports
 from tests.servers.hopgate import UNLIMITED, Gateway, eventually, hopgate, make_key
 from tests.servers.sentry import Envelopes
+from tests.unit.exposition import samples
 
 pytestmark = pytest.mark.timeout(120)
 LINKS = "/api/v1/links"
@@ -185,15 +186,8 @@ def reporters(receiver: Envelopes) -> set[str]:
 
 
 def kinds(gateway: Gateway) -> dict[str, float]:
-    from prometheus_client.parser import text_string_to_metric_families
-
     text = httpx.get(f"{gateway.url}/metrics").raise_for_status().text
-    return {
-        sample.labels["kind"]: sample.value
-        for family in text_string_to_metric_families(text)
-        for sample in family.samples
-        if sample.name == "hopgate_errors_total"
-    }
+    return {one.labels["kind"]: one.value for one in samples(text, "hopgate_errors_total")}
 
 
 def test_missing_extra_is_one_line_and_no_end(settings, tmp_path):

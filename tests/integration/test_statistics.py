@@ -269,6 +269,10 @@ def test_visits_by_day_and_the_period_before(site):
         ("interval=day&time_zone=" + "a" * 5000, "time_zone"),
         ("time_zone=UTC", "time_zone"),
         ("compare=yes", "compare"),
+        ("top=0", "top"),
+        ("top=251", "top"),
+        ("top=ten", "top"),
+        ("top=", "top"),
     ],
 )
 def test_parameters_that_are_wrong_are_named(site, path, query, field):
@@ -278,6 +282,19 @@ def test_parameters_that_are_wrong_are_named(site, path, query, field):
 
     assert answer.status_code == 422, answer.text
     assert [error["field"] for error in answer.json()["errors"]] == [field]
+
+
+def test_top_says_how_many_values_are_named(site):
+    slug = site.create()
+    for number in range(12):
+        site.visit(slug, VIENNA, user_agent=FIREFOX, referer=f"https://r{number:02}.example/")
+    site.settled(slug, 12)
+
+    for query, named in (({}, 10), ({"top": "1"}, 1), ({"top": "250"}, 12)):
+        shown = by(site.stats(slug, **query)["visits"], "referrer")
+        expected = {f"r{number:02}.example": 1 for number in range(named)}
+        assert shown == (expected if named == 12 else {**expected, "": 12 - named})
+    assert len(by(site.api.get(f"{API}/stats", params={"top": "1"}).json()["visits"], "referrer")) == 2
 
 
 def test_statistics_as_csv(site):

@@ -27,12 +27,12 @@ _SECONDS = 15
 
 
 class Site:
-    """Private servers, two gateways, two workers and a client of each gateway."""
+    """Servers, two gateways, two workers and a client of each gateway."""
 
-    def __init__(self, running: ExitStack, directory) -> None:
+    def __init__(self, running: ExitStack, directory, rabbitmq: PrivateRabbit) -> None:
         self.postgres = running.enter_context(PrivatePostgres())
         self.redis = running.enter_context(PrivateRedis())
-        self.rabbitmq = running.enter_context(PrivateRabbit())
+        self.rabbitmq = rabbitmq
         self.settings = {
             **stack_settings(self.postgres, self.redis, self.rabbitmq),
             "HOPGATE_WEBHOOKS_HTTP": "on",
@@ -55,9 +55,10 @@ class Site:
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory) -> Iterator[Site]:
+def site(tmp_path_factory, rabbitmq) -> Iterator[Site]:
     with ExitStack() as running:
-        yield Site(running, tmp_path_factory.mktemp("hooks-stack"))
+        yield Site(running, tmp_path_factory.mktemp("hooks-stack"), rabbitmq)
+    rabbitmq.start()  # where the test failed while it was away
 
 
 class Changes(threading.Thread):
@@ -80,7 +81,7 @@ class Changes(threading.Thread):
         drawn = random.Random(self._prefix)
         with self._site.client(self._gateway) as client:
             number = 0
-            while not self.ends.wait(0.01):
+            while not self.ends.wait(0.05):
                 number += 1
                 known = [slug for slug in self.acknowledged if slug not in self.unknown]
                 slug = drawn.choice(known) if known and drawn.random() < 0.7 else f"{self._prefix}-{number}"

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from contextlib import asynccontextmanager
 
 import pytest
@@ -7,7 +8,6 @@ import pytest
 from app.adapters.memory.bus import InProcessBus
 from app.adapters.memory.cache import MemoryCache
 from app.bootstrap import open_gateway
-from app.migrations import migrate
 from app.service.links import Links, leave_to_relay
 from app.settings import Settings
 from app.web.rsgi import RsgiApplication
@@ -18,11 +18,11 @@ from tests.unit.whole_application import Application
 
 
 @pytest.fixture
-async def application(tmp_path, monkeypatch):
+async def application(sqlite_template, tmp_path, monkeypatch):
     for name in ("DATABASE_URL", "REDIS_URL", "AMQP_URL"):
         monkeypatch.delenv(f"HOPGATE_{name}", raising=False)
     settings = Settings(data_dir=tmp_path)
-    migrate(settings.store_url)
+    shutil.copy(sqlite_template, tmp_path / "hopgate.db")
     async with open_gateway(settings) as services:
 
         @asynccontextmanager

@@ -31,7 +31,7 @@ def drawn(drawing: str | None) -> dict[str, str]:
     return parents
 
 
-def classes(folders: list[Path], *, without: Path | None = None) -> Iterator[tuple[str, list[str]]]:
+def classes(folders: list[Path], *, without: Path | None) -> Iterator[tuple[str, list[str]]]:
     for folder in folders:
         for file in folder.rglob("*.py"):
             if without is not None and file.is_relative_to(without):
@@ -42,18 +42,15 @@ def classes(folders: list[Path], *, without: Path | None = None) -> Iterator[tup
 
 
 @pytest.mark.parametrize(
-    ("drawing", "found"),
-    [
-        (errors.__doc__, list(classes([ROOT / "app", ROOT / "worker"], without=CLIENT))),
-        (client_errors.__doc__, list(classes([CLIENT]))),
-    ],
+    ("drawing", "folders", "without"),
+    [(errors.__doc__, [ROOT / "app", ROOT / "worker"], CLIENT), (client_errors.__doc__, [CLIENT], None)],
     ids=["service", "client"],
 )
-def test_drawing_names_every_error(drawing: str | None, found: list[tuple[str, list[str]]]) -> None:
+def test_drawing_names_every_error(drawing: str | None, folders: list[Path], without: Path | None) -> None:
     parents = drawn(drawing)
     defined = {
         name: base
-        for name, bases in found
+        for name, bases in classes(folders, without=without)
         for base in bases
         if base in {"HopgateError", *parents} and not name.startswith("_")
     }

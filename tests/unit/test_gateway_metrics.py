@@ -7,7 +7,7 @@ import re
 
 from app.domain.link import LinkFields
 from app.telemetry import families
-from tests.unit.exposition import parsed
+from tests.unit.exposition import as_prometheus_reads, parsed
 from tests.unit.whole_application import Application
 
 DECLARED = list(families.declared().values())
@@ -64,6 +64,13 @@ async def test_refusals_are_counted_by_reason(application):
     assert redirects(got, "look_up", "429") == got["hopgate_limited_total", (("policy", "not_found"),)] == 10
 
 
+async def test_page_is_what_prometheus_reads(application):
+    await application.status("/unknown")
+    page = (await application.ask("/metrics")).body
+
+    assert parsed(page) == as_prometheus_reads(page)
+
+
 async def test_metrics_are_served_under_overload(application):
     application.press(10_000)
 
@@ -78,6 +85,7 @@ async def test_clients_cannot_create_series(application):
             await asyncio.sleep(0)
         return set(await scrape(application))
 
+    await visit(range(1))
     before = await visit(range(1))
     after = await visit(range(1, 1_000))
 

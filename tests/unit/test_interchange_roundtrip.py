@@ -123,3 +123,23 @@ def test_guard_is_reversible(text):
 @pytest.mark.parametrize("cell", ["'plain", "'https://example.com/", "plain'", "' '", "'"])
 def test_mark_that_guards_nothing_is_text(cell):
     assert unguarded(cell) == cell
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_domains_that_are_read_again_meanwhile_change_no_row(form, monkeypatch):
+    """Exports are written by a thread, while the event loop takes over what it has polled."""
+    domains = DomainIndex("https://go.example")
+    of = DomainIndex.of
+
+    def of_and_read_again(index, key):
+        found = of(index, key)
+        index.replace([])
+        return found
+
+    fields = LinkFields(long_url="https://example.com/")
+    link = Link(slug=Slug("a"), fields=fields, version=1, created_at=NOW, updated_at=NOW)
+    rows = {"csv": writing.csv_rows, "jsonl": writing.json_rows}[form]
+    [expected] = rows([(link, 0)], domains)
+    monkeypatch.setattr(DomainIndex, "of", of_and_read_again)
+
+    assert list(rows([(link, 0)], domains)) == [expected]

@@ -24,7 +24,7 @@ from app.telemetry.samples import Durations, Rising, Samples, merge
 from app.telemetry.sharing import SharedSamples
 from app.telemetry.sources import guard_samples
 from app.telemetry.timing import Timings, timed
-from tests.unit.exposition import parsed
+from tests.unit.exposition import as_prometheus_reads, parsed
 
 SHED, LAG, LIMIT = families.SHED.of("list"), families.LOOP_LAG.of(), families.ADMISSION_LIMIT.of()
 DECLARED = list(families.declared().values())
@@ -91,9 +91,17 @@ def test_text_parses_as_prometheus_format():
     histogram = Durations()
     for seconds in (0.0001, 0.0005, 0.0006, 0.03, 9.0):
         histogram.observe(seconds)
-    samples: Samples = {SHED: [7], LAG: [0.25], families.DEPENDENCY_SECONDS.of("store"): histogram.values}
+    samples: Samples = {
+        SHED: [7],
+        LAG: [0.25],
+        families.BREAKER_STATE.of('odd "name"\n', "open"): [2],
+        families.DEPENDENCY_SECONDS.of("store"): histogram.values,
+    }
 
-    got = parsed(prometheus.text(samples))
+    text = prometheus.text(samples)
+
+    got = as_prometheus_reads(text)
+    assert parsed(text) == got
 
     store = ("dependency", "store")
     assert got["hopgate_shed_total", (("kind", "list"),)] == 7

@@ -63,11 +63,12 @@ class Node:
             return None
         return await self.sessions.begin(text, instead_of=instead_of)
 
-    async def takes(self, session: SessionId | None) -> bool:
+    async def takes(self, session: SessionId | None, *, stale_s: float = 0.0) -> bool:
         read = SessionId.of(session.text) if session else None
         if read is None:
             return False
-        return isinstance(await self.authenticator.authenticate(self.sessions.reference(read)), Principal)
+        reference = self.sessions.reference(read)
+        return isinstance(await self.authenticator.authenticate(reference, stale_s=stale_s), Principal)
 
 
 @pytest.fixture
@@ -153,6 +154,30 @@ async def test_session_that_was_ended_counts_nowhere_after_a_second(embedded_sto
     clock.passes(timedelta(seconds=1))
     assert not await nodes[1].takes(session)
     assert await nodes[1].takes(other)
+
+
+async def test_session_that_was_read_counts_while_the_store_is_away_where_that_is_allowed(
+    embedded_store, clock
+):
+    store = CountingStore(embedded_store)
+    node = Node(store, clock)
+    key = await stored_key(embedded_store)
+    session, ended = await node.signs_in(key), await node.signs_in(key)
+    assert await node.takes(session)
+    assert await node.takes(ended)
+    assert ended is not None
+    await node.sessions.end(ended)
+    store.away = True
+    clock.passes(timedelta(seconds=599))
+
+    with pytest.raises(Unavailable):
+        await node.takes(session)
+    assert await node.takes(session, stale_s=600)
+    with pytest.raises(Unavailable):
+        await node.takes(ended, stale_s=600)
+    clock.passes(timedelta(seconds=3))
+    with pytest.raises(Unavailable):
+        await node.takes(session, stale_s=600)
 
 
 async def test_sign_in_ends_the_session_that_it_takes_the_place_of(embedded_store, nodes, clock):

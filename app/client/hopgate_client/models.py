@@ -132,6 +132,14 @@ class KindCounts:
 
 
 @dataclass(frozen=True, slots=True)
+class TotalCounts(KindCounts):
+    """All visits of an hour or a day, and requests that found no link (`missed`) or a past one (`gone`)."""
+
+    missed: int = 0
+    gone: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class PeriodBefore:
     """All visits of the period of the same length before."""
 
@@ -146,12 +154,20 @@ class PeriodBefore:
 
 @dataclass(frozen=True, slots=True)
 class OverallStats:
-    """What the visits of all links looked like, in the hours that begin in [since, until)."""
+    """
+    What the visits of all links looked like, in the hours that begin in [since, until).
+
+    Beside them are requests that found no link (`missed`), with the slugs that most asked for (`missing`),
+    and those for links that are expired, disabled or out of visits (`gone`).
+    """
 
     since: datetime
     until: datetime
     visits: VisitCounts
-    series: tuple[KindCounts, ...] | None = None
+    missed: int = 0
+    gone: int = 0
+    missing: tuple[ValueCount, ...] = ()
+    series: tuple[TotalCounts, ...] | None = None
     before: PeriodBefore | None = None
 
 

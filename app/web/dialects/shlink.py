@@ -328,7 +328,7 @@ def _register_domains(api: Router, middleware: ApiMiddleware, domains: Domains) 
     @middleware.endpoint(_READ, dialect=DIALECT)
     async def list_domains(_call: Call[None]) -> Response:
         found = [one for one in await domains.all() if reach().has_domain(one.domain_id)]
-        listed = [shapes.domain(one, is_default=one is domains.index.default) for one in found]
+        listed = [shapes.domain(one, is_default=one.is_default) for one in found]
         none = dict.fromkeys(("baseUrlRedirect", "regular404Redirect", "invalidShortUrlRedirect"))
         return json_response(200, {"domains": {"data": listed, "defaultRedirects": none}})
 

@@ -115,7 +115,7 @@ def short_url(link: Link, domains: DomainIndex) -> dict[str, Any]:
             "validUntil": _time(fields.expires_at),
             "maxVisits": fields.max_visits,
         },
-        "domain": None if domain is domains.default else domain.host,
+        "domain": None if domain.is_default else domain.host,
         "title": fields.title or None,
         "crawlable": True,
         "forwardQuery": fields.forward_query,

@@ -115,6 +115,7 @@ class Links:
         interval: str | None = None,
         time_zone: str | None = None,
         compare: bool | None = None,
+        top: int | None = None,
     ) -> models.LinkStats:
         """
         Return how often a link was visited, and what its visits looked like; by default in 24 hours.
@@ -122,6 +123,7 @@ class Links:
         Args:
             interval: `hour` or `day`: adds `series`, of days in *time_zone* (`Europe/Vienna`; default UTC).
             compare: adds the period `before`.
+            top: how many values of each field are named, 1 to 250; 10 without it.
         """
         asked = query(
             domain=domain,
@@ -130,6 +132,7 @@ class Links:
             interval=interval,
             time_zone=time_zone,
             compare=compare,
+            top=top,
         )
         call = Call("GET", _path(slug, "/stats"), asked, repeat=Repeat.ALWAYS)
         return models.read(models.LinkStats, (await self._client.send(call)).json())
@@ -144,6 +147,7 @@ class Links:
         interval: str | None = None,
         time_zone: str | None = None,
         compare: bool | None = None,
+        top: int | None = None,
     ) -> str:
         """Return the same as CSV, a line for each number: section, start, value, visits."""
         asked = query(
@@ -153,6 +157,7 @@ class Links:
             interval=interval,
             time_zone=time_zone,
             compare=compare,
+            top=top,
             format="csv",
         )
         call = Call("GET", _path(slug, "/stats"), asked, repeat=Repeat.ALWAYS)

@@ -91,29 +91,56 @@ class Hopgate:
     def stats(
         self,
         *,
+        domain: str | None = None,
+        tag: str | None = None,
         since: Time | None = None,
         until: Time | None = None,
         interval: str | None = None,
         time_zone: str | None = None,
         compare: bool | None = None,
+        top: int | None = None,
     ) -> models.OverallStats:
-        """Return what the visits of all links looked like; by default in 24 hours, the rest as for a link."""
-        asked = query(since=since, until=until, interval=interval, time_zone=time_zone, compare=compare)
+        """
+        Return what visits looked like: of all links, or of those of a domain or with a tag.
+
+        By default in 24 hours; the rest as for a link.
+        """
+        asked = query(
+            domain=domain,
+            tag=tag,
+            since=since,
+            until=until,
+            interval=interval,
+            time_zone=time_zone,
+            compare=compare,
+            top=top,
+        )
         call = Call("GET", "/stats", asked, repeat=Repeat.ALWAYS)
         return models.read(models.OverallStats, (self.send(call)).json())
 
     def stats_csv(
         self,
         *,
+        domain: str | None = None,
+        tag: str | None = None,
         since: Time | None = None,
         until: Time | None = None,
         interval: str | None = None,
         time_zone: str | None = None,
         compare: bool | None = None,
+        top: int | None = None,
     ) -> str:
         """Return the same as CSV, a line for each number: section, start, value, visits."""
         asked = query(
-            since=since, until=until, interval=interval, time_zone=time_zone, compare=compare, format="csv"
+            domain=domain,
+            tag=tag,
+            since=since,
+            until=until,
+            interval=interval,
+            time_zone=time_zone,
+            compare=compare,
+            top=top,
+            format="csv",
         )
         return (self.send(Call("GET", "/stats", asked, repeat=Repeat.ALWAYS))).body.decode()
 
