@@ -158,14 +158,14 @@ async def _postgres() -> AsyncIterator[Opened]:
     settings = {"shared_buffers": "256MB", "max_wal_size": "2GB"}
     with PrivatePostgres(settings=settings) as server:
         store = await PostgresStore.open(server.create_database())
-        yield Opened(store, lambda: _cpu_s(server.directory / "data"))
+        yield Opened(store, lambda: cpu_s(server.directory / "data"))
         await store.aclose()
 
 
 _STORES = {"sqlite": _sqlite, "postgres": _postgres}
 
 
-def _cpu_s(data: Path) -> float:
+def cpu_s(data: Path) -> float:
     """Return the seconds that the processes of the server at *data* have used, those that ended as well."""
     root = int((data / "postmaster.pid").read_text().split()[0])
     return (

@@ -140,13 +140,13 @@ class Client:
         self._connection = http.client.HTTPConnection("127.0.0.1", site.gateway.port, timeout=120)
         self._headers = {"Authorization": f"Bearer {site.key}"}
 
-    def request(self, method: str, path: str, body: bytes | None = None) -> bytes:
-        """Return the body of the answer, which must be 200."""
+    def request(self, method: str, path: str, body: bytes | None = None, wanted: int = 200) -> bytes:
+        """Return the body of the answer, whose status must be *wanted*."""
         headers = {**self._headers, **({"Content-Type": "application/json"} if body else {})}
         self._connection.request(method, path, body, headers)
         answer = self._connection.getresponse()
         content = answer.read()
-        if answer.status != 200:
+        if answer.status != wanted:
             raise Failed(f"{method} {path}: {answer.status} {content[:300]!r}")
         return content
 

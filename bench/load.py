@@ -9,6 +9,7 @@ import os
 import shutil
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -56,7 +57,7 @@ class Load:
     """
     The figures of one turn. `bad` counts unexpected statuses and broken connections.
 
-    `cpu_us` is the processor time of the server per request, in µs.
+    `cpu_us` is the processor time of the server per request, in µs; see `flood` for what is subtracted.
     """
 
     requests: int
@@ -81,8 +82,20 @@ def check_tools() -> None:
         raise SystemExit(f"the benchmarks need programs: apt-get install {' '.join(missing)}")
 
 
-def flood(server: Server, visit: Visit, *, seconds: int, start: int = 0) -> Load:
-    """Request as fast as responses arrive, from one thread, beginning with path number *start*."""
+def idle_share(server: Server, *, seconds: int) -> float:
+    """Return the share of a processor that *server* uses while nothing is requested, over *seconds*."""
+    before_s, began = server.cpu_s(), time.monotonic()
+    time.sleep(seconds)
+    return (server.cpu_s() - before_s) / (time.monotonic() - began)
+
+
+def flood(server: Server, visit: Visit, *, seconds: int, start: int = 0, idle: float = 0.0) -> Load:
+    """
+    Request as fast as responses arrive, from one thread, beginning with path number *start*.
+
+    Args:
+        idle: subtracted from the processor time: what the server uses anyway, as a share of one.
+    """
     command = ["wrk", "-t1", f"-c{visit.connections}", f"-d{seconds}s", "-s", str(_SCRIPT)]
     command += ["-H", "Connection: close"] if visit.close else []
     command += [_url(server, visit)]
@@ -101,7 +114,7 @@ def flood(server: Server, visit: Visit, *, seconds: int, start: int = 0) -> Load
         p50_ms=out["p50"] / 1000,
         p99_ms=out["p99"] / 1000,
         p999_ms=out["p999"] / 1000,
-        cpu_us=cpu_s * 1e6 / out["requests"],
+        cpu_us=max(0.0, cpu_s * 1e6 - idle * out["us"]) / out["requests"],
     )
 
 

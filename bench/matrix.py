@@ -43,6 +43,8 @@ class Scenario:
         visit: a `Visit`, or the name of one in `Data.visits`.
         redis: the content of Redis at the start of each turn.
         rate: None for maximum throughput; else the share of the capacity of the slowest server.
+        beyond_idle: whether the processor time is that beyond what an idle server uses, measured before each
+            turn: for few requests a second.
     """
 
     name: str
@@ -54,6 +56,7 @@ class Scenario:
     redis: Literal["full", "empty", "as it is"] = "as it is"
     rate: float | None = None
     bars: Mapping[str, Bar] = field(default_factory=dict)
+    beyond_idle: bool = False
 
     @property
     def measure(self) -> Measure:
@@ -153,14 +156,18 @@ SCENARIOS: Sequence[Scenario] = (
         redis="full",
         bars=_CACHED,
     ),
-    Scenario(
-        "front-zipf",
-        "The front, the Zipf list",
-        "`wrk -c64` on the full stack, with the front and without it: hits, and renewals every two seconds.",
-        ("hopgate", "alone"),
-        "stack",
-        "zipf",
-        redis="full",
+    *(
+        Scenario(
+            name,
+            f"The front, the Zipf list, {connections} connections",
+            f"`wrk -c{connections}` on the full stack, with the front and without it: hits, and renewals "
+            "every two seconds.",
+            ("hopgate", "alone"),
+            "stack",
+            visit,
+            redis="full",
+        )
+        for name, visit, connections in (("front-zipf", "zipf", 64), ("front-zipf-8", "zipf-8", 8))
     ),
     Scenario(
         "front-redis-hit",
@@ -174,11 +181,13 @@ SCENARIOS: Sequence[Scenario] = (
     Scenario(
         "front-not-found",
         "The front, a scan of slugs that do not exist",
-        "`wrk -c64`, limits not reached, the tarpit on: compare the processor time.",
+        "`wrk -c64`, limits not reached, the tarpit on: compare the processor time, beyond that of an idle "
+        "server.",
         ("hopgate", "alone"),
         "stack",
         "absent",
         redis="empty",
+        beyond_idle=True,
     ),
     Scenario(
         "workers-2",
@@ -248,6 +257,7 @@ def stack_data(site: Site, imported: Sequence[tuple[str, str]], links: int = MAN
     visits = {
         "many": Visit(paths=site.paths("many", numbered)),
         "zipf": Visit(paths=ranked),
+        "zipf-8": Visit(paths=ranked, connections=8),
         "mixed": Visit(paths=ranked, right=(302, 201), create_every=10, key=site.key),
         "absent": Visit(paths=site.paths("absent", absent), right=(404,)),
     }
@@ -277,7 +287,8 @@ def measure(scenario: Scenario, site: Site, data: Data, run: Run, turn: Turn) ->
             sites.flush_redis(site)
         if rate is not None:
             return load.at_rate(servers[name], visit, seconds=seconds, rate=rate)
-        return load.flood(servers[name], visit, seconds=seconds, start=starts.randrange(MANY))
+        idle = load.idle_share(servers[name], seconds=seconds) if scenario.beyond_idle else 0.0
+        return load.flood(servers[name], visit, seconds=seconds, start=starts.randrange(MANY), idle=idle)
 
     warm = [visited(name, 1, None).per_second for name in servers]
     rate = None if scenario.rate is None else round(min(warm) * scenario.rate, -1)

@@ -36,6 +36,7 @@ from app.migrations import migrate
 from app.ports import Store
 from app.service.series import Interval
 from app.service.stats import Extras, Stats
+from bench.folding import cpu_s
 from tests.servers.postgres import PrivatePostgres
 from worker.housekeeping import Housekeeping
 
@@ -64,9 +65,11 @@ class Made:
 
     store: Store
     name: str
+    server_cpu_s: Callable[[], float]
 
 
-def _values() -> list[tuple[str, str, int]]:
+def values() -> list[tuple[str, str, int]]:
+    """Return the values of an hour: a dimension, a value, its visits."""
     return [
         (dimension, _KINDS[n] if dimension == "kind" else f"{dimension} {n:03}", 1 + 1000 // (n + 1))
         for dimension, values in _VALUES.items()
@@ -94,7 +97,7 @@ async def _sqlite(links: int) -> AsyncIterator[Made]:
             (max(24 * _DAYS, links),),
         )
         db.execute("CREATE TEMP TABLE given (dimension, value, visits)")
-        db.executemany("INSERT INTO given VALUES (?, ?, ?)", _values())
+        db.executemany("INSERT INTO given VALUES (?, ?, ?)", values())
         for slug, days in ((ALL_LINKS, _DAYS), (_BUSY, _LINK_DAYS)):
             # Each third value is not there in a third of the hours.
             db.execute(
@@ -114,7 +117,7 @@ async def _sqlite(links: int) -> AsyncIterator[Made]:
         db.execute("COMMIT")
         db.close()
         store = await SqliteStore.open(path)
-        yield Made(store, "sqlite")
+        yield Made(store, "sqlite", lambda: 0.0)
         await store.aclose()
 
 
@@ -134,7 +137,7 @@ async def _postgres(links: int) -> AsyncIterator[Made]:
                 "CREATE TEMP TABLE given (n serial, dimension text, value text, visits bigint)"
             )
             with connection.cursor() as cursor:
-                cursor.executemany("INSERT INTO given VALUES (DEFAULT, %s, %s, %s)", _values())
+                cursor.executemany("INSERT INTO given VALUES (DEFAULT, %s, %s, %s)", values())
             for slug, days in ((ALL_LINKS, _DAYS), (_BUSY, _LINK_DAYS)):
                 connection.execute(
                     "INSERT INTO visit_counts (slug, hour, dimension, value, visits)"
@@ -156,7 +159,7 @@ async def _postgres(links: int) -> AsyncIterator[Made]:
             )
             connection.execute("VACUUM ANALYZE visit_counts")
         store = await PostgresStore.open(url)
-        yield Made(store, "postgres")
+        yield Made(store, "postgres", lambda: cpu_s(server.directory / "data"))
         await store.aclose()
 
 
@@ -181,6 +184,7 @@ async def _measure(made: Made, clock: Callable[[], datetime]) -> None:
     }
     for name, ask in asked.items():
         took_ms = []
+        server = made.server_cpu_s()
         for _ in range(_RUNS):
             began, cpu = time.monotonic(), time.process_time()
             with suppress(Unavailable):  # after five seconds
@@ -188,8 +192,10 @@ async def _measure(made: Made, clock: Callable[[], datetime]) -> None:
             took_ms.append(((time.monotonic() - began) * 1000, (time.process_time() - cpu) * 1000))
         wall = sorted(one for one, _ in took_ms)
         own = sorted(one for _, one in took_ms)[_RUNS // 2]
+        of_server = (made.server_cpu_s() - server) / _RUNS * 1000
         figures = (
-            f"median {wall[_RUNS // 2]:>6.0f} ms, longest {wall[-1]:>6.0f} ms; {own:>5.0f} ms in this process"
+            f"median {wall[_RUNS // 2]:>6.0f} ms, longest {wall[-1]:>6.0f} ms; of a processor {own:>5.0f} ms"
+            f" of this process, {of_server:>5.0f} of the server"
         )
         print(f"{made.name:<9} {name:<48} {figures}", flush=True)
 
