@@ -15,6 +15,13 @@ from tests.servers.ports import free_ports
 
 _PROGRAMS = ("chromium", "chromedriver")
 _START_S = 120.0
+# Off: what visits of many sites need takes a fifth of the time of a page. Tests open their own servers' only.
+_PLAIN = (
+    "--disable-extensions",
+    "--disable-component-update",
+    "--disable-site-isolation-trials",
+    "--disable-features=IsolateOrigins,site-per-process,BackForwardCache,RenderDocument",
+)
 
 
 def missing() -> str:
@@ -52,6 +59,11 @@ class Browser:
         """Return the text that the page shows."""
         return str(self.run("return document.body.innerText"))
 
+    def cookies(self) -> list[dict[str, Any]]:
+        """Return the cookies of the page, those that scripts cannot read as well."""
+        answer = self._http.get(f"/session/{self._session}/cookie").raise_for_status()
+        return list(answer.json()["value"])
+
     def run(self, script: str) -> Any:
         """Return what *script*, the body of a function, returns in the page."""
         return self._call("execute/sync", script=script, args=[])
@@ -66,6 +78,14 @@ class Browser:
         self._devtools("Emulation.setDeviceMetricsOverride", **size)
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self._devtools("Emulation.setEmulatedMedia", features=[scheme])
+
+    def hide(self) -> None:
+        """Minimise the window: its page is not seen."""
+        self._call("window/minimize")
+
+    def show(self) -> None:
+        """Have the window seen again."""
+        self._call("window/rect", x=0, y=0)
 
     def screenshot(self) -> bytes:
         """Return the window as a PNG."""
@@ -90,11 +110,8 @@ class Browser:
     def _opens(self) -> bool:
         # No sandbox: tests may run as root, and open pages of their own servers only.
         profile = f"--user-data-dir={self._directory / 'profile'}"
-        arguments = [
-            *("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"),
-            profile,
-        ]
-        wanted = {"browserName": "chrome", "goog:chromeOptions": {"args": arguments}}
+        arguments = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", *_PLAIN]
+        wanted = {"browserName": "chrome", "goog:chromeOptions": {"args": [*arguments, profile]}}
         answer = self._http.post("/session", json={"capabilities": {"alwaysMatch": wanted}}).json()
         self._session = answer["value"].get("sessionId", "")
         return bool(self._session)

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import importlib
 import json
 import os
 import select
@@ -31,7 +32,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NoReturn
 
-from tests.servers import watcher
+from tests.servers import processes, watcher
 
 _LENGTH = 8
 
@@ -52,6 +53,13 @@ class CommandServer:
                 start_new_session=True,
             )
         watcher.watch_process(self._process.pid)
+        # Python warns of a process that it leaves behind, and of its pipe.
+        atexit.register(self._close)
+
+    def _close(self) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        processes.end(self._process, signal.SIGKILL)
 
     def run(
         self, arguments: Sequence[str], environment: Mapping[str, str], *, timeout: float
@@ -232,23 +240,22 @@ def _become(
 
 
 def _import_all() -> None:
-    """Import what commands import when they run."""
+    """Import and make what each command would."""
     import gc
+    import pkgutil
 
-    import app.adapters.postgres.store
-    import app.adapters.rabbitmq.bus
-    import app.adapters.redis.cache
-    import app.adapters.sqlite.store
-    import app.bootstrap
-    import app.cli
-    import app.commands.doctor
-    import app.commands.granian_server
-    import app.commands.links
-    import app.commands.serve
-    import app.commands.worker
-    import app.main
-    import app.migrations  # noqa: F401 - all for their side on `sys.modules`
+    import robyn  # noqa: F401 - gateways import it when they start
 
+    import app
+    import worker
+    from app.adapters.user_agents import rules
+    from app.cli import runner
+
+    for package in (app, worker):
+        for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+            importlib.import_module(module.name)
+    runner()
+    rules()
     gc.freeze()
 
 

@@ -65,7 +65,7 @@ def hopgate(
 
 def _may_change(variable: str) -> bool:
     """Tell whether a fork can take on *variable*; others are read when Python or the loader starts."""
-    return variable.startswith("HOPGATE_") or variable == "TMPDIR"
+    return variable.startswith(("HOPGATE_", "OTEL_", "SENTRY_")) or variable == "TMPDIR"
 
 
 @cache
@@ -211,4 +211,12 @@ def eventually(condition, timeout: float = 15.0, what: str = "condition", every:
     deadline = time.monotonic() + timeout
     while not condition():
         assert time.monotonic() < deadline, f"not within {timeout:g} s: {what}"
+        time.sleep(every)
+
+
+def becomes(read, wanted, timeout: float = 15.0, what: str = "it", every: float = 0.02) -> None:
+    """Wait until *read* returns *wanted*; a failure tells what it returned at last."""
+    deadline = time.monotonic() + timeout
+    while (found := read()) != wanted:
+        assert time.monotonic() < deadline, f"{what}: {found} instead of {wanted} after {timeout:g} s"
         time.sleep(every)

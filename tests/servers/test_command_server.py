@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -42,6 +43,15 @@ def test_number_of_an_ended_command_is_free_after_its_code_is_read(tmp_path: Pat
     assert started.wait() == 2
     assert "No such option" in (tmp_path / "log").read_text()
     eventually(lambda: not Path(f"/proc/{started.pid}").exists())
+
+
+def test_process_that_ends_leaves_no_warning() -> None:
+    """Warnings of what is still there at its end come too late for pytest to fail."""
+    code = "from tests.servers.hopgate import hopgate; print(hopgate({}, '--version').returncode)"
+    done = subprocess.run(
+        [sys.executable, "-W", "always", "-c", code], capture_output=True, text=True, timeout=60
+    )
+    assert (done.stdout, done.stderr) == ("0\n", "")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
