@@ -101,7 +101,7 @@ def test_killed_redis_is_shown_in_a_browser(shown, tmp_path):
         eventually(lambda: shown.cache() == "ok", timeout=60, what="the cache answers")
         window.open(f"{shown.gateway.url}/status", Authorization=f"Bearer {shown.key}")
         eventually(lambda: "redirects" in window.text(), timeout=60, what="the page has figures")
-        # The page asks any process: one may learn of the new Redis, or be late to hear of it, after another.
+        # The page asks any process, and one may connect to the new Redis after another.
         eventually(lambda: "cache: " not in window.text(), timeout=60, what="each process has the cache")
 
         shown.redis.kill()
