@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from app.concurrency.guard import DependencyGuard, GuardLimits, GuardSnapshot
 from app.resilience.breaker import BreakerPolicy
@@ -11,6 +11,8 @@ from app.resilience.deadline import (
     BATCH_WAIT_S,
     CACHE_FILL_S,
     CACHE_S,
+    COMMAND_S,
+    COMMAND_WAIT_S,
     LOOKUP_S,
     LOOKUP_WAIT_S,
     PUBLISH_S,
@@ -67,19 +69,22 @@ class DependencyGuards:
 
     Args:
         cache_read_s: the deadline of a cache read.
+        is_patient: calls to the store, and writes to the cache, may take `COMMAND_S`: no request waits.
     """
 
-    def __init__(self, *, cache_read_s: float = CACHE_S) -> None:
+    def __init__(self, *, cache_read_s: float = CACHE_S, is_patient: bool = False) -> None:
         retries = RetryBudget()
+        limited = self._limited = _patient if is_patient else _as_declared
+        lookup = limited(_LOOKUP)
         read = GuardLimits(max_running=_MAX_READS, max_waiting=0, wait_s=0, call_s=cache_read_s)
         self.store = StoreGuards(
             lookup=DependencyGuard(
-                "postgresql.lookup", _LOOKUP, BreakerPolicy(slow_s=LOOKUP_S * 0.8), budget=retries
+                "postgresql.lookup", lookup, BreakerPolicy(slow_s=lookup.call_s * 0.8), budget=retries
             ),
-            create=DependencyGuard("postgresql.create", _CREATE, _PATIENT),
-            change=DependencyGuard("postgresql.change", _CHANGE, _PATIENT),
-            batch=DependencyGuard("postgresql.batch", _BATCH, _PATIENT),
-            bulk=DependencyGuard("postgresql.bulk", _BULK, _PATIENT, budget=retries),
+            create=DependencyGuard("postgresql.create", limited(_CREATE), _PATIENT),
+            change=DependencyGuard("postgresql.change", limited(_CHANGE), _PATIENT),
+            batch=DependencyGuard("postgresql.batch", limited(_BATCH), _PATIENT),
+            bulk=DependencyGuard("postgresql.bulk", limited(_BULK), _PATIENT, budget=retries),
         )
         self._cache_read = read, BreakerPolicy(slow_s=cache_read_s * 0.8, silent_s=0.1)
         self.cache = self._cache_guards("")
@@ -119,5 +124,14 @@ class DependencyGuards:
         return CacheGuards(
             # A read can fall back to the store at once, so probes run beside the callers.
             read=DependencyGuard(f"redis.read{shard}", *self._cache_read, probes_aside=True),
-            write=DependencyGuard(f"redis.write{shard}", _WRITE, _PATIENT),
+            write=DependencyGuard(f"redis.write{shard}", self._limited(_WRITE), _PATIENT),
         )
+
+
+def _as_declared(limits: GuardLimits) -> GuardLimits:
+    return limits
+
+
+def _patient(limits: GuardLimits) -> GuardLimits:
+    """Return *limits* with the times of a command."""
+    return replace(limits, wait_s=COMMAND_WAIT_S, call_s=COMMAND_S)

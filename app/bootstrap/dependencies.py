@@ -21,7 +21,7 @@ from app.concurrency.background import running
 from app.concurrency.stopping import close
 from app.domain.errors import SettingsError, Unavailable
 from app.ports import EventBus, LinkCache, LinkReplica, Policy, Store
-from app.resilience.deadline import CACHE_S
+from app.resilience.deadline import CACHE_CONNECT_S, CACHE_S, COMMAND_CACHE_S, COMMAND_S, COMMAND_WAIT_S
 from app.settings import Settings
 from app.settings.reports import report_settings
 from app.settings.tracing import tracing_settings
@@ -128,7 +128,11 @@ def check_limits(settings: Settings) -> None:
 async def open_store(
     settings: Settings, guards: DependencyGuards | None = None, pools: Pools | None = None
 ) -> AsyncIterator[Store]:
-    """The store: PostgreSQL, guarded, or SQLite when embedded. Its connections are reported in *pools*."""
+    """
+    The store: PostgreSQL, guarded, or SQLite when embedded. Its connections are reported in *pools*.
+
+    Without *guards* it is that of a command, which waits longer for PostgreSQL than requests may.
+    """
     store: Store
     if settings.database_url is None:
         from app.adapters.sqlite.store import SqliteStore
@@ -137,10 +141,16 @@ async def open_store(
     else:
         from app.adapters.postgres.store import PostgresStore
 
-        postgres = await PostgresStore.open(settings.database_url.get_secret_value())
+        url = settings.database_url.get_secret_value()
+        if guards is None:
+            guards = DependencyGuards(is_patient=True)
+            wait_s = COMMAND_WAIT_S
+            postgres = await PostgresStore.open(url, wait_timeout_s=wait_s, connect_timeout_s=round(wait_s))
+        else:
+            postgres = await PostgresStore.open(url)
         if pools is not None:
             pools.append(postgres.pools)
-        store = guarded_store(postgres, (guards or DependencyGuards()).store)
+        store = guarded_store(postgres, guards.store)
     try:
         yield store
     finally:
@@ -192,11 +202,14 @@ async def open_cache(
     The shared cache: Redis, Redis Cluster or a primary of sentinels, guarded, or memory when embedded.
 
     Args:
-        guards: of the process; without them a call has *timeout_s* whole.
+        guards: of the process; without them the cache is that of a command, which waits longer.
         timeout_s: for each reply, and for a free connection.
     """
     cache: LinkCache
-    guards = guards or DependencyGuards(cache_read_s=timeout_s)
+    connect_timeout_s = CACHE_CONNECT_S
+    if guards is None:
+        guards = DependencyGuards(cache_read_s=COMMAND_S, is_patient=True)
+        timeout_s = connect_timeout_s = COMMAND_CACHE_S
     url = settings.redis_url.get_secret_value() if settings.redis_url else None
     if url is None:
         from app.adapters.memory.cache import MemoryCache
@@ -210,15 +223,23 @@ async def open_cache(
         def guarded(name: str, node: LinkCache) -> LinkCache:
             return guarded_cache(node, guard_of(name))
 
-        cache = RedisClusterCache(url, guarded=guarded, on_removed=guards.forget_shard, timeout_s=timeout_s)
+        cache = RedisClusterCache(
+            url,
+            guarded=guarded,
+            on_removed=guards.forget_shard,
+            timeout_s=timeout_s,
+            connect_timeout_s=connect_timeout_s,
+        )
     elif "+sentinel://" in url:
         from app.adapters.redis.sentinel_cache import RedisSentinelCache
 
-        cache = guarded_cache(RedisSentinelCache(url, timeout_s=timeout_s), guards.cache)
+        sentinel = RedisSentinelCache(url, timeout_s=timeout_s, connect_timeout_s=connect_timeout_s)
+        cache = guarded_cache(sentinel, guards.cache)
     else:
         from app.adapters.redis.cache import RedisCache
 
-        cache = guarded_cache(RedisCache(url, timeout_s=timeout_s), guards.cache)
+        redis = RedisCache(url, timeout_s=timeout_s, connect_timeout_s=connect_timeout_s)
+        cache = guarded_cache(redis, guards.cache)
     try:
         yield cache
     finally:

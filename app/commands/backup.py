@@ -277,7 +277,7 @@ def _end_server_sessions(url: str) -> None:
 async def empty_cache(settings: Settings) -> int:
     """Drop every link from the cache; return how many those were. Raises Unavailable."""
     dropped = cursor = 0
-    async with open_cache(settings, timeout_s=1.0) as cache:
+    async with open_cache(settings) as cache:
         while True:
             page = await cache.scan(cursor)
             await cache.forget(page.slugs)

@@ -13,7 +13,6 @@ from app.bootstrap import open_cache, open_store
 from app.domain.domains import DomainIndex
 from app.domain.errors import HopgateError
 from app.domain.link import Slug
-from app.resilience.deadline import CACHE_FILL_S
 from app.service.consistency import Inconsistency, compare
 from app.settings import Settings
 
@@ -49,7 +48,7 @@ async def check(settings: Settings, *, repair: bool) -> Checked:
         )
     async with (
         open_store(settings) as store,
-        open_cache(settings, timeout_s=CACHE_FILL_S) as cache,
+        open_cache(settings) as cache,
     ):
         suspects: list[Slug] = []
         columns = (TextColumn("checking"), BarColumn(), MofNCompleteColumn())

@@ -22,7 +22,7 @@ from app.commands.serve import check_pages, settings_key
 from app.domain.domains import DomainIndex
 from app.domain.errors import SettingsError, Unavailable
 from app.ports import OutboxDepth, Store
-from app.resilience.deadline import ADMIN_S
+from app.resilience.deadline import ADMIN_S, CACHE_S, COMMAND_S, LOOKUP_S
 from app.service.blocks import loaded
 from app.settings import Settings
 
@@ -70,7 +70,7 @@ async def examine(settings: Settings) -> list[Finding]:
         try:
             running.require_database(settings)
             store = await stack.enter_async_context(open_store(settings))
-            findings.append(await _probe("store", store.ping, _store_remedy(settings)))
+            findings.append(await _probe("store", store.ping, _store_remedy(settings), limit_s=LOOKUP_S))
         except Unavailable as error:
             remedy = _store_remedy(settings)
             findings.append(Finding("store", healthy=False, detail=error.reason, remedy=remedy))
@@ -83,7 +83,8 @@ async def examine(settings: Settings) -> list[Finding]:
             findings.append(await _outbox(store, settings))
             findings.append(await _blocks(store))
         cache = await stack.enter_async_context(open_cache(settings))
-        findings.append(await _probe("cache", cache.ping, "is Redis up, and is HOPGATE_REDIS_URL right?"))
+        remedy = "is Redis up, and is HOPGATE_REDIS_URL right?"
+        findings.append(await _probe("cache", cache.ping, remedy, limit_s=CACHE_S))
         bus = await stack.enter_async_context(open_bus(settings))
         findings.append(await _probe("bus", bus.ping, "is RabbitMQ up, and is HOPGATE_AMQP_URL right?"))
     if not settings.embedded:
@@ -240,18 +241,30 @@ def _store_remedy(settings: Settings) -> str:
     return "is PostgreSQL up, is HOPGATE_DATABASE_URL right, was hopgate migrate run?"
 
 
-async def _probe(name: str, ping: Callable[[], Awaitable[None]], remedy: str) -> Finding:
-    """Ping until it succeeds, for at most half of `ADMIN_S`: a connection may still be opening."""
+async def _probe(
+    name: str, ping: Callable[[], Awaitable[None]], remedy: str, limit_s: float | None = None
+) -> Finding:
+    """
+    Ping until it succeeds, for at most `ADMIN_S`: a connection may still be opening.
+
+    Then tell how long a second ping takes on that connection, with a warning if that is over *limit_s*.
+    """
     started = time.monotonic()
     while True:
-        sent = time.monotonic()
         try:
-            async with asyncio.timeout(ADMIN_S):
+            async with asyncio.timeout(COMMAND_S):
+                await ping()
+                sent = time.monotonic()
                 await ping()
         except (Unavailable, TimeoutError) as error:
-            if time.monotonic() - started < ADMIN_S / 2:
+            if time.monotonic() - started < ADMIN_S:
                 await asyncio.sleep(0.1)
                 continue
-            reason = error.reason if isinstance(error, Unavailable) else f"no answer within {ADMIN_S:g} s"
+            reason = error.reason if isinstance(error, Unavailable) else f"no answer within {COMMAND_S:g} s"
             return Finding(name, healthy=False, detail=reason, remedy=remedy)
-        return Finding(name, healthy=True, detail=f"answers in {(time.monotonic() - sent) * 1000:.1f} ms")
+        took_s = time.monotonic() - sent
+        detail = f"answers in {took_s * 1000:.1f} ms"
+        if limit_s is None or took_s <= limit_s:
+            return Finding(name, healthy=True, detail=detail)
+        remedy = f"a redirect waits {limit_s * 1000:g} ms for it: are gateways nearer than this machine?"
+        return Finding(name, healthy=True, detail=detail, remedy=remedy, is_warning=True)

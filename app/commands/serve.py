@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from app.adapters.guards import DependencyGuards
 from app.bootstrap import open_store, utc_now
 from app.commands import key_text
 from app.commands.front_sockets import FrontSockets
@@ -90,7 +91,8 @@ async def first_start(settings: Settings) -> str:
     if not settings.embedded:
         if given is not None:
             try:
-                async with open_store(settings) as store:
+                # With the limits of a gateway: it starts without PostgreSQL rather than late.
+                async with open_store(settings, DependencyGuards()) as store:
                     await _add(store, given)
             except Unavailable as error:
                 log.warning("HOPGATE_KEY is not stored: %s", error)

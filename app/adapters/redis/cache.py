@@ -20,6 +20,7 @@ from app.domain.cache_ttl import time_to_live_s
 from app.domain.errors import SettingsError, Unavailable
 from app.domain.link import Resolution, Slug
 from app.ports import CachePage
+from app.resilience.deadline import CACHE_CONNECT_S, CACHE_S
 from app.wire import MAX_VERSION, cache_key, decode_resolution, encode_resolution, slug_of_key
 
 # KEYS[1] the slug's key; ARGV: version, value, time to live in ms, and a value that the
@@ -63,8 +64,8 @@ class RedisCache:
         self,
         url: str,
         *,
-        timeout_s: float = 0.06,
-        connect_timeout_s: float = 0.2,
+        timeout_s: float = CACHE_S,
+        connect_timeout_s: float = CACHE_CONNECT_S,
         max_connections: int = 32,
         random: Callable[[], float] = random_module.random,
     ) -> None:

@@ -27,6 +27,7 @@ from app.concurrency.stopping import stop
 from app.domain.errors import Unavailable
 from app.domain.link import Resolution, Slug
 from app.ports import CachePage, LinkCache
+from app.resilience.deadline import CACHE_CONNECT_S, CACHE_S
 from app.wire import cache_key
 
 _SLOTS = 16_384
@@ -68,8 +69,8 @@ class RedisClusterCache:
         *,
         guarded: Callable[[str, LinkCache], LinkCache] = lambda _name, cache: cache,
         on_removed: Callable[[str], None] = lambda _name: None,
-        timeout_s: float = 0.06,
-        connect_timeout_s: float = 0.2,
+        timeout_s: float = CACHE_S,
+        connect_timeout_s: float = CACHE_CONNECT_S,
         random: Callable[[], float] = random_module.random,
     ) -> None:
         """

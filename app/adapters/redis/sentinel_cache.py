@@ -18,6 +18,7 @@ from app.concurrency.stopping import stop
 from app.domain.errors import Unavailable
 from app.domain.link import Resolution, Slug
 from app.ports import CachePage
+from app.resilience.deadline import CACHE_CONNECT_S, CACHE_S
 
 log = logging.getLogger(__name__)
 
@@ -37,8 +38,8 @@ class RedisSentinelCache:
         self,
         url: str,
         *,
-        timeout_s: float = 0.06,
-        connect_timeout_s: float = 0.2,
+        timeout_s: float = CACHE_S,
+        connect_timeout_s: float = CACHE_CONNECT_S,
         random: Callable[[], float] = random_module.random,
     ) -> None:
         """
