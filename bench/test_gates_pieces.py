@@ -112,7 +112,7 @@ def test_l1_put(benchmark: BenchmarkFixture) -> None:
 
     benchmark(l1.put, RESOLUTION)
 
-    assert ratio(lambda: l1.put(RESOLUTION), least, calls=5_000) < 3.2
+    assert ratio(lambda: l1.put(RESOLUTION), least, calls=100) < 3.2
 
 
 def test_rendering(benchmark: BenchmarkFixture) -> None:
@@ -120,7 +120,7 @@ def test_rendering(benchmark: BenchmarkFixture) -> None:
     now = time.time()
     benchmark(render, RESOLUTION, now)
 
-    assert ratio(lambda: render(RESOLUTION, now), lambda: _PlainResponse(302, list(HEADERS)), calls=5_000) < 2
+    assert ratio(lambda: render(RESOLUTION, now), lambda: _PlainResponse(302, list(HEADERS)), calls=100) < 2
 
 
 def test_cache_entries_as_bytes(benchmark: BenchmarkFixture) -> None:
@@ -134,7 +134,7 @@ def test_cache_entries_as_bytes(benchmark: BenchmarkFixture) -> None:
     assert round_trip() == RESOLUTION
     benchmark(round_trip)
 
-    assert ratio(round_trip, lambda: decode(encode(document)), calls=5_000) < 10.5
+    assert ratio(round_trip, lambda: decode(encode(document)), calls=100) < 10.5
 
 
 def test_events_as_bytes(benchmark: BenchmarkFixture) -> None:
@@ -149,7 +149,7 @@ def test_events_as_bytes(benchmark: BenchmarkFixture) -> None:
     assert round_trip() == event
     benchmark(round_trip)
 
-    assert ratio(round_trip, lambda: decode(encode(slugs)), calls=2_000) < 7.5
+    assert ratio(round_trip, lambda: decode(encode(slugs)), calls=20) < 7.5
 
 
 def test_concurrent_lookups(benchmark: BenchmarkFixture) -> None:
@@ -192,7 +192,5 @@ def test_concurrent_lookups(benchmark: BenchmarkFixture) -> None:
         assert [answer.status for answer in runner.run(look_up(redirects, l1))] == [302] * 64
         benchmark(lambda: runner.run(look_up(redirects, l1)))
 
-        both = ratio(
-            lambda: runner.run(look_up(redirects, l1)), lambda: runner.run(least()), calls=5, rounds=200
-        )
+        both = ratio(lambda: runner.run(look_up(redirects, l1)), lambda: runner.run(least()), calls=5)
         assert both < 5
