@@ -84,7 +84,7 @@ def main() -> None:
 
         console.fail(missing.described(error), names_store=False)
     except OSError as error:
-        with suppress(OSError):
+        with suppress(OSError, AttributeError):  # there is none if it was closed
             sys.stdout.close()  # flushing its buffer at exit would fail again, with a traceback
         reason = error.strerror or str(error) or type(error).__name__
         console.fail(
@@ -178,7 +178,7 @@ def serve() -> None:
             apply(settings.store_url)
         _service(settings)
         greeting = console.run(server.first_start(settings))
-        if greeting:
+        if greeting and sys.stdout is not None:
             console.say(greeting)
         server.serve(settings, with_front=with_front)
     finally:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import io
 import sys
 from collections.abc import Coroutine
 from contextvars import ContextVar
 from datetime import datetime
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TextIO, TypeVar
 
 import typer
 
@@ -26,9 +28,50 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def say(message: str = "") -> None:
-    """Print a result."""
+    r"""
+    Print a result; characters that the locale of the terminal lacks are escapes such as `\u2192`.
+
+    Raises:
+        OSError: standard output is closed, or cannot be written.
+    """
     print_store()
-    print(_inert(message), flush=True)
+    shown = _inert(message).encode(encoding(), "backslashreplace")
+    print(shown.decode(encoding()), file=_output(), flush=True)
+
+
+def encoding() -> str:
+    """Return that of standard output. Raises OSError: it is closed."""
+    return _output().encoding or "utf-8"
+
+
+def say_file(content: str) -> None:
+    """Print *content* of a file, as `say` does: see `file_output`."""
+    print_store()
+    print(_inert(content), file=file_output(), flush=True)
+
+
+def file_output() -> TextIO:
+    """
+    Return standard output for the content of a file, in UTF-8 whatever the locale is, unless to a terminal.
+
+    Raises:
+        OSError: standard output is closed.
+    """
+    out = _output()
+    if isinstance(out, io.TextIOWrapper):
+        if out.isatty():
+            out.reconfigure(errors="backslashreplace")
+        else:
+            out.reconfigure(encoding="utf-8", errors="strict")
+    return out
+
+
+def _output() -> TextIO:
+    # Python has none for a file that is closed at its start, and `print` then does nothing.
+    out: TextIO | None = sys.stdout
+    if out is None:
+        raise OSError(errno.EBADF, "standard output is closed")
+    return out
 
 
 def note(message: str) -> None:
@@ -78,12 +121,12 @@ def agrees(question: str) -> bool:
 
 
 def show(document: Any) -> None:
-    """Print *document* as JSON; what a terminal would obey is escaped."""
+    """Print *document* as JSON; what a terminal would obey, or its locale lacks, is escaped."""
     import msgspec
 
     from app.interchange.inert import json_safe
 
-    say(json_safe(msgspec.json.format(msgspec.json.encode(document)).decode()))
+    say(json_safe(msgspec.json.format(msgspec.json.encode(document)).decode(), encoding()))
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import secrets
 import shutil
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
@@ -14,6 +13,7 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn
 
 from app.bootstrap import open_store
+from app.commands.console import file_output
 from app.domain.domains import DomainIndex
 from app.domain.errors import HopgateError
 from app.interchange import writing
@@ -35,7 +35,7 @@ async def export_links(settings: Settings, output: Path | None, form: ExportForm
         Unavailable: the store went away; what standard output got so far is not all.
         UnwritableFile: *output* cannot be written.
     """
-    with replacing(output) if output is not None else nullcontext(sys.stdout) as file:
+    with replacing(output) if output is not None else nullcontext(file_output()) as file:
         done = await _export(settings, file, form)
         file.flush()
     Console(stderr=True).print(f"{done:,} link{'' if done == 1 else 's'} exported", highlight=False)

@@ -93,7 +93,7 @@ def show_stats(found: Any, *, csv: bool, json: bool) -> None:
 
     if csv:
         # Whole: a value may have a character that ends a line elsewhere.
-        console.say(stats_csv(found).removesuffix("\n"))
+        console.say_file(stats_csv(found).removesuffix("\n"))
     elif json:
         console.show(found)
     else:

@@ -37,6 +37,7 @@ def code(
 ) -> None:
     """Draw the QR code of a link."""
     from app.bootstrap import open_links
+    from app.interchange.inert import can_encode
     from app.web import qr
 
     style = qr.Style(
@@ -57,7 +58,11 @@ def code(
     outcome, url = console.run(work())
     existing(outcome, slug)
     if output is None:
-        console.say(qr.in_terminal(url, style.error_correction))
+        drawn = qr.in_terminal(url, style.error_correction)
+        if not can_encode(drawn, console.encoding()):
+            told = f"{console.encoding()} has no characters to draw it with: write it to a file with --output"
+            console.fail(told, names_store=False)
+        console.say(drawn)
         console.say(url)
         return
     image = qr.draw(url, "svg" if wanted == "svg" else "png", style)

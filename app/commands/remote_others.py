@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import asdict
@@ -60,7 +59,7 @@ def export(gateway: Hopgate, *, output: Path | None, form: str) -> None:
     if form not in list(ExportFormat):
         console.fail(f"{form!r} is neither jsonl nor csv")
     done = -1 if form == ExportFormat.CSV else 0
-    with replacing(output) if output is not None else nullcontext(sys.stdout) as file:
+    with replacing(output) if output is not None else nullcontext(console.file_output()) as file:
         shown = for_terminal(ExportFormat(form)) if file.isatty() else str
         for part in gateway.export_file(form="csv" if form == ExportFormat.CSV else "jsonl"):
             lines = part.splitlines(keepends=True)

@@ -45,16 +45,32 @@ def _escaped(character: str) -> str:
     return f"\\u{number:04x}" if number < 0x10000 else f"\\U{number:08x}"
 
 
-def json_safe(document: str) -> str:
+def json_safe(document: str, encoding: str = "utf-8") -> str:
     r"""
     Return JSON text with the same characters as its own escapes such as `\u202e`.
 
     The document stays the same: line ends, which lay it out, are left as they are.
+
+    Args:
+        encoding: what it lacks is escaped, too.
     """
-    return "".join(
-        character if character == "\n" or _escaped(character) == character else _json_escape(character)
-        for character in document
-    )
+    lacks_some = not can_encode(document, encoding)
+
+    def shown(character: str) -> str:
+        is_obeyed = character != "\n" and _escaped(character) != character
+        is_lacking = lacks_some and not can_encode(character, encoding)
+        return _json_escape(character) if is_obeyed or is_lacking else character
+
+    return "".join(map(shown, document))
+
+
+def can_encode(text: str, encoding: str) -> bool:
+    """Does *encoding* have each character of *text*?"""
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _json_escape(character: str) -> str:

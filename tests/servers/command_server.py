@@ -30,7 +30,7 @@ import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, TextIO
 
 from tests.servers import processes, watcher
 
@@ -215,6 +215,9 @@ def _become(
     for source, target in zip([nothing, *files], (0, 1, 2), strict=True):
         os.dup2(source, target)
         os.close(source)
+    # The former ones know whether those that they were opened for can be sought in.
+    sys.stdout = _stream(1, sys.stdout)
+    sys.stderr = _stream(2, sys.stderr)
     os.environ.clear()
     os.environ.update(environment)
     tempfile.tempdir = None
@@ -237,6 +240,17 @@ def _become(
             with contextlib.suppress(Exception):
                 stream.flush()
         os._exit(code)
+
+
+def _stream(descriptor: int, like: TextIO) -> TextIO:
+    return open(
+        descriptor,
+        "w",
+        buffering=1 if like.line_buffering else -1,
+        encoding=like.encoding,
+        errors=like.errors,
+        closefd=False,
+    )
 
 
 def _import_all() -> None:
