@@ -53,7 +53,7 @@ def counted(n: int) -> ClicksCounted:
     return ClicksCounted(f"{n:032x}", datetime(2030, 1, 31, 12, tzinfo=UTC), {Slug("abc"): n + 1})
 
 
-async def until(condition: Callable[[], Any], *, within_s: float = 10.0) -> None:
+async def until(condition: Callable[[], Any], *, within_s: float = 60.0) -> None:
     """Wait until *condition* (or what it awaits) is true."""
     deadline = asyncio.get_running_loop().time() + within_s
     while True:

@@ -272,7 +272,7 @@ def segments(gateway, without_fast_path, key) -> str:
         made = api.post(LINKS, json={"long_url": "https://example.com/", "slug": f"a/{name}"})
         assert made.status_code == 201, made.text
     request = f"GET /a/{name} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode()
-    eventually(lambda: answered(without_fast_path.port, request).status == 302, 5, "both know the setting")
+    eventually(lambda: answered(without_fast_path.port, request).status == 302, 30, "both know the setting")
     return name
 
 

@@ -40,7 +40,7 @@ class Serving(Gateway):
         return answer.status_code, answer.headers.get("location")
 
     def becomes(self, host: str, path: str, wanted: tuple[int, str | None]) -> None:
-        eventually(lambda: self.visit(host, path) == wanted, 5, f"{host}{path} answers {wanted}")
+        eventually(lambda: self.visit(host, path) == wanted, 30, f"{host}{path} answers {wanted}")
 
 
 def slug() -> str:

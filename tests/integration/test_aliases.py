@@ -70,7 +70,7 @@ def test_alias_at_another_domain(gateway):
     assert gateway.visit(BASE, f"/{name}")[0] == 404
     removed = gateway.api.delete(at(link, "/aliases"), params={"alias": name, "alias_domain": host})
     assert removed.status_code == 204
-    eventually(lambda: gone(gateway, name, host), 5, "the alias is gone")
+    eventually(lambda: gone(gateway, name, host), 30, "the alias is gone")
 
 
 def test_link_comes_with_aliases(gateway):
@@ -165,7 +165,7 @@ def test_blocks_hold_for_each_slug(gateway):
 
     gateway.api.post("/api/v1/blocks", json={"slugs": [name]})
 
-    eventually(lambda: gateway.visit(BASE, f"/{name}")[0] == 451, 5, "the alias is blocked")
+    eventually(lambda: gateway.visit(BASE, f"/{name}")[0] == 451, 30, "the alias is blocked")
     assert gateway.visit(BASE, f"/{link['slug']}")[0] == 302
 
 
@@ -251,7 +251,7 @@ def test_rename_without_the_former_slug_and_back(gateway):
 
     assert (undone.status_code, undone.json()["slug"]) == (200, link["slug"])
     gateway.becomes(BASE, f"/{link['slug']}", (302, link["long_url"]))
-    eventually(lambda: gone(gateway, new), 5, "the undone slug is gone")
+    eventually(lambda: gone(gateway, new), 30, "the undone slug is gone")
 
 
 def test_rename_to_another_domain(gateway):

@@ -74,7 +74,7 @@ def test_file_that_changed_under_a_gateway_is_shown(tmp_path, how):
             else:
                 file.unlink()
 
-            eventually(lambda: api.get("/readyz").json()["status"] == "degraded", 5, "a degraded gateway")
+            eventually(lambda: api.get("/readyz").json()["status"] == "degraded", 30, "a degraded gateway")
             assert api.post("/api/v1/links", json=URL).status_code == 503
             assert "stores nothing any more" in gateway.output
             done = hopgate({**settings, "HOPGATE_BIND": gateway.url.removeprefix("http://")}, "doctor")

@@ -40,7 +40,7 @@ class Blocking(Gateway):
             answers.append(self.api.request(method, path))
             return answers[-1].status_code == status
 
-        eventually(has_status, 5, f"{method} {path} answers {status}")
+        eventually(has_status, 30, f"{method} {path} answers {status}")
         return answers[-1]
 
 
@@ -300,7 +300,7 @@ def test_doctor_and_metrics_show_the_count(gateway):
 
     hosts = sum(block["kind"] == "host" for block in listed)
     assert f"{hosts:,} hosts and " in done.stdout
-    eventually(lambda: total(gateway, "hopgate_blocks", kind="host") == hosts, 5, "the metric follows")
+    eventually(lambda: total(gateway, "hopgate_blocks", kind="host") == hosts, 30, "the metric follows")
 
 
 def test_451_is_counted_by_its_status(gateway):
@@ -344,7 +344,7 @@ def test_451_has_one_place(gateway):
     path = gateway.link("https://fine.example/")
     gateway.block(slugs=[path[1:]])
 
-    eventually(lambda: get(gateway, path).status == 451, 5, "the block holds")
+    eventually(lambda: get(gateway, path).status == 451, 30, "the block holds")
     has_front = gateway.settings["HOPGATE_FRONT"] == "on"
     assert is_of_the_front(get(gateway, path)) == has_front
     answer = get(gateway, path)

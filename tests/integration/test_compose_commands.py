@@ -107,7 +107,7 @@ def test_nginx_passes_every_method_of_the_api(api, visitor):
     assert visitor.head(f"/{slug}").status_code == 302
     assert visitor.get("/robots.txt").status_code == 200
     assert api.delete(path).status_code == 204
-    eventually(lambda: visitor.get(f"/{slug}").status_code == 410, 5, "the removal is visible")
+    eventually(lambda: visitor.get(f"/{slug}").status_code == 410, 30, "the removal is visible")
 
 
 def test_clients_cannot_forge_their_address(stack):

@@ -111,7 +111,7 @@ def test_session_ends_with_its_key(gateway, end):
             answers.append(console.get("/console/links"))
             return answers[-1].status_code == 303
 
-        eventually(is_over, 3, "the session ends")
+        eventually(is_over, 30, "the session ends")
         over = answers[-1]
         assert over.headers["location"] == "/console/sign-in?why=over"
         assert "Max-Age=0" in over.headers["set-cookie"]
@@ -262,7 +262,7 @@ def test_restricted_key_sees_its_own_links(gateway, console):
 
 def test_overview_of_a_domain(gateway, console):
     gateway.run("domains", "add", "numbers.example")
-    eventually(lambda: 'option value="">all domains' in console.get("/console").text, 5, "domain is known")
+    eventually(lambda: 'option value="">all domains' in console.get("/console").text, 30, "domain is known")
     assert "<option selected>numbers.example" in console.get("/console", of="numbers.example").text
     key = gateway.run("keys", "create", "one", "--domain", "numbers.example", "--scope", "links:read")
     with ConsoleSession(gateway, key) as own:

@@ -265,7 +265,7 @@ def test_blocked_slug_is_blocked_in_every_domain(gateway, host):
 
     assert gateway.api.post("/api/v1/blocks", json={"slugs": [name]}).status_code == 200
     for at in links:
-        eventually(lambda at=at: gateway.visit(at, f"/{name}")[0] == 451, 5, f"{at}/{name} is blocked")
+        eventually(lambda at=at: gateway.visit(at, f"/{name}")[0] == 451, 30, f"{at}/{name} is blocked")
     assert gateway.api.delete(f"/api/v1/blocks/slugs/{name}").status_code == 204
     for at, link in links.items():
         gateway.becomes(at, f"/{name}", (302, link["long_url"]))
@@ -279,7 +279,7 @@ def test_blocked_slug_has_no_case_where_slugs_have_none(gateway):
     for spelled in (name, name.lower(), name.upper()):
         answer = gateway.api.post(LINKS, json={"long_url": TARGET, "slug": spelled, "domain": host})
         assert problem(answer, 422, "invalid")["errors"][0]["code"] == "slug_blocked"
-    eventually(lambda: gateway.visit(host, f"/{link['slug']}")[0] == 451, 5, "it is blocked")
+    eventually(lambda: gateway.visit(host, f"/{link['slug']}")[0] == 451, 30, "it is blocked")
     # Where slugs have case, another spelling is another link.
     assert gateway.link(slug=name.upper())["slug"] == name.upper()
     for blocked in (name, f"{name}X"):

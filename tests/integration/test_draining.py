@@ -40,7 +40,7 @@ def test_draining_gateway_is_unready_and_still_serves(settings, tmp_path):
 
         process_of(gateway).terminate()
 
-        eventually(lambda: client.get("/readyz").status_code == 503, 5, "readiness is off")
+        eventually(lambda: client.get("/readyz").status_code == 503, 30, "readiness is off")
         for _ in range(20):
             assert client.get("/readyz").json() == {"status": "draining"}
             assert client.get("/known").status_code == 302
@@ -68,5 +68,5 @@ def test_closed_port_accepts_no_connection(settings, tmp_path):
 
         process_of(gateway).terminate()
 
-        eventually(lambda: not is_listening(gateway.port), 5, "the port is closed")
+        eventually(lambda: not is_listening(gateway.port), 30, "the port is closed")
         assert process_of(gateway).poll() is None, "the gateway has ended, which closes every socket"

@@ -28,7 +28,7 @@ class Serving(Gateway):
         return answer.status_code, answer.headers.get("location")
 
     def becomes(self, slug: str, *wanted: object) -> None:
-        eventually(lambda: self.visit(slug) == wanted, 5, f"/{slug} answers {wanted}")
+        eventually(lambda: self.visit(slug) == wanted, 30, f"/{slug} answers {wanted}")
 
     def history(self, slug: str, **query: str | int) -> dict:
         answer = self.api.get(f"{LINKS}/{slug}/history", params=query)
@@ -238,7 +238,7 @@ def test_links_of_other_domains_are_addressed(gateway):
     shown = hopgate(gateway.settings, "links", "history", slug, "--domain", host)
     assert "remove by" in shown.stdout
     assert hopgate(gateway.settings, "links", "undo", slug, "--domain", host).returncode == 0
-    eventually(lambda: gateway.visit(slug, Host=host) == (302, f"{TARGET}there"), 5, "the link is back")
+    eventually(lambda: gateway.visit(slug, Host=host) == (302, f"{TARGET}there"), 30, "the link is back")
 
 
 def test_undo_obeys_if_match(gateway):

@@ -51,7 +51,7 @@ class Site:
                 answer = client.get(path)
                 return (answer.status_code, answer.headers.get("location")) == (status, target)
 
-            eventually(answers, 5, f"{path} answers {status}")
+            eventually(answers, 30, f"{path} answers {status}")
 
 
 @pytest.fixture(scope="module")

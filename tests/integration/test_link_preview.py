@@ -118,7 +118,7 @@ GONE = [
 def test_link_that_does_not_redirect_has_no_page(gateway, fields):
     name = gateway.link(**fields)["slug"]
 
-    eventually(lambda: looked_at(gateway, f"/{name}").status_code in {404, 410}, 5, "it is refused")
+    eventually(lambda: looked_at(gateway, f"/{name}").status_code in {404, 410}, 30, "it is refused")
     visit, look = looked_at(gateway, f"/{name}"), looked_at(gateway, f"/{name}+")
 
     assert (look.status_code, look.content) == (visit.status_code, visit.content)
@@ -132,7 +132,7 @@ def test_absent_removed_and_blocked_links_answer_as_a_visit_does(gateway):
     assert gateway.api.post("/api/v1/blocks", json={"hosts": ["bad.example"]}).status_code == 200
     statuses = []
     for name in (slug(), removed, blocked):
-        eventually(lambda name=name: looked_at(gateway, f"/{name}").status_code != 302, 5, "it is refused")
+        eventually(lambda name=name: looked_at(gateway, f"/{name}").status_code != 302, 30, "it is refused")
         visit, look = looked_at(gateway, f"/{name}"), looked_at(gateway, f"/{name}+")
         assert (look.status_code, look.content) == (visit.status_code, visit.content)
         statuses.append(look.status_code)

@@ -73,7 +73,7 @@ def test_everything_works_without_redis(world):
     made = world.create()
     assert [world.status(before), world.status(made)] == [302, 302]
     assert world.api.patch(LINKS + made, json={"title": "x"}).status_code == 200
-    eventually(lambda: world.api.get("/readyz").json()["status"] == "degraded", 5, "it is shown")
+    eventually(lambda: world.api.get("/readyz").json()["status"] == "degraded", 30, "it is shown")
     assert world.api.get("/readyz").status_code == 200
 
     world.redis.start()
@@ -119,8 +119,8 @@ def test_known_links_redirect_without_postgresql(world):
 
     eventually(world.all_well, 20, "PostgreSQL is back")
     # Once in some hundred runs, on a busy machine, the first one was refused with 503.
-    eventually(lambda: world.status("/never-seen") == 404, 3, "links are looked up")
-    eventually(lambda: world.api.post(LINKS, json=NEW).status_code == 201, 3, "links are made")
+    eventually(lambda: world.status("/never-seen") == 404, 30, "links are looked up")
+    eventually(lambda: world.api.post(LINKS, json=NEW).status_code == 201, 30, "links are made")
     assert world.status(world.create()) == 302
 
 
@@ -146,7 +146,7 @@ def test_l1_links_redirect_without_redis_and_postgresql(world):
         world.postgres.start()
 
     eventually(world.all_well, 20, "both are back")
-    eventually(lambda: [world.status(known), world.status(removed)] == [302, 410], 3, "links are looked up")
+    eventually(lambda: [world.status(known), world.status(removed)] == [302, 410], 30, "links are looked up")
 
 
 def test_silent_redis_delays_redirects_only(world):

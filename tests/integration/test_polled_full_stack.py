@@ -120,7 +120,7 @@ def test_stale_copies_are_blocked(site):
     site.postgres.kill()
     try:
         for client in site.clients:
-            becomes(lambda client=client: client.get(other).status_code, 302, 5, "a stale redirect")
+            becomes(lambda client=client: client.get(other).status_code, 302, 30, "a stale redirect")
             for _ in range(10):
                 assert client.get(path).status_code in (451, 503)
     finally:

@@ -93,7 +93,7 @@ def test_client_that_holds_the_code_gets_it_once(gateway):
     assert again.headers["cache-control"] == first.headers["cache-control"]
     assert fetched(gateway, f"/{name}.qr.png", **{"If-None-Match": first.headers["etag"]}).status_code == 200
     assert gateway.api.delete(f"{LINKS}/{name}").status_code == 204
-    eventually(lambda: fetched(gateway, f"/{name}").status_code == 410, 5, "it is gone")
+    eventually(lambda: fetched(gateway, f"/{name}").status_code == 410, 30, "it is gone")
     problem(fetched(gateway, f"/{name}.qr", **{"If-None-Match": first.headers["etag"]}), 410, "gone")
 
 

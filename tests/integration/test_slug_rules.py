@@ -43,7 +43,7 @@ def test_slug_of_several_segments_is_visited(gateway, host):
     for path in (f"/{name}", name.partition("/")[0], f"{name}/x", name.replace("/", "//")):
         assert gateway.visit(host, f"/{path}")[0] == 404
     assert gateway.visit(BASE, f"/{name}")[0] == 404
-    eventually(lambda: count(gateway, host, name) >= 14, 5, "every visit is counted")
+    eventually(lambda: count(gateway, host, name) >= 14, 30, "every visit is counted")
     if gateway.settings["HOPGATE_FRONT"] == "on":
         answer = gateway.api.get(f"/{name}", headers={"Host": host})
         assert answer.headers["server"] == OWN_NAME
@@ -219,7 +219,7 @@ def test_segments_are_blocked(gateway, host):
 
     blocked = gateway.api.post("/api/v1/blocks", json={"slugs": [link["slug"]]})
     assert blocked.json() == {"added": 1, "present": 0}
-    eventually(lambda: gateway.visit(host, f"/{link['slug']}")[0] == 451, 5, "it is blocked")
+    eventually(lambda: gateway.visit(host, f"/{link['slug']}")[0] == 451, 30, "it is blocked")
     path = f"/api/v1/blocks/slugs/{link['slug'].replace('/', '%2F')}"
     assert gateway.api.delete(path).status_code == 204
     gateway.becomes(host, f"/{link['slug']}", (302, link["long_url"]))
@@ -282,7 +282,7 @@ def test_robots_txt_is_that_of_the_host(gateway):
     assert robots(BASE) == "User-agent: *\nAllow: /\nDisallow: /api/\n"
     done = hopgate(gateway.settings, "domains", "edit", host, "--robots", "allow")
     assert done.returncode == 0, done.stderr
-    eventually(lambda: robots(host) == robots(BASE), 5, "crawlers may follow its links")
+    eventually(lambda: robots(host) == robots(BASE), 30, "crawlers may follow its links")
 
 
 @pytest.mark.parametrize(

@@ -64,7 +64,7 @@ class Site:
             shown = self.stats(slug, **query)
             return shown["total"] == visits and kinds(shown["visits"]) == visits
 
-        eventually(is_there, timeout=5, what=f"{visits} visits are described")
+        eventually(is_there, timeout=30, what=f"{visits} visits are described")
         return self.stats(slug, **query)["visits"]
 
 

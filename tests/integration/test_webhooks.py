@@ -219,7 +219,7 @@ def test_slow_and_dead_servers_delay_no_others(api):
         hooked(api, well)
         for _ in range(20):
             create(api)
-        eventually(lambda: len(well.messages) == 20, 5, "all messages")
+        eventually(lambda: len(well.messages) == 20, 30, "all messages")
 
 
 def test_hostile_settings_are_refused(api):

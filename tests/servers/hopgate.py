@@ -19,7 +19,7 @@ from tests.servers.command_server import CommandServer
 from tests.servers.ports import free_ports
 from tests.servers.raw_http import exchange
 
-_START_S = 20.0
+_START_S = 60.0
 # Stands for `python -m app.cli` where a fork of a process that has imported it does.
 _FORKED = "hopgate"
 # Tests come from one address and ask for a lot; the limits have tests of their own.
@@ -206,7 +206,7 @@ class Worker(Process):
         super().__init__(arguments or [_FORKED, "worker"], settings, directory / "worker.log")
 
 
-def eventually(condition, timeout: float = 15.0, what: str = "condition", every: float = 0.02) -> None:
+def eventually(condition, timeout: float = 60.0, what: str = "condition", every: float = 0.02) -> None:
     """Wait until *condition* holds; it is asked for *every* so many seconds."""
     deadline = time.monotonic() + timeout
     while not condition():
@@ -214,7 +214,7 @@ def eventually(condition, timeout: float = 15.0, what: str = "condition", every:
         time.sleep(every)
 
 
-def becomes(read, wanted, timeout: float = 15.0, what: str = "it", every: float = 0.02) -> None:
+def becomes(read, wanted, timeout: float = 60.0, what: str = "it", every: float = 0.02) -> None:
     """Wait until *read* returns *wanted*; a failure tells what it returned at last."""
     deadline = time.monotonic() + timeout
     while (found := read()) != wanted:
