@@ -8,6 +8,7 @@ from typing import Any, BinaryIO
 
 import msgspec
 
+from app.interchange.recognition import DIALECTS
 from app.resilience.admission import WorkKind
 from app.resilience.deadline import BATCH_BODY_S
 from app.service.domains import Domains
@@ -18,7 +19,7 @@ from app.web.endpoint import Operation, Upload
 from app.web.find_links import DOMAIN
 from app.web.import_files import UPLOAD_S, Asked, ImportFiles
 from app.web.middleware import ApiMiddleware, Call, bearer
-from app.web.parameters import FLAG, Kind, QueryReader, one, printable, several
+from app.web.parameters import FLAG, QueryReader, choice, one, printable, several
 from app.web.request import Request
 from app.web.response import SECURITY_HEADERS, Response
 from app.web.robyn_app import Router
@@ -31,7 +32,7 @@ _LINES = "application/x-ndjson"
 
 FORMAT = one(
     "format",
-    Kind({"type": "string", "maxLength": 80, "examples": ["yourls"]}, str),
+    choice(DIALECTS, "format_unknown"),
     "The format of the file, if it is not recognised.",
 )
 IGNORE = several(

@@ -14,7 +14,8 @@ from app.web.response import Response
 if TYPE_CHECKING:
     from app.web.body import LargeBody
 
-_MAX_QUERY_FIELDS = 100
+# As many as an operation takes, and some more.
+MAX_QUERY_FIELDS = 250
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +70,10 @@ def parse_query(query_string: str) -> Query:
     Raises:
         ValueError: there are too many.
     """
-    pairs = parse_qsl(query_string, keep_blank_values=True, max_num_fields=_MAX_QUERY_FIELDS)
+    try:
+        pairs = parse_qsl(query_string, keep_blank_values=True, max_num_fields=MAX_QUERY_FIELDS)
+    except ValueError:
+        raise ValueError(f"the query has more than {MAX_QUERY_FIELDS} parameters") from None
     return query_of(pairs)
 
 

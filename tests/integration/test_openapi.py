@@ -9,6 +9,7 @@ from openapi_spec_validator import validate
 
 from app.web import listing_schemas, schemas
 from app.web.endpoint import template
+from app.web.request import MAX_QUERY_FIELDS
 from tests.unit.declared_routes import declared_routes
 
 LINKS = "/api/v1/links"
@@ -37,6 +38,38 @@ def test_document_names_exactly_the_api_routes(description):
     described = {(method, path) for path, methods in description["paths"].items() for method in methods}
 
     assert described == routes
+
+
+def test_query_may_have_all_that_an_operation_takes(description):
+    """Each parameter of a list as often as its schema says."""
+    taken = {
+        f"{method} {path}": sum(
+            one["schema"].get("maxItems", 1)
+            for one in operation.get("parameters", ())
+            if one["in"] == "query"
+        )
+        for path, operations in description["paths"].items()
+        for method, operation in operations.items()
+        if isinstance(operation, dict)
+    }
+
+    assert max(taken.values()) > 100
+    assert {name: n for name, n in taken.items() if n > MAX_QUERY_FIELDS} == {}
+
+
+def test_more_parameters_are_refused_with_their_bound(api):
+    answer = api.get("/api/v1/links?" + "&".join(["tag=a"] * (MAX_QUERY_FIELDS + 1)))
+
+    assert answer.status_code == 400
+    assert f"more than {MAX_QUERY_FIELDS} parameters" in answer.json()["detail"]
+
+
+def test_unknown_format_of_a_file_is_refused_before_it_is_read(api):
+    answer = api.post("/api/v1/import?format=nonsense", content=b"", headers={"Content-Type": "text/csv"})
+
+    assert answer.status_code == 422
+    assert answer.json()["errors"][0]["field"] == "format"
+    assert "yourls" in answer.json()["errors"][0]["message"]
 
 
 def test_responses_match_their_schemas(api):
