@@ -99,7 +99,13 @@ def use_store(settings: Settings) -> None:
 
 
 def use_gateway(url: str) -> None:
-    """Let the first result, or the error, name the gateway that the command works on."""
+    """
+    Let the first result, or the error, name the gateway that the command works on.
+
+    Raises:
+        OSError: as `settings` does.
+    """
+    _output()
     _store.set(url)
     _kind.set("gateway")
 
@@ -149,10 +155,12 @@ def settings() -> Settings:
 
     Raises:
         SettingsError: they describe no service, or another store than that of the running gateway.
+        OSError: standard output is closed. What the command did could not be told, such as a new key.
     """
     from app import settings as environment
     from app.commands import running
 
+    _output()
     found = running.found(environment.load())
     use_store(found)
     return found

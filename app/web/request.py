@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from app.web.body import LargeBody
 
 # As many as an operation takes, and some more.
-MAX_QUERY_FIELDS = 250
+MAX_QUERY_FIELDS = 150
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
