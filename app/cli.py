@@ -71,6 +71,7 @@ def runner() -> Callable[[], object]:
 
 def main() -> None:
     """Run the command; an error is printed as one line, without a traceback."""
+    _need_standard_error()
     try:
         runner()()
     except SystemExit as ended:
@@ -100,6 +101,12 @@ def main() -> None:
             raise
         # Its text may quote a URL, with the password.
         console.fail(f"unexpected {type(error).__name__}; HOPGATE_LOG_LEVEL=debug shows where")
+
+
+def _need_standard_error() -> None:
+    """Where it is closed, `print` would write to standard output what is not part of the result."""
+    if sys.stderr is None:
+        sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115 - as long as the process
 
 
 def _make_folder(settings: Settings) -> None:

@@ -74,7 +74,8 @@ class DependencyGuards:
 
     def __init__(self, *, cache_read_s: float = CACHE_S, is_patient: bool = False) -> None:
         retries = RetryBudget()
-        limited = self._limited = _patient if is_patient else _as_declared
+        self._is_patient = is_patient
+        limited = self._limited
         lookup = limited(_LOOKUP)
         read = GuardLimits(max_running=_MAX_READS, max_waiting=0, wait_s=0, call_s=cache_read_s)
         self.store = StoreGuards(
@@ -127,11 +128,6 @@ class DependencyGuards:
             write=DependencyGuard(f"redis.write{shard}", self._limited(_WRITE), _PATIENT),
         )
 
-
-def _as_declared(limits: GuardLimits) -> GuardLimits:
-    return limits
-
-
-def _patient(limits: GuardLimits) -> GuardLimits:
-    """Return *limits* with the times of a command."""
-    return replace(limits, wait_s=COMMAND_WAIT_S, call_s=COMMAND_S)
+    def _limited(self, limits: GuardLimits) -> GuardLimits:
+        """Return *limits*, with the times of a command if this is one."""
+        return replace(limits, wait_s=COMMAND_WAIT_S, call_s=COMMAND_S) if self._is_patient else limits

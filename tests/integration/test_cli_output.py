@@ -88,3 +88,15 @@ def test_closed_output_is_an_error(store, arguments):
     assert b"hopgate: standard output is closed" in done.stderr
     assert b"Traceback" not in done.stderr
     assert "lost" not in hopgate(store, "keys", "list").stdout
+
+
+@pytest.mark.parametrize(
+    "arguments", [("links", "get", "umlaut", "--json"), ("links", "export")], ids=" ".join
+)
+def test_closed_error_output_leaves_the_result_as_it_is(store, arguments):
+    """What is not part of it was printed there: neither JSON nor an export could be read."""
+    line = ["sh", "-c", 'exec "$@" 2>&-', "sh", *command(*arguments)]
+    done = subprocess.run(line, env=environment(store), stdout=subprocess.PIPE, timeout=60)
+
+    assert done.returncode == 0
+    assert json.loads(done.stdout)["title"] == TITLE

@@ -69,5 +69,5 @@ def test_doctor_tells_that_services_are_far(far):
     )
     assert store.startswith("warn"), done.stdout
     assert cache.startswith("warn"), done.stdout
-    assert "answers in 3" in cache
+    assert float(cache.split("answers in ")[1].split()[0]) >= 300
     assert "a redirect waits 60 ms for it" in done.stdout
