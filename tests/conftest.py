@@ -6,6 +6,7 @@ import gc
 import os
 import random
 import shutil
+import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,6 +17,7 @@ from hypothesis import HealthCheck, settings
 from app.migrations import migrate
 from app.ports import Store
 from tests import budgets
+from tests.servers import memory
 from tests.servers.postgres import PrivatePostgres
 from tests.servers.rabbitmq import PrivateRabbit
 from tests.servers.redis import PrivateRedis
@@ -41,6 +43,20 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 # Every `httpx.Client` would load all public authorities, which takes longer than most tests. None is needed.
 os.environ.pop("SSL_CERT_FILE", None)
 os.environ["SSL_CERT_DIR"] = str(Path(__file__).parent)
+
+# --- files: in memory where there is enough of it, unless TMPDIR or --basetemp name a place ------
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """Choose where temporary files are, before the processes that share the tests start."""
+    is_chosen = "TMPDIR" in os.environ or config.option.basetemp
+    if hasattr(config, "workerinput") or is_chosen or (place := memory.make_place()) is None:
+        return
+    os.environ["TMPDIR"] = str(place)
+    tempfile.tempdir = None
+    config.option.basetemp = str(place / "t")
+
 
 # --- workers: several processes share the tests, file by file -----------------------------------
 

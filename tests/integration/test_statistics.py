@@ -240,7 +240,8 @@ def test_visits_by_day_and_the_period_before(site):
 
     shown = site.stats(slug, interval="day", time_zone="Asia/Kathmandu", compare="true")
 
-    assert 2 <= len(shown["series"]) <= 3
+    # An hour counts for the day in which it begins, so 24 hours can be one day of this zone: 00:45 to 23:45.
+    assert 1 <= len(shown["series"]) <= 2
     assert all(one["start"].endswith("T00:00:00+05:45") for one in shown["series"])
     assert [sum(one[kind] for one in shown["series"]) for kind in ("people", "bots", "previews")] == [2, 1, 0]
     assert shown["before"]["until"] == shown["since"]

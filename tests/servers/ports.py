@@ -6,7 +6,6 @@ import fcntl
 import os
 import random
 import socket
-import tempfile
 from functools import cache
 from pathlib import Path
 
@@ -44,7 +43,8 @@ def _reserve(port: int) -> bool:
 @cache
 def _reservations() -> int:
     # One descriptor, never closed: closing any one would end all locks that this process holds on the file.
-    path = Path(tempfile.gettempdir()) / f"hopgate-ports-{os.getuid()}"
+    # In one place for all runs, wherever each keeps its temporary files.
+    path = Path("/tmp") / f"hopgate-ports-{os.getuid()}"
     return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
 
 

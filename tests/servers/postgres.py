@@ -105,7 +105,8 @@ class PrivatePostgres:
     def _create(self, template: str) -> str:
         name = next(self._names)
         with psycopg.connect(self.url(), autocommit=True) as connection:
-            connection.execute(f"CREATE DATABASE {name} TEMPLATE {template}".encode())
+            # A checkpoint and a copy: through the log it takes twice the time.
+            connection.execute(f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY FILE_COPY".encode())
         return name
 
     def start(self) -> None:

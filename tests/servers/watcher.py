@@ -51,9 +51,9 @@ def forget_process(pid: int) -> None:
     _tell(f"ended {pid}")
 
 
-def make_directory(prefix: str) -> Path:
+def make_directory(prefix: str, parent: Path | None = None) -> Path:
     """Make a temporary directory that is removed when this process ends, if not before."""
-    path = Path(tempfile.gettempdir()) / f"{prefix}{secrets.token_hex(8)}"
+    path = (parent or Path(tempfile.gettempdir())) / f"{prefix}{secrets.token_hex(8)}"
     _tell(f"directory {path}")
     path.mkdir(mode=0o700)
     return path
