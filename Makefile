@@ -8,17 +8,19 @@ BIN := $(VENV)/bin
 WHEELS := $(VENV)/wheels
 PIP := PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pip --disable-pip-version-check --quiet
 # Most tests wait for servers, so more of them run at once than there are processors.
-WORKERS ?= 5
+WORKERS ?= 6
 PYTEST := $(BIN)/python -m pytest --quiet
 SHARED := --dist=loadgroup --no-loadscope-reorder --numprocesses
 # The files that have tests marked `alone`: tests/conftest.py sees to it that there are no others.
 ALONE := $(shell grep --recursive --files-with-matches --include='test_*.py' 'mark\.alone' tests)
 # $(call alone_first,WORKERS ALONE,WORKERS,WHICH,OPTIONS): the tests that need a processor, then the others.
+# The former wait most of the time. Meanwhile all tests are imported, or each worker would compile all of them.
 define alone_first
 failed=0; \
+	$(IDLE) $(PYTEST) --collect-only >/dev/null 2>&1 & \
 	$(PYTEST) $(4) $(SHARED) $(1) -m "alone and $(3)" $(ALONE) || failed=1; \
 	$(PYTEST) $(4) $(SHARED) $(2) -m "not alone and $(3)" || failed=1; \
-	exit $$failed
+	wait; exit $$failed
 endef
 # What compiles takes the processor that servers under test leave, when both run at once.
 IDLE := nice -n 15

@@ -129,13 +129,17 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 def _ranks(files: list[Path]) -> dict[Path, float]:
     """Return where in the order of all tests those of each file come. The last ones are short."""
-    first = {Path(__file__).parent / name: -1 / rank for rank, name in enumerate(_LONGEST, 1)}
-    computing = [path for path in files if path.parent.name in _COMPUTING]
-    waiting = [path for path in files if path.parent.name not in _COMPUTING]
+    longest = [path for name in _LONGEST if (path := Path(__file__).parent / name) in files]
+    computing = [path for path in files if path.parent.name in _COMPUTING and path not in longest]
+    waiting = [path for path in files if path not in longest and path not in computing]
+    # Servers of the longest files start beside tests that compute.
+    first = [path for pair in zip(longest, computing, strict=False) for path in pair]
+    first += [path for path in longest if path not in first]
+    computing = [path for path in computing if path not in first]
     return {
         **{path: place / len(computing) for place, path in enumerate(computing)},
         **{path: 0.9 * place / len(waiting) for place, path in enumerate(waiting)},
-        **first,
+        **{path: place - len(first) for place, path in enumerate(first)},
     }
 
 
