@@ -135,7 +135,7 @@ class Finder:
     def _page(self, query: LinkQuery, after: Position | None, values: dict[str, Any]) -> list[sql.Row]:
         drivers = find_sql.drivers(query)
         if not drivers:
-            return self._rows(find_sql.walk(query, after), values)
+            return self._walk(find_sql.walks(query, after), values)
         values["match"] = self._match(query.terms)
         few, many, walked, long_walked = self._effort
         size, best = self._best(drivers, values, few)
@@ -143,13 +143,23 @@ class Finder:
         if size > few and not has_order:
             size, best = self._best(drivers, values, many)
             most = long_walked if size > many else walked
-            rows = self._walked(find_sql.walk(query, after), values, most)
+            rows = self._walked(find_sql.walks(query, after), values, most)
             if rows is not None:
                 return rows
         return self._rows(find_sql.gather(query, after, best), values)
 
-    def _walked(self, statement: str, values: dict[str, Any], most: int) -> list[sql.Row] | None:
-        """Return the rows of *statement*; None if that takes more than *most* instructions."""
+    def _walk(self, statements: list[str], values: dict[str, Any]) -> list[sql.Row]:
+        """Return the rows of *statements*, one after the other, until there are enough."""
+        rows: list[sql.Row] = []
+        with self._db:  # all of one moment
+            for statement in statements:
+                rows += self._rows(statement, {**values, "wanted": values["wanted"] - len(rows)})
+                if len(rows) == values["wanted"]:
+                    break
+        return rows
+
+    def _walked(self, statements: list[str], values: dict[str, Any], most: int) -> list[sql.Row] | None:
+        """Return the rows of *statements*; None if that takes more than *most* instructions."""
         done, step = 0, min(_INSTRUCTIONS, most)
 
         def is_over() -> bool:
@@ -159,7 +169,7 @@ class Finder:
 
         self._db.set_progress_handler(is_over, step, id="walk")
         try:
-            return self._rows(statement, values)
+            return self._walk(statements, values)
         except apsw.InterruptError:
             if done > most:
                 return None

@@ -27,6 +27,8 @@ _WALKED = {
     LinkSort.CLICKS: "click_totals INDEXED BY click_totals_clicks"
     " CROSS JOIN links ON links.slug = click_totals.slug",
 }
+# Their indexes end with the id.
+_WITH_ID = {LinkSort.CREATED: "created_at", LinkSort.UPDATED: "updated_at", LinkSort.TITLE: "title"}
 _NOT_ENDED = "(+links.expires_at IS NULL OR +links.expires_at > :now)"
 _CONDITIONS = {
     LinkCondition.DISABLED: "NOT +links.enabled",
@@ -170,12 +172,26 @@ def probe(driver: Driver, most: int) -> str:
     return f"SELECT count(*) FROM (SELECT 1 FROM ({driver.ids}) LIMIT {most})"
 
 
-def walk(query: LinkQuery, after: Position | None) -> str:
-    """Return the statement that walks the index of the sort."""
+def walks(query: LinkQuery, after: Position | None) -> list[str]:
+    """
+    Return the statements that walk the index of the sort, one after the other.
+
+    SQLite begins at a pair of columns only if the second one is not the id. So those beside the position come
+    from a statement of their own: a million links may have the same title, or none.
+    """
     table = "click_totals" if query.sort is LinkSort.CLICKS else "links"
-    bound = [] if after is None else [beyond(query, table, ":key", ":tie")]
+    if after is None:
+        return [_walk(query, table, [])]
+    if query.sort not in _WITH_ID:
+        return [_walk(query, table, [beyond(query, table, ":key", ":tie")])]
+    column, comparison = f"links.{_WITH_ID[query.sort]}", "<" if query.descending else ">"
+    beside = [f"{column} = :key", f"links.id {comparison} :tie"]
+    return [_walk(query, table, beside), _walk(query, table, [f"{column} {comparison} :key"])]
+
+
+def _walk(query: LinkQuery, table: str, bound: list[str]) -> str:
     if query.sort in TIMES:
-        bound.append(_period(query.sort.value, getattr(query, query.sort.value), "links."))
+        bound = [*bound, _period(query.sort.value, getattr(query, query.sort.value), "links.")]
     joined = _INDEX if is_indexed(query) else ""
     conditions = [_IS_LISTED, *(one for one in bound if one), *_checks(query)]
     return f"""
