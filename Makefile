@@ -162,7 +162,7 @@ test-rust:
 
 test-python: $(VENV)/.dev $(VENV)/.clients
 	@$(BIN)/python -m tests.servers
-	@$(call alone_first,$(if $(filter 1,$(WORKERS)),1,2),$(WORKERS),not long)
+	@$(call alone_first,$(if $(filter 1,$(WORKERS)),1,3),$(WORKERS),not long)
 
 test-unit: $(VENV)/.dev ## Run the tests that need no server: under 30 seconds.
 	@$(PYTEST) $(SHARED) 2 tests/unit

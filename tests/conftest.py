@@ -112,6 +112,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """
     Put the longest files first, and give each file to one worker; all of `faults`, for their servers.
 
+    A test that names its group stays in that.
+
     Raises:
         pytest.UsageError: a test is marked `alone` in another file than it stands in, so the run of those
             tests, which reads the files that have the mark, would lose it.
@@ -123,6 +125,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     items.sort(key=lambda item: ranks[item.path])
     if hasattr(config, "workerinput"):
         for item in items:
+            if item.get_closest_marker("xdist_group"):
+                continue
             folder = item.path.parent.name
             item.add_marker(pytest.mark.xdist_group(folder if folder == "faults" else item.path.stem))
 

@@ -27,11 +27,20 @@ def stage(servers, tmp_path_factory):
         yield stage
 
 
-_CASES = [
-    pytest.param(row, id=f"{row.id}-{row.what}", marks=[] if row.fault is None else [pytest.mark.alone])
-    for row in ROWS
-    if row.quick
-]
+# Rows with a load wait most of the time, so two processes share them, each with servers of its own.
+_SHARES = 2
+
+
+def _marks(row: Row) -> list[pytest.MarkDecorator]:
+    if row not in _LOADED:
+        return []
+    share = _LOADED.index(row) % _SHARES
+    return [pytest.mark.alone, pytest.mark.xdist_group(f"faults-{share}")]
+
+
+_QUICK = [row for row in ROWS if row.quick]
+_LOADED = [row for row in _QUICK if row.fault is not None]
+_CASES = [pytest.param(row, id=f"{row.id}-{row.what}", marks=_marks(row)) for row in _QUICK]
 
 
 @pytest.mark.parametrize("row", _CASES)
