@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 WHEELS := $(VENV)/wheels
 PIP := PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pip --disable-pip-version-check --quiet
 # Most tests wait for servers, so more of them run at once than there are processors.
-WORKERS ?= 6
+WORKERS ?= 5
 PYTEST := $(BIN)/python -m pytest --quiet
 SHARED := --dist=loadgroup --no-loadscope-reorder --numprocesses
 # The files that have tests marked `alone`: tests/conftest.py sees to it that there are no others.

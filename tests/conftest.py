@@ -77,6 +77,8 @@ _COMPUTING = ("native", "unit")
 # These take longest. They begin first, and the other files fill the gaps.
 _LONGEST = (
     "faults/test_quick_matrix.py",
+    "native/test_shared_sentinel.py",
+    "native/test_shared_regressions.py",
     "integration/test_webhooks_full_stack.py",
     "integration/test_webhooks.py",
     "contract/test_link_cache_cluster.py",
@@ -136,8 +138,9 @@ def _ranks(files: list[Path]) -> dict[Path, float]:
     longest = [path for name in _LONGEST if (path := Path(__file__).parent / name) in files]
     computing = [path for path in files if path.parent.name in _COMPUTING and path not in longest]
     waiting = [path for path in files if path not in longest and path not in computing]
-    # Servers of the longest files start beside tests that compute.
-    first = [path for pair in zip(longest, computing, strict=False) for path in pair]
+    # Servers of most of the longest files start beside tests that compute.
+    first, others = longest[:3], longest[3:]
+    first += [path for pair in zip(computing, others, strict=False) for path in pair]
     first += [path for path in longest if path not in first]
     computing = [path for path in computing if path not in first]
     return {
