@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -78,7 +79,18 @@ def make_store(settings: Mapping[str, str]) -> None:
     if "HOPGATE_DATABASE_URL" not in settings:
         folder = Path(settings["HOPGATE_DATA_DIR"])
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        migrate(f"sqlite:///{folder / 'hopgate.db'}")
+        path = folder / "hopgate.db"
+        if not path.exists():
+            shutil.copy(_empty_store(), path)
+        migrate(f"sqlite:///{path}")
+
+
+@cache
+def _empty_store() -> Path:
+    """An empty store: a copy takes a tenth of the time of its migrations."""
+    path = watcher.make_directory("hopgate-store-") / "hopgate.db"
+    migrate(f"sqlite:///{path}")
+    return path
 
 
 def make_key(settings: Mapping[str, str], *scopes: str) -> str:
