@@ -8,8 +8,9 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cache
+from itertools import repeat
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -218,17 +219,29 @@ class Worker(Process):
         super().__init__(arguments or [_FORKED, "worker"], settings, directory / "worker.log")
 
 
-def eventually(condition, timeout: float = 60.0, what: str = "condition", every: float = 0.02) -> None:
-    """Wait until *condition* holds; it is asked for *every* so many seconds."""
+def eventually(condition, timeout: float = 60.0, what: str = "condition", every: float | None = None) -> None:
+    """Wait until *condition* holds; it is asked for *every* so many seconds, or as `_pauses` says."""
     deadline = time.monotonic() + timeout
+    pauses = _pauses(every)
     while not condition():
         assert time.monotonic() < deadline, f"not within {timeout:g} s: {what}"
-        time.sleep(every)
+        time.sleep(next(pauses))
 
 
-def becomes(read, wanted, timeout: float = 60.0, what: str = "it", every: float = 0.02) -> None:
+def becomes(read, wanted, timeout: float = 60.0, what: str = "it", every: float | None = None) -> None:
     """Wait until *read* returns *wanted*; a failure tells what it returned at last."""
     deadline = time.monotonic() + timeout
+    pauses = _pauses(every)
     while (found := read()) != wanted:
         assert time.monotonic() < deadline, f"{what}: {found} instead of {wanted} after {timeout:g} s"
-        time.sleep(every)
+        time.sleep(next(pauses))
+
+
+def _pauses(every: float | None) -> Iterator[float]:
+    """Yield seconds between two looks: a short wait ends soon, and a long one costs little."""
+    if every is not None:
+        yield from repeat(every)
+    pause = 0.01
+    while True:
+        yield pause
+        pause = min(0.06, 1.5 * pause)
