@@ -27,7 +27,7 @@ FORM = "%Y-%m-%dT%H:%M:%SZ"
 MOST_SLOW = 5
 RESTRICTING = {"valid_from", "expires_at", "expires_in", "max_visits", "external_id", "expired_url", "robots"}
 EXCLUDE_REUSE = {"slug", "aliases", "enabled", *RESTRICTING}
-_OF_STATE = ("file_refused", "aliases_too_many", "case_sensitive_fixed")
+_OF_STATE = ("file_refused", "aliases_too_many", "case_sensitive_fixed", "override_query_alone")
 MADE_UP = {"domain", "owner", "own_links", "domains", "allowed_addresses", "rate_limit"}
 SLOW: list[str] = []
 COUNT = count()
@@ -93,7 +93,7 @@ def _may_accept(path: str, breach: str) -> bool:
 def in_order(body: dict[str, Any], *, is_change: bool) -> dict[str, Any]:
     """Return *body* with `valid_from` before `expires_at`; what a change leaves out depends on the link."""
     named = {name: body[name] for name in ("valid_from", "expires_at") if name in body}
-    if is_change and "expires_in" in body:
+    if "expires_in" in body and (is_change or "valid_from" in body):
         return {**body, "valid_from": None}
     if is_change and len(named) == 1:
         return {"valid_from": None, "expires_at": None, **body}
