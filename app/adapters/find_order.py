@@ -111,6 +111,12 @@ def position(query: LinkQuery, link: Link, link_id: int) -> Position:
             assert_never(query.sort)
 
 
+def beside_id(sort: LinkSort) -> str | None:
+    """Return the column that *sort* orders by before the id, if there are these two."""
+    first, *others = _COLUMNS[sort]
+    return first if others == ["id"] else None
+
+
 def time_of(key: int | str) -> datetime:
     """Return the time that a position has as its key."""
     return _EPOCH + int(key) * _MICROSECOND

@@ -49,7 +49,14 @@ _Host = Annotated[
     ),
 ]
 _BlockedSlug = Annotated[
-    str, described(minLength=1, maxLength=MAX_LENGTH, pattern=patterns.SLUG, examples=["spring-sale"])
+    str,
+    described(
+        minLength=1,
+        maxLength=MAX_LENGTH,
+        pattern=patterns.SLUG,
+        examples=["spring-sale"],
+        description="Every slug that matches is accepted. So are those of every other script.",
+    ),
 ]
 _Hosts = Annotated[tuple[_Host, ...], described(maxItems=MAX_BLOCKS)]
 _BlockedSlugs = Annotated[tuple[_BlockedSlug, ...], described(maxItems=MAX_BLOCKS)]

@@ -1,8 +1,8 @@
 """
 Where tests write: a file system in memory, where there is one with enough room.
 
-What they write is read once or never: 2,000 databases and stores, and logs that servers sync. On a disk the
-kernel spends a quarter of the processor time of all tests on that.
+What they write is read once or never: databases, stores, and logs that servers sync. The tests that share
+processors took 736 s of processor time on a disk and 614 in memory, that of detached servers left out.
 """
 
 from __future__ import annotations

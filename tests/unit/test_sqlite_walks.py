@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 import apsw
 import pytest
 
+from app.adapters.find_order import Effort
 from app.adapters.sqlite.find import Finder
 from app.adapters.sqlite.store import SqliteStore
 from app.domain.link import LinkFields, Slug
@@ -63,4 +64,17 @@ async def test_page_begins_at_its_position(path, sort, key, descending):
     assert found == list(range(first, first - LIMIT, -1) if descending else range(first, first + LIMIT))
     assert abs(first - COUNT // 2) <= 2
     assert instructions <= MOST_INSTRUCTIONS
+    await finder.aclose()
+
+
+@pytest.mark.parametrize("walked", [1, 2_000])
+async def test_walk_that_is_given_up_ends_its_transaction(path, walked):
+    db = apsw.Connection(str(path))
+    finder = Finder(db, Effort(few=0, many=0, walked=walked, long_walked=walked))
+    query = LinkQuery(terms=("example",), sort=LinkSort.TITLE, descending=False)
+
+    page = await finder.find(query, Position("", COUNT // 2), LIMIT, NOW)
+
+    assert [link.slug for link in page.links] == [f"s-{n:05}" for n in range(COUNT // 2, COUNT // 2 + LIMIT)]
+    assert not db.in_transaction
     await finder.aclose()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from app.adapters.find_order import TIMES, beyond, domain_bounds, in_domains, is_indexed, order_by
+from app.adapters.find_order import TIMES, beside_id, beyond, domain_bounds, in_domains, is_indexed, order_by
 from app.adapters.sqlite import sql
 from app.ports import LinkCondition, LinkQuery, LinkSort, Position, TimeRange
 
@@ -27,8 +27,6 @@ _WALKED = {
     LinkSort.CLICKS: "click_totals INDEXED BY click_totals_clicks"
     " CROSS JOIN links ON links.slug = click_totals.slug",
 }
-# Their indexes end with the id.
-_WITH_ID = {LinkSort.CREATED: "created_at", LinkSort.UPDATED: "updated_at", LinkSort.TITLE: "title"}
 _NOT_ENDED = "(+links.expires_at IS NULL OR +links.expires_at > :now)"
 _CONDITIONS = {
     LinkCondition.DISABLED: "NOT +links.enabled",
@@ -182,11 +180,12 @@ def walks(query: LinkQuery, after: Position | None) -> list[str]:
     table = "click_totals" if query.sort is LinkSort.CLICKS else "links"
     if after is None:
         return [_walk(query, table, [])]
-    if query.sort not in _WITH_ID:
+    column = beside_id(query.sort)
+    if column is None:
         return [_walk(query, table, [beyond(query, table, ":key", ":tie")])]
-    column, comparison = f"links.{_WITH_ID[query.sort]}", "<" if query.descending else ">"
-    beside = [f"{column} = :key", f"links.id {comparison} :tie"]
-    return [_walk(query, table, beside), _walk(query, table, [f"{column} {comparison} :key"])]
+    comparison = "<" if query.descending else ">"
+    beside = [f"links.{column} = :key", f"links.id {comparison} :tie"]
+    return [_walk(query, table, beside), _walk(query, table, [f"links.{column} {comparison} :key"])]
 
 
 def _walk(query: LinkQuery, table: str, bound: list[str]) -> str:
