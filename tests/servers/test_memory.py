@@ -8,7 +8,7 @@ from tests.servers.memory import make_place
 
 
 def test_place_is_made_where_there_is_room(tmp_path):
-    place = make_place(tmp_path, needed=0)
+    place = make_place(tmp_path, needed=0, beside=0)
 
     assert place is not None
     assert place.parent == tmp_path
@@ -16,9 +16,11 @@ def test_place_is_made_where_there_is_room(tmp_path):
     assert place.stat().st_mode & 0o777 == 0o711
 
 
-@pytest.mark.parametrize("case", ["too little room", "no such file system"])
-def test_no_place_is_made_without_room(tmp_path, case):
-    needed = 1 << 60 if case == "too little room" else 0
-
-    assert make_place(tmp_path if needed else tmp_path / "absent", needed=needed) is None
+@pytest.mark.parametrize(
+    ("folder", "needed", "beside"),
+    [(".", 1 << 60, 0), (".", 0, 1 << 60), ("absent", 0, 0)],
+    ids=["too little room", "too little memory", "no such file system"],
+)
+def test_no_place_is_made_without_room(tmp_path, folder, needed, beside):
+    assert make_place(tmp_path / folder, needed=needed, beside=beside) is None
     assert not list(tmp_path.iterdir())
