@@ -15,7 +15,7 @@ from typing import Any
 
 import psycopg
 
-from app.adapters.find_order import Effort, position, within
+from app.adapters.find_order import Effort, is_indexed, position, within
 from app.adapters.postgres import find_sql, sql
 from app.adapters.postgres.pool import Connection
 from app.domain.reach import EVERYTHING, Reach
@@ -94,10 +94,10 @@ async def _by_filters(  # noqa: PLR0917
 
 def _limits(query: LinkQuery, driver: find_sql.Driver, effort: Effort) -> tuple[int, int]:
     """Return how many ids of *driver* are few, and how many links are walked if they are more."""
-    if driver.estimated is None or query.sort is not LinkSort.STORED:
+    if query.sort is not LinkSort.STORED or not is_indexed(query):
         return effort.few, effort.walked
-    # Read as it lies on the disk, a link costs a sixth of one that the index of terms finds.
-    return effort.few // 2, 2 * effort.walked
+    # Their own table is walked, where a row takes a fifth of the time that it takes with its link.
+    return effort.few if driver.estimated is None else effort.few // 3, 5 * effort.walked
 
 
 async def _best(

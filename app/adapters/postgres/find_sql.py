@@ -24,9 +24,6 @@ from app.ports import LinkCondition, LinkQuery, LinkSort, Position, TimeRange
 
 _COLLATE = ' COLLATE "C"'
 _IS_LISTED = "removed_at IS NULL"
-_LINKS = f"""
-    CROSS JOIN LATERAL (SELECT * FROM links WHERE links.id = driver.id AND {_IS_LISTED} OFFSET 0) AS links
-"""
 _INDEX = """
     CROSS JOIN LATERAL (
         SELECT host, folded FROM link_index WHERE link_index.id = links.id OFFSET 0
@@ -187,7 +184,18 @@ def estimate(driver: Driver) -> str:
 
 
 def walk(query: LinkQuery, after: Position | None, rows: int | None) -> str:
-    """Return the statement that walks the index of the sort, at most *rows* rows of it."""
+    """
+    Return the statement that walks the index of the sort, at most *rows* rows of it.
+
+    In the order of the ids, terms and hosts are looked for in their own table, whose rows are a quarter as
+    long, and links are read of those rows alone that pass.
+    """
+    if rows is not None and query.sort is LinkSort.STORED and is_indexed(query):
+        where = "" if after is None else f"WHERE {_beyond(query, 'link_index')}"
+        order = order_by(query, "link_index")
+        ids = f"SELECT id, host, folded FROM link_index {where} ORDER BY {order} LIMIT {rows} OFFSET 0"
+        source = f"({ids}) AS link_index {_links('link_index')}"
+        return _page(query, source, checks(query), order, has_index=True)
     table = "click_totals" if query.sort is LinkSort.CLICKS else "links"
     bounds = [] if table == "click_totals" else [f"links.{_IS_LISTED}", *_on_sort(query)]
     if after is not None:
@@ -217,7 +225,7 @@ def stream(query: LinkQuery, after: Position | None, driver: Driver) -> str:
     order = order_by(query, "driver")
     distinct = "" if driver.ordered else "DISTINCT"
     ids = f"SELECT {distinct} id FROM ({driver.ids}) AS driver {bound} ORDER BY {order} OFFSET 0"
-    return _page(driver.rest, f"({ids}) AS driver {_LINKS}", checks(driver.rest), order)
+    return _page(driver.rest, f"({ids}) AS driver {_links('driver')}", checks(driver.rest), order)
 
 
 def gather(query: LinkQuery, after: Position | None, driver: Driver) -> str:
@@ -225,7 +233,8 @@ def gather(query: LinkQuery, after: Position | None, driver: Driver) -> str:
     totals = _TOTALS if query.sort is LinkSort.CLICKS else ""
     table = "click_totals" if totals else "links"
     bound = [] if after is None else [_beyond(query, table)]
-    source = f"(SELECT DISTINCT id FROM ({driver.ids}) AS driver OFFSET 0) AS driver {_LINKS} {totals}"
+    ids = f"SELECT DISTINCT id FROM ({driver.ids}) AS driver OFFSET 0"
+    source = f"({ids}) AS driver {_links('driver')} {totals}"
     return _page(driver.rest, source, [*bound, *checks(driver.rest)], order_by(query, table, _COLLATE))
 
 
@@ -267,8 +276,17 @@ def checks(query: LinkQuery) -> list[str]:
     return found
 
 
-def _page(query: LinkQuery, source: str, conditions: list[str], order: str) -> str:
-    joined = _INDEX if is_indexed(query) else ""
+def _links(table: str) -> str:
+    """Return the join of the links that rows of *table* have the ids of."""
+    links = f"SELECT * FROM links WHERE links.id = {table}.id AND {_IS_LISTED} OFFSET 0"
+    return f"CROSS JOIN LATERAL ({links}) AS links"
+
+
+def _page(
+    query: LinkQuery, source: str, conditions: list[str], order: str, *, has_index: bool = False
+) -> str:
+    """Return the statement of a page; *has_index*: *source* has `link_index` already."""
+    joined = _INDEX if is_indexed(query) and not has_index else ""
     clicks = ", click_totals.clicks" if query.sort is LinkSort.CLICKS else ""
     return f"""
         SELECT {sql.LINK}, id FROM (
