@@ -1,9 +1,12 @@
 //! The threads of the front: accept connections, serve them, drain.
 
+use std::future::poll_fn;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -223,16 +226,27 @@ fn run(
     runtime.spawn(async move { all.close_idle(clock, limit).await });
     runtime.block_on(async {
         // Fails only without a sender, and `Front` holds it until the thread has ended.
-        tokio::select! {
-            () = serving.accept(&listener) => {}
-            _ = stage.wait_for(|stage| *stage >= Stage::Draining) => {}
-        }
+        let is_draining = stage.wait_for(|stage| *stage >= Stage::Draining);
+        first_of(serving.accept(&listener), is_draining).await;
         serving.accept_queued(listener);
-        tokio::select! {
-            () = serving.graceful.shutdown() => {}
-            _ = stage.wait_for(|stage| *stage == Stage::Ended) => {}
-        }
+        let is_ended = stage.wait_for(|stage| *stage == Stage::Ended);
+        first_of(serving.graceful.shutdown(), is_ended).await;
     });
+}
+
+/// Ends with whichever of both ends first. The macro of tokio takes ten seconds more to compile.
+async fn first_of(one: impl Future, other: impl Future) {
+    let (mut one, mut other) = (pin!(one), pin!(other));
+    poll_fn(|context| {
+        let is_over =
+            one.as_mut().poll(context).is_ready() || other.as_mut().poll(context).is_ready();
+        if is_over {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
+        }
+    })
+    .await;
 }
 
 impl Serving {

@@ -146,7 +146,7 @@ mod tests {
             .unwrap();
         runtime.block_on(async {
             let clock = Clock::new(0.0);
-            let all = OpenConnections::default();
+            let all = Arc::new(OpenConnections::default());
             let [idle, used] = [(), ()].map(|()| {
                 let activity = Activity::new(clock);
                 let task = tokio::spawn(std::future::pending::<()>());
@@ -156,10 +156,8 @@ mod tests {
             let busy = used.0.begin();
             let limit = Duration::from_millis(20);
 
-            tokio::select! {
-                () = all.close_idle(clock, limit) => {}
-                ended = idle.1 => assert!(ended.unwrap_err().is_cancelled()),
-            }
+            tokio::spawn(async move { all.close_idle(clock, limit).await });
+            assert!(idle.1.await.unwrap_err().is_cancelled());
 
             assert!(!used.1.is_finished());
             drop(busy);

@@ -170,37 +170,51 @@ fn bell_rings_for_slugs_that_gather_when_the_first_waits_no_more() {
     assert_eq!(texts(&misses.look_ups.take()), ["aaa", "bbb", "ccc"]);
 }
 
-#[tokio::test(start_paused = true)]
-async fn bell_rings_for_slugs_that_gather_after_a_while() {
-    let misses = Arc::new(Misses::new().unwrap());
-    let began = Instant::now();
-    let end = began + Duration::from_millis(500);
-    let first = tokio::spawn(misses.look_up(b"aaa", true).ended_by(end));
-    let _second = misses.look_up(b"bbb", true);
-
-    tokio::time::sleep(GATHERS_FOR / 2).await;
-    assert_eq!(misses.rings(), 0);
-    tokio::time::sleep(GATHERS_FOR).await;
-    assert_eq!(misses.rings(), 1);
-
-    misses.look_ups.answer([(&b"aaa"[..], refused(503))]);
-    assert_eq!(status(first.await.unwrap().unwrap().unwrap()), 503);
-    assert!(began.elapsed() < 2 * GATHERS_FOR);
+/// Runs `test` on a clock that jumps to whatever is waited for.
+fn in_no_time(test: impl Future<Output = ()>) {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .unwrap()
+        .block_on(test);
 }
 
-#[tokio::test(start_paused = true)]
-async fn look_up_that_gathers_ends_at_its_end() {
-    let misses = Arc::new(Misses::new().unwrap());
-    let began = Instant::now();
-    let asked = misses.look_up(b"aaa", true);
+#[test]
+fn bell_rings_for_slugs_that_gather_after_a_while() {
+    in_no_time(async {
+        let misses = Arc::new(Misses::new().unwrap());
+        let began = Instant::now();
+        let end = began + Duration::from_millis(500);
+        let first = tokio::spawn(misses.look_up(b"aaa", true).ended_by(end));
+        let _second = misses.look_up(b"bbb", true);
 
-    assert!(
-        asked
-            .ended_by(began + Duration::from_millis(1))
-            .await
-            .is_none()
-    );
+        tokio::time::sleep(GATHERS_FOR / 2).await;
+        assert_eq!(misses.rings(), 0);
+        tokio::time::sleep(GATHERS_FOR).await;
+        assert_eq!(misses.rings(), 1);
 
-    assert_eq!(began.elapsed(), Duration::from_millis(1));
-    assert_eq!(misses.rings(), 1, "others may have joined");
+        misses.look_ups.answer([(&b"aaa"[..], refused(503))]);
+        assert_eq!(status(first.await.unwrap().unwrap().unwrap()), 503);
+        assert!(began.elapsed() < 2 * GATHERS_FOR);
+    });
+}
+
+#[test]
+fn look_up_that_gathers_ends_at_its_end() {
+    in_no_time(async {
+        let misses = Arc::new(Misses::new().unwrap());
+        let began = Instant::now();
+        let asked = misses.look_up(b"aaa", true);
+
+        assert!(
+            asked
+                .ended_by(began + Duration::from_millis(1))
+                .await
+                .is_none()
+        );
+
+        assert_eq!(began.elapsed(), Duration::from_millis(1));
+        assert_eq!(misses.rings(), 1, "others may have joined");
+    });
 }
