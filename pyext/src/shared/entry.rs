@@ -249,6 +249,11 @@ impl Entry {
         !self.waiting.is_empty()
     }
 
+    /// Whether Redis has answered for this key.
+    pub(crate) fn is_known(&self) -> bool {
+        self.reset_at > 0
+    }
+
     /// Whether there is a debt or a reset to report to Redis.
     pub(crate) fn has_unreported(&self) -> bool {
         self.owed > 0 || self.paid > 0 || self.is_reset

@@ -69,12 +69,39 @@ pub(crate) struct SyncState {
 
 #[derive(Debug, Default)]
 struct Queue {
-    /// Keys to send requests for.
-    requested: Vec<u64>,
+    /// Keys to send requests for: those that Redis has answered for, and those with calls that wait. They come first.
+    known: VecDeque<u64>,
+    /// The others, which are new: a flood of them would keep all that have leases waiting for more.
+    new: VecDeque<u64>,
     /// Leases to check once they have been idle for half their life: (due, fingerprint), earliest first.
     lease_checks: VecDeque<(u64, u64)>,
     /// The sync thread has been woken for what is queued.
     is_woken: bool,
+}
+
+impl Queue {
+    /// Removes at most `limit` keys: those to send requests for, and those whose lease is to be checked at `now`, or
+    /// at any time. A quarter is left to checks, which give back what new keys hold and make room for others.
+    fn take(&mut self, limit: usize, now: u64, at_any_time: bool) -> (Vec<u64>, Vec<u64>) {
+        let due = self
+            .lease_checks
+            .iter()
+            .take(limit)
+            .take_while(|(due, _)| at_any_time || *due <= now)
+            .count();
+        let left = limit - due.min(limit / 4);
+        let known = self.known.len().min(left);
+        let new = self.new.len().min(left - known);
+        let mut queued: Vec<u64> = self.known.drain(..known).collect();
+        queued.extend(self.new.drain(..new));
+        let checks = due.min(limit - queued.len());
+        let checks = self.lease_checks.drain(..checks);
+        (queued, checks.map(|(_, fingerprint)| fingerprint).collect())
+    }
+
+    fn is_empty(&self) -> bool {
+        self.known.is_empty() && self.new.is_empty() && self.lease_checks.is_empty()
+    }
 }
 
 impl SyncState {
@@ -133,7 +160,11 @@ impl SyncState {
         }
         let mut queue = self.queue.lock();
         if !std::mem::replace(&mut entry.is_queued, true) {
-            queue.requested.push(fingerprint);
+            if entry.is_known() || entry.has_waiting() {
+                queue.known.push_back(fingerprint);
+            } else {
+                queue.new.push_back(fingerprint);
+            }
         }
         let must_wake = wakes && !std::mem::replace(&mut queue.is_woken, true);
         drop(queue);
@@ -145,8 +176,7 @@ impl SyncState {
     /// Whether there is anything to send, now or later.
     pub(super) fn has_queued(&self) -> bool {
         let _gate = fork::gate();
-        let queue = self.queue.lock();
-        !queue.requested.is_empty() || !queue.lease_checks.is_empty()
+        !self.queue.lock().is_empty()
     }
 
     pub(super) fn set_sync_thread(&self, thread: Option<Thread>) {
@@ -203,16 +233,7 @@ impl SyncState {
         let is_closing = self.is_closed.load(Ordering::SeqCst);
         let mut queue = self.queue.lock();
         queue.is_woken = false;
-        let take = queue.requested.len().min(limit);
-        let queued: Vec<u64> = queue.requested.drain(..take).collect();
-        let mut idle = Vec::new();
-        while let Some((due, fingerprint)) = queue.lease_checks.front().copied() {
-            if !is_closing && due > now || take + idle.len() >= limit {
-                break;
-            }
-            queue.lease_checks.pop_front();
-            idle.push(fingerprint);
-        }
+        let (queued, idle) = queue.take(limit, now, is_closing);
         drop(queue);
         let mut requests = Vec::with_capacity(queued.len());
         for fingerprint in queued {
@@ -342,7 +363,9 @@ impl SyncState {
     /// Decides all calls that wait for Redis, while Redis is down.
     pub(super) fn decide_waiting(&self) {
         let _gate = fork::gate();
-        let queued = self.queue.lock().requested.clone();
+        let queue = self.queue.lock();
+        let queued: Vec<u64> = queue.known.iter().chain(&queue.new).copied().collect();
+        drop(queue);
         let now = self.clock.now_ns();
         for fingerprint in queued {
             let mut shard = self.shard(fingerprint);
@@ -387,4 +410,32 @@ fn random_node() -> u64 {
     let hash =
         foldhash::quality::RandomState::default().hash_one((std::process::id(), fork::count()));
     (hash >> 11).max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Queue;
+
+    #[test]
+    fn known_keys_come_before_new_ones_and_leave_a_quarter_to_checks() {
+        let mut queue = Queue {
+            known: (100..103).collect(),
+            new: (200..220).collect(),
+            lease_checks: (0..5).map(|n| (n, 300 + n)).collect(),
+            is_woken: false,
+        };
+
+        assert_eq!(
+            queue.take(8, 3, false),
+            (vec![100, 101, 102, 200, 201, 202], vec![300, 301])
+        );
+        assert_eq!(
+            queue.take(100, 3, false),
+            ((203..220).collect(), vec![302, 303])
+        );
+        assert_eq!(queue.take(8, 3, false), (vec![], vec![]));
+        assert!(!queue.is_empty());
+        assert_eq!(queue.take(8, 3, true), (vec![], vec![304]));
+        assert!(queue.is_empty());
+    }
 }
