@@ -53,3 +53,7 @@ async def test_links_of_an_underestimated_term_are_not_gathered(url: str) -> Non
 
 async def test_links_are_read_until_the_page_is_full(url: str) -> None:
     assert await fetched(url, "seldom", "links") < 40
+
+
+async def test_walk_in_the_order_of_ids_reads_the_links_that_pass(url: str) -> None:
+    assert await fetched(url, "common", "links") < 20
