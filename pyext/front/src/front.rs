@@ -227,19 +227,22 @@ fn run(
     runtime.block_on(async {
         // Fails only without a sender, and `Front` holds it until the thread has ended.
         let is_draining = stage.wait_for(|stage| *stage >= Stage::Draining);
-        first_of(serving.accept(&listener), is_draining).await;
+        until(is_draining, serving.accept(&listener)).await;
         serving.accept_queued(listener);
         let is_ended = stage.wait_for(|stage| *stage == Stage::Ended);
-        first_of(serving.graceful.shutdown(), is_ended).await;
+        until(is_ended, serving.graceful.shutdown()).await;
     });
 }
 
-/// Ends with whichever of both ends first. The macro of tokio takes ten seconds more to compile.
-async fn first_of(one: impl Future, other: impl Future) {
-    let (mut one, mut other) = (pin!(one), pin!(other));
+/// Does `work` until it or `end` is over.
+///
+/// The end is looked at first: tokio lets a future that is always ready go on only as far as a budget, and what comes
+/// after it finds none left.
+async fn until(end: impl Future, work: impl Future) {
+    let (mut end, mut work) = (pin!(end), pin!(work));
     poll_fn(|context| {
         let is_over =
-            one.as_mut().poll(context).is_ready() || other.as_mut().poll(context).is_ready();
+            end.as_mut().poll(context).is_ready() || work.as_mut().poll(context).is_ready();
         if is_over {
             Poll::Ready(())
         } else {
@@ -317,4 +320,30 @@ fn is_of_client(error: &io::Error) -> bool {
             | io::ErrorKind::ConnectionReset
             | io::ErrorKind::ConnectionRefused
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn work_that_is_always_ready_ends_with_its_end() {
+        let (over, mut stage) = watch::channel(false);
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .build()
+            .unwrap();
+        let mut turns = 0;
+        runtime.block_on(async {
+            let work = async {
+                while turns < 10_000 {
+                    turns += 1;
+                    over.send_replace(true);
+                    tokio::task::consume_budget().await;
+                }
+            };
+            until(stage.wait_for(|is_over| *is_over), work).await;
+        });
+
+        assert!(turns < 1000, "{turns} turns");
+    }
 }
