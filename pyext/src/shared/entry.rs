@@ -68,6 +68,16 @@ struct InFlight {
     calls: Vec<WaitingCall>,
 }
 
+/// Where a key waits for its request to be sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Queued {
+    No,
+    /// Among those that only have a first debt to report.
+    Last,
+    /// Among those that calls are refused or wait for, or soon will.
+    First,
+}
+
 /// One key on one node.
 #[derive(Debug)]
 pub(crate) struct Entry {
@@ -100,8 +110,8 @@ pub(crate) struct Entry {
     /// them since (`paid`).
     pub(crate) owed: u64,
     paid: u64,
-    /// The queue of keys to send requests for holds this key.
-    pub(crate) is_queued: bool,
+    /// Where the queue of keys to send requests for holds this key.
+    pub(crate) queued: Queued,
     /// The queue of lease checks holds this key.
     pub(crate) is_check_scheduled: bool,
     is_reset: bool,
@@ -148,7 +158,7 @@ impl Entry {
             tightest: 0,
             owed: 0,
             paid: 0,
-            is_queued: false,
+            queued: Queued::No,
             is_check_scheduled: false,
             is_reset: false,
             unreachable_until: 0,
@@ -193,7 +203,7 @@ impl Entry {
     /// Whether to request more tokens, after a call has spent some.
     #[inline]
     pub(crate) fn wants_more(&self, now: u64) -> bool {
-        !self.is_queued
+        self.queued == Queued::No
             && self.in_flight.is_none()
             && (self.tokens < self.low_water || now >= self.renew_at)
             && now >= self.recheck_at
@@ -286,7 +296,7 @@ impl Entry {
             && now >= self.denied_until
             && now >= self.reset_at
             && !self.has_unreported()
-            && !self.is_queued
+            && self.queued == Queued::No
             && self.waiting.is_empty()
             && self.in_flight.is_none()
     }
@@ -355,7 +365,7 @@ impl Entry {
         timing: Timing,
         gives_back: bool,
     ) -> Option<RequestBody> {
-        self.is_queued = false;
+        self.queued = Queued::No;
         if self.in_flight.is_some() {
             return None;
         }
@@ -541,7 +551,7 @@ impl Entry {
         self.deadline = 0;
         self.owed = 0;
         self.paid = 0;
-        self.is_queued = false;
+        self.queued = Queued::No;
         self.is_check_scheduled = false;
         self.in_flight = None;
         self.waiting.clear();

@@ -91,6 +91,7 @@ impl SharedLimits {
                 } else if entry.spend_optimistic(cost, allowance) {
                     entry.describe(now, cost, terms, Source::Local)
                 } else {
+                    state.hasten(entry, fingerprint);
                     let wait = state.round_trip_ns.load(Ordering::Relaxed);
                     entry.refuse(now, cost, terms, wait, Source::Local)
                 })

@@ -11,7 +11,7 @@ use parking_lot::{Mutex, MutexGuard};
 
 use super::config::SyncConfig;
 use super::entries::{Entries, EntryShard};
-use super::entry::{Entry, Timing, share_of};
+use super::entry::{Entry, Queued, Timing, share_of};
 use super::fork;
 use super::health::HealthListener;
 use super::ledger::Ledger;
@@ -69,38 +69,62 @@ pub(crate) struct SyncState {
 
 #[derive(Debug, Default)]
 struct Queue {
-    /// Keys to send requests for: those that Redis has answered for, and those with calls that wait. They come first.
-    known: VecDeque<u64>,
-    /// The others, which are new: a flood of them would keep all that have leases waiting for more.
-    new: VecDeque<u64>,
+    /// Keys to send requests for: those that Redis has answered for, and those that calls are refused or wait for.
+    first: VecDeque<u64>,
+    /// Keys that only have a first debt to report: a flood of them would keep all others waiting. Those that have come
+    /// to be among the first since are still here, and passed by.
+    last: VecDeque<u64>,
     /// Leases to check once they have been idle for half their life: (due, fingerprint), earliest first.
     lease_checks: VecDeque<(u64, u64)>,
     /// The sync thread has been woken for what is queued.
     is_woken: bool,
 }
 
+/// Keys whose turn it is.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Turn {
+    first: Vec<u64>,
+    last: Vec<u64>,
+    checks: Vec<u64>,
+}
+
 impl Queue {
-    /// Removes at most `limit` keys: those to send requests for, and those whose lease is to be checked at `now`, or
-    /// at any time. A quarter is left to checks, which give back what new keys hold and make room for others.
-    fn take(&mut self, limit: usize, now: u64, at_any_time: bool) -> (Vec<u64>, Vec<u64>) {
+    /// Removes at most `limit` keys; of leases those that are due at `now`, or all. A quarter is left to new keys and to
+    /// leases each: neither waits for ever, and leases that are given back make room for other keys.
+    fn take(&mut self, limit: usize, now: u64, is_closing: bool) -> Turn {
         let due = self
             .lease_checks
             .iter()
             .take(limit)
-            .take_while(|(due, _)| at_any_time || *due <= now)
+            .take_while(|(due, _)| is_closing || *due <= now)
             .count();
-        let left = limit - due.min(limit / 4);
-        let known = self.known.len().min(left);
-        let new = self.new.len().min(left - known);
-        let mut queued: Vec<u64> = self.known.drain(..known).collect();
-        queued.extend(self.new.drain(..new));
-        let checks = due.min(limit - queued.len());
-        let checks = self.lease_checks.drain(..checks);
-        (queued, checks.map(|(_, fingerprint)| fingerprint).collect())
+        let kept_for = |waiting: usize| waiting.min(limit / 4);
+        let room = limit - kept_for(due) - kept_for(self.last.len());
+        let first = self.first.len().min(room);
+        let last = self.last.len().min(limit - kept_for(due) - first);
+        let checks = due.min(limit - first - last);
+        Turn {
+            first: self.first.drain(..first).collect(),
+            last: self.last.drain(..last).collect(),
+            checks: self
+                .lease_checks
+                .drain(..checks)
+                .map(|(_, fingerprint)| fingerprint)
+                .collect(),
+        }
+    }
+
+    fn put(&mut self, entry: &mut Entry, fingerprint: u64, place: Queued) {
+        entry.queued = place;
+        match place {
+            Queued::No => {}
+            Queued::Last => self.last.push_back(fingerprint),
+            Queued::First => self.first.push_back(fingerprint),
+        }
     }
 
     fn is_empty(&self) -> bool {
-        self.known.is_empty() && self.new.is_empty() && self.lease_checks.is_empty()
+        self.first.is_empty() && self.last.is_empty() && self.lease_checks.is_empty()
     }
 }
 
@@ -155,21 +179,30 @@ impl SyncState {
     /// Puts a key into the queue of keys to send requests for, unless it is there. With `wakes` the sync thread sends it,
     /// else the caller.
     pub(super) fn enqueue(&self, entry: &mut Entry, fingerprint: u64, wakes: bool) {
-        if entry.is_queued && !wakes {
+        let place = if entry.is_known() || entry.has_waiting() {
+            Queued::First
+        } else {
+            Queued::Last
+        };
+        let is_there = entry.queued == place || entry.queued == Queued::First;
+        if is_there && !wakes {
             return;
         }
         let mut queue = self.queue.lock();
-        if !std::mem::replace(&mut entry.is_queued, true) {
-            if entry.is_known() || entry.has_waiting() {
-                queue.known.push_back(fingerprint);
-            } else {
-                queue.new.push_back(fingerprint);
-            }
+        if !is_there {
+            queue.put(entry, fingerprint, place);
         }
         let must_wake = wakes && !std::mem::replace(&mut queue.is_woken, true);
         drop(queue);
         if must_wake {
             self.wake();
+        }
+    }
+
+    /// Has a queued key come among the first: a call of it is refused until then.
+    pub(super) fn hasten(&self, entry: &mut Entry, fingerprint: u64) {
+        if entry.queued == Queued::Last {
+            self.queue.lock().put(entry, fingerprint, Queued::First);
         }
     }
 
@@ -233,13 +266,18 @@ impl SyncState {
         let is_closing = self.is_closed.load(Ordering::SeqCst);
         let mut queue = self.queue.lock();
         queue.is_woken = false;
-        let (queued, idle) = queue.take(limit, now, is_closing);
+        let turn = queue.take(limit, now, is_closing);
         drop(queue);
-        let mut requests = Vec::with_capacity(queued.len());
-        for fingerprint in queued {
+        let mut requests = Vec::with_capacity(turn.first.len() + turn.last.len());
+        for fingerprint in turn.first {
             requests.extend(self.request(fingerprint, now, is_closing));
         }
-        for fingerprint in idle {
+        for fingerprint in turn.last {
+            if self.is_last(fingerprint) {
+                requests.extend(self.request(fingerprint, now, is_closing));
+            }
+        }
+        for fingerprint in turn.checks {
             let half_life = self.config.lease_ttl_ns / 2;
             let mut shard = self.shard(fingerprint);
             let Some(entry) = shard.entries.get_mut(&fingerprint) else {
@@ -255,6 +293,12 @@ impl SyncState {
             }
         }
         requests
+    }
+
+    fn is_last(&self, fingerprint: u64) -> bool {
+        let shard = self.shard(fingerprint);
+        let entry = shard.entries.get(&fingerprint);
+        entry.is_some_and(|entry| entry.queued == Queued::Last)
     }
 
     fn request(&self, fingerprint: u64, now: u64, gives_back: bool) -> Option<Request> {
@@ -364,7 +408,7 @@ impl SyncState {
     pub(super) fn decide_waiting(&self) {
         let _gate = fork::gate();
         let queue = self.queue.lock();
-        let queued: Vec<u64> = queue.known.iter().chain(&queue.new).copied().collect();
+        let queued: Vec<u64> = queue.first.iter().chain(&queue.last).copied().collect();
         drop(queue);
         let now = self.clock.now_ns();
         for fingerprint in queued {
@@ -414,28 +458,34 @@ fn random_node() -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use super::Queue;
+    use super::{Queue, Turn};
 
     #[test]
-    fn known_keys_come_before_new_ones_and_leave_a_quarter_to_checks() {
+    fn new_keys_and_leases_have_a_quarter_of_each_turn() {
         let mut queue = Queue {
-            known: (100..103).collect(),
-            new: (200..220).collect(),
+            first: (100..110).collect(),
+            last: (200..220).collect(),
             lease_checks: (0..5).map(|n| (n, 300 + n)).collect(),
             is_woken: false,
+        };
+        let turn = |first: std::ops::Range<u64>, last: std::ops::Range<u64>, checks: &[u64]| Turn {
+            first: first.collect(),
+            last: last.collect(),
+            checks: checks.to_vec(),
         };
 
         assert_eq!(
             queue.take(8, 3, false),
-            (vec![100, 101, 102, 200, 201, 202], vec![300, 301])
+            turn(100..104, 200..202, &[300, 301])
         );
         assert_eq!(
-            queue.take(100, 3, false),
-            ((203..220).collect(), vec![302, 303])
+            queue.take(12, 3, false),
+            turn(104..110, 202..206, &[302, 303])
         );
-        assert_eq!(queue.take(8, 3, false), (vec![], vec![]));
+        assert_eq!(queue.take(100, 3, false), turn(0..0, 206..220, &[]));
+        assert_eq!(queue.take(8, 3, false), Turn::default());
         assert!(!queue.is_empty());
-        assert_eq!(queue.take(8, 3, true), (vec![], vec![304]));
+        assert_eq!(queue.take(8, 3, true), turn(0..0, 0..0, &[304]));
         assert!(queue.is_empty());
     }
 }
