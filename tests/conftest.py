@@ -67,7 +67,7 @@ def pytest_collection() -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Look for garbage again as the service does, except in what lives as long as the process."""
+    """Look for garbage again, less often, except in what lives as long as the process."""
     gc.freeze()
     gc.set_threshold(10_000)
     gc.enable()

@@ -187,8 +187,8 @@ def walk(query: LinkQuery, after: Position | None, rows: int | None) -> str:
     """
     Return the statement that walks the index of the sort, at most *rows* rows of it.
 
-    In the order of the ids, terms and hosts are looked for in their own table, whose rows are a quarter as
-    long, and links are read of those rows alone that pass.
+    In the order of the ids, terms and hosts are looked for in their own table: each row is one that is read,
+    not two, and links are read of those alone that pass.
     """
     if rows is not None and query.sort is LinkSort.STORED and is_indexed(query):
         where = "" if after is None else f"WHERE {_beyond(query, 'link_index')}"
